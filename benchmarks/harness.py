@@ -1,0 +1,132 @@
+"""Registers the lines of a group, times them and prints each as one line of JSON.
+
+A line is a function that takes a `Budget` and returns samples in the line's unit; its value is their median. A line
+that raises `UnavailableError` (or cannot import what it needs) is printed with the reason instead of a value, so that
+nothing is skipped in silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class UnavailableError(Exception):
+    """This line cannot run here; the text says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How long a line may measure: at least ``samples`` samples and at least ``seconds`` in all."""
+
+    seconds: float = 1.5
+    samples: int = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    name: str
+    unit: str
+    run: Callable[[Budget], list[float]]
+
+
+Runner = Callable[[Budget], list[float]]
+
+
+def register(lines: list[Line], name: str, unit: str) -> Callable[[Runner], Runner]:
+    """Decorator: adds the function to ``lines``."""
+
+    def add(run: Runner) -> Runner:
+        lines.append(Line(name, unit, run))
+        return run
+
+    return add
+
+
+def rates(batch: Callable[[], object], items: int, budget: Budget) -> list[float]:
+    """Items per second of ``batch``, which handles ``items`` of them; the first, unmeasured call warms up."""
+    batch()
+    samples: list[float] = []
+    end = time.perf_counter() + budget.seconds
+    while len(samples) < budget.samples or time.perf_counter() < end:
+        start = time.perf_counter()
+        batch()
+        samples.append(items / (time.perf_counter() - start))
+    return samples
+
+
+def repeat(call: Callable[[], object], count: int) -> None:
+    """``call`` so many times, dropping each result at once (keeping them would hide what a release costs)."""
+    for _ in range(count):
+        call()
+
+
+def latencies(call: Callable[[], object], budget: Budget, warm_up: int = 100) -> list[float]:
+    """Median microseconds of one ``call``, one sample per ``1 / budget.samples`` of the time."""
+    for _ in range(warm_up):
+        call()
+    samples = []
+    clock = time.perf_counter
+    for _ in range(budget.samples):
+        times: list[float] = []
+        end = clock() + budget.seconds / budget.samples
+        while not times or clock() < end:
+            start = clock()
+            call()
+            times.append(clock() - start)
+        samples.append(statistics.median(times) * 1e6)
+    return samples
+
+
+def measure(line: Line, budget: Budget) -> dict[str, Any]:
+    """Run one line and give its record; never raises, except for an interrupt."""
+    record: dict[str, Any] = {"name": line.name, "value": None, "unit": line.unit, "samples": []}
+    try:
+        samples = line.run(budget)
+    except (UnavailableError, ImportError) as error:
+        return record | {"unavailable": str(error)}
+    except Exception as error:
+        text = " ".join(str(error).split())
+        return record | {"failed": f"{type(error).__name__}: {text}"[:300]}
+    return record | {"value": statistics.median(samples), "samples": samples}
+
+
+def parse(lines: Sequence[Line], description: str | None, argv: list[str] | None = None) -> tuple[list[Line], Budget]:
+    """Read the options every program has; returns the chosen lines and the budget."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="REGEX", help="run only the lines whose name matches")
+    parser.add_argument("--seconds", type=float, default=Budget.seconds, help="time per line (default %(default)s)")
+    parser.add_argument("--samples", type=int, default=Budget.samples, help="samples per line at least")
+    options = parser.parse_args(argv)
+    chosen = [line for line in lines if re.search(options.only, line.name)]
+    return chosen, Budget(options.seconds, max(1, options.samples))
+
+
+def report(lines: Sequence[Line], budget: Budget, versions: dict[str, str]) -> int:
+    """Run the lines in order and print a record each; returns 1 when one failed (not when one is unavailable)."""
+    failed = False
+    for line in lines:
+        record = measure(line, budget) | {"versions": versions}
+        failed |= "failed" in record
+        print(json.dumps(record), flush=True)
+    return int(failed)
+
+
+def main(lines: Sequence[Line], description: str | None) -> int:
+    """A whole group: start the runtime, measure, shut down."""
+    import adapter
+
+    chosen, budget = parse(lines, description)
+    adapter.init()
+    try:
+        return report(chosen, budget, adapter.versions())
+    finally:
+        adapter.ray.shutdown()
+        sys.stdout.flush()

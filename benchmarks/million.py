@@ -1,0 +1,50 @@
+"""One million tasks queued, then run: seconds, and what a queued task costs the driver. Takes minutes in slow runtimes.
+
+Set BENCH_TASKS for another number.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from functools import cache
+
+import processes
+from adapter import ray, remote
+from harness import Budget, Line, main, register
+
+LINES: list[Line] = []
+TASKS = int(os.environ.get("BENCH_TASKS", "1000000"))
+
+
+@remote
+def nothing() -> None:
+    return None
+
+
+@cache
+def run() -> tuple[float, float]:
+    """Seconds for all tasks, and the growth of the driver's peak resident bytes per task."""
+    ray.get([nothing.remote() for _ in range(100)])
+    processes.reset_peak(os.getpid())
+    before = processes.resident(os.getpid())
+    start = time.perf_counter()
+    refs = [nothing.remote() for _ in range(TASKS)]
+    ray.get(refs)
+    seconds = time.perf_counter() - start
+    return seconds, (processes.resident(os.getpid(), peak=True) - before) / TASKS
+
+
+@register(LINES, "million_tasks", "s")
+def million_tasks(budget: Budget) -> list[float]:
+    return [run()[0] * 1_000_000 / TASKS]
+
+
+@register(LINES, "million_bytes", "B a task")
+def million_bytes(budget: Budget) -> list[float]:
+    return [run()[1]]
+
+
+if __name__ == "__main__":
+    sys.exit(main(LINES, __doc__))

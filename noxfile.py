@@ -1,0 +1,183 @@
+"""Everything that is checked, by name. `nox` alone runs the quick ones; `nox -l` lists all.
+
+The quick sessions share one environment under .nox/dev, because making one takes longer than most of them run.
+Sessions that ask what happens with other packages, versions or interpreters make their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+import tomllib
+import venv
+from pathlib import Path
+from typing import Any
+
+import nox
+
+ROOT = Path(__file__).parent
+SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DISTRIBUTIONS = ["ray-core", "ray-store-shm", "ray-store-plasma", "ray-transport-zmq", "ray-async"]
+PYTEST = ["-m", "pytest"]
+EVERYTHING = ["-m", ""]  # pytest's own -m: also what is marked slow, also soak; used with explicit paths only
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+
+
+def group(*names: str) -> list[str]:
+    """The exact requirements of dependency groups of pyproject.toml."""
+    return list(nox.project.dependency_groups(SETTINGS, *names))
+
+
+def editables() -> list[str]:
+    return [argument for name in DISTRIBUTIONS for argument in ("-e", f"packages/{name}")]
+
+
+def dev(session: nox.Session) -> str:
+    """The python of the shared environment, made or renewed when a pyproject.toml has changed."""
+    home = ROOT / ".nox" / "dev"
+    python = home / "bin" / "python"
+    stamp = home / "stamp"
+    inputs = [ROOT / "pyproject.toml", *sorted(ROOT.glob("packages/*/pyproject.toml"))]
+    state = sys.version + hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
+    if not stamp.exists() or stamp.read_text() != state:
+        venv.create(home, with_pip=True, clear=True)
+        run(session, python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *group("dev"), *editables())
+        stamp.write_text(state)
+    return str(python)
+
+
+def run(session: nox.Session, *command: str | Path, **env: str) -> None:
+    session.run(*map(str, command), external=True, env={**os.environ, **env})
+
+
+def pytest_session(session: nox.Session, *paths: str, **env: str) -> None:
+    """Run pytest over those of the paths that exist; what follows `--` on nox's command line goes to pytest."""
+    arguments = session.posargs or [path for path in paths if path.startswith("-") or (ROOT / path).exists()]
+    run(session, dev(session), *PYTEST, *arguments, **env)
+
+
+# Quick: these run by default, and nothing less is good enough for a change.
+
+
+@nox.session(python=False)
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    python = dev(session)
+    run(session, python, "-m", "ruff", "check", ".")
+    run(session, python, "-m", "ruff", "format", "--check", ".")
+
+
+@nox.session(python=False)
+def types(session: nox.Session) -> None:
+    """mypy over the code, mypy and pyright over what users see."""
+    python = dev(session)
+    run(session, python, "-m", "mypy")
+    run(session, python, "-m", "pyright", "--pythonpath", python)
+
+
+@nox.session(python=False)
+def imports(session: nox.Session) -> None:
+    """The rooms and who may enter them."""
+    run(session, Path(dev(session)).with_name("lint-imports"))
+
+
+@nox.session(python=False)
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    python = dev(session)
+    run(session, python, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session(python=False)
+def tests(session: nox.Session) -> None:
+    """Every test that is not marked slow or soak: units, contracts, API, specification, faults, architecture."""
+    pytest_session(session)
+
+
+# Parts of the above, and what takes longer.
+
+
+@nox.session(python=False, default=False)
+def contracts(session: nox.Session) -> None:
+    """The contract suites over every part, and the broken parts that they must catch."""
+    pytest_session(session, "packages", "tests/architecture", "-k", "contract or Contract")
+
+
+@nox.session(python=False, default=False)
+def spec(session: nox.Session) -> None:
+    """The snippets of the specification's pages."""
+    pytest_session(session, "tests/spec")
+
+
+@nox.session(python=False, default=False)
+def matrix(session: nox.Session) -> None:
+    """The same semantic tests over every combination of parts that is installed."""
+    pytest_session(session, "tests/matrix", *EVERYTHING, RAY_TEST_MATRIX="all")
+
+
+@nox.session(python=False, default=False)
+def faults(session: nox.Session) -> None:
+    """Kill, stop and starve processes under blocked calls."""
+    pytest_session(session, "tests/faults", "-m", "not soak")
+
+
+@nox.session(python=False, default=False)
+def soak(session: nox.Session) -> None:
+    """The fault tests again, for many more rounds."""
+    pytest_session(
+        session, "tests/faults", *EVERYTHING, "-o", "faulthandler_timeout=7200", "--timeout=7200", RAY_TEST_SOAK="1"
+    )
+
+
+@nox.session(python=False, default=False)
+def packaging(session: nox.Session) -> None:
+    """Wheels and source archives: built, looked into, installed into new environments."""
+    pytest_session(session, "tests/packaging", *EVERYTHING, "--timeout=600")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure against upstream Ray and others, interleaved; arguments after `--` go to benchmarks/compare.py."""
+    ours = dev(session)
+    session.install("-q", *group("bench"))
+    peers = str(Path(session.bin) / "python")
+    results = ["--json", "benchmarks/results/latest.json", "--markdown", "benchmarks/results/latest.md"]
+    command = ["benchmarks/compare.py", f"ours={ours}", f"ray={peers}", "--peers", peers]
+    run(session, ours, *command, *(session.posargs or results))
+
+
+@nox.session(default=False)
+def core_only(session: nox.Session) -> None:
+    """Nothing but the wheel of ray-core: the whole API must work."""
+    session.install("-q", "build==1.6.1", "hatchling==1.33.0")
+    dist = Path(session.create_tmp()).resolve()
+    for old in dist.glob("*.whl"):
+        old.unlink()
+    session.run("python", "-m", "build", "-q", "--wheel", "--no-isolation", "-o", str(dist), "packages/ray-core")
+    wheel = next(dist.glob("ray_core-*.whl"))
+    session.run("python", "-m", "pip", "uninstall", "-q", "-y", "build", "hatchling")
+    session.install("-q", "--force-reinstall", str(wheel), *[r for r in group("test") if not r.startswith("numpy")])
+    session.run("python", *PYTEST, "tests/api", *session.posargs)
+
+
+@nox.session(default=False)
+def minimums(session: nox.Session) -> None:
+    """The oldest dependencies that ray-core says it works with."""
+    project = tomllib.loads((ROOT / "packages/ray-core/pyproject.toml").read_text())["project"]
+    oldest = [re.sub(r">=", "==", requirement, count=1) for requirement in project["dependencies"]]
+    session.install("-q", *oldest, *group("test", "build"))
+    session.install("-q", "--no-deps", "--no-build-isolation", *editables())
+    session.run("python", "-m", "pip", "check")
+    session.run("python", *PYTEST, *(session.posargs or ["packages", "tests/api", "tests/spec"]))
+
+
+@nox.session(python=["3.12", "3.13"], default=False)
+def pythons(session: nox.Session) -> None:
+    """The tests on the other interpreters that are supported, where they are installed."""
+    session.install("-q", *group("test", "build"), *editables())
+    session.run("python", *PYTEST, *(session.posargs or ["packages", "tests/api", "tests/spec", "tests/faults"]))

@@ -1,0 +1,13 @@
+"""What can be said of the package before its plugin exists."""
+
+from importlib.metadata import distribution
+
+import ray_async
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert ray_async.__version__ == distribution("ray-async").version
+
+
+def test_registers_no_plugin_yet() -> None:
+    assert [ep for ep in distribution("ray-async").entry_points if ep.group.startswith("ray.")] == []

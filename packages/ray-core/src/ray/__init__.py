@@ -1,0 +1,117 @@
+"""Remote tasks, actors and shared objects for Python, composed from plugins.
+
+Importing this package loads nothing else: each name is fetched from its room when it is first used, so that the
+control processes, which import only the rooms they need, stay small.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ray._version import __version__
+
+if TYPE_CHECKING:
+    from ray import actor, exceptions, experimental, worker
+    from ray.api.actor_calls import get_actor, kill
+    from ray.api.actors import Actor, ActorClass, ActorHandle, ActorMethod
+    from ray.api.decorator import remote
+    from ray.api.inspection import (
+        RuntimeContext,
+        available_resources,
+        cluster_resources,
+        error_info,
+        get_gpu_ids,
+        get_runtime_context,
+        nodes,
+        show_versions,
+    )
+    from ray.api.methods import method
+    from ray.api.objects import cancel, get, put, wait
+    from ray.api.remote_function import RemoteFunction
+    from ray.api.session import RayContext, init, is_initialized, shutdown
+    from ray.runtime.ref import ObjectRef
+    from ray.runtime.ref import ObjectRef as ObjectID
+
+__all__ = [
+    "Actor",
+    "ActorClass",
+    "ActorHandle",
+    "ActorMethod",
+    "ObjectID",
+    "ObjectRef",
+    "RayContext",
+    "RemoteFunction",
+    "RuntimeContext",
+    "__version__",
+    "actor",
+    "available_resources",
+    "cancel",
+    "cluster_resources",
+    "error_info",
+    "exceptions",
+    "experimental",
+    "get",
+    "get_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
+    "init",
+    "is_initialized",
+    "kill",
+    "method",
+    "nodes",
+    "put",
+    "remote",
+    "show_versions",
+    "shutdown",
+    "wait",
+    "worker",
+]
+
+#: {module: names that live there}; the same as the imports above, which are for type checkers.
+_HOMES = {
+    "ray.api.actor_calls": ("get_actor", "kill"),
+    "ray.api.actors": ("Actor", "ActorClass", "ActorHandle", "ActorMethod"),
+    "ray.api.decorator": ("remote",),
+    "ray.api.inspection": (
+        "RuntimeContext",
+        "available_resources",
+        "cluster_resources",
+        "error_info",
+        "get_gpu_ids",
+        "get_runtime_context",
+        "nodes",
+        "show_versions",
+    ),
+    "ray.api.methods": ("method",),
+    "ray.api.objects": ("cancel", "get", "put", "wait"),
+    "ray.api.remote_function": ("RemoteFunction",),
+    "ray.api.session": ("RayContext", "init", "is_initialized", "shutdown"),
+    "ray.runtime.ref": ("ObjectRef",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_MODULES = frozenset({"actor", "exceptions", "experimental", "worker"})
+
+
+if not TYPE_CHECKING:  # checkers are to see a misspelt name
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"ray.{name}")
+        if name == "ObjectID":
+            value = __getattr__("ObjectRef")
+        elif name in _HOME:
+            value = getattr(import_module(_HOME[name]), name)
+        else:
+            hint = ""
+            if not name.startswith("_"):
+                from ray.config.spelling import did_you_mean
+
+                hint = did_you_mean(name, __all__)
+            raise AttributeError(f"module 'ray' has no attribute {name!r}.{hint}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

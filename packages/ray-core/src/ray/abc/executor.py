@@ -1,0 +1,48 @@
+"""Executor seam: how a worker process runs the calls it receives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+
+class Call(Protocol):
+    """One task or actor call, decoded as late as possible. Made by the worker, run by an executor."""
+
+    name: str
+    #: Concurrency group that the method asks for, or None.
+    group: str | None
+
+    def run(self) -> None:
+        """Run the user's function on this thread and deliver the outcome; never raises."""
+
+    async def run_async(self) -> None:
+        """The same for coroutine functions, on the executor's loop. Sync functions run inline."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the target is a coroutine function (or async generator function)."""
+
+
+class Executor(ABC):
+    """Runs calls in the order of ``submit``, at most ``max_concurrency`` at a time."""
+
+    name: str
+    #: Whether calls may run on several threads or interleave; the worker then keeps per-thread task context.
+    concurrent: bool = False
+
+    @abstractmethod
+    def submit(self, call: Call) -> None:
+        """Accept a call. Never blocks; called from the worker's reader thread."""
+
+    @abstractmethod
+    def run(self) -> None:
+        """Serve until ``close``. Called once, on the process's main thread, which it keeps."""
+
+    @abstractmethod
+    def idle(self) -> bool:
+        """Whether nothing is queued (a call may still be running). Used to decide when to flush results."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finish what is running, drop what is queued, make ``run`` return. Idempotent; any thread."""

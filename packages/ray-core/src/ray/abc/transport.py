@@ -1,0 +1,100 @@
+"""Transport seam: messages of several frames between processes, and one poller per process.
+
+A transport owns its process's reader loop primitive: ``poll``. The runtime has exactly one thread that polls; any
+thread may send. A message is a sequence of frames (bytes-like); it arrives whole, once and in order, or the peer is
+reported lost.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+Frame: TypeAlias = "bytes | bytearray | memoryview"
+
+
+class Connection(ABC):
+    """One end of a two-way, ordered channel to a peer."""
+
+    #: Free for the user of the connection: whatever it wants to find again when an event arrives.
+    context: Any = None
+    #: True once ``close`` or ``abort`` was called or the peer was lost; sends are then dropped silently.
+    closed: bool = False
+
+    @abstractmethod
+    def send(self, frames: Sequence[Frame]) -> None:
+        """Queue one message.
+
+        Never blocks: what the peer cannot take now is kept and sent by the polling thread. Frames must not change until
+        the peer has them. Safe from any thread. Messages of one thread arrive in its order. On a closed connection
+        the message is dropped; the loss has been, or will be, reported by ``poll``.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Flush what is queued for a bounded time, then end. Idempotent; safe from any thread."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """End now and drop what is queued. Idempotent; never blocks; safe in destructors and after a fork."""
+
+    @property
+    @abstractmethod
+    def queued_bytes(self) -> int:
+        """Bytes accepted by ``send`` that the peer has not been handed yet (for back-pressure)."""
+
+
+class Transport(ABC):
+    """A process's way to reach others. One instance per process, made after any fork."""
+
+    name: str
+
+    @abstractmethod
+    def listen(self, hint: str) -> str:
+        """Accept connections from now on.
+
+        Args:
+            hint: a short file-name-safe name for this end, such as ``"worker-4f2a"``.
+
+        Returns:
+            The contact address that peers pass to ``connect``, with its scheme (``"unix:/run/…"``).
+        """
+
+    @abstractmethod
+    def connect(self, address: str, timeout_s: float = 5.0) -> Connection:
+        """Connect to a listener; may block up to ``timeout_s``.
+
+        Raises:
+            ConnectionError: nobody listens there, or the time is over; the text names the address.
+        """
+
+    @abstractmethod
+    def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
+        """Wait for messages; the one blocking call of the reader thread.
+
+        Returns:
+            ``(connection, frames)`` per message in order of arrival; ``(connection, None)`` once when a peer is lost or
+            closed. An accepted connection shows itself by its first message. Frames are the receiver's to keep; they
+            are read-only or private to the receiver. May be empty (time over, ``wake``, or a watched descriptor).
+        """
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Make a running or the next ``poll`` return soon; safe from any thread and from signal handlers."""
+
+    @abstractmethod
+    def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
+        """Call ``on_readable`` from inside ``poll`` whenever ``fd`` is readable (level-triggered)."""
+
+    @abstractmethod
+    def unwatch(self, fd: int) -> None:
+        """Stop watching ``fd``. Must be called before the descriptor is closed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close every connection (flushing for a bounded time), the listener and its address. Idempotent."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Release inherited descriptors in a forked child without disturbing the parent or any peer."""

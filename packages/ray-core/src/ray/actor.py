@@ -1,0 +1,6 @@
+"""Actors under their older import path: ``ray.actor.ActorHandle``, ``ray.actor.exit_actor()``."""
+
+from ray.api.actor_calls import exit_actor
+from ray.api.actors import ActorClass, ActorHandle, ActorMethod
+
+__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor"]

@@ -1,0 +1,1 @@
+"""The public calls: arguments are checked here, and handed to the runtime of this process."""

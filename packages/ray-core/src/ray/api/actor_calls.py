@@ -1,0 +1,64 @@
+"""Calls about actors: ``kill``, ``get_actor`` and ``exit_actor``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.api.actors import ActorHandle
+from ray.api.objects import running
+from ray.api.options import check_name
+
+
+def kill(actor: Any, *, no_restart: bool = True) -> None:
+    """End an actor's process at once. The running call fails with ``RayActorError``; killing twice does nothing.
+
+    Args:
+        actor: its handle.
+        no_restart: False lets ``max_restarts`` start it again.
+
+    Raises:
+        RayConnectionError: there is no session.
+        ValueError: ``actor`` is no handle.
+        TypeError: ``no_restart`` is no bool.
+    """
+    runtime = running()
+    if not isinstance(actor, ActorHandle):
+        raise ValueError(
+            f"ray.kill() only supported for actors: it takes an actor handle, not {actor!r} ({type(actor).__name__}). "
+            "For tasks there is ray.cancel()."
+        )
+    if not isinstance(no_restart, bool):
+        raise TypeError(f"no_restart must be True or False, not {no_restart!r}")
+    runtime.kill_actor(actor._core, no_restart)
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
+    """The handle of the live actor of that name.
+
+    Args:
+        name: as given in ``options(name=...)``.
+        namespace: None is that of this session.
+
+    Raises:
+        RayConnectionError: there is no session.
+        TypeError: a name that is no string.
+        ValueError: an empty name, or no live actor of that name.
+    """
+    runtime = running()
+    check_name(name, "Actor")
+    if namespace is not None:
+        check_name(namespace, "Namespace")
+    return ActorHandle(runtime.get_named_actor(name, namespace))
+
+
+def exit_actor() -> None:
+    """End the actor that this is called in, after what runs now; the call itself does not return.
+
+    Raises:
+        RayConnectionError: there is no session.
+        TypeError: not inside an actor.
+    """
+    runtime = running()
+    if runtime.context().get("actor_id") is None:
+        raise TypeError("exit_actor() was called outside of an actor; to end one from outside, use ray.kill(handle).")
+    runtime.exit_actor()

@@ -1,0 +1,94 @@
+"""The address of a cluster: where it comes from, and what it may look like."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from ray.exceptions import RayConnectionError
+
+_CONNECT_TIMEOUT_S = 3.0
+_PORTS = range(1024, 65536)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterAddress:
+    """A control server that ``init`` was told to join."""
+
+    host: str
+    port: int
+    source: str
+    """The argument or environment variable that gave it, as the user wrote it."""
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def cluster_address(address: object, redis_address: object, *, local_mode: bool) -> ClusterAddress | None:
+    """The cluster to join, or None to start one on this machine.
+
+    ``address`` and ``redis_address`` are synonyms; without them ``RAY_ADDRESS`` counts, except in local mode.
+    ``"local"`` always starts one here; ``"auto"`` takes what ``RAY_ADDRESS`` says.
+
+    Raises:
+        ValueError: both were given, or the address has no host or no usable port.
+        TypeError: it is no string.
+        RayConnectionError: ``"auto"`` without ``RAY_ADDRESS``.
+    """
+    if address is not None and redis_address is not None:
+        raise ValueError(
+            f"address={address!r} and redis_address={redis_address!r} are the same option: give one of them."
+        )
+    name = "redis_address" if address is None else "address"
+    given = redis_address if address is None else address
+    if given is not None and not isinstance(given, str):
+        raise TypeError(f"{name} must be a string such as '10.0.0.5:6379', not {given!r} ({type(given).__name__})")
+    if given == "local":
+        return None
+    if given is None or given == "auto":
+        from_environment = os.environ.get("RAY_ADDRESS")
+        if from_environment and from_environment not in ("local", "auto") and not (local_mode and given is None):
+            return _parse(from_environment, f"RAY_ADDRESS={from_environment!r}")
+        if given is None:
+            return None
+        raise RayConnectionError(
+            f"{name}='auto' found no cluster: set the environment variable RAY_ADDRESS to 'host:port', or call "
+            "ray.init() without an address to start one on this machine."
+        )
+    return _parse(given, f"{name}={given!r}")
+
+
+def _parse(text: str, source: str) -> ClusterAddress:
+    split = urlsplit(text if "://" in text else f"redis://{text}")
+    try:
+        host, port = split.hostname, split.port
+    except ValueError:
+        host, port = None, None
+    if not host or port is None or port not in _PORTS or split.scheme != "redis":
+        raise ValueError(
+            f"Invalid address port or host in {source}: an address is 'host:port' (or 'redis://host:port') with a port "
+            f"from {_PORTS.start} to {_PORTS.stop - 1}, such as '10.0.0.5:6379'."
+        )
+    return ClusterAddress(host, port, source)
+
+
+def refuse_to_join(address: ClusterAddress) -> NoReturn:
+    """Say why the cluster cannot be joined. Blocks for a few seconds at most.
+
+    Raises:
+        RayConnectionError: always.
+    """
+    try:
+        socket.create_connection((address.host, address.port), _CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise RayConnectionError(
+            f"No cluster answers at {address} (from {address.source}): {error}. Check the address and that the cluster "
+            "is running, or call ray.init() without an address to start one on this machine."
+        ) from error
+    raise RayConnectionError(
+        f"What listens at {address} (from {address.source}) cannot be joined: a cluster needs a transport between "
+        "machines, and this installation has none. Call ray.init() without an address to start one on this machine."
+    )

@@ -1,0 +1,117 @@
+"""``ray.remote``: make a function or a class remote."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Unpack, overload
+
+from ray.api.actors import Actor, ActorClass, set_options
+from ray.api.options import CLASS_NAMES, FUNCTION_NAMES, normalise
+from ray.api.remote_function import RemoteFunction
+from ray.api.typed import AnyOptions, FixedReturn
+
+if TYPE_CHECKING:
+    from ray.runtime.ref import ObjectRef
+
+F = TypeVar("F", bound=Callable[..., Any])
+A = TypeVar("A", bound=Actor)
+T = TypeVar("T")
+Out_co = TypeVar("Out_co", covariant=True)
+
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
+_USAGE = "Use '@ray.remote', '@ray.remote()' or '@ray.remote(option=...)', such as '@ray.remote(num_cpus=2)'."
+
+
+if TYPE_CHECKING:
+
+    class Decorator(Protocol):
+        """What ``ray.remote(...)`` is before it meets its target."""
+
+        @overload
+        def __call__(self, target: type[A], /) -> type[A]: ...  # type: ignore[overload-overlap]
+        @overload
+        def __call__(self, target: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
+        @overload
+        def __call__(self, target: F, /) -> RemoteFunction[F]: ...
+
+    class FixedDecorator(Protocol[Out_co]):
+        """The same with ``num_returns`` other than 1."""
+
+        def __call__(self, target: F, /) -> FixedReturn[F, Out_co]: ...
+
+
+@overload
+def remote(target: type[A], /) -> type[A]: ...  # type: ignore[overload-overlap]
+@overload
+def remote(target: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
+@overload
+def remote(target: F, /) -> RemoteFunction[F]: ...
+@overload
+def remote(*, num_returns: Literal[1] = ..., **options: Unpack[AnyOptions]) -> Decorator: ...  # type: ignore[overload-overlap]
+@overload
+def remote(*, num_returns: Literal[0], **options: Unpack[AnyOptions]) -> FixedDecorator[None]: ...  # type: ignore[overload-overlap]
+@overload
+def remote(*, num_returns: int, **options: Unpack[AnyOptions]) -> FixedDecorator[list[ObjectRef[Any]]]: ...
+@overload
+def remote(*, num_return_vals: int, **options: Unpack[AnyOptions]) -> FixedDecorator[list[ObjectRef[Any]]]: ...
+def remote(*targets: Any, **options: Any) -> Any:
+    """Make a function or a class remote; as a decorator with or without options.
+
+    Args:
+        *targets: the function or class, when used without parentheses.
+        **options: for both: ``num_cpus``, ``num_gpus``, ``resources`` (amounts by name), ``memory`` (bytes), ``name``.
+            For functions: ``num_returns`` (or ``num_return_vals``), ``max_calls`` (runs until the worker process is
+            replaced; 1 for tasks with GPUs), ``max_retries`` (re-runs after the death of a worker; 3; -1 without
+            limit), ``retry_exceptions`` (True or a list of classes: re-run on these too), ``timeout_s``, ``priority``.
+            For classes: ``max_concurrency``, ``concurrency_groups``, ``max_restarts`` (0; -1 without limit),
+            ``max_task_retries``, ``namespace``, ``lifetime`` ("detached": outlives its handles).
+
+    Returns:
+        A ``RemoteFunction`` or an ``ActorClass``; a subclass of ``ray.Actor`` itself.
+
+    Raises:
+        TypeError: the target cannot be made remote, or an option is of the wrong type.
+        ValueError: an unknown option, a value out of range, or an ``async def`` function.
+    """
+    if not targets:
+        # The names that do not depend on the target are checked here, where the mistake is.
+        normalise(options, FUNCTION_NAMES | CLASS_NAMES, "ray.remote")
+        return functools.partial(_make, options=options)
+    if len(targets) > 1 or options:
+        shown = ", ".join([*map(repr, targets), *(f"{name}={value!r}" for name, value in options.items())])
+        raise TypeError(f"ray.remote({shown}) mixes a target and options, or has several targets. {_USAGE}")
+    return _make(targets[0], options={})
+
+
+def _make(target: Any, *, options: dict[str, Any]) -> Any:
+    if isinstance(target, type):
+        given = normalise(options, CLASS_NAMES, "an actor class")
+        if issubclass(target, Actor):
+            set_options(target, given)
+            return target
+        return ActorClass(target, given)
+    if isinstance(target, (RemoteFunction, ActorClass)):
+        raise TypeError(f"{target!r} is remote already; use {target.__name__}.options(...) to change its options.")
+    if not isinstance(target, _FUNCTIONS):
+        raise TypeError(
+            "The @ray.remote decorator must be applied to a function or a class, "
+            f"not to {target!r} ({type(target).__name__}). {_USAGE}"
+        )
+    if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
+        raise ValueError(_async_text(getattr(target, "__name__", "f")))
+    return RemoteFunction(target, normalise(options, FUNCTION_NAMES, "a remote function"))
+
+
+def _async_text(name: str) -> str:
+    return (
+        f"'async def' should not be used for remote tasks, and {name!r} is one. Run it to its end in a function:\n\n"
+        f"    async def {name}(): ...\n\n"
+        "    @ray.remote\n"
+        "    def wrapper():\n"
+        "        import asyncio\n"
+        f"        return asyncio.run({name}())\n\n"
+        "or make it a method of an actor class, where 'async def' works."
+    )

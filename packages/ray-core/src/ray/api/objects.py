@@ -1,0 +1,169 @@
+"""Objects: ``get``, ``put``, ``wait`` and ``cancel``."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+from ray.api.options import seconds, whole_number
+from ray.exceptions import RayConnectionError
+from ray.runtime import interface
+from ray.runtime.interface import Runtime
+from ray.runtime.ref import ObjectRef
+from ray.units import seconds_from_milliseconds
+
+R = TypeVar("R")
+_ONLY_REFS = frozenset({ObjectRef})
+
+
+def running() -> Runtime:
+    """The session of this process.
+
+    Raises:
+        RayConnectionError: there is none.
+    """
+    runtime = interface._current
+    if runtime is None:
+        raise RayConnectionError
+    return runtime
+
+
+@overload
+def get(object_refs: ObjectRef[R], timeout: float | datetime.timedelta | None = ..., *, copy: bool = ...) -> R: ...
+@overload
+def get(
+    object_refs: list[ObjectRef[R]], timeout: float | datetime.timedelta | None = ..., *, copy: bool = ...
+) -> list[R]: ...
+def get(object_refs: Any, timeout: Any = None, *, copy: bool = False) -> Any:
+    """Wait for objects and return their values.
+
+    Arrays inside the values are read-only views of the store.
+
+    Args:
+        object_refs: a reference, or a list of references.
+        timeout: seconds, a timedelta, or None to wait for as long as it takes; 0 takes only what is ready.
+        copy: make writable copies instead of views.
+
+    Returns:
+        The value, or the list of values in the order of the references.
+
+    Raises:
+        RayConnectionError: there is no session.
+        ValueError: neither a reference nor a list.
+        TypeError: an element of the list that is no reference.
+        GetTimeoutError: not ready in time; the tasks go on.
+        RayError: the first failure in the order of the list. The error of a task is of its original type as well.
+    """
+    runtime = interface._current
+    if runtime is None:
+        raise RayConnectionError
+    if type(object_refs) is ObjectRef:
+        return runtime.get_one(object_refs, None if timeout is None else seconds("timeout", timeout), copy)
+    if not isinstance(object_refs, list):
+        raise ValueError(
+            f"'object_refs' must either be an object ref or a list of object refs, not {_shown(object_refs)}."
+        )
+    _check_elements("ray.get", object_refs)
+    timeout_s = seconds("timeout", timeout)
+    return runtime.get(object_refs, timeout_s, copy) if object_refs else []
+
+
+def put(value: R) -> ObjectRef[R]:
+    """Store an immutable copy of ``value`` and return a reference to it.
+
+    Raises:
+        RayConnectionError: there is no session.
+        TypeError: ``value`` is a reference (put it in a list if that is meant), or cannot be pickled.
+    """
+    runtime = interface._current
+    if runtime is None:
+        raise RayConnectionError
+    if type(value) is ObjectRef:
+        raise TypeError(
+            f"Calling 'put' on an object ref is not allowed, and {value!r} is one already. If you really want to store "
+            "the reference, put it in a list."
+        )
+    return runtime.put(value)
+
+
+def wait(
+    object_refs: list[ObjectRef[R]], num_returns: int = 1, timeout: float | datetime.timedelta | None = None
+) -> tuple[list[ObjectRef[R]], list[ObjectRef[R]]]:
+    """Wait until some objects are ready. A failed task counts as ready; its error is not raised here.
+
+    Args:
+        object_refs: references, no two alike.
+        num_returns: how many to wait for.
+        timeout: **milliseconds**, a timedelta, or None to wait for as long as it takes; 0 looks and returns.
+
+    Returns:
+        At most ``num_returns`` ready references, and the rest, both in the order of ``object_refs``.
+
+    Raises:
+        TypeError: not a list of references, or another argument of the wrong type.
+        ValueError: a negative timeout, duplicates, or a ``num_returns`` below 1 or above the length of the list.
+        RayConnectionError: there is no session.
+    """
+    given: object = object_refs
+    if not isinstance(given, list):
+        single = "; put it in a list" if type(given) is ObjectRef else ""
+        raise TypeError(f"wait() expected a list of object refs, not {_shown(given)}{single}")
+    timeout_s = seconds_from_milliseconds(timeout)
+    _check_elements("wait()", object_refs)
+    runtime = running()
+    if not object_refs:
+        return [], []
+    if len(set(object_refs)) != len(object_refs):
+        raise ValueError(
+            f"Wait requires a list of unique object refs; {len(object_refs) - len(set(object_refs))} of the "
+            f"{len(object_refs)} given are repeated."
+        )
+    count = whole_number("num_returns", num_returns, least=None)
+    if count <= 0:
+        raise ValueError(f"Invalid number of objects to return {count}: num_returns must be at least 1.")
+    if count > len(object_refs):
+        raise ValueError(
+            "num_returns cannot be greater than the number of objects provided to ray.wait: "
+            f"{count} of {len(object_refs)}."
+        )
+    return runtime.wait(object_refs, count, timeout_s)
+
+
+def cancel(
+    object_refs: ObjectRef[Any] | Sequence[ObjectRef[Any]], *, force: bool = False, recursive: bool = True
+) -> None:
+    """Cancel the tasks that make these objects. What has ended, and objects made by ``put``, are left as they are.
+
+    Args:
+        object_refs: a reference, or a list of references.
+        force: end the worker process of a task that runs, instead of interrupting the task.
+        recursive: cancel the tasks that the task has submitted, too.
+
+    Raises:
+        RayConnectionError: there is no session.
+        TypeError: not a reference, and not a list of references. Nothing was cancelled.
+    """
+    runtime = running()
+    refs = [object_refs] if isinstance(object_refs, ObjectRef) else object_refs
+    if not isinstance(refs, (list, tuple)):
+        raise TypeError(f"ray.cancel() expected an object ref or a list of object refs, not {_shown(object_refs)}")
+    _check_elements("ray.cancel()", refs)
+    for name, value in (("force", force), ("recursive", recursive)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False, not {value!r}")
+    for ref in refs:
+        runtime.cancel(ref, force, recursive)
+
+
+def _check_elements(call: str, refs: Sequence[Any]) -> None:
+    if not _ONLY_REFS.issuperset(map(type, refs)):
+        at, wrong = next((at, item) for at, item in enumerate(refs) if type(item) is not ObjectRef)
+        raise TypeError(f"{call} expected a list of object refs, but element {at} is {_shown(wrong)}.")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    if len(text) > 80:
+        text = text[:77] + "..."
+    return f"{text} ({type(value).__name__})"

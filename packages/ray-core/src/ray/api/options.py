@@ -1,0 +1,283 @@
+"""Options of remote functions, actor classes and methods: checked, completed, turned into the runtime's records."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from ray.api.typed import CallOptions, ClassOptions, FunctionOptions
+from ray.config.spelling import did_you_mean
+from ray.runtime.interface import RESOURCE_UNIT, ActorOptions, MethodOptions, TaskOptions
+
+Given = dict[str, Any]
+"""Options as the user wrote them: only those given (None is "not given"), with synonyms resolved."""
+
+_RETURNS = frozenset({"num_returns"})
+FUNCTION_NAMES = frozenset(FunctionOptions.__annotations__) | _RETURNS
+CLASS_NAMES = frozenset(ClassOptions.__annotations__)
+METHOD_NAMES = frozenset(CallOptions.__annotations__) | _RETURNS
+_SYNONYMS = {"num_return_vals": "num_returns"}
+_BUILT_IN_RESOURCES = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+
+
+def normalise(options: Mapping[str, Any], known: frozenset[str], what: str) -> Given:
+    """Resolve synonyms, drop options that are None, and refuse unknown names.
+
+    Args:
+        options: as the user wrote them.
+        known: names that ``what`` takes.
+        what: "a remote function", "an actor class" or "an actor method", for the message.
+
+    Raises:
+        ValueError: an unknown name, or both names of a synonym.
+        TypeError: an option of functions on a class.
+    """
+    given: Given = {}
+    for name, value in options.items():
+        own = _SYNONYMS.get(name, name)
+        if own != name and own in options:
+            raise ValueError(f"{name}={value!r} and {own}={options[own]!r} are the same option: give one of them.")
+        if own not in known:
+            raise _unknown(name, own, known, what)
+        if value is not None:
+            given[own] = value
+    return given
+
+
+def _unknown(name: str, own: str, known: frozenset[str], what: str) -> Exception:
+    if known is CLASS_NAMES and own in FUNCTION_NAMES:
+        hint = " Use @ray.method(num_returns=...) on the method." if own in _RETURNS else ""
+        return TypeError(f"{name} is an option of remote functions; {what} does not take it.{hint}")
+    if known is FUNCTION_NAMES and own in CLASS_NAMES:
+        return ValueError(f"{name} is an option of actor classes; {what} does not take it.")
+    return ValueError(f"{name!r} is not an option of {what}.{did_you_mean(name, known)}")
+
+
+def task_options(given: Given) -> TaskOptions:
+    """Complete and check the options of a remote function.
+
+    Raises:
+        TypeError: a value of the wrong type.
+        ValueError: a value out of range.
+    """
+    resources = _resources(given, default_cpus=RESOURCE_UNIT)
+    max_calls = _integer(given, "max_calls", default=1 if "GPU" in resources else 0, least=0)
+    return TaskOptions(
+        resources=resources,
+        num_returns=_integer(given, "num_returns", default=1, least=0),
+        max_calls=max_calls,
+        max_retries=_integer(given, "max_retries", default=3, least=-1),
+        retry_exceptions=_retry_exceptions(given.get("retry_exceptions", False)),
+        timeout_s=_timeout(given),
+        priority=_integer(given, "priority", default=0, least=None),
+        name=_text(given, "name", "Task"),
+    )
+
+
+def actor_options(given: Given) -> ActorOptions:
+    """Complete and check the options of an actor class.
+
+    Raises:
+        TypeError: a value of the wrong type.
+        ValueError: a value out of range, or options that contradict each other.
+    """
+    asked = not given.keys().isdisjoint(("num_cpus", "num_gpus", "resources", "memory"))
+    held = _resources(given, default_cpus=RESOURCE_UNIT if asked else 0)
+    lifetime = given.get("lifetime")
+    if lifetime not in (None, "detached", "non_detached"):
+        raise ValueError(f"lifetime must be None, 'detached' or 'non_detached', not {lifetime!r}")
+    max_restarts = _integer(given, "max_restarts", default=0, least=-1)
+    max_task_retries = _integer(given, "max_task_retries", default=0, least=-1)
+    if max_task_retries and not max_restarts:
+        raise ValueError(
+            f"max_task_retries={max_task_retries} needs max_restarts: an actor that is never restarted cannot "
+            "run a call again."
+        )
+    groups = _groups(given.get("concurrency_groups"))
+    return ActorOptions(
+        resources=held,
+        placement_resources=held if asked else {"CPU": RESOURCE_UNIT},
+        max_concurrency=_integer(given, "max_concurrency", 1, least=1) if "max_concurrency" in given else None,
+        max_restarts=max_restarts,
+        max_task_retries=max_task_retries,
+        name=_text(given, "name", "Actor"),
+        namespace=_text(given, "namespace", "Namespace"),
+        detached=lifetime == "detached",
+        concurrency_groups=groups,
+    )
+
+
+def method_options(given: Given) -> MethodOptions:
+    """Complete and check the options of an actor method.
+
+    Raises:
+        TypeError: a value of the wrong type.
+        ValueError: a value out of range.
+    """
+    retries = _integer(given, "max_task_retries", 0, least=-1) if "max_task_retries" in given else None
+    return MethodOptions(
+        num_returns=_integer(given, "num_returns", default=1, least=0),
+        timeout_s=_timeout(given),
+        concurrency_group=_text(given, "concurrency_group", "Concurrency group"),
+        name=_text(given, "name", "Task"),
+        max_task_retries=retries,
+    )
+
+
+def check_name(value: object, what: str) -> str:
+    """Return ``value`` if it can name something.
+
+    Raises:
+        TypeError: it is no string.
+        ValueError: it is empty.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what} name must be a string, not {value!r} ({type(value).__name__})")
+    if not value:
+        raise ValueError(f"{what} name cannot be an empty string.")
+    return value
+
+
+def quantity(name: str, value: object) -> int:
+    """A resource amount in fixed point.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative, not finite, or a fraction too small to count.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number, not {value!r} ({type(value).__name__})")
+    amount = float(value)
+    if not amount >= 0 or math.isinf(amount):
+        raise ValueError(f"Resource quantities must be nonnegative and finite: {name}={value!r}")
+    fixed = round(amount * RESOURCE_UNIT)
+    if amount and not fixed:
+        raise ValueError(f"{name}={value!r} is below the smallest amount that counts, {1 / RESOURCE_UNIT}")
+    return fixed
+
+
+def whole_quantity(name: str, value: object) -> int:
+    """As ``quantity``, for what is shared out one by one: a fraction only below one."""
+    fixed = quantity(name, value)
+    if fixed > RESOURCE_UNIT and fixed % RESOURCE_UNIT:
+        raise ValueError(f"{name}={value!r}: above 1 it must be a whole number")
+    return fixed
+
+
+def custom_resources(resources: object) -> dict[str, int]:
+    """The ``resources=`` argument in fixed point, without zeros.
+
+    Raises:
+        TypeError: it is no dictionary of numbers by name.
+        ValueError: a name that has an argument of its own, an empty name, or a bad amount.
+    """
+    if resources is None:
+        return {}
+    if not isinstance(resources, Mapping):
+        raise TypeError(f"resources must be a dictionary of amounts by name, not {resources!r}")
+    amounts: dict[str, int] = {}
+    for name, value in resources.items():
+        check_name(name, "Resource")
+        if name in _BUILT_IN_RESOURCES:
+            raise ValueError(f"resources={{{name!r}: ...}}: use the argument {_BUILT_IN_RESOURCES[name]}= instead")
+        fixed = quantity(f"resources[{name!r}]", value)
+        if fixed:
+            amounts[name] = fixed
+    return amounts
+
+
+def whole_number(name: str, value: object, least: int | None) -> int:
+    """``value`` as an int of at least ``least``.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is less.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r} ({type(value).__name__})") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name} must be at least {least}, not {number}")
+    return number
+
+
+def seconds(name: str, value: object) -> float | None:
+    """A duration in seconds: a number, a timedelta, or None for no limit.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: it is negative or not a number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, datetime.timedelta):
+        amount = value.total_seconds()
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be seconds, a datetime.timedelta or None, not {value!r}")
+    else:
+        amount = float(value)
+    if not amount >= 0:
+        raise ValueError(f"The {name!r} argument must be nonnegative. Received {value!r}")
+    return amount
+
+
+def _resources(given: Given, default_cpus: int) -> dict[str, int]:
+    amounts = {
+        "CPU": quantity("num_cpus", given["num_cpus"]) if "num_cpus" in given else default_cpus,
+        "GPU": whole_quantity("num_gpus", given.get("num_gpus", 0)),
+        "memory": memory_bytes("memory", given.get("memory", 0)) * RESOURCE_UNIT,
+    }
+    amounts |= custom_resources(given.get("resources"))
+    return {name: amount for name, amount in amounts.items() if amount}
+
+
+def memory_bytes(name: str, value: object) -> int:
+    """A size in bytes: a whole number, also when written as a float (``2e9``).
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is negative.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return whole_number(f"{name} (bytes)", value, least=0)
+
+
+def _integer(given: Given, name: str, default: int, least: int | None) -> int:
+    return whole_number(name, given[name], least) if name in given else default
+
+
+def _text(given: Given, name: str, what: str) -> str | None:
+    return check_name(given[name], what) if name in given else None
+
+
+def _timeout(given: Given) -> float | None:
+    timeout_s = seconds("timeout_s", given.get("timeout_s"))
+    if timeout_s == 0:
+        raise ValueError("timeout_s must be greater than 0; leave it out for no limit")
+    return timeout_s
+
+
+def _retry_exceptions(value: object) -> bool | tuple[type[BaseException], ...]:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (list, tuple)) and all(isinstance(t, type) and issubclass(t, BaseException) for t in value):
+        return tuple(value)
+    raise TypeError(f"retry_exceptions must be True, False or a list of exception classes, not {value!r}")
+
+
+def _groups(value: object) -> dict[str, int]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"concurrency_groups must be a dictionary of sizes by name, not {value!r}")
+    return {
+        check_name(name, "Concurrency group"): whole_number(f"concurrency_groups[{name!r}]", size, least=1)
+        for name, size in value.items()
+    }

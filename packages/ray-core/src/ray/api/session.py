@@ -1,0 +1,223 @@
+"""Sessions: ``init``, ``shutdown`` and what they return."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypedDict, Unpack
+
+from ray.api.address import ClusterAddress, cluster_address, refuse_to_join
+from ray.api.options import check_name, custom_resources, memory_bytes, quantity, whole_quantity
+from ray.config.spelling import did_you_mean
+from ray.runtime import interface
+from ray.runtime.interface import Runtime
+from ray.runtime.start_options import DEFAULT_NAMESPACE, StartOptions
+
+_log = logging.getLogger("ray")
+#: Held while a session starts or ends, so that two threads cannot start two.
+_lock = threading.RLock()
+_registered = False
+
+_SEAMS = ("store", "transport", "scheduler", "selector", "control", "executor", "observers")
+#: What describes the machine, and so cannot be said to a cluster that runs already.
+_START_UP = ("num_cpus", "num_gpus", "resources", "memory", "object_store_memory")
+
+
+class InitOptions(TypedDict, total=False):
+    """Keywords of ``ray.init``; None is the default of each."""
+
+    redis_address: str | None
+    num_cpus: float | None
+    num_gpus: float | None
+    resources: Mapping[str, float] | None
+    memory: int | None
+    object_store_memory: int | None
+    namespace: str | None
+    local_mode: bool
+    ignore_reinit_error: bool
+    log_to_driver: bool
+    store: str | None
+    transport: str | None
+    scheduler: str | None
+    selector: str | None
+    control: str | None
+    executor: str | None
+    observers: Sequence[str] | None
+    options: Mapping[str, Mapping[str, Any]] | None
+
+
+class RayContext(Mapping[str, Any]):
+    """What ``ray.init`` returns: the addresses of the session as a mapping, and a context manager that ends it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.address_info: dict[str, Any] = dict(runtime.address_info)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.address_info[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.address_info)
+
+    def __len__(self) -> int:
+        return len(self.address_info)
+
+    def __repr__(self) -> str:
+        return f"RayContext({self.address_info!r})"
+
+    def disconnect(self) -> None:
+        """End this session, if it is still the current one."""
+        with _lock:
+            if interface.current() is self._runtime:
+                shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.disconnect()
+
+
+def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayContext:
+    """Start a session on this machine, or join a cluster.
+
+    Args:
+        address: ``host:port`` of the cluster to join; without it, ``RAY_ADDRESS``; without that, a session is started
+            here. ``"local"`` starts one here whatever the environment says.
+        **options: ``redis_address`` is ``address`` by its older name.
+            What the session offers, by default what the machine has: ``num_cpus``, ``num_gpus``, ``resources`` (custom
+            amounts by name), ``memory`` and ``object_store_memory`` (bytes). Not allowed with an address.
+            ``namespace`` (of actor names), ``log_to_driver`` (True: show what workers print), ``ignore_reinit_error``
+            (True: a second ``init`` returns the session there is), ``local_mode`` (True: run everything at once in
+            this process, for debugging).
+            The parts: ``store``, ``transport``, ``scheduler``, ``selector``, ``control``, ``executor``: the name of a
+            plugin or a dotted path to one; ``observers``: names of plugins that watch; ``options``:
+            ``{part: {option: value}}``.
+
+    Returns:
+        A mapping of addresses that is also a context manager.
+
+    Raises:
+        RuntimeError: there is a session already.
+        ValueError, TypeError: an argument that is wrong, named in the message; nothing was started.
+        PluginError: a part that does not exist, is not installed, or does not fit.
+        RayConnectionError: no cluster answers at the address.
+    """
+    unknown = options.keys() - InitOptions.__annotations__.keys()
+    if unknown:
+        name = min(unknown)
+        raise TypeError(f"ray.init() has no option {name!r}.{did_you_mean(name, InitOptions.__annotations__)}")
+    with _lock:
+        running = interface.current()
+        if running is not None:
+            return _again(running, _flag(options, "ignore_reinit_error", default=False))
+        runtime = _start(address, options)
+        interface.set_current(runtime)
+        _shut_down_at_exit()
+        return RayContext(runtime)
+
+
+def shutdown() -> None:
+    """End the session and everything that it started; without one, do nothing. Runs by itself when Python exits."""
+    with _lock:
+        runtime = interface.current()
+        if runtime is None:
+            return
+        try:
+            runtime.shutdown()
+        finally:
+            interface.set_current(None)
+
+
+def is_initialized() -> bool:
+    """Whether this process has a session."""
+    return interface.current() is not None
+
+
+def _again(running: Runtime, ignore: bool) -> RayContext:
+    if not ignore:
+        where = "in a worker, which has a session" if running.is_worker else "a second time"
+        raise RuntimeError(
+            f"Maybe you called ray.init twice by accident? It was called {where}. Pass ignore_reinit_error=True to "
+            "go on with the session there is, or call ray.shutdown() first."
+        )
+    _log.info("ray.init() was called again: the session there is goes on, and the arguments are ignored")
+    return RayContext(running)
+
+
+def _start(address: str | None, options: InitOptions) -> Runtime:
+    local_mode = _flag(options, "local_mode", default=False)
+    cluster = cluster_address(address, options.get("redis_address"), local_mode=local_mode)
+    if cluster is not None:
+        _refuse_start_up_options(cluster, options)
+        refuse_to_join(cluster)
+    checked = _checked(options)
+    _refuse_foreign_package()
+    from ray.plugins.planning import resolve_plan
+
+    chosen: dict[str, Any] = {name: options.get(name) for name in _SEAMS}
+    plan = resolve_plan(**chosen, options=options.get("options"), local_mode=local_mode)
+    start_options = StartOptions(plan, **checked)
+    if local_mode:
+        from ray.runtime.local import LocalRuntime
+
+        return LocalRuntime(start_options)
+    from ray.runtime.driver import start
+
+    return start(start_options)
+
+
+def _checked(options: InitOptions) -> dict[str, Any]:
+    """The fields of ``StartOptions`` but for the plan."""
+    cpus, gpus = options.get("num_cpus"), options.get("num_gpus")
+    memory, store = options.get("memory"), options.get("object_store_memory")
+    namespace = options.get("namespace")
+    if store is not None and memory_bytes("object_store_memory", store) == 0:
+        raise ValueError("object_store_memory (bytes) must be greater than 0")
+    return {
+        "num_cpus": None if cpus is None else quantity("num_cpus", cpus),
+        "num_gpus": None if gpus is None else whole_quantity("num_gpus", gpus),
+        "resources": custom_resources(options.get("resources")),
+        "memory_bytes": None if memory is None else memory_bytes("memory", memory),
+        "object_store_bytes": None if store is None else memory_bytes("object_store_memory", store),
+        "namespace": DEFAULT_NAMESPACE if namespace is None else check_name(namespace, "Namespace"),
+        "log_to_driver": _flag(options, "log_to_driver", default=True),
+    }
+
+
+def _flag(options: InitOptions, name: str, *, default: bool) -> bool:
+    value: object = options.get(name, default)
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
+def _refuse_start_up_options(cluster: ClusterAddress, options: InitOptions) -> None:
+    given = [name for name in _START_UP if options.get(name) is not None]
+    if options.get("local_mode"):
+        given.append("local_mode")
+    if given:
+        raise ValueError(
+            f"When connecting to an existing cluster ({cluster.source}), {' and '.join(given)} must not be provided: "
+            "the cluster was told when it was started."
+        )
+
+
+def _refuse_foreign_package() -> None:
+    from ray.plugins.discovery import foreign_owners, ownership_conflict
+
+    others = foreign_owners()
+    if others:
+        raise ImportError(ownership_conflict(others))
+
+
+def _shut_down_at_exit() -> None:
+    global _registered
+    if not _registered:
+        _registered = True
+        atexit.register(shutdown)

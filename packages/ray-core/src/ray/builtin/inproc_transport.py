@@ -1,0 +1,197 @@
+"""Transport between transports of one process: queues instead of a wire. For tests, simulation and local mode.
+
+What is observable is as on a wire: messages are private to the receiver, ``send`` never blocks, a peer that closes is
+reported once and after what it sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import selectors
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from ray.abc.transport import Connection, Frame, Transport
+
+SCHEME = "inproc:"
+
+#: {address: listening transport}
+_listeners: weakref.WeakValueDictionary[str, InprocTransport] = weakref.WeakValueDictionary()
+_numbers = itertools.count(1)
+
+
+class InprocConnection(Connection):
+    """One end. Whatever is sent goes straight into the inbox of the transport at the other end."""
+
+    def __init__(self, transport: InprocTransport) -> None:
+        self.context = None
+        self.closed = False
+        self.transport = transport
+        self._peer: InprocConnection | None = None
+        #: Bytes in the peer's inbox from here; guarded by the lock of the peer's transport.
+        self.unread_bytes = 0
+
+    @classmethod
+    def pair(cls, here: InprocTransport, there: InprocTransport) -> InprocConnection:
+        """Connect two transports; returns the end ``here``."""
+        near, far = cls(here), cls(there)
+        near._peer, far._peer = far, near
+        here.connections.add(near)
+        there.connections.add(far)
+        return near
+
+    def send(self, frames: Sequence[Frame]) -> None:
+        peer = self._peer
+        if self.closed or peer is None:
+            return
+        private = [frame if type(frame) is bytes else bytes(frame) for frame in frames]
+        peer.transport.put(peer, private, sum(map(len, private)))
+
+    @property
+    def queued_bytes(self) -> int:
+        return 0 if self.closed else self.unread_bytes
+
+    def handed_over(self, nbytes: int) -> None:
+        """The other end has read that many bytes."""
+        if self._peer is not None:
+            self._peer.unread_bytes -= nbytes
+
+    def sent(self, nbytes: int) -> None:
+        """The peer of this end has put that many bytes into its inbox."""
+        if self._peer is not None:
+            self._peer.unread_bytes += nbytes
+
+    def close(self) -> None:
+        self._end(drop=False)
+
+    def abort(self) -> None:
+        self._end(drop=True)
+
+    def _end(self, drop: bool) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.transport.connections.discard(self)
+        peer = self._peer
+        if peer is not None and self.transport.is_own_process:
+            if drop:
+                peer.transport.drop(peer)
+            peer.transport.put(peer, None, 0)
+
+
+class InprocTransport(Transport):
+    """An end point within this process. Its only system resources are a pipe and a selector."""
+
+    name = "inproc"
+
+    def __init__(self, session_dir: str = "") -> None:
+        """Make a transport; ``session_dir`` is accepted, as every transport does, and not used."""
+        #: Connections that are open at this end.
+        self.connections: set[InprocConnection] = set()
+        # Re-entrant: a destructor may abort a connection on the thread that holds it.
+        self._lock = threading.RLock()
+        #: (connection, frames or None, bytes), oldest first
+        self._inbox: deque[tuple[InprocConnection, list[bytes] | None, int]] = deque()
+        self._address: str | None = None
+        self._closed = False
+        self._pid = os.getpid()
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe()
+        for fd in (self._wake_read, self._wake_write):
+            os.set_blocking(fd, False)
+        self.watch(self._wake_read, self._drain)
+
+    @property
+    def is_own_process(self) -> bool:
+        """False in a forked child: its copies of the queues lead nowhere."""
+        return self._pid == os.getpid()
+
+    def listen(self, hint: str) -> str:
+        self._address = f"{SCHEME}{hint}-{next(_numbers)}"
+        _listeners[self._address] = self
+        return self._address
+
+    def connect(self, address: str, timeout_s: float = 5.0) -> InprocConnection:
+        listener = _listeners.get(address)
+        if listener is None or not listener.is_own_process:
+            raise ConnectionError(f"nobody listens on {address} in this process")
+        return InprocConnection.pair(self, listener)
+
+    def put(self, connection: InprocConnection, frames: list[bytes] | None, nbytes: int) -> None:
+        """Add to the inbox, from the other end; None is the end of the connection."""
+        with self._lock:
+            if self._closed or connection.closed:
+                return
+            connection.sent(nbytes)
+            self._inbox.append((connection, frames, nbytes))
+            first = len(self._inbox) == 1
+        if first:
+            self.wake()
+
+    def drop(self, connection: InprocConnection) -> None:
+        """Take back what the other end sent and nobody has read yet."""
+        with self._lock:
+            kept = [item for item in self._inbox if item[0] is not connection]
+            connection.handed_over(sum(item[2] for item in self._inbox if item[0] is connection))
+            self._inbox = deque(kept)
+
+    def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
+        for key, _ in self._selector.select(0 if self._inbox else timeout_s):
+            callback: Callable[[], None] = key.data
+            callback()
+        events: list[tuple[Connection, Sequence[Frame] | None]] = []
+        with self._lock:
+            while self._inbox:
+                connection, frames, nbytes = self._inbox.popleft()
+                connection.handed_over(nbytes)
+                if connection.closed:
+                    continue
+                if frames is None:
+                    connection.closed = True
+                    self.connections.discard(connection)
+                events.append((connection, frames))
+        return events
+
+    def wake(self) -> None:
+        if not self._closed:  # the descriptor may belong to somebody else by now
+            with contextlib.suppress(BlockingIOError):  # full, so it is awake already
+                os.write(self._wake_write, b"\0")
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, on_readable)
+
+    def unwatch(self, fd: int) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(fd)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        if self._address is not None:
+            _listeners.pop(self._address, None)
+        for connection in list(self.connections):
+            connection.close()
+        self._release()
+
+    def abandon(self) -> None:
+        if self._closed:
+            return
+        for connection in list(self.connections):
+            connection.closed = True
+        self._release()
+
+    def _release(self) -> None:
+        self._closed = True
+        self._inbox.clear()
+        self.connections.clear()
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)

@@ -1,0 +1,70 @@
+"""``ray plugins``: what is installed for each seam, which is chosen here, and what else there is."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ray.cli.output import add_format, as_json, as_table
+from ray.exceptions import PluginError
+from ray.plugins import ResolvedPlan, resolve_plan
+from ray.plugins.discovery import Inventory, info_of, normalise, scan
+from ray.plugins.seams import OBSERVER, SEAMS
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the list; imports every installed plugin module to see whether it works."""
+    parser = argparse.ArgumentParser(prog="ray plugins", description=__doc__)
+    add_format(parser)
+    given = parser.parse_args(arguments)
+    try:
+        plan = resolve_plan()
+    except PluginError:
+        plan = None  # `ray doctor` tells why; the list is what helps to choose something else.
+    rows = list(survey(scan(), plan))
+    if given.format == "json":
+        print(as_json(rows))
+        return 0
+    header = ("SEAM", "PLUGIN", "STATE", "PACKAGE", "")
+    cells = [
+        (row["seam"], row["name"], row["state"], f"{row['package']} {row['version']}".strip(), row["text"])
+        for row in rows
+    ]
+    print(as_table([header, *cells]))
+    return 0
+
+
+def survey(inventory: Inventory, plan: ResolvedPlan | None) -> Iterator[dict[str, Any]]:
+    """One row per plugin: ``chosen``, ``installed``, ``broken``, ``ambiguous``, or one that is missing."""
+    for seam in (*SEAMS.values(), OBSERVER):
+        installed = inventory.plugins.get(seam.name, {})
+        part = plan.parts.get(seam.name) if plan is not None else None
+        for name, offers in sorted(installed.items()):
+            for candidate in offers:
+                state = "chosen" if part is not None and part.name == name else "installed"
+                try:
+                    text = info_of(candidate).summary
+                except PluginError as error:
+                    state, text = "broken", str(error)
+                if len(offers) > 1:
+                    state = "ambiguous"
+                yield {
+                    "seam": seam.name,
+                    "name": name,
+                    "state": state,
+                    "package": candidate.distribution,
+                    "version": candidate.version,
+                    "text": text,
+                }
+        for name, known in sorted(seam.known.items()):
+            if name not in installed:
+                version = inventory.versions.get(normalise(known.package), "")
+                yield {
+                    "seam": seam.name,
+                    "name": name,
+                    "state": "not in package" if version else "not installed",
+                    "package": known.package,
+                    "version": version,
+                    "text": f'pip install {"--upgrade " if version else ""}"{known.requirement}"',
+                }

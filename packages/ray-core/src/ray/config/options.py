@@ -1,0 +1,63 @@
+"""Options of plugins: structs checked by msgspec, with sentences that say what was given and where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ray.config.sources import Setting
+from ray.config.spelling import did_you_mean
+from ray.exceptions import PluginOptionsError
+
+
+def check_options(schema: type[msgspec.Struct] | None, given: Mapping[str, Setting], subject: str) -> dict[str, Any]:
+    """Check the options of one plugin and fill in the defaults.
+
+    Args:
+        schema: the struct that describes them, or None if the plugin takes none.
+        given: {option: setting}.
+        subject: the plugin as messages name it, such as ``store='plasma'``.
+
+    Returns:
+        Plain values for every option, ready for JSON: a plan must not depend on what another process holds as default.
+
+    Raises:
+        PluginOptionsError: an option is unknown, missing or of the wrong type.
+    """
+    if schema is None:
+        for option, setting in given.items():
+            raise PluginOptionsError(f"{subject} takes no options, but {option!r} was given ({setting.source})")
+        return {}
+    names = schema.__struct_encode_fields__
+    for option, setting in given.items():
+        if option not in names:
+            hint = did_you_mean(option, names)
+            raise PluginOptionsError(f"{subject} has no option {option!r} ({setting.source}).{hint}")
+    plain = {option: setting.value for option, setting in given.items()}
+    try:
+        checked = msgspec.convert(plain, schema)
+    except msgspec.ValidationError as error:
+        raise PluginOptionsError(f"{subject}: {_sentence(str(error), given)}") from None
+    return {
+        option: msgspec.to_builtins(getattr(checked, attribute))
+        for attribute, option in zip(schema.__struct_fields__, names, strict=True)
+    }
+
+
+def make_options(schema: type[msgspec.Struct] | None, values: Mapping[str, Any]) -> Any:
+    """The object that hooks receive, from the values of a plan."""
+    return {} if schema is None else msgspec.convert(values, schema)
+
+
+def _sentence(text: str, given: Mapping[str, Setting]) -> str:
+    """Turn ``Expected `int`, got `str` - at `$.capacity``` into words that name the option and its source."""
+    message, _, place = text.partition(" - at `$.")
+    option = place.rstrip("`")
+    top = option.partition(".")[0].partition("[")[0]
+    message = message.replace("`", "'")
+    if not option:
+        return message
+    source = f" ({given[top].source})" if top in given else ""
+    return f"option {option!r}{source}: {message[0].lower()}{message[1:]}"

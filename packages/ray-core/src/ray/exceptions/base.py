@@ -1,0 +1,77 @@
+"""The root of all errors, and the texts that several of them share."""
+
+from __future__ import annotations
+
+import signal as _signal
+from typing import Any
+
+#: Lines of a dead worker's stderr that an error shows.
+STDERR_TAIL_LINES = 20
+#: The bit of ``type.__flags__`` that tells classes made by a class statement from built-in ones.
+_HEAP_TYPE = 1 << 9
+
+
+def _rebuild(cls: type[RayError], args: tuple[Any, ...], state: dict[str, Any]) -> RayError:
+    """Undo ``RayError.__reduce_ex__`` without running a constructor of ours."""
+    base = layout_base(cls)
+    error: RayError = base.__new__(cls, *args)
+    base.__init__(error, *args)
+    error.__dict__.update(state)
+    cause = state.get("cause")
+    if isinstance(cause, BaseException):
+        error.__cause__ = cause
+    return error
+
+
+class RayError(Exception):
+    """Base of all errors of this system."""
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return self.__reduce__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
+
+
+def exit_text(exit_code: int | None = None, signal: int | None = None) -> str:
+    """How a process ended: ``signal 9 (SIGKILL)``, ``exit code 7`` or that it is not known."""
+    if signal is not None:
+        try:
+            return f"signal {signal} ({_signal.Signals(signal).name})"
+        except ValueError:
+            return f"signal {signal}"
+    return "the cause is not known" if exit_code is None else f"exit code {exit_code}"
+
+
+def qualified_name(cls: type) -> str:
+    """``module.Class``, without the module for builtins."""
+    name: str = getattr(cls, "__qualname__", "") or repr(cls)
+    module = getattr(cls, "__module__", None)
+    return name if module in (None, "builtins") else f"{module}.{name}"
+
+
+def last_lines(text: str) -> str:
+    return "\n".join(text.rstrip().splitlines()[-STDERR_TAIL_LINES:])
+
+
+def stderr_block(tail: str) -> str:
+    return f"\nLast lines of its stderr:\n{tail}" if tail else ""
+
+
+def exit_advice(exit_code: int | None, signal: int | None) -> str:
+    if signal == _signal.SIGKILL:
+        return "Something killed it, often the kernel when memory ran out: look at dmesg, or run fewer tasks at a time."
+    if signal in (_signal.SIGSEGV, _signal.SIGABRT, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL):
+        return "Native code crashed: the stack is in its stderr."
+    if signal == _signal.SIGTERM:
+        return "Something asked it to end; max_retries= lets its task run again."
+    if exit_code is not None:
+        return "Code of the task, or a library, ended the process: raise an exception or return instead."
+    return "The session's logs may say more; max_retries= lets its task run again."
+
+
+def layout_base(cls: Any) -> Any:
+    """The built-in class whose ``__new__`` makes instances of ``cls``; with several bases not always the first one."""
+    while cls.__flags__ & _HEAP_TYPE:
+        cls = cls.__base__
+    return cls

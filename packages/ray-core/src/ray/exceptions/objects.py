@@ -1,0 +1,86 @@
+"""Errors of objects and values."""
+
+from __future__ import annotations
+
+import errno
+
+from ray.exceptions.base import RayError
+
+
+class ObjectLostError(RayError, LookupError):
+    """An object's value no longer exists and could not be made again."""
+
+    def __init__(self, object_id: bytes = b"", reason: str = "") -> None:
+        self.object_id, self.reason = object_id, reason
+        super().__init__(
+            f"The object {object_id.hex()} is lost{f': {reason}' if reason else ''}. Run the task that made it "
+            "again, or keep a reference to it in a process that stays alive."
+        )
+
+
+class OwnerDiedError(ObjectLostError):
+    """The process that owned the object has died, so nobody can answer for it."""
+
+    def __init__(self, object_id: bytes = b"", reason: str = "") -> None:
+        super().__init__(object_id, reason or "the process that created its reference has died")
+
+
+class ObjectStoreFullError(RayError, MemoryError):
+    """No room for an object, even after waiting, eviction and spilling."""
+
+    def __init__(self, needed_bytes: int = 0, capacity_bytes: int = 0, used_bytes: int = 0, reason: str = "") -> None:
+        self.needed_bytes, self.capacity_bytes, self.used_bytes, self.reason = (
+            needed_bytes, capacity_bytes, used_bytes, reason,
+        )  # fmt: skip
+        super().__init__(
+            f"The object store is full: {needed_bytes:,} bytes needed, {used_bytes:,} of {capacity_bytes:,} in use"
+            f"{f' ({reason})' if reason else ''}. Delete references that are not needed, or give "
+            "ray.init(object_store_memory=...) more."
+        )
+
+
+class OutOfDiskError(RayError, OSError):
+    """No room on the disk for spilled objects or session files; ``errno`` is ``ENOSPC``."""
+
+    def __init__(self, path: str = "", needed_bytes: int = 0) -> None:
+        self.path, self.needed_bytes = path, needed_bytes
+        super().__init__(
+            errno.ENOSPC,
+            f"No room on the disk for {needed_bytes:,} bytes under {path or 'the session directory'}; free some space",
+        )
+
+
+class ObjectExistsError(RayError, ValueError):
+    """A store has an object of this id already, created or sealed."""
+
+    def __init__(self, object_id: bytes = b"") -> None:
+        self.object_id = object_id
+        super().__init__(f"The object {object_id.hex()} exists in the store already; an id is created only once.")
+
+
+class GetTimeoutError(RayError, TimeoutError):
+    """``ray.get`` waited for its ``timeout``."""
+
+    def __init__(self, timeout_s: float | None = None, pending: int = 0, total: int = 0) -> None:
+        self.timeout_s, self.pending, self.total = timeout_s, pending, total
+        after = f" after {timeout_s:g} s" if timeout_s is not None else ""
+        count = f"{pending} of {total} objects are" if total else "some object(s)"
+        super().__init__(
+            f"Get timed out{after}: {count} not ready. The tasks go on: get again, or ray.cancel() what is not needed."
+        )
+
+
+class UnpicklableError(RayError, TypeError):
+    """A value cannot be pickled.
+
+    Args:
+        path: where the culprit is, such as ``argument 'model' → .layers[2] → <class '_thread.lock'>``.
+        reason: what the pickler said.
+    """
+
+    def __init__(self, path: str, reason: str = "") -> None:
+        self.path, self.reason = path, reason
+        super().__init__(
+            f"Cannot pickle {path}{f': {reason}' if reason else ''}. Remove it, create it inside the task, or give its "
+            "class a __reduce__ method."
+        )

@@ -1,0 +1,159 @@
+"""Errors of workers and actors: death, cancellation, limits."""
+
+from __future__ import annotations
+
+from ray.exceptions.base import RayError, exit_advice, exit_text, last_lines, stderr_block
+
+
+class WorkerCrashedError(RayError, RuntimeError):
+    """The process that ran a task died.
+
+    Args:
+        task: what it ran, or an empty string.
+        pid: of the dead process.
+        exit_code: its exit status; a negative one is a signal number, as in ``subprocess``.
+        signal: the signal that ended it.
+        reason: what else is known, a clause.
+        stderr_tail: the end of its stderr; the last 20 lines are kept and shown.
+    """
+
+    def __init__(
+        self,
+        task: str = "",
+        pid: int = 0,
+        exit_code: int | None = None,
+        signal: int | None = None,
+        reason: str = "",
+        stderr_tail: str = "",
+    ) -> None:
+        if signal is None and exit_code is not None and exit_code < 0:
+            signal, exit_code = -exit_code, None
+        self.task, self.pid, self.exit_code, self.signal, self.reason = task, pid, exit_code, signal, reason
+        self.stderr_tail = last_lines(stderr_tail)
+        who = f"The worker process{f' (pid {pid})' if pid else ''}{f' that ran {task}' if task else ''}"
+        why = f"{exit_text(exit_code, signal)}{f'; {reason}' if reason else ''}"
+        super().__init__(f"{who} died: {why}. {exit_advice(exit_code, signal)}{stderr_block(self.stderr_tail)}")
+
+
+class OutOfMemoryError(RayError, MemoryError):
+    """A worker was ended, or refused, because memory ran out.
+
+    Args:
+        task: what it ran, or an empty string.
+        pid: of the process.
+        limit_bytes: the limit that was hit; 0 if unknown.
+        used_bytes: what was in use then; 0 if unknown.
+        top_users: text that lists the largest processes.
+        stderr_tail: as in WorkerCrashedError.
+    """
+
+    def __init__(
+        self,
+        task: str = "",
+        pid: int = 0,
+        limit_bytes: int = 0,
+        used_bytes: int = 0,
+        top_users: str = "",
+        stderr_tail: str = "",
+    ) -> None:
+        self.task, self.pid, self.limit_bytes, self.used_bytes, self.top_users = (
+            task, pid, limit_bytes, used_bytes, top_users,
+        )  # fmt: skip
+        self.stderr_tail = last_lines(stderr_tail)
+        who = f"The worker process{f' (pid {pid})' if pid else ''}{f' that ran {task}' if task else ''}"
+        used = f" ({used_bytes:,} of {limit_bytes:,} bytes in use)" if limit_bytes else ""
+        top = f"\nLargest users of memory:\n{top_users}" if top_users else ""
+        super().__init__(
+            f"{who} was ended because memory ran out{used}. Give each task less to do, run fewer at a time "
+            f"(num_cpus=, memory=), or raise the limit.{top}{stderr_block(self.stderr_tail)}"
+        )
+
+
+class RayActorError(RayError, RuntimeError):
+    """An actor is dead, so a call to it cannot run (or it is not known whether it ran).
+
+    Args:
+        actor_class: the class's name.
+        actor_id: 16 bytes, or empty.
+        reason: why it died, a clause, such as ``exit_text`` gives or "ray.kill() was called".
+        cause: the error behind it, such as the one its ``__init__`` raised; becomes ``__cause__``.
+        method: the call that failed, or an empty string.
+        pid: of its last process; 0 if unknown.
+        stderr_tail: as in WorkerCrashedError.
+    """
+
+    def __init__(
+        self,
+        actor_class: str = "",
+        actor_id: bytes = b"",
+        reason: str = "",
+        cause: BaseException | None = None,
+        *,
+        method: str = "",
+        pid: int = 0,
+        exit_code: int | None = None,
+        signal: int | None = None,
+        stderr_tail: str = "",
+    ) -> None:
+        if signal is None and exit_code is not None and exit_code < 0:
+            signal, exit_code = -exit_code, None
+        self.actor_class, self.actor_id, self.reason, self.cause, self.method = (
+            actor_class, actor_id, reason, cause, method,
+        )  # fmt: skip
+        self.pid, self.exit_code, self.signal = pid, exit_code, signal
+        self.stderr_tail = last_lines(stderr_tail)
+        self.__cause__ = cause
+        facts = [actor_id.hex()] if actor_id else []
+        if pid:
+            facts.append(f"pid {pid}")
+        known = f" ({', '.join(facts)})" if facts else ""
+        why = [] if exit_code is None and signal is None else [f"its process died: {exit_text(exit_code, signal)}"]
+        if reason:
+            why.append(reason)
+        if cause is not None:
+            why.append(f"caused by {getattr(cause, 'summary', '') or type(cause).__name__}")
+        because = f": {'; '.join(why)}" if why else ""
+        lost = f" The call to {method}() did not complete." if method else ""
+        super().__init__(
+            f"The actor {actor_class or '(unknown class)'}{known} is dead{because}.{lost} "
+            "Create a new one, or decorate its class with max_restarts= and max_task_retries= to have it restarted."
+            + stderr_block(self.stderr_tail)
+        )
+
+
+class TaskCancelledError(RayError):
+    """The task was cancelled by ``ray.cancel`` before it ended."""
+
+    def __init__(self, task: str = "", task_id: bytes = b"", reason: str = "") -> None:
+        self.task, self.task_id, self.reason = task, task_id, reason
+        name = f" {task}" if task else ""
+        ident = f" ({task_id.hex()})" if task_id else ""
+        super().__init__(f"The task{name}{ident} was cancelled{f': {reason}' if reason else ''}.")
+
+
+class TaskTimeoutError(RayError, TimeoutError):
+    """The task ran longer than its ``timeout_s`` option allows, and was ended."""
+
+    def __init__(self, task: str = "", timeout_s: float = 0.0) -> None:
+        self.task, self.timeout_s = task, timeout_s
+        name = f" {task}" if task else ""
+        super().__init__(
+            f"The task{name} ran longer than timeout_s={timeout_s:g} and was ended. Raise timeout_s or make it shorter."
+        )
+
+
+class BlockingCallError(RayError, RuntimeError):
+    """A blocking call on the event loop of an async actor."""
+
+    def __init__(self, call: str = "ray.get") -> None:
+        self.call = call
+        instead = "await asyncio.wait([...])" if call == "ray.wait" else "await ref (or await asyncio.gather(*refs))"
+        super().__init__(f"{call}() would block the event loop of this async actor; use {instead} instead.")
+
+
+class BackPressureError(RayError, RuntimeError):
+    """A bounded queue is full and the caller asked not to wait."""
+
+    def __init__(self, queue: str, limit: int) -> None:
+        self.queue, self.limit = queue, limit
+        super().__init__(f"{queue} is full ({limit:,} pending). Wait for some results before submitting more.")

@@ -1,0 +1,39 @@
+"""The async API and the object event loop, which the package ``ray-async`` provides."""
+
+from __future__ import annotations
+
+import functools
+from importlib.metadata import entry_points
+from typing import Any
+
+from ray.exceptions import PluginNotInstalledError
+
+__all__ = ["async_api", "plasma_eventloop"]
+
+#: Entry-point group that offers the modules behind the façades, one entry point for each.
+GROUP = "ray.async_api"
+
+
+@functools.cache
+def implementation(name: str) -> Any:
+    """The module behind the façade ``name``.
+
+    Raises:
+        PluginNotInstalledError: (an ImportError) no installed package offers it.
+    """
+    offers = entry_points(group=GROUP, name=name)
+    for offer in offers:
+        return offer.load()
+    raise PluginNotInstalledError(
+        f"ray.experimental.{name} needs the package 'ray-async'; install it: pip install \"ray-core[async]\"",
+        seam="async_api",
+        plugin=name,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

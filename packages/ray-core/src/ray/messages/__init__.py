@@ -1,0 +1,1 @@
+"""Wire messages: structs and their codec."""

@@ -1,0 +1,251 @@
+"""Wire structs between the node manager and the processes of its node. Rules as in ``ray.messages.wire``."""
+
+from __future__ import annotations
+
+from ray.messages.wire import Data, Dependency, Ref, Struct
+
+# --- leases ---------------------------------------------------------------------------------------------------------
+
+
+class Demand(Struct, tag=31):
+    """Owner: I can use ``count`` more workers of this class now. Replaces its earlier demand for ``key``."""
+
+    key: int
+    resources: dict[str, int]
+    count: int
+    depth: int = 0
+    priority: int = 0
+    name: str = ""
+
+
+class Granted(Struct, tag=32):
+    """Node manager: this worker is yours until ``Release``, ``LeaseEnded`` or your own end."""
+
+    key: int
+    lease: bytes
+    address: str
+    pid: int
+    gpu_ids: list[str] = []
+
+
+class Release(Struct, tag=33):
+    """Owner: I am done with the lease. ``retired``: the worker ends itself and must not be granted again."""
+
+    lease: bytes
+    retired: bool = False
+
+
+class Revoke(Struct, tag=34):
+    """Node manager: others wait; release the lease when what runs there has ended."""
+
+    lease: bytes
+
+
+class ExitCause(Struct):
+    """How a process ended, as far as its parent knows."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str = ""
+    stderr: list[str] = []
+    pid: int = 0
+    oom: bool = False
+    running: bytes = b""
+    """Last 8 bytes of the id of the task it started last; empty if unknown."""
+
+
+class LeaseEnded(Struct, tag=35):
+    """Node manager: the leased worker is dead."""
+
+    lease: bytes
+    cause: ExitCause
+
+
+class Suspect(Struct, tag=36):
+    """Owner: my connection to the leased worker is gone; tell me how it ended, and end it if it has not."""
+
+    lease: bytes
+
+
+class KillLease(Struct, tag=37):
+    """Owner: kill the worker of my lease if it runs this task (last 8 bytes of its id): a forced cancel."""
+
+    lease: bytes
+    running: bytes
+    reason: str
+
+
+class Blocked(Struct, tag=38):
+    """Worker: my task waits for other tasks; my CPU is free."""
+
+
+class Resumed(Struct, tag=39):
+    """Worker: it goes on."""
+
+
+class Ready(Struct, tag=57):
+    """Worker: started and listening; may be leased."""
+
+    worker: bytes
+    address: str
+
+
+# --- actors ---------------------------------------------------------------------------------------------------------
+
+
+class ActorSpec(Struct):
+    """Everything needed to start, and restart, an actor. ``handle`` is opaque to the node manager."""
+
+    id: bytes
+    class_name: str
+    function: bytes
+    code: bytes
+    args: bytes
+    owner: str
+    resources: dict[str, int]
+    placement: dict[str, int]
+    handle: bytes
+    deps: list[Dependency] = []
+    refs: list[Ref] = []
+    name: str = ""
+    namespace: str = ""
+    max_concurrency: int = 0
+    max_restarts: int = 0
+    detached: bool = False
+    is_async: bool = False
+    groups: dict[str, int] = {}
+    depth: int = 0
+
+
+class CreateActor(Struct, tag=40):
+    """Owner: start this actor; answered by ``Answer`` (name taken or not), then by ``ActorUpdate``."""
+
+    request: int
+    spec: ActorSpec
+
+
+class ActorUpdate(Struct, tag=41):
+    """Node manager, to everybody who asked: where the actor is. ``state``: starting, alive, restarting, dead."""
+
+    id: bytes
+    state: str
+    incarnation: int
+    address: str = ""
+    pid: int = 0
+    cause: ExitCause | None = None
+    error: bytes = b""
+    """Envelope of the exception that ``__init__`` raised."""
+    class_name: str = ""
+    concurrent: bool = False
+    """Calls may overlap there: nobody may hold one back until another has ended."""
+
+
+class WatchActor(Struct, tag=42):
+    """Caller: keep me told about this actor; answered at once with its state."""
+
+    id: bytes
+
+
+class KillActor(Struct, tag=43):
+    """Anybody: end the actor's process now; answered when the signal is sent (not ok: no such actor)."""
+
+    request: int
+    id: bytes
+    no_restart: bool
+    reason: str
+
+
+class StartActor(Struct, tag=44):
+    """Node manager to worker: become this actor."""
+
+    spec: ActorSpec
+    incarnation: int
+    gpu_ids: list[str] = []
+
+
+class ActorStarted(Struct, tag=45):
+    """Worker: ``__init__`` has ended; ``error`` is its envelope, empty if all is well."""
+
+    id: bytes
+    error: bytes = b""
+
+
+class ActorExiting(Struct, tag=46):
+    """Worker: this actor ends by its own will; no restart."""
+
+    id: bytes
+    reason: str
+
+
+class ActorUnheld(Struct, tag=58):
+    """Owner: nobody holds a handle any more; end the actor after the calls it has received."""
+
+    id: bytes
+
+
+# --- questions, errors, logs -----------------------------------------------------------------------------------------
+
+
+class Question(Struct, tag=48):
+    """Anybody: ``what`` names the question; ``data`` is msgpack."""
+
+    request: int
+    what: str
+    data: bytes = b""
+
+
+class Answer(Struct, tag=49):
+    """The answer to the request of the same number on this connection."""
+
+    request: int
+    ok: bool
+    data: bytes = b""
+    error: str = ""
+
+
+class ErrorRecord(Struct):
+    """One row of ``ray.error_info()``."""
+
+    type: str
+    message: str
+    timestamp: float
+    task_id: str = ""
+    actor_id: str = ""
+    pid: int = 0
+    function: str = ""
+
+
+class RecordError(Struct, tag=50):
+    """A failure to be recorded; the node manager passes its own (infeasible tasks) to the driver in the same form."""
+
+    record: ErrorRecord
+
+
+class Logs(Struct, tag=51):
+    """Node manager to driver: whole lines that a worker wrote. ``stream``: 1 is stdout, 2 is stderr."""
+
+    pid: int
+    name: str
+    stream: int
+    lines: list[bytes]
+    dropped: int = 0
+
+
+class Ping(Struct, tag=52):
+    """Are you there? Answered with ``Pong``."""
+
+    number: int
+
+
+class Pong(Struct, tag=53):
+    """I am."""
+
+    number: int
+
+
+class Stop(Struct, tag=54):
+    """Driver: end the node and everything on it."""
+
+
+class Exit(Struct, tag=56):
+    """Node manager to worker: end now, orderly."""

@@ -1,0 +1,178 @@
+"""Wire structs. Append-only: new fields go last, with a default; a number once used as a tag is never reused.
+
+``Data`` is a value's bytes: in the struct when small, else the index of an out-of-band frame of the same message.
+Process addresses are transport addresses and name a process for its life.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+#: Bytes in place, or the index (≥ 1) of the frame that holds them.
+Data: TypeAlias = bytes | int
+
+
+class Struct(msgspec.Struct, frozen=True, array_like=True, gc=False, omit_defaults=True):
+    """Base of everything that is not a message of its own."""
+
+
+# --- between owners and workers -----------------------------------------------------------------------------------
+
+
+class Ref(Struct):
+    """A reference inside a value: the object's id and the address of its owner."""
+
+    id: bytes
+    owner: str
+
+
+class Dependency(Struct):
+    """A top-level argument that was a ref: where it goes, and its value (or its place in the store)."""
+
+    at: int | str
+    """Position of a positional argument, or the name of a keyword argument."""
+    data: Data | None
+    """None: in the node's store under ``id``."""
+    id: bytes
+    owner: str
+    refs: list[Ref] = []
+
+
+class Task(Struct):
+    """One execution of a function or of an actor method."""
+
+    id: bytes
+    function: bytes
+    """Hash of the function; for an actor call the method's name in UTF-8."""
+    args: Data
+    num_returns: int = 1
+    name: str = ""
+    deps: list[Dependency] = []
+    refs: list[Ref] = []
+    """Refs inside the arguments, covered by the submitter until the reply."""
+    attempt: int = 0
+    timeout_s: float = 0.0
+    """0: no limit."""
+    max_calls: int = 0
+    actor: bytes = b""
+    """Id of the actor for a call, empty for a task."""
+    group: str = ""
+    retry: bytes = b""
+    """Pickled exception types to retry on, or ``*`` for all; opaque to control processes."""
+
+
+class Done(Struct):
+    """The end of one execution."""
+
+    id: bytes
+    ok: bool
+    values: list[Data | None]
+    """Blob of each return, None where it is in the node's store; on failure one error envelope."""
+    duration_us: int = 0
+    kept: list[bytes] = []
+    """Ids of argument refs that this process still holds: the submitter registers a credit for each."""
+    refs: list[list[Ref]] = []
+    """Refs inside each return value; the worker has registered one credit for the submitter on each."""
+    sizes: list[int] = []
+    retry: bool = False
+    """The failure is one the submitter asked to retry on."""
+
+
+class Function(Struct):
+    """A function or class in pickled form."""
+
+    hash: bytes
+    data: Data
+    name: str = ""
+
+
+class Hello(Struct, tag=1):
+    """First message on a connection, both ways."""
+
+    protocol: int
+    session: str
+    kind: str
+    process: bytes
+    address: str
+    pid: int
+
+
+class Push(Struct, tag=2):
+    """Owner to worker: run these, in order."""
+
+    tasks: list[Task]
+    functions: list[Function] = []
+    gpu_ids: list[str] = []
+    depth: int = 0
+    """How many tasks deep the submitter is."""
+    resources: dict[str, int] = {}
+
+
+class Replies(Struct, tag=3):
+    """Worker to owner: these have ended."""
+
+    done: list[Done]
+    exiting: bool = False
+    """The process ends by plan (``max_calls``, ``exit_actor``); unstarted tasks are in ``returned``."""
+    returned: list[bytes] = []
+
+
+class Recall(Struct, tag=4):
+    """Owner to worker: give back what has not started."""
+
+
+class Returned(Struct, tag=5):
+    """Worker to owner: these were not started and will not be."""
+
+    tasks: list[bytes]
+    blocked: bool = False
+    """The worker waits for others and takes no new tasks until ``Unblocked``."""
+
+
+class Unblocked(Struct, tag=6):
+    """Worker to owner: it takes tasks again."""
+
+
+class Cancel(Struct, tag=7):
+    """Owner to worker: cancel one task, queued or running."""
+
+    task: bytes
+    recursive: bool = True
+
+
+class Fetch(Struct, tag=8):
+    """Borrower to owner: send the value as soon as there is one."""
+
+    id: bytes
+
+
+class Fetched(Struct, tag=9):
+    """Owner to borrower. ``status`` is one of the states of ``ray.protocol.references``."""
+
+    id: bytes
+    status: int
+    data: Data | None
+    refs: list[Ref] = []
+    nbytes: int = 0
+
+
+class Credit(Struct, tag=10):
+    """To an owner: ``borrower`` was handed ``credits`` of ``id`` (negative: returns them)."""
+
+    id: bytes
+    borrower: str
+    credits: int
+
+
+class Terminate(Struct, tag=11):
+    """To an actor: end after the calls received so far."""
+
+
+class CancelMade(Struct, tag=12):
+    """To an owner, from a borrower: cancel the task that makes ``id``."""
+
+    id: bytes
+    force: bool
+    recursive: bool = True

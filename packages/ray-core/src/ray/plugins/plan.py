@@ -1,0 +1,115 @@
+"""The result of resolution: made once, by the driver or the head, and handed to every other process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ray.plugins.discovery import Candidate
+
+
+class PlannedPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One chosen plugin and all that is needed to build it elsewhere."""
+
+    seam: str
+    name: str
+    module: str
+    """``package.module`` or ``package.module:attribute``."""
+    distribution: str = ""
+    version: str = ""
+    options: dict[str, Any] = {}
+    """Complete: defaults are filled in."""
+    source: str = "default"
+    """Why this one, such as ``from environment RAY_STORE``."""
+    option_sources: dict[str, str] = {}
+    """{option: where it was set}, for those that were."""
+    capabilities: list[str] = []
+    """Sorted."""
+
+    @property
+    def candidate(self) -> Candidate:
+        """What ``discovery.load`` takes."""
+        return Candidate(self.seam, self.name, self.module, self.distribution, self.version)
+
+    @property
+    def subject(self) -> str:
+        """The part as messages name it."""
+        return self.candidate.subject
+
+
+class ResolvedPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """Which plugin serves each seam, with its options and the reason for the choice. Immutable."""
+
+    parts: dict[str, PlannedPart]
+    """{seam: part}. Always ``store``, ``transport``, ``scheduler`` and ``control``; ``selector`` where one is installed
+    and fits; ``executor`` only where the user chose one for all actors and tasks."""
+    executors: dict[str, PlannedPart] = {}
+    """{name: part}: every executor that is installed. Which one runs is decided by the actor's class."""
+    observers: list[PlannedPart] = []
+    notes: list[str] = []
+    """Sentences about what was passed over, for ``ray doctor``."""
+    plugin_api: int
+
+    @property
+    def store(self) -> PlannedPart:
+        """The object store."""
+        return self.parts["store"]
+
+    @property
+    def transport(self) -> PlannedPart:
+        """The transport between processes."""
+        return self.parts["transport"]
+
+    @property
+    def scheduler(self) -> PlannedPart:
+        """The placement policy."""
+        return self.parts["scheduler"]
+
+    @property
+    def control(self) -> PlannedPart:
+        """The control store."""
+        return self.parts["control"]
+
+    @property
+    def selector(self) -> PlannedPart | None:
+        """The selector over object ids, or None where none is installed."""
+        return self.parts.get("selector")
+
+    @property
+    def executor(self) -> PlannedPart | None:
+        """The executor that the user chose for everything, or None: by the actor's class."""
+        return self.parts.get("executor")
+
+    @property
+    def digest(self) -> str:
+        """32 hex digits over what is built, not over why: equal digests build equal systems."""
+        cached = self.__dict__.get("_digest")
+        if cached is None:
+            import hashlib  # Loads OpenSSL; not every process asks.
+
+            built = [
+                self.plugin_api,
+                *(
+                    [part.seam, part.name, part.module, part.version, part.options]
+                    for parts in (self.parts, self.executors, dict(enumerate(self.observers)))
+                    for _, part in sorted(parts.items())
+                ),
+            ]
+            encoded = msgspec.json.encode(built, order="sorted")
+            cached = self.__dict__["_digest"] = hashlib.blake2b(encoded, digest_size=16).hexdigest()
+        return str(cached)
+
+    def to_json(self) -> bytes:
+        """The plan as JSON, in the order of resolution."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> ResolvedPlan:
+        """Undo ``to_json``. Raises ``msgspec.ValidationError`` if it is none."""
+        return msgspec.json.decode(data, type=cls)
+
+    def describe(self) -> str:
+        """One line that names the parts, such as ``store=heap transport=unix … selector=none``."""
+        shown = {"selector": "none", **{seam: part.name for seam, part in self.parts.items()}}
+        return " ".join(f"{seam}={shown[seam]}" for seam in (*self.parts, *(["selector"] if not self.selector else [])))

@@ -1,0 +1,211 @@
+"""From what was asked for and what is installed to a plan, or to a sentence that ends in what to do.
+
+Pure: everything comes in by argument, including the function that knows a plugin's record. Choosing reads names only;
+the record of a plugin, which may mean importing it, is asked for only once its name was chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ray.config import Settings, check_options, did_you_mean
+from ray.exceptions import (
+    AmbiguousPluginError,
+    IncompatiblePluginsError,
+    PluginError,
+    PluginNotInstalledError,
+    PluginOptionsError,
+    UnknownPluginError,
+)
+from ray.plugins.discovery import Candidate, Inventory, normalise, path_candidate
+from ray.plugins.plan import PlannedPart, ResolvedPlan
+from ray.plugins.seams import OBSERVER, PROCESSES, SEAMS, Seam
+from ray.plugins.specs import PLUGIN_API, PluginInfo
+
+InfoOf = Callable[[Candidate], PluginInfo]
+
+
+def resolve(settings: Settings, inventory: Inventory, info_of: InfoOf, *, local_mode: bool = False) -> ResolvedPlan:
+    """Choose a plugin for every seam.
+
+    Args:
+        settings: what was asked for.
+        inventory: what is installed.
+        info_of: gives the record of a candidate, or raises a PluginError.
+        local_mode: whether one process is all there will be; otherwise the transport must reach others.
+
+    Raises:
+        PluginNotInstalledError: a chosen name needs a package, or its package cannot be imported.
+        UnknownPluginError: a chosen name is not known at all.
+        AmbiguousPluginError: two distributions offer a chosen name.
+        PluginContractError: a chosen plugin's record is missing or wrong.
+        PluginOptionsError: options were given that no chosen plugin takes.
+        IncompatiblePluginsError: the chosen ones do not work together, or with this version.
+    """
+    parts: dict[str, PlannedPart] = {}
+    notes: list[str] = []
+    for seam in SEAMS.values():
+        part = _resolve_seam(seam, settings, inventory, info_of, parts, notes, local_mode)
+        if part is not None:
+            parts[seam.name] = part
+        elif settings.keyword_options.get(seam.name):
+            raise PluginOptionsError(
+                f"options[{seam.name!r}] was given, but no {seam.name} is chosen: add {seam.name}=...", seam=seam.name
+            )
+    return ResolvedPlan(
+        parts=parts,
+        executors=_executors(settings, inventory, info_of),
+        observers=[_observer(name, settings, inventory, info_of) for name in settings.observers.value],
+        notes=notes,
+        plugin_api=PLUGIN_API,
+    )
+
+
+def _resolve_seam(
+    seam: Seam,
+    settings: Settings,
+    inventory: Inventory,
+    info_of: InfoOf,
+    parts: Mapping[str, PlannedPart],
+    notes: list[str],
+    local_mode: bool,
+) -> PlannedPart | None:
+    choice = settings.choices.get(seam.name)
+    if choice is not None:
+        candidate = find(seam, choice.value, choice.source, inventory)
+        info = info_of(candidate)
+        _check_fit(seam, candidate, info, parts, local_mode)
+        return _part(candidate, info, choice.source, settings)
+    passed_over: PluginError | None = None
+    for candidate in _preferred(seam, inventory):
+        try:
+            info = info_of(candidate)
+            _check_fit(seam, candidate, info, parts, local_mode)
+        except PluginError as error:
+            # Nobody asked for this one by name: it must not stop those who do not need it.
+            notes.append(f"{candidate.subject} was passed over: {error}")
+            passed_over = error
+            continue
+        return _part(candidate, info, seam.default_reason, settings)
+    if not seam.optional:
+        raise passed_over or _missing(seam, seam.preference[-1], seam.default_reason, inventory)
+    if seam.preference:
+        notes.append(f"no {seam.name} is in use: none of {', '.join(seam.preference)} is installed and fits")
+    return None
+
+
+def find(seam: Seam, value: str, source: str, inventory: Inventory) -> Candidate:
+    """The one candidate for a chosen name or dotted path."""
+    if "." in value or ":" in value:
+        return path_candidate(seam.name, value)
+    offers = inventory.plugins.get(seam.name, {}).get(value, ())
+    if not offers:
+        raise _missing(seam, value, source, inventory)
+    if len(offers) > 1:
+        target = offers[0].target if "." in offers[0].target else f"{offers[0].target}:"
+        packages = " and ".join(f"{offer.distribution!r} {offer.version}" for offer in offers)
+        raise AmbiguousPluginError(
+            f"{seam.name}={value!r} ({source}) is offered by {packages}: pip uninstall one of them, "
+            f"or give the module: {seam.name}={target!r}",
+            seam=seam.name,
+            plugin=value,
+        )
+    return offers[0]
+
+
+def _missing(seam: Seam, value: str, source: str, inventory: Inventory) -> PluginError:
+    choice = f"{seam.name}={value!r} ({source})"
+    known = seam.known.get(value)
+    if known is None:
+        names = {*seam.known, *inventory.plugins.get(seam.name, {})}
+        return UnknownPluginError(
+            f"{choice} is not a known {seam.name}.{did_you_mean(value, names)}", seam=seam.name, plugin=value
+        )
+    provider = known.offered_by or known.package
+    version = inventory.versions.get(normalise(provider))
+    if version is None or normalise(known.package) not in inventory.versions:
+        text = f'{choice} needs the package {known.package!r}; install it: pip install "{known.requirement}"'
+    else:
+        # The package is there and does not offer the name: an older release, or one that is still to bring it.
+        text = (
+            f"{choice} is not in the installed {provider!r} {version}; "
+            f'look for a newer one: pip install --upgrade "{known.requirement}"'
+        )
+    return PluginNotInstalledError(text, seam=seam.name, plugin=value)
+
+
+def _preferred(seam: Seam, inventory: Inventory) -> Iterator[Candidate]:
+    for name in seam.preference:
+        if name in inventory.plugins.get(seam.name, {}):
+            yield find(seam, name, seam.default_reason, inventory)
+
+
+def _check_fit(
+    seam: Seam,
+    candidate: Candidate,
+    info: PluginInfo,
+    parts: Mapping[str, PlannedPart],
+    local_mode: bool,
+) -> None:
+    store = parts.get("store")
+    lacking = sorted(info.needs_store - set(store.capabilities)) if store is not None else []
+    if store is not None and lacking:
+        able = [name for name, known in SEAMS["store"].known.items() if info.needs_store <= known.capabilities]
+        remedies = [f"{seam.name}={name!r}" for name in seam.preference if name != candidate.name]
+        if able:
+            remedies.append(f"store {' or '.join(map(repr, sorted(able)))}")
+        advice = f": use {' or '.join(remedies)}" if remedies else ""
+        raise IncompatiblePluginsError(
+            f"{candidate.subject} needs store {' and '.join(lacking)}; {store.subject} has none{advice}",
+            seam=seam.name,
+            plugin=candidate.name,
+        )
+    if seam.name == "transport" and not local_mode and PROCESSES not in info.capabilities:
+        raise IncompatiblePluginsError(
+            f"{candidate.subject} does not leave its process, but a session has several: "
+            "use transport='unix' or ray.init(local_mode=True)",
+            seam=seam.name,
+            plugin=candidate.name,
+        )
+
+
+def _part(
+    candidate: Candidate, info: PluginInfo, source: str, settings: Settings, *, chosen: bool = True
+) -> PlannedPart:
+    given = settings.options_for(candidate.seam, info.name, chosen=chosen)
+    return PlannedPart(
+        seam=candidate.seam,
+        name=candidate.name,
+        module=candidate.target,
+        distribution=candidate.distribution,
+        version=candidate.version,
+        options=check_options(info.options, given, candidate.subject),
+        source=source,
+        option_sources={option: setting.source for option, setting in given.items()},
+        capabilities=sorted(info.capabilities),
+    )
+
+
+def _executors(settings: Settings, inventory: Inventory, info_of: InfoOf) -> dict[str, PlannedPart]:
+    """All that are installed. A worker imports the one its actor needs; here only those with options are imported."""
+    seam = SEAMS["executor"]
+    parts = {}
+    for name in sorted(inventory.plugins.get("executor", {})):
+        candidate = find(seam, name, "installed", inventory)
+        if settings.options_for("executor", name, chosen=False):
+            parts[name] = _part(candidate, info_of(candidate), "installed", settings, chosen=False)
+        else:
+            parts[name] = PlannedPart(
+                seam="executor",
+                name=name,
+                module=candidate.target,
+                distribution=candidate.distribution,
+                version=candidate.version,
+                source="installed",
+            )
+    return parts
+
+
+def _observer(name: str, settings: Settings, inventory: Inventory, info_of: InfoOf) -> PlannedPart:
+    candidate = find(OBSERVER, name, settings.observers.source, inventory)
+    return _part(candidate, info_of(candidate), settings.observers.source, settings)

@@ -1,0 +1,236 @@
+"""The life of actors, as a pure machine.
+
+::
+
+    placing ──granted──▶ starting ──started──▶ alive ──lost / killed──▶ restarting (= placing again) … ──▶ dead
+       └──── killed, owner lost, unheld ────────────────────────────────────────────────────────────────▶ dead
+
+The shell asks for a worker when told to, passes on what happens to it, and publishes every change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from ray.messages.node import ActorSpec, ActorUpdate, ExitCause
+
+PLACING, STARTING, ALIVE, RESTARTING, DEAD = "placing", "starting", "alive", "restarting", "dead"
+#: Restarts of one actor beyond this many wait for ``restart_delay_s``.
+FREE_RESTARTS = 3
+MAX_RESTART_DELAY_S = 5.0
+
+
+@dataclass(slots=True)
+class ActorEntry:
+    """One actor. ``incarnation`` counts processes, from 0."""
+
+    spec: ActorSpec
+    state: str = PLACING
+    incarnation: int = 0
+    restarts: int = 0
+    worker: bytes | None = None
+    address: str = ""
+    pid: int = 0
+    cause: ExitCause | None = None
+    error: bytes = b""
+    #: The actor announced its own end: the death that follows is not a failure and not restarted.
+    exiting: str = ""
+    #: Processes that asked to be told, by process id.
+    watchers: set[bytes] = field(default_factory=set)
+
+    def update(self) -> ActorUpdate:
+        """The state as others may see it."""
+        return ActorUpdate(
+            self.spec.id, self.state, self.incarnation, self.address, self.pid, self.cause, self.error,
+            self.spec.class_name, self.spec.is_async or self.spec.max_concurrency > 1 or bool(self.spec.groups),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Get the actor a worker, after ``delay_s``."""
+
+    actor: ActorEntry
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unplace:
+    """The actor needs no worker any more."""
+
+    actor: ActorEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Tell the watchers."""
+
+    actor: ActorEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The actor runs: keep only what it holds for life."""
+
+    actor: ActorEntry
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    """End the process now."""
+
+    worker: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndOrderly:
+    """Tell the process to end after the calls it has received."""
+
+    worker: bytes
+
+
+Effect: TypeAlias = Place | Unplace | Publish | Settle | KillWorker | EndOrderly
+
+
+class ActorTable:
+    """All actors of one node. Dead actors are remembered for those who still ask, up to ``max_dead``."""
+
+    def __init__(self, max_dead: int = 10_000) -> None:
+        #: {actor id: entry}
+        self.actors: dict[bytes, ActorEntry] = {}
+        #: {(namespace, name): actor id} of actors that are not dead
+        self.names: dict[tuple[str, str], bytes] = {}
+        #: {worker id: actor id}
+        self.by_worker: dict[bytes, bytes] = {}
+        self._dead: dict[bytes, None] = {}
+        self._max_dead = max_dead
+
+    def create(self, spec: ActorSpec) -> list[Effect]:
+        """Add an actor.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        if spec.name:
+            key = (spec.namespace, spec.name)
+            if key in self.names:
+                raise ValueError(f"The name {spec.name!r} is already taken by a live actor in namespace {spec.namespace!r}.")
+            self.names[key] = spec.id
+        entry = self.actors[spec.id] = ActorEntry(spec)
+        return [Place(entry)]
+
+    def named(self, namespace: str, name: str) -> ActorEntry | None:
+        """The live actor of that name."""
+        actor = self.names.get((namespace, name))
+        return None if actor is None else self.actors[actor]
+
+    def granted(self, actor: bytes, worker: bytes, pid: int, address: str) -> list[Effect]:
+        """A worker is there: the shell sends it the spec."""
+        entry = self.actors[actor]
+        entry.state, entry.worker, entry.pid, entry.address = STARTING, worker, pid, address
+        self.by_worker[worker] = actor
+        return []
+
+    def started(self, worker: bytes, error: bytes) -> list[Effect]:
+        """``__init__`` has ended; with an error the actor is dead."""
+        entry = self._of(worker)
+        if entry is None or entry.state != STARTING:
+            return []
+        if error:
+            entry.error = error
+            return [*self._die(entry, ExitCause(reason="its __init__ raised")), KillWorker(worker, "actor failed to start")]
+        entry.state = ALIVE
+        return [Settle(entry), Publish(entry)]
+
+    def worker_lost(self, worker: bytes, cause: ExitCause) -> list[Effect]:
+        """The actor's process has died."""
+        entry = self._of(worker)
+        if entry is None:
+            return []
+        del self.by_worker[worker]
+        entry.worker = None
+        if entry.state == DEAD:
+            return []
+        if entry.exiting:
+            return self._die(entry, ExitCause(reason=entry.exiting))
+        return self._restart(entry, cause)
+
+    def kill(self, actor: bytes, no_restart: bool, reason: str) -> list[Effect]:
+        """End the process now; killing a dead actor has no effect."""
+        entry = self.actors.get(actor)
+        if entry is None or entry.state == DEAD:
+            return []
+        worker = entry.worker
+        cause = ExitCause(reason=reason)
+        if worker is None:
+            return self._die(entry, cause) if no_restart else []
+        del self.by_worker[worker]
+        entry.worker = None
+        effects = self._die(entry, cause) if no_restart else self._restart(entry, cause)
+        return [*effects, KillWorker(worker, reason)]
+
+    def exiting(self, worker: bytes, reason: str) -> None:
+        """The actor says that it ends by its own will."""
+        entry = self._of(worker)
+        if entry is not None:
+            entry.exiting = reason
+
+    def unheld(self, actor: bytes) -> list[Effect]:
+        """No handle is left: let it finish what it has, then end."""
+        entry = self.actors.get(actor)
+        if entry is None or entry.state == DEAD or entry.spec.detached:
+            return []
+        entry.exiting = "all handles to it went out of scope"
+        if entry.worker is None:
+            return self._die(entry, ExitCause(reason=entry.exiting))
+        return [EndOrderly(entry.worker)]
+
+    def owner_lost(self, owner: str) -> list[Effect]:
+        """A process died: the actors it made, other than detached ones, die with it."""
+        effects: list[Effect] = []
+        for entry in list(self.actors.values()):
+            if entry.spec.owner == owner and not entry.spec.detached:
+                effects += self.kill(entry.spec.id, True, "the process that created it has died")
+        return effects
+
+    def watcher_lost(self, process: bytes) -> None:
+        """A process died: it need not be told any more."""
+        for entry in self.actors.values():
+            entry.watchers.discard(process)
+
+    def _of(self, worker: bytes) -> ActorEntry | None:
+        actor = self.by_worker.get(worker)
+        return None if actor is None else self.actors[actor]
+
+    def _restart(self, entry: ActorEntry, cause: ExitCause) -> list[Effect]:
+        limit = entry.spec.max_restarts
+        entry.address, entry.pid = "", 0
+        if limit >= 0 and entry.restarts >= limit:
+            return self._die(entry, cause)
+        entry.restarts += 1
+        entry.incarnation += 1
+        entry.state, entry.cause = RESTARTING, cause
+        excess = entry.restarts - FREE_RESTARTS
+        delay_s = min(MAX_RESTART_DELAY_S, 0.1 * 2.0 ** min(excess, 10)) if excess > 0 else 0.0
+        return [Publish(entry), Place(entry, delay_s)]
+
+    def _die(self, entry: ActorEntry, cause: ExitCause) -> list[Effect]:
+        placed = entry.worker is not None or entry.state == STARTING
+        entry.state, entry.cause, entry.address = DEAD, cause, ""
+        spec = entry.spec
+        if spec.name and self.names.get((spec.namespace, spec.name)) == spec.id:
+            del self.names[(spec.namespace, spec.name)]
+        # What is only needed to restart goes; what answers later questions stays.
+        entry.spec = ActorSpec(
+            spec.id, spec.class_name, b"", b"", b"", spec.owner, {}, {}, b"", name=spec.name, namespace=spec.namespace
+        )
+        self._dead[spec.id] = None
+        if len(self._dead) > self._max_dead:
+            oldest = next(iter(self._dead))
+            del self._dead[oldest]
+            self.actors.pop(oldest, None)
+        return [Publish(entry)] if placed else [Unplace(entry), Publish(entry)]
+
+

@@ -1,0 +1,276 @@
+"""Which worker serves whom: the node manager's lease table, as a pure machine.
+
+Owners state demand per scheduling class; workers come and go; the machine grants, starts, revokes and reports. Deeper
+askers go first, so that the children of blocked tasks are served before more parents start; after that higher
+priority, then whoever was served longest ago.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
+from ray.protocol.resources import Allocation, NodeResources
+
+#: Leases without any resource are not limited by resources; this many per CPU may run at once.
+ZERO_COST_LEASES_PER_CPU = 4
+
+DemandKey: TypeAlias = tuple[bytes, int]
+"""(owner's process id, the owner's number for the scheduling class)."""
+
+
+@dataclass(slots=True)
+class DemandEntry:
+    """One owner's wish for workers of one class."""
+
+    key: DemandKey
+    request: ResourceRequest
+    count: int
+    name: str
+    turn: int
+    infeasible: bool = False
+
+
+@dataclass(slots=True)
+class Lease:
+    """A worker held by an owner. ``allocation`` may lack its CPU while the worker is blocked."""
+
+    id: bytes
+    worker: bytes
+    key: DemandKey
+    request: ResourceRequest
+    allocation: Allocation
+    revoked: bool = False
+    blocked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Tell the owner."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorkers:
+    """Fork this many more workers."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeLease:
+    """Ask the owner to release when its running work has ended."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Infeasible:
+    """No node has such resources at all."""
+
+    entry: DemandEntry
+
+
+Effect: TypeAlias = Grant | StartWorkers | RevokeLease | Infeasible
+
+
+class LeaseTable:
+    """State of all leases of one node."""
+
+    def __init__(
+        self, node_id: bytes, resources: NodeResources, policy: SchedulerPolicy, new_id: Callable[[], bytes]
+    ) -> None:
+        self.node_id = node_id
+        self.resources = resources
+        self._policy = policy
+        self._new_id = new_id
+        #: {(owner, class): demand}; entries of count 0 are removed
+        self.demands: dict[DemandKey, DemandEntry] = {}
+        #: {lease id: lease}
+        self.leases: dict[bytes, Lease] = {}
+        #: {worker id: its lease}
+        self.by_worker: dict[bytes, Lease] = {}
+        #: workers that are ready and unleased, most recently used last: a dict as an ordered set
+        self.idle: dict[bytes, None] = {}
+        self.starting = 0
+        self._turn = 0
+        self._total = dict(resources.available())
+        self._cpus = max(1, self._total.get("CPU", 0) // 10_000)
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def demand(self, key: DemandKey, request: ResourceRequest, count: int, name: str = "") -> list[Effect]:
+        """An owner wants ``count`` more workers; 0 withdraws."""
+        entry = self.demands.get(key)
+        if not count:
+            self.demands.pop(key, None)
+            return []
+        if entry is not None:
+            entry.count = count
+            entry.request = request
+            return self.schedule()
+        self._turn += 1
+        entry = self.demands[key] = DemandEntry(key, request, count, name, self._turn)
+        if not self.resources.feasible(request.resources):
+            entry.infeasible = True
+            return [Infeasible(entry)]
+        return self.schedule()
+
+    def worker_ready(self, worker: bytes) -> list[Effect]:
+        """A forked worker is listening."""
+        self.starting = max(0, self.starting - 1)
+        self.idle[worker] = None
+        return self.schedule()
+
+    def worker_failed_to_start(self) -> list[Effect]:
+        """A fork did not lead to a ready worker."""
+        self.starting = max(0, self.starting - 1)
+        return self.schedule()
+
+    def worker_lost(self, worker: bytes) -> tuple[Lease | None, list[Effect]]:
+        """A worker died; returns the lease that ended with it."""
+        self.idle.pop(worker, None)
+        lease = self.by_worker.get(worker)
+        if lease is not None:
+            self._end(lease)
+        return lease, self.schedule()
+
+    def release(self, lease_id: bytes, *, retired: bool = False) -> list[Effect]:
+        """The owner is done. A retired worker is ending itself and is not granted again."""
+        lease = self.leases.get(lease_id)
+        if lease is None:
+            return []
+        self._end(lease)
+        if not retired:
+            self.idle[lease.worker] = None
+        return self.schedule()
+
+    def blocked(self, worker: bytes) -> list[Effect]:
+        """The worker's task waits for others: its CPU serves them meanwhile."""
+        lease = self.by_worker.get(worker)
+        if lease is None or lease.blocked:
+            return []
+        lease.blocked = True
+        self.resources.release_cpu(lease.allocation)
+        return self.schedule()
+
+    def resumed(self, worker: bytes) -> None:
+        """It goes on at once; CPUs may be oversubscribed until others end."""
+        lease = self.by_worker.get(worker)
+        if lease is not None and lease.blocked:
+            lease.blocked = False
+            self.resources.reacquire_cpu(lease.allocation)
+
+    def owner_lost(self, owner: bytes) -> list[Lease]:
+        """An owner died; returns its leases, which have ended: their workers must be killed."""
+        for key in [key for key in self.demands if key[0] == owner]:
+            del self.demands[key]
+        ended = [lease for lease in self.leases.values() if lease.key[0] == owner]
+        for lease in ended:
+            self._end(lease)
+        return ended
+
+    def shrink(self, lease: Lease, resources: dict[str, int]) -> list[Effect]:
+        """A placed actor keeps only ``resources``."""
+        if dict(lease.request.resources) == resources:
+            return []
+        self.resources.release(lease.allocation)
+        kept = self.resources.try_acquire(resources)
+        assert kept is not None, "what an actor keeps is part of what it was placed with"
+        lease.allocation = kept
+        lease.request = ResourceRequest(resources, lease.request.depth, lease.request.priority)
+        return self.schedule()
+
+    # --- decisions --------------------------------------------------------------------------------------------------
+
+    def schedule(self) -> list[Effect]:
+        """Grant what can be granted now and say how many workers are missing."""
+        effects: list[Effect] = []
+        if not self.demands:
+            return effects
+        missing: list[Allocation] = []
+        zero_cost = self._zero_cost_room()
+        for entry in sorted(self.demands.values(), key=_order):
+            if entry.infeasible:
+                continue
+            free = not entry.request.resources
+            while entry.count > len(missing) if not self.idle else entry.count:
+                if free and zero_cost <= 0:
+                    break
+                allocation = self._place(entry.request)
+                if allocation is None:
+                    self._revoke_for(entry, effects)
+                    break
+                zero_cost -= free
+                if not self.idle:
+                    missing.append(allocation)
+                    if len(missing) - self.starting >= self._cpus * ZERO_COST_LEASES_PER_CPU:
+                        break
+                    continue
+                effects.append(Grant(self._grant(entry, allocation)))
+        for allocation in missing:
+            self.resources.release(allocation)
+        if len(missing) > self.starting:
+            count = len(missing) - self.starting
+            self.starting += count
+            effects.append(StartWorkers(count))
+        return effects
+
+    def _grant(self, entry: DemandEntry, allocation: Allocation) -> Lease:
+        worker, _ = self.idle.popitem()
+        lease = Lease(self._new_id(), worker, entry.key, entry.request, allocation)
+        self.leases[lease.id] = self.by_worker[worker] = lease
+        entry.count -= 1
+        self._turn += 1
+        entry.turn = self._turn
+        if not entry.count:
+            self.demands.pop(entry.key, None)
+        return lease
+
+    def _place(self, request: ResourceRequest) -> Allocation | None:
+        view = NodeView(self.node_id, self._total, self.resources.available())
+        if self._policy.choose(request, (view,)) != self.node_id:
+            return None
+        return self.resources.try_acquire(request.resources)
+
+    def _zero_cost_room(self) -> int:
+        used = sum(not lease.request.resources and not lease.blocked for lease in self.leases.values())
+        return self._cpus * ZERO_COST_LEASES_PER_CPU - used
+
+    def _revoke_for(self, entry: DemandEntry, effects: list[Effect]) -> None:
+        """Somebody without any worker of this class waits: take one from whoever holds most, deeper askers excepted."""
+        if any(lease.key == entry.key for lease in self.leases.values()):
+            return
+        held: dict[bytes, list[Lease]] = {}
+        for lease in self.leases.values():
+            if lease.revoked:
+                return
+            if lease.key[0] != entry.key[0] and not lease.blocked and lease.request.depth <= entry.request.depth:
+                held.setdefault(lease.key[0], []).append(lease)
+        if held:
+            lease = max(held.values(), key=len)[-1]
+            lease.revoked = True
+            effects.append(RevokeLease(lease))
+
+    def _end(self, lease: Lease) -> None:
+        del self.leases[lease.id]
+        del self.by_worker[lease.worker]
+        if lease.blocked:
+            self.resources.reacquire_cpu(lease.allocation)
+        self.resources.release(lease.allocation)
+
+    def surplus(self, keep: int) -> list[bytes]:
+        """Idle workers beyond ``keep``, longest idle first; the caller ends them and forgets them here."""
+        return list(self.idle)[: max(0, len(self.idle) - keep)]
+
+    def forget(self, workers: Iterable[bytes]) -> None:
+        """These idle workers are being ended."""
+        for worker in workers:
+            self.idle.pop(worker, None)
+
+
+def _order(entry: DemandEntry) -> tuple[int, int, int]:
+    return (-entry.request.depth, -entry.request.priority, entry.turn)

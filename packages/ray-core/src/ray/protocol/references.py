@@ -1,0 +1,165 @@
+"""Reference counting by owner, with credits for borrowers.
+
+Rules:
+
+1. The process that creates an id owns it; every other process that holds it is a borrower.
+2. An entry lives while one of these is above zero: local refs (Python objects in this process), pins (unfinished tasks
+   that use it, and objects whose value contains it), credits (borrowers, at the owner only).
+3. Whoever hands a ref to another process registers one credit under the receiver's name with the owner before it lets
+   go of its own hold. The receiver returns all credits it was given when it lets go. Credits are summed, so the order
+   in which grants and returns of different senders arrive does not matter; a sum may be negative for a moment.
+4. The arguments of a running task are covered by the pins of its submitter; only what the worker keeps beyond the end of the
+   task becomes a credit (the reply lists it).
+
+The caller serialises calls; only ``ObjectEntry.local`` and ``ReferenceTable.dropped`` are touched by any thread, in steps
+that CPython does not interrupt.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+PENDING, READY, FAILED, STORED = range(4)
+
+
+class ObjectEntry:
+    """What a process knows about one object. ``status`` moves once, from PENDING to one of the others."""
+
+    __slots__ = (
+        "contained",
+        "credits",
+        "freed",
+        "handed",
+        "id",
+        "local",
+        "owner",
+        "pins",
+        "status",
+        "table",
+        "task",
+        "value",
+        "waiters",
+    )
+
+    def __init__(self, id: bytes, table: ReferenceTable, owner: str | None = None) -> None:
+        self.id = id
+        self.table = table
+        #: Address of the owner, None where this process owns the object.
+        self.owner = owner
+        self.status = PENDING
+        #: READY: the blob. FAILED: the error envelope. STORED: the size in bytes.
+        self.value: Any = None
+        self.local = 0
+        self.pins = 0
+        self.freed = False
+        #: Called once with the entry when it is no longer PENDING: [callable] or None.
+        self.waiters: list[Callable[[ObjectEntry], None]] | None = None
+        #: Owner: {borrower address: credits outstanding}; borrower: None.
+        self.credits: dict[str, int] | None = None
+        #: Borrower: credits to return to the owner at the end.
+        self.handed = 0
+        #: Entries that this object's value refers to, each pinned once.
+        self.contained: tuple[ObjectEntry, ...] = ()
+        #: The unfinished task that makes the object, where this process owns it.
+        self.task: Any = None
+
+
+class ReferenceTable:
+    """All entries of one process in one session."""
+
+    def __init__(self) -> None:
+        #: {object id: entry}
+        self.entries: dict[bytes, ObjectEntry] = {}
+        #: Entries whose last local ref has gone since the last ``collect``. Appended to by ``ObjectRef.__del__``.
+        self.dropped: deque[ObjectEntry] = deque()
+        #: Threads that wait for several entries: told of every completion (``completed(entry)``).
+        self.watchers: list[Any] = []
+        self.closed = False
+
+    def own(self, id: bytes) -> ObjectEntry:
+        """Add an object of this process."""
+        entry = self.entries[id] = ObjectEntry(id, self)
+        return entry
+
+    def borrow(self, id: bytes, owner: str, credits: int = 0) -> ObjectEntry:
+        """Find or add an object of another process (or of this one, when a ref comes home)."""
+        entry = self.entries.get(id)
+        if entry is None:
+            entry = self.entries[id] = ObjectEntry(id, self, owner)
+        if entry.owner is not None:
+            entry.handed += credits
+        return entry
+
+    def pin(self, entries: Iterable[ObjectEntry]) -> None:
+        """Hold entries for a task or a containing object."""
+        for entry in entries:
+            entry.pins += 1
+
+    def unpin(self, entries: Iterable[ObjectEntry]) -> None:
+        """End one hold each."""
+        for entry in entries:
+            entry.pins -= 1
+            if not entry.pins and not entry.local:
+                self.dropped.append(entry)
+
+    def set_contained(self, entry: ObjectEntry, inner: Iterable[ObjectEntry]) -> None:
+        """Record, and pin, the entries that ``entry``'s value refers to."""
+        entry.contained = tuple(inner)
+        self.pin(entry.contained)
+
+    def grant(self, entry: ObjectEntry, borrower: str, credits: int = 1) -> None:
+        """At the owner: ``borrower`` holds ``credits`` more."""
+        table = entry.credits
+        if table is None:
+            table = entry.credits = {}
+        total = table.get(borrower, 0) + credits
+        if total:
+            table[borrower] = total
+        else:
+            table.pop(borrower, None)
+            if not table:
+                entry.credits = None
+                self.dropped.append(entry)
+
+    def take_back(self, id: bytes, borrower: str, credits: int) -> None:
+        """At the owner: ``borrower`` returns ``credits``. Unknown ids are freed already and ignored."""
+        entry = self.entries.get(id)
+        if entry is not None:
+            self.grant(entry, borrower, -credits)
+
+    def borrower_lost(self, borrower: str) -> None:
+        """At the owner: the process is gone and holds nothing any more."""
+        for entry in list(self.entries.values()):
+            if entry.credits and borrower in entry.credits:
+                self.grant(entry, borrower, -entry.credits[borrower])
+
+    def borrowed_from(self, owner: str) -> list[ObjectEntry]:
+        """Entries whose owner is ``owner`` (for when it dies)."""
+        return [entry for entry in self.entries.values() if entry.owner == owner]
+
+    def collect(self) -> Iterator[ObjectEntry]:
+        """Remove and yield every entry that nobody holds any more; the shell frees its value or returns its credits.
+
+        Contained entries follow iteratively, so depth is no limit.
+        """
+        dropped = self.dropped
+        entries = self.entries
+        while dropped:
+            entry = dropped.popleft()
+            if entry.local or entry.pins or entry.credits or entry.freed:
+                continue
+            entry.freed = True
+            if entries.get(entry.id) is entry:
+                del entries[entry.id]
+            if entry.contained:
+                self.unpin(entry.contained)
+                entry.contained = ()
+            yield entry
+
+    def close(self) -> None:
+        """End of the session: refs that survive are dead and only answer for their id."""
+        self.closed = True
+        self.entries.clear()
+        self.dropped.clear()

@@ -1,0 +1,161 @@
+"""``put``, ``get`` and ``wait`` of an owner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from ray.exceptions import GetTimeoutError
+from ray.ids import FIRST_RETURN
+from ray.protocol.references import READY, ObjectEntry
+from ray.runtime.completion import GroupWaiter, Waiter, add_waiter, remove_waiter
+from ray.runtime.ref import ObjectRef
+from ray.serialization import serialize, serialize_small
+
+if TYPE_CHECKING:
+    from ray.runtime.owner import OwnerRuntime
+
+#: Values from this size on live in the store rather than beside their entry.
+LARGE_BYTES = 100 * 1024
+
+_entry_of = attrgetter("_entry")
+
+
+class ObjectAccess:
+    """The object methods of an owner."""
+
+    def put(self: OwnerRuntime, value: Any) -> ObjectRef[Any]:
+        blob = serialize_small(value)
+        if self.closed:
+            self._check_open()
+        if blob is None:
+            return self._put_large(value)
+        if self.table.dropped:
+            with self.lock:
+                self.collect()
+        entry = self.table.own(self._next_id() + FIRST_RETURN)
+        entry.status = READY
+        entry.value = blob
+        return ObjectRef(entry)
+
+    def _put_large(self: OwnerRuntime, value: Any) -> ObjectRef[Any]:
+        serialized = serialize(value)
+        inner = [self._own_entry(ref) for ref in serialized.refs]
+        with self.lock:
+            self.collect()
+            entry = self.table.own(self._next_id() + FIRST_RETURN)
+            if inner:
+                self.table.set_contained(entry, inner)
+        ref = ObjectRef(entry)
+        if serialized.nbytes < LARGE_BYTES:
+            entry.value = serialized.to_bytes()
+            entry.status = READY
+        else:
+            self.objects.store_value(entry, serialized)
+        return ref
+
+    def get_one(self: OwnerRuntime, ref: ObjectRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
+        entry = ref._entry
+        if entry.table is not self.table:
+            self._own_entry(ref)
+        if not entry.status and not self._wait_entry(entry, timeout_s):
+            raise GetTimeoutError(timeout_s, 1, 1)
+        return self.objects.value(entry, copy)
+
+    def get(self: OwnerRuntime, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
+        entries = [self._own_entry(ref) for ref in refs]
+        pending = {entry for entry in entries if not entry.status}
+        if pending and not self._wait_group(pending, len(pending), timeout_s):
+            left = sum(not entry.status for entry in pending)
+            raise GetTimeoutError(timeout_s, left, len(set(entries)))
+        value = self.objects.value
+        return [value(entry, copy) for entry in entries]
+
+    def wait(
+        self: OwnerRuntime, refs: list[ObjectRef[Any]], num_returns: int, timeout_s: float | None
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+        if self.closed:
+            self._check_open()
+        entries = list(map(_entry_of, refs))
+        ready = _first_ready(entries, num_returns)
+        if len(ready) < num_returns and timeout_s != 0:
+            pending = {entry for entry in entries if not entry.status}
+            self._wait_group(pending, num_returns - (len(entries) - len(pending)), timeout_s)
+            ready = _first_ready(entries, num_returns)
+        elif len(ready) < num_returns:
+            self._want(entries)
+        return _split(refs, ready)
+
+    def _want(self: OwnerRuntime, entries: Sequence[ObjectEntry]) -> None:
+        """Have values of borrowed objects sent, so that a poll can succeed one day."""
+        if self.objects.borrows:
+            with self.lock:
+                for entry in entries:
+                    self.objects.want(entry)
+
+    def _wait_entry(self: OwnerRuntime, entry: ObjectEntry, timeout_s: float | None) -> bool:
+        if timeout_s == 0:
+            self._want((entry,))
+            return bool(entry.status)
+        with self.lock:
+            if entry.status:
+                return True
+            self.objects.want(entry)
+            waiter = Waiter(1)
+            add_waiter((entry,), waiter)
+        try:
+            return self.block(waiter, timeout_s)
+        finally:
+            if not entry.status:
+                with self.lock:
+                    remove_waiter((entry,), waiter)
+
+    def _wait_group(self: OwnerRuntime, pending: set[ObjectEntry], needed: int, timeout_s: float | None) -> bool:
+        """Wait until ``needed`` of ``pending`` are complete."""
+        if timeout_s == 0:
+            self._want(list(pending))
+            return needed <= 0
+        with self.lock:
+            completed = [entry for entry in pending if entry.status]
+            needed -= len(completed)
+            if needed <= 0:
+                return True
+            if self.objects.borrows:
+                for entry in pending:
+                    self.objects.want(entry)
+            waiter = GroupWaiter(pending, needed)
+            self.table.watchers.append(waiter)
+        try:
+            return self.block(waiter, timeout_s)
+        finally:
+            with self.lock:
+                self.table.watchers.remove(waiter)
+
+    def block(self: OwnerRuntime, waiter: Waiter, timeout_s: float | None) -> bool:
+        """Wait without the lock; workers say meanwhile that their CPU is free."""
+        return waiter.block(timeout_s)
+
+    def collect(self: OwnerRuntime) -> None:
+        """Free what nobody holds; called under the lock."""
+        self.objects.free(self.table.collect())
+
+
+def _first_ready(entries: list[ObjectEntry], limit: int) -> list[int]:
+    ready = []
+    for index, entry in enumerate(entries):
+        if entry.status:
+            ready.append(index)
+            if len(ready) == limit:
+                break
+    return ready
+
+
+def _split(refs: list[Any], ready: list[int]) -> tuple[list[Any], list[Any]]:
+    if len(ready) == 1:
+        index = ready[0]
+        return [refs[index]], refs[:index] + refs[index + 1 :]
+    chosen = set(ready)
+    return [refs[index] for index in ready], [ref for index, ref in enumerate(refs) if index not in chosen]
+
+

@@ -1,0 +1,126 @@
+"""What a worker does when it becomes an actor."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ray.exceptions import RayActorError
+from ray.messages import node, wire
+from ray.runtime.interface import RESOURCE_UNIT
+from ray.serialization import deserialize, load_function, make_envelope
+
+if TYPE_CHECKING:
+    from ray.runtime.worker import WorkerRuntime
+
+_TERMINATE = "__ray_terminate__"
+
+
+class ActorHost:
+    """The actor half of a worker."""
+
+    #: Empty in a worker that is no actor.
+    actor_id: bytes = b""
+    actor_name: str = ""
+    actor_resources: dict[str, float] = {}
+    _instance: Any = None
+    _failed: BaseException | None = None
+
+    def on_start_actor(self: WorkerRuntime, message: node.StartActor) -> None:  # type: ignore[misc]
+        """The node manager makes this worker an actor; called by the reader under the lock."""
+        spec = message.spec
+        self.actor_id, self.actor_name = spec.id, spec.class_name
+        self.actor_resources = {name: amount / RESOURCE_UNIT for name, amount in spec.resources.items()}
+        self.depth = spec.depth + 1
+        limit = spec.max_concurrency or (1000 if spec.is_async else 1)
+        old = self.executor
+        if spec.is_async or limit > 1 or spec.groups:
+            self.concurrent = True
+            name = "asyncio" if spec.is_async else "threads"
+            self.executor = self.next_executor = self.composition.make_executor(name, limit, spec.groups)
+        self.executor.submit(ActorCreation(self, message))
+        if self.executor is not old:
+            old.close()
+
+    def on_terminate(self: WorkerRuntime) -> None:  # type: ignore[misc]
+        """End after the calls received so far; called by the reader under the lock."""
+        self.executor.submit(ActorEnd(self))
+
+    def method_of(self: WorkerRuntime, task: wire.Task) -> Any:  # type: ignore[misc]
+        """The bound method that a call names."""
+        name = task.function.decode()
+        if self._instance is None:
+            raise RayActorError(self.actor_name, self.actor_id, "its __init__ failed", self._failed)
+        if name == _TERMINATE:
+            return self._terminate
+        return getattr(self._instance, name)
+
+    def _terminate(self: WorkerRuntime) -> None:  # type: ignore[misc]
+        self.exiting = "__ray_terminate__ was called"
+        self.node.send(node.ActorExiting(self.actor_id, self.exiting))
+
+    def drop_actor(self) -> None:
+        """Let the instance's destructor run."""
+        self._instance = None
+
+
+class ActorCreation:
+    """The call that runs ``__init__``; implements ``ray.abc.executor.Call``."""
+
+    group = None
+    is_async = False
+
+    def __init__(self, worker: WorkerRuntime, message: node.StartActor) -> None:
+        self._worker = worker
+        self._message = message
+        self.name = f"{message.spec.class_name}.__init__"
+
+    def run(self) -> None:
+        """Make the instance and tell the node manager."""
+        worker, spec = self._worker, self._message.spec
+        error = b""
+        if self._message.gpu_ids:
+            worker.use_gpus(self._message.gpu_ids)
+        try:
+            cls = load_function(spec.code)
+            args, kwargs = deserialize(spec.args)
+            if spec.deps:
+                args, kwargs = worker.with_dependencies((args, kwargs), spec.deps, ())
+            worker._instance = cls(*args, **kwargs)
+            del args, kwargs
+        except BaseException as problem:
+            worker._failed = problem
+            error = make_envelope(
+                problem,
+                function=self.name,
+                task_id=spec.id,
+                attempt=self._message.incarnation,
+                pid=os.getpid(),
+                node=worker.node_id,
+            )
+        worker.node.send(node.ActorStarted(spec.id, error))
+
+    async def run_async(self) -> None:
+        """As ``run``, on the loop, so that what ``__init__`` makes belongs to it."""
+        self.run()
+
+
+class ActorEnd:
+    """The call that ends an actor whose handles are gone."""
+
+    group = None
+    is_async = False
+    name = _TERMINATE
+
+    def __init__(self, worker: WorkerRuntime) -> None:
+        self._worker = worker
+
+    def run(self) -> None:
+        """Leave the executor after what came before."""
+        self._worker._terminate()
+        self._worker.leave()
+
+    async def run_async(self) -> None:
+        """As ``run``."""
+        self.run()
+

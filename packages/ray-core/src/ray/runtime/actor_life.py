@@ -1,0 +1,215 @@
+"""Actors from their owners' side: creation, handles, ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+
+from ray.exceptions import RayConnectionError, RaySystemError
+from ray.ids import FIRST_RETURN, random_id
+from ray.messages import node, wire
+from ray.protocol.references import FAILED, PENDING, READY, STORED
+from ray.runtime.exports import export_of
+from ray.runtime.interface import ActorCore, ActorOptions, FunctionDescriptor, MethodOptions
+from ray.runtime.objects import ActorLife, rebuild_ref
+from ray.runtime.records import TaskRecord
+from ray.runtime.ref import ObjectRef
+from ray.serialization import deserialize, open_envelope, serialize
+
+if TYPE_CHECKING:
+    from ray.runtime.owner import OwnerRuntime
+
+_TERMINATE = "__ray_terminate__"
+
+
+class ActorOwner:
+    """The actor methods of an owner."""
+
+    def create_actor(
+        self: OwnerRuntime,  # type: ignore[misc]
+        cls: FunctionDescriptor,
+        options: ActorOptions,
+        methods: Mapping[str, MethodOptions],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        is_async: bool,
+    ) -> ActorCore:
+        self._check_open()
+        export = cls.export
+        if export is None or export.runtime is not self:
+            export = export_of(cls, self)
+        record = self._record(f"{cls.name}.__init__", 0, 0, None, args, kwargs)
+        record.export = export
+        actor_id = random_id(16)
+        life: ObjectRef[Any] | None = None
+        with self.lock:
+            if not options.detached:
+                entry = self.table.own(self._next_id() + FIRST_RETURN)
+                entry.status, entry.value = READY, ActorLife(actor_id)
+                life = ObjectRef(entry)
+            core = ActorCore(actor_id, cls.name, methods, life, options.max_task_retries, is_async)
+            concurrent = is_async or (options.max_concurrency or 1) > 1 or bool(options.concurrency_groups)
+            client = core.client = self.calls.client(actor_id, cls.name, concurrent, watch=False)
+            client.life = life._entry if life is not None else None
+            if record.pins:
+                # The actor may be restarted at any time of its life: its arguments live as long as it does.
+                self.table.pin(record.pins)
+                if life is not None:
+                    life._entry.contained = record.pins
+        handle = _pack_handle(core, concurrent, self.address)
+
+        def spec() -> node.ActorSpec:
+            return _spec(self, core, export.hash, export.data, record, options, handle)
+
+        try:
+            self._start_actor(core, record, options, spec)
+        except BaseException:
+            if life is not None:
+                life._entry.value = None  # nothing was created that would have to be ended
+            raise
+        return core
+
+    def _start_actor(
+        self: OwnerRuntime, core: ActorCore, record: TaskRecord, options: ActorOptions, spec: Any  # type: ignore[misc]
+    ) -> None:
+        """Ask for the actor now if its arguments are there, else when they are."""
+        with self.lock:
+            pending = {entry for _, entry in record.deps if entry.status == PENDING}
+        if options.name:
+            # Whether the name is free is known only after asking, so arguments are waited for first.
+            if pending:
+                self._wait_group(pending, len(pending), None)
+            for _, entry in record.deps:
+                if entry.status == FAILED:
+                    raise open_envelope(entry.value)
+            answer = self.node.request(lambda number: node.CreateActor(number, spec()))
+            if not answer.ok:
+                raise ValueError(answer.error)
+            return
+        with self.lock:
+            left = [len(pending)]
+
+            def ready(entry: Any) -> None:
+                left[0] -= 1
+                if left[0] <= 0 and not core.client.dead:
+                    failed = next((entry for _, entry in record.deps if entry.status == FAILED), None)
+                    if failed is not None:
+                        cause = node.ExitCause(reason="an argument of its __init__ failed")
+                        update = node.ActorUpdate(core.actor_id, "dead", 0, "", 0, cause, failed.value)
+                        self.calls.updated(update)
+                    else:
+                        self.node.send(node.CreateActor(0, spec()))
+
+            for entry in pending:
+                self.objects.want(entry)
+            waiting = [entry for entry in pending if entry.status == PENDING]
+            left[0] = len(waiting)
+            for entry in waiting:
+                entry.waiters = [*(entry.waiters or ()), ready]
+            if not waiting:
+                ready(None)
+
+    def adopt_actor(self: OwnerRuntime, core: ActorCore) -> ActorCore:  # type: ignore[misc]
+        if core.life is not None and core.life._entry.table is not self.table:
+            raise RayConnectionError(f"The handle of actor {core.class_name} belongs to a session that has ended.")
+        if core.client is None:
+            with self.lock:
+                core.client = self.calls.client(core.actor_id, core.class_name, core.is_async, watch=True)
+                if core.life is not None:
+                    core.client.life = core.life._entry
+        return core
+
+    def actor_unheld(self: OwnerRuntime, actor_id: bytes) -> None:  # type: ignore[misc]
+        """No process holds a handle any more; called under the lock."""
+        self.node.send(node.ActorUnheld(actor_id))
+        self.calls.forget(actor_id)
+
+    def kill_actor(self: OwnerRuntime, actor: ActorCore, no_restart: bool) -> None:  # type: ignore[misc]
+        self._check_open()
+        self.adopt_actor(actor)
+        reason = "ray.kill() was called"
+        answer = self.node.request(lambda number: node.KillActor(number, actor.actor_id, no_restart, reason))
+        if not answer.ok and no_restart:  # it waits for arguments: nothing was created yet
+            with self.lock:
+                self.calls.updated(node.ActorUpdate(actor.actor_id, "dead", 0, cause=node.ExitCause(reason=reason)))
+
+    def terminate_actor(self: OwnerRuntime, actor: ActorCore) -> ObjectRef[Any]:  # type: ignore[misc]
+        ref: ObjectRef[Any] = self.submit_call(actor, _TERMINATE, MethodOptions(max_task_retries=0), (), {})
+        return ref
+
+    def exit_actor(self: OwnerRuntime) -> None:  # type: ignore[misc]
+        raise RaySystemError("ray.exit_actor() works only inside an actor.")
+
+    def get_named_actor(self: OwnerRuntime, name: str, namespace: str | None) -> ActorCore:  # type: ignore[misc]
+        self._check_open()
+        found = self.node.ask("actor", (namespace or self.namespace, name))
+        if found is None:
+            raise ValueError(
+                f"Failed to look up actor with name {name!r} in namespace {namespace or self.namespace!r}: "
+                "it does not exist, or it has died."
+            )
+        actor_id, handle = found
+        core = _unpack_handle(actor_id, handle)
+        if core.life is not None:
+            with self.lock:
+                entry = core.life._entry
+                if entry.owner is not None:
+                    entry.handed += 1
+                    self.objects.send_to_owner(entry, wire.Credit(entry.id, self.address, 1))
+        return self.adopt_actor(core)
+
+
+def _pack_handle(core: ActorCore, concurrent: bool, address: str) -> bytes:
+    """What ``get_actor`` gives to others; opaque to the node manager."""
+    life = None
+    if core.life is not None:
+        life = core.life._entry.id, core.life._entry.owner or address
+    state = (core.class_name, dict(core.methods), life, core.max_task_retries, concurrent)
+    return serialize(state).to_bytes()
+
+
+def _unpack_handle(actor_id: bytes, handle: bytes) -> ActorCore:
+    class_name, methods, life, max_task_retries, concurrent = deserialize(handle)
+    ref = None if life is None else rebuild_ref(*life)
+    return ActorCore(actor_id, class_name, methods, ref, max_task_retries, concurrent)
+
+
+def _spec(
+    runtime: OwnerRuntime,
+    core: ActorCore,
+    function: bytes,
+    code: bytes,
+    record: TaskRecord,
+    options: ActorOptions,
+    handle: bytes,
+) -> node.ActorSpec:
+    address = runtime.address
+    deps = []
+    for at, entry in record.deps:
+        data = None if entry.status == STORED else bytes(entry.value)
+        refs = [wire.Ref(inner.id, inner.owner or address) for inner in entry.contained]
+        deps.append(wire.Dependency(at, data, entry.id, entry.owner or address, refs))
+    return node.ActorSpec(
+        id=core.actor_id,
+        class_name=core.class_name,
+        function=function,
+        code=code,
+        args=bytes(record.args),
+        owner=address,
+        resources=dict(options.resources),
+        placement=dict(options.placement_resources),
+        handle=handle,
+        deps=deps,
+        refs=[wire.Ref(entry.id, entry.owner or address) for entry in record.refs],
+        name=options.name or "",
+        namespace=options.namespace or runtime.namespace,
+        max_concurrency=options.max_concurrency or 0,
+        max_restarts=options.max_restarts,
+        detached=options.detached,
+        is_async=core.is_async,
+        groups=dict(options.concurrency_groups),
+        depth=runtime.depth,
+    )
+
+

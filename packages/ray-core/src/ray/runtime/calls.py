@@ -1,0 +1,192 @@
+"""Calls of a process to actors: one client per actor, in submission order, across restarts.
+
+Every method is called under the runtime's lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from ray.messages import node, wire
+from ray.protocol import actors
+from ray.runtime.records import BATCH_TASKS, TaskRecord
+
+if TYPE_CHECKING:
+    from ray.runtime.owner import OwnerRuntime
+    from ray.runtime.peers import Peer
+
+#: Calls handed to one actor ahead of its replies; more wait here.
+MAX_INFLIGHT = 2000
+
+
+class ActorClient:
+    """This process's way to one actor."""
+
+    __slots__ = (
+        "actor_id", "cause", "class_name", "concurrent", "dead", "error", "incarnation", "inflight", "life", "peer",
+        "queue",
+    )  # fmt: skip
+
+    def __init__(self, actor_id: bytes, class_name: str, concurrent: bool) -> None:
+        self.actor_id = actor_id
+        self.class_name = class_name
+        #: Whether calls may overlap there, so that none may wait here for another's reply.
+        self.concurrent = concurrent
+        self.queue: deque[TaskRecord] = deque()
+        self.inflight: dict[bytes, TaskRecord] = {}
+        self.peer: Peer | None = None
+        self.incarnation = -1
+        self.dead = False
+        self.cause: node.ExitCause | None = None
+        self.error = b""
+        #: The entry that keeps the actor alive, or None (detached actors).
+        self.life: Any = None
+
+
+class ActorCalls:
+    """The actor half of an owner."""
+
+    def __init__(self, runtime: OwnerRuntime) -> None:
+        self._runtime = runtime
+        #: {actor id: client}
+        self.clients: dict[bytes, ActorClient] = {}
+
+    def client(self, actor_id: bytes, class_name: str, concurrent: bool, *, watch: bool) -> ActorClient:
+        """The client for an actor; ``watch`` asks the node manager where it is."""
+        client = self.clients.get(actor_id)
+        if client is None:
+            client = self.clients[actor_id] = ActorClient(actor_id, class_name, concurrent)
+            if watch:
+                self._runtime.node.send(node.WatchActor(actor_id))
+        return client
+
+    def submit(self, client: ActorClient, record: TaskRecord) -> None:
+        """Queue a call behind the earlier ones and send what can go."""
+        if client.dead:
+            self._runtime.fail_actor(record, client)
+            return
+        record.link = client
+        queue = client.queue
+        queue.append(record)
+        if client.peer is not None and (not client.inflight or client.concurrent or len(queue) % BATCH_TASKS == 0):
+            self.pump(client)
+
+    def pump(self, client: ActorClient) -> None:
+        """Send calls in order, up to the first one whose arguments are not there."""
+        queue = client.queue
+        peer = client.peer
+        if peer is None or not queue:
+            return
+        frames: list[Any] = [b""]
+        tasks = []
+        address = self._runtime.address
+        inflight = client.inflight
+        while queue and len(inflight) < MAX_INFLIGHT:
+            record = queue[0]
+            if record.waiting and not record.done:
+                break
+            queue.popleft()
+            if record.done:
+                continue
+            inflight[record.id] = record
+            tasks.append(record.to_wire(frames, address))
+        if tasks:
+            peer.send(wire.Push(tasks, depth=self._runtime.depth), frames)
+
+    def on_replies(self, client: ActorClient, message: wire.Replies, frames: Any) -> None:
+        """Calls have ended."""
+        inflight = client.inflight
+        finish = self._runtime.finish
+        retries = []
+        for done in message.done:
+            record = inflight.pop(done.id, None)
+            if record is not None and finish(record, done, frames, client.peer):
+                retries.append(record)
+        for record in reversed(retries):
+            self._again(client, record)
+        if message.returned:
+            for id in reversed(message.returned):
+                record = inflight.pop(id, None)
+                if record is not None and not record.done:
+                    client.queue.appendleft(record)
+        if message.exiting:
+            client.peer = None
+        elif client.queue:
+            self.pump(client)
+
+    def peer_lost(self, client: ActorClient) -> None:
+        """The connection is gone; the node manager tells what became of the actor."""
+        client.peer = None
+
+    def updated(self, update: node.ActorUpdate) -> None:
+        """The node manager says where the actor is."""
+        client = self.clients.get(update.id)
+        if client is None or client.dead or update.incarnation < client.incarnation:
+            return
+        if update.incarnation > client.incarnation >= 0 or update.state in (actors.RESTARTING, actors.DEAD):
+            self._process_ended(client, update)
+        client.incarnation = update.incarnation
+        client.concurrent = client.concurrent or update.concurrent
+        if update.state == actors.ALIVE:
+            self._connect(client, update)
+        elif update.state == actors.DEAD:
+            client.dead, client.cause, client.error = True, update.cause, update.error
+            for record in client.queue:
+                if not record.done:
+                    self._runtime.fail_actor(record, client)
+            client.queue.clear()
+
+    def _connect(self, client: ActorClient, update: node.ActorUpdate) -> None:
+        if client.peer is not None:
+            return
+        try:
+            peer = self._runtime.peers.reach(update.address)
+        except ConnectionError:
+            return  # it has died again, and the node manager is about to say so
+        peer.sink = client
+        client.peer = peer
+        self.pump(client)
+
+    def _process_ended(self, client: ActorClient, update: node.ActorUpdate) -> None:
+        """Calls that were in flight are retried first, in order, or fail: whether they ran is not known."""
+        if client.peer is not None and client.peer.sink is client:
+            client.peer.sink = None
+        client.peer = None
+        records = [record for record in client.inflight.values() if not record.done]
+        client.inflight.clear()
+        cause = update.cause
+        running = cause.running if cause is not None and not client.concurrent else b""
+        started = len(records)
+        if running and update.state == actors.RESTARTING:
+            positions = [index for index, record in enumerate(records) if record.id[8:] == running]
+            started = positions[0] + 1 if positions else 0
+        for index in range(len(records) - 1, -1, -1):
+            record = records[index]
+            if update.state == actors.RESTARTING and index >= started:
+                client.queue.appendleft(record)
+            elif update.state == actors.RESTARTING and record.retries and not record.cancelled:
+                self._again(client, record)
+            else:
+                self._runtime.fail_actor(record, client, cause, update.error)
+
+    def _again(self, client: ActorClient, record: TaskRecord) -> None:
+        record.attempt += 1
+        if record.retries > 0:
+            record.retries -= 1
+        client.queue.appendleft(record)
+
+    def cancel(self, record: TaskRecord, client: ActorClient, recursive: bool) -> None:
+        """Cancel a call that is queued here or there, or running."""
+        record.retries = 0
+        if record.id in client.inflight and client.peer is not None:
+            client.peer.send(wire.Cancel(record.id, recursive))
+        elif record.id not in client.inflight:
+            record.cancelled = True
+            self._runtime.fail_cancelled(record)
+
+    def forget(self, actor_id: bytes) -> None:
+        """No handle of this process is left."""
+        client = self.clients.get(actor_id)
+        if client is not None and not client.inflight and not client.queue:
+            del self.clients[actor_id]

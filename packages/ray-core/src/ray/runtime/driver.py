@@ -1,0 +1,243 @@
+"""The driver: starts a node on this machine, owns what the program submits, and takes everything down at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import weakref
+from typing import Any
+
+import msgspec
+
+import ray
+from ray.exceptions import NodeDiedError, RaySystemError
+from ray.ids import random_id
+from ray.messages import node
+from ray.plugins.compose import Composition
+from ray.runtime import hardware, interface
+from ray.runtime.failures import print_failure
+from ray.runtime.interface import RESOURCE_UNIT
+from ray.runtime.interrupts import InterruptGuard
+from ray.runtime.output import Printer
+from ray.runtime.owner import OwnerRuntime
+from ray.runtime.reader import Reader
+from ray.runtime.session import NodeConfig, create_session_dir, new_session_id, remove_session_dir
+from ray.runtime.start_options import StartOptions
+
+_START_S = 30.0
+_STOP_S = 2.0
+_PRESTART = 8
+_STORE_SHARE = 0.3
+_MEMORY_SHARE = 0.7
+#: Imported by the zygote when the driver has them, so that workers need not.
+_PRELOAD = ("numpy",)
+
+
+class DriverRuntime(OwnerRuntime):
+    """A session of this program, with a node of its own."""
+
+    def __init__(self, options: StartOptions) -> None:
+        self._interrupts = InterruptGuard()
+        self._printer = Printer()
+        session = new_session_id()
+        self.session_dir = create_session_dir(session)
+        self._pid = os.getpid()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lifeline: socket.socket | None = None
+        self._reader: Reader | None = None
+        try:
+            config = _node_config(options, session, self.session_dir)
+            self._start_node(config)
+            composition = Composition(options.plan)
+            transport = composition.open_transport(self.session_dir)
+            answer = self._await_node()
+            store = composition.open_store(answer["store"])
+            super().__init__(session, "driver", random_id(8), options.namespace, transport, store)
+            self.composition = composition
+            self.node_id = answer["node_id"]
+            self.attach("driver", answer["address"])
+            self._reader = Reader(self)
+            self._reader.node_handlers |= {
+                node.Logs: self._printer.show,
+                node.RecordError: lambda message: print_failure(message.record.message),
+            }
+            self._reader.start()
+        except BaseException:
+            self._end_node()
+            remove_session_dir(self.session_dir)
+            raise
+        self.address_info = {
+            "address": self.node.address,
+            "node_ip_address": "127.0.0.1",
+            "node_id": self.node_id,
+            "session_dir": self.session_dir,
+            "object_store_address": answer["store"],
+            "raylet_socket_name": self.node.address,
+            "redis_address": None,
+            "webui_url": None,
+        }
+        self._interrupts.install()
+        _live.add(self)
+
+    # --- the node's process -------------------------------------------------------------------------------------------
+
+    def _start_node(self, config: NodeConfig) -> None:
+        ours, theirs = socket.socketpair()
+        self._lifeline = ours
+        root = os.path.dirname(os.path.dirname(os.path.abspath(ray.__file__)))
+        program = (
+            f"import sys; sys.path.append({root!r}); from ray.runtime.node_main import main; main({theirs.fileno()})"
+        )
+        log = os.open(os.path.join(self.session_dir, "node.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", program],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise RaySystemError(f"cannot start the node manager: {error}") from error
+        finally:
+            theirs.close()
+            os.close(log)
+        ours.sendall(msgspec.json.encode(config) + b"\n")
+
+    def _await_node(self) -> dict[str, Any]:
+        assert self._lifeline is not None
+        self._lifeline.settimeout(_START_S)
+        line = b""
+        try:
+            while not line.endswith(b"\n"):
+                data = self._lifeline.recv(65536)
+                if not data:
+                    break
+                line += data
+        except TimeoutError:
+            raise RaySystemError(f"the node manager did not start within {_START_S:g} s{self._log_tail()}") from None
+        except OSError:
+            line = b""
+        answer = msgspec.json.decode(line) if line else {"error": "the process ended"}
+        if "error" in answer:
+            raise RaySystemError(f"the node manager did not start: {answer['error']}{self._log_tail()}")
+        return dict(answer)
+
+    def _log_tail(self) -> str:
+        with contextlib.suppress(OSError), open(os.path.join(self.session_dir, "node.log"), errors="replace") as file:
+            lines = file.read().splitlines()[-20:]
+            if lines:
+                return "; its log ends:\n" + "\n".join(lines)
+        return ""
+
+    def _end_node(self) -> None:
+        if self._lifeline is not None:
+            self._lifeline.close()
+            self._lifeline = None
+        process = self._process
+        if process is None:
+            return
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._process = None
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def node_lost(self, reason: str) -> None:
+        """The node manager is gone, and with it every worker: whatever waits gets an error."""
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            self.node.lost(reason)
+            self.abandon_all(NodeDiedError(self.node_id, reason))
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.kill()
+
+    def shutdown(self) -> None:
+        if os.getpid() != self._pid:
+            return  # a forked child: the session is its parent's
+        with self.lock:
+            if not self.closed:
+                self.failures.flush()
+                self.node.send(node.Stop())
+            self.closed = True
+        self._end_node()
+        if self._reader is not None:
+            self._reader.stop()
+        with self.lock:
+            self.node.lost("the session was shut down")
+            self.abandon_all(None)
+            self.table.close()
+        self.transport.close()
+        self.store.close()
+        self._printer.close()
+        self._interrupts.remove()
+        remove_session_dir(self.session_dir)
+
+    def show_failure(self, text: str) -> None:
+        print_failure(text)
+
+    def after_fork_in_child(self) -> None:
+        """This is a copy of the driver: let go of everything without touching it."""
+        self.closed = True
+        self.table.closed = True
+        self.transport.abandon()
+        if self._lifeline is not None:
+            self._lifeline.close()
+        self._process = None
+        self._interrupts.remove()
+        if interface.current() is self:
+            interface.set_current(None)
+
+
+def start(options: StartOptions) -> DriverRuntime:
+    """Start a session on this machine."""
+    return DriverRuntime(options)
+
+
+def _node_config(options: StartOptions, session: str, session_dir: str) -> NodeConfig:
+    cpus = options.num_cpus if options.num_cpus is not None else hardware.cpu_count() * RESOURCE_UNIT
+    found = hardware.gpu_ids()
+    gpus = options.num_gpus if options.num_gpus is not None else len(found) * RESOURCE_UNIT
+    count = gpus // RESOURCE_UNIT
+    ids = [*found, *(str(number) for number in range(count) if str(number) not in found)][:count]
+    total = hardware.memory_limit_bytes()
+    memory = options.memory_bytes if options.memory_bytes is not None else int(total * _MEMORY_SHARE)
+    resources = {"CPU": cpus, "GPU": gpus, "memory": memory * RESOURCE_UNIT, **options.resources}
+    store = options.object_store_bytes if options.object_store_bytes is not None else int(total * _STORE_SHARE)
+    return NodeConfig(
+        session=session,
+        session_dir=session_dir,
+        plan=options.plan.to_json().decode(),
+        resources={name: amount for name, amount in resources.items() if amount},
+        gpu_ids=ids,
+        store_bytes=store,
+        sys_path=list(sys.path),
+        preload=[name for name in _PRELOAD if name in sys.modules],
+        prestart=max(1, min(cpus // RESOURCE_UNIT, _PRESTART)),
+        namespace=options.namespace,
+        log_to_driver=options.log_to_driver,
+    )
+
+
+#: Sessions of this process, for the hook that runs in forked children.
+_live: weakref.WeakSet[DriverRuntime] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for runtime in list(_live):
+        runtime.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+

@@ -1,0 +1,198 @@
+"""One task or actor call inside a worker: from the wire to the user's function and back."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ray.abc.transport import Frame
+from ray.exceptions import RayActorError, TaskCancelledError, TaskTimeoutError
+from ray.messages import codec, wire
+from ray.runtime.returns import split_returns
+from ray.serialization import EMPTY_ARGS, deserialize, load_function, make_envelope, serialize, serialize_small
+
+if TYPE_CHECKING:
+    from ray.runtime.peers import Peer
+    from ray.runtime.worker import WorkerRuntime
+
+#: The call that runs in this context; executors that interleave calls rely on it.
+current_call: contextvars.ContextVar[TaskCall | None] = contextvars.ContextVar("ray_call", default=None)
+
+
+class ActorExit(BaseException):
+    """Raised by ``exit_actor``: ends the method, then the actor."""
+
+
+class Outcome:
+    """What a call came to: the blobs of its returns, with the refs inside each, or one error envelope."""
+
+    __slots__ = ("blobs", "ok", "refs", "retry")
+
+    def __init__(self, ok: bool, blobs: list[Any], refs: list[list[Any]] | None = None, retry: bool = False) -> None:
+        self.ok = ok
+        self.blobs = blobs
+        self.refs = refs
+        self.retry = retry
+
+
+class TaskCall:
+    """Implements ``ray.abc.executor.Call``."""
+
+    __slots__ = (
+        "_frames", "cancelled", "gpu_ids", "group", "interruptible", "name", "peer", "resources", "task", "timed_out",
+        "timer", "worker",
+    )  # fmt: skip
+
+    def __init__(
+        self, worker: WorkerRuntime, peer: Peer, task: wire.Task, frames: Sequence[Frame], push: wire.Push
+    ) -> None:
+        self.worker = worker
+        self.peer = peer
+        self.task = task
+        self._frames = frames
+        self.gpu_ids = push.gpu_ids
+        self.resources = push.resources
+        self.group = task.group or None
+        self.name = ""
+        self.cancelled = False
+        self.timed_out = False
+        #: The user's code runs, and may be interrupted.
+        self.interruptible = False
+        self.timer: Any = None
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the target is a coroutine function."""
+        target = self.worker.target_of(self.task)
+        return inspect.iscoroutinefunction(target)
+
+    def run(self) -> None:
+        """Run the function on this thread, and reply."""
+        worker = self.worker
+        if not worker.begin(self):
+            return
+        token = current_call.set(self) if worker.concurrent else None
+        started = time.perf_counter_ns()
+        try:
+            function, args, kwargs = self._prepare()
+            self.interruptible = True
+            try:
+                result = function(*args, **kwargs)
+            finally:
+                self.interruptible = False
+            del args, kwargs
+            outcome = self._succeed(result)
+            del result
+        except BaseException as error:
+            args = kwargs = result = None
+            outcome = self._fail(error)
+        duration_us = (time.perf_counter_ns() - started) // 1000
+        if token is not None:
+            current_call.reset(token)
+        worker.end(self, outcome, duration_us)
+
+    async def run_async(self) -> None:
+        """Run the coroutine function on this loop, and reply."""
+        worker = self.worker
+        if not worker.begin(self):
+            return
+        token = current_call.set(self)
+        started = time.perf_counter_ns()
+        try:
+            function, args, kwargs = self._prepare()
+            result = function(*args, **kwargs)
+            if inspect.isawaitable(result):
+                result = await result
+            del args, kwargs
+            outcome = self._succeed(result)
+            del result
+        except BaseException as error:
+            args = kwargs = result = None
+            outcome = self._fail(error)
+        duration_us = (time.perf_counter_ns() - started) // 1000
+        current_call.reset(token)
+        worker.end(self, outcome, duration_us)
+
+    def _prepare(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        task = self.task
+        worker = self.worker
+        function = worker.target_of(task)
+        self.name = task.name or worker.name_of(task)
+        data = codec.detach(task.args, self._frames)
+        if not task.deps:
+            if data == EMPTY_ARGS:
+                return function, (), {}
+            args, kwargs = deserialize(data)
+            return function, args, kwargs
+        args, kwargs = worker.with_dependencies(deserialize(data), task.deps, self._frames)
+        return function, args, kwargs
+
+    def _succeed(self, result: Any) -> Outcome:
+        task = self.task
+        if task.num_returns == 1:
+            blob = serialize_small(result)
+            if blob is not None:
+                return Outcome(True, [blob])
+            values = [result]
+        else:
+            values = split_returns(result, task.num_returns)
+        blobs: list[Any] = []
+        refs: list[list[Any]] = []
+        for value in values:
+            serialized = serialize(value)
+            blobs.append(serialized.to_bytes())
+            refs.append(serialized.refs)
+        return Outcome(True, blobs, refs if any(refs) else None)
+
+    def _fail(self, error: BaseException) -> Outcome:
+        task, worker = self.task, self.worker
+        if isinstance(error, ActorExit):
+            worker.exiting = "exit_actor() was called"
+            return self._succeed(None) if task.num_returns <= 1 else self._fail(_exited(worker))
+        kind = "user"
+        if self.cancelled:
+            error, kind = TaskCancelledError(self.name, task.id), "system"
+        elif self.timed_out:
+            error, kind = TaskTimeoutError(self.name, task.timeout_s), "system"
+        envelope = make_envelope(
+            error,
+            function=self.name or worker.name_of(task),
+            task_id=task.id,
+            attempt=task.attempt,
+            pid=os.getpid(),
+            node=worker.node_id,
+            kind=kind,
+        )
+        retry = bool(task.retry) and not self.cancelled and _wants_retry(error, task.retry)
+        _forget_frames(error)
+        return Outcome(False, [envelope], retry=retry)
+
+
+def _exited(worker: WorkerRuntime) -> BaseException:
+    return RayActorError(worker.actor_name, worker.actor_id, "exit_actor() was called")
+
+
+def _forget_frames(error: BaseException) -> None:
+    """The traceback holds the user's locals, and so refs and large values: let go of them."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        current.__traceback__ = None
+        pending += [current.__cause__, current.__context__]
+
+
+def _wants_retry(error: BaseException, wanted: bytes) -> bool:
+    if wanted == b"*":
+        return isinstance(error, Exception)
+    try:
+        return isinstance(error, load_function(wanted))
+    except Exception:  # the types cannot be loaded here, so this is none of them
+        return False

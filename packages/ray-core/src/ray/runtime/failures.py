@@ -1,0 +1,140 @@
+"""Failures of an owner's tasks: made into envelopes, recorded for ``error_info``, printed once in the background."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ray.exceptions import (
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+from ray.messages import node
+from ray.runtime.records import TaskRecord
+from ray.serialization import make_envelope, open_envelope, read_envelope
+
+if TYPE_CHECKING:
+    from ray.runtime.calls import ActorClient
+    from ray.runtime.owner import OwnerRuntime
+
+#: A failure is printed this long after it happened, unless ``get`` has raised it by then.
+PRINT_AFTER_S = 0.25
+#: Failures that wait to be printed at a time; beyond it they are only recorded.
+MAX_WAITING = 1000
+
+
+class Failures:
+    """Methods are called under the runtime's lock, except ``retrieved``."""
+
+    def __init__(self, runtime: OwnerRuntime) -> None:
+        self._runtime = runtime
+        #: {object id: text to print}
+        self._waiting: dict[bytes, str] = {}
+        self._armed = False
+
+    # --- envelopes ---------------------------------------------------------------------------------------------------
+
+    def envelope(self, error: RayError, name: str, task_id: bytes, attempt: int, pid: int = 0) -> bytes:
+        """An error of the system as bytes."""
+        return make_envelope(
+            error,
+            function=name,
+            task_id=task_id,
+            attempt=attempt,
+            pid=pid or os.getpid(),
+            node=self._runtime.node_id,
+            kind="system",
+        )
+
+    def crashed(self, record: TaskRecord, cause: node.ExitCause) -> bytes:
+        """The worker died."""
+        if record.cancelled:
+            return self.cancelled(record)
+        tail = "\n".join(cause.stderr)
+        error: RayError
+        if cause.oom:
+            error = OutOfMemoryError(record.name, cause.pid, stderr_tail=tail)
+        else:
+            reason = cause.reason
+            if record.attempt:
+                reason = f"{reason}; " * bool(reason) + f"it was run {record.attempt + 1} times"
+            error = WorkerCrashedError(record.name, cause.pid, cause.exit_code, cause.signal, reason, tail)
+        return self.envelope(error, record.name, record.id, record.attempt, cause.pid)
+
+    def cancelled(self, record: TaskRecord) -> bytes:
+        """``ray.cancel`` ended it."""
+        return self.envelope(TaskCancelledError(record.name, record.id), record.name, record.id, record.attempt)
+
+    def actor_dead(self, record: TaskRecord, client: ActorClient, cause: node.ExitCause | None, error: bytes) -> bytes:
+        """The actor is dead."""
+        if record.cancelled:
+            return self.cancelled(record)
+        inner = open_envelope(error) if error else None
+        cause = cause or node.ExitCause()
+        dead = RayActorError(
+            client.class_name,
+            client.actor_id,
+            cause.reason,
+            inner,
+            method=record.method.decode(),
+            pid=cause.pid,
+            exit_code=cause.exit_code,
+            signal=cause.signal,
+            stderr_tail="\n".join(cause.stderr),
+        )
+        return self.envelope(dead, record.name, record.id, record.attempt, cause.pid)
+
+    # --- reports -----------------------------------------------------------------------------------------------------
+
+    def note(self, record: TaskRecord, envelope: bytes) -> None:
+        """A task has failed: record it, and print it soon unless somebody gets it."""
+        opened = read_envelope(envelope)
+        if opened.cause_type.endswith("TaskCancelledError"):
+            return
+        text = f"{opened.summary or opened.cause_type} in {record.name}\n{opened.traceback or opened.message}".rstrip()
+        kind = "worker_died" if opened.cause_type.rpartition(".")[2] in _DEATHS else "task"
+        row = node.ErrorRecord(
+            kind, text, time.time(), record.id.hex(), record.actor.hex(), opened.pid, record.name
+        )
+        self._runtime.node.send(node.RecordError(row))
+        if record.entries and len(self._waiting) < MAX_WAITING:
+            self._waiting[record.entries[0].id] = text
+            if not self._armed:
+                self._armed = True
+                self._runtime.timers.after(PRINT_AFTER_S, self._print)
+        elif not record.entries:
+            self._show(text)
+
+    def retrieved(self, object_id: bytes) -> None:
+        """The failure was raised to the user: no need to print it."""
+        self._waiting.pop(object_id, None)
+
+    def _print(self) -> None:
+        self._armed = False
+        waiting, self._waiting = self._waiting, {}
+        for text in waiting.values():
+            self._show(text)
+
+    def _show(self, text: str) -> None:
+        self._runtime.show_failure(text)
+
+    def flush(self) -> None:
+        """The session ends: print what waits."""
+        self._print()
+
+
+_DEATHS = frozenset({"WorkerCrashedError", "OutOfMemoryError", "RayActorError"})
+
+
+def print_failure(text: str) -> None:
+    """Write a failure to this process's stderr."""
+    try:
+        sys.stderr.write(f"[ray] A task failed: {text}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # there is no stderr to write to

@@ -1,0 +1,201 @@
+"""What the API asks of a runtime, and the records that pass between them.
+
+Two runtimes exist: ``ray.runtime.owner.OwnerRuntime`` (drivers and workers) and ``ray.runtime.local.LocalRuntime``
+(``local_mode``). The API checks arguments; a runtime may rely on that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ray.runtime.arity import Arity
+
+if TYPE_CHECKING:
+    from ray.protocol.references import ObjectEntry
+    from ray.runtime.ref import ObjectRef
+
+#: Resource amounts are fixed-point integers: one CPU is RESOURCE_UNIT.
+RESOURCE_UNIT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """Options of a remote function, validated and complete."""
+
+    resources: Mapping[str, int]
+    """Fixed-point amounts by name: ``CPU``, ``GPU``, ``memory`` (bytes, times the unit) and custom ones. No zeros."""
+    num_returns: int = 1
+    max_calls: int = 0
+    """Executions after which the worker process is replaced; 0 is never."""
+    max_retries: int = 3
+    """Re-runs after the death of a worker; -1 is without limit."""
+    retry_exceptions: bool | tuple[type[BaseException], ...] = False
+    timeout_s: float | None = None
+    priority: int = 0
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOptions:
+    """Options of one actor method, from ``@ray.method`` and ``handle.m.options()``."""
+
+    num_returns: int = 1
+    timeout_s: float | None = None
+    concurrency_group: str | None = None
+    name: str | None = None
+    max_task_retries: int | None = None
+    """None takes the actor's."""
+    arity: Arity | None = None
+    """What the method takes, checked at the call; None where Python cannot tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActorOptions:
+    """Options of an actor, validated and complete."""
+
+    resources: Mapping[str, int]
+    """Held for the actor's life."""
+    placement_resources: Mapping[str, int]
+    """Needed to be placed; the difference to ``resources`` is given back once the actor runs."""
+    max_concurrency: int | None = None
+    """None: 1000 with ``async def`` methods, else 1."""
+    max_restarts: int = 0
+    max_task_retries: int = 0
+    name: str | None = None
+    namespace: str | None = None
+    detached: bool = False
+    concurrency_groups: Mapping[str, int] = field(default_factory=dict)
+
+
+class FunctionDescriptor:
+    """A user's function or class as the runtime sees it; one per decorated object, shared by its ``options`` copies."""
+
+    __slots__ = ("export", "name", "qualname", "target")
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+        self.name: str = getattr(target, "__name__", type(target).__name__)
+        self.qualname: str = f"{getattr(target, '__module__', '?')}.{getattr(target, '__qualname__', self.name)}"
+        #: Owned by the runtime: its cache of the pickled form, replaced when the session changes.
+        self.export: Any = None
+
+
+class ActorCore:
+    """The runtime's side of an actor handle. ``life`` keeps the actor alive through ordinary reference counting."""
+
+    __slots__ = ("__weakref__", "actor_id", "class_name", "client", "is_async", "life", "max_task_retries", "methods")
+
+    def __init__(
+        self,
+        actor_id: bytes,
+        class_name: str,
+        methods: Mapping[str, MethodOptions],
+        life: ObjectRef[Any] | None,
+        max_task_retries: int = 0,
+        is_async: bool = False,
+    ) -> None:
+        self.actor_id = actor_id
+        self.class_name = class_name
+        self.methods = methods
+        self.life = life
+        self.max_task_retries = max_task_retries
+        self.is_async = is_async
+        #: Owned by the runtime: its connection state to this actor, None until the first call.
+        self.client: Any = None
+
+
+class Runtime(Protocol):
+    """A live session of this process."""
+
+    session_id: str
+    address_info: dict[str, Any]
+    is_worker: bool
+    is_local_mode: bool
+
+    def submit_task(
+        self, function: FunctionDescriptor, options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Submit; returns one ref, a list of refs (``num_returns > 1``) or None (0). Nothing happens if it raises."""
+
+    def create_actor(
+        self, cls: FunctionDescriptor, options: ActorOptions, methods: Mapping[str, MethodOptions],
+        args: tuple[Any, ...], kwargs: dict[str, Any], is_async: bool,
+    ) -> ActorCore:
+        """Start an actor; returns at once. A taken name raises ValueError here."""
+
+    def submit_call(
+        self, actor: ActorCore, method: str, options: MethodOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Submit an actor call; returns as ``submit_task``."""
+
+    def adopt_actor(self, core: ActorCore) -> ActorCore:
+        """Register a handle that was deserialized here; returns the process's one core for that actor."""
+
+    def put(self, value: Any) -> ObjectRef[Any]:
+        """Store a copy of ``value``."""
+
+    def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
+        """Values in order; waits for all, then raises the first failure in list order, GetTimeoutError on time-out."""
+
+    def get_one(self, ref: ObjectRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
+        """``get([ref])[0]`` without the lists."""
+
+    def wait(
+        self, refs: list[ObjectRef[Any]], num_returns: int, timeout_s: float | None
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+        """At most ``num_returns`` ready refs, and the rest, both in input order."""
+
+    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
+        """Cancel the task that makes ``ref``; no effect once it has ended."""
+
+    def kill_actor(self, actor: ActorCore, no_restart: bool) -> None:
+        """End the actor's process now."""
+
+    def terminate_actor(self, actor: ActorCore) -> ObjectRef[Any]:
+        """End the actor after the calls submitted so far (``__ray_terminate__``); the ref resolves to None."""
+
+    def exit_actor(self) -> None:
+        """End the current actor gracefully; only inside an actor. Does not return."""
+
+    def get_named_actor(self, name: str, namespace: str | None) -> ActorCore:
+        """Raises ValueError if there is no live actor of that name."""
+
+    def errors(self) -> list[dict[str, Any]]:
+        """Failures recorded so far, oldest first."""
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """One dict per node: NodeID, Alive, Resources, …"""
+
+    def cluster_resources(self) -> dict[str, float]:
+        """Totals by name; memory in bytes."""
+
+    def available_resources(self) -> dict[str, float]:
+        """What is free now, by name."""
+
+    def reduce_ref(self, ref: ObjectRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
+        """Reduce tuple of a ref; ``refs`` collects refs of one serialized value, None means out-of-band pickling."""
+
+    def find_entry(self, id: bytes) -> ObjectEntry:
+        """The entry of an id, known or not (``ObjectRef(bytes)``)."""
+
+    def context(self) -> dict[str, Any]:
+        """job_id, node_id, worker_id, task_id, actor_id, attempt, namespace, gpu_ids, resources of the running task."""
+
+    def shutdown(self) -> None:
+        """End the session; idempotent."""
+
+
+_current: Runtime | None = None
+
+
+def current() -> Runtime | None:
+    """The session of this process, or None."""
+    return _current
+
+
+def set_current(runtime: Runtime | None) -> None:
+    """Called by ``init``, ``shutdown`` and worker start only."""
+    global _current
+    _current = runtime

@@ -1,0 +1,85 @@
+"""Ctrl-C without torn state.
+
+A SIGINT that hits the main thread inside this package's own code would leave half-done bookkeeping behind. Such a signal is
+delivered again a millisecond later, until the thread is in the user's code or in one of the blocking waits, which can be left
+at any point.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+from types import CodeType, FrameType
+from typing import Any
+
+from ray.runtime import completion
+
+_AGAIN_S = 0.001
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+#: Code that only waits.
+_WAITS = frozenset({completion.Waiter.block.__code__})
+
+
+class InterruptGuard:
+    """Stands before the SIGINT handler that the program had when the session began."""
+
+    def __init__(self) -> None:
+        self._previous: Any = None
+        self._installed = False
+
+    def install(self) -> None:
+        """Take the place of the current handler; no effect outside the main thread or if SIGINT is ignored."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        previous = signal.getsignal(signal.SIGINT)
+        if callable(previous):
+            self._previous = previous
+            signal.signal(signal.SIGINT, self._handle)
+            self._installed = True
+
+    def remove(self) -> None:
+        """Put the previous handler back, unless the program has set another one since."""
+        if self._installed and threading.current_thread() is threading.main_thread():
+            if signal.getsignal(signal.SIGINT) == self._handle:
+                signal.signal(signal.SIGINT, self._previous)
+            self._installed = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if in_critical_code(frame):
+            timer = threading.Timer(_AGAIN_S, _raise_again, (number,))
+            timer.daemon = True
+            timer.start()
+            return
+        self._previous(number, frame)
+
+
+def _raise_again(number: int) -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
+def in_critical_code(frame: FrameType | None, inside: CodeType | None = None) -> bool:
+    """Whether the innermost code of the program is ours and not waiting.
+
+    ``inside`` is code of ours that calls the user's: reaching it means that the user's function is about to run or has
+    just ended, which its caller guards.
+    """
+    while frame is not None:
+        code = frame.f_code
+        if code in _WAITS or code is inside:
+            return False
+        if code.co_filename.startswith(_PACKAGE):
+            return True
+        if _is_user_code(code.co_filename):
+            return False
+        frame = frame.f_back
+    return False
+
+
+def _is_user_code(path: str) -> bool:
+    """Not the standard library, which our own code calls into."""
+    return not path.startswith(_LIBRARY) and not path.startswith("<frozen")
+
+
+_LIBRARY = os.path.dirname(os.__file__) + os.sep

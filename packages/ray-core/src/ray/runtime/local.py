@@ -1,0 +1,390 @@
+"""``local_mode``: the whole system in the calling thread, for breakpoints and for tests.
+
+A task runs to its end inside ``remote``. Everything else is as usual: references, values copied through the
+serializer, failures that show at ``get``. There is no other process or thread, so nothing is pending, ``cancel`` finds
+nothing to cancel, ``timeout_s`` is noticed when the task has ended, and resources are counted but never waited for.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import socket
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from ray.config.spelling import did_you_mean
+from ray.exceptions import RayActorError, RayConnectionError, RayError, RayTaskError, TaskTimeoutError
+from ray.ids import object_id, random_id, task_of
+from ray.protocol.references import FAILED, ObjectEntry
+from ray.runtime import hardware
+from ray.runtime.failures import print_failure
+from ray.runtime.interface import (
+    RESOURCE_UNIT,
+    ActorCore,
+    ActorOptions,
+    FunctionDescriptor,
+    MethodOptions,
+    TaskOptions,
+)
+from ray.runtime.local_actors import ActorExit, Frame, LocalActor
+from ray.runtime.local_objects import LocalObjects, Packed
+from ray.runtime.ref import ObjectRef
+from ray.runtime.returns import split_returns
+from ray.runtime.start_options import StartOptions
+from ray.serialization import make_envelope, open_envelope, read_envelope
+
+_NODE = "local"
+
+
+_frame: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("ray_local_frame", default=None)
+
+
+class LocalRuntime(LocalObjects):
+    """A session without other processes. Safe from several threads; each runs what it submits."""
+
+    is_worker = False
+    is_local_mode = True
+
+    def __init__(self, options: StartOptions) -> None:
+        super().__init__()
+        self.session_id = random_id(8).hex()
+        self._job_id, self._node_id, self._worker_id = random_id(4), random_id(), random_id()
+        self._namespace = options.namespace
+        self._totals = _totals(options)
+        self._errors: list[dict[str, Any]] = []
+        #: {object id: what to print when it goes without anybody having seen the failure}
+        self._unread: dict[bytes, str] = {}
+        #: {actor id: actor}, dead ones too while there are handles on them.
+        self._actors: dict[bytes, LocalActor] = {}
+        #: {(namespace, name): actor id}
+        self._names: dict[tuple[str, str], bytes] = {}
+        self._cores: weakref.WeakValueDictionary[bytes, ActorCore] = weakref.WeakValueDictionary()
+        self.address_info: dict[str, Any] = {
+            "address": "local",
+            "node_ip_address": "127.0.0.1",
+            "redis_address": None,
+            "object_store_address": None,
+            "raylet_socket_name": None,
+            "webui_url": None,
+            "session_dir": None,
+            "node_id": self._node_id.hex(),
+        }
+
+    # --- tasks ------------------------------------------------------------------------------------------------------
+
+    def submit_task(
+        self, function: FunctionDescriptor, options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run the function and return refs to what it gave."""
+        packed = self._pack(args, kwargs)
+        frame = Frame(self._next_task_id(), options.name or function.name, options.resources)
+
+        def call() -> Any:
+            given, named = self._unpack(packed)
+            return function.target(*given, **named)
+
+        retries = options.max_retries if options.retry_exceptions else 0
+        return self._run(frame, call, options.num_returns, options.timeout_s, retries, options.retry_exceptions)
+
+    def _run(
+        self,
+        frame: Frame,
+        call: Callable[[], Any],
+        num_returns: int,
+        timeout_s: float | None,
+        retries: int = 0,
+        retry_on: bool | tuple[type[BaseException], ...] = False,
+    ) -> Any:
+        with self._lock:
+            entries = [self._table.own(object_id(frame.task_id, index)) for index in range(num_returns)]
+            refs: list[ObjectRef[Any]] = [ObjectRef(entry) for entry in entries]
+        frame.outer = _frame.get()
+        token = _frame.set(frame)
+        try:
+            while True:
+                try:
+                    started = time.monotonic()
+                    result = call()
+                    if timeout_s is not None and time.monotonic() - started > timeout_s:
+                        raise TaskTimeoutError(frame.name, timeout_s)
+                    self._fill(entries, split_returns(result, num_returns))
+                except KeyboardInterrupt:
+                    raise  # from the keyboard: the user is in this very thread
+                except BaseException as error:
+                    if frame.attempt == retries or not _matches(error, retry_on):
+                        self._fail(entries, frame, error)
+                        break
+                    frame.attempt += 1
+                else:
+                    break
+        finally:
+            _frame.reset(token)
+            self._collect()
+        if num_returns == 1:
+            return refs[0]
+        return refs if num_returns else None
+
+    def _fail(self, entries: list[ObjectEntry], frame: Frame, error: BaseException) -> None:
+        actor = frame.actor
+        if isinstance(error, ActorExit) and actor is not None:
+            error = RayActorError(actor.cls.name, actor.actor_id, "it called exit_actor()", method=frame.name)
+        kind = "system" if isinstance(error, RayError) and not isinstance(error, RayTaskError) else "user"
+        blob = make_envelope(
+            error,
+            function=frame.name,
+            task_id=frame.task_id,
+            attempt=frame.attempt,
+            pid=os.getpid(),
+            node=_NODE,
+            kind=kind,
+        )
+        self._fail_with(entries, frame, blob)
+
+    def _fail_with(self, entries: list[ObjectEntry], frame: Frame, blob: bytes) -> None:
+        facts = read_envelope(blob)
+        message = f"{facts.summary or facts.cause_type} in {frame.name}\n{facts.traceback or facts.message}".rstrip()
+        record: dict[str, Any] = {"type": "task", "message": message, "timestamp": time.time()}
+        record |= {"task_id": frame.task_id.hex(), "actor_id": frame.actor.actor_id.hex() if frame.actor else ""}
+        record |= {"pid": os.getpid(), "function": frame.name}
+        with self._lock:
+            for entry in entries:
+                entry.value, entry.status = blob, FAILED
+            self._errors.append(record)
+            if entries:
+                self._unread[entries[0].id] = message
+        if not entries:
+            print_failure(message)
+
+    # --- actors -----------------------------------------------------------------------------------------------------
+
+    def create_actor(
+        self,
+        cls: FunctionDescriptor,
+        options: ActorOptions,
+        methods: Mapping[str, MethodOptions],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        is_async: bool,
+    ) -> ActorCore:
+        """Make the instance; a failing constructor shows in every call."""
+        packed = self._pack(args, kwargs)
+        self._collect()
+        with self._lock:
+            key = (options.namespace or self._namespace, options.name) if options.name else None
+            if key is not None and key in self._names:
+                raise ValueError(
+                    f"The actor name {key[1]!r} is taken in namespace {key[0]!r}; ray.get_actor() finds it."
+                )
+            life = self._table.own(object_id(self._next_task_id()))
+            actor = LocalActor(task_of(life.id), cls, options, is_async, self._starter(packed))
+            core = ActorCore(actor.actor_id, cls.name, methods, ObjectRef(life), options.max_task_retries, is_async)
+            core.client = actor
+            self._actors[actor.actor_id] = actor
+            self._cores[actor.actor_id] = core
+            if key is not None:
+                self._names[key] = actor.actor_id
+            if options.detached:
+                self._kept.append(core)
+        actor.start(actor)
+        return core
+
+    def _starter(self, packed: Packed) -> Callable[[LocalActor], None]:
+        def start(actor: LocalActor) -> None:
+            frame = Frame(self._next_task_id(), f"{actor.cls.name}.__init__", actor.options.resources, actor)
+
+            def call() -> None:
+                args, kwargs = self._unpack(packed)
+                actor.instance = actor.call(actor.cls.target, tuple(args), kwargs)
+
+            made = self._run(frame, call, 1, None)
+            if made._entry.status == FAILED:
+                self._end(actor, made._entry.value)
+
+        return start
+
+    def submit_call(
+        self, actor: ActorCore, method: str, options: MethodOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run the method and return refs to what it gave."""
+        local = self._local(actor)
+        packed = self._pack(args, kwargs)
+        name = options.name or f"{actor.class_name}.{method}"
+        frame = Frame(self._next_task_id(), name, {}, local)
+
+        def call() -> Any:
+            if isinstance(local.reason, str):
+                raise RayActorError(actor.class_name, actor.actor_id, local.reason, method=name)
+            if local.reason is not None:
+                raise open_envelope(local.reason)
+            given, named = self._unpack(packed)
+            return local.call(getattr(local.instance, method), tuple(given), named)
+
+        try:
+            return self._run(frame, call, options.num_returns, options.timeout_s)
+        finally:
+            if local.reason is not None:
+                local.close_loop()
+
+    def _local(self, core: ActorCore) -> LocalActor:
+        actor = core.client
+        if not isinstance(actor, LocalActor) or self._actors.get(core.actor_id) is not actor:
+            raise RayConnectionError(
+                f"The handle of actor {core.class_name} belongs to a session that has ended; make a new actor."
+            )
+        return actor
+
+    def adopt_actor(self, core: ActorCore) -> ActorCore:
+        """The one core of that actor."""
+        with self._lock:
+            known = self._cores.get(core.actor_id)
+            if known is not None:
+                return known
+            core.client = self._actors.get(core.actor_id)
+            self._cores[core.actor_id] = core
+            return core
+
+    def kill_actor(self, actor: ActorCore, no_restart: bool) -> None:
+        """End the actor; with restarts left and allowed, make its instance anew."""
+        local = self._local(actor)
+        if local.reason is not None:
+            return
+        if not no_restart and local.restarts != local.options.max_restarts:
+            local.restarts += 1
+            local.start(local)
+        else:
+            self._end(local, "ray.kill() was called")
+
+    def terminate_actor(self, actor: ActorCore) -> ObjectRef[Any]:
+        """End the actor; no call is pending."""
+        self._end(self._local(actor), "its __ray_terminate__ was called")
+        return self.put(None)
+
+    def exit_actor(self) -> NoReturn:
+        """End the actor that runs now, and leave its method."""
+        frame = _frame.get()
+        if frame is None or frame.actor is None:
+            raise TypeError("exit_actor() was called outside of an actor.")
+        self._end(frame.actor, "it called exit_actor()")
+        raise ActorExit
+
+    def _freed(self, id: bytes) -> None:
+        """A failure that nobody has seen is printed; the object that stands for an actor's life goes with it."""
+        message = self._unread.pop(id, None)
+        if message is not None:
+            print_failure(message)
+        actor = self._actors.pop(task_of(id), None)
+        if actor is not None:
+            self._end(actor, "its last handle has gone")
+
+    def _retrieved(self, id: bytes) -> None:
+        self._unread.pop(id, None)
+
+    def _end(self, actor: LocalActor, reason: str | bytes) -> None:
+        actor.end(reason)
+        with self._lock:
+            for key in [key for key, actor_id in self._names.items() if actor_id == actor.actor_id]:
+                del self._names[key]
+
+    def get_named_actor(self, name: str, namespace: str | None) -> ActorCore:
+        """The core of the live actor of that name."""
+        self._collect()
+        with self._lock:
+            actor_id = self._names.get((namespace or self._namespace, name))
+            core = None if actor_id is None else self._cores.get(actor_id)
+            if core is None:
+                raise ValueError(
+                    f"There is no live actor named {name!r} in namespace {namespace or self._namespace!r}."
+                    f"{did_you_mean(name, [known for _, known in self._names])}"
+                )
+            return core
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def errors(self) -> list[dict[str, Any]]:
+        """See ``Runtime``."""
+        self._collect()
+        with self._lock:
+            return [dict(record) for record in self._errors]
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """See ``Runtime``."""
+        return [
+            {
+                "NodeID": self._node_id.hex(),
+                "Alive": True,
+                "NodeManagerAddress": "127.0.0.1",
+                "NodeManagerHostname": socket.gethostname(),
+                "Resources": self.cluster_resources(),
+            }
+        ]
+
+    def cluster_resources(self) -> dict[str, float]:
+        """See ``Runtime``."""
+        return {name: amount / RESOURCE_UNIT for name, amount in self._totals.items()}
+
+    def available_resources(self) -> dict[str, float]:
+        """See ``Runtime``: totals without what running tasks and live actors hold."""
+        free = dict(self._totals)
+        with self._lock:
+            holders = [actor.options.resources for actor in self._actors.values() if actor.reason is None]
+        frame = _frame.get()
+        while frame is not None:
+            if frame.actor is None:
+                holders.append(frame.resources)
+            frame = frame.outer
+        for held in holders:
+            for name, amount in held.items():
+                free[name] = max(0, free.get(name, 0) - amount)
+        return {name: amount / RESOURCE_UNIT for name, amount in free.items() if amount}
+
+    def context(self) -> dict[str, Any]:
+        """See ``Runtime``."""
+        frame = _frame.get()
+        actor = frame.actor if frame is not None else None
+        held = {} if frame is None else actor.options.resources if actor is not None else frame.resources
+        return {
+            "job_id": self._job_id,
+            "node_id": self._node_id,
+            "worker_id": self._worker_id,
+            "task_id": None if frame is None else frame.task_id,
+            "actor_id": None if actor is None else actor.actor_id,
+            "attempt": 0 if frame is None else frame.attempt,
+            "namespace": self._namespace,
+            "gpu_ids": [str(index) for index in range(-(-held.get("GPU", 0) // RESOURCE_UNIT))],
+            "resources": {name: amount / RESOURCE_UNIT for name, amount in held.items()},
+        }
+
+    def shutdown(self) -> None:
+        """See ``Runtime``."""
+        with self._lock:
+            actors = list(self._actors.values())
+            self._actors.clear()
+            self._names.clear()
+            self._kept.clear()
+            self._table.close()
+            unread, self._unread = self._unread, {}
+        for actor in actors:
+            actor.end("the session has ended")
+        for message in unread.values():
+            print_failure(message)
+
+
+def _matches(error: BaseException, retry_on: bool | tuple[type[BaseException], ...]) -> bool:
+    if isinstance(retry_on, tuple):
+        return isinstance(error, retry_on)
+    return retry_on and isinstance(error, Exception)
+
+
+def _totals(options: StartOptions) -> dict[str, int]:
+    """What the session offers, in fixed point, without zeros."""
+    cpus, gpus, memory = options.num_cpus, options.num_gpus, options.memory_bytes
+    totals = {
+        "CPU": hardware.cpu_count() * RESOURCE_UNIT if cpus is None else cpus,
+        "GPU": len(hardware.gpu_ids()) * RESOURCE_UNIT if gpus is None else gpus,
+        "memory": (hardware.memory_limit_bytes() if memory is None else memory) * RESOURCE_UNIT,
+        **options.resources,
+    }
+    return {name: amount for name, amount in totals.items() if amount}

@@ -1,0 +1,99 @@
+"""Actors of local mode, an object of the driver's own process behind the usual handle, and the calls that run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ray.runtime.interface import ActorOptions, FunctionDescriptor
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class ActorExit(BaseException):
+    """Raised by ``exit_actor`` to leave the method; ends at the actor's call."""
+
+
+class LocalActor:
+    """One actor: its instance, or why it has none."""
+
+    __slots__ = ("actor_id", "cls", "instance", "is_async", "loop", "options", "reason", "restarts", "start")
+
+    def __init__(
+        self,
+        actor_id: bytes,
+        cls: FunctionDescriptor,
+        options: ActorOptions,
+        is_async: bool,
+        start: Callable[[LocalActor], None],
+    ) -> None:
+        self.actor_id = actor_id
+        self.cls = cls
+        self.options = options
+        self.is_async = is_async
+        #: Makes the instance anew, from the arguments of the first time.
+        self.start = start
+        self.instance: Any = None
+        #: Why the actor is dead: a clause, or the envelope of what its constructor raised; None while it lives.
+        self.reason: str | bytes | None = None
+        self.restarts = 0
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the constructor or a method to its end; on an event loop of the actor's own if it has ``async def``."""
+        if not self.is_async:
+            return function(*args, **kwargs)
+
+        import asyncio  # Costs more than the rest of a session's start.
+
+        async def run() -> Any:
+            result = function(*args, **kwargs)
+            return await result if inspect.isawaitable(result) else result
+
+        outer = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)  # the call is inline: the caller's loop stands still meanwhile
+        try:
+            if self.loop is None:
+                self.loop = asyncio.new_event_loop()
+            if not self.loop.is_running():
+                return self.loop.run_until_complete(run())
+            inner = asyncio.new_event_loop()  # the actor calls itself
+            try:
+                return inner.run_until_complete(run())
+            finally:
+                inner.close()
+        finally:
+            asyncio._set_running_loop(outer)
+
+    def end(self, reason: str | bytes) -> None:
+        """Let the instance go; the first reason stays."""
+        if self.reason is None:
+            self.reason = reason
+        self.instance = None
+        self.start = _never
+        self.close_loop()
+
+    def close_loop(self) -> None:
+        """Close the event loop of an actor that has ended, unless a call still runs on it."""
+        if self.loop is not None and not self.loop.is_running():
+            self.loop.close()
+            self.loop = None
+
+
+@dataclass(slots=True)
+class Frame:
+    """A task or call that runs now."""
+
+    task_id: bytes
+    name: str
+    resources: Mapping[str, int]
+    actor: LocalActor | None = None
+    attempt: int = 0
+    outer: Frame | None = None
+
+
+def _never(actor: LocalActor) -> None:
+    """What a dead actor starts; lets the arguments of its constructor go."""

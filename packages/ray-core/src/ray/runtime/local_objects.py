@@ -1,0 +1,145 @@
+"""Objects of local mode: values as copies in the serializer's form, freed when their last reference goes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from ray.exceptions import ObjectLostError, RayConnectionError
+from ray.ids import make_task_ids, object_id
+from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
+from ray.runtime import interface
+from ray.runtime.ref import ObjectRef
+from ray.serialization import (
+    Serialized,
+    deserialize,
+    deserialize_copy,
+    open_envelope,
+    register_reducer,
+    serialize,
+    serialize_args,
+)
+
+Packed = tuple[bytes, list[ObjectRef[Any]]]
+"""Arguments as a copy, and the refs inside, kept as long as the copy."""
+
+
+class LocalObjects:
+    """The part of the local runtime that holds objects. Safe from several threads.
+
+    Values are freed at the next call after their last reference has gone: there is no thread that could do it sooner.
+    """
+
+    def __init__(self) -> None:
+        self._table = ReferenceTable()
+        self._lock = threading.RLock()
+        self._next_task_id = make_task_ids()
+        #: Refs that left through a pickle of the user's own, and detached actors: kept to the end.
+        self._kept: list[Any] = []
+        register_reducer(ObjectRef, _reduce_ref)
+
+    def put(self, value: Any) -> ObjectRef[Any]:
+        """Store a copy."""
+        packed = serialize(value)
+        with self._lock:
+            entry = self._table.own(object_id(self._next_task_id()))
+            self._set(entry, packed)
+            ref: ObjectRef[Any] = ObjectRef(entry)
+        self._collect()
+        return ref
+
+    def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
+        """The values; nothing is ever pending, so ``timeout_s`` has no effect."""
+        return [self._value(ref, copy) for ref in refs]
+
+    def get_one(self, ref: ObjectRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
+        """``get`` of one."""
+        return self._value(ref, copy)
+
+    def _value(self, ref: ObjectRef[Any], copy: bool = False) -> Any:
+        entry = self._own(ref)
+        if entry.status == READY:
+            return (deserialize_copy if copy else deserialize)(entry.value)
+        if entry.status == FAILED:
+            self._retrieved(entry.id)
+            raise open_envelope(entry.value)
+        raise ObjectLostError(entry.id, "no task or put of this session has made it")
+
+    def _own(self, ref: ObjectRef[Any]) -> ObjectEntry:
+        if ref._entry.table is not self._table:
+            raise RayConnectionError(f"{ref!r} belongs to a session that has ended; make it again in this one.")
+        return ref._entry
+
+    def wait(
+        self, refs: list[ObjectRef[Any]], num_returns: int, timeout_s: float | None
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+        """The first ready ones; at once, because nothing is ever pending."""
+        ready = [ref for ref in refs if self._own(ref).status != PENDING][:num_returns]
+        chosen = set(ready)
+        return ready, [ref for ref in refs if ref not in chosen]
+
+    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
+        """Check that the ref is of this session; its task has ended."""
+        self._own(ref)
+
+    def reduce_ref(self, ref: ObjectRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
+        """See ``Runtime``."""
+        self._own(ref)
+        (self._kept if refs is None else refs).append(ref)
+        return _find_ref, (ref.binary(),)
+
+    def find_entry(self, id: bytes) -> ObjectEntry:
+        """See ``Runtime``."""
+        with self._lock:
+            return self._table.entries.get(id) or self._table.own(id)
+
+    def _collect(self) -> None:
+        """Free what nobody refers to any more."""
+        while self._table.dropped:
+            with self._lock:
+                freed = list(self._table.collect())
+            for entry in freed:
+                entry.value = None
+                self._freed(entry.id)
+
+    def _freed(self, id: bytes) -> None:
+        """Called after an object has gone."""
+
+    def _retrieved(self, id: bytes) -> None:
+        """Called before a failure is raised to the user."""
+
+    def _pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
+        """Copy arguments."""
+        packed = serialize_args(args, kwargs)
+        return packed.to_bytes(), packed.refs
+
+    def _unpack(self, packed: Packed) -> tuple[list[Any], dict[str, Any]]:
+        """The copy, with the values of top-level refs in their place; raises what made one of them fail."""
+        args, kwargs = deserialize(packed[0])
+        return (
+            [self._value(value) if type(value) is ObjectRef else value for value in args],
+            {name: self._value(value) if type(value) is ObjectRef else value for name, value in kwargs.items()},
+        )
+
+    def _fill(self, entries: list[ObjectEntry], values: list[Any]) -> None:
+        packed = [serialize(value) for value in values]  # all or none
+        with self._lock:
+            for entry, value in zip(entries, packed, strict=True):
+                self._set(entry, value)
+
+    def _set(self, entry: ObjectEntry, packed: Serialized) -> None:
+        entry.value, entry.status = packed.to_bytes(), READY
+        if packed.refs:
+            self._table.set_contained(entry, [ref._entry for ref in packed.refs])
+
+
+def _find_ref(id: bytes) -> ObjectRef[Any]:
+    return ObjectRef(id)
+
+
+def _reduce_ref(ref: ObjectRef[Any], refs: list[Any]) -> tuple[Any, ...]:
+    runtime = interface.current()
+    if runtime is None:
+        raise RayConnectionError
+    return runtime.reduce_ref(ref, refs)

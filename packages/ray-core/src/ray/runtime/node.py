@@ -1,0 +1,315 @@
+"""The node manager: one single-threaded process per machine that leases workers, keeps actors and collects output.
+
+It decides nothing itself: ``LeaseTable`` and ``ActorTable`` do; this shell turns messages into their events and their
+effects into messages and processes. It never unpickles what users send.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ray.abc.control import ControlStore
+from ray.abc.scheduler import ResourceRequest, SchedulerPolicy
+from ray.abc.transport import Connection, Frame, Transport
+from ray.exceptions import RemoteProtocolError
+from ray.ids import random_id
+from ray.messages import codec, node, wire
+from ray.protocol import handshake, leases
+from ray.protocol.resources import NodeResources
+from ray.runtime.node_actors import NodeActors
+from ray.runtime.session import NodeConfig
+from ray.runtime.timers import Timers
+from ray.runtime.worker_pool import WorkerPool, WorkerProcess
+
+#: Idle workers beyond one per CPU are ended after about this long.
+IDLE_TRIM_S = 2.0
+#: After a worker's connection is lost its process has this long to end by itself.
+LOST_GRACE_S = 0.3
+MAX_ERRORS = 1000
+_TICK_S = 5.0
+
+
+class Peer:
+    """A connected process: a driver or a worker."""
+
+    __slots__ = ("address", "connection", "id", "kind", "pid", "worker")
+
+    def __init__(self, connection: Connection, hello: wire.Hello, worker: WorkerProcess | None) -> None:
+        self.connection = connection
+        self.id = hello.process
+        self.kind = hello.kind
+        self.address = hello.address
+        self.pid = hello.pid
+        self.worker = worker
+
+    def send(self, message: Any) -> None:
+        self.connection.send([codec.encode(message)])
+
+
+class NodeManager:
+    """The shell. ``run`` serves until ``stop``."""
+
+    def __init__(
+        self, config: NodeConfig, transport: Transport, control: ControlStore, policy: SchedulerPolicy
+    ) -> None:
+        self.config = config
+        self.node_id = random_id(8)
+        self.transport = transport
+        self.control = control
+        self.timers = Timers()
+        self.peers: dict[bytes, Peer] = {}
+        resources = NodeResources(config.resources, config.gpu_ids)
+        self.leases = leases.LeaseTable(self.node_id, resources, policy, lambda: random_id(8))
+        self.pool = WorkerPool(config, transport, self.timers, self._worker_died, self._forward_logs)
+        self.actors = NodeActors(self)
+        self.stopping = False
+        self._trim_armed = False
+        self._keep_idle = max(1, min(config.resources.get("CPU", 0) // 10_000, 64))
+        self._handlers: dict[type, Callable[[Peer, Any, Sequence[Frame]], None]] = {
+            node.Demand: self._demand,
+            node.Release: self._release,
+            node.Suspect: self._suspect,
+            node.KillLease: self._kill_lease,
+            node.Blocked: lambda peer, message, frames: self.apply(self.leases.blocked(peer.id)),
+            node.Resumed: lambda peer, message, frames: self.leases.resumed(peer.id),
+            node.Ready: self._ready,
+            node.RecordError: lambda peer, message, frames: self.record_error(message.record, print_it=False),
+            node.Ping: lambda peer, message, frames: peer.send(node.Pong(message.number)),
+            node.Stop: lambda peer, message, frames: self.stop(),
+            node.Question: self._question,
+            **self.actors.handlers(),
+        }
+        self._answers: dict[str, Callable[[bytes], Any]] = {
+            "errors": lambda data: [msgspec.msgpack.decode(item) for item in self.control.items("errors")],
+            "resources": lambda data: self.leases.resources.total(),
+            "available": lambda data: self.leases.resources.available(),
+            "nodes": lambda data: [self._describe()],
+            "actor": self.actors.find_named,
+            "actors": lambda data: self.actors.describe(),
+            "workers": lambda data: self.pool.diagnostics(),
+        }
+
+    # --- loop -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until ``stop``; the caller closes what it opened."""
+        poll, timers = self.transport.poll, self.timers
+        while not self.stopping:
+            for connection, frames in poll(timers.timeout_s(_TICK_S)):
+                if frames is None:
+                    self._lost(connection)
+                else:
+                    self._receive(connection, frames)
+            timers.run_due()
+
+    def stop(self) -> None:
+        """Leave ``run`` after the current events."""
+        self.stopping = True
+
+    def _receive(self, connection: Connection, frames: Sequence[Frame]) -> None:
+        try:
+            message = codec.decode(frames)
+            peer = connection.context
+            if peer is None:
+                self._welcome(connection, message)
+                return
+            handler = self._handlers.get(type(message))
+            if handler is None:
+                raise RemoteProtocolError(f"{type(message).__name__} is not for a node manager")
+            handler(peer, message, frames)
+        except RemoteProtocolError as error:
+            print(f"dropping a connection: {error}", flush=True)
+            connection.abort()
+            self._lost(connection)
+
+    def _welcome(self, connection: Connection, message: Any) -> None:
+        hello = handshake.check(message, self.config.session)
+        worker = self.pool.workers.get(hello.process) if hello.kind == "worker" else None
+        if hello.kind == "worker" and worker is None:
+            raise RemoteProtocolError("unknown worker")
+        peer = Peer(connection, hello, worker)
+        if worker is not None:
+            worker.connection, worker.address = connection, hello.address
+            if not worker.pid:
+                worker.pid = 0  # the zygote's report is on its way and tells the pid that counts
+        connection.context = peer
+        self.peers[peer.id] = peer
+        peer.send(handshake.hello(self.config.session, "node", self.node_id, self.pool.node_address, os.getpid()))
+
+    def _lost(self, connection: Connection) -> None:
+        peer = connection.context
+        if not isinstance(peer, Peer) or self.peers.get(peer.id) is not peer:
+            return
+        if peer.worker is not None:
+            self.pool.expect_end(peer.worker, LOST_GRACE_S, "it closed its connections (exec, or closed descriptors)")
+        else:
+            self._owner_lost(peer.id, peer.address)
+
+    def _owner_lost(self, process: bytes, address: str) -> None:
+        self.peers.pop(process, None)
+        for lease in self.leases.owner_lost(process):
+            worker = self.pool.workers.get(lease.worker)
+            if worker is not None:
+                self.pool.kill(worker, "the process that submitted its task has died")
+        self.actors.owner_lost(process, address)
+        self.apply(self.leases.schedule())
+
+    # --- leases -----------------------------------------------------------------------------------------------------
+
+    def apply(self, effects: Sequence[leases.Effect]) -> None:
+        """Carry out what the lease table decided."""
+        for effect in effects:
+            if type(effect) is leases.Grant:
+                self._granted(effect.lease)
+            elif type(effect) is leases.StartWorkers:
+                for _ in range(effect.count):
+                    self.pool.start_worker()
+            elif type(effect) is leases.RevokeLease:
+                owner = self.peers.get(effect.lease.key[0])
+                if owner is not None:
+                    owner.send(node.Revoke(effect.lease.id))
+            elif type(effect) is leases.Infeasible:
+                self._infeasible(effect.entry)
+
+    def _granted(self, lease: leases.Lease) -> None:
+        worker = self.pool.workers[lease.worker]
+        owner_id, key = lease.key
+        if owner_id == self.node_id:
+            self.actors.granted(key, lease, worker)
+            return
+        owner = self.peers.get(owner_id)
+        if owner is None:
+            self.apply(self.leases.release(lease.id))
+            return
+        owner.send(node.Granted(key, lease.id, worker.address, worker.pid, list(lease.allocation.gpu_ids)))
+
+    def _demand(self, peer: Peer, message: node.Demand, frames: Sequence[Frame]) -> None:
+        request = ResourceRequest(message.resources, message.depth, message.priority)
+        self.apply(self.leases.demand((peer.id, message.key), request, message.count, message.name))
+
+    def _release(self, peer: Peer, message: node.Release, frames: Sequence[Frame]) -> None:
+        lease = self.leases.leases.get(message.lease)
+        if lease is None:
+            return
+        worker = self.pool.workers.get(lease.worker)
+        self.apply(self.leases.release(message.lease, retired=message.retired))
+        if message.retired and worker is not None:
+            self.pool.expect_end(worker, 5.0, "it did not end after its last call")
+        self._arm_trim()
+
+    def _suspect(self, peer: Peer, message: node.Suspect, frames: Sequence[Frame]) -> None:
+        lease = self.leases.leases.get(message.lease)
+        worker = lease and self.pool.workers.get(lease.worker)
+        if worker:
+            self.pool.expect_end(worker, LOST_GRACE_S, "it closed its connections (exec, or closed descriptors)")
+        elif lease is None:
+            peer.send(node.LeaseEnded(message.lease, node.ExitCause(reason="the lease had ended before")))
+
+    def _kill_lease(self, peer: Peer, message: node.KillLease, frames: Sequence[Frame]) -> None:
+        lease = self.leases.leases.get(message.lease)
+        worker = lease and self.pool.workers.get(lease.worker)
+        if worker and self.pool.running(worker) == message.running:
+            self.pool.kill(worker, message.reason)
+
+    def _ready(self, peer: Peer, message: node.Ready, frames: Sequence[Frame]) -> None:
+        worker = peer.worker
+        if worker is None or worker.ready:
+            raise RemoteProtocolError("Ready from a process that is not a new worker")
+        worker.ready = True
+        if worker.timer is not None:
+            worker.timer.cancel()
+        self.apply(self.leases.worker_ready(worker.id))
+        self._arm_trim()
+
+    def _worker_died(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
+        if not worker.ready:
+            if not self.pool.closing:
+                self._report_failed_start(worker, cause)
+                self.apply(self.leases.worker_failed_to_start())
+            self.peers.pop(worker.id, None)
+            return
+        lease, effects = self.leases.worker_lost(worker.id)
+        if lease is not None and lease.key[0] == self.node_id:
+            self.actors.worker_lost(worker.id, cause)
+        elif lease is not None and lease.key[0] in self.peers:
+            self.peers[lease.key[0]].send(node.LeaseEnded(lease.id, cause))
+        self.apply(effects)
+        self._owner_lost(worker.id, worker.address)
+
+    def _report_failed_start(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
+        detail = cause.reason or f"exit code {cause.exit_code}, signal {cause.signal}"
+        text = "\n".join(["A worker process failed to start: " + detail, *cause.stderr])
+        self.record_error(node.ErrorRecord("worker_died", text, time.time(), pid=cause.pid))
+
+    def prestart(self, count: int) -> None:
+        """Have workers waiting before the first task."""
+        self.leases.starting += count
+        for _ in range(count):
+            self.pool.start_worker()
+
+    def _arm_trim(self) -> None:
+        if not self._trim_armed and len(self.leases.idle) > self._keep_idle:
+            self._trim_armed = True
+            self.timers.after(IDLE_TRIM_S, self._trim)
+
+    def _trim(self) -> None:
+        self._trim_armed = False
+        surplus = self.leases.surplus(self._keep_idle)
+        self.leases.forget(surplus)
+        for worker_id in surplus:
+            self.end_worker(worker_id)
+
+    def end_worker(self, worker_id: bytes) -> None:
+        """Ask an unleased worker to end, and see that it does."""
+        worker = self.pool.workers.get(worker_id)
+        if worker is not None and worker.connection is not None:
+            worker.connection.send([codec.encode(node.Exit())])
+            self.pool.expect_end(worker, 2.0, "it did not end when asked to")
+
+    # --- errors, logs, questions --------------------------------------------------------------------------------------
+
+    def _infeasible(self, entry: leases.DemandEntry) -> None:
+        wanted = {name: amount / 10_000 for name, amount in entry.request.resources.items()}
+        total = {name: amount / 10_000 for name, amount in self.leases.resources.total().items()}
+        text = (
+            f"{entry.name or 'A task'} needs {wanted}, which no node has (this one has {total}); "
+            "it waits until such a node joins. Ask for less, or start the session with more resources."
+        )
+        self.record_error(node.ErrorRecord("infeasible_task", text, time.time(), function=entry.name))
+
+    def record_error(self, record: node.ErrorRecord, *, print_it: bool = True) -> None:
+        """Keep a failure for ``ray.error_info``; the drivers print what this process found itself."""
+        fields = {name: getattr(record, name) for name in record.__struct_fields__}
+        self.control.append("errors", msgspec.msgpack.encode(fields), max_items=MAX_ERRORS)
+        if print_it:
+            self._to_drivers(node.RecordError(record))
+
+    def _forward_logs(self, logs: node.Logs) -> None:
+        if self.config.log_to_driver:
+            self._to_drivers(logs)
+
+    def _to_drivers(self, message: Any) -> None:
+        for peer in self.peers.values():
+            if peer.kind == "driver":
+                peer.send(message)
+
+    def _question(self, peer: Peer, message: node.Question, frames: Sequence[Frame]) -> None:
+        answer = self._answers.get(message.what)
+        if answer is None:
+            peer.send(node.Answer(message.request, False, error=f"unknown question {message.what!r}"))
+            return
+        peer.send(node.Answer(message.request, True, msgspec.msgpack.encode(answer(message.data))))
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "NodeID": self.node_id.hex(),
+            "Alive": True,
+            "NodeManagerAddress": self.pool.node_address,
+            "Pid": os.getpid(),
+            "Resources": self.leases.resources.total(),
+        }

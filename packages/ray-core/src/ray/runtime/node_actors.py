@@ -1,0 +1,165 @@
+"""The node manager's actor half: places actors, starts them, and tells who asks where they are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ray.abc.scheduler import ResourceRequest
+from ray.abc.transport import Frame
+from ray.messages import codec, node, wire
+from ray.protocol import actors, leases
+
+if TYPE_CHECKING:
+    from ray.runtime.node import NodeManager, Peer
+    from ray.runtime.worker_pool import WorkerProcess
+
+
+
+class NodeActors:
+    """Turns messages about actors into events of the ``ActorTable`` and carries out its effects."""
+
+    def __init__(self, owner: NodeManager) -> None:
+        self._node = owner
+        self.table = actors.ActorTable()
+        self._numbers = itertools.count(1).__next__
+        #: {number of the demand: actor id} while an actor waits for a worker
+        self._placing: dict[int, bytes] = {}
+
+    def handlers(self) -> dict[type, Callable[[Peer, Any, Sequence[Frame]], None]]:
+        """What the node manager passes on."""
+        return {
+            node.CreateActor: self._create,
+            node.WatchActor: self._watch,
+            node.KillActor: self._kill,
+            node.ActorStarted: lambda peer, message, frames: self.apply(self.table.started(peer.id, message.error)),
+            node.ActorExiting: lambda peer, message, frames: self.table.exiting(peer.id, message.reason),
+            node.ActorUnheld: lambda peer, message, frames: self.apply(self.table.unheld(message.id)),
+        }
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def _create(self, peer: Peer, message: node.CreateActor, frames: Sequence[Frame]) -> None:
+        try:
+            effects = self.table.create(message.spec)
+        except ValueError as error:
+            peer.send(node.Answer(message.request, False, error=str(error)))
+            return
+        self.table.actors[message.spec.id].watchers.add(peer.id)
+        if message.request:
+            peer.send(node.Answer(message.request, True))
+        self.apply(effects)
+
+    def _kill(self, peer: Peer, message: node.KillActor, frames: Sequence[Frame]) -> None:
+        self.apply(self.table.kill(message.id, message.no_restart, message.reason))
+        peer.send(node.Answer(message.request, message.id in self.table.actors))
+
+    def _watch(self, peer: Peer, message: node.WatchActor, frames: Sequence[Frame]) -> None:
+        entry = self.table.actors.get(message.id)
+        if entry is None:
+            cause = node.ExitCause(reason="no such actor, or it died long ago")
+            peer.send(node.ActorUpdate(message.id, actors.DEAD, 0, cause=cause))
+            return
+        entry.watchers.add(peer.id)
+        peer.send(entry.update())
+
+    def granted(self, number: int, lease: leases.Lease, worker: WorkerProcess) -> None:
+        """A worker for an actor that was to be placed."""
+        actor = self._placing.pop(number, None)
+        entry = self.table.actors.get(actor) if actor is not None else None
+        if entry is None or entry.state == actors.DEAD or worker.connection is None:
+            self._node.apply(self._node.leases.release(lease.id))
+            return
+        self.apply(self.table.granted(entry.spec.id, worker.id, worker.pid, worker.address))
+        gpu_ids = list(lease.allocation.gpu_ids)
+        worker.connection.send([codec.encode(node.StartActor(entry.spec, entry.incarnation, gpu_ids))])
+
+    def worker_lost(self, worker: bytes, cause: node.ExitCause) -> None:
+        """The process of an actor has died and been reaped."""
+        self.apply(self.table.worker_lost(worker, cause))
+
+    def owner_lost(self, process: bytes, address: str) -> None:
+        """A process has died."""
+        self.table.watcher_lost(process)
+        self.apply(self.table.owner_lost(address))
+
+    # --- effects ----------------------------------------------------------------------------------------------------
+
+    def apply(self, effects: Sequence[actors.Effect]) -> None:
+        """Carry out what the actor table decided."""
+        for effect in effects:
+            if type(effect) is actors.Publish:
+                self._publish(effect.actor)
+            elif type(effect) is actors.Place:
+                self._place_after(effect.actor, effect.delay_s)
+            elif type(effect) is actors.Unplace:
+                self._unplace(effect.actor)
+            elif type(effect) is actors.Settle:
+                self._settle(effect.actor)
+            elif type(effect) is actors.KillWorker:
+                worker = self._node.pool.workers.get(effect.worker)
+                if worker is not None:
+                    self._node.pool.kill(worker, effect.reason)
+            elif type(effect) is actors.EndOrderly:
+                worker = self._node.pool.workers.get(effect.worker)
+                if worker is not None and worker.connection is not None:
+                    worker.connection.send([codec.encode(wire.Terminate())])
+
+    def _publish(self, entry: actors.ActorEntry) -> None:
+        update = entry.update()
+        for process in list(entry.watchers):
+            peer = self._node.peers.get(process)
+            if peer is not None:
+                peer.send(update)
+
+    def _place_after(self, entry: actors.ActorEntry, delay_s: float) -> None:
+        if delay_s:
+            self._node.timers.after(delay_s, lambda: self._place(entry))
+        else:
+            self._place(entry)
+
+    def _place(self, entry: actors.ActorEntry) -> None:
+        if entry.state == actors.DEAD:
+            return
+        number = self._numbers()
+        self._placing[number] = entry.spec.id
+        request = ResourceRequest(entry.spec.placement, entry.spec.depth)
+        name = f"Actor {entry.spec.class_name}"
+        self._node.apply(self._node.leases.demand((self._node.node_id, number), request, 1, name))
+
+    def _unplace(self, entry: actors.ActorEntry) -> None:
+        for number, actor in list(self._placing.items()):
+            if actor == entry.spec.id:
+                del self._placing[number]
+                self._node.leases.demand((self._node.node_id, number), ResourceRequest({}), 0)
+
+    def _settle(self, entry: actors.ActorEntry) -> None:
+        lease = entry.worker and self._node.leases.by_worker.get(entry.worker)
+        if lease:
+            self._node.apply(self._node.leases.shrink(lease, dict(entry.spec.resources)))
+
+    # --- questions --------------------------------------------------------------------------------------------------
+
+    def find_named(self, data: bytes) -> list[Any] | None:
+        """Answer to ``actor``: [id, opaque handle] of a live named actor, or None."""
+        namespace, name = msgspec.msgpack.decode(data, type=tuple[str, str])
+        entry = self.table.named(namespace, name)
+        return None if entry is None else [entry.spec.id, entry.spec.handle]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Answer to ``actors``."""
+        return [
+            {
+                "actor_id": entry.spec.id.hex(),
+                "class_name": entry.spec.class_name,
+                "state": entry.state,
+                "name": entry.spec.name,
+                "namespace": entry.spec.namespace,
+                "pid": entry.pid,
+                "incarnation": entry.incarnation,
+            }
+            for entry in self.table.actors.values()
+        ]

@@ -1,0 +1,102 @@
+"""A process's connection to its node manager: messages, questions, and a heartbeat."""
+
+from __future__ import annotations
+
+import itertools
+from _thread import allocate_lock
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ray.abc.transport import Connection
+from ray.exceptions import GetTimeoutError, NodeDiedError
+from ray.messages import codec, node
+
+#: Beats without an answer after which the node manager is taken for dead. Beats are counted, not timed: a process
+#: that did not run itself misses none.
+MISSED_BEATS = 8
+BEAT_S = 0.5
+
+
+class NodeLink:
+    """Safe from any thread."""
+
+    def __init__(self, connection: Connection, address: str) -> None:
+        self.connection = connection
+        self.address = address
+        self._numbers = itertools.count(1).__next__
+        #: {request: what to call with the answer}
+        self._requests: dict[int, Callable[[node.Answer], None]] = {}
+        self._unanswered = 0
+        #: Why there is no node manager any more, or None.
+        self.dead: str | None = None
+
+    def send(self, message: Any) -> None:
+        """Queue a message; dropped when the node manager is gone."""
+        self.connection.send((codec.encode(message),))
+
+    def request(self, make: Callable[[int], Any], timeout_s: float = 10.0) -> node.Answer:
+        """Send ``make(number)`` and wait for its answer.
+
+        Raises:
+            NodeDiedError: there is, or comes to be, no node manager to answer.
+        """
+        number = self._numbers()
+        gate = allocate_lock()
+        gate.acquire()
+        answers: list[node.Answer] = []
+
+        def on_answer(answer: node.Answer) -> None:
+            answers.append(answer)
+            gate.release()
+
+        self._requests[number] = on_answer
+        try:
+            if self.dead is not None:
+                raise NodeDiedError(self.address, self.dead)
+            self.send(make(number))
+            if not gate.acquire(timeout=timeout_s):
+                raise GetTimeoutError(f"the node manager did not answer within {timeout_s:g} s")
+        finally:
+            self._requests.pop(number, None)
+        answer = answers[0]
+        if self.dead is not None and not answer.ok:
+            raise NodeDiedError(self.address, self.dead)
+        return answer
+
+    def ask(self, what: str, data: Any = None, timeout_s: float = 10.0) -> Any:
+        """The decoded answer to a question.
+
+        Raises:
+            NodeDiedError: see ``request``.
+        """
+        payload = msgspec.msgpack.encode(data)
+        answer = self.request(lambda number: node.Question(number, what, payload), timeout_s)
+        if not answer.ok:
+            raise ValueError(answer.error)
+        return msgspec.msgpack.decode(answer.data)
+
+    def answered(self, answer: node.Answer) -> None:
+        """An answer arrived; from the reader thread."""
+        waiting = self._requests.pop(answer.request, None)
+        if waiting is not None:
+            waiting(answer)
+
+    def beat(self) -> bool:
+        """Ping; False when too many pings were not answered."""
+        if self._unanswered >= MISSED_BEATS:
+            return False
+        self._unanswered += 1
+        self.send(node.Ping(self._unanswered))
+        return True
+
+    def pong(self) -> None:
+        """It lives."""
+        self._unanswered = 0
+
+    def lost(self, reason: str) -> None:
+        """There is no node manager any more: every question ends."""
+        self.dead = reason
+        for number in list(self._requests):
+            self.answered(node.Answer(number, False, error=reason))

@@ -1,0 +1,112 @@
+"""Entry of the node manager process: ``python -c 'from ray.runtime.node_main import main; main(fd)'``.
+
+``fd`` is a socket to the driver: one JSON line each way at the start, then a lifeline, whose end is the driver's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+
+import msgspec
+
+from ray.runtime.session import NodeConfig, remove_session_dir
+from ray.runtime.supervision import become_subreaper, children, kill_group
+
+_CLOSE_S = 2.0
+
+
+def main(fd: int) -> None:
+    """Serve one node until the driver says stop or is gone."""
+    lifeline = socket.socket(fileno=fd)
+    with lifeline.makefile("rb") as reader:
+        line = reader.readline()
+    if not line:
+        return
+    config = msgspec.json.decode(line, type=NodeConfig)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.umask(0o077)
+    try:
+        _serve(config, lifeline)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            lifeline.sendall(msgspec.json.encode({"error": f"{type(error).__name__}: {error}"}) + b"\n")
+        raise
+    finally:
+        _end_children()
+        remove_session_dir(config.session_dir)
+
+
+def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
+    import ray.runtime.worker_main  # noqa: F401 - imported before the zygote is forked, for all workers
+    from ray.plugins.compose import Composition
+    from ray.plugins.plan import ResolvedPlan
+    from ray.runtime.node import NodeManager
+
+    become_subreaper()
+    composition = Composition(ResolvedPlan.from_json(config.plan))
+    control_server = composition.start_control(config.session_dir)
+    control = composition.open_control(control_server.address)
+    store_server = composition.start_store(config.session_dir, config.store_bytes)
+    transport = composition.open_transport(config.session_dir)
+    manager = NodeManager(
+        msgspec.structs.replace(config, extra={"store_address": store_server.address}),
+        transport,
+        control,
+        composition.make_scheduler(),
+    )
+    try:
+        manager.pool.start_zygote()
+        manager.pool.node_address = transport.listen("node")
+        manager.prestart(config.prestart)
+        _watch_signals(manager, lifeline)
+        answer = {"address": manager.pool.node_address, "node_id": manager.node_id.hex(), "store": store_server.address}
+        lifeline.sendall(msgspec.json.encode(answer) + b"\n")
+        manager.run()
+    finally:
+        manager.pool.close()
+        transport.close()
+        store_server.close()
+        control.close()
+        control_server.close()
+
+
+def _watch_signals(manager, lifeline: socket.socket) -> None:  # type: ignore[no-untyped-def]
+    """Deaths of children and the end of the driver arrive as readable descriptors."""
+    read, write = os.pipe()
+    for end in (read, write):
+        os.set_blocking(end, False)
+
+    def on_signal() -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(read, 4096)
+        manager.pool.reap()
+
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.signal(signal.SIGTERM, lambda number, frame: manager.stop())
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    manager.transport.watch(read, on_signal)
+    lifeline.setblocking(False)
+    manager.transport.watch(lifeline.fileno(), manager.stop)
+    manager.pool.reap()
+
+
+def _end_children() -> None:
+    """Kill and reap every descendant that is left, as the subreaper gets them."""
+    signal.set_wakeup_fd(-1)
+    deadline = time.monotonic() + _CLOSE_S
+    while time.monotonic() < deadline:
+        for pid in children():
+            kill_group(pid)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.001)
+    print("children that could not be killed:", children(), file=sys.stderr)

@@ -1,0 +1,255 @@
+"""Objects across processes: values fetched from owners, refs inside values, credits, frees.
+
+Called under the runtime's lock unless a method says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ray.exceptions import ObjectLostError, OwnerDiedError, RayConnectionError
+from ray.messages import codec, wire
+from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
+from ray.runtime import interface
+from ray.runtime.completion import complete
+from ray.runtime.records import TaskRecord
+from ray.serialization import deserialize, deserialize_copy, open_envelope
+
+if TYPE_CHECKING:
+    from ray.runtime.owner import OwnerRuntime
+    from ray.runtime.peers import Peer
+    from ray.runtime.ref import ObjectRef
+    from ray.serialization import Serialized
+
+#: Marks a borrowed entry whose value has been asked for.
+_WANTED = object()
+
+
+class ActorLife:
+    """The value of the entry that counts an actor's handles."""
+
+    __slots__ = ("actor_id",)
+
+    def __init__(self, actor_id: bytes) -> None:
+        self.actor_id = actor_id
+
+
+class ObjectExchange:
+    """The object half of an owner."""
+
+    def __init__(self, runtime: OwnerRuntime) -> None:
+        self._runtime = runtime
+        #: Whether this process has ever borrowed an object.
+        self.borrows = False
+
+    # --- values ------------------------------------------------------------------------------------------------------
+
+    def value(self, entry: ObjectEntry, copy: bool = False) -> Any:
+        """The value of a complete entry, or raise its failure. Without the lock."""
+        status = entry.status
+        if status == READY:
+            return deserialize(entry.value) if not copy else deserialize_copy(entry.value)
+        if status == FAILED:
+            self._runtime.failures.retrieved(entry.id)
+            raise open_envelope(entry.value)
+        blob = self._runtime.store.get(entry.id)
+        if blob is None:
+            raise ObjectLostError(entry.id, "the node's store has lost it")
+        return deserialize_copy(blob) if copy else deserialize(blob)
+
+    def store_value(self, entry: ObjectEntry, serialized: Serialized) -> None:
+        """Write a large value of this process into the store. Without the lock."""
+        store = self._runtime.store
+        view = store.create(entry.id, serialized.nbytes)
+        try:
+            serialized.write_into(view)
+        except BaseException:
+            view.release()
+            store.abort(entry.id)
+            raise
+        view.release()
+        store.seal(entry.id)
+        if "shared" in store.capabilities:
+            entry.value = serialized.nbytes
+            entry.status = STORED
+        else:
+            entry.value = store.get(entry.id)
+            entry.status = READY
+
+    def stored(self, entry: ObjectEntry, nbytes: int) -> None:
+        """A worker has put the value into the node's store."""
+        complete(entry, STORED, nbytes)
+
+    def free(self, entries: Iterable[ObjectEntry]) -> None:
+        """Let go of entries that nobody holds."""
+        runtime = self._runtime
+        for entry in entries:
+            if entry.owner is not None:
+                if entry.handed:
+                    self.send_to_owner(entry, wire.Credit(entry.id, runtime.address, -entry.handed))
+                    entry.handed = 0
+            elif entry.status == STORED:
+                runtime.store.delete(entry.id)
+            elif type(entry.value) is ActorLife:
+                runtime.actor_unheld(entry.value.actor_id)
+            elif type(entry.value) is memoryview and runtime.store.contains(entry.id):
+                entry.value = None
+                runtime.store.release(entry.id)
+                runtime.store.delete(entry.id)
+            entry.value = None
+
+    # --- borrowing ---------------------------------------------------------------------------------------------------
+
+    def want(self, entry: ObjectEntry) -> None:
+        """Have the owner send the value of a borrowed entry as soon as there is one."""
+        if entry.owner is not None and entry.status == PENDING and entry.task is None:
+            entry.task = _WANTED
+            self.send_to_owner(entry, wire.Fetch(entry.id))
+
+    def send_to_owner(self, entry: ObjectEntry, message: Any) -> None:
+        """Send to the owner; if it is dead the entry fails."""
+        try:
+            self._runtime.peers.reach(entry.owner or "").send(message)
+        except ConnectionError:
+            self._owner_died(entry)
+
+    def _owner_died(self, entry: ObjectEntry) -> None:
+        if entry.status == PENDING:
+            error = OwnerDiedError(entry.id)
+            complete(entry, FAILED, self._runtime.failures.envelope(error, "", entry.id[:16], 0))
+
+    def lost(self, entry: ObjectEntry, reason: str) -> None:
+        """Nobody will ever make this object."""
+        error = ObjectLostError(entry.id, reason)
+        complete(entry, FAILED, self._runtime.failures.envelope(error, "", entry.id[:16], 0))
+
+    def on_fetch(self, peer: Peer, message: wire.Fetch, frames: Any) -> None:
+        """A borrower wants a value of ours."""
+        entry = self._runtime.table.entries.get(message.id)
+        if entry is None:
+            error = ObjectLostError(message.id, "its owner has freed it")
+            envelope = self._runtime.failures.envelope(error, "", message.id[:16], 0)
+            peer.send(wire.Fetched(message.id, FAILED, envelope))
+        elif entry.status != PENDING:
+            self._send_value(peer, entry)
+        elif entry.waiters is None:
+            entry.waiters = [lambda entry: self._send_value(peer, entry)]
+        else:
+            entry.waiters.append(lambda entry: self._send_value(peer, entry))
+
+    def _send_value(self, peer: Peer, entry: ObjectEntry) -> None:
+        if peer.lost:
+            return
+        out: list[Any] = [b""]
+        if entry.status == STORED:
+            peer.send(wire.Fetched(entry.id, STORED, None, [], entry.value))
+            return
+        data = codec.attach(entry.value, out)
+        peer.send(wire.Fetched(entry.id, entry.status, data, self.hand_over(entry.contained, peer.address)), out)
+
+    def on_fetched(self, peer: Peer, message: wire.Fetched, frames: Any) -> None:
+        """An owner sent a value."""
+        entry = self._runtime.table.entries.get(message.id)
+        if entry is None or entry.status != PENDING:
+            entry = ObjectEntry(message.id, self._runtime.table, peer.address)
+            entry.freed = True  # nobody waits any more; only the refs inside are taken, and returned
+            self.receive_refs(entry, message.refs, credits=1)
+            return
+        self.receive_refs(entry, message.refs, credits=1)
+        value = message.nbytes if message.status == STORED else codec.detach(message.data or b"", frames)
+        complete(entry, message.status, value)
+
+    # --- refs inside values ------------------------------------------------------------------------------------------
+
+    def hand_over(self, entries: Iterable[ObjectEntry], receiver: str) -> list[wire.Ref]:
+        """Register a credit for ``receiver`` on each entry, and describe them for the wire."""
+        refs = []
+        for entry in entries:
+            refs.append(wire.Ref(entry.id, entry.owner or self._runtime.address))
+            self._grant(entry, receiver)
+        return refs
+
+    def _grant(self, entry: ObjectEntry, receiver: str) -> None:
+        if entry.owner is None:
+            self._runtime.table.grant(entry, receiver)
+            self._watch(receiver)
+        elif entry.owner != receiver:
+            self.send_to_owner(entry, wire.Credit(entry.id, receiver, 1))
+
+    def _watch(self, borrower: str) -> None:
+        """Keep a connection to a borrower: its loss tells that the credits are void."""
+        try:
+            self._runtime.peers.reach(borrower)
+        except ConnectionError:
+            self._runtime.table.borrower_lost(borrower)
+
+    def receive_refs(self, entry: ObjectEntry, refs: Iterable[wire.Ref], credits: int) -> None:
+        """A value came with refs inside: hold them for as long as the value's entry lives."""
+        inner = [self.borrow(ref.id, ref.owner, credits) for ref in refs]
+        if not inner:
+            return
+        if not entry.freed:
+            self._runtime.table.set_contained(entry, inner)
+            return
+        self._runtime.table.pin(inner)
+        self._runtime.table.unpin(inner)
+
+    def borrow(self, id: bytes, owner: str, credits: int = 0) -> ObjectEntry:
+        """The entry of a ref that arrived here."""
+        runtime = self._runtime
+        if owner == runtime.address:
+            entry = runtime.table.entries.get(id)
+            if entry is None:
+                entry = runtime.table.own(id)
+                self.lost(entry, "its owner has freed it")
+            return entry
+        self.borrows = True
+        return runtime.table.borrow(id, owner, credits)
+
+    def grant_kept(self, record: TaskRecord, kept: Iterable[bytes], worker: str) -> None:
+        """A worker keeps refs it was given as arguments: their owners must know before our pins go."""
+        held = {entry.id: entry for entry in record.refs}
+        for _, dependency in record.deps:
+            held.update((entry.id, entry) for entry in dependency.contained)
+        for id in kept:
+            entry = held.get(id)
+            if entry is not None:
+                self._grant(entry, worker)
+
+    def on_credit(self, peer: Peer, message: wire.Credit, frames: Any) -> None:
+        """Somebody hands over, or returns, a ref of ours."""
+        table = self._runtime.table
+        if message.credits < 0:
+            table.take_back(message.id, message.borrower, -message.credits)
+            return
+        entry = table.entries.get(message.id)
+        if entry is not None:
+            table.grant(entry, message.borrower, message.credits)
+            self._watch(message.borrower)
+
+    def peer_lost(self, address: str) -> None:
+        """A process is gone: it holds nothing any more, and what it owned is lost."""
+        self._runtime.table.borrower_lost(address)
+        if self.borrows:
+            for entry in self._runtime.table.borrowed_from(address):
+                self._owner_died(entry)
+
+
+# --- pickling of refs; called without the lock --------------------------------------------------------------------------
+
+
+def reduce_ref(ref: ObjectRef[Any], refs: list[Any]) -> tuple[Any, ...]:
+    """Reducer registered for ``ObjectRef``: notes the ref for whoever sends the value."""
+    runtime = interface.current()
+    if runtime is None:
+        raise RayConnectionError()
+    return runtime.reduce_ref(ref, refs)
+
+
+def rebuild_ref(id: bytes, owner: str) -> ObjectRef[Any]:
+    """What a pickled ref becomes."""
+    runtime = interface.current()
+    if runtime is None:
+        raise RayConnectionError()
+    return runtime.rebuild_ref(id, owner)

@@ -1,0 +1,87 @@
+"""Connections of a process to others, one per peer address, opened when first needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ray.abc.transport import Connection, Frame, Transport
+from ray.messages import codec
+from ray.protocol import handshake
+
+
+class Peer:
+    """Another process. ``sink`` is whatever takes its replies: a leased worker's link, or an actor's client."""
+
+    __slots__ = ("address", "connection", "known", "lost", "outbox", "outbox_frames", "sink")
+
+    def __init__(self, connection: Connection, address: str) -> None:
+        self.connection = connection
+        self.address = address
+        #: Hashes of functions it has been sent.
+        self.known: set[bytes] = set()
+        self.sink: Any = None
+        self.lost = False
+        #: Results for this peer that are not sent yet, and their large buffers (frame 0 is kept free).
+        self.outbox: list[Any] = []
+        self.outbox_frames: list[Any] = [b""]
+
+    def send(self, message: Any, frames: list[Any] | None = None) -> None:
+        """Send a message; ``frames`` holds its buffers behind a free first place."""
+        if frames is None or len(frames) == 1:
+            self.connection.send((codec.encode(message),))
+        else:
+            frames[0] = codec.encode(message)
+            self.connection.send(frames)
+
+
+class PeerTable:
+    """All peers of this process. The caller holds the runtime's lock."""
+
+    def __init__(self, transport: Transport, session: str, kind: str, process: bytes) -> None:
+        self._transport = transport
+        self._session = session
+        self._kind = kind
+        self._process = process
+        #: This process's own address.
+        self.address = ""
+        #: {address: peer}
+        self.by_address: dict[str, Peer] = {}
+
+    def hello(self) -> bytes:
+        """The first message to anybody."""
+        return codec.encode(
+            handshake.hello(self._session, self._kind, self._process, self.address, os.getpid())
+        )
+
+    def reach(self, address: str) -> Peer:
+        """The peer at ``address``, connected if need be; may block for the transport's connect.
+
+        Raises:
+            ConnectionError: nobody is there (any more).
+        """
+        peer = self.by_address.get(address)
+        if peer is None:
+            connection = self._transport.connect(address)
+            peer = connection.context = Peer(connection, address)
+            connection.send((self.hello(),))
+            self.by_address[address] = peer
+        return peer
+
+    def accept(self, connection: Connection, frames: Sequence[Frame]) -> Peer:
+        """Take an incoming connection's first message.
+
+        Raises:
+            RemoteProtocolError: it is not a hello of this session.
+        """
+        hello = handshake.check(codec.decode(frames), self._session)
+        peer = connection.context = Peer(connection, hello.address)
+        self.by_address.setdefault(hello.address, peer)
+        return peer
+
+    def forget(self, peer: Peer) -> None:
+        """The connection is gone."""
+        peer.lost = True
+        if self.by_address.get(peer.address) is peer:
+            del self.by_address[peer.address]

@@ -1,0 +1,33 @@
+"""The orderly end of a worker process."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from ray.runtime.worker import WorkerRuntime
+
+
+def end_process(runtime: WorkerRuntime, code: int) -> NoReturn:
+    """Send what is queued, run what the user registered for the end, and leave without waiting for threads."""
+    try:
+        with runtime.lock:
+            runtime.flush_all()
+        if not code:
+            runtime.drop_actor()
+            gc.collect()
+            atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        with runtime.lock:
+            runtime.flush_all()
+            runtime.closed = True
+        runtime.transport.close()
+    finally:
+        os._exit(code)

@@ -1,0 +1,176 @@
+"""What an owner keeps about its unfinished work."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ray.ids import FIRST_RETURN
+from ray.messages import codec, wire
+from ray.protocol.references import STORED, ObjectEntry
+
+if TYPE_CHECKING:
+    from ray.runtime.peers import Peer
+
+#: Work pushed ahead to one worker, in microseconds of expected run time …
+PIPELINE_US = 5_000
+#: … and in tasks.
+PIPELINE_TASKS = 512
+#: Tasks shorter than this are pushed in batches rather than one by one.
+SHORT_US = 200
+BATCH_TASKS = 32
+
+
+class Export:
+    """A function or class, pickled once per session. ``mean_us`` is the moving mean of its run time, < 0 before the first."""
+
+    __slots__ = ("data", "hash", "mean_us", "name", "refs", "runtime")
+
+    def __init__(self, runtime: Any, hash: bytes, data: bytes, name: str, refs: list[Any]) -> None:
+        self.runtime = runtime
+        self.hash = hash
+        self.data = data
+        self.name = name
+        #: Keeps what the closure refers to.
+        self.refs = refs
+        self.mean_us = -1.0
+
+    def observe(self, duration_us: int) -> None:
+        """Take one more run into the mean."""
+        mean = self.mean_us
+        self.mean_us = duration_us if mean < 0 else mean + (duration_us - mean) * 0.125
+
+    def pipeline(self) -> int:
+        """How many tasks one worker may have at a time: one until the run time is known, few when they are long."""
+        mean = self.mean_us
+        if mean < 0:
+            return 1
+        if mean * PIPELINE_TASKS <= PIPELINE_US:
+            return PIPELINE_TASKS
+        return max(1, int(PIPELINE_US / mean))
+
+
+class TaskRecord:
+    """A task or actor call from submission to completion; kept whole for retries."""
+
+    __slots__ = (
+        "actor", "args", "attempt", "cancelled", "deps", "done", "entries", "export", "group", "id", "link", "method",
+        "name", "num_returns", "options", "parent", "pins", "refs", "retries", "timeout_s", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, id: bytes, name: str, args: bytes, num_returns: int, retries: int, timeout_s: float | None) -> None:
+        self.id = id
+        self.name = name
+        self.args: Any = args
+        self.num_returns = num_returns
+        self.retries = retries
+        self.timeout_s = timeout_s
+        self.attempt = 0
+        #: The submitting process's own refs to the returns.
+        self.entries: tuple[ObjectEntry, ...] = ()
+        #: [(position or keyword, entry)] of arguments that were refs
+        self.deps: list[tuple[int | str, ObjectEntry]] = []
+        #: Entries of refs inside the arguments.
+        self.refs: tuple[ObjectEntry, ...] = ()
+        #: Everything held until the end.
+        self.pins: tuple[ObjectEntry, ...] = ()
+        #: Dependencies that are not complete.
+        self.waiting = 0
+        self.export: Export | None = None
+        self.options: Any = None
+        self.link: Any = None
+        self.parent: bytes | None = None
+        self.cancelled = False
+        self.done = False
+        # Actor calls only.
+        self.actor: bytes = b""
+        self.method: bytes = b""
+        self.group: str = ""
+
+    def to_wire(self, frames: list[Any], address: str) -> wire.Task:
+        """The message for one execution; large buffers are added to ``frames``."""
+        args = self.args if len(self.args) < codec.OUT_OF_BAND_BYTES else codec.attach(self.args, frames)
+        export = self.export
+        target = self.method or (export.hash if export is not None else b"")
+        if not (self.deps or self.refs or self.actor or self.options is not None or self.attempt):
+            return wire.Task(self.id, target, args, self.num_returns)
+        options = self.options
+        retry = options.retry_exceptions if options is not None and self.retries else False
+        return wire.Task(
+            self.id,
+            target,
+            args,
+            self.num_returns,
+            self.name if options is not None and options.name else "",
+            [_dependency(at, entry, frames, address) for at, entry in self.deps],
+            [wire.Ref(entry.id, entry.owner or address) for entry in self.refs],
+            self.attempt,
+            self.timeout_s or 0.0,
+            options.max_calls if options is not None else 0,
+            self.actor,
+            self.group,
+            b"" if not retry else b"*" if retry is True else _pickle_types(retry),
+        )
+
+
+def _dependency(at: int | str, entry: ObjectEntry, frames: list[Any], address: str) -> wire.Dependency:
+    data = None if entry.status == STORED else codec.attach(entry.value, frames)
+    refs = [wire.Ref(inner.id, inner.owner or address) for inner in entry.contained]
+    return wire.Dependency(at, data, entry.id, entry.owner or address, refs)
+
+
+def _pickle_types(types: Any) -> bytes:
+    from ray.serialization import dump_function
+
+    return dump_function(types)[0]
+
+
+class SchedulingClass:
+    """Tasks with the same needs: one queue, and the leases that serve it."""
+
+    __slots__ = ("demanded", "depth", "links", "number", "priority", "queue", "resources", "stealing")
+
+    def __init__(self, number: int, resources: Mapping[str, int], priority: int, depth: int) -> None:
+        self.number = number
+        self.resources = dict(resources)
+        self.priority = priority
+        self.depth = depth
+        self.queue: deque[TaskRecord] = deque()
+        self.links: list[Link] = []
+        #: Workers asked for and not granted yet.
+        self.demanded = 0
+        #: A check for work to take back from a stalled worker is due.
+        self.stealing = False
+
+
+class Link:
+    """A leased worker, from the owner's side."""
+
+    __slots__ = (
+        "blocked", "cls", "dead", "gpu_ids", "idle_since", "inflight", "lease", "peer", "pid", "progress", "recalled",
+        "revoked",
+    )  # fmt: skip
+
+    def __init__(self, lease: bytes, cls: SchedulingClass, peer: Peer, pid: int, gpu_ids: list[str]) -> None:
+        self.lease = lease
+        self.cls = cls
+        self.peer = peer
+        self.pid = pid
+        self.gpu_ids = gpu_ids
+        #: {task id: record} in the order of pushing
+        self.inflight: dict[bytes, TaskRecord] = {}
+        self.blocked = False
+        self.revoked = False
+        self.recalled = False
+        self.dead = False
+        self.idle_since = 0.0
+        #: Monotonic time of the last reply.
+        self.progress = 0.0
+
+
+def return_ids(task_id: bytes, count: int) -> list[bytes]:
+    """Object ids of a task's returns."""
+    if count == 1:
+        return [task_id + FIRST_RETURN]
+    return [task_id + index.to_bytes(4, "big") for index in range(count)]

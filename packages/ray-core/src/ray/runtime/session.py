@@ -1,0 +1,132 @@
+"""Session directories: private to the user, short, and removed when their last process has gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from typing import Any
+
+import msgspec
+
+from ray.exceptions import RaySystemError
+
+#: Leaves room for the socket names below the 107 bytes of a unix socket path.
+_MAX_ROOT_BYTES = 60
+_PID_FILE = "driver.pid"
+
+
+class NodeConfig(msgspec.Struct, frozen=True):
+    """What the driver tells the node manager at its start."""
+
+    session: str
+    session_dir: str
+    plan: str
+    resources: dict[str, int]
+    gpu_ids: list[str]
+    store_bytes: int
+    sys_path: list[str]
+    preload: list[str]
+    prestart: int
+    namespace: str
+    log_to_driver: bool
+    extra: dict[str, Any] = {}
+
+
+def new_session_id() -> str:
+    """A name for a session: unguessable and safe in file names."""
+    return secrets.token_hex(8)
+
+
+def create_session_dir(session: str) -> str:
+    """Make ``<root>/<session>`` with mode 0700 and return its path; sweeps what dead drivers left.
+
+    Raises:
+        RaySystemError: the root directory belongs to somebody else, is a symlink, or cannot be made.
+    """
+    root = _private_root()
+    _sweep(root)
+    path = os.path.join(root, session)
+    try:
+        os.mkdir(path, 0o700)
+        descriptor = os.open(os.path.join(path, _PID_FILE), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w") as file:
+            file.write(f"{os.getpid()} {_start_time(os.getpid())}")
+    except OSError as error:
+        raise RaySystemError(f"cannot create the session directory {path}: {error}") from error
+    return path
+
+
+def remove_session_dir(path: str) -> None:
+    """Remove the directory and what is in it; never raises."""
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):  # the root goes with its last session
+        os.rmdir(os.path.dirname(path))
+
+
+def _private_root() -> str:
+    candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]
+    problem = "no directory is writable"
+    for base in candidates:
+        if not base or not os.path.isdir(base) or not os.access(base, os.W_OK):
+            continue
+        root = os.path.join(base, f"ray-{os.geteuid()}")
+        if len(os.fsencode(root)) > _MAX_ROOT_BYTES:
+            continue
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(root, 0o700)
+        found = os.lstat(root)
+        if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
+            problem = f"{root} is not a directory of its own (a symlink?)"
+        elif found.st_uid != os.geteuid():
+            problem = f"{root} belongs to user {found.st_uid}"
+        else:
+            if stat.S_IMODE(found.st_mode) != 0o700:
+                os.chmod(root, 0o700)
+            return root
+    raise RaySystemError(
+        f"no safe place for the session directory: {problem}; remove it or set XDG_RUNTIME_DIR or TMPDIR to a directory of yours"
+    )
+
+
+def _sweep(root: str) -> None:
+    """Remove sessions whose driver has died without anybody left to clean up."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(root):
+            path = os.path.join(root, name)
+            try:
+                with open(os.path.join(path, _PID_FILE)) as file:
+                    pid, started = file.read().split()
+            except (OSError, ValueError):
+                continue
+            if _start_time(int(pid)) != started and not _in_use(path):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _in_use(path: str) -> bool:
+    """Whether a process of the session still listens in ``path``: it will clean up itself."""
+    import socket
+
+    for name in os.listdir(path):
+        if name.endswith(".sock"):
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(0.2)
+                probe.connect(os.path.join(path, name))
+                return True
+    return False
+
+
+def _start_time(pid: int) -> str:
+    """What tells two processes of the same pid apart; ``-`` where the system does not say."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rsplit(b")", 1)[1].split()[19].decode()
+    except OSError:
+        try:
+            os.kill(pid, 0)
+        except OSError:
+            return "gone"
+        return "-"

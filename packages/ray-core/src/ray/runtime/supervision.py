@@ -1,0 +1,88 @@
+"""Processes of one node: prctl, exit statuses, ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+
+from ray.messages.node import ExitCause
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants become children of this process (Linux)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when ``parent`` dies; ends it at once if that has happened already."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def exit_cause(pid: int, status: int, reason: str, stderr: list[str], *, oom: bool = False) -> ExitCause:
+    """Describe a wait status."""
+    if os.WIFSIGNALED(status):
+        return ExitCause(None, os.WTERMSIG(status), reason, stderr, pid, oom)
+    return ExitCause(os.waitstatus_to_exitcode(status), None, reason, stderr, pid, oom)
+
+
+def kill_group(pid: int, number: int = signal.SIGKILL) -> None:
+    """Signal a process and its group; silent if both are gone."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, number)
+
+
+def children() -> list[int]:
+    """Pids of this process's children; empty where the system does not tell."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+class OomWatch:
+    """Tells a kill by the kernel's out-of-memory killer from others, by the cgroup's counter (v2)."""
+
+    def __init__(self) -> None:
+        self._path = _memory_events()
+        self._count = self._read()
+
+    def _read(self) -> int:
+        if self._path is None:
+            return 0
+        with contextlib.suppress(OSError, ValueError), open(self._path) as file:
+            for line in file:
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+        return 0
+
+    def happened(self) -> bool:
+        """Whether the kernel has killed for memory since the last call."""
+        before, self._count = self._count, self._read()
+        return self._count > before
+
+
+def _memory_events() -> str | None:
+    with contextlib.suppress(OSError), open("/proc/self/cgroup") as file:
+        for line in file:
+            if line.startswith("0::"):
+                path = f"/sys/fs/cgroup{line[3:].strip()}/memory.events"
+                if os.path.exists(path):
+                    return path
+    return None

@@ -1,0 +1,331 @@
+"""Tasks of an owner: queued per scheduling class, pushed to leased workers, completed or retried.
+
+Every method is called under the runtime's lock.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from ray.messages import codec, node, wire
+from ray.runtime.records import BATCH_TASKS, SHORT_US, Link, SchedulingClass, TaskRecord
+
+if TYPE_CHECKING:
+    from ray.runtime.interface import TaskOptions
+    from ray.runtime.owner import OwnerRuntime
+
+#: An idle lease is kept this long for the next task.
+IDLE_HOLD_S = 0.1
+#: A worker without a reply for this long is asked to give back what it has not started, once another one is idle.
+STALL_S = 0.01
+#: Most workers asked for at a time per class.
+MAX_DEMAND = 1000
+
+
+class TaskSubmitter:
+    """The lease half of an owner."""
+
+    def __init__(self, runtime: OwnerRuntime) -> None:
+        self._runtime = runtime
+        self._classes: dict[tuple[Any, ...], SchedulingClass] = {}
+        self._by_number: dict[int, SchedulingClass] = {}
+        #: {id(options): (options, class, whether the options change nothing but resources)}
+        self._by_options: dict[int, tuple[TaskOptions, SchedulingClass, bool]] = {}
+        #: {lease id: link}
+        self.links: dict[bytes, Link] = {}
+        self._release_armed = False
+
+    # --- submitting -------------------------------------------------------------------------------------------------
+
+    def classify(self, options: TaskOptions) -> tuple[TaskOptions, SchedulingClass, bool]:
+        """The scheduling class of ``options``, and whether a worker needs to know nothing of them."""
+        found = self._by_options.get(id(options))
+        if found is not None and found[0] is options:
+            return found
+        depth = self._runtime.depth
+        key = (tuple(sorted(options.resources.items())), options.priority)
+        cls = self._classes.get(key)
+        if cls is None:
+            number = len(self._classes) + 1
+            cls = self._classes[key] = SchedulingClass(number, options.resources, options.priority, depth)
+            self._by_number[number] = cls
+        plain = not (options.retry_exceptions or options.max_calls or options.name or options.timeout_s)
+        if len(self._by_options) > 1000:
+            self._by_options.clear()
+        found = self._by_options[id(options)] = (options, cls, plain)
+        return found
+
+    def enqueue(self, record: TaskRecord) -> None:
+        """All arguments are there: push the task, or queue it for the next free worker."""
+        cls: SchedulingClass = record.link
+        queue = cls.queue
+        queue.append(record)
+        waiting = len(queue)
+        if waiting == 1 or waiting % BATCH_TASKS == 0:
+            self.pump(cls)
+        else:
+            export = record.export
+            if export is not None and export.mean_us >= SHORT_US:
+                self.pump(cls)
+
+    def pump(self, cls: SchedulingClass) -> None:
+        """Push what the leased workers take, and ask for more workers if that is not all."""
+        queue = cls.queue
+        while queue and queue[0].done:  # cancelled meanwhile
+            queue.popleft()
+        if queue:
+            open_links = [link for link in cls.links if not (link.blocked or link.revoked or link.dead)]
+            for index, link in enumerate(open_links):
+                export = queue[0].export
+                room = (export.pipeline() if export is not None else 1) - len(link.inflight)
+                waiting = len(queue)
+                if room <= 0 or (link.inflight and room < BATCH_TASKS and waiting < BATCH_TASKS and _short(export)):
+                    continue
+                self._push(link, min(room, -(-waiting // (len(open_links) - index))))
+                if not queue:
+                    break
+        self._update_demand(cls)
+
+    def _push(self, link: Link, count: int) -> None:
+        queue = link.cls.queue
+        peer = link.peer
+        frames: list[Any] = [b""]
+        tasks = []
+        functions = []
+        address = self._runtime.address
+        while queue and len(tasks) < count:
+            record = queue.popleft()
+            if record.done:
+                continue
+            export = record.export
+            assert export is not None
+            if export.hash not in peer.known:
+                peer.known.add(export.hash)
+                functions.append(wire.Function(export.hash, codec.attach(export.data, frames), export.name))
+            tasks.append(record.to_wire(frames, address))
+            record.link = link
+            link.inflight[record.id] = record
+        if not tasks:
+            return
+        if len(link.inflight) == len(tasks):
+            link.progress = time.monotonic()
+        peer.send(wire.Push(tasks, functions, link.gpu_ids, self._runtime.depth, link.cls.resources), frames)
+
+    def _update_demand(self, cls: SchedulingClass) -> None:
+        waiting = len(cls.queue)
+        if waiting:
+            if not cls.demanded:
+                cls.demanded = min(waiting, MAX_DEMAND)
+                self._send_demand(cls)
+        elif cls.demanded:
+            cls.demanded = 0
+            self._send_demand(cls)
+
+    def _send_demand(self, cls: SchedulingClass) -> None:
+        name = cls.queue[0].name if cls.queue else ""
+        self._runtime.node.send(
+            node.Demand(cls.number, cls.resources, cls.demanded, self._runtime.depth, cls.priority, name)
+        )
+
+    # --- leases -----------------------------------------------------------------------------------------------------
+
+    def granted(self, message: node.Granted) -> None:
+        """The node manager leased us a worker."""
+        cls = self._by_number[message.key]
+        cls.demanded = max(0, cls.demanded - 1)
+        try:
+            peer = self._runtime.peers.reach(message.address)
+        except ConnectionError:
+            self._runtime.node.send(node.Suspect(message.lease))
+            self._update_demand(cls)
+            return
+        link = Link(message.lease, cls, peer, message.pid, message.gpu_ids)
+        peer.sink = link
+        self.links[message.lease] = link
+        cls.links.append(link)
+        self.pump(cls)
+        if not link.inflight:
+            self._became_idle(link)
+
+    def revoked(self, lease: bytes) -> None:
+        """Others wait: no more pushes; release when what runs has ended."""
+        link = self.links.get(lease)
+        if link is None:
+            return
+        link.revoked = True
+        if link.inflight:
+            if len(link.inflight) > 1:
+                self._recall(link)
+        else:
+            self._release(link)
+        self._update_demand(link.cls)
+
+    def _became_idle(self, link: Link) -> None:
+        cls = link.cls
+        if link.revoked or any(other.queue and not other.links for other in self._classes.values() if other is not cls):
+            self._release(link)
+            return
+        link.idle_since = time.monotonic()
+        if not cls.stealing and any(len(other.inflight) > 1 for other in cls.links):
+            cls.stealing = True
+            self._runtime.timers.after(STALL_S, lambda: self._steal(cls))
+        if not self._release_armed:
+            self._release_armed = True
+            self._runtime.timers.after(IDLE_HOLD_S, self._release_idle)
+
+    def _release_idle(self) -> None:
+        self._release_armed = False
+        limit = time.monotonic() - IDLE_HOLD_S
+        idle = [link for link in self.links.values() if not link.inflight and not link.blocked]
+        for link in idle:
+            if link.idle_since <= limit and not link.dead:
+                self._release(link)
+        if any(link.idle_since > limit for link in idle):
+            self._release_armed = True
+            self._runtime.timers.after(IDLE_HOLD_S / 2, self._release_idle)
+
+    def _release(self, link: Link, *, retired: bool = False) -> None:
+        self._drop(link)
+        self._runtime.node.send(node.Release(link.lease, retired))
+
+    def _drop(self, link: Link) -> None:
+        link.dead = True
+        self.links.pop(link.lease, None)
+        if link in link.cls.links:
+            link.cls.links.remove(link)
+        if link.peer.sink is link:
+            link.peer.sink = None
+
+    def _steal(self, cls: SchedulingClass) -> None:
+        """An idle worker, and one that sits on tasks without a sign of progress: take those back."""
+        cls.stealing = False
+        if cls.queue or not any(not link.inflight and not link.blocked for link in cls.links):
+            return
+        limit = time.monotonic() - STALL_S
+        for link in cls.links:
+            if len(link.inflight) > 1 and not link.recalled:
+                if link.progress <= limit:
+                    self._recall(link)
+                else:
+                    cls.stealing = True
+        if cls.stealing:
+            self._runtime.timers.after(STALL_S, lambda: self._steal(cls))
+
+    def _recall(self, link: Link) -> None:
+        link.recalled = True
+        link.peer.send(wire.Recall())
+
+    # --- replies ----------------------------------------------------------------------------------------------------
+
+    def on_replies(self, link: Link, message: wire.Replies, frames: Any) -> None:
+        """Tasks have ended."""
+        inflight = link.inflight
+        link.progress = time.monotonic()
+        finish = self._runtime.finish
+        for done in message.done:
+            record = inflight.pop(done.id, None)
+            if record is not None and finish(record, done, frames, link.peer):
+                self._retry(record)
+        if message.returned:
+            self._requeue([inflight.pop(id) for id in message.returned if id in inflight])
+        if message.exiting:
+            self._requeue(list(inflight.values()))
+            inflight.clear()
+            self._release(link, retired=True)
+        cls = link.cls
+        if cls.queue:
+            self.pump(cls)
+        if not inflight and not link.dead:
+            self._became_idle(link)
+
+    def on_returned(self, link: Link, message: wire.Returned) -> None:
+        """Tasks were not started and come back; ``blocked``: its running task waits for others."""
+        link.recalled = False
+        link.blocked = link.blocked or message.blocked
+        self._requeue([link.inflight.pop(id) for id in message.tasks if id in link.inflight])
+        self.pump(link.cls)
+        if link.revoked and not link.inflight and not link.dead:
+            self._release(link)
+
+    def on_unblocked(self, link: Link) -> None:
+        """Its task goes on."""
+        link.blocked = False
+        if link.inflight:
+            self.pump(link.cls)
+        elif not link.dead:
+            self._became_idle(link)
+
+    def _requeue(self, records: list[TaskRecord]) -> None:
+        for record in reversed(records):
+            if not record.done:
+                cls = record.link.cls
+                record.link = cls
+                cls.queue.appendleft(record)
+
+    def _retry(self, record: TaskRecord) -> None:
+        """Run it once more, after a pause that grows with the attempts."""
+        record.attempt += 1
+        if record.retries > 0:
+            record.retries -= 1
+        cls = record.link.cls
+        record.link = cls
+        delay_s = 0.0 if record.attempt == 1 else min(2.0, 0.025 * 2.0 ** min(record.attempt, 10))
+
+        def again() -> None:
+            if not record.done:
+                cls.queue.appendleft(record)
+                self.pump(cls)
+
+        if delay_s:
+            self._runtime.timers.after(delay_s, again)
+        else:
+            again()
+
+    # --- failures ---------------------------------------------------------------------------------------------------
+
+    def peer_lost(self, link: Link) -> None:
+        """The connection is gone; the node manager will say how the worker ended."""
+        if not link.dead:
+            link.dead = True
+            self._runtime.node.send(node.Suspect(link.lease))
+
+    def lease_ended(self, message: node.LeaseEnded) -> None:
+        """The worker is dead: what it had not started goes elsewhere, the rest is retried or fails."""
+        link = self.links.get(message.lease)
+        if link is None:
+            return
+        self._drop(link)
+        records = list(link.inflight.values())
+        link.inflight.clear()
+        running = message.cause.running
+        started = 0 if running else min(1, len(records))
+        for index, record in enumerate(records):
+            if running and record.id[8:] == running:
+                started = index + 1
+        self._requeue(records[started:])
+        for record in records[:started]:
+            if record.done:
+                continue
+            if record.retries and not record.cancelled:
+                self._retry(record)
+            else:
+                self._runtime.fail_crashed(record, message.cause)
+        self.pump(link.cls)
+
+    def cancel(self, record: TaskRecord, force: bool, recursive: bool) -> None:
+        """Cancel a task of this owner that is queued or pushed."""
+        link = record.link
+        if not isinstance(link, Link):
+            record.cancelled = True
+            self._runtime.fail_cancelled(record)
+            return
+        record.retries = 0
+        record.cancelled = force
+        link.peer.send(wire.Cancel(record.id, recursive))
+        if force:
+            self._runtime.node.send(node.KillLease(link.lease, record.id[8:], "its task was cancelled by force"))
+
+
+def _short(export: Any) -> bool:
+    return export is not None and 0 <= export.mean_us < SHORT_US

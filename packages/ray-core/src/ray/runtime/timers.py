@@ -1,0 +1,49 @@
+"""Timers of a loop: a heap of deadlines, run by whoever polls."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+
+
+class Timer:
+    """A pending call; ``cancel`` makes it a no-op."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Timers:
+    """Monotonic deadlines. Not thread-safe: one loop owns it."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count().__next__
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        """Run ``callback`` once, ``delay_s`` from now."""
+        timer = Timer(callback)
+        heapq.heappush(self._heap, (time.monotonic() + delay_s, self._order(), timer))
+        return timer
+
+    def timeout_s(self, ceiling_s: float | None) -> float | None:
+        """How long the loop may sleep."""
+        if not self._heap:
+            return ceiling_s
+        left = max(0.0, self._heap[0][0] - time.monotonic())
+        return left if ceiling_s is None else min(left, ceiling_s)
+
+    def run_due(self) -> None:
+        """Run what is due."""
+        now = time.monotonic()
+        while self._heap and self._heap[0][0] <= now:
+            callback = heapq.heappop(self._heap)[2].callback
+            if callback is not None:
+                callback()

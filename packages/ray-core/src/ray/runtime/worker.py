@@ -1,0 +1,398 @@
+"""The worker's half of a worker process: takes pushed calls, runs them through an executor, sends results back.
+
+It is an owner as well: of what its tasks submit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ray.abc.executor import Executor
+from ray.abc.store import Store
+from ray.abc.transport import Frame, Transport
+from ray.exceptions import RaySystemError, TaskCancelledError
+from ray.messages import codec, node, wire
+from ray.plugins.compose import Composition
+from ray.runtime.actor_host import ActorHost
+from ray.runtime.completion import Waiter
+from ray.runtime.execution import ActorExit, Outcome, TaskCall, current_call
+from ray.runtime.interrupts import in_critical_code
+from ray.runtime.owner import OwnerRuntime
+from ray.runtime.peers import Peer
+from ray.runtime.process_end import end_process
+from ray.serialization import deserialize, load_function
+
+#: A wait shorter than this is not announced; the CPU is not given back for it.
+BLOCK_GRACE_S = 0.002
+#: Results of short tasks are collected up to this many, or until the queue is empty …
+MAX_OUTBOX = 64
+#: … or until one has taken this long, or waits this long.
+FLUSH_US = 100
+FLUSH_S = 0.005
+#: After a timed-out task was interrupted in vain, its process ends.
+TIMEOUT_GRACE_S = 1.0
+
+
+class WorkerRuntime(ActorHost, OwnerRuntime):
+    """The session, seen from inside a worker."""
+
+    is_worker = True
+
+    def __init__(
+        self,
+        session_id: str,
+        worker_id: bytes,
+        namespace: str,
+        transport: Transport,
+        store: Store,
+        composition: Composition,
+        slot: memoryview,
+    ) -> None:
+        super().__init__(session_id, "worker", worker_id, namespace, transport, store)
+        self.composition = composition
+        self._slot = slot
+        self.executor: Executor = composition.make_executor("serial", 1, {})
+        self.next_executor: Executor | None = None
+        #: Whether calls may overlap in this process.
+        self.concurrent = False
+        #: {task id: call} that have not started
+        self.queued: dict[bytes, TaskCall] = {}
+        #: {task id: call} that run
+        self.running: dict[bytes, TaskCall] = {}
+        #: The call that runs on the main thread of a serial worker.
+        self.call: TaskCall | None = None
+        #: Peers with results that are not sent.
+        self._unsent: dict[Peer, float] = {}
+        #: {hash: (pickle, name)} and {hash: function}
+        self._code: dict[bytes, tuple[Any, str]] = {}
+        self._functions: dict[bytes, Any] = {}
+        #: {hash: executions} of functions with max_calls
+        self._calls: dict[bytes, int] = {}
+        self._blocked = 0
+        self._lessee: Peer | None = None
+        #: Why the process ends after the current call, or empty.
+        self.exiting = ""
+        self._gpu_ids: list[str] | None = None
+
+    # --- messages; called by the reader under the lock ----------------------------------------------------------------
+
+    def on_push(self, peer: Peer, message: wire.Push, frames: Sequence[Frame]) -> None:
+        """Run these, in order."""
+        for function in message.functions:
+            self._code[function.hash] = (codec.detach(function.data, frames), function.name)
+        if self.exiting:
+            peer.send(wire.Returned([task.id for task in message.tasks]))
+            return
+        self.depth = message.depth + 1
+        if not self.actor_id:
+            self._lessee = peer
+        submit = self.executor.submit
+        for task in message.tasks:
+            call = self.queued[task.id] = TaskCall(self, peer, task, frames, message)
+            submit(call)
+        if self._blocked and not self.actor_id:
+            self._give_back(blocked=True)
+
+    def on_recall(self, peer: Peer, message: wire.Recall, frames: Sequence[Frame]) -> None:
+        """The owner wants back what has not started."""
+        self._give_back(blocked=self._blocked > 0)
+
+    def _give_back(self, *, blocked: bool) -> None:
+        """Return unstarted tasks to whoever pushed them, and say whether this worker is blocked."""
+        returned: dict[Peer, list[bytes]] = {}
+        if self._lessee is not None:
+            returned[self._lessee] = []
+        for task_id in list(self.queued):
+            call = self.queued.pop(task_id, None)
+            if call is not None:
+                returned.setdefault(call.peer, []).append(task_id)
+        for peer, tasks in returned.items():
+            self.flush(peer)
+            peer.send(wire.Returned(tasks, blocked))
+
+    def on_cancel(self, peer: Peer, message: wire.Cancel, frames: Sequence[Frame]) -> None:
+        """Cancel a task that is queued or running here; one that has ended is left alone."""
+        if message.recursive:
+            self.cancel_children(message.task)
+        call = self.queued.pop(message.task, None)
+        if call is not None:
+            error = TaskCancelledError(call.task.name or self.name_of(call.task), message.task)
+            envelope = self.failures.envelope(error, call.name, message.task, call.task.attempt)
+            self._append(call, Outcome(False, [envelope]), 0)
+            self.flush(peer)
+            return
+        call = self.running.get(message.task)
+        if call is not None:
+            call.cancelled = True
+            self._interrupt(call)
+
+    def _interrupt(self, call: TaskCall) -> None:
+        if not self.concurrent:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def on_interrupt(self, number: int, frame: Any) -> None:
+        """SIGINT in the main thread: for the user's code if it runs and is meant, else for nobody."""
+        call = self.call
+        if call is None or not call.interruptible:
+            return
+        if in_critical_code(frame, inside=_user_call_code):
+            timer = threading.Timer(0.001, lambda: self._interrupt(call) if self.call is call else None)
+            timer.daemon = True
+            timer.start()
+            return
+        raise KeyboardInterrupt
+
+    def _time_out(self, call: TaskCall) -> None:
+        """A task is over its time: interrupt it, and end the process if that does not help."""
+        if self.running.get(call.task.id) is not call:
+            return
+        if call.timed_out:
+            self._append(call, call._fail(TimeoutError()), 0)
+            self.exiting = "a task ran over its time and could not be interrupted"
+            end_process(self, 1)
+        call.timed_out = True
+        self._interrupt(call)
+        self.timers.after(TIMEOUT_GRACE_S, lambda: self._time_out(call))
+
+    # --- running; called by executors ---------------------------------------------------------------------------------
+
+    def begin(self, call: TaskCall) -> bool:
+        """Claim a call that is about to run; False if it was given back or cancelled meanwhile."""
+        task = call.task
+        if self.queued.pop(task.id, None) is None:
+            return False
+        self._slot[:] = task.id[8:]
+        self.running[task.id] = call
+        if not self.concurrent:
+            self.call = call
+        if call.gpu_ids is not self._gpu_ids and call.gpu_ids != self._gpu_ids and not self.actor_id:
+            self.use_gpus(call.gpu_ids)
+        if task.timeout_s:
+            with self.lock:
+                self.timers.after(task.timeout_s, lambda: self._time_out(call))
+            self.transport.wake()
+        return True
+
+    def use_gpus(self, gpu_ids: list[str]) -> None:
+        """Show the user's code the GPUs it was given, and no others."""
+        if gpu_ids or self._gpu_ids is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu_ids)
+        self._gpu_ids = gpu_ids
+
+    def end(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
+        """A call has ended: queue its reply, and send the queue when that is worth it."""
+        task = call.task
+        if not self.concurrent:
+            self.call = None
+        if task.max_calls and not self.exiting:
+            count = self._calls[task.function] = self._calls.get(task.function, 0) + 1
+            if count >= task.max_calls:
+                self.exiting = f"max_calls={task.max_calls} was reached"
+        with self.lock:
+            if self.running.pop(task.id, None) is None:
+                return  # it was over its time, and the reply has been sent
+            self._append(call, outcome, duration_us)
+            peer = call.peer
+            if (
+                duration_us > FLUSH_US
+                or len(peer.outbox) >= MAX_OUTBOX
+                or len(peer.outbox_frames) > 1
+                or self.exiting
+                or self.executor.idle()
+            ):
+                self.flush(peer)
+        if self.exiting:
+            self.leave()
+
+    def _append(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
+        """Queue a reply; called under the lock."""
+        peer, task = call.peer, call.task
+        blobs = outcome.blobs
+        values = [
+            blob if type(blob) is bytes and len(blob) < codec.OUT_OF_BAND_BYTES else codec.attach(blob, peer.outbox_frames)
+            for blob in blobs
+        ]
+        refs = []
+        if outcome.refs is not None:
+            refs = [self.objects.hand_over([ref._entry for ref in inner], peer.address) for inner in outcome.refs]
+            outcome.refs = None
+        kept = self._kept(task) if task.refs or task.deps else []
+        done = wire.Done(task.id, outcome.ok, values, duration_us, kept, refs, [], outcome.retry)
+        if not peer.outbox:
+            self._unsent[peer] = time.monotonic()
+        peer.outbox.append(done)
+
+    def _kept(self, task: wire.Task) -> list[bytes]:
+        """Argument refs that this process still holds; each becomes a credit that the submitter registers."""
+        kept = []
+        entries = self.table.entries
+        for ref in [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]:
+            entry = entries.get(ref.id)
+            if entry is not None and entry.owner is not None and (entry.local or entry.pins):
+                entry.handed += 1
+                kept.append(ref.id)
+        return kept
+
+    def flush(self, peer: Peer) -> None:
+        """Send the queued replies of one owner; called under the lock."""
+        if not peer.outbox:
+            return
+        done, peer.outbox = peer.outbox, []
+        frames, peer.outbox_frames = peer.outbox_frames, [b""]
+        self._unsent.pop(peer, None)
+        exiting = bool(self.exiting)
+        returned: list[bytes] = []
+        if exiting:
+            returned = [id for id, call in self.queued.items() if call.peer is peer]
+            for id in returned:
+                self.queued.pop(id, None)
+        peer.send(wire.Replies(done, exiting and peer is self._lessee, returned), frames)
+
+    def flush_all(self) -> None:
+        """Send every queued reply; called under the lock."""
+        for peer in list(self._unsent):
+            self.flush(peer)
+
+    def after_events(self) -> None:
+        """Replies of short tasks must not wait for a long one that follows them."""
+        if self._unsent:
+            limit = time.monotonic() - FLUSH_S
+            for peer, since in list(self._unsent.items()):
+                if since <= limit:
+                    self.flush(peer)
+
+    def patience_s(self) -> float:
+        return 0.01 if self.queued or self._unsent else super().patience_s()
+
+    # --- functions and arguments --------------------------------------------------------------------------------------
+
+    def target_of(self, task: wire.Task) -> Any:
+        """The function, or the actor's bound method, that a task names."""
+        if task.actor:
+            return self.method_of(task)
+        function = self._functions.get(task.function)
+        if function is None:
+            code = self._code.get(task.function)
+            if code is None:
+                raise RaySystemError("the function of this task was not sent along")
+            function = self._functions[task.function] = load_function(code[0])
+        return function
+
+    def name_of(self, task: wire.Task) -> str:
+        """What messages call it."""
+        if task.actor:
+            return f"{self.actor_name}.{task.function.decode(errors='replace')}"
+        code = self._code.get(task.function)
+        return task.name or (code[1] if code is not None else "")
+
+    def with_dependencies(
+        self, call: tuple[tuple[Any, ...], dict[str, Any]], deps: list[wire.Dependency], frames: Sequence[Frame]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Put the values of arguments that were refs into their places."""
+        args, kwargs = list(call[0]), call[1]
+        for dependency in deps:
+            if dependency.data is None:
+                blob = self.store.get(dependency.id)
+                if blob is None:
+                    raise RaySystemError(f"the argument {dependency.id.hex()} is not in the node's store")
+            else:
+                blob = codec.detach(dependency.data, frames)
+            value = deserialize(blob)
+            if type(dependency.at) is int:
+                args[dependency.at] = value
+            else:
+                kwargs[str(dependency.at)] = value
+        return tuple(args), kwargs
+
+    # --- blocking -----------------------------------------------------------------------------------------------------
+
+    def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        with self.lock:
+            self.flush_all()
+        grace_s = BLOCK_GRACE_S if timeout_s is None else min(BLOCK_GRACE_S, timeout_s)
+        started = time.monotonic()
+        if waiter.block(grace_s):
+            return True
+        self._enter_blocked()
+        try:
+            if timeout_s is None:
+                return waiter.block(None)
+            return waiter.block(max(0.0, timeout_s - (time.monotonic() - started)))
+        finally:
+            self._leave_blocked()
+
+    def _enter_blocked(self) -> None:
+        with self.lock:
+            self._blocked += 1
+            if self._blocked == 1:
+                self.node.send(node.Blocked())
+                if not self.actor_id:
+                    self._give_back(blocked=True)
+
+    def _leave_blocked(self) -> None:
+        with self.lock:
+            self._blocked -= 1
+            if not self._blocked:
+                self.node.send(node.Resumed())
+                if self._lessee is not None and not self.actor_id:
+                    self._lessee.send(wire.Unblocked())
+
+    # --- context ------------------------------------------------------------------------------------------------------
+
+    def this_call(self) -> TaskCall | None:
+        """The call that this thread runs."""
+        return current_call.get() if self.concurrent else self.call
+
+    def current_task_id(self) -> bytes | None:
+        call = self.this_call()
+        return None if call is None else call.task.id
+
+    def current_name(self) -> str:
+        """For the mark before output."""
+        if self.actor_id:
+            return self.actor_name
+        call = self.call
+        return call.name if call is not None else ""
+
+    def context(self) -> dict[str, Any]:
+        call = self.this_call()
+        facts = super().context()
+        facts["gpu_ids"] = list(self._gpu_ids or ())
+        if self.actor_id:
+            facts["actor_id"] = self.actor_id
+            facts["resources"] = self.actor_resources
+        if call is not None:
+            facts["task_id"] = call.task.id
+            facts["attempt"] = call.task.attempt
+            if not self.actor_id:
+                facts["resources"] = {name: amount / 10_000 for name, amount in call.resources.items()}
+        return facts
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """The last call of this process has ended: leave the executor; ``worker_main`` ends the process."""
+        self.next_executor = None
+        self.executor.close()
+
+    def exit_actor(self) -> NoReturn:
+        if not self.actor_id:
+            raise RaySystemError("ray.exit_actor() works only inside an actor.")
+        raise ActorExit
+
+    def node_lost(self, reason: str) -> None:
+        os._exit(1)
+
+    def show_failure(self, text: str) -> None:
+        self.node.send(node.RecordError(node.ErrorRecord("print", text, time.time())))
+
+    def shutdown(self) -> None:
+        raise RaySystemError("ray.shutdown() cannot be called inside a worker; the driver ends the session.")
+
+
+_user_call_code = TaskCall.run.__code__

@@ -1,0 +1,56 @@
+"""Entry of a worker process, right after the zygote's fork."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import NoReturn
+
+from ray.messages import node, wire
+from ray.plugins.compose import Composition
+from ray.plugins.plan import ResolvedPlan
+from ray.runtime import interface
+from ray.runtime.output import install_streams
+from ray.runtime.process_end import end_process
+from ray.runtime.reader import Reader
+from ray.runtime.session import NodeConfig
+from ray.runtime.worker import WorkerRuntime
+
+
+def worker_main(config: NodeConfig, worker_id: bytes, node_address: str, slot: memoryview) -> NoReturn:
+    """Serve until the node manager, or an actor's end, says stop. Keeps the main thread."""
+    composition = Composition(ResolvedPlan.from_json(config.plan))
+    transport = composition.open_transport(config.session_dir)
+    store = composition.open_store(config.extra["store_address"])
+    runtime = WorkerRuntime(
+        config.session, worker_id, config.namespace, transport, store, composition, slot
+    )
+    if config.gpu_ids:
+        runtime.use_gpus([])
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    install_streams(runtime.current_name)
+    signal.signal(signal.SIGINT, runtime.on_interrupt)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    runtime.attach(f"w-{worker_id.hex()}", node_address)
+    reader = Reader(runtime)
+    reader.handlers |= {
+        wire.Push: runtime.on_push,
+        wire.Recall: runtime.on_recall,
+        wire.Cancel: runtime.on_cancel,
+    }
+    reader.node_handlers |= {
+        node.StartActor: runtime.on_start_actor,
+        wire.Terminate: lambda message: runtime.on_terminate(),
+        node.Exit: lambda message: runtime.leave(),
+        wire.Hello: lambda message: setattr(runtime, "node_id", message.process.hex()),
+    }
+    interface.set_current(runtime)
+    reader.start()
+    runtime.node.send(node.Ready(worker_id, runtime.address))
+    executor = runtime.executor
+    while True:
+        executor.run()
+        following, runtime.next_executor = runtime.next_executor, None
+        if following is None:
+            end_process(runtime, 0)
+        executor = following

@@ -1,0 +1,263 @@
+"""The node manager's worker processes: forked through the zygote, watched, reaped, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ray.abc.transport import Connection, Transport
+from ray.ids import random_id
+from ray.messages.node import ExitCause, Logs
+from ray.runtime import zygote
+from ray.runtime.output import LineReader
+from ray.runtime.session import NodeConfig
+from ray.runtime.supervision import OomWatch, exit_cause, kill_group
+from ray.runtime.timers import Timer, Timers
+
+#: A stopped process (SIGSTOP, SIGTSTP) is killed after this time: whoever waits for it gets an error, not a hang.
+STOPPED_GRACE_S = 3.0
+#: A forked worker that does not say it is ready within this time is killed.
+START_GRACE_S = 30.0
+MAX_WORKERS = 8192
+
+
+class WorkerProcess:
+    """One worker, from the request to fork it to its reaping."""
+
+    __slots__ = ("address", "connection", "id", "kill_reason", "pid", "ready", "readers", "slot", "timer")
+
+    def __init__(self, id: bytes, readers: list[LineReader], slot: int) -> None:
+        self.id = id
+        #: Its place in the shared memory where workers note what they run.
+        self.slot = slot
+        self.pid = 0
+        self.ready = False
+        self.address = ""
+        self.connection: Connection | None = None
+        #: stdout and stderr
+        self.readers = readers
+        self.kill_reason = ""
+        self.timer: Timer | None = None
+
+
+class WorkerPool:
+    """Owns the zygote and every worker process. Runs on the node manager's one thread."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        transport: Transport,
+        timers: Timers,
+        on_death: Callable[[WorkerProcess, ExitCause], None],
+        on_logs: Callable[[Logs], None],
+    ) -> None:
+        self._config = config
+        self._transport = transport
+        self._timers = timers
+        self._on_death = on_death
+        self._on_logs = on_logs
+        self.node_address = ""
+        #: {worker id: process}, until reaped
+        self.workers: dict[bytes, WorkerProcess] = {}
+        self._by_pid: dict[int, WorkerProcess] = {}
+        #: {pid: wait status} of children that ended before the zygote's report of them was read
+        self._unclaimed: dict[int, int] = {}
+        self._slots = memoryview(mmap.mmap(-1, MAX_WORKERS * 8))
+        self._free_slots = list(range(MAX_WORKERS - 1, -1, -1))
+        self._oom = OomWatch()
+        self._zygote_pid = 0
+        self._zygote: socket.socket | None = None
+        self._zygote_stopped: Timer | None = None
+        self.closing = False
+
+    # --- zygote -----------------------------------------------------------------------------------------------------
+
+    def start_zygote(self) -> None:
+        """Fork it; the process must have no threads."""
+        self._zygote_pid, self._zygote = zygote.start(self._config, self._slots)
+        self._zygote.setblocking(False)
+        self._transport.watch(self._zygote.fileno(), self._read_forked)
+
+    def _zygote_lost(self) -> None:
+        assert self._zygote is not None
+        self._transport.unwatch(self._zygote.fileno())
+        self._zygote.close()
+        self._zygote = None
+        if self._zygote_stopped is not None:
+            self._zygote_stopped.cancel()
+            self._zygote_stopped = None
+        if self.closing:
+            return
+        lost = [worker for worker in self.workers.values() if not worker.pid]
+        self.start_zygote()
+        for worker in lost:
+            self._forget(worker, ExitCause(reason="the process that forks workers died"))
+
+    def start_worker(self) -> bytes:
+        """Ask the zygote for one more worker; returns its id. ``on_death`` follows if it does not come up."""
+        worker_id = random_id(8)
+        slot = self._free_slots.pop()
+        self._slots[slot * 8 : slot * 8 + 8] = bytes(8)
+        ends = [os.pipe() for _ in range(2)]
+        readers = []
+        for stream, (read, _) in enumerate(ends, 1):
+            os.set_blocking(read, False)
+            reader = LineReader(read, stream, self._on_logs)
+            self._transport.watch(read, lambda reader=reader: self._read_output(reader))  # type: ignore[misc]
+            readers.append(reader)
+        worker = self.workers[worker_id] = WorkerProcess(worker_id, readers, slot)
+        request = zygote.encode(zygote.ForkRequest(worker_id, self.node_address, slot))
+        try:
+            assert self._zygote is not None
+            self._zygote.setblocking(True)
+            socket.send_fds(self._zygote, [request], [write for _, write in ends])
+            self._zygote.setblocking(False)
+        except OSError:
+            self._timers.after(0.0, lambda: self._forget(worker, ExitCause(reason="the zygote is gone")))
+        for _, write in ends:
+            os.close(write)
+        worker.timer = self._timers.after(START_GRACE_S, lambda: self.kill(worker, "it did not start in time"))
+        return worker_id
+
+    def _read_forked(self) -> None:
+        assert self._zygote is not None
+        try:
+            data = self._zygote.recv(4096)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._zygote_lost()
+            return
+        forked = zygote.decode_forked(data)
+        worker = self.workers.get(forked.worker)
+        if worker is None:
+            return
+        if not forked.pid:
+            self._forget(worker, ExitCause(reason=f"fork failed: {forked.error}"))
+            return
+        worker.pid = forked.pid
+        for reader in worker.readers:
+            reader.pid = forked.pid
+        self._by_pid[forked.pid] = worker
+        if forked.pid in self._unclaimed:
+            self._reaped(forked.pid, self._unclaimed.pop(forked.pid))
+        elif worker.kill_reason:
+            kill_group(worker.pid)
+
+    # --- output ------------------------------------------------------------------------------------------------------
+
+    def _read_output(self, reader: LineReader) -> None:
+        if not reader.read():
+            self._close_reader(reader)
+
+    def _close_reader(self, reader: LineReader) -> None:
+        if reader.fd >= 0:
+            self._transport.unwatch(reader.fd)
+            os.close(reader.fd)
+            reader.fd = -1
+
+    # --- deaths ------------------------------------------------------------------------------------------------------
+
+    def reap(self) -> None:
+        """Collect every child that ended, stopped or continued."""
+        flags = os.WNOHANG | os.WUNTRACED | os.WCONTINUED
+        while True:
+            try:
+                pid, status = os.waitpid(-1, flags)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if os.WIFSTOPPED(status):
+                self._stopped(pid, os.WSTOPSIG(status))
+            elif os.WIFCONTINUED(status):
+                self._continued(pid)
+            else:
+                self._reaped(pid, status)
+
+    def _stopped(self, pid: int, number: int) -> None:
+        name = signal.Signals(number).name
+        if pid == self._zygote_pid:
+            self._zygote_stopped = self._timers.after(STOPPED_GRACE_S, lambda: kill_group(pid))
+            return
+        worker = self._by_pid.get(pid)
+        if worker is not None and number != signal.SIGTRAP:  # a debugger may stop it for as long as it likes
+            reason = f"it was stopped by {name} and did not continue within {STOPPED_GRACE_S:g} s"
+            worker.timer = self._timers.after(STOPPED_GRACE_S, lambda: self.kill(worker, reason))
+
+    def _continued(self, pid: int) -> None:
+        worker = self._by_pid.get(pid)
+        timer = self._zygote_stopped if pid == self._zygote_pid else worker and worker.timer
+        if timer is not None:
+            timer.cancel()
+
+    def _reaped(self, pid: int, status: int) -> None:
+        if pid == self._zygote_pid:
+            return  # its channel reports the loss
+        worker = self._by_pid.get(pid)
+        if worker is None:
+            self._unclaimed[pid] = status
+            if len(self._unclaimed) > 1000:  # orphans of workers, never to be claimed
+                del self._unclaimed[next(iter(self._unclaimed))]
+            return
+        kill_group(pid)  # what it started in its group goes with it
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        oom = killed and not worker.kill_reason and self._oom.happened()
+        for reader in worker.readers:
+            if reader.fd >= 0:
+                reader.drain()
+        tail = list(worker.readers[1].tail)
+        cause = exit_cause(pid, status, worker.kill_reason, tail, oom=oom)
+        self._forget(worker, msgspec.structs.replace(cause, running=self.running(worker)))
+
+    def _forget(self, worker: WorkerProcess, cause: ExitCause) -> None:
+        if self.workers.pop(worker.id, None) is None:
+            return
+        self._by_pid.pop(worker.pid, None)
+        self._free_slots.append(worker.slot)
+        if worker.timer is not None:
+            worker.timer.cancel()
+        for reader in worker.readers:
+            self._close_reader(reader)
+        if worker.connection is not None:
+            worker.connection.abort()
+        self._on_death(worker, cause)
+
+    def running(self, worker: WorkerProcess) -> bytes:
+        """Last 8 bytes of the id of the task that the worker started last; zeros if none."""
+        return bytes(self._slots[worker.slot * 8 : worker.slot * 8 + 8])
+
+    # --- ends --------------------------------------------------------------------------------------------------------
+
+    def kill(self, worker: WorkerProcess, reason: str) -> None:
+        """SIGKILL, with a reason for the report; the death itself is reported by ``reap``."""
+        if worker.id in self.workers:
+            worker.kill_reason = worker.kill_reason or reason
+            if worker.pid:
+                kill_group(worker.pid)
+
+    def expect_end(self, worker: WorkerProcess, grace_s: float, reason: str) -> None:
+        """Kill the worker unless it ends by itself in time."""
+        self._timers.after(grace_s, lambda: self.kill(worker, reason))
+
+    def close(self) -> None:
+        """Kill everything and reap it."""
+        self.closing = True
+        for worker in list(self.workers.values()):
+            self.kill(worker, "the node is shutting down")
+        if self._zygote_pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._zygote_pid, signal.SIGKILL)
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Counts for ``ray doctor`` and tests."""
+        return {"workers": len(self.workers), "zygote_pid": self._zygote_pid, "pids": sorted(self._by_pid)}

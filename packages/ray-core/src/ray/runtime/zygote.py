@@ -1,0 +1,143 @@
+"""The zygote: a single-threaded process with everything imported, which forks workers in milliseconds.
+
+It forks twice, so that the worker's parent is the node manager (a subreaper): that one reaps it, learns how it ended, and
+takes it along when it dies itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+import msgspec
+
+from ray.runtime.session import NodeConfig
+from ray.runtime.supervision import die_with_parent
+
+_MAX_REQUEST_BYTES = 4096
+
+
+class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
+    """Node manager to zygote, with the write ends of the worker's stdout and stderr attached."""
+
+    worker: bytes
+    address: str
+    slot: int
+
+
+class Forked(msgspec.Struct, frozen=True, array_like=True):
+    """Zygote's child to node manager: the worker's pid, or why there is none."""
+
+    worker: bytes
+    pid: int
+    error: str = ""
+
+
+encode = msgspec.msgpack.encode
+_decode_request = msgspec.msgpack.Decoder(ForkRequest).decode
+decode_forked = msgspec.msgpack.Decoder(Forked).decode
+
+
+def start(config: NodeConfig, slots: memoryview) -> tuple[int, socket.socket]:
+    """Fork the zygote from the node manager, which must have no threads; returns its pid and the channel to it.
+
+    ``slots`` is memory that the node manager and all workers share: 8 bytes a worker, where it notes what it runs.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    node = os.getpid()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
+    try:
+        die_with_parent(node)
+        _close_all_but(theirs.fileno())
+        _serve(theirs, config, node, slots)
+    finally:
+        os._exit(1)
+
+
+def _close_all_but(fd: int) -> None:
+    """The child needs nothing of what the node manager had open."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.closerange(3, fd)
+    os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX") if sys.platform != "linux" else _highest_fd() + 1)
+
+
+def _highest_fd() -> int:
+    return max((int(name) for name in os.listdir("/proc/self/fd")), default=3)
+
+
+def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryview) -> NoReturn:
+    sys.path[:] = config.sys_path
+    for name in config.preload:
+        with contextlib.suppress(Exception):  # a module that cannot be preloaded fails where it is used
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    while True:
+        data, fds, _, _ = socket.recv_fds(channel, _MAX_REQUEST_BYTES, 2)
+        if not data:
+            os._exit(0)
+        request = _decode_request(data)
+        try:
+            intermediate = os.fork()
+        except OSError as error:
+            channel.send(encode(Forked(request.worker, 0, str(error))))
+        else:
+            if not intermediate:
+                _fork_worker(channel, config, node, request, fds, slots)
+            os.waitpid(intermediate, 0)
+        for fd in fds:
+            os.close(fd)
+
+
+def _fork_worker(
+    channel: socket.socket,
+    config: NodeConfig,
+    node: int,
+    request: ForkRequest,
+    fds: list[int],
+    slots: memoryview,
+) -> NoReturn:
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        channel.send(encode(Forked(request.worker, 0, str(error))))
+        os._exit(1)
+    if pid:
+        with contextlib.suppress(OSError):
+            channel.send(encode(Forked(request.worker, pid)))
+        os._exit(0)
+    channel.close()
+    try:
+        while os.getppid() == parent:  # the intermediate ends at once
+            os.sched_yield()
+        if sys.platform == "linux":
+            die_with_parent(node)
+        os.setpgid(0, 0)
+        os.dup2(fds[0], 1)
+        os.dup2(fds[1], 2)
+        for fd in fds:
+            os.close(fd)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        from ray.runtime.worker_main import worker_main
+
+        slot = slots[request.slot * 8 : request.slot * 8 + 8]
+        worker_main(config, request.worker, request.address, slot)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(1)

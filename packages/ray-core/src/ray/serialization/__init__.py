@@ -1,0 +1,34 @@
+"""Values, functions and failures as bytes. The only room that pickles; opened in drivers and workers only."""
+
+from ray.serialization.blob import Serialized, deserialize, deserialize_copy
+from ray.serialization.captures import largest_captures
+from ray.serialization.envelope import Envelope, make_envelope, open_envelope, read_envelope
+from ray.serialization.pickling import (
+    EMPTY_ARGS,
+    args_blob,
+    dump_function,
+    load_function,
+    register_reducer,
+    serialize,
+    serialize_args,
+    serialize_small,
+)
+
+__all__ = [
+    "EMPTY_ARGS",
+    "Envelope",
+    "Serialized",
+    "args_blob",
+    "deserialize",
+    "deserialize_copy",
+    "dump_function",
+    "largest_captures",
+    "load_function",
+    "make_envelope",
+    "open_envelope",
+    "read_envelope",
+    "register_reducer",
+    "serialize",
+    "serialize_args",
+    "serialize_small",
+]

@@ -1,0 +1,196 @@
+"""How a failure travels: facts and text that always open, and the original exception if it can come along."""
+
+from __future__ import annotations
+
+from pickle import loads
+from typing import Any
+
+import msgspec
+
+from ray.exceptions import RayError, RayTaskError, qualified_name
+from ray.serialization.carry import builtin_base, pack_exception, pack_types
+from ray.serialization.dual import steers_interpreter, task_error
+from ray.serialization.render import message_of, place_of, render, shorten, summary_of
+
+USER = "user"
+#: Errors of the system: they come back as themselves.
+SYSTEM = "system"
+_MAX_VIA = 16
+_MAX_NOTES = 16
+
+
+class Envelope(msgspec.Struct, array_like=True, frozen=True):
+    """A failure as bytes. Everything but ``types`` and ``cause`` may be read by processes that never unpickle."""
+
+    version: int = 1
+    kind: str = USER
+    cause_type: str = ""
+    builtin: str = ""
+    """Name of the built-in exception class that the type descends from."""
+    summary: str = ""
+    message: str = ""
+    traceback: str = ""
+    function: str = ""
+    task_id: bytes = b""
+    attempt: int = 0
+    pid: int = 0
+    node: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    via: tuple[str, ...] = ()
+    """Tasks that let the error pass, first to last."""
+    types: list[bytes] = []
+    """Pickles of the type and its bases, nearest first."""
+    cause: bytes = b""
+    """Pickle of the exception; empty if it cannot travel."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Envelope).decode
+
+
+def make_envelope(
+    exc: BaseException, *, function: str, task_id: bytes, attempt: int, pid: int, node: str, kind: str = USER
+) -> bytes:
+    """Pack what a task raised. Never raises, whatever the exception's own code does.
+
+    An error of an earlier task that only passes through keeps its origin; ``function`` is noted as a hop. Errors of
+    the system, from ``kind`` or by class, come back as themselves.
+
+    Args:
+        exc: as caught, with its traceback.
+        function: name of the task's function or method.
+        task_id: 16 bytes.
+        attempt: from 0.
+        pid: of the process that ran it.
+        node: name or id in hex of its node.
+        kind: "user" or "system".
+    """
+    function, node = _text(function), _text(node)
+    try:
+        return _encode(_pack(exc, function, task_id, attempt, pid, node, kind))
+    except BaseException as failure:  # The last resort: only names, made of nothing that could fail.
+        name = type.__getattribute__(type(exc), "__name__")
+        text = f"{name} (its envelope could not be made: {type(failure).__name__})"
+        return _encode(
+            Envelope(
+                kind=USER, cause_type=name, summary=text, message=text, function=function, task_id=task_id,
+                attempt=attempt, pid=pid, node=node,
+            )
+        )  # fmt: skip
+
+
+def open_envelope(blob: bytes | memoryview) -> BaseException:
+    """The exception to raise, a fresh object at each call. Never raises (but lets Ctrl-C through).
+
+    A task's failure is an instance of RayTaskError and of the original type, as far as that type can be had here; its
+    ``__cause__`` is the original exception.
+    """
+    try:
+        envelope = _decode(blob)
+    except Exception as failure:
+        return RayTaskError("(unknown)", summary=f"the record of a task's failure is damaged: {failure}")
+    cause = _load_exception(envelope.cause)
+    if envelope.kind == SYSTEM and cause is not None:
+        return cause
+    kind = type(cause) if cause is not None else _find_type(envelope)
+    facts = {
+        "function_name": envelope.function,
+        "traceback_str": envelope.traceback,
+        "cause": cause,
+        "cause_type": envelope.cause_type,
+        "summary": envelope.summary,
+        "task_id": envelope.task_id,
+        "attempt": envelope.attempt,
+        "pid": envelope.pid,
+        "node": envelope.node,
+        "via": envelope.via,
+    }
+    return task_error(facts, kind, (open_envelope, (bytes(blob),)))
+
+
+def read_envelope(blob: bytes | memoryview) -> Envelope:
+    """The facts, without unpickling anything.
+
+    Raises:
+        msgspec.DecodeError: the envelope is damaged.
+    """
+    return _decode(blob)
+
+
+def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: int, node: str, kind: str) -> Envelope:
+    if isinstance(exc, RayTaskError) and exc._origin is not None:
+        passed = _decode(exc._origin[1][0])
+        return msgspec.structs.replace(passed, via=_with_hop(passed.via, _hop(exc, function, pid)))
+    if isinstance(exc, RayError):
+        if kind != SYSTEM:
+            _note_hop(exc, _hop(exc, function, pid))
+        kind = SYSTEM
+    cls = type(exc)
+    base = builtin_base(cls)
+    exit_code, signal = getattr(exc, "exit_code", None), getattr(exc, "signal", None)
+    return Envelope(
+        kind=kind,
+        cause_type=shorten(qualified_name(cls), 1000),
+        builtin=base.__name__ if base.__module__ == "builtins" else "",
+        summary=_text(summary_of(exc)),
+        message=_text(message_of(exc)),
+        traceback=_text(render(exc)),
+        function=function,
+        task_id=task_id,
+        attempt=attempt,
+        pid=pid,
+        node=node,
+        exit_code=exit_code if type(exit_code) is int and kind == SYSTEM else None,
+        signal=signal if type(signal) is int and kind == SYSTEM else None,
+        types=pack_types(cls),
+        cause=pack_exception(exc),
+    )
+
+
+def _text(text: str) -> str:
+    """Lone surrogates cannot be encoded."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _hop(exc: BaseException, function: str, pid: int) -> str:
+    place = place_of(exc)
+    return _text(f"task {function} (pid={pid}{f', {place}' if place else ''})")
+
+
+def _with_hop(via: tuple[str, ...], hop: str) -> tuple[str, ...]:
+    return (*via, hop) if len(via) < _MAX_VIA else (*via[: _MAX_VIA // 2], *via[_MAX_VIA // 2 + 1 :], hop)
+
+
+def _note_hop(exc: RayError, hop: str) -> None:
+    if len(getattr(exc, "__notes__", ())) < _MAX_NOTES:
+        exc.add_note(f"passed on by {hop}")
+
+
+def _load_exception(blob: bytes) -> BaseException | None:
+    value = _load(blob)
+    return value if isinstance(value, BaseException) else None
+
+
+def _find_type(envelope: Envelope) -> type[BaseException] | None:
+    """The original type, else the nearest base that can be had here."""
+    for blob in envelope.types:
+        value = _load(blob)
+        if isinstance(value, type) and issubclass(value, BaseException):
+            return None if steers_interpreter(value) else value
+    import builtins
+
+    value = getattr(builtins, envelope.builtin, None)
+    return value if isinstance(value, type) and issubclass(value, BaseException) else None
+
+
+def _load(blob: bytes) -> Any:
+    """What a pickle holds, or None if it does not open here: a class may be missing, or its code may fail."""
+    if not blob:
+        return None
+    try:
+        return loads(blob)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return None

@@ -1,0 +1,290 @@
+"""Values to pickles: a fast way for plain data, a general one, and cloudpickle's rules where they are needed."""
+
+from __future__ import annotations
+
+import functools
+import io
+import sys
+import types
+from collections.abc import Callable
+from pickle import PickleBuffer, Pickler, dumps, loads
+from typing import Any
+
+from ray.exceptions import RayError, UnpicklableError
+from ray.serialization.blob import Blob, Serialized
+from ray.serialization.classes import travelling
+from ray.serialization.culprit import reason_of, unpicklable
+
+PROTOCOL = 5
+#: bytes and bytearray of this size or more travel beside the pickle when they are the whole value.
+LARGE_BYTES = 64 * 1024
+#: Types whose instances hold nothing else; matched exactly.
+PRIMITIVES = frozenset({int, float, bool, type(None), str, bytes, complex})
+_SEQUENCES = frozenset({list, tuple, set, frozenset})
+
+EMPTY_ARGS: bytes = dumps(((), {}), PROTOCOL)
+"""The blob of a call without arguments."""
+
+Reducer = Callable[[Any, list[Any]], Any]
+_REDUCERS: dict[type, Reducer] = {}
+#: Functions and classes that were found where their names say; a failure to pickle empties it.
+_IMPORTABLE: set[Any] = {type(None), type(...), type(NotImplemented)}
+_holds_only_primitives = PRIMITIVES.issuperset
+
+
+def register_reducer(cls: type, fn: Reducer) -> None:
+    """Pickle instances of exactly ``cls`` as ``fn(obj, refs)`` says.
+
+    Args:
+        cls: matched exactly; subclasses are not covered.
+        fn: returns a reduce value (or NotImplemented for the usual way) and appends to ``refs`` what the receiver must
+            be told about. May run twice for one value, with fresh lists.
+    """
+    _REDUCERS[cls] = fn
+
+
+def serialize(value: Any) -> Serialized:
+    """Pickle ``value``; a snapshot except for large buffers, see ``Serialized``.
+
+    Raises:
+        UnpicklableError: (a TypeError) with the path to the attribute that cannot be pickled.
+    """
+    kind = type(value)
+    if (kind is bytes or kind is bytearray) and len(value) >= LARGE_BYTES:
+        return _pickle(_Flat(value), value)
+    if _is_plain(value):
+        return Serialized(dumps(value, PROTOCOL), [])
+    return _pickle(value, value)
+
+
+def serialize_args(args: tuple[Any, ...], kwargs: dict[str, Any], target: Any = None) -> Serialized:
+    """``serialize`` for the arguments of a call.
+
+    Args:
+        args: positional arguments.
+        kwargs: keyword arguments.
+        target: the function or class, asked for the names of parameters in an error's text.
+    """
+    blob = args_blob(args, kwargs)
+    if blob is not None:
+        return Serialized(blob, [])
+    return _pickle((args, kwargs), (args, kwargs), target, is_call=True)
+
+
+def serialize_small(value: Any) -> bytes | None:
+    """The blob at once if the value is a primitive or a flat container of them, else None."""
+    kind = type(value)
+    if kind in PRIMITIVES:
+        return None if kind is bytes and len(value) >= LARGE_BYTES else dumps(value, PROTOCOL)
+    return dumps(value, PROTOCOL) if _is_plain(value) else None
+
+
+def args_blob(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
+    """The blob of a call at once if each argument is a primitive or a flat container of them, else None."""
+    if not _holds_only_primitives(map(type, args)):
+        for value in args:
+            if not _is_plain(value):
+                return None
+    if kwargs:
+        for value in kwargs.values():
+            if not _is_plain(value):
+                return None
+    elif not args:
+        return EMPTY_ARGS
+    return dumps((args, kwargs), PROTOCOL)
+
+
+def dump_function(target: Any) -> tuple[bytes, list[Any]]:
+    """Pickle a function or class for another process, by value where its module is not importable there.
+
+    Returns:
+        The pickle and the references inside, for instance in closures.
+
+    Raises:
+        UnpicklableError: with the path to what cannot be pickled, such as a closure variable.
+    """
+    file, refs = io.BytesIO(), list[Any]()
+    try:
+        by_value_pickler()(file, refs, None).dump(target)
+    except RayError:
+        raise
+    except Exception as error:
+        raise unpicklable(target, error, _fails) from error
+    return file.getvalue(), refs
+
+
+def load_function(blob: Blob) -> Any:
+    """Undo ``dump_function``."""
+    return loads(blob)
+
+
+def pickle_by_value(value: Any, file: Any) -> list[Any]:
+    """Write the pickle of any value into ``file`` in one pass, buffers inside; returns the references met."""
+    refs: list[Any] = []
+    by_value_pickler()(file, refs, None).dump(value)
+    return refs
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind in PRIMITIVES:
+        return True
+    if kind in _SEQUENCES:
+        return _holds_only_primitives(map(type, value))
+    if kind is dict:
+        return _holds_only_primitives(map(type, value)) and _holds_only_primitives(map(type, value.values()))
+    return False
+
+
+def _pickle(value: Any, shown: Any, target: Any = None, *, is_call: bool = False) -> Serialized:
+    if "numpy" in sys.modules and not _numpy_known:
+        _register_numpy()
+    refs: list[Any] = []
+    buffers: list[PickleBuffer] = []
+    cloudpickle = sys.modules.get("cloudpickle")
+    if cloudpickle is None or not cloudpickle.list_registry_pickle_by_value():
+        file = io.BytesIO()
+        pickler = _ValuePickler(file, PROTOCOL, buffer_callback=buffers.append)
+        pickler.refs = refs
+        try:
+            pickler.dump(value)
+        except RayError:
+            raise
+        except _NeedsCloudpickle:
+            pass
+        except Exception:
+            # A name may mean something else by now, or cloudpickle knows a way, or there is none: the second try tells.
+            _IMPORTABLE.intersection_update({type(None), type(...), type(NotImplemented)})
+        else:
+            return _finish(file, refs, buffers)
+    file, refs, buffers = io.BytesIO(), [], []
+    try:
+        by_value_pickler()(file, refs, buffers.append).dump(value)
+    except RayError:
+        raise
+    except Exception as error:
+        raise unpicklable(shown, error, _fails, target, is_call=is_call) from error
+    return _finish(file, refs, buffers)
+
+
+def _finish(file: io.BytesIO, refs: list[Any], buffers: list[PickleBuffer]) -> Serialized:
+    if not buffers:
+        return Serialized(file.getvalue(), refs)
+    try:
+        views = [buffer.raw() for buffer in buffers]
+    except BufferError as error:
+        raise UnpicklableError("the value", f"{error}") from error
+    return Serialized.with_buffers(file.getvalue(), refs, views, any(view.readonly for view in views))
+
+
+class _NeedsCloudpickle(Exception):  # noqa: N818 (control flow)
+    """A function or class that only its value can bring across."""
+
+
+class _ValuePickler(Pickler):
+    """The general way: the C pickler, asked about each object that is not of a basic type."""
+
+    refs: list[Any]
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        reducer = _REDUCERS.get(kind)
+        if reducer is not None:
+            return reducer(obj, self.refs)
+        if (kind is types.FunctionType or issubclass(kind, type)) and obj not in _IMPORTABLE:
+            if not is_importable(obj):
+                raise _NeedsCloudpickle
+            _IMPORTABLE.add(obj)
+        return NotImplemented
+
+
+@functools.cache
+def by_value_pickler() -> Callable[..., Any]:
+    """The pickler of cloudpickle with our reducers; made on first use, because the import takes long."""
+    import cloudpickle
+
+    class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def __init__(self, file: Any, refs: list[Any], buffer_callback: Callable[[PickleBuffer], Any] | None) -> None:
+            super().__init__(file, PROTOCOL, buffer_callback)
+            self.refs = refs
+
+        def reducer_override(self, obj: Any) -> Any:
+            reducer = _REDUCERS.get(type(obj))
+            if reducer is not None:
+                return reducer(obj, self.refs)
+            reduced = super().reducer_override(obj)
+            return travelling(obj, reduced) if isinstance(obj, type) else reduced
+
+    return ByValuePickler
+
+
+def is_importable(obj: Any) -> bool:
+    """Whether another process finds this function or class by its module and name."""
+    module_name, path = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
+    if not isinstance(module_name, str) or not isinstance(path, str) or module_name in ("__main__", "__mp_main__"):
+        return False
+    found: Any = sys.modules.get(module_name)
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found is obj
+
+
+class _Flat:
+    """Stands for large bytes or a bytearray, so that the memory travels beside the pickle."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self.value), (PickleBuffer(self.value),)
+
+
+_numpy_known = False
+
+
+def _register_numpy() -> None:
+    """Copy arrays that are not contiguous: numpy pickles them inside the stream, and they would come back writable."""
+    global _numpy_known
+    numpy = sys.modules["numpy"]
+    if not hasattr(numpy, "ascontiguousarray"):
+        return  # Still being imported, by another thread.
+
+    def reduce_array(array: Any, refs: list[Any]) -> Any:
+        flags = array.flags
+        if flags.forc or array.dtype.hasobject:
+            return NotImplemented
+        return numpy.ascontiguousarray(array).__reduce_ex__(PROTOCOL)
+
+    _REDUCERS.setdefault(numpy.ndarray, reduce_array)
+    _numpy_known = True
+
+
+class _Sink:
+    """A file that keeps only the count of bytes."""
+
+    nbytes = 0
+
+    def write(self, data: Any) -> int:
+        self.nbytes += len(data)
+        return len(data)
+
+
+def pickled_nbytes(value: Any) -> int | None:
+    """Size of the pickle of any value with its buffers inside; None if it cannot be pickled. Keeps no copy."""
+    sink = _Sink()
+    try:
+        pickle_by_value(value, sink)
+    except Exception:
+        return None
+    return sink.nbytes
+
+
+def _fails(value: Any) -> str | None:
+    """Why ``value`` cannot be pickled, or None if it can."""
+    try:
+        pickle_by_value(value, _Sink())
+    except Exception as error:
+        return reason_of(error)
+    return None

@@ -1,0 +1,6 @@
+"""The test kit: contract suites for parts, fault injection, leak checks and a pytest plugin.
+
+``ray.testing.contracts`` has a suite per seam. ``ray.testing.faults`` wraps a transport or a store and makes it fail on
+purpose. ``ray.testing.leaks`` tells what a session has left behind. ``ray.testing.pytest_plugin`` brings the fixture
+``ray_runtime`` and a leak check after every test. Only the contract classes and the plugin need pytest.
+"""

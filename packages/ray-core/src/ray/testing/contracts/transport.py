@@ -1,0 +1,52 @@
+"""The contract of the transport seam, for pytest.
+
+Example:
+    A plugin's whole test file::
+
+        class TestZmq(TransportContract):
+            @pytest.fixture
+            def make_transport(self, tmp_path):
+                return lambda: ZmqTransport(str(tmp_path))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ray.abc.transport import Transport
+from ray.testing.contracts._checks_transport import MESSAGES
+from ray.testing.contracts._checks_transport_ends import ENDS
+from ray.testing.contracts._link import Check, TransportSubject
+
+#: Every check.
+REQUIRED = (*MESSAGES, *ENDS)
+
+
+class TransportContract:
+    """Inherit it, override ``make_transport``, and pytest runs every check against fresh transports."""
+
+    @pytest.fixture
+    def make_transport(self) -> Callable[[], Transport]:
+        """Required: return a function that makes a transport; all that it makes can reach each other."""
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture 'make_transport'")
+
+    @pytest.fixture
+    def subject(self, make_transport: Callable[[], Transport]) -> Iterator[TransportSubject]:
+        """What the checks take; closes every transport after the test."""
+        made: list[Transport] = []
+
+        def make() -> Transport:
+            transport = make_transport()
+            made.append(transport)
+            return transport
+
+        yield TransportSubject(make)
+        for transport in reversed(made):
+            transport.close()
+
+    @pytest.mark.parametrize("check", REQUIRED, ids=lambda check: check.__name__)
+    def test_required(self, check: Check, subject: TransportSubject) -> None:
+        """Every transport."""
+        check(subject)

@@ -1,0 +1,278 @@
+"""Parts that fail on purpose: wrappers around a real transport or store, driven by a seed.
+
+With every rate at zero a wrapper passes the contract of its seam, so whatever goes wrong in a test was injected. The
+same seed and the same sequence of calls inject the same faults.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ray.abc.store import Store, StoreStats
+from ray.abc.transport import Connection, Frame, Transport
+from ray.exceptions import ObjectStoreFullError
+
+#: How long a message that is to be overtaken is held back.
+_REORDER_S = 0.005
+
+
+class FaultyTransport(Transport):
+    """Loses, doubles, delays and reorders what this end sends, and cuts connections.
+
+    Wrap both ends to disturb both directions. ``injected`` counts what was done, by kind.
+    """
+
+    def __init__(
+        self,
+        inner: Transport,
+        *,
+        seed: int = 0,
+        loss: float = 0.0,
+        duplicate: float = 0.0,
+        reorder: float = 0.0,
+        max_delay_s: float = 0.0,
+        only: Callable[[Sequence[Frame]], bool] | None = None,
+    ) -> None:
+        """Wrap a transport, which the wrapper owns from now on.
+
+        Args:
+            inner: a transport that keeps its contract.
+            seed: decides which messages are hit.
+            loss: probability that a message never arrives.
+            duplicate: probability that it arrives twice.
+            reorder: probability that later messages overtake it.
+            max_delay_s: each message waits for up to this long, the order of a connection being kept.
+            only: which messages may be hit; all by default.
+        """
+        self.name = inner.name
+        self.inner = inner
+        self.loss = loss
+        self.duplicate = duplicate
+        self.reorder = reorder
+        self.max_delay_s = max_delay_s
+        #: {"loss" | "duplicate" | "reorder" | "delay" | "cut": count}
+        self.injected: Counter[str] = Counter()
+        self._only = only
+        self._chance = random.Random(seed)
+        self._lock = threading.RLock()
+        self._connections: set[FaultyConnection] = set()
+        #: Messages for later, a heap: (due, number, connection, frames)
+        self._later: list[tuple[float, int, FaultyConnection, Sequence[Frame]]] = []
+        self._numbers = itertools.count()
+        self._cut: list[FaultyConnection] = []
+
+    def cut(self) -> None:
+        """Lose every connection, as if the network had gone: both ends are told, what is under way is lost."""
+        with self._lock:
+            lost = list(self._connections)
+            self._cut += lost
+            self.injected["cut"] += len(lost)
+        for connection in lost:
+            connection.abort()
+        self.inner.wake()
+
+    def listen(self, hint: str) -> str:
+        return self.inner.listen(hint)
+
+    def connect(self, address: str, timeout_s: float = 5.0) -> Connection:
+        return self._wrapped(self.inner.connect(address, timeout_s))
+
+    def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
+        with self._lock:
+            if self._later:
+                left = max(0.0, self._later[0][0] - time.monotonic())
+                timeout_s = left if timeout_s is None else min(timeout_s, left)
+        arrived = self.inner.poll(timeout_s)
+        self.send_due()
+        events: list[tuple[Connection, Sequence[Frame] | None]] = []
+        with self._lock:
+            events += [(connection, None) for connection in self._cut]
+            self._cut.clear()
+            for inner, frames in arrived:
+                connection = self._wrapped(inner)
+                if frames is None:
+                    if connection not in self._connections:
+                        continue  # cut or closed at this end
+                    self._connections.discard(connection)
+                events.append((connection, frames))
+        return events
+
+    def wake(self) -> None:
+        self.inner.wake()
+
+    def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
+        self.inner.watch(fd, on_readable)
+
+    def unwatch(self, fd: int) -> None:
+        self.inner.unwatch(fd)
+
+    def close(self) -> None:
+        for connection in list(self._connections):
+            connection.close()
+        self.inner.close()
+
+    def abandon(self) -> None:
+        self.inner.abandon()
+
+    def _wrapped(self, inner: Connection) -> FaultyConnection:
+        with self._lock:
+            connection = inner.context  # the wrapper is the inner connection's only user
+            if connection is None:
+                connection = inner.context = FaultyConnection(inner, self)
+                self._connections.add(connection)
+            assert isinstance(connection, FaultyConnection)
+            return connection
+
+    def forget(self, connection: FaultyConnection) -> list[Sequence[Frame]]:
+        """The connection ends; returns what it still held back, in order."""
+        with self._lock:
+            self._connections.discard(connection)
+            mine = [frames for _, _, owner, frames in sorted(self._later, key=_due) if owner is connection]
+            self._later = [item for item in self._later if item[2] is not connection]
+            heapq.heapify(self._later)
+            return mine
+
+    def copies(self, connection: FaultyConnection, frames: Sequence[Frame]) -> int:
+        """How many copies of a message to send now; what is to be sent later is scheduled."""
+        with self._lock:
+            if self._only is not None and not self._only(frames):
+                return 1
+            # Always as many draws, so that one rate does not change which messages another one hits.
+            lost, doubled, overtaken, delay = (self._chance.random() for _ in range(4))
+            if lost < self.loss:
+                self.injected["loss"] += 1
+                return 0
+            count = 1
+            if doubled < self.duplicate:
+                self.injected["duplicate"] += 1
+                count = 2
+            now = due = time.monotonic()
+            if self.max_delay_s:
+                self.injected["delay"] += 1
+                due = connection.last_due = max(connection.last_due, now + delay * self.max_delay_s)
+            if overtaken < self.reorder:
+                self.injected["reorder"] += 1
+                due += _REORDER_S
+            if due <= now:
+                return count
+            for _ in range(count):
+                heapq.heappush(self._later, (due, next(self._numbers), connection, frames))
+        self.inner.wake()
+        return 0
+
+    def held_bytes(self, connection: FaultyConnection) -> int:
+        """Bytes of a connection that wait to be sent."""
+        with self._lock:
+            held = (frames for _, _, owner, frames in self._later if owner is connection)
+            return sum(memoryview(frame).nbytes for frames in held for frame in frames)
+
+    def send_due(self) -> None:
+        """Send what has waited long enough."""
+        with self._lock:
+            while self._later and self._later[0][0] <= time.monotonic():
+                _, _, connection, frames = heapq.heappop(self._later)
+                connection.inner.send(frames)
+
+
+class FaultyConnection(Connection):
+    """One end of a connection of a ``FaultyTransport``."""
+
+    def __init__(self, inner: Connection, transport: FaultyTransport) -> None:
+        self.inner = inner
+        self.context: Any = None
+        #: Monotonic time before which no later message may leave.
+        self.last_due = 0.0
+        self._transport = transport
+
+    @property
+    def closed(self) -> bool:  # type: ignore[override]
+        return self.inner.closed
+
+    def send(self, frames: Sequence[Frame]) -> None:
+        for _ in range(self._transport.copies(self, frames)):
+            self.inner.send(frames)
+
+    def close(self) -> None:
+        for frames in self._transport.forget(self):
+            self.inner.send(frames)
+        self.inner.close()
+
+    def abort(self) -> None:
+        self._transport.forget(self)
+        self.inner.abort()
+
+    @property
+    def queued_bytes(self) -> int:
+        return self.inner.queued_bytes + self._transport.held_bytes(self)
+
+
+def _due(item: tuple[float, int, FaultyConnection, Sequence[Frame]]) -> tuple[float, int]:
+    return item[:2]
+
+
+class FaultyStore(Store):
+    """Is full, or has lost an object, now and then. ``injected`` counts what was done, by kind."""
+
+    def __init__(self, inner: Store, *, seed: int = 0, full: float = 0.0, lost: float = 0.0) -> None:
+        """Wrap a store client, which the wrapper owns from now on.
+
+        Args:
+            inner: a store that keeps its contract.
+            seed: decides which calls are hit.
+            full: probability that ``create`` raises ObjectStoreFullError.
+            lost: probability that ``get`` of an object that is there finds it gone, for good.
+        """
+        self.name = inner.name
+        self.capabilities = inner.capabilities
+        self.inner = inner
+        self.full = full
+        self.lost = lost
+        #: {"full" | "lost": count}
+        self.injected: Counter[str] = Counter()
+        self._chance = random.Random(seed)
+        self._lock = threading.Lock()
+
+    def create(self, object_id: bytes, nbytes: int) -> memoryview:
+        if self._hit("full", self.full):
+            stats = self.inner.stats()
+            raise ObjectStoreFullError(nbytes, stats.capacity_bytes, stats.used_bytes, "injected by a test")
+        return self.inner.create(object_id, nbytes)
+
+    def seal(self, object_id: bytes) -> None:
+        self.inner.seal(object_id)
+
+    def abort(self, object_id: bytes) -> None:
+        self.inner.abort(object_id)
+
+    def get(self, object_id: bytes) -> memoryview | None:
+        if self.inner.contains(object_id) and self._hit("lost", self.lost):
+            self.inner.delete(object_id)
+        return self.inner.get(object_id)
+
+    def contains(self, object_id: bytes) -> bool:
+        return self.inner.contains(object_id)
+
+    def release(self, object_id: bytes) -> None:
+        self.inner.release(object_id)
+
+    def delete(self, object_id: bytes) -> None:
+        self.inner.delete(object_id)
+
+    def stats(self) -> StoreStats:
+        return self.inner.stats()
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def _hit(self, kind: str, rate: float) -> bool:
+        with self._lock:
+            hit = self._chance.random() < rate
+            self.injected[kind] += hit
+            return hit

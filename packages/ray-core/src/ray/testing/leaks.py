@@ -1,0 +1,192 @@
+"""What a session leaves behind: processes, zombies, threads, descriptors, shared memory and session files.
+
+Take a ``snapshot`` before, call ``assert_clean`` with it after ``ray.shutdown()``. Processes are recognised as ours
+
+- as descendants of this process, dead ones that nobody has reaped included,
+- by a mark in their environment, which the first ``snapshot`` sets for everything started later: it also finds what
+  has lost its parent,
+- by ``RAY_SESSION`` in their environment, for sessions named by the caller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import psutil
+
+from ray.runtime.interface import Runtime
+
+SESSION_VARIABLE = "RAY_SESSION"
+_MARK_VARIABLE = "RAY_LEAK_CHECK"
+_SHM = "/dev/shm"
+_FDS = "/dev/fd"
+_POLL_S = 0.02
+
+_mark = ""
+
+
+class LeakError(AssertionError):
+    """Something is left behind; ``leaks`` lists it, one sentence each."""
+
+    def __init__(self, leaks: list[str], waited_s: float) -> None:
+        self.leaks = leaks
+        self.waited_s = waited_s
+        super().__init__(f"left behind after {waited_s:g} s:\n" + "\n".join(f"  {leak}" for leak in leaks))
+
+    def __reduce__(self) -> tuple[type[LeakError], tuple[list[str], float]]:
+        return type(self), (self.leaks, self.waited_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was there already, and is not counted later."""
+
+    processes: frozenset[tuple[int, float]]
+    """(pid, time of start), since pids are used again."""
+    threads: frozenset[int]
+    fds: frozenset[tuple[int, str]]
+    """(descriptor, what it leads to)."""
+    shared_memory: frozenset[str]
+    session_dirs: frozenset[str]
+
+
+def snapshot() -> Snapshot:
+    """Note what is there now, and mark this process's environment for its children to come."""
+    _set_mark()
+    return Snapshot(
+        processes=frozenset(_processes(())),
+        threads=frozenset(thread.ident or 0 for thread in threading.enumerate()),
+        fds=frozenset(_fds()),
+        shared_memory=frozenset(_listed(_SHM)),
+        session_dirs=frozenset(_session_dirs()),
+    )
+
+
+def leaks(before: Snapshot, sessions: Collection[str] = ()) -> list[str]:
+    """What is there now and was not there before, one sentence each; empty if nothing is.
+
+    Args:
+        before: the snapshot to compare with.
+        sessions: values of ``RAY_SESSION`` whose processes count as ours in any case.
+    """
+    processes = _processes(sessions)
+    found = [text for key, text in processes.items() if key not in before.processes]
+    found += [
+        f"thread {thread.name!r}{' (daemon)' if thread.daemon else ''}"
+        for thread in threading.enumerate()
+        if thread.ident not in before.threads
+    ]
+    found += [f"descriptor {fd}: {target}" for fd, target in sorted(_fds() - before.fds)]
+    found += [f"shared memory {_SHM}/{name}" for name in sorted(_listed(_SHM) - before.shared_memory)]
+    own = {pid for pid, _ in processes} | {os.getpid()}
+    new = sorted(_session_dirs() - before.session_dirs)
+    found += [f"session directory {path}" for path in new if not _belongs_to_others(path, own)]
+    return found
+
+
+def assert_clean(before: Snapshot, timeout_s: float = 2.0, sessions: Collection[str] = ()) -> None:
+    """Wait up to ``timeout_s`` for everything new to be gone.
+
+    Raises:
+        LeakError: something is still there.
+    """
+    found = leaks(before, sessions)
+    if found:
+        gc.collect()  # cycles may hold descriptors
+    end = time.monotonic() + timeout_s
+    while found:
+        if time.monotonic() > end:
+            raise LeakError(found, timeout_s)
+        time.sleep(_POLL_S)
+        found = leaks(before, sessions)
+
+
+def assert_settled(runtime: Runtime, timeout_s: float = 2.0) -> None:
+    """Wait up to ``timeout_s`` for everything granted to be free again: nothing runs, no actor lives.
+
+    Raises:
+        LeakError: something is still taken.
+    """
+    end = time.monotonic() + timeout_s
+    while True:
+        total, free = runtime.cluster_resources(), runtime.available_resources()
+        taken = [name for name, amount in total.items() if free.get(name, 0.0) != amount]
+        if not taken:
+            return
+        if time.monotonic() > end:
+            raise LeakError([f"{name}: {free.get(name, 0.0):g} of {total[name]:g} free" for name in taken], timeout_s)
+        time.sleep(_POLL_S)
+
+
+def _set_mark() -> None:
+    """Add a mark of this process to whatever an outer check has set."""
+    global _mark
+    mark = f"{os.getpid()}-{psutil.Process().create_time():.2f}"
+    if _mark != mark:  # the first time, or in a forked child
+        _mark = mark
+        os.environ[_MARK_VARIABLE] = f"{os.environ.get(_MARK_VARIABLE, '')} {mark}".strip()
+
+
+def _processes(sessions: Collection[str]) -> dict[tuple[int, float], str]:
+    """Processes that are ours, without this one: ``{(pid, time of start): description}``."""
+    infos = {}
+    fields = ["pid", "ppid", "create_time", "status", "cmdline", "environ"]
+    for process in psutil.process_iter(fields):
+        infos[process.pid] = process.info
+    parents = {pid: info["ppid"] for pid, info in infos.items()}
+    ours: dict[tuple[int, float], str] = {}
+    for pid, info in infos.items():
+        environ = info["environ"] or {}
+        session = environ.get(SESSION_VARIABLE, "")
+        marked = _mark in environ.get(_MARK_VARIABLE, "").split()
+        if pid != os.getpid() and (marked or session in sessions or os.getpid() in _ancestors(pid, parents)):
+            kind = "zombie" if info["status"] == psutil.STATUS_ZOMBIE else "process"
+            command = " ".join(info["cmdline"] or ())[:200]
+            of_session = f" of session {session}" if session else ""
+            ours[pid, info["create_time"]] = f"{kind} {pid}{of_session}, child of {info['ppid']}: {command}"
+    return ours
+
+
+def _ancestors(pid: int, parents: dict[int, int]) -> Iterable[int]:
+    seen = {pid}
+    while (pid := parents.get(pid, 0)) not in seen and pid:
+        seen.add(pid)
+        yield pid
+
+
+def _fds() -> set[tuple[int, str]]:
+    found = set()
+    for name in _listed(_FDS):
+        with contextlib.suppress(OSError):  # the one that was open for listing is closed again
+            found.add((int(name), os.readlink(f"{_FDS}/{name}")))
+    return found
+
+
+def _listed(folder: str) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
+
+
+def _session_dirs() -> set[str]:
+    bases = {os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("TMPDIR", ""), tempfile.gettempdir(), "/tmp"}
+    roots = [os.path.join(base, f"ray-{os.geteuid()}") for base in bases if base]
+    return {os.path.join(root, name) for root in roots for name in _listed(root)}
+
+
+def _belongs_to_others(session_dir: str, own: Collection[int]) -> bool:
+    """Whether the driver of that session is alive and none of our processes."""
+    try:
+        with open(os.path.join(session_dir, "driver.pid")) as file:
+            pid = int(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return False
+    return pid not in own and psutil.pid_exists(pid)

@@ -1,0 +1,44 @@
+"""Units at the public edge: inside, every duration is ``timeout_s: float | None`` and every size ``nbytes: int``."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+
+_log = logging.getLogger("ray")
+_hinted = False
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+def seconds_from_milliseconds(timeout: int | float | datetime.timedelta | None) -> float | None:
+    """Convert the ``timeout`` of ``ray.wait`` to seconds.
+
+    Args:
+        timeout: milliseconds, a timedelta, or None for no limit. A float, or an int from 1 to 99, logs one hint per
+            process that names the unit, because later releases of the original system used seconds.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: it is negative or not a number.
+    """
+    global _hinted
+    if timeout is None:
+        return None
+    if isinstance(timeout, datetime.timedelta):
+        seconds = timeout.total_seconds()
+    elif isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be milliseconds, a datetime.timedelta or None, not {timeout!r}")
+    else:
+        seconds = timeout / 1000.0
+    if not seconds >= 0:
+        raise ValueError(f"The 'timeout' argument must be nonnegative. Received {timeout!r}")
+    suspicious = isinstance(timeout, float) or (isinstance(timeout, int) and 0 < timeout < 100)
+    if suspicious and not _hinted:
+        _hinted = True
+        _log.warning(
+            "wait(timeout=%r) is in milliseconds; pass datetime.timedelta(seconds=...) to say seconds", timeout
+        )
+    return seconds

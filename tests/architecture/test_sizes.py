@@ -1,0 +1,33 @@
+"""A module that is longer than 400 lines does two things."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 400
+MODULES = sorted(path for path in ROOT.glob("packages/*/src/**/*.py"))
+
+#: Names that say nothing; see CONTRIBUTING.md.
+EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base_utils"}
+
+
+def test_modules_are_found() -> None:
+    assert len(MODULES) > 30
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT / "packages")))
+def test_module_is_small_and_named_for_what_it_does(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines < LIMIT, f"{lines} lines"
+    assert path.stem not in EMPTY_NAMES
+
+
+@pytest.mark.parametrize("package", sorted(ROOT.glob("packages/*")), ids=lambda path: path.name)
+def test_package_is_typed_and_explained(package: Path) -> None:
+    imports = [path.parent for path in package.glob("src/*/__init__.py")]
+    assert len(imports) == 1
+    assert (imports[0] / "py.typed").exists()
+    assert (imports[0] / "_version.py").exists()
+    assert "ray.init(" in (package / "README.md").read_text()
+    assert (package / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()

@@ -1,0 +1,275 @@
+"""What type checkers must say about remote calls. Read by them only, never run.
+
+A line that ends in ``# E`` must be an error, every other line must not be one; ``assert_type`` states the rest.
+``# E mypy`` is what only mypy cannot know: it does not look at what a decorator makes of a class.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any, assert_type
+
+import ray
+from ray.exceptions import RayTaskError
+
+# --- functions ---
+
+
+@ray.remote
+def f(x: int) -> str:
+    return str(x)
+
+
+@ray.remote
+def g(x: int, y: str = "a") -> float:
+    return float(x) + len(y)
+
+
+@ray.remote
+def keyword_only(*, a: int, b: str = "") -> int:
+    return a
+
+
+@ray.remote()
+def empty_parentheses(x: int) -> bytes:
+    return bytes(x)
+
+
+@ray.remote(num_cpus=2, max_retries=1, resources={"disk": 0.5})
+def with_options(x: int) -> list[int]:
+    return [x]
+
+
+@ray.remote(num_returns=2)
+def two(x: int) -> tuple[int, str]:
+    return x, ""
+
+
+@ray.remote(num_return_vals=3)
+def three() -> tuple[int, int, int]:
+    return 1, 2, 3
+
+
+@ray.remote(num_returns=0)
+def nothing(x: int) -> None:
+    print(x)
+
+
+@ray.remote
+def eight(a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: str) -> int:
+    return a
+
+
+@ray.remote
+def eleven(a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int, i: int, j: int, k: str) -> int:
+    return a
+
+
+@ray.remote
+def nested(refs: list[ray.ObjectRef[int]]) -> int:
+    return sum(ray.get(refs))
+
+
+def functions(number: ray.ObjectRef[int], text: ray.ObjectRef[str]) -> None:
+    assert_type(f.remote(1), ray.ObjectRef[str])
+    assert_type(f.remote(x=1), ray.ObjectRef[str])
+    f.remote("bad")  # E
+    f.remote(1, 2)  # E
+    f.remote(q=1)  # E
+    f.remote()  # E
+    f(1)  # E
+    assert_type(f.remote(number), ray.ObjectRef[str])
+    f.remote(text)  # E
+    assert_type(g.remote(1), ray.ObjectRef[float])
+    assert_type(g.remote(1, "b"), ray.ObjectRef[float])
+    assert_type(g.remote(1, y="b"), ray.ObjectRef[float])
+    assert_type(g.remote(number), ray.ObjectRef[float])
+    assert_type(g.remote(number, text), ray.ObjectRef[float])
+    assert_type(g.remote(1, text), ray.ObjectRef[float])
+    g.remote(1, number)  # E
+    assert_type(keyword_only.remote(a=1), ray.ObjectRef[int])
+    keyword_only.remote(a="x")  # E
+    keyword_only.remote(1)  # E
+    assert_type(empty_parentheses.remote(3), ray.ObjectRef[bytes])
+    assert_type(with_options.remote(3), ray.ObjectRef[list[int]])
+    with_options.remote("bad")  # E
+    assert_type(eight.remote(1, 2, number, 4, 5, 6, number, text), ray.ObjectRef[int])
+    eight.remote(1, 2, number, 4, 5, 6, number, number)  # E
+    assert_type(eleven.remote(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, "k"), ray.ObjectRef[int])
+    assert_type(nested.remote([number]), ray.ObjectRef[int])
+    nested.remote([text])  # E
+
+
+def numbers_of_returns(number: ray.ObjectRef[int]) -> None:
+    assert_type(two.remote(1), list[ray.ObjectRef[Any]])
+    assert_type(two.remote(number), list[ray.ObjectRef[Any]])
+    two.remote("bad")  # E
+    _a, _b = two.remote(1)
+    assert_type(three.remote(), list[ray.ObjectRef[Any]])
+    nothing.remote("bad")  # E
+    assert_type(f.options(num_returns=2).remote(1), list[ray.ObjectRef[Any]])
+    assert_type(f.options(num_returns=1).remote(1), ray.ObjectRef[str])
+    f.options(num_returns=2).remote("bad")  # E
+
+
+def options() -> None:
+    assert_type(f.options(num_cpus=1).remote(1), ray.ObjectRef[str])
+    assert_type(f.options(name="n", timeout_s=datetime.timedelta(seconds=1)).remote(1), ray.ObjectRef[str])
+    f.options(retry_exceptions=[OSError], priority=3)
+    f.options(num_cpuss=1)  # E
+    f.options(num_cpus="1")  # E
+    f.options(max_restarts=1)  # E
+    f.options(num_cpus=1).remote("bad")  # E
+    ray.remote(num_cpuss=1)  # E
+    ray.remote(resources={"a": "b"})  # E
+
+
+# --- objects ---
+
+
+def objects(number: ray.ObjectRef[int], text: ray.ObjectRef[str]) -> None:
+    assert_type(ray.get(number), int)
+    assert_type(ray.get([number, number]), list[int])
+    assert_type(ray.get(f.remote(1), timeout=1.5), str)
+    assert_type(ray.get(number, timeout=datetime.timedelta(seconds=1), copy=True), int)
+    assert_type(ray.put(1.5), ray.ObjectRef[float])
+    ready, rest = ray.wait([number], num_returns=1, timeout=100)
+    assert_type(ready, list[ray.ObjectRef[int]])
+    assert_type(rest, list[ray.ObjectRef[int]])
+    wide: ray.ObjectRef[object] = number
+    alias: ray.ObjectID[int] = number
+    ray.get(1)  # E
+    ray.get((number,))  # E
+    ray.get(number, timeout="1")  # E
+    ray.wait(number)  # E
+    ray.wait([1])  # E
+    ray.wait([number], timeout="1")  # E
+    ray.cancel(number, force=True)
+    ray.cancel([number, text])
+    ray.cancel(1)  # E
+    narrow: ray.ObjectRef[bool] = number  # E
+    print(wide, alias, narrow)
+
+
+# --- actors ---
+
+
+class A(ray.Actor):
+    def __init__(self, n: int, *, name: str = "") -> None:
+        self.n = n
+
+    @ray.method
+    def m(self, x: int, y: str = "") -> str:
+        return y * x
+
+    @ray.method
+    async def later(self, x: int) -> bytes:
+        return bytes(x)
+
+    @ray.method(timeout_s=2)
+    def limited(self, x: int) -> float:
+        return x / 2
+
+    @ray.method(num_returns=2)
+    def pair(self, x: int) -> tuple[int, int]:
+        return x, x
+
+    @ray.method(num_returns=0)
+    def quiet(self) -> None:
+        return None
+
+
+@ray.remote(num_cpus=1)
+class Decorated(ray.Actor):
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    @ray.method
+    def m(self) -> int:
+        return self.n
+
+
+class Plain:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def m(self, x: int) -> str:
+        return str(x)
+
+    async def later(self, x: int) -> bytes:
+        return bytes(x)
+
+
+@ray.remote
+class Loose:
+    def m(self) -> int:
+        return 1
+
+
+@ray.remote(max_restarts=2)
+class LooseWithOptions:
+    def m(self) -> int:
+        return 1
+
+
+def actors(number: ray.ObjectRef[int], text: ray.ObjectRef[str]) -> None:
+    a = A.remote(1)
+    assert_type(a, A)
+    A.remote(1, name="n")
+    A.remote("bad")  # E
+    A.remote()  # E
+    assert_type(a.m.remote(1), ray.ObjectRef[str])
+    assert_type(a.m.remote(1, y="k"), ray.ObjectRef[str])
+    assert_type(a.m.remote(number, text), ray.ObjectRef[str])
+    assert_type(a.m.options(timeout_s=1).remote(1), ray.ObjectRef[str])
+    a.m.remote("bad")  # E
+    a.m.remote(text)  # E
+    a.m.options(nope=1)  # E
+    assert_type(a.later.remote(2), ray.ObjectRef[bytes])
+    a.later.remote("bad")  # E
+    assert_type(a.limited.remote(2), ray.ObjectRef[float])
+    assert_type(a.pair.remote(1), list[ray.ObjectRef[Any]])
+    a.pair.remote("bad")  # E
+    a.nope.remote()  # E
+    assert_type(A.options(name="n", lifetime="detached").remote(1), A)
+    A.options(nope=1)  # E
+    A.options(num_cpus=1).remote("bad")  # E
+    d = Decorated.remote(1)
+    assert_type(d, Decorated)
+    assert_type(d.m.remote(), ray.ObjectRef[int])
+
+
+def undecorated_classes() -> None:
+    handle = ray.remote(Plain).remote(1)
+    assert_type(handle, ray.ActorHandle[Plain])
+    assert_type(handle.call(Plain.m, 3), ray.ObjectRef[str])
+    assert_type(handle.call(Plain.later, 3), ray.ObjectRef[bytes])
+    handle.call(Plain.m, "bad")  # E
+    handle.call(A.m, 3)  # E
+    loose = Loose.options(max_concurrency=2).remote()  # E mypy
+    loose.m.remote()
+    LooseWithOptions.remote().m.remote()  # E mypy
+    Loose.options(max_concurrencyy=2)  # E
+    found: ray.ActorHandle[Any] = ray.get_actor("name")
+    ray.kill(found, no_restart=False)
+
+
+# --- sessions ---
+
+
+def sessions() -> None:
+    with ray.init(num_cpus=2, resources={"disk": 1.5}, local_mode=True) as context:
+        assert_type(context["address"], Any)
+    ray.init(redis_address="127.0.0.1:6379")
+    ray.init(store="heap", options={"store": {"limit": 1}})
+    ray.init(num_cpu=1)  # E
+    ray.init(num_cpus="1")  # E
+    assert_type(ray.is_initialized(), bool)
+    assert_type(ray.error_info(), list[dict[str, Any]])
+    assert_type(ray.get_runtime_context().attempt, int)
+    assert_type(ray.cluster_resources(), dict[str, float])
+    ray.nope()  # E
+    error: type[ray.exceptions.RayError] = RayTaskError
+    wrap: Callable[[int], ray.ObjectRef[str]] = f.remote
+    print(error, wrap)
