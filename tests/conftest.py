@@ -26,13 +26,14 @@ def ray_session(mode: str) -> Iterator[ray.RayContext]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_left(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test starts without a session, whatever the environment says, and leaves nothing behind."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert not ray.is_initialized()
-    before = leaks.snapshot()
+    before = leaks.snapshot() if "mode" in request.fixturenames else None
     yield
     left = ray.is_initialized()
     ray.shutdown()
     assert not left, "the test left its session running"
-    leaks.assert_clean(before)
+    if before is not None:
+        leaks.assert_clean(before)

@@ -335,6 +335,25 @@ def test_handles_in_tasks_objects_and_actors():
     assert ray.get(pickle.loads(pickle.dumps(counter)).add.remote()) == 5
 
 
+def test_classes_travel():
+    @ray.remote
+    def make(cls, start):
+        return ray.get(cls.remote(start).add.remote())
+
+    assert ray.get(make.remote(Counter, 4)) == 5
+
+    class Typed(ray.Actor):
+        @ray.method
+        def m(self):
+            return "typed"
+
+    @ray.remote
+    def use_typed():
+        return ray.get(Typed.remote().m.remote())
+
+    assert ray.get(use_typed.remote()) == "typed"
+
+
 def test_a_temporary_handle_lives_for_its_call():
     assert ray.get(Counter.remote(3).get.remote()) == 3
 
@@ -377,8 +396,7 @@ def test_terminate():
     ended(counter.get.remote)
 
 
-@pytest.mark.parametrize("leave", [lambda: ray.actor.exit_actor(), lambda: __import__("ray.actor").actor.exit_actor()])
-def test_exit_actor(leave):
+def test_exit_actor():
     @ray.remote
     class Leaver:
         def m(self):
@@ -390,9 +408,21 @@ def test_exit_actor(leave):
 
     leaver = Leaver.remote()
     assert ray.get(leaver.m.remote()) == 1
-    with pytest.raises(RayActorError, match="exit_actor"):
-        ray.get(leaver.leave.remote(), timeout=30)
-    ended(leaver.m.remote)
+    assert ray.get(leaver.leave.remote(), timeout=30) is None
+    assert "exit_actor" in str(ended(leaver.m.remote))
+
+
+def test_exit_actor_with_several_results():
+    @ray.remote
+    class Leaver:
+        @ray.method(num_returns=2)
+        def leave(self):
+            ray.actor.exit_actor()
+
+    leaver = Leaver.remote()
+    for ref in leaver.leave.remote():
+        with pytest.raises(RayActorError, match="exit_actor"):
+            ray.get(ref, timeout=30)
 
 
 def test_exit_actor_outside():

@@ -184,6 +184,23 @@ def test_bad_arguments_start_nothing(mode, options, error, text):
     assert not ray.is_initialized()
 
 
+def test_init_and_shutdown_in_a_task(ray_session, mode):
+    @ray.remote
+    def nested():
+        try:
+            ray.init(num_cpus=1)
+        except RuntimeError as error:
+            refused = str(error)
+        if not ray.get_runtime_context().local_mode:
+            ray.shutdown()  # the driver's session is not ended from here
+        return refused, ray.is_initialized()
+
+    refused, still = ray.get(nested.remote())
+    assert "ray.init twice" in refused
+    assert still
+    assert ray.get(add.remote(1)) == 2
+
+
 # --- addresses ---
 
 

@@ -75,7 +75,7 @@ def test_the_changelog_has_a_place_for_the_next_release() -> None:
 def test_every_mention_of_nox_is_the_same_version() -> None:
     mentions = {
         match
-        for name in ("README.md", "CONTRIBUTING.md", ".ci/run")
+        for name in ("README.md", "CONTRIBUTING.md", "pyproject.toml", ".ci/run")
         for match in re.findall(r"nox==([0-9.]+\d)", (ROOT / name).read_text())
     }
     assert len(mentions) == 1

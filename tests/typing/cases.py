@@ -219,6 +219,9 @@ def actors(number: ray.ObjectRef[int], text: ray.ObjectRef[str]) -> None:
     A.remote(1, name="n")
     A.remote("bad")  # E
     A.remote()  # E
+    assert_type(A.remote(number), A)
+    A.remote(text)  # E
+    assert_type(A.options(num_cpus=1).remote(number), A)
     assert_type(a.m.remote(1), ray.ObjectRef[str])
     assert_type(a.m.remote(1, y="k"), ray.ObjectRef[str])
     assert_type(a.m.remote(number, text), ray.ObjectRef[str])

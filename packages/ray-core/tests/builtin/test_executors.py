@@ -17,9 +17,10 @@ def test_threads_are_started_as_needed_and_end():
         for number in range(20):
             executor.submit(Probe(record))
             eventually(lambda n=number: len(record.ended) == n + 1, "the call runs")
-        started = set(threading.enumerate()) - before - {thread}
-        assert 1 <= len(started) <= 3, "one call at a time needs no more threads"
-        assert all(t.daemon and t.name.startswith("ray-call-") for t in started)
+            eventually(lambda: executor._default._waiting == 1, "its thread waits for the next")
+        [started] = set(threading.enumerate()) - before - {thread}
+        assert started.daemon
+        assert started.name == "ray-call-0"
     assert set(threading.enumerate()) == before
 
 

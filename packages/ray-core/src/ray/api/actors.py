@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NoReturn, 
 
 from ray.api.methods import actor_methods, is_async_class
 from ray.api.options import CLASS_NAMES, METHOD_NAMES, Given, actor_options, method_options, normalise
-from ray.api.typed import CallOptions, ClassOptions, F_co, FixedReturn, OneReturn, P, R
+from ray.api.typed import T0, T1, T2, T3, ActorMaker, CallOptions, ClassOptions, F_co, FixedReturn, OneReturn, P, R
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError
 from ray.runtime import interface
@@ -18,7 +18,7 @@ from ray.runtime.interface import ActorCore, FunctionDescriptor, MethodOptions
 if TYPE_CHECKING:
     from ray.runtime.ref import ObjectRef
 
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 T_co = TypeVar("T_co", covariant=True)
 _TERMINATE = "__ray_terminate__"
 
@@ -286,28 +286,49 @@ class Actor:
         super().__init_subclass__(**arguments)
         cls.__ray_actor__ = _Record()
 
-    @classmethod
-    def remote(cls: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Start an actor; as ``ActorClass.remote``."""
-        handle: Any = actor_class_of(cls).remote(*args, **kwargs)
-        made: T = handle
-        return made
+    if TYPE_CHECKING:
 
-    @classmethod
-    def options(cls: Callable[P, T], **options: Unpack[ClassOptions]) -> TypedActorClass[P, T]:
-        """The actor class with some options changed; as ``ActorClass.options``."""
-        changed: Any = actor_class_of(cls).options(**options)
-        typed: TypedActorClass[P, T] = changed
-        return typed
+        @overload
+        @classmethod
+        def remote(cls: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+        @overload
+        @classmethod
+        def remote(cls: Callable[[T0], R], a0: T0 | ObjectRef[T0], /) -> R: ...
+        @overload
+        @classmethod
+        def remote(cls: Callable[[T0, T1], R], a0: T0 | ObjectRef[T0], a1: T1 | ObjectRef[T1], /) -> R: ...
+        @overload
+        @classmethod
+        def remote(
+            cls: Callable[[T0, T1, T2], R], a0: T0 | ObjectRef[T0], a1: T1 | ObjectRef[T1], a2: T2 | ObjectRef[T2], /
+        ) -> R: ...
+        @overload
+        @classmethod
+        def remote(
+            cls: Callable[[T0, T1, T2, T3], R],
+            a0: T0 | ObjectRef[T0],
+            a1: T1 | ObjectRef[T1],
+            a2: T2 | ObjectRef[T2],
+            a3: T3 | ObjectRef[T3],
+            /,
+        ) -> R: ...
+        @classmethod
+        def remote(cls, *args: Any, **kwargs: Any) -> Any: ...
 
+        @classmethod
+        def options(cls: F, **options: Unpack[ClassOptions]) -> ActorMaker[F]: ...
 
-if TYPE_CHECKING:
+    else:
 
-    class TypedActorClass(Generic[P, T_co]):
-        """What ``Actor.options`` gives, as type checkers see it."""
+        @classmethod
+        def remote(cls, *args: Any, **kwargs: Any) -> ActorHandle[Any]:
+            """Start an actor; as ``ActorClass.remote``."""
+            return actor_class_of(cls).remote(*args, **kwargs)
 
-        def remote(self, *args: P.args, **kwargs: P.kwargs) -> T_co: ...
-        def options(self, **options: Unpack[ClassOptions]) -> TypedActorClass[P, T_co]: ...
+        @classmethod
+        def options(cls, **options: Any) -> ActorClass[Any]:
+            """The actor class with some options changed; as ``ActorClass.options``."""
+            return actor_class_of(cls).options(**options)
 
 
 def actor_class_of(cls: Any) -> ActorClass[Any]:

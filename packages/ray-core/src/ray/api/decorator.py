@@ -76,14 +76,14 @@ def remote(*targets: Any, **options: Any) -> Any:
         TypeError: the target cannot be made remote, or an option is of the wrong type.
         ValueError: an unknown option, a value out of range, or an ``async def`` function.
     """
-    if not targets:
-        # The names that do not depend on the target are checked here, where the mistake is.
-        normalise(options, FUNCTION_NAMES | CLASS_NAMES, "ray.remote")
-        return functools.partial(_make, options=options)
-    if len(targets) > 1 or options:
+    if len(targets) == 1 and not options:
+        return _make(targets[0], options={})
+    if targets:
         shown = ", ".join([*map(repr, targets), *(f"{name}={value!r}" for name, value in options.items())])
         raise TypeError(f"ray.remote({shown}) mixes a target and options, or has several targets. {_USAGE}")
-    return _make(targets[0], options={})
+    # Names that no target takes are refused here, where the mistake is.
+    normalise(options, FUNCTION_NAMES | CLASS_NAMES, "ray.remote")
+    return functools.partial(_make, options=options)
 
 
 def _make(target: Any, *, options: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, TypeVar, overload
 
 from ray.api.options import seconds, whole_number
@@ -15,6 +16,8 @@ from ray.units import seconds_from_milliseconds
 
 R = TypeVar("R")
 _ONLY_REFS = frozenset({ObjectRef})
+#: A process has one entry for an id, and entries hash by identity: much quicker than refs.
+_entry_of = attrgetter("_entry")
 
 
 def running() -> Runtime:
@@ -114,9 +117,10 @@ def wait(
     runtime = running()
     if not object_refs:
         return [], []
-    if len(set(object_refs)) != len(object_refs):
+    different = len(set(map(_entry_of, object_refs)))
+    if different != len(object_refs):
         raise ValueError(
-            f"Wait requires a list of unique object refs; {len(object_refs) - len(set(object_refs))} of the "
+            f"Wait requires a list of unique object refs; {len(object_refs) - different} of the "
             f"{len(object_refs)} given are repeated."
         )
     count = whole_number("num_returns", num_returns, least=None)

@@ -6,7 +6,7 @@ import datetime
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 from ray.api.typed import CallOptions, ClassOptions, FunctionOptions
 from ray.config.spelling import did_you_mean
@@ -148,7 +148,7 @@ def quantity(name: str, value: object) -> int:
         TypeError: it is no number.
         ValueError: it is negative, not finite, or a fraction too small to count.
     """
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise TypeError(f"{name} must be a number, not {value!r} ({type(value).__name__})")
     amount = float(value)
     if not amount >= 0 or math.isinf(amount):

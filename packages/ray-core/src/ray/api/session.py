@@ -123,10 +123,13 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
 
 
 def shutdown() -> None:
-    """End the session and everything that it started; without one, do nothing. Runs by itself when Python exits."""
+    """End the session and everything that it started. Runs by itself when Python exits.
+
+    Without a session, and in a worker, whose session is the driver's, it does nothing.
+    """
     with _lock:
         runtime = interface.current()
-        if runtime is None:
+        if runtime is None or runtime.is_worker:
             return
         try:
             runtime.shutdown()

@@ -238,3 +238,36 @@ class FixedReturn(Generic[F_co, Out_co]):
         def remote(self, *args: Any, **kwargs: Any) -> Any: ...
 
         def options(self, **options: Unpack[FunctionOptions]) -> FixedReturn[F_co, Out_co]: ...
+
+
+class ActorMaker(Generic[F_co]):
+    """A typed actor class with options: ``remote`` takes what the constructor takes. For checkers only."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def remote(self: ActorMaker[Callable[P, R]], *args: P.args, **kwargs: P.kwargs) -> R: ...
+        @overload
+        def remote(self: ActorMaker[Callable[[T0], R]], a0: T0 | ObjectRef[T0], /) -> R: ...
+        @overload
+        def remote(self: ActorMaker[Callable[[T0, T1], R]], a0: T0 | ObjectRef[T0], a1: T1 | ObjectRef[T1], /) -> R: ...
+        @overload
+        def remote(
+            self: ActorMaker[Callable[[T0, T1, T2], R]],
+            a0: T0 | ObjectRef[T0],
+            a1: T1 | ObjectRef[T1],
+            a2: T2 | ObjectRef[T2],
+            /,
+        ) -> R: ...
+        @overload
+        def remote(
+            self: ActorMaker[Callable[[T0, T1, T2, T3], R]],
+            a0: T0 | ObjectRef[T0],
+            a1: T1 | ObjectRef[T1],
+            a2: T2 | ObjectRef[T2],
+            a3: T3 | ObjectRef[T3],
+            /,
+        ) -> R: ...
+        def remote(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        def options(self, **options: Unpack[ClassOptions]) -> ActorMaker[F_co]: ...

@@ -124,7 +124,7 @@ class UnixConnection(Connection):
         self.abort()
 
     def abort(self) -> None:
-        if not self._transport.is_own_process:  # in a forked child: the poller is the parent's too, the lock may be held
+        if not self._transport.is_own_process:  # a forked child: the poller is the parent's, the lock may be held
             self.closed = True
             self._sock.close()
             return

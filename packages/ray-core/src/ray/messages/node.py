@@ -216,7 +216,7 @@ class ErrorRecord(Struct):
 
 
 class RecordError(Struct, tag=50):
-    """A failure to be recorded; the node manager passes its own (infeasible tasks) to the driver in the same form."""
+    """A failure to be recorded for ``ray.error_info``; the node manager tells the driver of its own in the same form."""
 
     record: ErrorRecord
 
@@ -228,6 +228,20 @@ class Logs(Struct, tag=51):
     name: str
     stream: int
     lines: list[bytes]
+    dropped: int = 0
+
+
+class ShowFailure(Struct, tag=59):
+    """Worker to node manager to driver: a failure in a nested task that nobody has asked for."""
+
+    text: str
+
+
+class TaskEvents(Struct, tag=60):
+    """Owner to node manager: ends of tasks, for the event sinks. Only sent where the plan has sinks."""
+
+    rows: list[tuple[str, str, str, int, int]]
+    """Task id, name, ``finished`` or ``failed``, duration in microseconds, attempt."""
     dropped: int = 0
 
 

@@ -152,6 +152,10 @@ class Composition:
             except Exception:
                 _log.exception("the plugin %s failed in ray_%s", name, event)
 
+    def prepare(self) -> None:
+        """Import every plugin of the plan now, so that forked children need not."""
+        self._register_all()
+
     # --- machinery ----------------------------------------------------------------------------------------------------
 
     def _build(self, part: PlannedPart, hook: str, expected: Callable[..., T], **arguments: Any) -> T:

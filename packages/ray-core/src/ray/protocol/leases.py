@@ -31,6 +31,8 @@ class DemandEntry:
     name: str
     turn: int
     infeasible: bool = False
+    #: Leases of others that were revoked for it.
+    revoked: int = 0
 
 
 @dataclass(slots=True)
@@ -242,17 +244,16 @@ class LeaseTable:
 
     def _revoke_for(self, entry: DemandEntry, effects: list[Effect]) -> None:
         """Somebody without any worker of this class waits: take one from whoever holds most, deeper askers excepted."""
-        if any(lease.key == entry.key for lease in self.leases.values()):
+        if entry.revoked >= entry.count or any(lease.key == entry.key for lease in self.leases.values()):
             return
         held: dict[bytes, list[Lease]] = {}
         for lease in self.leases.values():
-            if lease.revoked:
-                return
-            if lease.key[0] != entry.key[0] and not lease.blocked and lease.request.depth <= entry.request.depth:
+            if lease.key[0] != entry.key[0] and not (lease.blocked or lease.revoked) and lease.request.depth <= entry.request.depth:
                 held.setdefault(lease.key[0], []).append(lease)
         if held:
             lease = max(held.values(), key=len)[-1]
             lease.revoked = True
+            entry.revoked += 1
             effects.append(RevokeLease(lease))
 
     def _end(self, lease: Lease) -> None:

@@ -56,8 +56,12 @@ class ActorHost:
         return getattr(self._instance, name)
 
     def _terminate(self: WorkerRuntime) -> None:  # type: ignore[misc]
-        self.exiting = "__ray_terminate__ was called"
-        self.node.send(node.ActorExiting(self.actor_id, self.exiting))
+        self.announce_exit("__ray_terminate__ was called, or all handles went out of scope")
+
+    def announce_exit(self: WorkerRuntime, reason: str) -> None:  # type: ignore[misc]
+        """The actor ends after this call, by its own will."""
+        self.exiting = reason
+        self.node.send(node.ActorExiting(self.actor_id, reason))
 
     def drop_actor(self) -> None:
         """Let the instance's destructor run."""

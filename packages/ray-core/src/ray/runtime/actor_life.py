@@ -51,7 +51,8 @@ class ActorOwner:
             core = ActorCore(actor_id, cls.name, methods, life, options.max_task_retries, is_async)
             concurrent = is_async or (options.max_concurrency or 1) > 1 or bool(options.concurrency_groups)
             client = core.client = self.calls.client(actor_id, cls.name, concurrent, watch=False)
-            client.life = life._entry if life is not None else None
+            if life is not None:
+                self.calls.hold(client, life._entry)
             if record.pins:
                 # The actor may be restarted at any time of its life: its arguments live as long as it does.
                 self.table.pin(record.pins)
@@ -117,13 +118,12 @@ class ActorOwner:
             with self.lock:
                 core.client = self.calls.client(core.actor_id, core.class_name, core.is_async, watch=True)
                 if core.life is not None:
-                    core.client.life = core.life._entry
+                    self.calls.hold(core.client, core.life._entry)
         return core
 
     def actor_unheld(self: OwnerRuntime, actor_id: bytes) -> None:  # type: ignore[misc]
         """No process holds a handle any more; called under the lock."""
         self.node.send(node.ActorUnheld(actor_id))
-        self.calls.forget(actor_id)
 
     def kill_actor(self: OwnerRuntime, actor: ActorCore, no_restart: bool) -> None:  # type: ignore[misc]
         self._check_open()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.messages import node, wire
 from ray.protocol import actors
+from ray.protocol.references import ObjectEntry
 from ray.runtime.records import BATCH_TASKS, TaskRecord
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class ActorCalls:
         self._runtime = runtime
         #: {actor id: client}
         self.clients: dict[bytes, ActorClient] = {}
+        #: {object id of the entry that counts handles: actor id}
+        self._by_life: dict[bytes, bytes] = {}
 
     def client(self, actor_id: bytes, class_name: str, concurrent: bool, *, watch: bool) -> ActorClient:
         """The client for an actor; ``watch`` asks the node manager where it is."""
@@ -184,6 +187,17 @@ class ActorCalls:
         elif record.id not in client.inflight:
             record.cancelled = True
             self._runtime.fail_cancelled(record)
+
+    def handle_gone(self, life: ObjectEntry) -> None:
+        """The entry that counted this process's handles to an actor is gone."""
+        actor_id = self._by_life.pop(life.id, None)
+        if actor_id is not None:
+            self.forget(actor_id)
+
+    def hold(self, client: ActorClient, life: ObjectEntry) -> None:
+        """``life`` counts this process's handles to the actor."""
+        client.life = life
+        self._by_life[life.id] = client.actor_id
 
     def forget(self, actor_id: bytes) -> None:
         """No handle of this process is left."""

@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-import ray
 from ray.exceptions import NodeDiedError, RaySystemError
 from ray.ids import random_id
 from ray.messages import node
@@ -52,17 +52,19 @@ class DriverRuntime(OwnerRuntime):
             config = _node_config(options, session, self.session_dir)
             self._start_node(config)
             composition = Composition(options.plan)
+            composition.lifecycle("plan_resolved", {})
             transport = composition.open_transport(self.session_dir)
             answer = self._await_node()
             store = composition.open_store(answer["store"])
-            super().__init__(session, "driver", random_id(8), options.namespace, transport, store)
-            self.composition = composition
+            super().__init__(session, "driver", random_id(8), options.namespace, transport, store, composition)
             self.node_id = answer["node_id"]
+            self.events.wanted = answer["events"]
             self.attach("driver", answer["address"])
             self._reader = Reader(self)
             self._reader.node_handlers |= {
                 node.Logs: self._printer.show,
                 node.RecordError: lambda message: print_failure(message.record.message),
+                node.ShowFailure: lambda message: print_failure(message.text),
             }
             self._reader.start()
         except BaseException:
@@ -79,6 +81,9 @@ class DriverRuntime(OwnerRuntime):
             "redis_address": None,
             "webui_url": None,
         }
+        self.join_plugins()
+        if options.log_to_driver:
+            print(f"[ray] session {session} started: {options.plan.describe()}", file=sys.stderr)
         self._interrupts.install()
         _live.add(self)
 
@@ -87,7 +92,7 @@ class DriverRuntime(OwnerRuntime):
     def _start_node(self, config: NodeConfig) -> None:
         ours, theirs = socket.socketpair()
         self._lifeline = ours
-        root = os.path.dirname(os.path.dirname(os.path.abspath(ray.__file__)))
+        root = str(Path(__file__).resolve().parents[2])
         program = (
             f"import sys; sys.path.append({root!r}); from ray.runtime.node_main import main; main({theirs.fileno()})"
         )
@@ -167,7 +172,9 @@ class DriverRuntime(OwnerRuntime):
             return  # a forked child: the session is its parent's
         with self.lock:
             if not self.closed:
+                self.leave_plugins()
                 self.failures.flush()
+                self.events.flush()
                 self.node.send(node.Stop())
             self.closed = True
         self._end_node()

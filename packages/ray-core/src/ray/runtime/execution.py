@@ -151,7 +151,7 @@ class TaskCall:
     def _fail(self, error: BaseException) -> Outcome:
         task, worker = self.task, self.worker
         if isinstance(error, ActorExit):
-            worker.exiting = "exit_actor() was called"
+            worker.announce_exit("exit_actor() was called")
             return self._succeed(None) if task.num_returns <= 1 else self._fail(_exited(worker))
         kind = "user"
         if self.cancelled:

@@ -20,6 +20,7 @@ from ray.exceptions import RayActorError, RayConnectionError, RayError, RayTaskE
 from ray.ids import object_id, random_id, task_of
 from ray.protocol.references import FAILED, ObjectEntry
 from ray.runtime import hardware
+from ray.runtime.execution import ActorExit
 from ray.runtime.failures import print_failure
 from ray.runtime.interface import (
     RESOURCE_UNIT,
@@ -29,7 +30,7 @@ from ray.runtime.interface import (
     MethodOptions,
     TaskOptions,
 )
-from ray.runtime.local_actors import ActorExit, Frame, LocalActor
+from ray.runtime.local_actors import Frame, LocalActor
 from ray.runtime.local_objects import LocalObjects, Packed
 from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
@@ -37,6 +38,7 @@ from ray.runtime.start_options import StartOptions
 from ray.serialization import make_envelope, open_envelope, read_envelope
 
 _NODE = "local"
+_EXITED = "exit_actor() was called"
 
 
 _frame: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("ray_local_frame", default=None)
@@ -111,6 +113,13 @@ class LocalRuntime(LocalObjects):
                     if timeout_s is not None and time.monotonic() - started > timeout_s:
                         raise TaskTimeoutError(frame.name, timeout_s)
                     self._fill(entries, split_returns(result, num_returns))
+                except ActorExit:
+                    if num_returns == 1:
+                        self._fill(entries, [None])
+                    elif num_returns:
+                        error = RayActorError(frame.name.partition(".")[0], reason=_EXITED, method=frame.name)
+                        self._fail(entries, frame, error)
+                    break
                 except KeyboardInterrupt:
                     raise  # from the keyboard: the user is in this very thread
                 except BaseException as error:
@@ -128,9 +137,6 @@ class LocalRuntime(LocalObjects):
         return refs if num_returns else None
 
     def _fail(self, entries: list[ObjectEntry], frame: Frame, error: BaseException) -> None:
-        actor = frame.actor
-        if isinstance(error, ActorExit) and actor is not None:
-            error = RayActorError(actor.cls.name, actor.actor_id, "it called exit_actor()", method=frame.name)
         kind = "system" if isinstance(error, RayError) and not isinstance(error, RayTaskError) else "user"
         blob = make_envelope(
             error,
@@ -267,7 +273,7 @@ class LocalRuntime(LocalObjects):
         frame = _frame.get()
         if frame is None or frame.actor is None:
             raise TypeError("exit_actor() was called outside of an actor.")
-        self._end(frame.actor, "it called exit_actor()")
+        self._end(frame.actor, _EXITED)
         raise ActorExit
 
     def _freed(self, id: bytes) -> None:

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     import asyncio
 
 
-class ActorExit(BaseException):
-    """Raised by ``exit_actor`` to leave the method; ends at the actor's call."""
-
-
 class LocalActor:
     """One actor: its instance, or why it has none."""
 

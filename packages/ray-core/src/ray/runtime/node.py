@@ -19,6 +19,7 @@ from ray.abc.transport import Connection, Frame, Transport
 from ray.exceptions import RemoteProtocolError
 from ray.ids import random_id
 from ray.messages import codec, node, wire
+from ray.plugins.specs import EventSink
 from ray.protocol import handshake, leases
 from ray.protocol.resources import NodeResources
 from ray.runtime.node_actors import NodeActors
@@ -55,12 +56,18 @@ class NodeManager:
     """The shell. ``run`` serves until ``stop``."""
 
     def __init__(
-        self, config: NodeConfig, transport: Transport, control: ControlStore, policy: SchedulerPolicy
+        self,
+        config: NodeConfig,
+        transport: Transport,
+        control: ControlStore,
+        policy: SchedulerPolicy,
+        sinks: Sequence[EventSink] = (),
     ) -> None:
         self.config = config
         self.node_id = random_id(8)
         self.transport = transport
         self.control = control
+        self._sinks = sinks
         self.timers = Timers()
         self.peers: dict[bytes, Peer] = {}
         resources = NodeResources(config.resources, config.gpu_ids)
@@ -80,6 +87,8 @@ class NodeManager:
             node.Ready: self._ready,
             node.RecordError: lambda peer, message, frames: self.record_error(message.record, print_it=False),
             node.Ping: lambda peer, message, frames: peer.send(node.Pong(message.number)),
+            node.ShowFailure: lambda peer, message, frames: self._to_drivers(message),
+            node.TaskEvents: self._task_events,
             node.Stop: lambda peer, message, frames: self.stop(),
             node.Question: self._question,
             **self.actors.handlers(),
@@ -135,8 +144,6 @@ class NodeManager:
         peer = Peer(connection, hello, worker)
         if worker is not None:
             worker.connection, worker.address = connection, hello.address
-            if not worker.pid:
-                worker.pid = 0  # the zygote's report is on its way and tells the pid that counts
         connection.context = peer
         self.peers[peer.id] = peer
         peer.send(handshake.hello(self.config.session, "node", self.node_id, self.pool.node_address, os.getpid()))
@@ -288,6 +295,14 @@ class NodeManager:
         self.control.append("errors", msgspec.msgpack.encode(fields), max_items=MAX_ERRORS)
         if print_it:
             self._to_drivers(node.RecordError(record))
+
+    def _task_events(self, peer: Peer, message: node.TaskEvents, frames: Sequence[Frame]) -> None:
+        names = ("task_id", "name", "state", "duration_us", "attempt")
+        events = [{**dict(zip(names, row, strict=True)), "pid": peer.pid} for row in message.rows]
+        if message.dropped:
+            events.append({"state": "dropped", "count": message.dropped, "pid": peer.pid})
+        for sink in self._sinks:
+            sink.write(events)
 
     def _forward_logs(self, logs: node.Logs) -> None:
         if self.config.log_to_driver:

@@ -54,22 +54,26 @@ def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
     control = composition.open_control(control_server.address)
     store_server = composition.start_store(config.session_dir, config.store_bytes)
     transport = composition.open_transport(config.session_dir)
+    sinks = composition.event_sinks(config.session_dir)
     manager = NodeManager(
-        msgspec.structs.replace(config, extra={"store_address": store_server.address}),
+        msgspec.structs.replace(config, extra={"store_address": store_server.address, "events": bool(sinks)}),
         transport,
         control,
         composition.make_scheduler(),
+        sinks,
     )
     try:
         manager.pool.start_zygote()
         manager.pool.node_address = transport.listen("node")
         manager.prestart(config.prestart)
         _watch_signals(manager, lifeline)
-        answer = {"address": manager.pool.node_address, "node_id": manager.node_id.hex(), "store": store_server.address}
+        answer = {"address": manager.pool.node_address, "node_id": manager.node_id.hex(), "store": store_server.address, "events": bool(sinks)}
         lifeline.sendall(msgspec.json.encode(answer) + b"\n")
         manager.run()
     finally:
         manager.pool.close()
+        for sink in sinks:
+            sink.close()
         transport.close()
         store_server.close()
         control.close()

@@ -85,6 +85,7 @@ class ObjectExchange:
         """Let go of entries that nobody holds."""
         runtime = self._runtime
         for entry in entries:
+            runtime.calls.handle_gone(entry)
             if entry.owner is not None:
                 if entry.handed:
                     self.send_to_owner(entry, wire.Credit(entry.id, runtime.address, -entry.handed))

@@ -16,15 +16,18 @@ from ray.abc.transport import Transport
 from ray.exceptions import NodeDiedError, RayConnectionError, RayError
 from ray.ids import FIRST_RETURN, make_task_ids
 from ray.messages import node, wire
+from ray.plugins.compose import Composition
 from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
 from ray.runtime.access import ObjectAccess
 from ray.runtime.actor_life import ActorOwner
 from ray.runtime.calls import ActorCalls, ActorClient
 from ray.runtime.completion import Waiter, complete
+from ray.runtime.events import TaskEventLog
 from ray.runtime.exports import export_of
 from ray.runtime.failures import Failures
 from ray.runtime.inspection import Inspection
 from ray.runtime.interface import ActorCore, FunctionDescriptor, MethodOptions, TaskOptions
+from ray.runtime.joining import PluginLife
 from ray.runtime.node_link import BEAT_S, NodeLink
 from ray.runtime.objects import ObjectExchange, rebuild_ref, reduce_ref
 from ray.runtime.peers import Peer, PeerTable
@@ -39,20 +42,28 @@ from ray.serialization import EMPTY_ARGS, args_blob, register_reducer, serialize
 COLLECT_S = 0.05
 
 
-class OwnerRuntime(ObjectAccess, ActorOwner, Inspection):
+class OwnerRuntime(ObjectAccess, ActorOwner, Inspection, PluginLife):
     """One process's part of a session. Public methods are those of ``ray.runtime.interface.Runtime``."""
 
     is_worker = False
     is_local_mode = False
 
     def __init__(
-        self, session_id: str, kind: str, process_id: bytes, namespace: str, transport: Transport, store: Store
+        self,
+        session_id: str,
+        kind: str,
+        process_id: bytes,
+        namespace: str,
+        transport: Transport,
+        store: Store,
+        composition: Composition,
     ) -> None:
         self.session_id = session_id
         self.process_id = process_id
         self.namespace = namespace
         self.transport = transport
         self.store = store
+        self.composition = composition
         self.address = ""
         self.address_info: dict[str, Any] = {}
         self.node_id = ""
@@ -67,6 +78,7 @@ class OwnerRuntime(ObjectAccess, ActorOwner, Inspection):
         self.calls = ActorCalls(self)
         self.objects = ObjectExchange(self)
         self.failures = Failures(self)
+        self.events = TaskEventLog(self)
         self.node: NodeLink = None  # type: ignore[assignment]  # set by ``attach`` before anything else runs
         self._next_id = make_task_ids(process_id)
 
@@ -257,6 +269,8 @@ class OwnerRuntime(ObjectAccess, ActorOwner, Inspection):
             else:
                 complete(entry, READY, data)
         self._ended(record)
+        if self.events.wanted:
+            self.events.note(record, "finished", done.duration_us)
         return False
 
     def fail(self, record: TaskRecord, envelope: bytes) -> None:
@@ -266,6 +280,8 @@ class OwnerRuntime(ObjectAccess, ActorOwner, Inspection):
         for entry in record.entries:
             complete(entry, FAILED, envelope)
         self._ended(record)
+        if self.events.wanted:
+            self.events.note(record, "failed", 0)
 
     def _ended(self, record: TaskRecord) -> None:
         if record.pins:

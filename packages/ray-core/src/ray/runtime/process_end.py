@@ -19,6 +19,7 @@ def end_process(runtime: WorkerRuntime, code: int) -> NoReturn:
         with runtime.lock:
             runtime.flush_all()
         if not code:
+            runtime.leave_plugins()
             runtime.drop_actor()
             gc.collect()
             atexit._run_exitfuncs()

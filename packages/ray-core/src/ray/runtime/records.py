@@ -20,6 +20,10 @@ PIPELINE_TASKS = 512
 #: Tasks shorter than this are pushed in batches rather than one by one.
 SHORT_US = 200
 BATCH_TASKS = 32
+#: … while a worker has at least this many ahead.
+AHEAD_TASKS = 16
+#: One run counts at most this much more than the mean so far: a preempted one says nothing about the next.
+_GROWTH = 2.0
 
 
 class Export:
@@ -39,7 +43,10 @@ class Export:
     def observe(self, duration_us: int) -> None:
         """Take one more run into the mean."""
         mean = self.mean_us
-        self.mean_us = duration_us if mean < 0 else mean + (duration_us - mean) * 0.125
+        if mean < 0:
+            self.mean_us = float(duration_us)
+        else:
+            self.mean_us = mean + (min(duration_us, mean * _GROWTH + 1.0) - mean) * 0.125
 
     def pipeline(self) -> int:
         """How many tasks one worker may have at a time: one until the run time is known, few when they are long."""

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ray.messages import codec, node, wire
-from ray.runtime.records import BATCH_TASKS, SHORT_US, Link, SchedulingClass, TaskRecord
+from ray.runtime.records import AHEAD_TASKS, BATCH_TASKS, SHORT_US, Link, SchedulingClass, TaskRecord
 
 if TYPE_CHECKING:
     from ray.runtime.interface import TaskOptions
@@ -80,7 +80,7 @@ class TaskSubmitter:
                 export = queue[0].export
                 room = (export.pipeline() if export is not None else 1) - len(link.inflight)
                 waiting = len(queue)
-                if room <= 0 or (link.inflight and room < BATCH_TASKS and waiting < BATCH_TASKS and _short(export)):
+                if room <= 0 or (len(link.inflight) >= AHEAD_TASKS and waiting < BATCH_TASKS and _short(export)):
                     continue
                 self._push(link, min(room, -(-waiting // (len(open_links) - index))))
                 if not queue:

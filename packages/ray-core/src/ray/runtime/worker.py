@@ -53,8 +53,7 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
         composition: Composition,
         slot: memoryview,
     ) -> None:
-        super().__init__(session_id, "worker", worker_id, namespace, transport, store)
-        self.composition = composition
+        super().__init__(session_id, "worker", worker_id, namespace, transport, store, composition)
         self._slot = slot
         self.executor: Executor = composition.make_executor("serial", 1, {})
         self.next_executor: Executor | None = None
@@ -389,7 +388,7 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
         os._exit(1)
 
     def show_failure(self, text: str) -> None:
-        self.node.send(node.RecordError(node.ErrorRecord("print", text, time.time())))
+        self.node.send(node.ShowFailure(text))
 
     def shutdown(self) -> None:
         raise RaySystemError("ray.shutdown() cannot be called inside a worker; the driver ends the session.")

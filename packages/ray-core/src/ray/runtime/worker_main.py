@@ -8,7 +8,6 @@ from typing import NoReturn
 
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
-from ray.plugins.plan import ResolvedPlan
 from ray.runtime import interface
 from ray.runtime.output import install_streams
 from ray.runtime.process_end import end_process
@@ -17,9 +16,10 @@ from ray.runtime.session import NodeConfig
 from ray.runtime.worker import WorkerRuntime
 
 
-def worker_main(config: NodeConfig, worker_id: bytes, node_address: str, slot: memoryview) -> NoReturn:
+def worker_main(
+    config: NodeConfig, composition: Composition, worker_id: bytes, node_address: str, slot: memoryview
+) -> NoReturn:
     """Serve until the node manager, or an actor's end, says stop. Keeps the main thread."""
-    composition = Composition(ResolvedPlan.from_json(config.plan))
     transport = composition.open_transport(config.session_dir)
     store = composition.open_store(config.extra["store_address"])
     runtime = WorkerRuntime(
@@ -44,8 +44,10 @@ def worker_main(config: NodeConfig, worker_id: bytes, node_address: str, slot: m
         node.Exit: lambda message: runtime.leave(),
         wire.Hello: lambda message: setattr(runtime, "node_id", message.process.hex()),
     }
+    runtime.events.wanted = config.extra["events"]
     interface.set_current(runtime)
     reader.start()
+    runtime.join_plugins()
     runtime.node.send(node.Ready(worker_id, runtime.address))
     executor = runtime.executor
     while True:

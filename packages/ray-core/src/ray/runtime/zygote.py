@@ -17,6 +17,8 @@ from typing import NoReturn
 
 import msgspec
 
+from ray.plugins.compose import Composition
+from ray.plugins.plan import ResolvedPlan
 from ray.runtime.session import NodeConfig
 from ray.runtime.supervision import die_with_parent
 
@@ -82,6 +84,8 @@ def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryv
     for name in config.preload:
         with contextlib.suppress(Exception):  # a module that cannot be preloaded fails where it is used
             importlib.import_module(name)
+    composition = Composition(ResolvedPlan.from_json(config.plan))
+    composition.prepare()
     gc.collect()
     gc.freeze()
     while True:
@@ -95,7 +99,7 @@ def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryv
             channel.send(encode(Forked(request.worker, 0, str(error))))
         else:
             if not intermediate:
-                _fork_worker(channel, config, node, request, fds, slots)
+                _fork_worker(channel, config, composition, node, request, fds, slots)
             os.waitpid(intermediate, 0)
         for fd in fds:
             os.close(fd)
@@ -104,6 +108,7 @@ def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryv
 def _fork_worker(
     channel: socket.socket,
     config: NodeConfig,
+    composition: Composition,
     node: int,
     request: ForkRequest,
     fds: list[int],
@@ -134,7 +139,7 @@ def _fork_worker(
         from ray.runtime.worker_main import worker_main
 
         slot = slots[request.slot * 8 : request.slot * 8 + 8]
-        worker_main(config, request.worker, request.address, slot)
+        worker_main(config, composition, request.worker, request.address, slot)
     except BaseException:
         import traceback
 

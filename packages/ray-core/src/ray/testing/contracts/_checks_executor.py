@@ -92,15 +92,22 @@ class Probe:
 
 
 @contextmanager
-def running(executor: Executor) -> Iterator[threading.Thread]:
-    """Run the executor on a thread; at the end close it and see that ``run`` returns."""
+def running(executor: Executor, gate: threading.Event | None = None) -> Iterator[threading.Thread]:
+    """Run the executor on a thread; at the end close it and see that ``run`` returns.
+
+    A failing check opens ``gate``, so that no call is left waiting for it.
+    """
     thread = threading.Thread(target=executor.run, name="contract-executor", daemon=True)
     thread.start()
     try:
         yield thread
+    except BaseException:
+        if gate is not None:
+            gate.set()
+        raise
     finally:
         executor.close()
-    thread.join(DEADLINE_S)
+        thread.join(DEADLINE_S)
     expect(not thread.is_alive(), "close makes run return")
 
 
@@ -119,7 +126,7 @@ def calls_run_once_in_order(subject: ExecutorSubject) -> None:
 
 def submit_never_blocks(subject: ExecutorSubject) -> None:
     executor, record, gate = subject.make(2, {}), Record(), threading.Event()
-    with running(executor):
+    with running(executor, gate):
 
         def submit() -> None:
             for number in range(500):
@@ -132,7 +139,7 @@ def submit_never_blocks(subject: ExecutorSubject) -> None:
 
 def concurrency_is_limited(subject: ExecutorSubject) -> None:
     executor, record, gate = subject.make(3, {}), Record(), threading.Event()
-    with running(executor):
+    with running(executor, gate):
         for number in range(12):
             executor.submit(Probe(record, str(number), gate=gate, is_async=subject.is_async))
         eventually(lambda: record.running >= (3 if executor.concurrent else 1), "calls start while there is room")
@@ -145,7 +152,7 @@ def concurrency_is_limited(subject: ExecutorSubject) -> None:
 def idle_tells_whether_calls_wait(subject: ExecutorSubject) -> None:
     executor, record, gate = subject.make(1, {}), Record(), threading.Event()
     expect(executor.idle(), "an executor without calls is idle")
-    with running(executor):
+    with running(executor, gate):
         executor.submit(Probe(record, "runs", gate=gate, is_async=subject.is_async))
         eventually(lambda: record.running, "a submitted call starts")
         eventually(executor.idle, "a call that runs does not count as queued", 1.0)
@@ -158,7 +165,7 @@ def idle_tells_whether_calls_wait(subject: ExecutorSubject) -> None:
 
 def close_drops_what_is_queued(subject: ExecutorSubject) -> None:
     executor, record, gate = subject.make(1, {}), Record(), threading.Event()
-    with running(executor) as thread:
+    with running(executor, gate) as thread:
         executor.submit(Probe(record, "runs", gate=gate, is_async=subject.is_async))
         eventually(lambda: record.running, "a submitted call starts")
         for _ in range(10):
@@ -214,7 +221,7 @@ def calls_run_on_the_main_thread(subject: ExecutorSubject) -> None:
 
 def calls_run_at_the_same_time(subject: ExecutorSubject) -> None:
     executor, record, gate = subject.make(4, {}), Record(), threading.Event()
-    with running(executor):
+    with running(executor, gate):
         for round_number in range(20):
             gate.clear()
             for number in range(4):
@@ -227,7 +234,7 @@ def calls_run_at_the_same_time(subject: ExecutorSubject) -> None:
 def groups_have_limits_of_their_own(subject: ExecutorSubject) -> None:
     executor, gate = subject.make(1, {"io": 2, "one": 1}), threading.Event()
     records = {"io": Record(), "one": Record(), None: Record()}
-    with running(executor):
+    with running(executor, gate):
         for _ in range(5):
             for group, record in records.items():
                 executor.submit(Probe(record, gate=gate, group=group, is_async=subject.is_async))

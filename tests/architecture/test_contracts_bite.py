@@ -1,0 +1,799 @@
+"""A contract that cannot fail is no contract: deliberately broken parts must fail the check that is meant for them.
+
+Each case names the check, a sound part that passes it and a broken one that does not.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import random
+import socket
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ray.abc.store import SHARED, Store
+from ray.builtin import inproc_transport
+from ray.builtin.embedded_control import EmbeddedControlServer, EmbeddedControlStore
+from ray.builtin.executors import SerialExecutor, ThreadsExecutor
+from ray.builtin.heap_store import HeapStore, _Buffer
+from ray.builtin.inproc_transport import InprocConnection, InprocTransport
+from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
+from ray.builtin.unix_transport import UnixTransport
+from ray.exceptions import ObjectStoreFullError
+from ray.testing.contracts import (
+    _checks_control,
+    _checks_executor,
+    _checks_scheduler,
+    _checks_store,
+    _checks_store_optional,
+    _checks_transport,
+    _checks_transport_ends,
+    _expect,
+    _link,
+)
+from ray.testing.contracts._expect import ContractViolationError
+
+
+@pytest.fixture(autouse=True)
+def _short_deadlines(monkeypatch):
+    monkeypatch.setattr(_expect, "DEADLINE_S", 0.5)
+
+
+def bites(check, subject_of, sound, broken):
+    """The sound part passes the check; the broken one breaks a rule, and nothing worse."""
+    with subject_of(sound) as subject:
+        check(subject)
+    with subject_of(broken) as subject, pytest.raises(ContractViolationError):
+        check(subject)
+
+
+class Subject:
+    """A subject that cleans up; parts that hang are released by the cleanups."""
+
+    def __init__(self, subject, *cleanups):
+        self.subject, self.cleanups = subject, cleanups
+
+    def __enter__(self):
+        return self.subject
+
+    def __exit__(self, *error):
+        for cleanup in self.cleanups:
+            cleanup()
+
+
+def cases(module_checks, table):
+    """Pytest parameters: (check, broken part), with readable ids."""
+    return [pytest.param(module_checks[name], broken, id=f"{name}-{broken.__name__}") for name, broken in table]
+
+
+def checks_of(*modules):
+    return {name: check for module in modules for name, check in vars(module).items() if callable(check)}
+
+
+# --- stores ---------------------------------------------------------------------------------------------------------
+
+
+class ShowsUnsealed(HeapStore):
+    def get(self, object_id):
+        buffer = self._objects.get(object_id)
+        return buffer and memoryview(buffer.memory).toreadonly()
+
+
+class SaysItIsThereTooEarly(HeapStore):
+    def contains(self, object_id):
+        return object_id in self._objects
+
+
+class GivesWritableMemory(HeapStore):
+    def get(self, object_id):
+        return super().get(object_id) and memoryview(self._objects[object_id].memory)
+
+
+class LeaksAfterDelete(HeapStore):
+    def delete(self, object_id):
+        self._objects.pop(object_id, None)
+
+
+class FreesWhatIsHeld(HeapStore):
+    def delete(self, object_id):
+        buffer = self._objects.get(object_id)
+        if buffer is not None:
+            buffer.memory[:] = bytes(buffer.nbytes)
+        super().delete(object_id)
+
+
+class ForgetsHolds(HeapStore):
+    def delete(self, object_id):
+        if object_id in self._objects:
+            self._objects[object_id].holds = 0
+        super().delete(object_id)
+
+
+class LeavesAGhost(HeapStore):
+    def create(self, object_id, nbytes):
+        try:
+            return super().create(object_id, nbytes)
+        except ObjectStoreFullError:
+            self._objects[object_id] = _Buffer(0)
+            raise
+
+
+class HasNoLimit(HeapStore):
+    def create(self, object_id, nbytes):
+        capacity, self._capacity_bytes = self._capacity_bytes, 0
+        try:
+            return super().create(object_id, nbytes)
+        finally:
+            self._capacity_bytes = capacity
+
+
+class LeavesTheCreatorItsView(HeapStore):
+    def seal(self, object_id):
+        self._unsealed(object_id).writable = None
+
+
+class Replaces(HeapStore):
+    def create(self, object_id, nbytes):
+        self.delete(object_id)
+        return super().create(object_id, nbytes)
+
+
+class IsNotAligned(HeapStore):
+    def create(self, object_id, nbytes):
+        return super().create(object_id, nbytes + 8)[8:]
+
+
+class MixesUpIds(HeapStore):
+    def get(self, object_id):
+        return super().get(next((known for known in self._objects if known[:-1] == object_id[:-1]), object_id))
+
+
+class SealsTwice(HeapStore):
+    def seal(self, object_id):
+        if not self.contains(object_id):
+            super().seal(object_id)
+
+
+class AbortsWhatIsSealed(HeapStore):
+    def abort(self, object_id):
+        self.delete(object_id)
+
+
+class IsNotThreadSafe(HeapStore):
+    def create(self, object_id, nbytes):
+        if object_id in self._objects:
+            return super().create(object_id, nbytes)
+        time.sleep(0.01)
+        self._objects[object_id] = buffer = _Buffer(nbytes)
+        return buffer.writable
+
+
+class CannotCloseTwice(HeapStore):
+    def close(self):
+        if self._closed:
+            raise ValueError("closed already")
+        super().close()
+
+
+CAPACITY = 2 * 1024 * 1024
+
+
+def store_subject(kind):
+    store = kind(CAPACITY)
+
+    def peek(object_id):
+        buffer = store._objects.get(object_id)
+        return None if buffer is None or buffer.writable is not None else bytes(buffer.memory)
+
+    return Subject(_checks_store.StoreSubject(store, CAPACITY, peek=peek))
+
+
+@pytest.mark.parametrize(
+    ("check", "broken"),
+    cases(
+        checks_of(_checks_store),
+        [
+            ("unsealed_objects_are_invisible", ShowsUnsealed),
+            ("unsealed_objects_are_invisible", SaysItIsThereTooEarly),
+            ("sealed_objects_are_read_only", GivesWritableMemory),
+            ("delete_forgets", LeaksAfterDelete),
+            ("memory_does_not_leak", LeaksAfterDelete),
+            ("held_objects_outlive_delete", FreesWhatIsHeld),
+            ("held_objects_outlive_delete", ForgetsHolds),
+            ("a_full_store_says_so", LeavesAGhost),
+            ("a_full_store_says_so", HasNoLimit),
+            ("no_object_is_larger_than_the_store", HasNoLimit),
+            ("the_creators_view_ends_with_seal", LeavesTheCreatorItsView),
+            ("an_id_is_created_once", Replaces),
+            ("large_objects_are_aligned", IsNotAligned),
+            ("many_objects_are_kept_apart", MixesUpIds),
+            ("seal_needs_an_unsealed_object", SealsTwice),
+            ("abort_needs_an_unsealed_object", AbortsWhatIsSealed),
+            ("threads_may_share_a_client", IsNotThreadSafe),
+            ("close_is_idempotent", CannotCloseTwice),
+        ],
+    ),
+)
+def test_stores(check, broken):
+    bites(check, store_subject, HeapStore, broken)
+
+
+class SharedClient(Store):
+    """One of several clients of a heap, as a node's store would serve them."""
+
+    name = "shared-heap"
+    capabilities = frozenset({SHARED})
+
+    def __init__(self, heap):
+        self.heap = heap
+        self.unsealed = set()
+        self.holds = Counter()
+
+    def create(self, object_id, nbytes):
+        view = self.heap.create(object_id, nbytes)
+        self.unsealed.add(object_id)
+        return view
+
+    def seal(self, object_id):
+        self.unsealed.remove(object_id)
+        self.heap.seal(object_id)
+
+    def abort(self, object_id):
+        self.unsealed.remove(object_id)
+        self.heap.abort(object_id)
+
+    def get(self, object_id):
+        view = self.heap.get(object_id)
+        self.holds[object_id] += view is not None
+        return view
+
+    def contains(self, object_id):
+        return self.heap.contains(object_id)
+
+    def release(self, object_id):
+        if self.holds[object_id]:
+            self.holds[object_id] -= 1
+            self.heap.release(object_id)
+
+    def delete(self, object_id):
+        self.heap.delete(object_id)
+
+    def stats(self):
+        return self.heap.stats()
+
+    def close(self):
+        for object_id in self.holds.elements():
+            self.heap.release(object_id)
+        for object_id in self.unsealed:
+            self.heap.abort(object_id)
+        self.holds.clear()
+        self.unsealed.clear()
+
+
+class SeesOnlyItsOwn(SharedClient):
+    own: Any = None
+
+    def seal(self, object_id):
+        super().seal(object_id)
+        self.own = {*(self.own or ()), object_id}
+
+    def contains(self, object_id):
+        return object_id in (self.own or ()) and super().contains(object_id)
+
+
+class SealsForOthers(SharedClient):
+    def seal(self, object_id):
+        self.heap.seal(object_id)
+
+
+class LeavesItsHolds(SharedClient):
+    def close(self):
+        pass
+
+
+class IgnoresOthersHolds(SharedClient):
+    def delete(self, object_id):
+        buffer = self.heap._objects.get(object_id)
+        if buffer is not None and not self.holds[object_id]:
+            buffer.memory[:] = bytes(buffer.nbytes)
+        super().delete(object_id)
+
+
+def shared_subject(kind):
+    heap = HeapStore(CAPACITY)
+    return Subject(_checks_store.StoreSubject(kind(heap), CAPACITY, lambda: kind(heap)))
+
+
+@pytest.mark.parametrize(
+    ("check", "broken"),
+    cases(
+        checks_of(_checks_store_optional),
+        [
+            ("clients_see_each_others_objects", SeesOnlyItsOwn),
+            ("only_the_creator_seals", SealsForOthers),
+            ("what_a_client_leaves_behind_is_cleared", LeavesItsHolds),
+            ("holds_of_one_client_bind_the_others", IgnoresOthersHolds),
+        ],
+    ),
+)
+def test_shared_stores(check, broken):
+    bites(check, shared_subject, SharedClient, broken)
+
+
+@pytest.mark.parametrize("check", _checks_store.REQUIRED, ids=lambda check: check.__name__)
+def test_the_shared_reference_is_sound(check):
+    with shared_subject(SharedClient) as subject:
+        check(subject)
+
+
+# --- transports -----------------------------------------------------------------------------------------------------
+
+
+class DropsTheLastFrame(InprocTransport):
+    def put(self, connection, frames, nbytes):
+        super().put(connection, frames and frames[: max(1, len(frames) - 1)], nbytes)
+
+
+class Reorders(InprocTransport):
+    def poll(self, timeout_s):
+        return super().poll(timeout_s)[::-1]
+
+
+class Doubles(InprocTransport):
+    def put(self, connection, frames, nbytes):
+        super().put(connection, frames, nbytes)
+        if frames == [b"7", b"x" * 7]:
+            super().put(connection, frames, nbytes)
+
+
+class SharesMemory(InprocTransport):
+    def connect(self, address, timeout_s=5.0):
+        connection = super().connect(address, timeout_s)
+        connection.send = lambda frames: connection._peer.transport.put(connection._peer, list(frames), 0)
+        return connection
+
+
+class IsDeaf(InprocTransport):
+    def wake(self):
+        pass
+
+
+class NeverTellsTheEnd(InprocTransport):
+    def poll(self, timeout_s):
+        return [event for event in super().poll(timeout_s) if event[1] is not None]
+
+
+class TellsTheEndTwice(InprocTransport):
+    def poll(self, timeout_s):
+        return [event for event in super().poll(timeout_s) for _ in range(1 if event[1] is not None else 2)]
+
+
+class ForgetsToFlush(InprocTransport):
+    def connect(self, address, timeout_s=5.0):
+        connection = super().connect(address, timeout_s)
+        connection.close = connection.abort
+        return connection
+
+
+class Spins(InprocTransport):
+    def poll(self, timeout_s):
+        return super().poll(0)
+
+
+class WaitsForThePeer(InprocTransport):
+    def connect(self, address, timeout_s=5.0):
+        connection = super().connect(address, timeout_s)
+
+        def send(frames, send=connection.send):
+            send(frames)
+            while connection.queued_bytes and not connection.closed:
+                time.sleep(0.001)
+
+        connection.send = send
+        return connection
+
+
+class WakesWhoeverHasItsDescriptor(InprocTransport):
+    def wake(self):
+        try:
+            os.write(self._wake_write, b"\0")
+        except OSError:
+            pass
+
+
+class LeaksADescriptor(InprocTransport):
+    def close(self):
+        if not self._closed:
+            self._extra = os.dup(self._wake_read)
+        super().close()
+
+    def really_close(self):
+        os.close(self._extra)
+
+
+class MakesNewConnections(InprocTransport):
+    def poll(self, timeout_s):
+        events = super().poll(timeout_s)
+        copies = [InprocConnection(self) for _ in events]
+        return [
+            (copy if frames else connection, frames) for copy, (connection, frames) in zip(copies, events, strict=True)
+        ]
+
+
+class ForgetsWatchedDescriptors(InprocTransport):
+    def watch(self, fd, on_readable):
+        if not self._selector.get_map():
+            super().watch(fd, on_readable)
+
+
+class AcceptsAnyAddress(InprocTransport):
+    def connect(self, address, timeout_s=5.0):
+        listener = inproc_transport._listeners.get(address)
+        return InprocConnection.pair(self, listener or self)
+
+
+class RaisesOnDeadConnections(InprocTransport):
+    def connect(self, address, timeout_s=5.0):
+        connection = super().connect(address, timeout_s)
+
+        def send(frames, send=connection.send):
+            if connection.closed:
+                raise BrokenPipeError(32, "the peer is gone")
+            send(frames)
+
+        connection.send = send
+        return connection
+
+
+def transport_subject(kind):
+    made = []
+
+    def make():
+        made.append(kind())
+        return made[-1]
+
+    def close():
+        for transport in made:
+            InprocTransport.wake(transport)  # for a check that waits in poll for ever
+            for connection in list(transport.connections):
+                connection.abort()
+        for transport in made:
+            for thread in threading.enumerate():
+                if thread.name == "contract-check":
+                    thread.join(5)
+            transport.close()
+            getattr(transport, "really_close", int)()
+
+    return Subject(_link.TransportSubject(make), close)
+
+
+@pytest.mark.parametrize(
+    ("check", "broken"),
+    cases(
+        checks_of(_checks_transport, _checks_transport_ends),
+        [
+            ("messages_arrive_whole", DropsTheLastFrame),
+            ("messages_arrive_once_and_in_order", Reorders),
+            ("messages_arrive_once_and_in_order", Doubles),
+            ("frames_belong_to_the_receiver", SharesMemory),
+            ("wake_ends_poll", IsDeaf),
+            ("a_closed_peer_is_reported_once", NeverTellsTheEnd),
+            ("a_closed_peer_is_reported_once", TellsTheEndTwice),
+            ("close_flushes", ForgetsToFlush),
+            ("poll_waits_as_told", Spins),
+            ("send_never_blocks", WaitsForThePeer),
+            ("close_releases_everything", WakesWhoeverHasItsDescriptor),
+            ("close_releases_everything", LeaksADescriptor),
+            ("a_connection_keeps_its_context", MakesNewConnections),
+            ("connections_are_kept_apart", MakesNewConnections),
+            ("descriptors_are_watched", ForgetsWatchedDescriptors),
+            ("connecting_to_nobody_fails", AcceptsAnyAddress),
+            ("sends_to_nobody_are_dropped", RaisesOnDeadConnections),
+        ],
+    ),
+)
+def test_transports(check, broken):
+    before = set(threading.enumerate())
+    bites(check, transport_subject, InprocTransport, broken)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+
+
+class HangsUpForTheParent(UnixTransport):
+    def abandon(self):
+        for connection in list(self._connections.values()):
+            connection._sock.shutdown(socket.SHUT_RDWR)
+        super().abandon()
+
+
+class RemovesTheParentsSocket(UnixTransport):
+    def abandon(self):
+        if self._path:
+            os.unlink(self._path)
+        super().abandon()
+
+
+class UnregistersForTheParent(UnixTransport):
+    is_own_process = True  # so that abort in the child reaches for the shared poller
+
+
+@pytest.mark.parametrize("broken", [HangsUpForTheParent, RemovesTheParentsSocket, UnregistersForTheParent])
+def test_transports_after_a_fork(broken, tmp_path_factory):
+    folder = Path(os.path.relpath(tmp_path_factory.mktemp("s")))  # short enough for a socket, wherever it is
+    numbers = iter(range(1000))
+
+    def subject_of(kind):
+        made = []
+
+        def make():
+            own = folder / str(next(numbers))
+            own.mkdir()
+            made.append(kind(str(own)))
+            return made[-1]
+
+        return Subject(_link.TransportSubject(make), lambda: [transport.close() for transport in made])
+
+    bites(_checks_transport_ends.a_forked_child_disturbs_nobody, subject_of, UnixTransport, broken)
+
+
+# --- schedulers -----------------------------------------------------------------------------------------------------
+
+
+class LooksAtTotals(SpreadPolicy):
+    def choose(self, request, nodes):
+        return next((n.node_id for n in nodes if n.total.get("CPU", 0) >= request.resources.get("CPU", 0)), None)
+
+
+class ThrowsDice(SpreadPolicy):
+    def choose(self, request, nodes):
+        roomy = [node.node_id for node in nodes if _checks_scheduler.has_room(request, node)]
+        return random.choice(roomy) if roomy else None
+
+
+class TakesTurns(SpreadPolicy):
+    count = 0
+
+    def choose(self, request, nodes):
+        self.count += 1
+        roomy = [node.node_id for node in nodes if _checks_scheduler.has_room(request, node)]
+        return roomy[self.count % len(roomy)] if roomy else None
+
+
+class SeesOnlyTheLocalNode(HybridPolicy):
+    def choose(self, request, nodes):
+        return super().choose(request, [node for node in nodes if node.is_local])
+
+
+class CountsCpusOnly(SpreadPolicy):
+    def choose(self, request, nodes):
+        return super().choose(_checks_scheduler.a_request(CPU=request.resources.get("CPU", 0) / 10_000), nodes)
+
+
+class RefusesOverloadedNodes(SpreadPolicy):
+    def choose(self, request, nodes):
+        return super().choose(request, [node for node in nodes if min(node.available.values()) > 0])
+
+
+class BooksTheNode(SpreadPolicy):
+    def choose(self, request, nodes):
+        chosen = super().choose(request, nodes)
+        for node in nodes:
+            if node.node_id == chosen:
+                node.available["CPU"] -= request.resources.get("CPU", 0) + 1
+        return chosen
+
+
+@pytest.mark.parametrize(
+    ("check", "broken"),
+    cases(
+        checks_of(_checks_scheduler),
+        [
+            ("full_nodes_are_not_chosen", LooksAtTotals),
+            ("whoever_has_room_is_found", LooksAtTotals),
+            ("the_same_input_gives_the_same_answer", ThrowsDice),
+            ("the_same_input_gives_the_same_answer", TakesTurns),
+            ("the_only_node_with_room_is_chosen", SeesOnlyTheLocalNode),
+            ("whoever_has_room_is_found", SeesOnlyTheLocalNode),
+            ("full_nodes_are_not_chosen", CountsCpusOnly),
+            ("nothing_is_free_everywhere", RefusesOverloadedNodes),
+            ("the_input_is_not_changed", BooksTheNode),
+        ],
+    ),
+)
+def test_schedulers(check, broken):
+    bites(check, lambda kind: Subject(_checks_scheduler.SchedulerSubject(kind)), SpreadPolicy, broken)
+
+
+# --- control stores -------------------------------------------------------------------------------------------------
+
+
+class AlwaysOverwrites(EmbeddedControlStore):
+    def put(self, key, value, *, overwrite=True):
+        return super().put(key, value)
+
+
+class LooksBeforeItLeaps(EmbeddedControlStore):
+    def put(self, key, value, *, overwrite=True):
+        if not overwrite and self.get(key) is not None:
+            return False
+        time.sleep(0.01)
+        return super().put(key, value)
+
+
+class DoesNotSort(EmbeddedControlStore):
+    def keys(self, prefix):
+        return super().keys(prefix)[::-1]
+
+
+class TakesPrefixesForPatterns(EmbeddedControlStore):
+    def keys(self, prefix):
+        return sorted(fnmatch.filter(super().keys(""), prefix + "*"))
+
+
+class DropsTheNewest(EmbeddedControlStore):
+    def append(self, key, value, *, max_items=1000):
+        if len(self.items(key)) < max_items:
+            super().append(key, value, max_items=max_items)
+
+
+class NeverHints(EmbeddedControlStore):
+    def _changed(self, key):
+        pass
+
+
+class HintsForEver(EmbeddedControlStore):
+    def subscribe(self, prefix, on_change):
+        super().subscribe(prefix, on_change)
+        return lambda: None
+
+
+class HintsEverything(EmbeddedControlStore):
+    def subscribe(self, prefix, on_change):
+        return super().subscribe("", on_change)
+
+
+class LetsSubscribersFailTheChange(EmbeddedControlStore):
+    def _changed(self, key):
+        for _, hint in list(self._server.subscribers.values()):
+            hint(key)
+
+
+class KeepsLists(EmbeddedControlStore):
+    def delete(self, key):
+        return False if self.items(key) else super().delete(key)
+
+
+def control_subject(kind):
+    server = EmbeddedControlServer()
+    return Subject(
+        _checks_control.ControlSubject(kind(server.address), lambda: kind(server.address)),
+        server.close,
+    )
+
+
+@pytest.mark.parametrize(
+    ("check", "broken"),
+    cases(
+        checks_of(_checks_control),
+        [
+            ("put_can_spare_what_is_there", AlwaysOverwrites),
+            ("one_of_many_claims_a_key", LooksBeforeItLeaps),
+            ("keys_are_listed_by_prefix", DoesNotSort),
+            ("keys_are_listed_by_prefix", TakesPrefixesForPatterns),
+            ("lists_are_bounded", DropsTheNewest),
+            ("changes_are_hinted", NeverHints),
+            ("changes_are_hinted", HintsEverything),
+            ("a_subscription_ends", HintsForEver),
+            ("a_subscriber_may_fail_or_ask", LetsSubscribersFailTheChange),
+            ("delete_removes", KeepsLists),
+        ],
+    ),
+)
+def test_control_stores(check, broken):
+    bites(check, control_subject, EmbeddedControlStore, broken)
+
+
+# --- executors ------------------------------------------------------------------------------------------------------
+
+
+class RunsTheLatestFirst(SerialExecutor):
+    def run(self):
+        while (call := self._queue.get()) is not None and not self._closed:
+            waiting = [call]
+            while not self._queue.empty():
+                waiting.append(self._queue.get())
+            ending = None in waiting
+            for each in filter(None, reversed(waiting)):
+                each.run()
+            if ending:
+                return
+
+
+class HasNoBounds(ThreadsExecutor):
+    def __init__(self, max_concurrency, groups=None):
+        super().__init__(100, groups)
+
+
+class FinishesTheQueue(SerialExecutor):
+    def close(self):
+        self._queue.put(None)
+
+    def run(self):
+        while (call := self._queue.get()) is not None:
+            call.run()
+            del call
+
+
+class KeepsTheLastCall(SerialExecutor):
+    def run(self):
+        while (call := self._queue.get()) is not None and not self._closed:
+            call.run()
+
+
+class SaysItIsIdle(SerialExecutor):
+    def idle(self):
+        return True
+
+
+class SubmitsAndWaits(ThreadsExecutor):
+    def submit(self, call):
+        super().submit(call)
+        while not self.idle() and not self._closed:
+            time.sleep(0.001)
+
+
+class IgnoresGroups(ThreadsExecutor):
+    def __init__(self, max_concurrency, groups=None):
+        super().__init__(max_concurrency)
+
+
+class RunsElsewhere(ThreadsExecutor):
+    concurrent = False
+
+
+class ReturnsTooEarly(ThreadsExecutor):
+    def run(self):
+        self._done.wait()
+
+
+class RunsAfterClose(ThreadsExecutor):
+    def submit(self, call):
+        call.run() if self._closed else super().submit(call)
+
+
+@pytest.mark.parametrize(
+    ("check", "sound", "broken"),
+    [
+        pytest.param(getattr(_checks_executor, name), sound, broken, id=f"{name}-{broken.__name__}")
+        for name, sound, broken in [
+            ("calls_run_once_in_order", SerialExecutor, RunsTheLatestFirst),
+            ("concurrency_is_limited", ThreadsExecutor, HasNoBounds),
+            ("close_drops_what_is_queued", SerialExecutor, FinishesTheQueue),
+            ("close_drops_what_is_queued", ThreadsExecutor, ReturnsTooEarly),
+            ("finished_calls_are_forgotten", SerialExecutor, KeepsTheLastCall),
+            ("idle_tells_whether_calls_wait", SerialExecutor, SaysItIsIdle),
+            ("submit_never_blocks", ThreadsExecutor, SubmitsAndWaits),
+            ("groups_have_limits_of_their_own", ThreadsExecutor, IgnoresGroups),
+            ("calls_run_on_the_main_thread", SerialExecutor, RunsElsewhere),
+            ("close_can_come_at_any_time", ThreadsExecutor, RunsAfterClose),
+        ]
+    ],
+)
+def test_executors(check, sound, broken):
+    before = set(threading.enumerate())
+
+    def subject_of(kind):
+        return Subject(_checks_executor.ExecutorSubject(lambda n, g: kind() if kind in SERIAL else kind(n, g)))
+
+    bites(check, subject_of, sound, broken)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+
+
+SERIAL = {SerialExecutor, RunsTheLatestFirst, FinishesTheQueue, KeepsTheLastCall, SaysItIsIdle}
