@@ -122,7 +122,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", metavar="PYTHON", help="interpreter with loky and dask (default: the first one's)")
     parser.add_argument("--no-peers", action="store_true", help="leave ProcessPoolExecutor, loky and Dask out")
     parser.add_argument("--no-variants", action="store_true", help="leave the zmq and plasma variants out")
-    parser.add_argument("--timeout", type=float, default=600, metavar="S", help="for one program (default %(default)s)")
+    parser.add_argument("--timeout", type=float, default=900, metavar="S", help="for one program (default %(default)s)")
     parser.add_argument("--note", default="", help="a remark to keep with the results")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE")
@@ -176,7 +176,8 @@ def main() -> int:
     if options.million:
         for contestant in running:
             if contestant.environment == {}:
-                contestant.measure("million", ["--only", options.only], 10 * options.timeout)
+                limit = 10 * options.timeout
+                contestant.measure("million", ["--only", options.only, "--limit", str(limit)], limit + 60)
     peers = Contestant("peers", options.peers or all_of_them[0].python, ())
     if not options.no_peers:
         peers.measure("peers", program_arguments, options.timeout)

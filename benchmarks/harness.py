@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import re
+import signal
 import statistics
 import sys
 import time
@@ -24,10 +25,11 @@ class UnavailableError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """How long a line may measure: at least ``samples`` samples and at least ``seconds`` in all."""
+    """How long a line may measure: at least ``samples`` samples and ``seconds`` in all, ended after ``limit`` seconds."""
 
     seconds: float = 1.5
     samples: int = 3
+    limit: float = 120.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,6 +90,13 @@ def latencies(call: Callable[[], object], budget: Budget, warm_up: int = 100) ->
 def measure(line: Line, budget: Budget) -> dict[str, Any]:
     """Run one line and give its record; never raises, except for an interrupt."""
     record: dict[str, Any] = {"name": line.name, "value": None, "unit": line.unit, "samples": []}
+    limit = f"stopped after {budget.limit:g} s"
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise TimeoutError(limit)
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, budget.limit)
     try:
         samples = line.run(budget)
     except (UnavailableError, ImportError) as error:
@@ -95,6 +104,9 @@ def measure(line: Line, budget: Budget) -> dict[str, Any]:
     except Exception as error:
         text = " ".join(str(error).split())
         return record | {"failed": f"{type(error).__name__}: {text}"[:300]}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
     return record | {"value": statistics.median(samples), "samples": samples}
 
 
@@ -104,9 +116,10 @@ def parse(lines: Sequence[Line], description: str | None, argv: list[str] | None
     parser.add_argument("--only", default="", metavar="REGEX", help="run only the lines whose name matches")
     parser.add_argument("--seconds", type=float, default=Budget.seconds, help="time per line (default %(default)s)")
     parser.add_argument("--samples", type=int, default=Budget.samples, help="samples per line at least")
+    parser.add_argument("--limit", type=float, default=Budget.limit, help="a line fails after so many seconds")
     options = parser.parse_args(argv)
     chosen = [line for line in lines if re.search(options.only, line.name)]
-    return chosen, Budget(options.seconds, max(1, options.samples))
+    return chosen, Budget(options.seconds, max(1, options.samples), options.limit)
 
 
 def report(lines: Sequence[Line], budget: Budget, versions: dict[str, str]) -> int:

@@ -4,13 +4,18 @@ import datetime
 import gc
 import time
 
-import numpy as np
 import pytest
 
 import ray
 from ray.exceptions import GetTimeoutError, ObjectLostError, UnpicklableError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+@pytest.fixture
+def np():
+    """numpy, which ray-core does not need."""
+    return pytest.importorskip("numpy")
 
 
 @ray.remote
@@ -66,7 +71,7 @@ def test_inner_objects_live_as_long_as_the_outer():
 
 
 @pytest.mark.parametrize("size", [3, 200_000])
-def test_arrays_are_read_only_views_unless_copied(size):
+def test_arrays_are_read_only_views_unless_copied(np, size):
     ref = ray.put({"a": np.zeros(size)})
     array = ray.get(ref)["a"]
     assert not array.flags.writeable
@@ -78,7 +83,7 @@ def test_arrays_are_read_only_views_unless_copied(size):
     assert not ray.get(echo.remote(np.zeros(size))).flags.writeable
 
 
-def test_array_arguments_are_read_only():
+def test_array_arguments_are_read_only(np):
     @ray.remote
     def writeable(array):
         return array.flags.writeable

@@ -278,3 +278,36 @@ def test_local_ignores_the_environment(monkeypatch, mode):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     with ray.init(address="local", num_cpus=1, local_mode=mode == "local_mode"):
         assert ray.cluster_resources()["CPU"] == 1
+
+
+# --- plugins ---
+
+
+def test_plugins_are_told_of_the_session(mode, tmp_path, monkeypatch):
+    """In both modes: the plan, the start and the end; their serializers are used."""
+    (tmp_path / "watching_plugin.py").write_text(
+        "import fractions\n"
+        "from ray.plugins import PluginInfo, hookimpl\n"
+        "told = []\n"
+        "@hookimpl\n"
+        "def ray_plan_resolved(plan): told.append('plan')\n"
+        "@hookimpl\n"
+        "def ray_runtime_started(info): told.append(('started', info['kind'], info['session_id']))\n"
+        "@hookimpl\n"
+        "def ray_runtime_stopping(info): told.append(('stopping', info['kind'], info['session_id']))\n"
+        "@hookimpl\n"
+        "def ray_register_serializers():\n"
+        "    return [(fractions.Fraction, lambda value, refs: (fractions.Fraction, (value.numerator + 1, 7)))]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from fractions import Fraction
+
+    from ray.serialization import pickling
+
+    monkeypatch.setattr(pickling, "_REDUCERS", dict(pickling._REDUCERS))
+    with start(mode, num_cpus=1, observers=["watching_plugin.py"[:-3] + ":__name__"[:0] or "watching_plugin"]):
+        import watching_plugin
+
+        session = ray.get_runtime_context().session_id
+        assert ray.get(ray.put([Fraction(1, 7)])) == [Fraction(2, 7)]
+    assert watching_plugin.told == ["plan", ("started", "driver", session), ("stopping", "driver", session)]

@@ -85,6 +85,9 @@ class ObjectAccess:
             ready = _first_ready(entries, num_returns)
         elif len(ready) < num_returns:
             self._want(entries)
+        for index in ready:  # what is left of another session is never pending, so the others are of this one
+            if entries[index].table is not self.table:
+                self._own_entry(refs[index])
         return _split(refs, ready)
 
     def _want(self: OwnerRuntime, entries: Sequence[ObjectEntry]) -> None:

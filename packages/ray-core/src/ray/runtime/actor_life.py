@@ -112,7 +112,8 @@ class ActorOwner:
                 ready(None)
 
     def adopt_actor(self: OwnerRuntime, core: ActorCore) -> ActorCore:  # type: ignore[misc]
-        if core.life is not None and core.life._entry.table is not self.table:
+        foreign = core.client is not None and core.client.calls is not self.calls
+        if foreign or (core.life is not None and core.life._entry.table is not self.table):
             raise RayConnectionError(f"The handle of actor {core.class_name} belongs to a session that has ended.")
         if core.client is None:
             with self.lock:

@@ -25,11 +25,13 @@ class ActorClient:
     """This process's way to one actor."""
 
     __slots__ = (
-        "actor_id", "cause", "class_name", "concurrent", "dead", "error", "incarnation", "inflight", "life", "peer",
-        "queue",
+        "actor_id", "calls", "cause", "class_name", "concurrent", "dead", "error", "incarnation", "inflight", "life",
+        "peer", "queue",
     )  # fmt: skip
 
-    def __init__(self, actor_id: bytes, class_name: str, concurrent: bool) -> None:
+    def __init__(self, calls: ActorCalls, actor_id: bytes, class_name: str, concurrent: bool) -> None:
+        #: Whose client it is; tells handles of an ended session.
+        self.calls = calls
         self.actor_id = actor_id
         self.class_name = class_name
         #: Whether calls may overlap there, so that none may wait here for another's reply.
@@ -59,7 +61,7 @@ class ActorCalls:
         """The client for an actor; ``watch`` asks the node manager where it is."""
         client = self.clients.get(actor_id)
         if client is None:
-            client = self.clients[actor_id] = ActorClient(actor_id, class_name, concurrent)
+            client = self.clients[actor_id] = ActorClient(self, actor_id, class_name, concurrent)
             if watch:
                 self._runtime.node.send(node.WatchActor(actor_id))
         return client

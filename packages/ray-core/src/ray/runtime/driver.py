@@ -105,6 +105,7 @@ class DriverRuntime(OwnerRuntime):
                 stderr=log,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
+                env={**os.environ, "RAY_SESSION": config.session},
             )
         except OSError as error:
             raise RaySystemError(f"cannot start the node manager: {error}") from error

@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayActorError, RayConnectionError, RayError, RayTaskError, TaskTimeoutError
 from ray.ids import object_id, random_id, task_of
+from ray.plugins.compose import Composition
 from ray.protocol.references import FAILED, ObjectEntry
-from ray.runtime import hardware
 from ray.runtime.execution import ActorExit
 from ray.runtime.failures import print_failure
 from ray.runtime.interface import (
@@ -34,8 +34,8 @@ from ray.runtime.local_actors import Frame, LocalActor
 from ray.runtime.local_objects import LocalObjects, Packed
 from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
-from ray.runtime.start_options import StartOptions
-from ray.serialization import make_envelope, open_envelope, read_envelope
+from ray.runtime.start_options import StartOptions, offered
+from ray.serialization import make_envelope, open_envelope, read_envelope, register_reducer
 
 _NODE = "local"
 _EXITED = "exit_actor() was called"
@@ -55,7 +55,7 @@ class LocalRuntime(LocalObjects):
         self.session_id = random_id(8).hex()
         self._job_id, self._node_id, self._worker_id = random_id(4), random_id(), random_id()
         self._namespace = options.namespace
-        self._totals = _totals(options)
+        self._totals = offered(options)
         self._errors: list[dict[str, Any]] = []
         #: {object id: what to print when it goes without anybody having seen the failure}
         self._unread: dict[bytes, str] = {}
@@ -64,6 +64,10 @@ class LocalRuntime(LocalObjects):
         #: {(namespace, name): actor id}
         self._names: dict[tuple[str, str], bytes] = {}
         self._cores: weakref.WeakValueDictionary[bytes, ActorCore] = weakref.WeakValueDictionary()
+        self._composition = Composition(options.plan)
+        self._composition.lifecycle("plan_resolved", {})
+        for cls, reducer in self._composition.serializers():
+            register_reducer(cls, reducer)
         self.address_info: dict[str, Any] = {
             "address": "local",
             "node_ip_address": "127.0.0.1",
@@ -74,6 +78,10 @@ class LocalRuntime(LocalObjects):
             "session_dir": None,
             "node_id": self._node_id.hex(),
         }
+        self._composition.lifecycle("runtime_started", self._plugin_info())
+
+    def _plugin_info(self) -> dict[str, Any]:
+        return {"session_id": self.session_id, "node_id": self._node_id.hex(), "kind": "driver", "address": "local"}
 
     # --- tasks ------------------------------------------------------------------------------------------------------
 
@@ -365,6 +373,7 @@ class LocalRuntime(LocalObjects):
 
     def shutdown(self) -> None:
         """See ``Runtime``."""
+        self._composition.lifecycle("runtime_stopping", self._plugin_info())
         with self._lock:
             actors = list(self._actors.values())
             self._actors.clear()
@@ -382,15 +391,3 @@ def _matches(error: BaseException, retry_on: bool | tuple[type[BaseException], .
     if isinstance(retry_on, tuple):
         return isinstance(error, retry_on)
     return retry_on and isinstance(error, Exception)
-
-
-def _totals(options: StartOptions) -> dict[str, int]:
-    """What the session offers, in fixed point, without zeros."""
-    cpus, gpus, memory = options.num_cpus, options.num_gpus, options.memory_bytes
-    totals = {
-        "CPU": hardware.cpu_count() * RESOURCE_UNIT if cpus is None else cpus,
-        "GPU": len(hardware.gpu_ids()) * RESOURCE_UNIT if gpus is None else gpus,
-        "memory": (hardware.memory_limit_bytes() if memory is None else memory) * RESOURCE_UNIT,
-        **options.resources,
-    }
-    return {name: amount for name, amount in totals.items() if amount}

@@ -113,7 +113,7 @@ class OwnerRuntime(ObjectAccess, ActorOwner, Inspection, PluginLife):
         self, actor: ActorCore, method: str, options: MethodOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         client: ActorClient = actor.client
-        if client is None or actor.life is not None and actor.life._entry.table is not self.table:
+        if client is None or client.calls is not self.calls:
             self._check_open()
             client = self.adopt_actor(actor).client
         retries = options.max_task_retries

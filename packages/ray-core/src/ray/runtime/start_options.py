@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ray.runtime import hardware
+from ray.runtime.interface import RESOURCE_UNIT
+
 if TYPE_CHECKING:
     from ray.plugins.plan import ResolvedPlan
 
@@ -26,3 +29,15 @@ class StartOptions:
     object_store_bytes: int | None = None
     namespace: str = DEFAULT_NAMESPACE
     log_to_driver: bool = True
+
+
+def offered(options: StartOptions) -> dict[str, int]:
+    """What a session in this process alone offers, in fixed point, without zeros."""
+    cpus, gpus, memory = options.num_cpus, options.num_gpus, options.memory_bytes
+    totals = {
+        "CPU": hardware.cpu_count() * RESOURCE_UNIT if cpus is None else cpus,
+        "GPU": len(hardware.gpu_ids()) * RESOURCE_UNIT if gpus is None else gpus,
+        "memory": (hardware.memory_limit_bytes() if memory is None else memory) * RESOURCE_UNIT,
+        **options.resources,
+    }
+    return {name: amount for name, amount in totals.items() if amount}
