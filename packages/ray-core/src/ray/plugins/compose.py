@@ -153,8 +153,10 @@ class Composition:
                 _log.exception("the plugin %s failed in ray_%s", name, event)
 
     def prepare(self) -> None:
-        """Import every plugin of the plan now, so that forked children need not."""
+        """Import every plugin of the plan now, with its executors, so that forked children need not."""
         self._register_all()
+        for name in self.plan.executors:
+            self.make_executor(name, 1, {})
 
     # --- machinery ----------------------------------------------------------------------------------------------------
 

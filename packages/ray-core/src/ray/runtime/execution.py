@@ -150,7 +150,7 @@ class TaskCall:
 
     def _fail(self, error: BaseException) -> Outcome:
         task, worker = self.task, self.worker
-        if isinstance(error, ActorExit):
+        if issubclass(type(error), ActorExit):
             worker.announce_exit("exit_actor() was called")
             return self._succeed(None) if task.num_returns <= 1 else self._fail(_exited(worker))
         kind = "user"
@@ -176,6 +176,12 @@ def _exited(worker: WorkerRuntime) -> BaseException:
     return RayActorError(worker.actor_name, worker.actor_id, "exit_actor() was called")
 
 
+_TRACEBACK: Any = BaseException.__dict__["__traceback__"]
+_CAUSE: Any = BaseException.__dict__["__cause__"]
+_CONTEXT: Any = BaseException.__dict__["__context__"]
+_MEMBERS: Any = BaseExceptionGroup.__dict__["exceptions"]
+
+
 def _forget_frames(error: BaseException) -> None:
     """The traceback holds the user's locals, and so refs and large values: let go of them."""
     seen: set[int] = set()
@@ -185,8 +191,11 @@ def _forget_frames(error: BaseException) -> None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        current.__traceback__ = None
-        pending += [current.__cause__, current.__context__]
+        # Past the class's own attribute access: it may refuse, as a frozen dataclass does.
+        _TRACEBACK.__set__(current, None)
+        pending += [_CAUSE.__get__(current), _CONTEXT.__get__(current)]
+        if issubclass(type(current), BaseExceptionGroup):
+            pending += _MEMBERS.__get__(current)
 
 
 def _wants_retry(error: BaseException, wanted: bytes) -> bool:

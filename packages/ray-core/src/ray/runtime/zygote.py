@@ -23,6 +23,8 @@ from ray.runtime.session import NodeConfig
 from ray.runtime.supervision import die_with_parent
 
 _MAX_REQUEST_BYTES = 4096
+#: What every worker comes to import; pickles of functions and classes name it.
+_NEEDED = ("cloudpickle", "ray")
 
 
 class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -81,7 +83,7 @@ def _highest_fd() -> int:
 
 def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryview) -> NoReturn:
     sys.path[:] = config.sys_path
-    for name in config.preload:
+    for name in (*_NEEDED, *config.preload):
         with contextlib.suppress(Exception):  # a module that cannot be preloaded fails where it is used
             importlib.import_module(name)
     composition = Composition(ResolvedPlan.from_json(config.plan))
