@@ -25,7 +25,7 @@ class UnavailableError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """How long a line may measure: at least ``samples`` samples and ``seconds`` in all, ended after ``limit`` seconds."""
+    """A line takes at least ``samples`` samples and ``seconds`` in all, and fails after ``limit`` seconds."""
 
     seconds: float = 1.5
     samples: int = 3
@@ -103,6 +103,9 @@ def measure(line: Line, budget: Budget) -> dict[str, Any]:
         return record | {"unavailable": str(error)}
     except Exception as error:
         text = " ".join(str(error).split())
+        _, missing, reason = text.rpartition("PluginNotInstalledError: ")
+        if missing:  # the worker found out, and its last words say so
+            return record | {"unavailable": reason[:300]}
         return record | {"failed": f"{type(error).__name__}: {text}"[:300]}
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

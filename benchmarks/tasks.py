@@ -88,6 +88,9 @@ def drain_100000(budget: Budget) -> list[float]:
 
 @register(LINES, "await_gather_1000", "/s")
 def await_gather_1000(budget: Budget) -> list[float]:
+    if not hasattr(nothing.remote(), "__await__"):
+        raise UnavailableError("the refs of this package cannot be awaited")
+
     async def gather() -> None:
         await asyncio.gather(*[nothing.remote() for _ in range(1_000)])
 

@@ -1,13 +1,16 @@
 """``ray.init``, ``shutdown``, ``is_initialized``."""
 
+import importlib
 import logging
 import socket
 import threading
+from fractions import Fraction
 
 import pytest
 
 import ray
 from ray.exceptions import RayConnectionError, UnknownPluginError
+from ray.serialization import pickling
 
 
 @ray.remote
@@ -283,31 +286,41 @@ def test_local_ignores_the_environment(monkeypatch, mode):
 # --- plugins ---
 
 
+WATCHER = """
+import fractions
+from ray.plugins import PluginInfo, hookimpl
+
+PLUGIN = PluginInfo(seam="observer", name="watcher", api=1)
+told = []
+
+@hookimpl
+def ray_plan_resolved(plan):
+    told.append("plan")
+
+@hookimpl
+def ray_runtime_started(info):
+    told.append(("started", info["kind"], info["session_id"]))
+
+@hookimpl
+def ray_runtime_stopping(info):
+    told.append(("stopping", info["kind"], info["session_id"]))
+
+@hookimpl
+def ray_register_serializers():
+    return [(fractions.Fraction, lambda value, refs: (fractions.Fraction, (value.numerator + 1, 7)))]
+"""
+
+
 def test_plugins_are_told_of_the_session(mode, tmp_path, monkeypatch):
     """In both modes: the plan, the start and the end; their serializers are used."""
-    (tmp_path / "watching_plugin.py").write_text(
-        "import fractions\n"
-        "from ray.plugins import PluginInfo, hookimpl\n"
-        "told = []\n"
-        "@hookimpl\n"
-        "def ray_plan_resolved(plan): told.append('plan')\n"
-        "@hookimpl\n"
-        "def ray_runtime_started(info): told.append(('started', info['kind'], info['session_id']))\n"
-        "@hookimpl\n"
-        "def ray_runtime_stopping(info): told.append(('stopping', info['kind'], info['session_id']))\n"
-        "@hookimpl\n"
-        "def ray_register_serializers():\n"
-        "    return [(fractions.Fraction, lambda value, refs: (fractions.Fraction, (value.numerator + 1, 7)))]\n"
-    )
+    package = f"watching_{mode}"
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").touch()
+    (tmp_path / package / "watcher.py").write_text(WATCHER)
     monkeypatch.syspath_prepend(str(tmp_path))
-    from fractions import Fraction
-
-    from ray.serialization import pickling
-
     monkeypatch.setattr(pickling, "_REDUCERS", dict(pickling._REDUCERS))
-    with start(mode, num_cpus=1, observers=["watching_plugin.py"[:-3] + ":__name__"[:0] or "watching_plugin"]):
-        import watching_plugin
-
+    with start(mode, num_cpus=1, observers=[f"{package}.watcher"]):
         session = ray.get_runtime_context().session_id
         assert ray.get(ray.put([Fraction(1, 7)])) == [Fraction(2, 7)]
-    assert watching_plugin.told == ["plan", ("started", "driver", session), ("stopping", "driver", session)]
+    told = importlib.import_module(f"{package}.watcher").told
+    assert told == ["plan", ("started", "driver", session), ("stopping", "driver", session)]

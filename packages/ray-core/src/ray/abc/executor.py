@@ -22,6 +22,7 @@ class Call(Protocol):
     @property
     def is_async(self) -> bool:
         """Whether the target is a coroutine function (or async generator function)."""
+        raise NotImplementedError
 
 
 class Executor(ABC):

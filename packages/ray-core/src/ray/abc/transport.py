@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from types import CodeType
 from typing import Any, TypeAlias
 
 Frame: TypeAlias = "bytes | bytearray | memoryview"
@@ -49,6 +50,9 @@ class Transport(ABC):
     """A process's way to reach others. One instance per process, made after any fork."""
 
     name: str
+    #: Code inside ``poll`` where a signal handler may raise without losing messages (typically a method that does
+    #: nothing but the system call). With it, threads that wait for results poll by themselves; without it they never do.
+    wait_code: CodeType | None = None
 
     @abstractmethod
     def listen(self, hint: str) -> str:

@@ -337,6 +337,9 @@ class _Poller:
             self._impl.close()
 
 
+UnixTransport.wait_code = _Poller.poll.__code__
+
+
 def _wake_pair() -> tuple[int, int]:
     if hasattr(os, "eventfd"):
         fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

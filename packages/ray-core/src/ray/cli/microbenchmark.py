@@ -123,10 +123,11 @@ def _measured(name: str, unit: str, measure: Measure, seconds: float) -> dict[st
     record: dict[str, Any] = {"name": name, "value": None, "unit": unit, "problem": ""}
     try:
         return record | {"value": measure(seconds)}
-    except PluginNotInstalledError as error:
-        return record | {"problem": f"unavailable: {error}"}
     except Exception as error:
-        return record | {"problem": f"failed: {type(error).__name__}: {error}"}
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        # Where a worker found that a plugin is missing, its last words say so.
+        _, missing, reason = text.rpartition(f"{PluginNotInstalledError.__name__}: ")
+        return record | {"problem": f"unavailable: {reason}" if missing else f"failed: {text[:300]}"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -141,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--only", default="", metavar="REGEX", help="run only the lines whose name matches")
     given = parser.parse_args(argv)
     start = time.perf_counter()
-    ray.init()
+    ray.init(log_to_driver=False)
     try:
         ray.get(ray.remote(_nothing).remote())
         first = time.perf_counter() - start

@@ -262,4 +262,8 @@ class Stop(Struct, tag=54):
 
 
 class Exit(Struct, tag=56):
-    """Node manager to worker: end now, orderly."""
+    """Node manager to idle worker: end now, orderly, or answer with ``Stay``."""
+
+
+class Stay(Struct, tag=61):
+    """Worker to node manager: others need what it owns or has submitted, so it did not end."""

@@ -267,6 +267,11 @@ class LeaseTable:
         """Idle workers beyond ``keep``, longest idle first; the caller ends them and forgets them here."""
         return list(self.idle)[: max(0, len(self.idle) - keep)]
 
+    def stayed(self, worker: bytes) -> list[Effect]:
+        """A worker that was to end, and was forgotten, is needed by others: it may take work again."""
+        self.idle[worker] = None
+        return self.schedule()
+
     def forget(self, workers: Iterable[bytes]) -> None:
         """These idle workers are being ended."""
         for worker in workers:

@@ -41,6 +41,7 @@ class ActorOwner:
             export = export_of(cls, self)
         record = self._record(f"{cls.name}.__init__", 0, 0, None, args, kwargs)
         record.export = export
+        record.pins += tuple(self._own_entry(ref) for ref in export.refs)
         actor_id = random_id(16)
         life: ObjectRef[Any] | None = None
         with self.lock:
@@ -54,7 +55,8 @@ class ActorOwner:
             if life is not None:
                 self.calls.hold(client, life._entry)
             if record.pins:
-                # The actor may be restarted at any time of its life: its arguments live as long as it does.
+                # The actor may be restarted at any time of its life: its arguments, and what its class refers to, live
+                # as long as it does.
                 self.table.pin(record.pins)
                 if life is not None:
                     life._entry.contained = record.pins

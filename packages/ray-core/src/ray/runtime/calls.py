@@ -114,7 +114,7 @@ class ActorCalls:
             for id in reversed(message.returned):
                 record = inflight.pop(id, None)
                 if record is not None and not record.done:
-                    client.queue.appendleft(record)
+                    self._requeue(client, record)
         if message.exiting:
             client.peer = None
         elif client.queue:
@@ -169,11 +169,18 @@ class ActorCalls:
         for index in range(len(records) - 1, -1, -1):
             record = records[index]
             if update.state == actors.RESTARTING and index >= started:
-                client.queue.appendleft(record)
+                self._requeue(client, record)
             elif update.state == actors.RESTARTING and record.retries and not record.cancelled:
                 self._again(client, record)
             else:
                 self._runtime.fail_actor(record, client, cause, update.error)
+
+    def _requeue(self, client: ActorClient, record: TaskRecord) -> None:
+        """It has not run: it goes first next time, unless it was cancelled."""
+        if record.cancelled:
+            self._runtime.fail_cancelled(record)
+        else:
+            client.queue.appendleft(record)
 
     def _again(self, client: ActorClient, record: TaskRecord) -> None:
         record.attempt += 1
@@ -184,11 +191,11 @@ class ActorCalls:
     def cancel(self, record: TaskRecord, client: ActorClient, recursive: bool) -> None:
         """Cancel a call that is queued here or there, or running."""
         record.retries = 0
-        if record.id in client.inflight and client.peer is not None:
-            client.peer.send(wire.Cancel(record.id, recursive))
-        elif record.id not in client.inflight:
-            record.cancelled = True
+        record.cancelled = True
+        if record.id not in client.inflight:
             self._runtime.fail_cancelled(record)
+        elif client.peer is not None:
+            client.peer.send(wire.Cancel(record.id, recursive))
 
     def handle_gone(self, life: ObjectEntry) -> None:
         """The entry that counted this process's handles to an actor is gone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ray.protocol.references import PENDING, ObjectEntry
 
@@ -11,17 +11,25 @@ from ray.protocol.references import PENDING, ObjectEntry
 class Waiter:
     """Counts completions of the entries it was added to. Called under the runtime's lock, waited for without it."""
 
-    __slots__ = ("_gate", "needed")
+    __slots__ = ("_gate", "needed", "wake")
 
     def __init__(self, needed: int) -> None:
         self.needed = needed
+        #: Set while the waiting thread polls: makes it look at ``needed``.
+        self.wake: Callable[[], None] | None = None
         self._gate = allocate_lock()
         self._gate.acquire()
 
     def __call__(self, entry: ObjectEntry) -> None:
+        self.count()
+
+    def count(self) -> None:
+        """One of the awaited things has happened."""
         self.needed -= 1
         if not self.needed:
             self._gate.release()
+            if self.wake is not None:
+                self.wake()
 
     def block(self, timeout_s: float | None) -> bool:
         """Wait until enough are complete; False when the time is over. Interruptible by signals."""
@@ -42,7 +50,7 @@ class GroupWaiter(Waiter):
     def completed(self, entry: ObjectEntry) -> None:
         """Some entry of the table is complete."""
         if entry in self.entries and self.needed:
-            self(entry)
+            self.count()
 
 
 def add_waiter(entries: Iterable[ObjectEntry], waiter: Waiter) -> None:

@@ -23,7 +23,6 @@ from ray.runtime.interface import RESOURCE_UNIT
 from ray.runtime.interrupts import InterruptGuard
 from ray.runtime.output import Printer
 from ray.runtime.owner import OwnerRuntime
-from ray.runtime.reader import Reader
 from ray.runtime.session import NodeConfig, create_session_dir, new_session_id, remove_session_dir
 from ray.runtime.start_options import StartOptions
 
@@ -47,7 +46,6 @@ class DriverRuntime(OwnerRuntime):
         self._pid = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None
-        self._reader: Reader | None = None
         try:
             config = _node_config(options, session, self.session_dir)
             self._start_node(config)
@@ -60,13 +58,12 @@ class DriverRuntime(OwnerRuntime):
             self.node_id = answer["node_id"]
             self.events.wanted = answer["events"]
             self.attach("driver", answer["address"])
-            self._reader = Reader(self)
-            self._reader.node_handlers |= {
+            self.reader.node_handlers |= {
                 node.Logs: self._printer.show,
                 node.RecordError: lambda message: print_failure(message.record.message),
                 node.ShowFailure: lambda message: print_failure(message.text),
             }
-            self._reader.start()
+            self.polling.start()
         except BaseException:
             self._end_node()
             remove_session_dir(self.session_dir)
@@ -179,12 +176,11 @@ class DriverRuntime(OwnerRuntime):
                 self.node.send(node.Stop())
             self.closed = True
         self._end_node()
-        if self._reader is not None:
-            self._reader.stop()
         with self.lock:
             self.node.lost("the session was shut down")
             self.abandon_all(None)
-            self.table.close()
+        self.polling.stop()
+        self.table.close()
         self.transport.close()
         self.store.close()
         self._printer.close()

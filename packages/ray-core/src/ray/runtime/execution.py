@@ -81,6 +81,8 @@ class TaskCall:
             function, args, kwargs = self._prepare()
             self.interruptible = True
             try:
+                if self.cancelled or self.timed_out:
+                    raise KeyboardInterrupt  # while it was prepared
                 result = function(*args, **kwargs)
             finally:
                 self.interruptible = False

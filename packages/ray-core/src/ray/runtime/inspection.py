@@ -11,7 +11,18 @@ if TYPE_CHECKING:
 
 
 class Inspection:
-    """The inspection methods of an owner. Each asks the node manager and waits for its answer."""
+    """The inspection methods of an owner. Most ask the node manager and wait for its answer."""
+
+    def is_needed(self: OwnerRuntime) -> bool:  # type: ignore[misc]
+        """Whether the end of this process would be a loss to others: of objects they hold, or of unfinished tasks."""
+        with self.lock:
+            self.collect()
+            entries = self.table.entries.values()
+            return (
+                any(entry.waiters or (entry.credits and entry.owner is None) for entry in entries)
+                or self.tasks.is_busy()
+                or any(client.inflight or client.queue for client in self.calls.clients.values())
+            )
 
     def errors(self: OwnerRuntime) -> list[dict[str, Any]]:  # type: ignore[misc]
         self._check_open()

@@ -19,7 +19,13 @@ from ray.runtime import completion
 _AGAIN_S = 0.001
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 #: Code that only waits.
-_WAITS = frozenset({completion.Waiter.block.__code__})
+_waits: set[CodeType] = {completion.Waiter.block.__code__}
+
+
+def may_interrupt(code: CodeType | None) -> None:
+    """Signals may raise inside ``code``: it only waits."""
+    if code is not None:
+        _waits.add(code)
 
 
 class InterruptGuard:
@@ -67,7 +73,7 @@ def in_critical_code(frame: FrameType | None, inside: CodeType | None = None) ->
     """
     while frame is not None:
         code = frame.f_code
-        if code in _WAITS or code is inside:
+        if code in _waits or code is inside:
             return False
         if code.co_filename.startswith(_PACKAGE):
             return True

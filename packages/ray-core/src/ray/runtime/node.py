@@ -85,6 +85,7 @@ class NodeManager:
             node.Blocked: lambda peer, message, frames: self.apply(self.leases.blocked(peer.id)),
             node.Resumed: lambda peer, message, frames: self.leases.resumed(peer.id),
             node.Ready: self._ready,
+            node.Stay: self._stay,
             node.RecordError: lambda peer, message, frames: self.record_error(message.record, print_it=False),
             node.Ping: lambda peer, message, frames: peer.send(node.Pong(message.number)),
             node.ShowFailure: lambda peer, message, frames: self._to_drivers(message),
@@ -276,7 +277,14 @@ class NodeManager:
         worker = self.pool.workers.get(worker_id)
         if worker is not None and worker.connection is not None:
             worker.connection.send([codec.encode(node.Exit())])
-            self.pool.expect_end(worker, 2.0, "it did not end when asked to")
+            worker.timer = self.timers.after(2.0, lambda: self.pool.kill(worker, "it did not end when asked to"))
+
+    def _stay(self, peer: Peer, message: node.Stay, frames: Sequence[Frame]) -> None:
+        worker = peer.worker
+        if worker is not None and worker.timer is not None:
+            worker.timer.cancel()
+            self.apply(self.leases.stayed(worker.id))
+            self._arm_trim()
 
     # --- errors, logs, questions --------------------------------------------------------------------------------------
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from ray.abc.transport import Connection
-from ray.exceptions import GetTimeoutError, NodeDiedError
+from ray.exceptions import NodeDiedError, RaySystemError
 from ray.messages import codec, node
+from ray.runtime.completion import Waiter
 
 #: Beats without an answer after which the node manager is taken for dead. Beats are counted, not timed: a process
 #: that did not run itself misses none.
@@ -22,9 +22,10 @@ BEAT_S = 0.5
 class NodeLink:
     """Safe from any thread."""
 
-    def __init__(self, connection: Connection, address: str) -> None:
+    def __init__(self, connection: Connection, address: str, nudge: Callable[[], None]) -> None:
         self.connection = connection
         self.address = address
+        self._nudge = nudge
         self._numbers = itertools.count(1).__next__
         #: {request: what to call with the answer}
         self._requests: dict[int, Callable[[node.Answer], None]] = {}
@@ -41,23 +42,24 @@ class NodeLink:
 
         Raises:
             NodeDiedError: there is, or comes to be, no node manager to answer.
+            RaySystemError: it lives and does not answer in time.
         """
         number = self._numbers()
-        gate = allocate_lock()
-        gate.acquire()
+        waiter = Waiter(1)
         answers: list[node.Answer] = []
 
         def on_answer(answer: node.Answer) -> None:
             answers.append(answer)
-            gate.release()
+            waiter.count()
 
         self._requests[number] = on_answer
         try:
             if self.dead is not None:
                 raise NodeDiedError(self.address, self.dead)
             self.send(make(number))
-            if not gate.acquire(timeout=timeout_s):
-                raise GetTimeoutError(f"the node manager did not answer within {timeout_s:g} s")
+            self._nudge()
+            if not waiter.block(timeout_s):
+                raise RaySystemError(f"the node manager did not answer within {timeout_s:g} s")
         finally:
             self._requests.pop(number, None)
         answer = answers[0]

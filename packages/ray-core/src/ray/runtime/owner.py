@@ -27,10 +27,13 @@ from ray.runtime.exports import export_of
 from ray.runtime.failures import Failures
 from ray.runtime.inspection import Inspection
 from ray.runtime.interface import ActorCore, FunctionDescriptor, MethodOptions, TaskOptions
+from ray.runtime.interrupts import may_interrupt
 from ray.runtime.joining import PluginLife
 from ray.runtime.node_link import BEAT_S, NodeLink
 from ray.runtime.objects import ObjectExchange, rebuild_ref, reduce_ref
 from ray.runtime.peers import Peer, PeerTable
+from ray.runtime.polling import Polling
+from ray.runtime.reader import Reader
 from ray.runtime.records import TaskRecord, return_ids
 from ray.runtime.ref import ObjectRef
 from ray.runtime.tasks import TaskSubmitter
@@ -79,6 +82,9 @@ class OwnerRuntime(ObjectAccess, ActorOwner, Inspection, PluginLife):
         self.objects = ObjectExchange(self)
         self.failures = Failures(self)
         self.events = TaskEventLog(self)
+        self.reader = Reader(self)
+        self.polling = Polling(self, self.reader)
+        may_interrupt(transport.wait_code)
         self.node: NodeLink = None  # type: ignore[assignment]  # set by ``attach`` before anything else runs
         self._next_id = make_task_ids(process_id)
 
@@ -87,7 +93,7 @@ class OwnerRuntime(ObjectAccess, ActorOwner, Inspection, PluginLife):
         self.address = self.peers.address = self.transport.listen(hint)
         connection = self.transport.connect(node_address)
         connection.send((self.peers.hello(),))
-        self.node = connection.context = NodeLink(connection, node_address)
+        self.node = connection.context = NodeLink(connection, node_address, self.polling.nudge)
 
     # --- submitting -------------------------------------------------------------------------------------------------
 
@@ -304,7 +310,7 @@ class OwnerRuntime(ObjectAccess, ActorOwner, Inspection, PluginLife):
 
     def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
         """Wait without the lock; workers say meanwhile that their CPU is free."""
-        return waiter.block(timeout_s)
+        return self.polling.wait(waiter, timeout_s)
 
     def collect(self) -> None:
         """Free what nobody holds; called under the lock."""
@@ -349,6 +355,12 @@ class OwnerRuntime(ObjectAccess, ActorOwner, Inspection, PluginLife):
     def peer_lost(self, peer: Peer) -> None:
         """A connection is gone; called under the lock."""
         self.objects.peer_lost(peer.address)
+
+    def expects(self) -> bool:
+        """Whether messages are to be taken though nobody waits for them: some work is unfinished."""
+        return any(link.inflight or link.cls.queue for link in list(self.tasks.links.values())) or any(
+            client.inflight for client in list(self.calls.clients.values())
+        )
 
     def patience_s(self) -> float:
         """How long the reader may sleep: not at all long while refs may be dropped unnoticed."""

@@ -1,11 +1,7 @@
-"""The one thread of a process that receives: it takes messages, moves the state and wakes those who wait."""
+"""What a process does with the messages it receives: move the state, and so wake those who wait."""
 
 from __future__ import annotations
 
-import sys
-import threading
-import time
-import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +9,7 @@ from ray.abc.transport import Connection, Frame
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
 from ray.runtime.calls import ActorClient
-from ray.runtime.node_link import BEAT_S, NodeLink
+from ray.runtime.node_link import NodeLink
 from ray.runtime.peers import Peer
 from ray.runtime.records import Link
 
@@ -24,12 +20,10 @@ Handler = Callable[[Any, Any, Sequence[Frame]], None]
 
 
 class Reader:
-    """Owns the thread that polls the transport."""
+    """Maps messages to the parts of a runtime."""
 
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
-        self._stopping = False
-        self._next_beat = 0.0
         tasks, calls, objects = runtime.tasks, runtime.calls, runtime.objects
         #: {message type: handler(peer or node link, message, frames)}
         self.handlers: dict[type, Handler] = {
@@ -50,49 +44,16 @@ class Reader:
             node.Answer: lambda message: runtime.node.answered(message),
             wire.Hello: lambda message: None,
         }
-        self._thread = threading.Thread(target=self._run, name="ray-reader", daemon=True)
 
-    def start(self) -> None:
-        """Begin to receive."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Leave the loop soon; does not wait if called from the thread itself."""
-        self._stopping = True
-        self._runtime.transport.wake()
-        if threading.current_thread() is not self._thread and self._thread.is_alive():
-            self._thread.join(2.0)
-
-    def _run(self) -> None:
+    def take(self, events: Sequence[tuple[Connection, Sequence[Frame] | None]]) -> None:
+        """Take a batch of messages and do what is due; called under the lock by whoever polls."""
         runtime = self._runtime
-        poll, lock, timers, table = runtime.transport.poll, runtime.lock, runtime.timers, runtime.table
-        try:
-            while not self._stopping:
-                timeout_s = timers.timeout_s(runtime.patience_s())
-                events = poll(timeout_s)
-                if self._stopping:
-                    return
-                with lock:
-                    for connection, frames in events:
-                        self._take(connection, frames)
-                    del events
-                    timers.run_due()
-                    if table.dropped:
-                        runtime.collect()
-                    runtime.after_events()
-                self._beat()
-        except BaseException:
-            if not self._stopping:
-                text = traceback.format_exc()
-                sys.stderr.write(f"[ray] internal error in the reader thread:\n{text}")
-                runtime.node_lost(f"internal error in the reader thread: {text.splitlines()[-1]}")
-
-    def _beat(self) -> None:
-        now = time.monotonic()
-        if now >= self._next_beat:
-            self._next_beat = now + BEAT_S
-            if not self._runtime.node.beat():
-                self._runtime.node_lost("its node manager does not answer (stopped, or overloaded)")
+        for connection, frames in events:
+            self._take(connection, frames)
+        runtime.timers.run_due()
+        if runtime.table.dropped:
+            runtime.collect()
+        runtime.after_events()
 
     def _take(self, connection: Connection, frames: Sequence[Frame] | None) -> None:
         context = connection.context

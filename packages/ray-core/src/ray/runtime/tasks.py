@@ -56,6 +56,10 @@ class TaskSubmitter:
         found = self._by_options[id(options)] = (options, cls, plain)
         return found
 
+    def is_busy(self) -> bool:
+        """Whether any task of this owner is queued or pushed."""
+        return any(link.inflight for link in self.links.values()) or any(cls.queue for cls in self._classes.values())
+
     def enqueue(self, record: TaskRecord) -> None:
         """All arguments are there: push the task, or queue it for the next free worker."""
         cls: SchedulingClass = record.link
@@ -258,6 +262,8 @@ class TaskSubmitter:
 
     def _requeue(self, records: list[TaskRecord]) -> None:
         for record in reversed(records):
+            if record.cancelled and not record.done:  # its cancel came to the worker too late, or never
+                self._runtime.fail_cancelled(record)
             if not record.done:
                 cls = record.link.cls
                 record.link = cls
@@ -321,7 +327,7 @@ class TaskSubmitter:
             self._runtime.fail_cancelled(record)
             return
         record.retries = 0
-        record.cancelled = force
+        record.cancelled = True
         link.peer.send(wire.Cancel(record.id, recursive))
         if force:
             self._runtime.node.send(node.KillLease(link.lease, record.id[8:], "its task was cancelled by force"))

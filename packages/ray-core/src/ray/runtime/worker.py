@@ -76,6 +76,8 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
         self._lessee: Peer | None = None
         #: Why the process ends after the current call, or empty.
         self.exiting = ""
+        #: The process is about to end.
+        self.left = False
         self._gpu_ids: list[str] | None = None
 
     # --- messages; called by the reader under the lock ----------------------------------------------------------------
@@ -137,8 +139,8 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
     def on_interrupt(self, number: int, frame: Any) -> None:
         """SIGINT in the main thread: for the user's code if it runs and is meant, else for nobody."""
         call = self.call
-        if call is None or not call.interruptible:
-            return
+        if call is None or not call.interruptible or not (call.cancelled or call.timed_out):
+            return  # meant for a call that has ended meanwhile, if for any
         if in_critical_code(frame, inside=_user_call_code):
             timer = threading.Timer(0.001, lambda: self._interrupt(call) if self.call is call else None)
             timer.daemon = True
@@ -163,10 +165,11 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
     def begin(self, call: TaskCall) -> bool:
         """Claim a call that is about to run; False if it was given back or cancelled meanwhile."""
         task = call.task
+        self.running[task.id] = call  # at every moment in one of the two, so that no cancel misses it
         if self.queued.pop(task.id, None) is None:
+            del self.running[task.id]
             return False
         self._slot[:] = task.id[8:]
-        self.running[task.id] = call
         if not self.concurrent:
             self.call = call
         if call.gpu_ids is not self._gpu_ids and call.gpu_ids != self._gpu_ids and not self.actor_id:
@@ -315,13 +318,13 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
             self.flush_all()
         grace_s = BLOCK_GRACE_S if timeout_s is None else min(BLOCK_GRACE_S, timeout_s)
         started = time.monotonic()
-        if waiter.block(grace_s):
+        if self.polling.wait(waiter, grace_s):
             return True
         self._enter_blocked()
         try:
             if timeout_s is None:
-                return waiter.block(None)
-            return waiter.block(max(0.0, timeout_s - (time.monotonic() - started)))
+                return self.polling.wait(waiter, None)
+            return self.polling.wait(waiter, max(0.0, timeout_s - (time.monotonic() - started)))
         finally:
             self._leave_blocked()
 
@@ -377,6 +380,7 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
     def leave(self) -> None:
         """The last call of this process has ended: leave the executor; ``worker_main`` ends the process."""
         self.next_executor = None
+        self.left = True
         self.executor.close()
 
     def exit_actor(self) -> NoReturn:

@@ -11,7 +11,7 @@ from ray.plugins.compose import Composition
 from ray.runtime import interface
 from ray.runtime.output import install_streams
 from ray.runtime.process_end import end_process
-from ray.runtime.reader import Reader
+from ray.runtime.idle_poll import IdlePoll
 from ray.runtime.session import NodeConfig
 from ray.runtime.worker import WorkerRuntime
 
@@ -32,7 +32,7 @@ def worker_main(
     signal.signal(signal.SIGINT, runtime.on_interrupt)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     runtime.attach(f"w-{worker_id.hex()}", node_address)
-    reader = Reader(runtime)
+    reader = runtime.reader
     reader.handlers |= {
         wire.Push: runtime.on_push,
         wire.Recall: runtime.on_recall,
@@ -41,15 +41,16 @@ def worker_main(
     reader.node_handlers |= {
         node.StartActor: runtime.on_start_actor,
         wire.Terminate: lambda message: runtime.on_terminate(),
-        node.Exit: lambda message: runtime.leave(),
+        node.Exit: lambda message: runtime.node.send(node.Stay()) if runtime.is_needed() else runtime.leave(),
         wire.Hello: lambda message: setattr(runtime, "node_id", message.process.hex()),
     }
     runtime.events.wanted = config.extra["events"]
     interface.set_current(runtime)
-    reader.start()
+    runtime.polling.start()
     runtime.join_plugins()
     runtime.node.send(node.Ready(worker_id, runtime.address))
     executor = runtime.executor
+    executor.submit(IdlePoll(runtime))
     while True:
         executor.run()
         following, runtime.next_executor = runtime.next_executor, None

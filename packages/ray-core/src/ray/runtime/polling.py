@@ -1,0 +1,175 @@
+"""Who polls: one thread of a process at a time.
+
+A thread that has to wait anyway polls by itself and so is not woken by another one, which saves a switch of threads at each
+end of a call. The reader thread polls whenever nobody else has done so for a few milliseconds; it makes sure that messages
+are taken while the program computes.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from _thread import allocate_lock
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ray.runtime.completion import Waiter
+from ray.runtime.node_link import BEAT_S
+
+if TYPE_CHECKING:
+    from ray.runtime.owner import OwnerRuntime
+    from ray.runtime.reader import Reader
+
+#: How often the reader thread looks whether somebody polls; longer while somebody does so without a break.
+_FIRST_LOOK_S = 0.005
+_LAST_LOOK_S = 0.25
+#: Whoever has polled for longer than this wakes the reader thread when it leaves.
+_LONG_S = 0.01
+
+
+class Polling:
+    """Hands the transport's ``poll`` from thread to thread."""
+
+    def __init__(self, runtime: OwnerRuntime, reader: Reader) -> None:
+        self._runtime = runtime
+        self._reader = reader
+        #: Held by whoever polls.
+        self._role = allocate_lock()
+        #: Released to wake the reader thread while it stands by.
+        self._standby = allocate_lock()
+        self._standby.acquire()
+        #: A thread would rather poll itself the next time.
+        self._wanted = False
+        #: A thread waits for the role.
+        self._claimed = False
+        #: Turns taken by other threads than the reader; tells it whether they come and go.
+        self._turns = 0
+        #: Threads that wait for the reader thread to poll for them.
+        self._waiting = 0
+        self._next_beat = 0.0
+        self._stopping = False
+        self.shareable = runtime.transport.wait_code is not None
+        self._thread = threading.Thread(target=self._run, name="ray-reader", daemon=True)
+
+    def start(self) -> None:
+        """Begin to receive."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Have every thread leave ``poll`` soon, and wait for that; nobody polls afterwards."""
+        self._stopping = True
+        self._runtime.transport.wake()
+        self.nudge()
+        if threading.current_thread() is not self._thread and self._thread.is_alive():
+            self._thread.join(2.0)
+        self._role.acquire(timeout=2.0)
+
+    def nudge(self) -> None:
+        """Have the reader thread look at once whether it should poll."""
+        try:
+            self._standby.release()
+        except RuntimeError:
+            pass  # it is about to look already
+
+    # --- the reader thread --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        look_s = _FIRST_LOOK_S
+        turns = -1
+        try:
+            while not self._stopping:
+                if self._claimed or not self._role.acquire(False):
+                    look_s = _FIRST_LOOK_S if turns != self._turns else min(look_s * 2, _LAST_LOOK_S)
+                    turns = self._turns
+                    self._standby.acquire(timeout=look_s)
+                    continue
+                self._wanted = False
+                try:
+                    while not (self._stopping or self._claimed or (self._wanted and not self._waiting)):
+                        self._turn(None, None)
+                finally:
+                    self._role.release()
+                if self._wanted:
+                    look_s = _FIRST_LOOK_S
+                    self._standby.acquire(timeout=look_s)
+        except BaseException:
+            if not self._stopping:
+                text = traceback.format_exc()
+                sys.stderr.write(f"[ray] internal error in the reader thread:\n{text}")
+                self._runtime.node_lost(f"internal error in the reader thread: {text.splitlines()[-1]}")
+
+    def _turn(self, ceiling_s: float | None, waiter: Waiter | None) -> None:
+        """Poll once and take what came; the caller has the role."""
+        runtime = self._runtime
+        limit_s = runtime.patience_s()
+        if ceiling_s is not None and ceiling_s < limit_s:
+            limit_s = ceiling_s
+        events = runtime.transport.poll(runtime.timers.timeout_s(limit_s))
+        if self._stopping:
+            return
+        with runtime.lock:
+            if waiter is not None:
+                waiter.wake = None
+            self._reader.take(events)
+            if waiter is not None and waiter.needed > 0:
+                waiter.wake = runtime.transport.wake
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self._next_beat = now + BEAT_S
+            if not runtime.node.beat():
+                runtime.node_lost("its node manager does not answer (stopped, or overloaded)")
+
+    # --- other threads ------------------------------------------------------------------------------------------------
+
+    def wait(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        """Wait until ``waiter`` is done, polling meanwhile if nobody else does; False when the time is over."""
+        if not self.shareable or not self._role.acquire(False):
+            return self._wait_for_reader(waiter, timeout_s)
+        started = time.monotonic()
+        try:
+            self._turns += 1
+            with self._runtime.lock:
+                waiter.wake = self._runtime.transport.wake
+            left_s = timeout_s
+            while waiter.needed > 0:
+                if self._stopping:
+                    return waiter.block(timeout_s)
+                if timeout_s is not None:
+                    left_s = started + timeout_s - time.monotonic()
+                    if left_s <= 0:
+                        return False
+                self._turn(left_s, waiter)
+            return True
+        finally:
+            waiter.wake = None
+            self._role.release()
+            if self._waiting or self._runtime.expects() or time.monotonic() - started > _LONG_S:
+                self.nudge()
+
+    def _wait_for_reader(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        self._waiting += 1
+        self._wanted = self.shareable  # next time this thread would rather poll itself
+        self.nudge()
+        try:
+            return waiter.block(timeout_s)
+        finally:
+            self._waiting -= 1
+
+    def serve_while(self, idle: Callable[[], bool]) -> None:
+        """Poll on this thread for as long as ``idle()``; takes the role from the reader thread."""
+        if not self._role.acquire(False):
+            self._claimed = True
+            self._runtime.transport.wake()
+            self._role.acquire()
+            self._claimed = False
+        started = time.monotonic()
+        try:
+            self._turns += 1
+            while idle() and not self._stopping:
+                self._turn(None, None)
+        finally:
+            self._role.release()
+        if time.monotonic() - started > _LONG_S:
+            self.nudge()

@@ -1,0 +1,117 @@
+"""What a session consists of, ways to end it, and programs that start one and are ended from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import ray
+from ray.runtime import interface
+from ray.testing import leaks
+
+#: How each kind of process can be ended.
+SIGNALS = [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM]
+
+ROOT = str(Path(__file__).resolve().parents[2])
+
+
+def node_manager() -> int:
+    """Pid of the session's node manager."""
+    return int(ray.nodes()[0]["Pid"])
+
+
+def ask_node(what: str) -> Any:
+    """The node manager's answer to a question."""
+    runtime: Any = interface.current()
+    return runtime.node.ask(what)
+
+
+def zygote() -> int:
+    """Pid of the process that forks workers."""
+    return int(ask_node("workers")["zygote_pid"])
+
+
+def workers() -> list[int]:
+    """Pids of all workers, actors included."""
+    return list(ask_node("workers")["pids"])
+
+
+def family() -> list[int]:
+    """Pids of the node manager and of everything under it."""
+    manager = psutil.Process(node_manager())
+    return [manager.pid, *(child.pid for child in manager.children(recursive=True))]
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 10.0, what: str = "it did not happen") -> Any:
+    """Wait for ``condition`` to be true; returns its value."""
+    end = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what} within {timeout_s:g} s"
+        time.sleep(0.005)
+    return value
+
+
+def session_dirs() -> set[str]:
+    """Directories of sessions, running or left behind."""
+    return leaks._session_dirs()
+
+
+@contextlib.contextmanager
+def program(code: str, *arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run ``code`` in a process of its own, which is killed at the latest on leaving the context.
+
+    It is ended without a word to its session. What it prints can be read from ``stdout``.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        **options,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def told(process: subprocess.Popen[str]) -> Any:
+    """The next line of a program's output, as JSON."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, f"the program ended with {process.wait(10)}"
+    return json.loads(line)
+
+
+def in_program(code: str, *arguments: object, timeout_s: float = 60.0, **options: Any) -> Any:
+    """Run ``code`` to its end; returns the last line of its output, as JSON."""
+    with program(code, *arguments, **options) as process:
+        output, _ = process.communicate(timeout=timeout_s)
+        assert process.returncode == 0, f"exit code {process.returncode}: {output}"
+    return json.loads(output.splitlines()[-1])
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs, zombies excepted."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def end(pid: int, number: int) -> None:
+    """Signal a process that must exist."""
+    os.kill(pid, number)
