@@ -198,7 +198,7 @@ class LeaseTable:
         for entry in sorted(self.demands.values(), key=_order):
             if entry.infeasible:
                 continue
-            free = not entry.request.resources
+            free = self._is_free_task(entry.key, entry.request)
             while entry.count > len(missing) if not self.idle else entry.count:
                 if free and zero_cost <= 0:
                     break
@@ -239,8 +239,14 @@ class LeaseTable:
         return self.resources.try_acquire(request.resources)
 
     def _zero_cost_room(self) -> int:
-        used = sum(not lease.request.resources and not lease.blocked for lease in self.leases.values())
+        used = sum(
+            not lease.blocked and self._is_free_task(lease.key, lease.request) for lease in self.leases.values()
+        )
         return self._cpus * ZERO_COST_LEASES_PER_CPU - used
+
+    def _is_free_task(self, key: DemandKey, request: ResourceRequest) -> bool:
+        """Nothing but a number limits these; actors, which the node manager itself asks for, are not limited at all."""
+        return not request.resources and key[0] != self.node_id
 
     def _revoke_for(self, entry: DemandEntry, effects: list[Effect]) -> None:
         """Somebody without any worker of this class waits: take one from whoever holds most, deeper askers excepted."""

@@ -105,7 +105,7 @@ def arity_of(function: Callable[..., Any], *, bound: bool = False) -> Arity | No
     )
 
 
-def constructor_arity(cls: type) -> Arity | None:
+def constructor_arity(cls: Any) -> Arity | None:
     """The arity of ``cls(...)``; a class without a constructor of its own takes nothing."""
     if type(cls).__call__ is not type.__call__:
         return None

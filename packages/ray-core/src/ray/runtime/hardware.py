@@ -47,10 +47,10 @@ def cpu_count(root: str = "/") -> int:
     for line in status.splitlines():
         if line.startswith("Cpus_allowed_list:"):
             limits.append(_count(line.partition(":")[2]))
-    for version, folder in _cgroup_folders(root, "cpuset"):
+    for version, folder in cgroup_folders(root, "cpuset"):
         name = "cpuset.cpus.effective" if version == 2 else "cpuset.cpus"
         limits.append(_count(_read(root, folder, name) or ""))
-    for version, folder in _cgroup_folders(root, "cpu"):
+    for version, folder in cgroup_folders(root, "cpu"):
         if version == 2:
             quota, _, period = (_read(root, folder, "cpu.max") or "max").partition(" ")
         else:
@@ -64,7 +64,7 @@ def cpu_count(root: str = "/") -> int:
 def memory_limit_bytes(root: str = "/") -> int:
     """Bytes that this process and its children may use: the host's memory, or a cgroup's limit if that is less."""
     limits = [_host_memory_bytes(root)]
-    for version, folder in _cgroup_folders(root, "memory"):
+    for version, folder in cgroup_folders(root, "memory"):
         limit = _read(root, folder, "memory.max" if version == 2 else "memory.limit_in_bytes") or ""
         if _positive(limit):
             limits.append(int(limit))
@@ -141,7 +141,7 @@ def _host_memory_bytes(root: str) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _cgroup_folders(root: str, controller: str) -> Iterator[tuple[int, str]]:
+def cgroup_folders(root: str, controller: str) -> Iterator[tuple[int, str]]:
     """Yield ``(cgroup version, folder)`` for this process's cgroup and its parents, where that controller may be."""
     paths: dict[str, str] = {}
     for line in (_read(root, "proc/self/cgroup") or "").splitlines():

@@ -8,6 +8,7 @@ import signal
 import sys
 
 from ray.messages.node import ExitCause
+from ray.runtime.hardware import cgroup_folders
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -56,7 +57,7 @@ def children() -> list[int]:
 
 
 class OomWatch:
-    """Tells a kill by the kernel's out-of-memory killer from others, by the cgroup's counter (v2)."""
+    """Tells a kill by the kernel's out-of-memory killer from others, by the counter of the cgroup."""
 
     def __init__(self) -> None:
         self._path = _memory_events()
@@ -79,10 +80,9 @@ class OomWatch:
 
 
 def _memory_events() -> str | None:
-    with contextlib.suppress(OSError), open("/proc/self/cgroup") as file:
-        for line in file:
-            if line.startswith("0::"):
-                path = f"/sys/fs/cgroup{line[3:].strip()}/memory.events"
-                if os.path.exists(path):
-                    return path
+    """The file with the count of kills in this process's own cgroup, of version 2 or 1."""
+    for version, folder in cgroup_folders("/", "memory"):
+        path = os.path.join(folder, "memory.events" if version == 2 else "memory.oom_control")
+        if os.path.exists(path):
+            return path
     return None

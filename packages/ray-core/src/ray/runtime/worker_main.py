@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 from typing import NoReturn
@@ -29,6 +30,7 @@ def worker_main(
         runtime.use_gpus([])
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     install_streams(runtime.current_name)
+    faulthandler.enable(2, all_threads=False)  # the stack of a crash ends up in the error that the owner gets
     signal.signal(signal.SIGINT, runtime.on_interrupt)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     runtime.attach(f"w-{worker_id.hex()}", node_address)

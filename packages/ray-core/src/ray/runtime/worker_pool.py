@@ -31,7 +31,7 @@ MAX_WORKERS = 8192
 class WorkerProcess:
     """One worker, from the request to fork it to its reaping."""
 
-    __slots__ = ("address", "connection", "id", "kill_reason", "pid", "ready", "readers", "slot", "timer")
+    __slots__ = ("address", "connection", "id", "kill_reason", "pid", "ready", "readers", "slot", "stopped", "timer")
 
     def __init__(self, id: bytes, readers: list[LineReader], slot: int) -> None:
         self.id = id
@@ -44,7 +44,10 @@ class WorkerProcess:
         #: stdout and stderr
         self.readers = readers
         self.kill_reason = ""
+        #: Ends it unless it starts, or ends when asked to, in time.
         self.timer: Timer | None = None
+        #: Ends it unless it continues in time.
+        self.stopped: Timer | None = None
 
 
 class WorkerPool:
@@ -152,11 +155,14 @@ class WorkerPool:
             self._reaped(forked.pid, self._unclaimed.pop(forked.pid))
         elif worker.kill_reason:
             kill_group(worker.pid)
+        if self._unclaimed and all(worker.pid for worker in self.workers.values()):
+            self._unclaimed.clear()  # pids are used again: what nobody claims now must not be taken for a later worker
 
     # --- output ------------------------------------------------------------------------------------------------------
 
     def _read_output(self, reader: LineReader) -> None:
         if not reader.read():
+            reader.drain()  # a last line without an end
             self._close_reader(reader)
 
     def _close_reader(self, reader: LineReader) -> None:
@@ -192,11 +198,11 @@ class WorkerPool:
         worker = self._by_pid.get(pid)
         if worker is not None and number != signal.SIGTRAP:  # a debugger may stop it for as long as it likes
             reason = f"it was stopped by {name} and did not continue within {STOPPED_GRACE_S:g} s"
-            worker.timer = self._timers.after(STOPPED_GRACE_S, lambda: self.kill(worker, reason))
+            worker.stopped = self._timers.after(STOPPED_GRACE_S, lambda: self.kill(worker, reason))
 
     def _continued(self, pid: int) -> None:
         worker = self._by_pid.get(pid)
-        timer = self._zygote_stopped if pid == self._zygote_pid else worker and worker.timer
+        timer = self._zygote_stopped if pid == self._zygote_pid else worker and worker.stopped
         if timer is not None:
             timer.cancel()
 
@@ -205,9 +211,8 @@ class WorkerPool:
             return  # its channel reports the loss
         worker = self._by_pid.get(pid)
         if worker is None:
-            self._unclaimed[pid] = status
-            if len(self._unclaimed) > 1000:  # orphans of workers, never to be claimed
-                del self._unclaimed[next(iter(self._unclaimed))]
+            if any(not worker.pid for worker in self.workers.values()):  # else it is an orphan that a worker left
+                self._unclaimed[pid] = status
             return
         kill_group(pid)  # what it started in its group goes with it
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL

@@ -1,0 +1,346 @@
+"""A worker ends, in any way there is: whoever waits is told how, and the next task runs."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
+from tests.faults import victims
+
+
+@ray.remote(max_retries=0)
+def run(function, *args):
+    return function(*args)
+
+
+@ray.remote
+def answer():
+    return 42
+
+
+def die_noting_when(path):
+    with open(path, "w") as file:
+        file.write(repr(time.monotonic()))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.timeout(3600)
+def test_task_that_kills_its_worker_in_a_loop(start, rounds, tmp_path, capsys):
+    start(num_cpus=2)
+    note = tmp_path / "died"
+    delays = []
+    for number in range(rounds(500, 10_000)):
+        ref = run.options(name=f"round-{number}").remote(die_noting_when, note)
+        with pytest.raises(WorkerCrashedError) as caught:
+            ray.get(ref, timeout=10)
+        delays.append((time.monotonic() - float(note.read_text())) * 1000)
+        text = str(caught.value)
+        assert "signal 9 (SIGKILL)" in text
+        assert f"pid {caught.value.pid}" in text
+        assert caught.value.pid not in {0, os.getpid()}
+        assert "run" in caught.value.task or f"round-{number}" in caught.value.task
+        if number % 10 == 0:
+            assert ray.get(answer.remote(), timeout=10) == 42
+    cuts = statistics.quantiles(delays, n=100)
+    with capsys.disabled():
+        print(f"\ndeath to error, {len(delays)} rounds: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, max {max(delays):.1f} ms")
+    assert cuts[49] < 1000  # the target is 30 ms; this only tells apart a broken path from a busy machine
+
+
+def test_two_tasks_kill_their_workers_at_the_same_time(start, rounds, tmp_path):
+    start(num_cpus=2)
+    for _ in range(rounds(50, 1000)):
+        refs = [run.remote(os.kill, 0, 0), *(run.remote(die_noting_when, tmp_path / str(i)) for i in range(4))]
+        ready, rest = ray.wait(refs, num_returns=5, timeout=10.0)
+        assert not rest
+        assert ray.get(refs[0]) is None
+        for ref in refs[1:]:
+            with pytest.raises(WorkerCrashedError, match=r"signal 9 \(SIGKILL\)"):
+                ray.get(ref)
+        del ready, refs, ref
+
+
+# --- ways to end ------------------------------------------------------------------------------------------------------
+
+
+def overflow(_):
+    """Recursion through C code, which uses the C stack."""
+    sys.setrecursionlimit(10**9)
+    callback = ctypes.CFUNCTYPE(ctypes.c_int)
+    chain = []
+
+    def deeper():
+        chain.append(callback(deeper))
+        return chain[-1]()
+
+    return deeper()
+
+
+def read_null(_):
+    return ctypes.string_at(0)
+
+
+def close_everything(_):
+    os.closerange(3, 1000)
+    time.sleep(30)
+
+
+def become_another_program(_):
+    os.execv("/bin/sleep", ["sleep", "30"])
+
+
+def become_a_short_program(_):
+    os.execv("/bin/sh", ["sh", "-c", "exit 9"])
+
+
+def import_what_exits(folder):
+    sys.path.insert(0, str(folder))
+    import module_that_ends_the_process  # noqa: F401
+
+
+def exit_at_once(code):
+    os._exit(code)
+
+
+def kill_itself(number):
+    os.kill(os.getpid(), number)
+    time.sleep(30)
+
+
+def say_much_then_die(lines):
+    for number in range(lines):
+        print(f"line {number} of my last words", file=sys.stderr)
+    sys.stderr.write("the very last, without an end of line")
+    sys.stderr.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def from_a_thread(_):
+    import threading
+
+    thread = threading.Thread(target=ctypes.string_at, args=(0,), name="doomed")
+    thread.start()
+    thread.join(30)
+
+
+STACK = "most recent call first"
+WAYS = [
+    ("exit 0", exit_at_once, 0, {"exit_code": 0}, ["exit code 0"]),
+    ("exit 7", exit_at_once, 7, {"exit_code": 7}, ["exit code 7"]),
+    ("abort", lambda _: os.abort(), None, {"signal": signal.SIGABRT}, ["SIGABRT", STACK, "Aborted"]),
+    ("segfault", read_null, None, {"signal": signal.SIGSEGV}, ["SIGSEGV", STACK, "read_null", "Segmentation fault"]),
+    ("segfault in a thread", from_a_thread, None, {"signal": signal.SIGSEGV}, ["SIGSEGV", STACK]),
+    ("SIGTERM", kill_itself, signal.SIGTERM, {"signal": signal.SIGTERM}, ["signal 15 (SIGTERM)"]),
+    ("SIGBUS", kill_itself, signal.SIGBUS, {"signal": signal.SIGBUS}, ["SIGBUS", STACK, "kill_itself"]),
+    ("SIGSTOP", kill_itself, signal.SIGSTOP, {"signal": signal.SIGKILL}, ["stopped by SIGSTOP"]),
+    ("closed descriptors", close_everything, None, {}, ["descriptor"]),
+    ("exec", become_another_program, None, {"signal": signal.SIGKILL}, ["exec"]),
+    ("exec, and exit", become_a_short_program, None, {"exit_code": 9}, ["exit code 9"]),
+    ("last words", say_much_then_die, 50, {"signal": signal.SIGKILL}, ["line 49", "line 40", "very last"]),
+]
+
+
+@pytest.mark.parametrize(("way", "argument", "facts", "texts"), [w[1:] for w in WAYS], ids=[w[0] for w in WAYS])
+def test_error_says_how_the_worker_ended(start, way, argument, facts, texts):
+    start(num_cpus=1)
+    with pytest.raises(WorkerCrashedError) as caught:
+        ray.get(run.options(name="doomed-task").remote(way, argument), timeout=10)
+    error = caught.value
+    for name, value in facts.items():
+        assert getattr(error, name) == value, str(error)
+    for text in [*texts, "run", f"pid {error.pid}"]:
+        assert text in str(error)
+    assert ray.get(answer.remote(), timeout=10) == 42
+
+
+@pytest.mark.parametrize(("way", "argument", "facts", "texts"), [w[1:] for w in WAYS], ids=[w[0] for w in WAYS])
+def test_error_says_how_the_actor_ended(start, way, argument, facts, texts):
+    start(num_cpus=1)
+
+    @ray.remote
+    class Doomed:
+        def end(self):
+            return way(argument)
+
+    actor = Doomed.remote()
+    with pytest.raises(RayActorError) as caught:
+        ray.get(actor.end.remote(), timeout=10)
+    error = caught.value
+    for name, value in facts.items():
+        assert getattr(error, name) == value, str(error)
+    for text in [*texts, "Doomed", "end()"]:
+        assert text in str(error)
+    with pytest.raises(RayActorError):
+        ray.get(actor.end.remote(), timeout=10)
+    assert ray.get(answer.remote(), timeout=10) == 42
+
+
+def test_stack_overflow(start):
+    start(num_cpus=1)
+    limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    assert limit == resource.RLIM_INFINITY or limit >= 64 * 1024
+    with pytest.raises((WorkerCrashedError, RayTaskError)) as caught:
+        ray.get(run.remote(overflow, None), timeout=30)
+    if isinstance(caught.value, WorkerCrashedError):
+        assert caught.value.signal == signal.SIGSEGV
+        assert STACK in str(caught.value)
+        assert "overflow" in str(caught.value) or "deeper" in str(caught.value)
+    else:  # interpreters that count what C code uses
+        assert isinstance(caught.value, RecursionError)
+    assert ray.get(answer.remote(), timeout=10) == 42
+
+
+def test_sys_exit_is_an_error_of_the_task(start):
+    start(num_cpus=1)
+    for code in (0, 7, "a reason"):
+        with pytest.raises(RayTaskError, match="SystemExit") as caught:
+            ray.get(run.remote(sys.exit, code), timeout=10)
+        assert not isinstance(caught.value, SystemExit)
+    assert ray.get(answer.remote(), timeout=10) == 42
+
+
+@pytest.mark.parametrize("code", ["import os; os._exit(5)", "import sys; sys.exit(5)"])
+def test_import_of_a_module_that_ends_the_process(start, tmp_path, code):
+    start(num_cpus=1)
+    (tmp_path / "module_that_ends_the_process.py").write_text(code)
+    with pytest.raises((WorkerCrashedError, RayTaskError)) as caught:
+        ray.get(run.remote(import_what_exits, tmp_path), timeout=10)
+    if "_exit" in code:
+        assert isinstance(caught.value, WorkerCrashedError)
+        assert caught.value.exit_code == 5
+    else:
+        assert isinstance(caught.value, RayTaskError)
+        assert "SystemExit: 5" in str(caught.value)
+        assert "module_that_ends_the_process" in str(caught.value)
+    assert ray.get(answer.remote(), timeout=10) == 42
+
+
+def test_at_most_twenty_lines_of_stderr(start):
+    start(num_cpus=1)
+    with pytest.raises(WorkerCrashedError) as caught:
+        ray.get(run.remote(say_much_then_die, 1000), timeout=10)
+    lines = caught.value.stderr_tail.splitlines()
+    assert lines == [*(f"line {n} of my last words" for n in range(981, 1000)), "the very last, without an end of line"], lines
+
+
+def test_what_a_task_started_ends_with_its_worker(start):
+    """Children of a dead worker are taken along, whether or not they have left its process group."""
+    start(num_cpus=1)
+
+    def leave_children():
+        mine = subprocess.Popen(["sleep", "600"])
+        away = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        (Path(folder) / "pids").write_text(f"{mine.pid} {away.pid}")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        with pytest.raises(WorkerCrashedError):
+            ray.get(run.remote(leave_children), timeout=10)
+        mine, away = map(int, (Path(folder) / "pids").read_text().split())
+    victims.until(lambda: not victims.alive(mine), what="the child did not end with its worker")
+    ray.shutdown()
+    victims.until(lambda: not victims.alive(away), what="the child did not end with its session")
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def memory_cgroup():
+    """Make a cgroup of version 1 or 2 below this process's own, with a limit file; None where that is not allowed."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "memory":
+            folder, limit = Path("/sys/fs/cgroup/memory" + path), "memory.limit_in_bytes"
+        elif controllers == "" and (Path("/sys/fs/cgroup") / "cgroup.controllers").exists():
+            folder, limit = Path("/sys/fs/cgroup" + path), "memory.max"
+        else:
+            continue
+        made = folder / f"test-{os.getpid()}"
+        try:
+            made.mkdir()
+        except OSError:
+            continue
+        if (made / limit).exists():
+            return made, made / limit
+        made.rmdir()
+    return None
+
+
+OUT_OF_MEMORY = """
+import json, os, sys
+with open(sys.argv[1], "w") as file:
+    file.write(str(os.getpid()))
+import ray
+ray.init(num_cpus=1)
+
+@ray.remote(max_retries=0)
+def fill():
+    kept = []
+    while True:
+        kept.append(bytes(8_000_000) and bytearray(b"x") * 8_000_000)
+
+@ray.remote
+def fine():
+    return 1
+
+@ray.remote(max_retries=0)
+def kill():
+    os.kill(os.getpid(), 9)
+
+seen = []
+for task in (kill, fill, kill):
+    try:
+        ray.get(task.remote(), timeout=30)
+    except Exception as error:
+        seen.append([type(error).__name__, str(error)])
+seen.append(ray.get(fine.remote(), timeout=10))
+ray.shutdown()
+print(json.dumps(seen))
+"""
+
+
+def test_kernel_out_of_memory_is_told_apart(start):
+    found = memory_cgroup()
+    if found is None:
+        pytest.skip("no memory cgroup can be made here")
+    folder, limit = found
+    try:
+        limit.write_text(str(400 * 1024 * 1024))
+        first, second, third, value = victims.in_program(OUT_OF_MEMORY, folder / "cgroup.procs")
+    finally:
+        victims.until(lambda: not (folder / "cgroup.procs").read_text(), what="the processes did not leave")
+        folder.rmdir()
+    assert first[0] == third[0] == "WorkerCrashedError"
+    assert "signal 9 (SIGKILL)" in first[1]
+    assert second[0] == OutOfMemoryError.__name__
+    assert "memory ran out" in second[1]
+    assert "fill" in second[1]
+    assert value == 1
+
+
+def test_a_kill_counts_as_out_of_memory_if_the_counter_moved(tmp_path, monkeypatch):
+    from ray.runtime import supervision
+
+    counter = tmp_path / "memory.events"
+    counter.write_text("low 0\noom 0\noom_kill 3\n")
+    monkeypatch.setattr(supervision, "_memory_events", lambda: str(counter))
+    watch = supervision.OomWatch()
+    assert not watch.happened()
+    counter.write_text("low 0\noom 1\noom_kill 4\n")
+    assert watch.happened()
+    assert not watch.happened()
+    counter.unlink()
+    assert not watch.happened()
