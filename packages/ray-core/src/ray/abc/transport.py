@@ -51,7 +51,8 @@ class Transport(ABC):
 
     name: str
     #: Code inside ``poll`` where a signal handler may raise without losing messages (typically a method that does
-    #: nothing but the system call). With it, threads that wait for results poll by themselves; without it they never do.
+    #: nothing but the system call). With it, threads that wait for results poll by themselves; without it they never
+    #: do.
     wait_code: CodeType | None = None
 
     @abstractmethod

@@ -1,6 +1,7 @@
 """Transport over ``AF_UNIX`` stream sockets in the session directory: the default on one machine.
 
-The directory (0700, owned by the user) is the protection; the uid of each peer is checked as well where the system tells it.
+The directory (0700, owned by the user) is the protection; the uid of each peer is checked as well where the system
+tells it.
 """
 
 from __future__ import annotations
@@ -186,7 +187,9 @@ class UnixTransport(Transport):
     def listen(self, hint: str) -> str:
         path = os.path.join(self._dir, f"{hint}.sock")
         if len(os.fsencode(path)) > _MAX_PATH_BYTES:
-            raise OSError(f"socket path is longer than {_MAX_PATH_BYTES} bytes: {path}; set TMPDIR to a shorter directory")
+            raise OSError(
+                f"socket path is longer than {_MAX_PATH_BYTES} bytes: {path}; set TMPDIR to a shorter directory"
+            )
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(path)
@@ -292,6 +295,8 @@ class UnixTransport(Transport):
         self._close_own()
 
     def abandon(self) -> None:
+        if self._closed:  # its descriptors may be somebody else's by now
+            return
         self._closed = True
         for connection in list(self._connections.values()):
             connection.closed = True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Union
 
 import msgspec
 
+from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
 from ray.messages import node, wire
 from ray.messages.wire import Data
@@ -20,10 +21,9 @@ _TAGGED = tuple(
     for cls in vars(module).values()
     if isinstance(cls, type) and issubclass(cls, wire.Struct) and cls.__struct_config__.tag is not None
 )
-Message = Union[_TAGGED]  # noqa: UP007 - built at run time from the tagged structs
 
 encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Message).decode
+_decode: Callable[[Frame], Any] = msgspec.msgpack.Decoder(Union[_TAGGED]).decode  # noqa: UP007 - made at run time
 PROTOCOL_VERSION = 1
 
 
@@ -40,7 +40,7 @@ def decode(frames: Sequence[bytes | bytearray | memoryview]) -> Any:
 
 
 def attach(data: bytes | bytearray | memoryview, frames: list[Any]) -> Data:
-    """Put ``data`` into a message: in place if small, else as a new frame of ``frames`` (which holds frame 0 already)."""
+    """Put ``data`` into a message: in place if small, else as a new frame behind those in ``frames``."""
     if len(data) < OUT_OF_BAND_BYTES:
         return data if type(data) is bytes else bytes(data)
     frames.append(data)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ray.messages.wire import Data, Dependency, Ref, Struct
+from ray.messages.wire import Dependency, Ref, Struct
 
 # --- leases ---------------------------------------------------------------------------------------------------------
 
 
-class Demand(Struct, tag=31):
+class Demand(Struct, frozen=True, tag=31):
     """Owner: I can use ``count`` more workers of this class now. Replaces its earlier demand for ``key``."""
 
     key: int
@@ -18,7 +18,7 @@ class Demand(Struct, tag=31):
     name: str = ""
 
 
-class Granted(Struct, tag=32):
+class Granted(Struct, frozen=True, tag=32):
     """Node manager: this worker is yours until ``Release``, ``LeaseEnded`` or your own end."""
 
     key: int
@@ -28,20 +28,20 @@ class Granted(Struct, tag=32):
     gpu_ids: list[str] = []
 
 
-class Release(Struct, tag=33):
+class Release(Struct, frozen=True, tag=33):
     """Owner: I am done with the lease. ``retired``: the worker ends itself and must not be granted again."""
 
     lease: bytes
     retired: bool = False
 
 
-class Revoke(Struct, tag=34):
+class Revoke(Struct, frozen=True, tag=34):
     """Node manager: others wait; release the lease when what runs there has ended."""
 
     lease: bytes
 
 
-class ExitCause(Struct):
+class ExitCause(Struct, frozen=True):
     """How a process ended, as far as its parent knows."""
 
     exit_code: int | None = None
@@ -54,20 +54,20 @@ class ExitCause(Struct):
     """Last 8 bytes of the id of the task it started last; empty if unknown."""
 
 
-class LeaseEnded(Struct, tag=35):
+class LeaseEnded(Struct, frozen=True, tag=35):
     """Node manager: the leased worker is dead."""
 
     lease: bytes
     cause: ExitCause
 
 
-class Suspect(Struct, tag=36):
+class Suspect(Struct, frozen=True, tag=36):
     """Owner: my connection to the leased worker is gone; tell me how it ended, and end it if it has not."""
 
     lease: bytes
 
 
-class KillLease(Struct, tag=37):
+class KillLease(Struct, frozen=True, tag=37):
     """Owner: kill the worker of my lease if it runs this task (last 8 bytes of its id): a forced cancel."""
 
     lease: bytes
@@ -75,15 +75,15 @@ class KillLease(Struct, tag=37):
     reason: str
 
 
-class Blocked(Struct, tag=38):
+class Blocked(Struct, frozen=True, tag=38):
     """Worker: my task waits for other tasks; my CPU is free."""
 
 
-class Resumed(Struct, tag=39):
+class Resumed(Struct, frozen=True, tag=39):
     """Worker: it goes on."""
 
 
-class Ready(Struct, tag=57):
+class Ready(Struct, frozen=True, tag=57):
     """Worker: started and listening; may be leased."""
 
     worker: bytes
@@ -93,7 +93,7 @@ class Ready(Struct, tag=57):
 # --- actors ---------------------------------------------------------------------------------------------------------
 
 
-class ActorSpec(Struct):
+class ActorSpec(Struct, frozen=True):
     """Everything needed to start, and restart, an actor. ``handle`` is opaque to the node manager."""
 
     id: bytes
@@ -117,14 +117,14 @@ class ActorSpec(Struct):
     depth: int = 0
 
 
-class CreateActor(Struct, tag=40):
+class CreateActor(Struct, frozen=True, tag=40):
     """Owner: start this actor; answered by ``Answer`` (name taken or not), then by ``ActorUpdate``."""
 
     request: int
     spec: ActorSpec
 
 
-class ActorUpdate(Struct, tag=41):
+class ActorUpdate(Struct, frozen=True, tag=41):
     """Node manager, to everybody who asked: where the actor is. ``state``: starting, alive, restarting, dead."""
 
     id: bytes
@@ -140,13 +140,13 @@ class ActorUpdate(Struct, tag=41):
     """Calls may overlap there: nobody may hold one back until another has ended."""
 
 
-class WatchActor(Struct, tag=42):
+class WatchActor(Struct, frozen=True, tag=42):
     """Caller: keep me told about this actor; answered at once with its state."""
 
     id: bytes
 
 
-class KillActor(Struct, tag=43):
+class KillActor(Struct, frozen=True, tag=43):
     """Anybody: end the actor's process now; answered when the signal is sent (not ok: no such actor)."""
 
     request: int
@@ -155,7 +155,7 @@ class KillActor(Struct, tag=43):
     reason: str
 
 
-class StartActor(Struct, tag=44):
+class StartActor(Struct, frozen=True, tag=44):
     """Node manager to worker: become this actor."""
 
     spec: ActorSpec
@@ -163,21 +163,21 @@ class StartActor(Struct, tag=44):
     gpu_ids: list[str] = []
 
 
-class ActorStarted(Struct, tag=45):
+class ActorStarted(Struct, frozen=True, tag=45):
     """Worker: ``__init__`` has ended; ``error`` is its envelope, empty if all is well."""
 
     id: bytes
     error: bytes = b""
 
 
-class ActorExiting(Struct, tag=46):
+class ActorExiting(Struct, frozen=True, tag=46):
     """Worker: this actor ends by its own will; no restart."""
 
     id: bytes
     reason: str
 
 
-class ActorUnheld(Struct, tag=58):
+class ActorUnheld(Struct, frozen=True, tag=58):
     """Owner: nobody holds a handle any more; end the actor after the calls it has received."""
 
     id: bytes
@@ -186,7 +186,7 @@ class ActorUnheld(Struct, tag=58):
 # --- questions, errors, logs -----------------------------------------------------------------------------------------
 
 
-class Question(Struct, tag=48):
+class Question(Struct, frozen=True, tag=48):
     """Anybody: ``what`` names the question; ``data`` is msgpack."""
 
     request: int
@@ -194,7 +194,7 @@ class Question(Struct, tag=48):
     data: bytes = b""
 
 
-class Answer(Struct, tag=49):
+class Answer(Struct, frozen=True, tag=49):
     """The answer to the request of the same number on this connection."""
 
     request: int
@@ -203,7 +203,7 @@ class Answer(Struct, tag=49):
     error: str = ""
 
 
-class ErrorRecord(Struct):
+class ErrorRecord(Struct, frozen=True):
     """One row of ``ray.error_info()``."""
 
     type: str
@@ -215,13 +215,13 @@ class ErrorRecord(Struct):
     function: str = ""
 
 
-class RecordError(Struct, tag=50):
-    """A failure to be recorded for ``ray.error_info``; the node manager tells the driver of its own in the same form."""
+class RecordError(Struct, frozen=True, tag=50):
+    """A failure for ``ray.error_info``; the node manager tells the driver of its own in the same form."""
 
     record: ErrorRecord
 
 
-class Logs(Struct, tag=51):
+class Logs(Struct, frozen=True, tag=51):
     """Node manager to driver: whole lines that a worker wrote. ``stream``: 1 is stdout, 2 is stderr."""
 
     pid: int
@@ -231,13 +231,13 @@ class Logs(Struct, tag=51):
     dropped: int = 0
 
 
-class ShowFailure(Struct, tag=59):
+class ShowFailure(Struct, frozen=True, tag=59):
     """Worker to node manager to driver: a failure in a nested task that nobody has asked for."""
 
     text: str
 
 
-class TaskEvents(Struct, tag=60):
+class TaskEvents(Struct, frozen=True, tag=60):
     """Owner to node manager: ends of tasks, for the event sinks. Only sent where the plan has sinks."""
 
     rows: list[tuple[str, str, str, int, int]]
@@ -245,25 +245,25 @@ class TaskEvents(Struct, tag=60):
     dropped: int = 0
 
 
-class Ping(Struct, tag=52):
+class Ping(Struct, frozen=True, tag=52):
     """Are you there? Answered with ``Pong``."""
 
     number: int
 
 
-class Pong(Struct, tag=53):
+class Pong(Struct, frozen=True, tag=53):
     """I am."""
 
     number: int
 
 
-class Stop(Struct, tag=54):
+class Stop(Struct, frozen=True, tag=54):
     """Driver: end the node and everything on it."""
 
 
-class Exit(Struct, tag=56):
+class Exit(Struct, frozen=True, tag=56):
     """Node manager to idle worker: end now, orderly, or answer with ``Stay``."""
 
 
-class Stay(Struct, tag=61):
+class Stay(Struct, frozen=True, tag=61):
     """Worker to node manager: others need what it owns or has submitted, so it did not end."""

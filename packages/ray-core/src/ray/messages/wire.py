@@ -21,14 +21,14 @@ class Struct(msgspec.Struct, frozen=True, array_like=True, gc=False, omit_defaul
 # --- between owners and workers -----------------------------------------------------------------------------------
 
 
-class Ref(Struct):
+class Ref(Struct, frozen=True):
     """A reference inside a value: the object's id and the address of its owner."""
 
     id: bytes
     owner: str
 
 
-class Dependency(Struct):
+class Dependency(Struct, frozen=True):
     """A top-level argument that was a ref: where it goes, and its value (or its place in the store)."""
 
     at: int | str
@@ -40,7 +40,7 @@ class Dependency(Struct):
     refs: list[Ref] = []
 
 
-class Task(Struct):
+class Task(Struct, frozen=True):
     """One execution of a function or of an actor method."""
 
     id: bytes
@@ -63,7 +63,7 @@ class Task(Struct):
     """Pickled exception types to retry on, or ``*`` for all; opaque to control processes."""
 
 
-class Done(Struct):
+class Done(Struct, frozen=True):
     """The end of one execution."""
 
     id: bytes
@@ -80,7 +80,7 @@ class Done(Struct):
     """The failure is one the submitter asked to retry on."""
 
 
-class Function(Struct):
+class Function(Struct, frozen=True):
     """A function or class in pickled form."""
 
     hash: bytes
@@ -88,7 +88,7 @@ class Function(Struct):
     name: str = ""
 
 
-class Hello(Struct, tag=1):
+class Hello(Struct, frozen=True, tag=1):
     """First message on a connection, both ways."""
 
     protocol: int
@@ -99,7 +99,7 @@ class Hello(Struct, tag=1):
     pid: int
 
 
-class Push(Struct, tag=2):
+class Push(Struct, frozen=True, tag=2):
     """Owner to worker: run these, in order."""
 
     tasks: list[Task]
@@ -110,7 +110,7 @@ class Push(Struct, tag=2):
     resources: dict[str, int] = {}
 
 
-class Replies(Struct, tag=3):
+class Replies(Struct, frozen=True, tag=3):
     """Worker to owner: these have ended."""
 
     done: list[Done]
@@ -119,11 +119,11 @@ class Replies(Struct, tag=3):
     returned: list[bytes] = []
 
 
-class Recall(Struct, tag=4):
+class Recall(Struct, frozen=True, tag=4):
     """Owner to worker: give back what has not started."""
 
 
-class Returned(Struct, tag=5):
+class Returned(Struct, frozen=True, tag=5):
     """Worker to owner: these were not started and will not be."""
 
     tasks: list[bytes]
@@ -131,24 +131,24 @@ class Returned(Struct, tag=5):
     """The worker waits for others and takes no new tasks until ``Unblocked``."""
 
 
-class Unblocked(Struct, tag=6):
+class Unblocked(Struct, frozen=True, tag=6):
     """Worker to owner: it takes tasks again."""
 
 
-class Cancel(Struct, tag=7):
+class Cancel(Struct, frozen=True, tag=7):
     """Owner to worker: cancel one task, queued or running."""
 
     task: bytes
     recursive: bool = True
 
 
-class Fetch(Struct, tag=8):
+class Fetch(Struct, frozen=True, tag=8):
     """Borrower to owner: send the value as soon as there is one."""
 
     id: bytes
 
 
-class Fetched(Struct, tag=9):
+class Fetched(Struct, frozen=True, tag=9):
     """Owner to borrower. ``status`` is one of the states of ``ray.protocol.references``."""
 
     id: bytes
@@ -158,7 +158,7 @@ class Fetched(Struct, tag=9):
     nbytes: int = 0
 
 
-class Credit(Struct, tag=10):
+class Credit(Struct, frozen=True, tag=10):
     """To an owner: ``borrower`` was handed ``credits`` of ``id`` (negative: returns them)."""
 
     id: bytes
@@ -166,11 +166,11 @@ class Credit(Struct, tag=10):
     credits: int
 
 
-class Terminate(Struct, tag=11):
+class Terminate(Struct, frozen=True, tag=11):
     """To an actor: end after the calls received so far."""
 
 
-class CancelMade(Struct, tag=12):
+class CancelMade(Struct, frozen=True, tag=12):
     """To an owner, from a borrower: cancel the task that makes ``id``."""
 
     id: bytes

@@ -116,7 +116,9 @@ class ActorTable:
         if spec.name:
             key = (spec.namespace, spec.name)
             if key in self.names:
-                raise ValueError(f"The name {spec.name!r} is already taken by a live actor in namespace {spec.namespace!r}.")
+                raise ValueError(
+                    f"The name {spec.name!r} is already taken by a live actor in namespace {spec.namespace!r}."
+                )
             self.names[key] = spec.id
         entry = self.actors[spec.id] = ActorEntry(spec)
         return [Place(entry)]
@@ -140,7 +142,10 @@ class ActorTable:
             return []
         if error:
             entry.error = error
-            return [*self._die(entry, ExitCause(reason="its __init__ raised")), KillWorker(worker, "actor failed to start")]
+            return [
+                *self._die(entry, ExitCause(reason="its __init__ raised")),
+                KillWorker(worker, "actor failed to start"),
+            ]
         entry.state = ALIVE
         return [Settle(entry), Publish(entry)]
 
@@ -232,5 +237,3 @@ class ActorTable:
             del self._dead[oldest]
             self.actors.pop(oldest, None)
         return [Publish(entry)] if placed else [Unplace(entry), Publish(entry)]
-
-

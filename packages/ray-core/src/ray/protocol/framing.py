@@ -1,7 +1,7 @@
 """Messages on a byte stream.
 
-A message is ``<u32 frames> <u64 length of each>`` and the frames. The reader asks for memory to fill and is told how much was
-filled; large frames are received in place, small ones come out of one reused buffer as ``bytes``.
+A message is ``<u32 frames> <u64 length of each>`` and the frames. The reader asks for memory to fill and is told how
+much was filled; large frames are received in place, small ones come out of one reused buffer as ``bytes``.
 """
 
 from __future__ import annotations

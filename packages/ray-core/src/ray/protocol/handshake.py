@@ -18,7 +18,8 @@ def check(message: object, session: str) -> Hello:
     """Accept a peer's first message.
 
     Raises:
-        RemoteProtocolError: it is not a Hello, of another protocol version or of another session; the text names both sides.
+        RemoteProtocolError: it is not a Hello, of another protocol version or of another session; the text names both
+        sides.
     """
     if not isinstance(message, Hello):
         raise RemoteProtocolError(f"peer began with {type(message).__name__}, not with Hello")

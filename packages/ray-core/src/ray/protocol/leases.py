@@ -239,9 +239,7 @@ class LeaseTable:
         return self.resources.try_acquire(request.resources)
 
     def _zero_cost_room(self) -> int:
-        used = sum(
-            not lease.blocked and self._is_free_task(lease.key, lease.request) for lease in self.leases.values()
-        )
+        used = sum(not lease.blocked and self._is_free_task(lease.key, lease.request) for lease in self.leases.values())
         return self._cpus * ZERO_COST_LEASES_PER_CPU - used
 
     def _is_free_task(self, key: DemandKey, request: ResourceRequest) -> bool:
@@ -254,7 +252,11 @@ class LeaseTable:
             return
         held: dict[bytes, list[Lease]] = {}
         for lease in self.leases.values():
-            if lease.key[0] != entry.key[0] and not (lease.blocked or lease.revoked) and lease.request.depth <= entry.request.depth:
+            if (
+                lease.key[0] != entry.key[0]
+                and not (lease.blocked or lease.revoked)
+                and lease.request.depth <= entry.request.depth
+            ):
                 held.setdefault(lease.key[0], []).append(lease)
         if held:
             lease = max(held.values(), key=len)[-1]

@@ -8,11 +8,12 @@ Rules:
 3. Whoever hands a ref to another process registers one credit under the receiver's name with the owner before it lets
    go of its own hold. The receiver returns all credits it was given when it lets go. Credits are summed, so the order
    in which grants and returns of different senders arrive does not matter; a sum may be negative for a moment.
-4. The arguments of a running task are covered by the pins of its submitter; only what the worker keeps beyond the end of the
+4. The arguments of a running task are covered by the pins of its submitter; only what the worker keeps beyond the end
+of the
    task becomes a credit (the reply lists it).
 
-The caller serialises calls; only ``ObjectEntry.local`` and ``ReferenceTable.dropped`` are touched by any thread, in steps
-that CPython does not interrupt.
+The caller serialises calls; only ``ObjectEntry.local`` and ``ReferenceTable.dropped`` are touched by any thread, in
+steps that CPython does not interrupt.
 """
 
 from __future__ import annotations

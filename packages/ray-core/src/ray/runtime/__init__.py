@@ -1,0 +1,1 @@
+"""Shells: the processes of a session, their threads, sockets and clocks."""

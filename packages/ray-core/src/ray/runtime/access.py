@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray.exceptions import GetTimeoutError
 from ray.ids import FIRST_RETURN
 from ray.protocol.references import READY, ObjectEntry
 from ray.runtime.completion import GroupWaiter, Waiter, add_waiter, remove_waiter
 from ray.runtime.ref import ObjectRef
+from ray.runtime.submission import Submission
 from ray.serialization import serialize, serialize_small
-
-if TYPE_CHECKING:
-    from ray.runtime.owner import OwnerRuntime
 
 #: Values from this size on live in the store rather than beside their entry.
 LARGE_BYTES = 100 * 1024
@@ -22,10 +20,10 @@ LARGE_BYTES = 100 * 1024
 _entry_of = attrgetter("_entry")
 
 
-class ObjectAccess:
+class ObjectAccess(Submission):
     """The object methods of an owner."""
 
-    def put(self: OwnerRuntime, value: Any) -> ObjectRef[Any]:
+    def put(self, value: Any) -> ObjectRef[Any]:
         blob = serialize_small(value)
         if self.closed:
             self._check_open()
@@ -37,9 +35,11 @@ class ObjectAccess:
         entry = self.table.own(self._next_id() + FIRST_RETURN)
         entry.status = READY
         entry.value = blob
+        if self.rests:
+            self.transport.wake()
         return ObjectRef(entry)
 
-    def _put_large(self: OwnerRuntime, value: Any) -> ObjectRef[Any]:
+    def _put_large(self, value: Any) -> ObjectRef[Any]:
         serialized = serialize(value)
         inner = [self._own_entry(ref) for ref in serialized.refs]
         with self.lock:
@@ -47,7 +47,9 @@ class ObjectAccess:
             entry = self.table.own(self._next_id() + FIRST_RETURN)
             if inner:
                 self.table.set_contained(entry, inner)
-        ref = ObjectRef(entry)
+        ref: ObjectRef[Any] = ObjectRef(entry)
+        if self.rests:
+            self.transport.wake()
         if serialized.nbytes < LARGE_BYTES:
             entry.value = serialized.to_bytes()
             entry.status = READY
@@ -55,7 +57,7 @@ class ObjectAccess:
             self.objects.store_value(entry, serialized)
         return ref
 
-    def get_one(self: OwnerRuntime, ref: ObjectRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
+    def get_one(self, ref: ObjectRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
         entry = ref._entry
         if entry.table is not self.table:
             self._own_entry(ref)
@@ -63,7 +65,7 @@ class ObjectAccess:
             raise GetTimeoutError(timeout_s, 1, 1)
         return self.objects.value(entry, copy)
 
-    def get(self: OwnerRuntime, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
+    def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
         entries = [self._own_entry(ref) for ref in refs]
         pending = {entry for entry in entries if not entry.status}
         if pending and not self._wait_group(pending, len(pending), timeout_s):
@@ -73,7 +75,7 @@ class ObjectAccess:
         return [value(entry, copy) for entry in entries]
 
     def wait(
-        self: OwnerRuntime, refs: list[ObjectRef[Any]], num_returns: int, timeout_s: float | None
+        self, refs: list[ObjectRef[Any]], num_returns: int, timeout_s: float | None
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
         if self.closed:
             self._check_open()
@@ -90,14 +92,14 @@ class ObjectAccess:
                 self._own_entry(refs[index])
         return _split(refs, ready)
 
-    def _want(self: OwnerRuntime, entries: Sequence[ObjectEntry]) -> None:
+    def _want(self, entries: Sequence[ObjectEntry]) -> None:
         """Have values of borrowed objects sent, so that a poll can succeed one day."""
         if self.objects.borrows:
             with self.lock:
                 for entry in entries:
                     self.objects.want(entry)
 
-    def _wait_entry(self: OwnerRuntime, entry: ObjectEntry, timeout_s: float | None) -> bool:
+    def _wait_entry(self, entry: ObjectEntry, timeout_s: float | None) -> bool:
         if timeout_s == 0:
             self._want((entry,))
             return bool(entry.status)
@@ -114,7 +116,7 @@ class ObjectAccess:
                 with self.lock:
                     remove_waiter((entry,), waiter)
 
-    def _wait_group(self: OwnerRuntime, pending: set[ObjectEntry], needed: int, timeout_s: float | None) -> bool:
+    def _wait_group(self, pending: set[ObjectEntry], needed: int, timeout_s: float | None) -> bool:
         """Wait until ``needed`` of ``pending`` are complete."""
         if timeout_s == 0:
             self._want(list(pending))
@@ -135,11 +137,11 @@ class ObjectAccess:
             with self.lock:
                 self.table.watchers.remove(waiter)
 
-    def block(self: OwnerRuntime, waiter: Waiter, timeout_s: float | None) -> bool:
+    def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
         """Wait without the lock; workers say meanwhile that their CPU is free."""
         return waiter.block(timeout_s)
 
-    def collect(self: OwnerRuntime) -> None:
+    def collect(self) -> None:
         """Free what nobody holds; called under the lock."""
         self.objects.free(self.table.collect())
 
@@ -160,5 +162,3 @@ def _split(refs: list[Any], ready: list[int]) -> tuple[list[Any], list[Any]]:
         return [refs[index]], refs[:index] + refs[index + 1 :]
     chosen = set(ready)
     return [refs[index] for index in ready], [ref for index, ref in enumerate(refs) if index not in chosen]
-
-

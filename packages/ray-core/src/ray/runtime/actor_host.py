@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from typing import Any
 
+from ray.abc.executor import Executor
 from ray.exceptions import RayActorError
 from ray.messages import node, wire
+from ray.runtime.code_cache import with_dependencies
 from ray.runtime.interface import RESOURCE_UNIT
+from ray.runtime.owner import OwnerRuntime
 from ray.serialization import deserialize, load_function, make_envelope
-
-if TYPE_CHECKING:
-    from ray.runtime.worker import WorkerRuntime
 
 _TERMINATE = "__ray_terminate__"
 
 
-class ActorHost:
+class ActorHost(OwnerRuntime):
     """The actor half of a worker."""
 
+    executor: Executor
+    #: Takes over on the main thread when ``executor`` is closed; None ends the process.
+    next_executor: Executor | None
+    #: Whether calls may overlap in this process.
+    concurrent = False
+    #: Why the process ends after the current call, or empty.
+    exiting = ""
     #: Empty in a worker that is no actor.
     actor_id: bytes = b""
     actor_name: str = ""
@@ -26,7 +34,15 @@ class ActorHost:
     _instance: Any = None
     _failed: BaseException | None = None
 
-    def on_start_actor(self: WorkerRuntime, message: node.StartActor) -> None:  # type: ignore[misc]
+    @abstractmethod
+    def use_gpus(self, gpu_ids: list[str]) -> None:
+        """Show the user's code the GPUs it was given, and no others."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """The last call of this process has ended."""
+
+    def on_start_actor(self, message: node.StartActor) -> None:
         """The node manager makes this worker an actor; called by the reader under the lock."""
         spec = message.spec
         self.actor_id, self.actor_name = spec.id, spec.class_name
@@ -42,11 +58,11 @@ class ActorHost:
         if self.executor is not old:
             old.close()
 
-    def on_terminate(self: WorkerRuntime) -> None:  # type: ignore[misc]
+    def on_terminate(self) -> None:
         """End after the calls received so far; called by the reader under the lock."""
         self.executor.submit(ActorEnd(self))
 
-    def method_of(self: WorkerRuntime, task: wire.Task) -> Any:  # type: ignore[misc]
+    def method_of(self, task: wire.Task) -> Any:
         """The bound method that a call names."""
         name = task.function.decode()
         if self._instance is None:
@@ -55,10 +71,10 @@ class ActorHost:
             return self._terminate
         return getattr(self._instance, name)
 
-    def _terminate(self: WorkerRuntime) -> None:  # type: ignore[misc]
+    def _terminate(self) -> None:
         self.announce_exit("__ray_terminate__ was called, or all handles went out of scope")
 
-    def announce_exit(self: WorkerRuntime, reason: str) -> None:  # type: ignore[misc]
+    def announce_exit(self, reason: str) -> None:
         """The actor ends after this call, by its own will."""
         self.exiting = reason
         self.node.send(node.ActorExiting(self.actor_id, reason))
@@ -71,10 +87,10 @@ class ActorHost:
 class ActorCreation:
     """The call that runs ``__init__``; implements ``ray.abc.executor.Call``."""
 
-    group = None
+    group: str | None = None
     is_async = False
 
-    def __init__(self, worker: WorkerRuntime, message: node.StartActor) -> None:
+    def __init__(self, worker: ActorHost, message: node.StartActor) -> None:
         self._worker = worker
         self._message = message
         self.name = f"{message.spec.class_name}.__init__"
@@ -89,7 +105,7 @@ class ActorCreation:
             cls = load_function(spec.code)
             args, kwargs = deserialize(spec.args)
             if spec.deps:
-                args, kwargs = worker.with_dependencies((args, kwargs), spec.deps, ())
+                args, kwargs = with_dependencies((args, kwargs), spec.deps, (), worker.store)
             worker._instance = cls(*args, **kwargs)
             del args, kwargs
         except BaseException as problem:
@@ -112,11 +128,11 @@ class ActorCreation:
 class ActorEnd:
     """The call that ends an actor whose handles are gone."""
 
-    group = None
+    group: str | None = None
     is_async = False
     name = _TERMINATE
 
-    def __init__(self, worker: WorkerRuntime) -> None:
+    def __init__(self, worker: ActorHost) -> None:
         self._worker = worker
 
     def run(self) -> None:
@@ -127,4 +143,3 @@ class ActorEnd:
     async def run_async(self) -> None:
         """As ``run``."""
         self.run()
-

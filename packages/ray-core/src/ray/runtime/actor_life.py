@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
+from typing import Any
 
 from ray.exceptions import RayConnectionError, RaySystemError
 from ray.ids import FIRST_RETURN, random_id
 from ray.messages import node, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED
+from ray.runtime.access import ObjectAccess
+from ray.runtime.base import OwnerBase
 from ray.runtime.exports import export_of
 from ray.runtime.interface import ActorCore, ActorOptions, FunctionDescriptor, MethodOptions
 from ray.runtime.objects import ActorLife, rebuild_ref
@@ -17,17 +18,14 @@ from ray.runtime.records import TaskRecord
 from ray.runtime.ref import ObjectRef
 from ray.serialization import deserialize, open_envelope, serialize
 
-if TYPE_CHECKING:
-    from ray.runtime.owner import OwnerRuntime
-
 _TERMINATE = "__ray_terminate__"
 
 
-class ActorOwner:
+class ActorOwner(ObjectAccess):
     """The actor methods of an owner."""
 
     def create_actor(
-        self: OwnerRuntime,  # type: ignore[misc]
+        self,
         cls: FunctionDescriptor,
         options: ActorOptions,
         methods: Mapping[str, MethodOptions],
@@ -73,9 +71,7 @@ class ActorOwner:
             raise
         return core
 
-    def _start_actor(
-        self: OwnerRuntime, core: ActorCore, record: TaskRecord, options: ActorOptions, spec: Any  # type: ignore[misc]
-    ) -> None:
+    def _start_actor(self, core: ActorCore, record: TaskRecord, options: ActorOptions, spec: Any) -> None:
         """Ask for the actor now if its arguments are there, else when they are."""
         with self.lock:
             pending = {entry for _, entry in record.deps if entry.status == PENDING}
@@ -113,7 +109,7 @@ class ActorOwner:
             if not waiting:
                 ready(None)
 
-    def adopt_actor(self: OwnerRuntime, core: ActorCore) -> ActorCore:  # type: ignore[misc]
+    def adopt_actor(self, core: ActorCore) -> ActorCore:
         foreign = core.client is not None and core.client.calls is not self.calls
         if foreign or (core.life is not None and core.life._entry.table is not self.table):
             raise RayConnectionError(f"The handle of actor {core.class_name} belongs to a session that has ended.")
@@ -124,11 +120,11 @@ class ActorOwner:
                     self.calls.hold(core.client, core.life._entry)
         return core
 
-    def actor_unheld(self: OwnerRuntime, actor_id: bytes) -> None:  # type: ignore[misc]
+    def actor_unheld(self, actor_id: bytes) -> None:
         """No process holds a handle any more; called under the lock."""
         self.node.send(node.ActorUnheld(actor_id))
 
-    def kill_actor(self: OwnerRuntime, actor: ActorCore, no_restart: bool) -> None:  # type: ignore[misc]
+    def kill_actor(self, actor: ActorCore, no_restart: bool) -> None:
         self._check_open()
         self.adopt_actor(actor)
         reason = "ray.kill() was called"
@@ -137,14 +133,14 @@ class ActorOwner:
             with self.lock:
                 self.calls.updated(node.ActorUpdate(actor.actor_id, "dead", 0, cause=node.ExitCause(reason=reason)))
 
-    def terminate_actor(self: OwnerRuntime, actor: ActorCore) -> ObjectRef[Any]:  # type: ignore[misc]
+    def terminate_actor(self, actor: ActorCore) -> ObjectRef[Any]:
         ref: ObjectRef[Any] = self.submit_call(actor, _TERMINATE, MethodOptions(max_task_retries=0), (), {})
         return ref
 
-    def exit_actor(self: OwnerRuntime) -> None:  # type: ignore[misc]
+    def exit_actor(self) -> None:
         raise RaySystemError("ray.exit_actor() works only inside an actor.")
 
-    def get_named_actor(self: OwnerRuntime, name: str, namespace: str | None) -> ActorCore:  # type: ignore[misc]
+    def get_named_actor(self, name: str, namespace: str | None) -> ActorCore:
         self._check_open()
         found = self.node.ask("actor", (namespace or self.namespace, name))
         if found is None:
@@ -179,7 +175,7 @@ def _unpack_handle(actor_id: bytes, handle: bytes) -> ActorCore:
 
 
 def _spec(
-    runtime: OwnerRuntime,
+    runtime: OwnerBase,
     core: ActorCore,
     function: bytes,
     code: bytes,
@@ -214,5 +210,3 @@ def _spec(
         groups=dict(options.concurrency_groups),
         depth=runtime.depth,
     )
-
-

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
 import sys
-import weakref
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
+from ray.abc.transport import Transport
 from ray.exceptions import NodeDiedError, RaySystemError
 from ray.ids import random_id
 from ray.messages import node
 from ray.plugins.compose import Composition
-from ray.runtime import hardware, interface
+from ray.runtime import hardware
 from ray.runtime.failures import print_failure
+from ray.runtime.forked import watch_forks
 from ray.runtime.interface import RESOURCE_UNIT
 from ray.runtime.interrupts import InterruptGuard
 from ray.runtime.output import Printer
 from ray.runtime.owner import OwnerRuntime
-from ray.runtime.session import NodeConfig, create_session_dir, new_session_id, remove_session_dir
+from ray.runtime.session import NodeConfig, new_session_id, place_session, remove_session_dir
 from ray.runtime.start_options import StartOptions
 
 _START_S = 30.0
 _STOP_S = 2.0
 _PRESTART = 8
+_TAIL_BYTES = 8192
 _STORE_SHARE = 0.3
 _MEMORY_SHARE = 0.7
 #: Imported by the zygote when the driver has them, so that workers need not.
@@ -42,17 +44,20 @@ class DriverRuntime(OwnerRuntime):
         self._interrupts = InterruptGuard()
         self._printer = Printer()
         session = new_session_id()
-        self.session_dir = create_session_dir(session)
+        self.session_dir = place_session(session)
         self._pid = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None
+        #: What the node manager prints; a file without a name.
+        self._log: IO[bytes] | None = None
+        transport: Transport | None = None
         try:
             config = _node_config(options, session, self.session_dir)
             self._start_node(config)
             composition = Composition(options.plan)
             composition.lifecycle("plan_resolved", {})
-            transport = composition.open_transport(self.session_dir)
             answer = self._await_node()
+            transport = composition.open_transport(self.session_dir)
             store = composition.open_store(answer["store"])
             super().__init__(session, "driver", random_id(8), options.namespace, transport, store, composition)
             self.node_id = answer["node_id"]
@@ -65,6 +70,8 @@ class DriverRuntime(OwnerRuntime):
             }
             self.polling.start()
         except BaseException:
+            if transport is not None:
+                transport.close()
             self._end_node()
             remove_session_dir(self.session_dir)
             raise
@@ -82,24 +89,24 @@ class DriverRuntime(OwnerRuntime):
         if options.log_to_driver:
             print(f"[ray] session {session} started: {options.plan.describe()}", file=sys.stderr)
         self._interrupts.install()
-        _live.add(self)
+        watch_forks(self)
 
     # --- the node's process -------------------------------------------------------------------------------------------
 
     def _start_node(self, config: NodeConfig) -> None:
+        self._log = _nameless_file()
         ours, theirs = socket.socketpair()
         self._lifeline = ours
         root = str(Path(__file__).resolve().parents[2])
         program = (
             f"import sys; sys.path.append({root!r}); from ray.runtime.node_main import main; main({theirs.fileno()})"
         )
-        log = os.open(os.path.join(self.session_dir, "node.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", program],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=self._log,
+                stderr=self._log,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
                 env={**os.environ, "RAY_SESSION": config.session},
@@ -108,7 +115,6 @@ class DriverRuntime(OwnerRuntime):
             raise RaySystemError(f"cannot start the node manager: {error}") from error
         finally:
             theirs.close()
-            os.close(log)
         ours.sendall(msgspec.json.encode(config) + b"\n")
 
     def _await_node(self) -> dict[str, Any]:
@@ -131,25 +137,26 @@ class DriverRuntime(OwnerRuntime):
         return dict(answer)
 
     def _log_tail(self) -> str:
-        with contextlib.suppress(OSError), open(os.path.join(self.session_dir, "node.log"), errors="replace") as file:
-            lines = file.read().splitlines()[-20:]
-            if lines:
-                return "; its log ends:\n" + "\n".join(lines)
-        return ""
+        assert self._log is not None
+        size = os.fstat(self._log.fileno()).st_size
+        text = os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(errors="replace")
+        lines = text.splitlines()[-20:]
+        return "; its log ends:\n" + "\n".join(lines) if lines else ""
 
     def _end_node(self) -> None:
         if self._lifeline is not None:
             self._lifeline.close()
             self._lifeline = None
         process = self._process
-        if process is None:
-            return
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        self._process = None
+        if process is not None:
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            self._process = None
+        if self._log is not None:
+            self._log.close()
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -192,20 +199,25 @@ class DriverRuntime(OwnerRuntime):
 
     def after_fork_in_child(self) -> None:
         """This is a copy of the driver: let go of everything without touching it."""
-        self.closed = True
-        self.table.closed = True
-        self.transport.abandon()
+        super().after_fork_in_child()
         if self._lifeline is not None:
             self._lifeline.close()
-        self._process = None
+        if self._process is not None:
+            self._process.returncode = 0  # it is no child of this process, and not to be missed when forgotten
+            self._process = None
         self._interrupts.remove()
-        if interface.current() is self:
-            interface.set_current(None)
 
 
 def start(options: StartOptions) -> DriverRuntime:
     """Start a session on this machine."""
     return DriverRuntime(options)
+
+
+def _nameless_file() -> IO[bytes]:
+    """One that goes with its last descriptor."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("ray-node-log"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _node_config(options: StartOptions, session: str, session_dir: str) -> NodeConfig:
@@ -230,18 +242,5 @@ def _node_config(options: StartOptions, session: str, session_dir: str) -> NodeC
         prestart=max(1, min(cpus // RESOURCE_UNIT, _PRESTART)),
         namespace=options.namespace,
         log_to_driver=options.log_to_driver,
+        driver_pid=os.getpid(),
     )
-
-
-#: Sessions of this process, for the hook that runs in forked children.
-_live: weakref.WeakSet[DriverRuntime] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for runtime in list(_live):
-        runtime.after_fork_in_child()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-
-

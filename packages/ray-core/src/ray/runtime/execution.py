@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextvars
 import inspect
 import os
+import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.abc.transport import Frame
 from ray.exceptions import RayActorError, TaskCancelledError, TaskTimeoutError
 from ray.messages import codec, wire
+from ray.runtime.code_cache import with_dependencies
+from ray.runtime.forked import end_forked_child
 from ray.runtime.returns import split_returns
 from ray.serialization import EMPTY_ARGS, deserialize, load_function, make_envelope, serialize, serialize_small
 
 if TYPE_CHECKING:
     from ray.runtime.peers import Peer
     from ray.runtime.worker import WorkerRuntime
+
+CallArguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 #: The call that runs in this context; executors that interleave calls rely on it.
 current_call: contextvars.ContextVar[TaskCall | None] = contextvars.ContextVar("ray_call", default=None)
@@ -78,19 +83,21 @@ class TaskCall:
         token = current_call.set(self) if worker.concurrent else None
         started = time.perf_counter_ns()
         try:
-            function, args, kwargs = self._prepare()
+            function, call = self._prepare()
             self.interruptible = True
             try:
                 if self.cancelled or self.timed_out:
                     raise KeyboardInterrupt  # while it was prepared
-                result = function(*args, **kwargs)
+                result = function(*call[0], **call[1])
             finally:
                 self.interruptible = False
-            del args, kwargs
+                if worker.is_forked:
+                    end_forked_child(sys.exc_info()[1])
+            call = ((), {})
             outcome = self._succeed(result)
-            del result
+            result = None
         except BaseException as error:
-            args = kwargs = result = None
+            call, result = ((), {}), None  # kept refs are looked for next, and these would count
             outcome = self._fail(error)
         duration_us = (time.perf_counter_ns() - started) // 1000
         if token is not None:
@@ -105,21 +112,25 @@ class TaskCall:
         token = current_call.set(self)
         started = time.perf_counter_ns()
         try:
-            function, args, kwargs = self._prepare()
-            result = function(*args, **kwargs)
-            if inspect.isawaitable(result):
-                result = await result
-            del args, kwargs
+            function, call = self._prepare()
+            try:
+                result = function(*call[0], **call[1])
+                if inspect.isawaitable(result):
+                    result = await result
+            finally:
+                if worker.is_forked:
+                    end_forked_child(sys.exc_info()[1])
+            call = ((), {})
             outcome = self._succeed(result)
-            del result
+            result = None
         except BaseException as error:
-            args = kwargs = result = None
+            call, result = ((), {}), None  # kept refs are looked for next, and these would count
             outcome = self._fail(error)
         duration_us = (time.perf_counter_ns() - started) // 1000
         current_call.reset(token)
         worker.end(self, outcome, duration_us)
 
-    def _prepare(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def _prepare(self) -> tuple[Any, CallArguments]:
         task = self.task
         worker = self.worker
         function = worker.target_of(task)
@@ -127,11 +138,9 @@ class TaskCall:
         data = codec.detach(task.args, self._frames)
         if not task.deps:
             if data == EMPTY_ARGS:
-                return function, (), {}
-            args, kwargs = deserialize(data)
-            return function, args, kwargs
-        args, kwargs = worker.with_dependencies(deserialize(data), task.deps, self._frames)
-        return function, args, kwargs
+                return function, ((), {})
+            return function, deserialize(data)
+        return function, with_dependencies(deserialize(data), task.deps, self._frames, worker.store)
 
     def _succeed(self, result: Any) -> Outcome:
         task = self.task

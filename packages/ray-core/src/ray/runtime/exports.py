@@ -11,14 +11,14 @@ from ray.runtime.records import Export
 from ray.serialization import dump_function, largest_captures
 
 if TYPE_CHECKING:
-    from ray.runtime.owner import OwnerRuntime
+    from ray.runtime.base import OwnerBase
 
 _log = logging.getLogger("ray")
 WARN_BYTES = 10 * 1024 * 1024
 HASH_BYTES = 16
 
 
-def export_of(function: FunctionDescriptor, runtime: OwnerRuntime) -> Export:
+def export_of(function: FunctionDescriptor, runtime: OwnerBase) -> Export:
     """Pickle ``function`` for this session; later calls of the same descriptor reuse it.
 
     Raises:
@@ -26,7 +26,9 @@ def export_of(function: FunctionDescriptor, runtime: OwnerRuntime) -> Export:
     """
     data, refs = dump_function(function.target)
     if len(data) > WARN_BYTES:
-        captures = ", ".join(f"{name} ({nbytes / 1e6:,.1f} MB)" for name, nbytes in largest_captures(function.target)[:3])
+        captures = ", ".join(
+            f"{name} ({nbytes / 1e6:,.1f} MB)" for name, nbytes in largest_captures(function.target)[:3]
+        )
         _log.warning(
             "%s is %.1f MB when pickled; it captures %s. Put large values with ray.put() and pass the ref.",
             function.name,

@@ -98,9 +98,7 @@ class Failures:
             return
         text = f"{opened.summary or opened.cause_type} in {record.name}\n{opened.traceback or opened.message}".rstrip()
         kind = "worker_died" if opened.cause_type.rpartition(".")[2] in _DEATHS else "task"
-        row = node.ErrorRecord(
-            kind, text, time.time(), record.id.hex(), record.actor.hex(), opened.pid, record.name
-        )
+        row = node.ErrorRecord(kind, text, time.time(), record.id.hex(), record.actor.hex(), opened.pid, record.name)
         self._runtime.node.send(node.RecordError(row))
         if record.entries and len(self._waiting) < MAX_WAITING:
             self._waiting[record.entries[0].id] = text

@@ -12,7 +12,7 @@ class IdlePoll:
     """The last call in the queue of a serial executor, always; implements ``ray.abc.executor.Call``."""
 
     name = "idle"
-    group = None
+    group: str | None = None
     is_async = False
 
     def __init__(self, worker: WorkerRuntime) -> None:

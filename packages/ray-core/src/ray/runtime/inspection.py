@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ray.runtime.base import OwnerBase
 from ray.runtime.interface import RESOURCE_UNIT
 
-if TYPE_CHECKING:
-    from ray.runtime.owner import OwnerRuntime
 
-
-class Inspection:
+class Inspection(OwnerBase):
     """The inspection methods of an owner. Most ask the node manager and wait for its answer."""
 
-    def is_needed(self: OwnerRuntime) -> bool:  # type: ignore[misc]
+    def is_needed(self) -> bool:
         """Whether the end of this process would be a loss to others: of objects they hold, or of unfinished tasks."""
         with self.lock:
             self.collect()
@@ -24,23 +22,23 @@ class Inspection:
                 or any(client.inflight or client.queue for client in self.calls.clients.values())
             )
 
-    def errors(self: OwnerRuntime) -> list[dict[str, Any]]:  # type: ignore[misc]
+    def errors(self) -> list[dict[str, Any]]:
         self._check_open()
         return list(self.node.ask("errors"))
 
-    def nodes(self: OwnerRuntime) -> list[dict[str, Any]]:  # type: ignore[misc]
+    def nodes(self) -> list[dict[str, Any]]:
         self._check_open()
         return [{**node, "Resources": _amounts(node["Resources"])} for node in self.node.ask("nodes")]
 
-    def cluster_resources(self: OwnerRuntime) -> dict[str, float]:  # type: ignore[misc]
+    def cluster_resources(self) -> dict[str, float]:
         self._check_open()
         return _amounts(self.node.ask("resources"))
 
-    def available_resources(self: OwnerRuntime) -> dict[str, float]:  # type: ignore[misc]
+    def available_resources(self) -> dict[str, float]:
         self._check_open()
         return _amounts(self.node.ask("available"))
 
-    def context(self: OwnerRuntime) -> dict[str, Any]:  # type: ignore[misc]
+    def context(self) -> dict[str, Any]:
         return {
             "job_id": self.session_id,
             "node_id": self.node_id,

@@ -120,8 +120,13 @@ class Runtime(Protocol):
         """Submit; returns one ref, a list of refs (``num_returns > 1``) or None (0). Nothing happens if it raises."""
 
     def create_actor(
-        self, cls: FunctionDescriptor, options: ActorOptions, methods: Mapping[str, MethodOptions],
-        args: tuple[Any, ...], kwargs: dict[str, Any], is_async: bool,
+        self,
+        cls: FunctionDescriptor,
+        options: ActorOptions,
+        methods: Mapping[str, MethodOptions],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        is_async: bool,
     ) -> ActorCore:
         """Start an actor; returns at once. A taken name raises ValueError here."""
 

@@ -1,8 +1,8 @@
 """Ctrl-C without torn state.
 
-A SIGINT that hits the main thread inside this package's own code would leave half-done bookkeeping behind. Such a signal is
-delivered again a millisecond later, until the thread is in the user's code or in one of the blocking waits, which can be left
-at any point.
+A SIGINT that hits the main thread inside this package's own code would leave half-done bookkeeping behind. Such a
+signal is delivered again a millisecond later, until the thread is in the user's code or in one of the blocking waits,
+which can be left at any point.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-
 from types import CodeType, FrameType
 from typing import Any
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ray.runtime.base import OwnerBase
 from ray.serialization import register_reducer
 
-if TYPE_CHECKING:
-    from ray.runtime.owner import OwnerRuntime
 
-
-class PluginLife:
+class PluginLife(OwnerBase):
     """The plugin methods of an owner."""
 
-    def join_plugins(self: OwnerRuntime) -> None:  # type: ignore[misc]
+    def join_plugins(self) -> None:
         """The runtime takes calls: register the plugins' serializers and tell the plugins."""
         for cls, reducer in self.composition.serializers():
             register_reducer(cls, reducer)
         self.composition.lifecycle("runtime_started", self._plugin_info())
 
-    def leave_plugins(self: OwnerRuntime) -> None:  # type: ignore[misc]
+    def leave_plugins(self) -> None:
         """The runtime is about to stop."""
         self.composition.lifecycle("runtime_stopping", self._plugin_info())
 
-    def _plugin_info(self: OwnerRuntime) -> dict[str, Any]:  # type: ignore[misc]
+    def _plugin_info(self) -> dict[str, Any]:
         return {
             "session_id": self.session_id,
             "node_id": self.node_id,

@@ -221,8 +221,8 @@ class NodeManager:
     def _kill_lease(self, peer: Peer, message: node.KillLease, frames: Sequence[Frame]) -> None:
         lease = self.leases.leases.get(message.lease)
         worker = lease and self.pool.workers.get(lease.worker)
-        if worker and self.pool.running(worker) == message.running:
-            self.pool.kill(worker, message.reason)
+        if worker:
+            self.pool.kill_if_running(worker, message.running, message.reason)
 
     def _ready(self, peer: Peer, message: node.Ready, frames: Sequence[Frame]) -> None:
         worker = peer.worker

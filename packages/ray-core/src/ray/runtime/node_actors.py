@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ray.runtime.worker_pool import WorkerProcess
 
 
-
 class NodeActors:
     """Turns messages about actors into events of the ``ActorTable`` and carries out its effects."""
 

@@ -54,8 +54,7 @@ class NodeLink:
 
         self._requests[number] = on_answer
         try:
-            if self.dead is not None:
-                raise NodeDiedError(self.address, self.dead)
+            self._check()
             self.send(make(number))
             self._nudge()
             if not waiter.block(timeout_s):
@@ -63,9 +62,13 @@ class NodeLink:
         finally:
             self._requests.pop(number, None)
         answer = answers[0]
-        if self.dead is not None and not answer.ok:
-            raise NodeDiedError(self.address, self.dead)
+        if not answer.ok:
+            self._check()
         return answer
+
+    def _check(self) -> None:
+        if self.dead is not None:
+            raise NodeDiedError(self.address, self.dead)
 
     def ask(self, what: str, data: Any = None, timeout_s: float = 10.0) -> Any:
         """The decoded answer to a question.

@@ -14,7 +14,8 @@ import time
 
 import msgspec
 
-from ray.runtime.session import NodeConfig, remove_session_dir
+from ray.runtime.node import NodeManager
+from ray.runtime.session import NodeConfig, create_session_dir, remove_session_dir
 from ray.runtime.supervision import become_subreaper, children, kill_group
 
 _CLOSE_S = 2.0
@@ -32,6 +33,7 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.umask(0o077)
     try:
+        create_session_dir(config.session_dir, config.driver_pid)
         _serve(config, lifeline)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -46,9 +48,10 @@ def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
     import ray.runtime.worker_main  # noqa: F401 - imported before the zygote is forked, for all workers
     from ray.plugins.compose import Composition
     from ray.plugins.plan import ResolvedPlan
-    from ray.runtime.node import NodeManager
 
     become_subreaper()
+    # Plugins may be modules beside the program. Behind everything else: none of them replaces what this process needs.
+    sys.path.extend(path for path in config.sys_path if path not in sys.path)
     composition = Composition(ResolvedPlan.from_json(config.plan))
     control_server = composition.start_control(config.session_dir)
     control = composition.open_control(control_server.address)
@@ -67,7 +70,12 @@ def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
         manager.pool.node_address = transport.listen("node")
         manager.prestart(config.prestart)
         _watch_signals(manager, lifeline)
-        answer = {"address": manager.pool.node_address, "node_id": manager.node_id.hex(), "store": store_server.address, "events": bool(sinks)}
+        answer = {
+            "address": manager.pool.node_address,
+            "node_id": manager.node_id.hex(),
+            "store": store_server.address,
+            "events": bool(sinks),
+        }
         lifeline.sendall(msgspec.json.encode(answer) + b"\n")
         manager.run()
     finally:
@@ -80,7 +88,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
         control_server.close()
 
 
-def _watch_signals(manager, lifeline: socket.socket) -> None:  # type: ignore[no-untyped-def]
+def _watch_signals(manager: NodeManager, lifeline: socket.socket) -> None:
     """Deaths of children and the end of the driver arrive as readable descriptors."""
     read, write = os.pipe()
     for end in (read, write):

@@ -111,7 +111,9 @@ class ObjectExchange:
     def send_to_owner(self, entry: ObjectEntry, message: Any) -> None:
         """Send to the owner; if it is dead the entry fails."""
         try:
-            self._runtime.peers.reach(entry.owner or "").send(message)
+            peer = self._runtime.peers.reach(entry.owner or "")
+            self._runtime.flush(peer)  # a result that brings the object home must not come after the credit's return
+            peer.send(message)
         except ConnectionError:
             self._owner_died(entry)
 
@@ -237,20 +239,22 @@ class ObjectExchange:
                 self._owner_died(entry)
 
 
-# --- pickling of refs; called without the lock --------------------------------------------------------------------------
+# --- pickling of refs; called without the lock
+# --------------------------------------------------------------------------
 
 
 def reduce_ref(ref: ObjectRef[Any], refs: list[Any]) -> tuple[Any, ...]:
     """Reducer registered for ``ObjectRef``: notes the ref for whoever sends the value."""
     runtime = interface.current()
     if runtime is None:
-        raise RayConnectionError()
+        raise RayConnectionError
     return runtime.reduce_ref(ref, refs)
 
 
 def rebuild_ref(id: bytes, owner: str) -> ObjectRef[Any]:
     """What a pickled ref becomes."""
-    runtime = interface.current()
+    runtime: Any = interface.current()
     if runtime is None:
-        raise RayConnectionError()
-    return runtime.rebuild_ref(id, owner)
+        raise RayConnectionError
+    ref: ObjectRef[Any] = runtime.rebuild_ref(id, owner)
+    return ref

@@ -1,7 +1,7 @@
 """What workers print: tagged at the worker, cut into lines at the node manager, printed at the driver.
 
-A worker's stdout and stderr are pipes to its node manager, so that last words survive any death. Before output of another
-task the worker writes a mark with the task's name into the stream.
+A worker's stdout and stderr are pipes to its node manager, so that last words survive any death. Before output of
+another task the worker writes a mark with the task's name into the stream.
 """
 
 from __future__ import annotations

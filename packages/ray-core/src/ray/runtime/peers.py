@@ -51,9 +51,7 @@ class PeerTable:
 
     def hello(self) -> bytes:
         """The first message to anybody."""
-        return codec.encode(
-            handshake.hello(self._session, self._kind, self._process, self.address, os.getpid())
-        )
+        return codec.encode(handshake.hello(self._session, self._kind, self._process, self.address, os.getpid()))
 
     def reach(self, address: str) -> Peer:
         """The peer at ``address``, connected if need be; may block for the transport's connect.
@@ -76,8 +74,11 @@ class PeerTable:
             RemoteProtocolError: it is not a hello of this session.
         """
         hello = handshake.check(codec.decode(frames), self._session)
-        peer = connection.context = Peer(connection, hello.address)
-        self.by_address.setdefault(hello.address, peer)
+        # Both ends may connect at the same time: each then sends on its own connection only, and so in order.
+        peer = self.by_address.get(hello.address) if hello.address else None
+        if peer is None:
+            peer = self.by_address[hello.address] = Peer(connection, hello.address)
+        connection.context = peer
         return peer
 
     def forget(self, peer: Peer) -> None:

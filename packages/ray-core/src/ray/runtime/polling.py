@@ -1,8 +1,8 @@
 """Who polls: one thread of a process at a time.
 
-A thread that has to wait anyway polls by itself and so is not woken by another one, which saves a switch of threads at each
-end of a call. The reader thread polls whenever nobody else has done so for a few milliseconds; it makes sure that messages
-are taken while the program computes.
+A thread that has to wait anyway polls by itself and so is not woken by another one, which saves a switch of threads at
+each end of a call. The reader thread polls whenever nobody else has done so for a few milliseconds; it makes sure that
+messages are taken while the program computes.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Polling:
                     continue
                 self._wanted = False
                 try:
-                    while not (self._stopping or self._claimed or (self._wanted and not self._waiting)):
+                    while not self._should_leave():
                         self._turn(None, None)
                 finally:
                     self._role.release()
@@ -99,6 +99,9 @@ class Polling:
                 text = traceback.format_exc()
                 sys.stderr.write(f"[ray] internal error in the reader thread:\n{text}")
                 self._runtime.node_lost(f"internal error in the reader thread: {text.splitlines()[-1]}")
+
+    def _should_leave(self) -> bool:
+        return self._stopping or self._claimed or (self._wanted and not self._waiting)
 
     def _turn(self, ceiling_s: float | None, waiter: Waiter | None) -> None:
         """Poll once and take what came; the caller has the role."""

@@ -41,7 +41,7 @@ class Reader:
             node.LeaseEnded: tasks.lease_ended,
             node.ActorUpdate: calls.updated,
             node.Pong: lambda message: runtime.node.pong(),
-            node.Answer: lambda message: runtime.node.answered(message),
+            node.Answer: lambda message: runtime.node.answered(message),  # noqa: PLW0108 - attached later
             wire.Hello: lambda message: None,
         }
 

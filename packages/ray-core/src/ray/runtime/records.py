@@ -27,7 +27,7 @@ _GROWTH = 2.0
 
 
 class Export:
-    """A function or class, pickled once per session. ``mean_us`` is the moving mean of its run time, < 0 before the first."""
+    """A function or class, pickled once per session. ``mean_us``: moving mean of its run time, < 0 before the first."""
 
     __slots__ = ("data", "hash", "mean_us", "name", "refs", "runtime")
 
@@ -66,7 +66,9 @@ class TaskRecord:
         "name", "num_returns", "options", "parent", "pins", "refs", "retries", "timeout_s", "waiting",
     )  # fmt: skip
 
-    def __init__(self, id: bytes, name: str, args: bytes, num_returns: int, retries: int, timeout_s: float | None) -> None:
+    def __init__(
+        self, id: bytes, name: str, args: bytes, num_returns: int, retries: int, timeout_s: float | None
+    ) -> None:
         self.id = id
         self.name = name
         self.args: Any = args

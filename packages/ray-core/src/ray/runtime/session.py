@@ -33,6 +33,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     prestart: int
     namespace: str
     log_to_driver: bool
+    driver_pid: int
     extra: dict[str, Any] = {}
 
 
@@ -41,30 +42,35 @@ def new_session_id() -> str:
     return secrets.token_hex(8)
 
 
-def create_session_dir(session: str) -> str:
-    """Make ``<root>/<session>`` with mode 0700 and return its path; sweeps what dead drivers left.
+def place_session(session: str) -> str:
+    """Path of the session's directory, in a root that exists; sweeps what dead drivers left.
 
     Raises:
         RaySystemError: the root directory belongs to somebody else, is a symlink, or cannot be made.
     """
     root = _private_root()
     _sweep(root)
-    path = os.path.join(root, session)
+    return os.path.join(root, session)
+
+
+def create_session_dir(path: str, driver_pid: int) -> None:
+    """Make the directory with mode 0700. The node manager does, since it outlives a driver that is killed.
+
+    Raises:
+        RaySystemError: it cannot be made.
+    """
     try:
         os.mkdir(path, 0o700)
         descriptor = os.open(os.path.join(path, _PID_FILE), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w") as file:
-            file.write(f"{os.getpid()} {_start_time(os.getpid())}")
+            file.write(f"{driver_pid} {_start_time(driver_pid)}")
     except OSError as error:
         raise RaySystemError(f"cannot create the session directory {path}: {error}") from error
-    return path
 
 
 def remove_session_dir(path: str) -> None:
-    """Remove the directory and what is in it; never raises."""
+    """Remove the directory and what is in it; never raises. The root stays: another session may be about to start."""
     shutil.rmtree(path, ignore_errors=True)
-    with contextlib.suppress(OSError):  # the root goes with its last session
-        os.rmdir(os.path.dirname(path))
 
 
 def _private_root() -> str:
@@ -88,7 +94,8 @@ def _private_root() -> str:
                 os.chmod(root, 0o700)
             return root
     raise RaySystemError(
-        f"no safe place for the session directory: {problem}; remove it or set XDG_RUNTIME_DIR or TMPDIR to a directory of yours"
+        f"no safe place for the session directory: {problem}; remove it, or set XDG_RUNTIME_DIR or TMPDIR to a "
+        "directory of yours"
     )
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 IDLE_HOLD_S = 0.1
 #: A worker without a reply for this long is asked to give back what it has not started, once another one is idle.
 STALL_S = 0.01
+#: A task cancelled by force has this long until its worker is killed, which first sends what others wait for.
+FORCE_AFTER_S = 0.01
 #: Most workers asked for at a time per class.
 MAX_DEMAND = 1000
 
@@ -95,8 +97,8 @@ class TaskSubmitter:
         queue = link.cls.queue
         peer = link.peer
         frames: list[Any] = [b""]
-        tasks = []
-        functions = []
+        tasks: list[wire.Task] = []
+        functions: list[wire.Function] = []
         address = self._runtime.address
         while queue and len(tasks) < count:
             record = queue.popleft()
@@ -330,6 +332,11 @@ class TaskSubmitter:
         record.cancelled = True
         link.peer.send(wire.Cancel(record.id, recursive))
         if force:
+            self._runtime.timers.after(FORCE_AFTER_S, lambda: self._end_by_force(record, link))
+            self._runtime.transport.wake()
+
+    def _end_by_force(self, record: TaskRecord, link: Link) -> None:
+        if link.inflight.get(record.id) is record:
             self._runtime.node.send(node.KillLease(link.lease, record.id[8:], "its task was cancelled by force"))
 
 

@@ -12,20 +12,18 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ray.abc.executor import Executor
 from ray.abc.store import Store
 from ray.abc.transport import Frame, Transport
 from ray.exceptions import RaySystemError, TaskCancelledError
 from ray.messages import codec, node, wire
 from ray.plugins.compose import Composition
 from ray.runtime.actor_host import ActorHost
+from ray.runtime.code_cache import CodeCache
 from ray.runtime.completion import Waiter
 from ray.runtime.execution import ActorExit, Outcome, TaskCall, current_call
 from ray.runtime.interrupts import in_critical_code
-from ray.runtime.owner import OwnerRuntime
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import end_process
-from ray.serialization import deserialize, load_function
 
 #: A wait shorter than this is not announced; the CPU is not given back for it.
 BLOCK_GRACE_S = 0.002
@@ -38,7 +36,7 @@ FLUSH_S = 0.005
 TIMEOUT_GRACE_S = 1.0
 
 
-class WorkerRuntime(ActorHost, OwnerRuntime):
+class WorkerRuntime(ActorHost):
     """The session, seen from inside a worker."""
 
     is_worker = True
@@ -55,10 +53,8 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
     ) -> None:
         super().__init__(session_id, "worker", worker_id, namespace, transport, store, composition)
         self._slot = slot
-        self.executor: Executor = composition.make_executor("serial", 1, {})
-        self.next_executor: Executor | None = None
-        #: Whether calls may overlap in this process.
-        self.concurrent = False
+        self.executor = composition.make_executor("serial", 1, {})
+        self.next_executor = None
         #: {task id: call} that have not started
         self.queued: dict[bytes, TaskCall] = {}
         #: {task id: call} that run
@@ -67,15 +63,11 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
         self.call: TaskCall | None = None
         #: Peers with results that are not sent.
         self._unsent: dict[Peer, float] = {}
-        #: {hash: (pickle, name)} and {hash: function}
-        self._code: dict[bytes, tuple[Any, str]] = {}
-        self._functions: dict[bytes, Any] = {}
+        self.code = CodeCache()
         #: {hash: executions} of functions with max_calls
         self._calls: dict[bytes, int] = {}
         self._blocked = 0
         self._lessee: Peer | None = None
-        #: Why the process ends after the current call, or empty.
-        self.exiting = ""
         #: The process is about to end.
         self.left = False
         self._gpu_ids: list[str] | None = None
@@ -85,7 +77,7 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
     def on_push(self, peer: Peer, message: wire.Push, frames: Sequence[Frame]) -> None:
         """Run these, in order."""
         for function in message.functions:
-            self._code[function.hash] = (codec.detach(function.data, frames), function.name)
+            self.code.add(function, frames)
         if self.exiting:
             peer.send(wire.Returned([task.id for task in message.tasks]))
             return
@@ -130,6 +122,7 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
         call = self.running.get(message.task)
         if call is not None:
             call.cancelled = True
+            self.flush_all()  # what has ended before must not be lost if the process is killed
             self._interrupt(call)
 
     def _interrupt(self, call: TaskCall) -> None:
@@ -215,8 +208,10 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
         """Queue a reply; called under the lock."""
         peer, task = call.peer, call.task
         blobs = outcome.blobs
-        values = [
-            blob if type(blob) is bytes and len(blob) < codec.OUT_OF_BAND_BYTES else codec.attach(blob, peer.outbox_frames)
+        values: list[Any] = [
+            blob
+            if type(blob) is bytes and len(blob) < codec.OUT_OF_BAND_BYTES
+            else codec.attach(blob, peer.outbox_frames)
             for blob in blobs
         ]
         refs = []
@@ -271,45 +266,15 @@ class WorkerRuntime(ActorHost, OwnerRuntime):
     def patience_s(self) -> float:
         return 0.01 if self.queued or self._unsent else super().patience_s()
 
-    # --- functions and arguments --------------------------------------------------------------------------------------
-
     def target_of(self, task: wire.Task) -> Any:
         """The function, or the actor's bound method, that a task names."""
-        if task.actor:
-            return self.method_of(task)
-        function = self._functions.get(task.function)
-        if function is None:
-            code = self._code.get(task.function)
-            if code is None:
-                raise RaySystemError("the function of this task was not sent along")
-            function = self._functions[task.function] = load_function(code[0])
-        return function
+        return self.method_of(task) if task.actor else self.code.load(task.function)
 
     def name_of(self, task: wire.Task) -> str:
         """What messages call it."""
         if task.actor:
             return f"{self.actor_name}.{task.function.decode(errors='replace')}"
-        code = self._code.get(task.function)
-        return task.name or (code[1] if code is not None else "")
-
-    def with_dependencies(
-        self, call: tuple[tuple[Any, ...], dict[str, Any]], deps: list[wire.Dependency], frames: Sequence[Frame]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Put the values of arguments that were refs into their places."""
-        args, kwargs = list(call[0]), call[1]
-        for dependency in deps:
-            if dependency.data is None:
-                blob = self.store.get(dependency.id)
-                if blob is None:
-                    raise RaySystemError(f"the argument {dependency.id.hex()} is not in the node's store")
-            else:
-                blob = codec.detach(dependency.data, frames)
-            value = deserialize(blob)
-            if type(dependency.at) is int:
-                args[dependency.at] = value
-            else:
-                kwargs[str(dependency.at)] = value
-        return tuple(args), kwargs
+        return task.name or self.code.name(task.function)
 
     # --- blocking -----------------------------------------------------------------------------------------------------
 

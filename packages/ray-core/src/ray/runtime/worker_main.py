@@ -10,9 +10,10 @@ from typing import NoReturn
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
 from ray.runtime import interface
+from ray.runtime.forked import watch_forks
+from ray.runtime.idle_poll import IdlePoll
 from ray.runtime.output import install_streams
 from ray.runtime.process_end import end_process
-from ray.runtime.idle_poll import IdlePoll
 from ray.runtime.session import NodeConfig
 from ray.runtime.worker import WorkerRuntime
 
@@ -23,9 +24,7 @@ def worker_main(
     """Serve until the node manager, or an actor's end, says stop. Keeps the main thread."""
     transport = composition.open_transport(config.session_dir)
     store = composition.open_store(config.extra["store_address"])
-    runtime = WorkerRuntime(
-        config.session, worker_id, config.namespace, transport, store, composition, slot
-    )
+    runtime = WorkerRuntime(config.session, worker_id, config.namespace, transport, store, composition, slot)
     if config.gpu_ids:
         runtime.use_gpus([])
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -48,6 +47,7 @@ def worker_main(
     }
     runtime.events.wanted = config.extra["events"]
     interface.set_current(runtime)
+    watch_forks(runtime)
     runtime.polling.start()
     runtime.join_plugins()
     runtime.node.send(node.Ready(worker_id, runtime.address))

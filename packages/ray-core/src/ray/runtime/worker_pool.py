@@ -7,6 +7,7 @@ import mmap
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ from ray.runtime.timers import Timer, Timers
 
 #: A stopped process (SIGSTOP, SIGTSTP) is killed after this time: whoever waits for it gets an error, not a hang.
 STOPPED_GRACE_S = 3.0
+#: How often, and how long in between, a worker is looked at that was told to stop; it takes microseconds.
+_STOP_POLLS, _STOP_POLL_S = 100, 0.0002
 #: A forked worker that does not say it is ready within this time is killed.
 START_GRACE_S = 30.0
 MAX_WORKERS = 8192
@@ -31,7 +34,7 @@ MAX_WORKERS = 8192
 class WorkerProcess:
     """One worker, from the request to fork it to its reaping."""
 
-    __slots__ = ("address", "connection", "id", "kill_reason", "pid", "ready", "readers", "slot", "stopped", "timer")
+    __slots__ = ("address", "connection", "id", "kill_reason", "pid", "readers", "ready", "slot", "stopped", "timer")
 
     def __init__(self, id: bytes, readers: list[LineReader], slot: int) -> None:
         self.id = id
@@ -202,7 +205,7 @@ class WorkerPool:
 
     def _continued(self, pid: int) -> None:
         worker = self._by_pid.get(pid)
-        timer = self._zygote_stopped if pid == self._zygote_pid else worker and worker.stopped
+        timer = self._zygote_stopped if pid == self._zygote_pid else worker.stopped if worker else None
         if timer is not None:
             timer.cancel()
 
@@ -249,6 +252,25 @@ class WorkerPool:
             worker.kill_reason = worker.kill_reason or reason
             if worker.pid:
                 kill_group(worker.pid)
+
+    def kill_if_running(self, worker: WorkerProcess, task: bytes, reason: str) -> None:
+        """Kill the worker if ``task`` is what it started last; it is stopped meanwhile, so that it cannot go on."""
+        if self.running(worker) != task or not worker.pid:
+            return
+        if not hasattr(os, "waitid"):
+            self.kill(worker, reason)
+            return
+        with contextlib.suppress(OSError):
+            os.kill(worker.pid, signal.SIGSTOP)
+            flags = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+            for _ in range(_STOP_POLLS):
+                if os.waitid(os.P_PID, worker.pid, flags) is not None:
+                    break
+                time.sleep(_STOP_POLL_S)
+            if self.running(worker) == task:
+                self.kill(worker, reason)
+            else:
+                os.kill(worker.pid, signal.SIGCONT)
 
     def expect_end(self, worker: WorkerProcess, grace_s: float, reason: str) -> None:
         """Kill the worker unless it ends by itself in time."""

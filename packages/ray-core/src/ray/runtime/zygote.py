@@ -1,7 +1,7 @@
 """The zygote: a single-threaded process with everything imported, which forks workers in milliseconds.
 
-It forks twice, so that the worker's parent is the node manager (a subreaper): that one reaps it, learns how it ended, and
-takes it along when it dies itself.
+It forks twice, so that the worker's parent is the node manager (a subreaper): that one reaps it, learns how it ended,
+and takes it along when it dies itself.
 """
 
 from __future__ import annotations

@@ -1,0 +1,188 @@
+"""What the parts of an owner share: its state, its session, and the refs that pass through it.
+
+State is guarded by one re-entrant lock, held only for short, non-blocking stretches: by the calling thread while it
+submits, and by whoever polls while it takes a batch of messages.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ray.abc.store import Store
+from ray.abc.transport import Transport
+from ray.exceptions import NodeDiedError, RayConnectionError, RayError
+from ray.ids import make_task_ids
+from ray.plugins.compose import Composition
+from ray.protocol.references import FAILED, PENDING, ObjectEntry, ReferenceTable
+from ray.runtime import forked
+from ray.runtime.completion import Waiter, complete
+from ray.runtime.interface import ActorCore, MethodOptions
+from ray.runtime.node_link import BEAT_S, NodeLink
+from ray.runtime.objects import rebuild_ref, reduce_ref
+from ray.runtime.peers import Peer, PeerTable
+from ray.runtime.ref import ObjectRef
+from ray.runtime.timers import Timers
+from ray.serialization import register_reducer
+
+if TYPE_CHECKING:
+    from ray.runtime.calls import ActorCalls
+    from ray.runtime.events import TaskEventLog
+    from ray.runtime.failures import Failures
+    from ray.runtime.objects import ObjectExchange
+    from ray.runtime.polling import Polling
+    from ray.runtime.tasks import TaskSubmitter
+
+#: How long a dropped ref may wait for the next event; frees are promised within 100 ms.
+COLLECT_S = 0.05
+
+
+class OwnerBase(ABC):
+    """State and session of one process."""
+
+    is_worker = False
+    is_local_mode = False
+    #: True in a child that the user's code has forked.
+    is_forked = False
+
+    #: Parts, made by ``OwnerRuntime``.
+    tasks: TaskSubmitter
+    calls: ActorCalls
+    objects: ObjectExchange
+    failures: Failures
+    events: TaskEventLog
+    polling: Polling
+    #: Set by ``attach``, before anything else runs.
+    node: NodeLink
+    _next_id: Callable[[], bytes]
+
+    def __init__(
+        self,
+        session_id: str,
+        kind: str,
+        process_id: bytes,
+        namespace: str,
+        transport: Transport,
+        store: Store,
+        composition: Composition,
+    ) -> None:
+        self.session_id = session_id
+        self.process_id = process_id
+        self.namespace = namespace
+        self.transport = transport
+        self.store = store
+        self.composition = composition
+        self.address = ""
+        self.address_info: dict[str, Any] = {}
+        self.node_id = ""
+        #: How many tasks deep this process runs: 0 in the driver.
+        self.depth = 0
+        self.closed = False
+        #: Whoever polls may do so for long: who adds an object without sending a message must wake it.
+        self.rests = False
+        self.lock = threading.RLock()
+        self.timers = Timers()
+        self.table = ReferenceTable()
+        self.peers = PeerTable(transport, session_id, kind, process_id)
+        self._next_id = make_task_ids(process_id)
+
+    def _own_entry(self, ref: ObjectRef[Any]) -> ObjectEntry:
+        entry = ref._entry
+        if entry.table is not self.table:
+            raise RayConnectionError(f"{ref!r} belongs to a session that has ended.")
+        return entry
+
+    def _check_open(self) -> None:
+        if self.closed:
+            reason = self.node.dead
+            if reason is not None:
+                raise NodeDiedError(self.node_id, reason)
+            raise RayConnectionError("This session has ended. You can start another one with 'ray.init()'.")
+
+    def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        """Wait without the lock; workers say meanwhile that their CPU is free."""
+        return self.polling.wait(waiter, timeout_s)
+
+    def collect(self) -> None:
+        """Free what nobody holds; called under the lock."""
+        self.objects.free(self.table.collect())
+
+    def abandon_all(self, error: RayError | None) -> None:
+        """The session is over: whatever is pending fails with ``error``, or with a connection error."""
+        error = error or RayConnectionError("The session ended before this object was made.")
+        envelope = self.failures.envelope(error, "", b"", 0)
+        for entry in list(self.table.entries.values()):
+            if entry.status == PENDING:
+                complete(entry, FAILED, envelope)
+
+    def reduce_ref(self, ref: ObjectRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
+        entry = self._own_entry(ref)
+        if refs is None:
+            entry.pins += 1  # nobody can know when the last copy of that pickle is gone
+        else:
+            refs.append(ref)
+        return rebuild_ref, (entry.id, entry.owner or self.address)
+
+    def rebuild_ref(self, id: bytes, owner: str) -> ObjectRef[Any]:
+        """What a pickled ref becomes in this process."""
+        with self.lock:
+            return ObjectRef(self.objects.borrow(id, owner))
+
+    def find_entry(self, id: bytes) -> ObjectEntry:
+        with self.lock:
+            entry = self.table.entries.get(id)
+            if entry is None:
+                entry = self.table.own(id)
+                self.objects.lost(entry, "this process has never seen its id")
+            return entry
+
+    def after_events(self) -> None:  # noqa: B027 - nothing to do in a driver
+        """The reader has taken a batch of messages; called under the lock."""
+
+    def peer_lost(self, peer: Peer) -> None:
+        """A connection is gone; called under the lock."""
+        self.objects.peer_lost(peer.address)
+
+    def expects(self) -> bool:
+        """Whether messages are to be taken though nobody waits for them: some work is unfinished."""
+        return any(link.inflight or link.cls.queue for link in list(self.tasks.links.values())) or any(
+            client.inflight for client in list(self.calls.clients.values())
+        )
+
+    def patience_s(self) -> float:
+        """How long the reader may sleep: not at all long while refs may be dropped unnoticed."""
+        self.rests = True  # before the look at the table, so that no ``put`` between the two goes unnoticed
+        if not self.table.entries:
+            return BEAT_S
+        self.rests = False
+        return COLLECT_S
+
+    @abstractmethod
+    def submit_call(
+        self, actor: ActorCore, method: str, options: MethodOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Submit an actor call."""
+
+    @abstractmethod
+    def node_lost(self, reason: str) -> None:
+        """There is no node manager any more."""
+
+    @abstractmethod
+    def show_failure(self, text: str) -> None:
+        """Bring a failure that nobody has asked for before the user's eyes."""
+
+    def after_fork_in_child(self) -> None:
+        """This is a copy of the process, made by the user's code: let go of everything without touching it."""
+        forked.let_go(self)
+
+    def flush(self, peer: Peer) -> None:  # noqa: B027 - nothing to do in a driver
+        """Send what is queued for ``peer``; called under the lock."""
+
+    def current_task_id(self) -> bytes | None:
+        """Id of the task that this thread runs, in a worker."""
+        return None
+
+
+register_reducer(ObjectRef, reduce_ref)

@@ -1,0 +1,193 @@
+"""Tasks and calls from submission to completion."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ray.ids import FIRST_RETURN
+from ray.messages import codec, node, wire
+from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry
+from ray.runtime.base import OwnerBase
+from ray.runtime.calls import ActorClient
+from ray.runtime.completion import complete
+from ray.runtime.exports import export_of
+from ray.runtime.interface import FunctionDescriptor, TaskOptions
+from ray.runtime.peers import Peer
+from ray.runtime.records import TaskRecord, return_ids
+from ray.runtime.ref import ObjectRef
+from ray.serialization import EMPTY_ARGS, args_blob, serialize_args
+
+
+class Submission(OwnerBase):
+    """The submitting half of an owner."""
+
+    def submit_task(
+        self, function: FunctionDescriptor, options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        export = function.export
+        if export is None or export.runtime is not self:
+            self._check_open()
+            export = export_of(function, self)
+        record = self._record(export.name, options.num_returns, options.max_retries, options.timeout_s, args, kwargs)
+        record.export = export
+        with self.lock:
+            _, record.link, plain = self.tasks.classify(options)
+            if not plain:
+                record.options = options
+            refs = self._register(record)
+            if not record.deps or self._dependencies_ready(record):
+                self.tasks.enqueue(record)
+        return refs
+
+    def _record(
+        self, name: str, num_returns: int, retries: int, timeout_s: float | None, args: Any, kwargs: Any
+    ) -> TaskRecord:
+        """A new record with its arguments encoded; nothing is registered yet."""
+        if not args and not kwargs:
+            return TaskRecord(self._next_id(), name, EMPTY_ARGS, num_returns, retries, timeout_s)
+        blob = args_blob(args, kwargs)
+        if blob is not None:
+            return TaskRecord(self._next_id(), name, blob, num_returns, retries, timeout_s)
+        deps: list[tuple[int | str, ObjectEntry]] = []
+        if ObjectRef in map(type, args):
+            args = list(args)
+            for index, value in enumerate(args):
+                if type(value) is ObjectRef:
+                    deps.append((index, self._own_entry(value)))
+                    args[index] = None
+            args = tuple(args)
+        if kwargs and ObjectRef in map(type, kwargs.values()):
+            kwargs = dict(kwargs)
+            for key, value in kwargs.items():
+                if type(value) is ObjectRef:
+                    deps.append((key, self._own_entry(value)))
+                    kwargs[key] = None
+        blob = args_blob(args, kwargs)
+        inner: tuple[ObjectEntry, ...] = ()
+        if blob is None:
+            serialized = serialize_args(args, kwargs)
+            blob = serialized.to_bytes()
+            inner = tuple(self._own_entry(ref) for ref in serialized.refs)
+        record = TaskRecord(self._next_id(), name, blob, num_returns, retries, timeout_s)
+        record.deps = deps
+        record.refs = inner
+        record.pins = (*(entry for _, entry in deps), *inner)
+        return record
+
+    def _register(self, record: TaskRecord) -> Any:
+        """Make the returns' entries and refs; called under the lock."""
+        table = self.table
+        if self.closed:
+            self._check_open()
+        if table.dropped:
+            self.collect()
+        if record.pins:
+            table.pin(record.pins)
+        record.parent = self.current_task_id()
+        if record.num_returns == 1:
+            entry = table.own(record.id + FIRST_RETURN)
+            entry.task = record
+            record.entries = (entry,)
+            return ObjectRef(entry)
+        entries = []
+        for id in return_ids(record.id, record.num_returns):
+            entry = table.own(id)
+            entry.task = record
+            entries.append(entry)
+        record.entries = tuple(entries)
+        return [ObjectRef(entry) for entry in entries] or None
+
+    def _dependencies_ready(self, record: TaskRecord) -> bool:
+        """Whether all arguments are there; if not, the record goes on when they are, or fails with the first failed one."""
+        pending = []
+        for _, entry in record.deps:
+            if entry.status == FAILED:
+                self.fail(record, entry.value)
+                return False
+            if entry.status == PENDING:
+                pending.append(entry)
+        if not pending:
+            return True
+        record.waiting = len(pending)
+        on_ready = functools.partial(self._dependency_ready, record)
+        for entry in pending:
+            self.objects.want(entry)
+            if entry.waiters is None:
+                entry.waiters = [on_ready]
+            else:
+                entry.waiters.append(on_ready)
+        return False
+
+    def _dependency_ready(self, record: TaskRecord, entry: ObjectEntry) -> None:
+        record.waiting -= 1
+        if record.done:
+            return
+        if entry.status == FAILED:
+            self.fail(record, entry.value)
+        elif record.waiting:
+            return
+        elif not record.actor:
+            self.tasks.enqueue(record)
+        if record.actor and isinstance(record.link, ActorClient):
+            self.calls.pump(record.link)
+
+    def finish(self, record: TaskRecord, done: wire.Done, frames: Any, peer: Peer | None) -> bool:
+        """A worker reports the end of a task. Returns True if it is to be retried."""
+        if done.kept and peer is not None:
+            self.objects.grant_kept(record, done.kept, peer.address)
+        if record.export is not None:
+            record.export.observe(done.duration_us)
+        if record.done:
+            return False
+        values = done.values
+        if not done.ok:
+            if done.retry and record.retries and not record.cancelled:
+                return True
+            data = values[0]
+            self.fail(record, codec.detach(data or b"", frames))
+            return False
+        record.done = True
+        for index, entry in enumerate(record.entries):
+            data = values[index]
+            if type(data) is int:
+                data = frames[data]
+            if done.refs:
+                self.objects.receive_refs(entry, done.refs[index], credits=1)
+            if data is None:
+                self.objects.stored(entry, done.sizes[index])
+            else:
+                complete(entry, READY, data)
+        self._ended(record)
+        if self.events.wanted:
+            self.events.note(record, "finished", done.duration_us)
+        return False
+
+    def fail(self, record: TaskRecord, envelope: bytes) -> None:
+        """End a task with an error."""
+        record.done = True
+        self.failures.note(record, envelope)  # before anybody is woken who may get it and so make printing needless
+        for entry in record.entries:
+            complete(entry, FAILED, envelope)
+        self._ended(record)
+        if self.events.wanted:
+            self.events.note(record, "failed", 0)
+
+    def _ended(self, record: TaskRecord) -> None:
+        if record.pins:
+            self.table.unpin(record.pins)
+            record.pins = ()
+
+    def fail_crashed(self, record: TaskRecord, cause: node.ExitCause) -> None:
+        """Its worker died and there is no retry left."""
+        self.fail(record, self.failures.crashed(record, cause))
+
+    def fail_cancelled(self, record: TaskRecord) -> None:
+        """It was cancelled before it started, or by force."""
+        self.fail(record, self.failures.cancelled(record))
+
+    def fail_actor(
+        self, record: TaskRecord, client: ActorClient, cause: node.ExitCause | None = None, error: bytes = b""
+    ) -> None:
+        """Its actor is dead."""
+        self.fail(record, self.failures.actor_dead(record, client, cause or client.cause, error or client.error))
