@@ -34,7 +34,7 @@ class Dependency(Struct, frozen=True):
     at: int | str
     """Position of a positional argument, or the name of a keyword argument."""
     data: Data | None
-    """None: in the node's store under ``id``."""
+    """None: in the node's store under ``id``, or kept by the receiver from an earlier push."""
     id: bytes
     owner: str
     refs: list[Ref] = []
@@ -168,6 +168,12 @@ class Credit(Struct, frozen=True, tag=10):
 
 class Terminate(Struct, frozen=True, tag=11):
     """To an actor: end after the calls received so far."""
+
+
+class Forget(Struct, frozen=True, tag=13):
+    """Owner to worker: you need not keep these argument values any longer."""
+
+    ids: list[bytes]
 
 
 class CancelMade(Struct, frozen=True, tag=12):

@@ -104,6 +104,20 @@ class Composition:
         Raises:
             PluginNotInstalledError: the plan has none of that name.
         """
+        return self._build(
+            self.executor_part(name),
+            "ray_make_executor",
+            Executor,
+            max_concurrency=max_concurrency,
+            concurrency_groups=concurrency_groups,
+        )
+
+    def executor_part(self, name: str) -> PlannedPart:
+        """The plugin that makes the executor ``name``.
+
+        Raises:
+            PluginNotInstalledError: the plan has none of that name.
+        """
         part = self.plan.executor or self.plan.executors.get(name)
         if part is None:
             known = SEAMS["executor"].known.get(name)
@@ -111,13 +125,7 @@ class Composition:
             raise PluginNotInstalledError(
                 f"executor={name!r} is not in this session's plan{advice}", seam="executor", plugin=name
             )
-        return self._build(
-            part,
-            "ray_make_executor",
-            Executor,
-            max_concurrency=max_concurrency,
-            concurrency_groups=concurrency_groups,
-        )
+        return part
 
     # --- hooks to which every chosen plugin and observer may contribute -----------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 from ray.abc.executor import Executor
 from ray.exceptions import RayActorError
 from ray.messages import node, wire
-from ray.runtime.code_cache import with_dependencies
+from ray.runtime.code_cache import ArgumentCache, with_dependencies
 from ray.runtime.interface import RESOURCE_UNIT
 from ray.runtime.owner import OwnerRuntime
 from ray.serialization import deserialize, load_function, make_envelope
@@ -20,6 +20,7 @@ _TERMINATE = "__ray_terminate__"
 class ActorHost(OwnerRuntime):
     """The actor half of a worker."""
 
+    arguments: ArgumentCache
     executor: Executor
     #: Takes over on the main thread when ``executor`` is closed; None ends the process.
     next_executor: Executor | None
@@ -105,7 +106,7 @@ class ActorCreation:
             cls = load_function(spec.code)
             args, kwargs = deserialize(spec.args)
             if spec.deps:
-                args, kwargs = with_dependencies((args, kwargs), spec.deps, (), worker.store)
+                args, kwargs = with_dependencies((args, kwargs), spec.deps, worker.arguments.take(spec.deps, ()))
             worker._instance = cls(*args, **kwargs)
             del args, kwargs
         except BaseException as problem:

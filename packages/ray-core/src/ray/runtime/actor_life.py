@@ -34,6 +34,8 @@ class ActorOwner(ObjectAccess):
         is_async: bool,
     ) -> ActorCore:
         self._check_open()
+        if is_async:
+            self.composition.executor_part("asyncio")
         export = cls.export
         if export is None or export.runtime is not self:
             export = export_of(cls, self)
@@ -67,7 +69,7 @@ class ActorOwner(ObjectAccess):
             self._start_actor(core, record, options, spec)
         except BaseException:
             if life is not None:
-                life._entry.value = None  # nothing was created that would have to be ended
+                life._entry.value = b""  # nothing was created that would have to be ended
             raise
         return core
 

@@ -95,9 +95,10 @@ class ActorCalls:
             if record.done:
                 continue
             inflight[record.id] = record
-            tasks.append(record.to_wire(frames, address))
+            tasks.append(record.to_wire(frames, address, peer))
         if tasks:
             peer.send(wire.Push(tasks, depth=self._runtime.depth), frames)
+            peer.send_forgets()
 
     def on_replies(self, client: ActorClient, message: wire.Replies, frames: Any) -> None:
         """Calls have ended."""

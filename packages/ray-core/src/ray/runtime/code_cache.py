@@ -9,6 +9,7 @@ from ray.abc.store import Store
 from ray.abc.transport import Frame
 from ray.exceptions import RaySystemError
 from ray.messages import codec, wire
+from ray.runtime.peers import MAX_KEPT_BYTES
 from ray.serialization import deserialize, load_function
 
 
@@ -40,21 +41,43 @@ class CodeCache:
         return "" if pickled is None else pickled[1]
 
 
+class ArgumentCache:
+    """Large values of arguments that were refs: kept until their owner says that it has no more use for them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        #: {object id: blob}
+        self._kept: dict[bytes, Any] = {}
+
+    def take(self, deps: Sequence[wire.Dependency], frames: Sequence[Frame]) -> list[Any]:
+        """The blobs for ``deps``, in order; None for one that is lost. Called in the order of pushing."""
+        values = []
+        for dependency in deps:
+            if dependency.data is None:
+                blob = self._kept.get(dependency.id)
+                if blob is None:
+                    blob = self._store.get(dependency.id)
+            else:
+                blob = codec.detach(dependency.data, frames)
+                if type(dependency.data) is int and len(blob) <= MAX_KEPT_BYTES:
+                    self._kept[dependency.id] = blob
+            values.append(blob)
+        return values
+
+    def forget(self, ids: Sequence[bytes]) -> None:
+        """Let go of values."""
+        for id in ids:
+            self._kept.pop(id, None)
+
+
 def with_dependencies(
-    call: tuple[tuple[Any, ...], dict[str, Any]],
-    deps: Sequence[wire.Dependency],
-    frames: Sequence[Frame],
-    store: Store,
+    call: tuple[tuple[Any, ...], dict[str, Any]], deps: Sequence[wire.Dependency], values: Sequence[Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Put the values of arguments that were refs into their places."""
     args, kwargs = list(call[0]), call[1]
-    for dependency in deps:
-        if dependency.data is None:
-            blob: Any = store.get(dependency.id)
-            if blob is None:
-                raise RaySystemError(f"the argument {dependency.id.hex()} is not in the node's store")
-        else:
-            blob = codec.detach(dependency.data, frames)
+    for dependency, blob in zip(deps, values, strict=True):
+        if blob is None:
+            raise RaySystemError(f"the argument {dependency.id.hex()} is not in the node's store")
         value = deserialize(blob)
         if isinstance(dependency.at, int):
             args[dependency.at] = value

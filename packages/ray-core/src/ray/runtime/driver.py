@@ -21,7 +21,7 @@ from ray.runtime import hardware
 from ray.runtime.failures import print_failure
 from ray.runtime.forked import watch_forks
 from ray.runtime.interface import RESOURCE_UNIT
-from ray.runtime.interrupts import InterruptGuard
+from ray.runtime.interrupts import InterruptGuard, may_interrupt
 from ray.runtime.output import Printer
 from ray.runtime.owner import OwnerRuntime
 from ray.runtime.session import NodeConfig, new_session_id, place_session, remove_session_dir
@@ -42,6 +42,7 @@ class DriverRuntime(OwnerRuntime):
 
     def __init__(self, options: StartOptions) -> None:
         self._interrupts = InterruptGuard()
+        self._interrupts.install()
         self._printer = Printer()
         session = new_session_id()
         self.session_dir = place_session(session)
@@ -74,6 +75,7 @@ class DriverRuntime(OwnerRuntime):
                 transport.close()
             self._end_node()
             remove_session_dir(self.session_dir)
+            self._interrupts.remove()
             raise
         self.address_info = {
             "address": self.node.address,
@@ -88,7 +90,6 @@ class DriverRuntime(OwnerRuntime):
         self.join_plugins()
         if options.log_to_driver:
             print(f"[ray] session {session} started: {options.plan.describe()}", file=sys.stderr)
-        self._interrupts.install()
         watch_forks(self)
 
     # --- the node's process -------------------------------------------------------------------------------------------
@@ -191,8 +192,8 @@ class DriverRuntime(OwnerRuntime):
         self.transport.close()
         self.store.close()
         self._printer.close()
-        self._interrupts.remove()
         remove_session_dir(self.session_dir)
+        self._interrupts.remove()
 
     def show_failure(self, text: str) -> None:
         print_failure(text)
@@ -206,6 +207,9 @@ class DriverRuntime(OwnerRuntime):
             self._process.returncode = 0  # it is no child of this process, and not to be missed when forgotten
             self._process = None
         self._interrupts.remove()
+
+
+may_interrupt(DriverRuntime._await_node.__code__)
 
 
 def start(options: StartOptions) -> DriverRuntime:

@@ -49,7 +49,7 @@ class TaskCall:
 
     __slots__ = (
         "_frames", "cancelled", "gpu_ids", "group", "interruptible", "name", "peer", "resources", "task", "timed_out",
-        "timer", "worker",
+        "timer", "values", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +63,8 @@ class TaskCall:
         self.resources = push.resources
         self.group = task.group or None
         self.name = ""
+        #: Blobs of the arguments that were refs, in the order of ``task.deps``.
+        self.values: list[Any] = []
         self.cancelled = False
         self.timed_out = False
         #: The user's code runs, and may be interrupted.
@@ -140,7 +142,7 @@ class TaskCall:
             if data == EMPTY_ARGS:
                 return function, ((), {})
             return function, deserialize(data)
-        return function, with_dependencies(deserialize(data), task.deps, self._frames, worker.store)
+        return function, with_dependencies(deserialize(data), task.deps, self.values)
 
     def _succeed(self, result: Any) -> Outcome:
         task = self.task

@@ -7,9 +7,12 @@ which can be left at any point.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
@@ -53,11 +56,42 @@ class InterruptGuard:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if in_critical_code(frame):
+            if deliver_later(lambda frame: self._handle(number, frame)):
+                return
             timer = threading.Timer(_AGAIN_S, _raise_again, (number,))
             timer.daemon = True
             timer.start()
             return
+        stop_delivery()
         self._previous(number, frame)
+
+
+def deliver_later(deliver: Callable[[FrameType], None], inside: CodeType | None = None) -> bool:
+    """Call ``deliver`` in this thread as soon as its code is not critical any more: a loop of short calls of ours may not
+    be in the user's code at any moment when signals are looked at. False, and nothing is done, if there is a profiler of the user's.
+    """
+    profile = sys.getprofile()
+    if profile is None:
+        sys.setprofile(functools.partial(_on_event, deliver, inside))
+        return True
+    return isinstance(profile, functools.partial) and profile.func is _on_event  # one is on its way: they become one
+
+
+def stop_delivery() -> None:
+    """Undo ``deliver_later``."""
+    profile = sys.getprofile()
+    if isinstance(profile, functools.partial) and profile.func is _on_event:
+        sys.setprofile(None)
+
+
+def _on_event(
+    deliver: Callable[[FrameType], None], inside: CodeType | None, frame: FrameType, event: str, arg: object
+) -> None:
+    goes_on = frame if event == "call" else frame.f_back if event == "return" else None
+    # What a destructor raises is lost.
+    if goes_on is not None and frame.f_code.co_name != "__del__" and not in_critical_code(goes_on, inside):
+        sys.setprofile(None)
+        deliver(goes_on)
 
 
 def _raise_again(number: int) -> None:

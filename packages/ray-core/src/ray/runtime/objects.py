@@ -94,11 +94,21 @@ class ObjectExchange:
                 runtime.store.delete(entry.id)
             elif type(entry.value) is ActorLife:
                 runtime.actor_unheld(entry.value.actor_id)
-            elif type(entry.value) is memoryview and runtime.store.contains(entry.id):
-                entry.value = None
-                runtime.store.release(entry.id)
-                runtime.store.delete(entry.id)
+            elif entry.status == READY and len(entry.value) >= codec.OUT_OF_BAND_BYTES:
+                self._free_large(entry)
             entry.value = None
+
+    def _free_large(self, entry: ObjectEntry) -> None:
+        """The value may be in this process's store, and workers may keep copies."""
+        entry.value = None
+        store = self._runtime.store
+        if store.contains(entry.id):
+            store.release(entry.id)
+            store.delete(entry.id)
+        for peer in self._runtime.peers.by_address.values():
+            if entry.id in peer.kept:
+                peer.drop_kept(entry.id)
+                peer.send_forgets()
 
     # --- borrowing ---------------------------------------------------------------------------------------------------
 

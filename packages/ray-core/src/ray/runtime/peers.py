@@ -7,20 +7,39 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray.abc.transport import Connection, Frame, Transport
-from ray.messages import codec
+from ray.messages import codec, wire
 from ray.protocol import handshake
+from ray.protocol.references import ObjectEntry
+
+#: Large argument values are kept by the workers that got them, for the next task with the same ref, up to this much.
+MAX_KEPT_BYTES = 1 << 30
 
 
 class Peer:
     """Another process. ``sink`` is whatever takes its replies: a leased worker's link, or an actor's client."""
 
-    __slots__ = ("address", "connection", "known", "lost", "outbox", "outbox_frames", "sink")
+    __slots__ = (
+        "_forgets",
+        "address",
+        "connection",
+        "kept",
+        "kept_bytes",
+        "known",
+        "lost",
+        "outbox",
+        "outbox_frames",
+        "sink",
+    )
 
     def __init__(self, connection: Connection, address: str) -> None:
         self.connection = connection
         self.address = address
         #: Hashes of functions it has been sent.
         self.known: set[bytes] = set()
+        #: {object id: size} of large argument values that it keeps until told to forget them, oldest first.
+        self.kept: dict[bytes, int] = {}
+        self.kept_bytes = 0
+        self._forgets: list[bytes] = []
         self.sink: Any = None
         self.lost = False
         #: Results for this peer that are not sent yet, and their large buffers (frame 0 is kept free).
@@ -34,6 +53,29 @@ class Peer:
         else:
             frames[0] = codec.encode(message)
             self.connection.send(frames)
+
+    def keeps(self, entry: ObjectEntry) -> bool:
+        """Whether it has this argument's value from an earlier push; a large one that is sent now it will have."""
+        if entry.id in self.kept:
+            return True
+        nbytes = len(entry.value)
+        if codec.OUT_OF_BAND_BYTES <= nbytes <= MAX_KEPT_BYTES:
+            self.kept[entry.id] = nbytes
+            self.kept_bytes += nbytes
+            while self.kept_bytes > MAX_KEPT_BYTES:
+                self.drop_kept(next(iter(self.kept)))
+        return False
+
+    def drop_kept(self, id: bytes) -> None:
+        """It will be told, by ``send_forgets``, that this value is not used again."""
+        self.kept_bytes -= self.kept.pop(id)
+        self._forgets.append(id)
+
+    def send_forgets(self) -> None:
+        """Tell it what to forget; after the message whose tasks may still rely on it."""
+        if self._forgets:
+            ids, self._forgets = self._forgets, []
+            self.send(wire.Forget(ids))
 
 
 class PeerTable:

@@ -97,8 +97,8 @@ class TaskRecord:
         self.method: bytes = b""
         self.group: str = ""
 
-    def to_wire(self, frames: list[Any], address: str) -> wire.Task:
-        """The message for one execution; large buffers are added to ``frames``."""
+    def to_wire(self, frames: list[Any], address: str, peer: Peer) -> wire.Task:
+        """The message for one execution by ``peer``; large buffers are added to ``frames``."""
         args = self.args if len(self.args) < codec.OUT_OF_BAND_BYTES else codec.attach(self.args, frames)
         export = self.export
         target = self.method or (export.hash if export is not None else b"")
@@ -112,7 +112,7 @@ class TaskRecord:
             args,
             self.num_returns,
             self.name if options is not None and options.name else "",
-            [_dependency(at, entry, frames, address) for at, entry in self.deps],
+            [_dependency(at, entry, frames, address, peer) for at, entry in self.deps],
             [wire.Ref(entry.id, entry.owner or address) for entry in self.refs],
             self.attempt,
             self.timeout_s or 0.0,
@@ -123,8 +123,10 @@ class TaskRecord:
         )
 
 
-def _dependency(at: int | str, entry: ObjectEntry, frames: list[Any], address: str) -> wire.Dependency:
-    data = None if entry.status == STORED else codec.attach(entry.value, frames)
+def _dependency(at: int | str, entry: ObjectEntry, frames: list[Any], address: str, peer: Peer) -> wire.Dependency:
+    data = None
+    if entry.status != STORED and not peer.keeps(entry):
+        data = codec.attach(entry.value, frames)
     refs = [wire.Ref(inner.id, inner.owner or address) for inner in entry.contained]
     return wire.Dependency(at, data, entry.id, entry.owner or address, refs)
 

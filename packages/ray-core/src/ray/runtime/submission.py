@@ -99,7 +99,7 @@ class Submission(OwnerBase):
         return [ObjectRef(entry) for entry in entries] or None
 
     def _dependencies_ready(self, record: TaskRecord) -> bool:
-        """Whether all arguments are there; if not, the record goes on when they are, or fails with the first failed one."""
+        """Whether all arguments are there; if not, the record goes on when they are, or fails with the first."""
         pending = []
         for _, entry in record.deps:
             if entry.status == FAILED:

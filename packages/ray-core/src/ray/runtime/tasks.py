@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ray.messages import codec, node, wire
 from ray.runtime.records import AHEAD_TASKS, BATCH_TASKS, SHORT_US, Link, SchedulingClass, TaskRecord
 
@@ -21,6 +23,7 @@ IDLE_HOLD_S = 0.1
 STALL_S = 0.01
 #: A task cancelled by force has this long until its worker is killed, which first sends what others wait for.
 FORCE_AFTER_S = 0.01
+_RESULT_LOST = "it ran a later task by then, and the result of this one, not sent yet, was lost with it"
 #: Most workers asked for at a time per class.
 MAX_DEMAND = 1000
 
@@ -109,7 +112,7 @@ class TaskSubmitter:
             if export.hash not in peer.known:
                 peer.known.add(export.hash)
                 functions.append(wire.Function(export.hash, codec.attach(export.data, frames), export.name))
-            tasks.append(record.to_wire(frames, address))
+            tasks.append(record.to_wire(frames, address, peer))
             record.link = link
             link.inflight[record.id] = record
         if not tasks:
@@ -117,6 +120,7 @@ class TaskSubmitter:
         if len(link.inflight) == len(tasks):
             link.progress = time.monotonic()
         peer.send(wire.Push(tasks, functions, link.gpu_ids, self._runtime.depth, link.cls.resources), frames)
+        peer.send_forgets()
 
     def _update_demand(self, cls: SchedulingClass) -> None:
         waiting = len(cls.queue)
@@ -317,8 +321,10 @@ class TaskSubmitter:
                 continue
             if record.retries and not record.cancelled:
                 self._retry(record)
-            else:
+            elif record is records[started - 1]:
                 self._runtime.fail_crashed(record, message.cause)
+            else:  # results of short tasks are sent in batches
+                self._runtime.fail_crashed(record, msgspec.structs.replace(message.cause, reason=_RESULT_LOST))
         self.pump(link.cls)
 
     def cancel(self, record: TaskRecord, force: bool, recursive: bool) -> None:

@@ -18,7 +18,7 @@ from ray.exceptions import RaySystemError, TaskCancelledError
 from ray.messages import codec, node, wire
 from ray.plugins.compose import Composition
 from ray.runtime.actor_host import ActorHost
-from ray.runtime.code_cache import CodeCache
+from ray.runtime.code_cache import ArgumentCache, CodeCache
 from ray.runtime.completion import Waiter
 from ray.runtime.execution import ActorExit, Outcome, TaskCall, current_call
 from ray.runtime.interrupts import in_critical_code
@@ -64,6 +64,7 @@ class WorkerRuntime(ActorHost):
         #: Peers with results that are not sent.
         self._unsent: dict[Peer, float] = {}
         self.code = CodeCache()
+        self.arguments = ArgumentCache(store)
         #: {hash: executions} of functions with max_calls
         self._calls: dict[bytes, int] = {}
         self._blocked = 0
@@ -87,9 +88,15 @@ class WorkerRuntime(ActorHost):
         submit = self.executor.submit
         for task in message.tasks:
             call = self.queued[task.id] = TaskCall(self, peer, task, frames, message)
+            if task.deps:
+                call.values = self.arguments.take(task.deps, frames)
             submit(call)
         if self._blocked and not self.actor_id:
             self._give_back(blocked=True)
+
+    def on_forget(self, peer: Peer, message: wire.Forget, frames: Sequence[Frame]) -> None:
+        """An owner has no more use for argument values that are kept here."""
+        self.arguments.forget(message.ids)
 
     def on_recall(self, peer: Peer, message: wire.Recall, frames: Sequence[Frame]) -> None:
         """The owner wants back what has not started."""

@@ -38,6 +38,7 @@ def worker_main(
         wire.Push: runtime.on_push,
         wire.Recall: runtime.on_recall,
         wire.Cancel: runtime.on_cancel,
+        wire.Forget: runtime.on_forget,
     }
     reader.node_handlers |= {
         node.StartActor: runtime.on_start_actor,
