@@ -113,16 +113,14 @@ def wait(
         single = "; put it in a list" if type(given) is ObjectRef else ""
         raise TypeError(f"wait() expected a list of object refs, not {_shown(given)}{single}")
     timeout_s = seconds_from_milliseconds(timeout)
-    _check_elements("wait()", object_refs)
+    current = interface._current
+    if current is None or not current.remembers(object_refs):
+        _check_elements("wait()", object_refs)
+        running()
+        _check_unique(object_refs)
     runtime = running()
     if not object_refs:
         return [], []
-    different = len(set(map(_entry_of, object_refs)))
-    if different != len(object_refs):
-        raise ValueError(
-            f"Wait requires a list of unique object refs; {len(object_refs) - different} of the "
-            f"{len(object_refs)} given are repeated."
-        )
     count = whole_number("num_returns", num_returns, least=None)
     if count <= 0:
         raise ValueError(f"Invalid number of objects to return {count}: num_returns must be at least 1.")
@@ -158,6 +156,14 @@ def cancel(
             raise TypeError(f"{name} must be True or False, not {value!r}")
     for ref in refs:
         runtime.cancel(ref, force, recursive)
+
+
+def _check_unique(refs: Sequence[ObjectRef[Any]]) -> None:
+    different = len(set(map(_entry_of, refs)))
+    if different != len(refs):
+        raise ValueError(
+            f"Wait requires a list of unique object refs; {len(refs) - different} of the {len(refs)} given are repeated."
+        )
 
 
 def _check_elements(call: str, refs: Sequence[Any]) -> None:

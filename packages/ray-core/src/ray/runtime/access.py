@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
@@ -17,11 +18,45 @@ from ray.serialization import serialize, serialize_small
 #: Values from this size on live in the store rather than beside their entry.
 LARGE_BYTES = 100 * 1024
 
+#: A list of at least this many refs is worth remembering, for this long.
+REMEMBERED_REFS = 64
+REMEMBERED_S = 0.04
+
 _entry_of = attrgetter("_entry")
+
+
+class Rest:
+    """What ``wait`` returned as not ready, and the entries: draining many refs one by one passes it in again.
+
+    Comparing lists of the same objects is an order of magnitude quicker than looking into each. Forgotten soon, since
+    it keeps refs alive.
+    """
+
+    __slots__ = ("_copy", "_entries", "_refs", "made")
+
+    def __init__(self, refs: list[Any], entries: list[ObjectEntry]) -> None:
+        self._refs = refs
+        self._copy = refs[:]
+        self._entries = entries
+        self.made = time.monotonic()
+
+    def entries_of(self, refs: list[Any]) -> list[ObjectEntry] | None:
+        """The entries, if ``refs`` is the list and nobody has changed it."""
+        return self._entries if refs is self._refs and refs == self._copy else None
+
+
+NO_REST = Rest([], [])
 
 
 class ObjectAccess(Submission):
     """The object methods of an owner."""
+
+    _rest = NO_REST
+
+    def forget_rest(self) -> None:
+        """Let go of what ``wait`` returned a while ago; called by whoever polls."""
+        if self._rest is not NO_REST and time.monotonic() - self._rest.made > REMEMBERED_S:
+            self._rest = NO_REST
 
     def put(self, value: Any) -> ObjectRef[Any]:
         blob = serialize_small(value)
@@ -79,7 +114,7 @@ class ObjectAccess(Submission):
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
         if self.closed:
             self._check_open()
-        entries = list(map(_entry_of, refs))
+        entries = self._rest.entries_of(refs) or list(map(_entry_of, refs))
         ready = _first_ready(entries, num_returns)
         if len(ready) < num_returns and timeout_s != 0:
             pending = {entry for entry in entries if not entry.status}
@@ -90,7 +125,17 @@ class ObjectAccess(Submission):
         for index in ready:  # what is left of another session is never pending, so the others are of this one
             if entries[index].table is not self.table:
                 self._own_entry(refs[index])
-        return _split(refs, ready)
+        if len(ready) != 1:
+            return _split(refs, ready)
+        index = ready[0]
+        rest = refs[:index] + refs[index + 1 :]
+        if len(rest) >= REMEMBERED_REFS:
+            self._rest = Rest(rest, entries[:index] + entries[index + 1 :])
+        return [refs[index]], rest
+
+    def remembers(self, refs: list[ObjectRef[Any]]) -> bool:
+        """Whether ``refs`` is the list that ``wait`` returned last, unchanged: its elements need not be checked again."""
+        return self._rest.entries_of(refs) is not None
 
     def _want(self, entries: Sequence[ObjectEntry]) -> None:
         """Have values of borrowed objects sent, so that a poll can succeed one day."""
@@ -157,8 +202,5 @@ def _first_ready(entries: list[ObjectEntry], limit: int) -> list[int]:
 
 
 def _split(refs: list[Any], ready: list[int]) -> tuple[list[Any], list[Any]]:
-    if len(ready) == 1:
-        index = ready[0]
-        return [refs[index]], refs[:index] + refs[index + 1 :]
     chosen = set(ready)
     return [refs[index] for index in ready], [ref for index, ref in enumerate(refs) if index not in chosen]

@@ -152,6 +152,9 @@ class Runtime(Protocol):
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
         """At most ``num_returns`` ready refs, and the rest, both in input order."""
 
+    def remembers(self, refs: list[ObjectRef[Any]]) -> bool:
+        """Whether ``refs`` is a list that ``wait`` returned, unchanged since, so that its elements need no check."""
+
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
         """Cancel the task that makes ``ref``; no effect once it has ended."""
 

@@ -79,6 +79,10 @@ class LocalObjects:
         chosen = set(ready)
         return ready, [ref for ref in refs if ref not in chosen]
 
+    def remembers(self, refs: list[ObjectRef[Any]]) -> bool:
+        """Nothing is remembered here."""
+        return False
+
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
         """Check that the ref is of this session; its task has ended."""
         self._own(ref)

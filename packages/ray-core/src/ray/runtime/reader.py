@@ -51,6 +51,7 @@ class Reader:
         for connection, frames in events:
             self._take(connection, frames)
         runtime.timers.run_due()
+        runtime.forget_rest()
         if runtime.table.dropped:
             runtime.collect()
         runtime.after_events()
