@@ -162,7 +162,8 @@ def _check_unique(refs: Sequence[ObjectRef[Any]]) -> None:
     different = len(set(map(_entry_of, refs)))
     if different != len(refs):
         raise ValueError(
-            f"Wait requires a list of unique object refs; {len(refs) - different} of the {len(refs)} given are repeated."
+            f"Wait requires a list of unique object refs; {len(refs) - different} of the {len(refs)} given "
+            "are repeated."
         )
 
 

@@ -12,6 +12,9 @@ from ray.api.typed import CallOptions, ClassOptions, FunctionOptions
 from ray.config.spelling import did_you_mean
 from ray.runtime.interface import RESOURCE_UNIT, ActorOptions, MethodOptions, TaskOptions
 
+#: Resource amounts travel as 64-bit integers, in fixed point.
+_MAX_AMOUNT = (2**63 - 1) // RESOURCE_UNIT
+
 Given = dict[str, Any]
 """Options as the user wrote them: only those given (None is "not given"), with synonyms resolved."""
 
@@ -146,13 +149,14 @@ def quantity(name: str, value: object) -> int:
 
     Raises:
         TypeError: it is no number.
-        ValueError: it is negative, not finite, or a fraction too small to count.
+        ValueError: it is negative, not finite, too large, or a fraction too small to count.
     """
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise TypeError(f"{name} must be a number, not {value!r} ({type(value).__name__})")
     amount = float(value)
     if not amount >= 0 or math.isinf(amount):
         raise ValueError(f"Resource quantities must be nonnegative and finite: {name}={value!r}")
+    _check_size(name, amount)
     fixed = round(amount * RESOURCE_UNIT)
     if amount and not fixed:
         raise ValueError(f"{name}={value!r} is below the smallest amount that counts, {1 / RESOURCE_UNIT}")
@@ -242,11 +246,18 @@ def memory_bytes(name: str, value: object) -> int:
 
     Raises:
         TypeError: it is no whole number.
-        ValueError: it is negative.
+        ValueError: it is negative or too large.
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return whole_number(f"{name} (bytes)", value, least=0)
+    number = whole_number(f"{name} (bytes)", value, least=0)
+    _check_size(name, number)
+    return number
+
+
+def _check_size(name: str, amount: float) -> None:
+    if amount > _MAX_AMOUNT:
+        raise ValueError(f"{name}={amount} is above the largest amount that counts, {_MAX_AMOUNT}")
 
 
 def _integer(given: Given, name: str, default: int, least: int | None) -> int:

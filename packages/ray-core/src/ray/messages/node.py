@@ -39,6 +39,14 @@ class Revoke(Struct, frozen=True, tag=34):
     """Node manager: others wait; release the lease when what runs there has ended."""
 
     lease: bytes
+    soft: bool = False
+    """Only when there is no more work for it."""
+
+
+class Infeasible(Struct, frozen=True, tag=62):
+    """Node manager: what you asked for with ``key`` no node has at all."""
+
+    key: int
 
 
 class ExitCause(Struct, frozen=True):

@@ -45,6 +45,8 @@ class Lease:
     request: ResourceRequest
     allocation: Allocation
     revoked: bool = False
+    #: The owner was asked to release it as soon as it has nothing for it.
+    wanted: bool = False
     blocked: bool = False
 
 
@@ -64,9 +66,10 @@ class StartWorkers:
 
 @dataclass(frozen=True, slots=True)
 class RevokeLease:
-    """Ask the owner to release when its running work has ended."""
+    """Ask the owner to release when its running work has ended; ``soft``: when it has no work left for it."""
 
     lease: Lease
+    soft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +254,10 @@ class LeaseTable:
         if entry.revoked >= entry.count or any(lease.key == entry.key for lease in self.leases.values()):
             return
         held: dict[bytes, list[Lease]] = {}
+        for lease in self.leases.values():
+            if lease.key[0] != entry.key[0] and lease.request.depth > entry.request.depth and not lease.wanted:
+                lease.wanted = True
+                effects.append(RevokeLease(lease, soft=True))
         for lease in self.leases.values():
             if (
                 lease.key[0] != entry.key[0]

@@ -134,7 +134,7 @@ class ObjectAccess(Submission):
         return [refs[index]], rest
 
     def remembers(self, refs: list[ObjectRef[Any]]) -> bool:
-        """Whether ``refs`` is the list that ``wait`` returned last, unchanged: its elements need not be checked again."""
+        """Whether ``refs`` is the list that ``wait`` returned last, unchanged: it needs no check."""
         return self._rest.entries_of(refs) is not None
 
     def _want(self, entries: Sequence[ObjectEntry]) -> None:

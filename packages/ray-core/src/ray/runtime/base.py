@@ -180,6 +180,10 @@ class OwnerBase(ABC):
     def flush(self, peer: Peer) -> None:  # noqa: B027 - nothing to do in a driver
         """Send what is queued for ``peer``; called under the lock."""
 
+    def known_code(self, target: Any) -> tuple[bytes, bytes] | None:
+        """Hash and pickle of a function that this process was sent."""
+        return None
+
     def current_task_id(self) -> bytes | None:
         """Id of the task that this thread runs, in a worker."""
         return None

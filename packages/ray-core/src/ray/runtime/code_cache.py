@@ -20,6 +20,8 @@ class CodeCache:
         #: {hash: (pickle, name)}
         self._pickled: dict[bytes, tuple[Any, str]] = {}
         self._loaded: dict[bytes, Any] = {}
+        #: {id of a loaded function: its hash}; the functions are never dropped
+        self._hashes: dict[int, bytes] = {}
 
     def add(self, function: wire.Function, frames: Sequence[Frame]) -> None:
         """Keep a function that came with a push."""
@@ -33,7 +35,13 @@ class CodeCache:
             if pickled is None:
                 raise RaySystemError("the function of this task was not sent along")
             function = self._loaded[hash] = load_function(pickled[0])
+            self._hashes[id(function)] = hash
         return function
+
+    def origin(self, function: Any) -> tuple[bytes, Any] | None:
+        """Hash and pickle of a function that came from here."""
+        hash = self._hashes.get(id(function))
+        return None if hash is None else (hash, self._pickled[hash][0])
 
     def name(self, hash: bytes) -> str:
         """What its owner calls it; empty if it is not known here."""

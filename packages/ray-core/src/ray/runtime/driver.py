@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +19,7 @@ from ray.ids import random_id
 from ray.messages import node
 from ray.plugins.compose import Composition
 from ray.runtime import hardware
-from ray.runtime.failures import print_failure
+from ray.runtime.failures import failure_line
 from ray.runtime.forked import watch_forks
 from ray.runtime.interface import RESOURCE_UNIT
 from ray.runtime.interrupts import InterruptGuard, may_interrupt
@@ -29,6 +30,7 @@ from ray.runtime.start_options import StartOptions
 
 _START_S = 30.0
 _STOP_S = 2.0
+_LAST_WORDS_S = 0.5
 _PRESTART = 8
 _TAIL_BYTES = 8192
 _STORE_SHARE = 0.3
@@ -44,6 +46,8 @@ class DriverRuntime(OwnerRuntime):
         self._interrupts = InterruptGuard()
         self._interrupts.install()
         self._printer = Printer()
+        #: Nothing more will come from the node manager.
+        self._node_gone = threading.Event()
         session = new_session_id()
         self.session_dir = place_session(session)
         self._pid = os.getpid()
@@ -66,11 +70,15 @@ class DriverRuntime(OwnerRuntime):
             self.attach("driver", answer["address"])
             self.reader.node_handlers |= {
                 node.Logs: self._printer.show,
-                node.RecordError: lambda message: print_failure(message.record.message),
-                node.ShowFailure: lambda message: print_failure(message.text),
+                node.RecordError: lambda message: self._printer.show(f"[ray] {message.record.message}\n"),
+                node.ShowFailure: lambda message: self.show_failure(message.text),
             }
             self.polling.start()
+            self.join_plugins()
         except BaseException:
+            if hasattr(self, "polling"):
+                self.closed = True
+                self.polling.stop()
             if transport is not None:
                 transport.close()
             self._end_node()
@@ -87,7 +95,6 @@ class DriverRuntime(OwnerRuntime):
             "redis_address": None,
             "webui_url": None,
         }
-        self.join_plugins()
         if options.log_to_driver:
             print(f"[ray] session {session} started: {options.plan.describe()}", file=sys.stderr)
         watch_forks(self)
@@ -163,6 +170,7 @@ class DriverRuntime(OwnerRuntime):
 
     def node_lost(self, reason: str) -> None:
         """The node manager is gone, and with it every worker: whatever waits gets an error."""
+        self._node_gone.set()
         with self.lock:
             if self.closed:
                 return
@@ -172,6 +180,7 @@ class DriverRuntime(OwnerRuntime):
         process = self._process
         if process is not None and process.poll() is None:
             process.kill()
+        print(f"[ray] {reason}{self._log_tail()}", file=sys.stderr)
 
     def shutdown(self) -> None:
         if os.getpid() != self._pid:
@@ -183,7 +192,9 @@ class DriverRuntime(OwnerRuntime):
                 self.events.flush()
                 self.node.send(node.Stop())
             self.closed = True
+        self.polling.nudge()  # the last words of workers come before the node manager ends
         self._end_node()
+        self._node_gone.wait(_LAST_WORDS_S)
         with self.lock:
             self.node.lost("the session was shut down")
             self.abandon_all(None)
@@ -196,7 +207,7 @@ class DriverRuntime(OwnerRuntime):
         self._interrupts.remove()
 
     def show_failure(self, text: str) -> None:
-        print_failure(text)
+        self._printer.show(failure_line(text))
 
     def after_fork_in_child(self) -> None:
         """This is a copy of the driver: let go of everything without touching it."""

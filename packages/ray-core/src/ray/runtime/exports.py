@@ -24,6 +24,10 @@ def export_of(function: FunctionDescriptor, runtime: OwnerBase) -> Export:
     Raises:
         UnpicklableError: naming the path to what cannot be pickled.
     """
+    known = runtime.known_code(function.target)
+    if known is not None:  # it came here in a pickle, which serves again
+        export = function.export = Export(runtime, *known, function.name, [])
+        return export
     data, refs = dump_function(function.target)
     if len(data) > WARN_BYTES:
         captures = ", ".join(

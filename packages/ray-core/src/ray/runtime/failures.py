@@ -129,10 +129,15 @@ class Failures:
 _DEATHS = frozenset({"WorkerCrashedError", "OutOfMemoryError", "RayActorError"})
 
 
+def failure_line(text: str) -> str:
+    """What is printed of a failure that nobody asked for."""
+    return f"[ray] A task failed: {text}\n"
+
+
 def print_failure(text: str) -> None:
     """Write a failure to this process's stderr."""
     try:
-        sys.stderr.write(f"[ray] A task failed: {text}\n")
+        sys.stderr.write(failure_line(text))
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass  # there is no stderr to write to

@@ -67,8 +67,10 @@ class InterruptGuard:
 
 
 def deliver_later(deliver: Callable[[FrameType], None], inside: CodeType | None = None) -> bool:
-    """Call ``deliver`` in this thread as soon as its code is not critical any more: a loop of short calls of ours may not
-    be in the user's code at any moment when signals are looked at. False, and nothing is done, if there is a profiler of the user's.
+    """Call ``deliver`` in this thread as soon as its code is not critical any more.
+
+    A loop of short calls of ours may not be in the user's code at any moment when signals are looked at. Returns False,
+    and does nothing, if there is a profiler of the user's.
     """
     profile = sys.getprofile()
     if profile is None:
@@ -117,8 +119,8 @@ def in_critical_code(frame: FrameType | None, inside: CodeType | None = None) ->
 
 
 def _is_user_code(path: str) -> bool:
-    """Not the standard library, which our own code calls into."""
-    return not path.startswith(_LIBRARY) and not path.startswith("<frozen")
+    """Neither the standard library nor an installed package: our own code calls into both."""
+    return not path.startswith((_LIBRARY, "<frozen")) and "-packages" + os.sep not in path
 
 
 _LIBRARY = os.path.dirname(os.__file__) + os.sep

@@ -32,6 +32,9 @@ IDLE_TRIM_S = 2.0
 #: After a worker's connection is lost its process has this long to end by itself.
 LOST_GRACE_S = 0.3
 MAX_ERRORS = 1000
+#: Workers that fail to start in a row are replaced at once up to this many, then after ever longer pauses.
+FREE_STARTS = 4
+MAX_START_DELAY_S = 5.0
 _TICK_S = 5.0
 
 
@@ -75,7 +78,11 @@ class NodeManager:
         self.pool = WorkerPool(config, transport, self.timers, self._worker_died, self._forward_logs)
         self.actors = NodeActors(self)
         self.stopping = False
+        #: A child has ended, stopped or continued.
+        self.reap_due = False
         self._trim_armed = False
+        #: Workers in a row that ended before they were ready.
+        self._failed_starts = 0
         self._keep_idle = max(1, min(config.resources.get("CPU", 0) // 10_000, 64))
         self._handlers: dict[type, Callable[[Peer, Any, Sequence[Frame]], None]] = {
             node.Demand: self._demand,
@@ -115,6 +122,9 @@ class NodeManager:
                     self._lost(connection)
                 else:
                     self._receive(connection, frames)
+            if self.reap_due:  # after the messages: a dead worker's last ones count
+                self.reap_due = False
+                self.pool.reap()
             timers.run_due()
 
     def stop(self) -> None:
@@ -128,6 +138,8 @@ class NodeManager:
             if peer is None:
                 self._welcome(connection, message)
                 return
+            if peer.worker is not None and peer.worker.id not in self.pool.workers:
+                return  # it is dead, and what it held was given away
             handler = self._handlers.get(type(message))
             if handler is None:
                 raise RemoteProtocolError(f"{type(message).__name__} is not for a node manager")
@@ -180,7 +192,7 @@ class NodeManager:
             elif type(effect) is leases.RevokeLease:
                 owner = self.peers.get(effect.lease.key[0])
                 if owner is not None:
-                    owner.send(node.Revoke(effect.lease.id))
+                    owner.send(node.Revoke(effect.lease.id, effect.soft))
             elif type(effect) is leases.Infeasible:
                 self._infeasible(effect.entry)
 
@@ -229,6 +241,7 @@ class NodeManager:
         if worker is None or worker.ready:
             raise RemoteProtocolError("Ready from a process that is not a new worker")
         worker.ready = True
+        self._failed_starts = 0
         if worker.timer is not None:
             worker.timer.cancel()
         self.apply(self.leases.worker_ready(worker.id))
@@ -238,7 +251,10 @@ class NodeManager:
         if not worker.ready:
             if not self.pool.closing:
                 self._report_failed_start(worker, cause)
-                self.apply(self.leases.worker_failed_to_start())
+                self._failed_starts += 1
+                excess = self._failed_starts - FREE_STARTS
+                delay_s = min(MAX_START_DELAY_S, 0.1 * 2.0 ** min(excess, 10)) if excess > 0 else 0.0
+                self.timers.after(delay_s, lambda: self.apply(self.leases.worker_failed_to_start()))
             self.peers.pop(worker.id, None)
             return
         lease, effects = self.leases.worker_lost(worker.id)
@@ -296,6 +312,9 @@ class NodeManager:
             "it waits until such a node joins. Ask for less, or start the session with more resources."
         )
         self.record_error(node.ErrorRecord("infeasible_task", text, time.time(), function=entry.name))
+        owner = self.peers.get(entry.key[0])
+        if owner is not None:  # else it is for an actor
+            owner.send(node.Infeasible(entry.key[1]))
 
     def record_error(self, record: node.ErrorRecord, *, print_it: bool = True) -> None:
         """Keep a failure for ``ray.error_info``; the drivers print what this process found itself."""

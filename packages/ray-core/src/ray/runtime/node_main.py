@@ -97,7 +97,7 @@ def _watch_signals(manager: NodeManager, lifeline: socket.socket) -> None:
     def on_signal() -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(read, 4096)
-        manager.pool.reap()
+        manager.reap_due = True
 
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.signal(signal.SIGTERM, lambda number, frame: manager.stop())

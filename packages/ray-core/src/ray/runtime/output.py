@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import TextIO
 
 from ray.messages.node import Logs
 
@@ -51,8 +52,13 @@ def _write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def install_streams(current_name: Callable[[], str]) -> None:
-    """Replace ``sys.stdout`` and ``sys.stderr`` of a worker by tagged, line-buffered ones."""
+def install_streams(current_name: Callable[[], str]) -> Callable[[], None]:
+    """Replace ``sys.stdout`` and ``sys.stderr`` of a worker by tagged, line-buffered ones.
+
+    Returns:
+        A function that writes what has no end of line yet; it never raises.
+    """
+    flushes = []
     for fd, attribute in ((1, "stdout"), (2, "stderr")):
         stream = io.TextIOWrapper(
             io.BufferedWriter(TaggedStream(fd, current_name)),
@@ -62,6 +68,16 @@ def install_streams(current_name: Callable[[], str]) -> None:
         )
         setattr(sys, attribute, stream)
         setattr(sys, f"__{attribute}__", stream)
+        flushes.append(stream.flush)
+
+    def flush() -> None:
+        for flush_stream in flushes:
+            try:
+                flush_stream()
+            except (OSError, ValueError):
+                pass  # the user has closed it
+
+    return flush
 
 
 class LineReader:
@@ -112,9 +128,10 @@ class LineReader:
         self._emit(Logs(self.pid, self._name, self._stream, lines))
 
     def drain(self) -> None:
-        """The worker is dead: take everything that it still wrote."""
-        while self._waiting() and self.read():
-            pass
+        """The worker is dead: take everything that it still wrote; processes that it left may go on writing."""
+        waiting = self._waiting()
+        while waiting > 0 and self.read():
+            waiting -= _READ_BYTES
         if self._rest:
             rest, self._rest = self._rest, b""
             self._send([rest])
@@ -134,46 +151,62 @@ class Printer:
     """The driver's side: prints batches from a thread of its own, so that a stuck terminal stops nobody."""
 
     def __init__(self) -> None:
-        self._batches: deque[Logs] = deque(maxlen=_MAX_WAITING_BATCHES)
+        #: What workers print, and what is to appear on stderr as it is.
+        self._batches: deque[Logs | str] = deque(maxlen=_MAX_WAITING_BATCHES)
+        #: Batches that had to make room.
+        self._dropped = 0
+        self._printed = 0
         self._wake = threading.Event()
-        self._idle = threading.Event()
-        self._idle.set()
         self._closed = False
         self._thread: threading.Thread | None = None
 
-    def show(self, logs: Logs) -> None:
+    def show(self, batch: Logs | str) -> None:
         """Queue a batch; never blocks."""
-        self._batches.append(logs)
-        self._idle.clear()
+        if len(self._batches) == _MAX_WAITING_BATCHES:
+            self._dropped += 1
+        self._batches.append(batch)
         self._wake.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="ray-printer", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:
-        while True:
+        while not self._closed or self._batches:
             self._wake.wait()
             self._wake.clear()
             while self._batches:
                 self._print(self._batches.popleft())
-            self._idle.set()
-            if self._closed:
-                return
+                self._printed += 1
 
-    def _print(self, logs: Logs) -> None:
-        stream = sys.stderr if logs.stream == 2 else sys.stdout
-        name = logs.name or "worker"
-        prefix = f"({name} pid={logs.pid}) " if logs.pid else f"({name}) "
-        text = "".join(f"{prefix}{line.decode(errors='backslashreplace')}\n" for line in logs.lines)
-        try:
-            stream.write(text)
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass  # the driver's stream is closed; there is nobody to tell
+    def _print(self, batch: Logs | str) -> None:
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            _write(sys.stderr, f"[ray] Output of workers is missing here: {dropped} pieces waited for too long.\n")
+        if isinstance(batch, str):
+            _write(sys.stderr, batch)
+            return
+        name = batch.name or "worker"
+        prefix = f"({name} pid={batch.pid}) " if batch.pid else f"({name}) "
+        text = "".join(f"{prefix}{line.decode(errors='backslashreplace')}\n" for line in batch.lines)
+        _write(sys.stderr if batch.stream == 2 else sys.stdout, text)
 
     def close(self, timeout_s: float = 0.5) -> None:
-        """Print what is queued, for a bounded time."""
+        """Print what is queued, for as long as something is printed in every ``timeout_s``."""
         self._closed = True
-        if self._thread is not None:
-            self._wake.set()
+        self._wake.set()
+        while self._thread is not None and self._thread.is_alive():
+            printed = self._printed
             self._thread.join(timeout_s)
+            if self._printed == printed:
+                return
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        try:
+            stream.write(text)
+        except UnicodeEncodeError as error:
+            stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
+        stream.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # the driver's stream is closed; there is nobody to tell

@@ -67,10 +67,11 @@ class OwnerRuntime(ActorOwner, Inspection, PluginLife):
         retries = options.max_task_retries
         if retries is None:
             retries = actor.max_task_retries
-        name = f"{actor.class_name}.{method}"
+        name = options.name or f"{actor.class_name}.{method}"
         record = self._record(name, options.num_returns, retries, options.timeout_s, args, kwargs)
         record.actor = actor.actor_id
         record.method = method.encode()
+        record.label = options.name or ""
         if options.concurrency_group is not None:
             record.group = options.concurrency_group
         with self.lock:

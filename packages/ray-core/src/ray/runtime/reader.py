@@ -37,7 +37,8 @@ class Reader:
         }
         self.node_handlers: dict[type, Callable[[Any], None]] = {
             node.Granted: tasks.granted,
-            node.Revoke: lambda message: tasks.revoked(message.lease),
+            node.Revoke: lambda message: tasks.revoked(message.lease, soft=message.soft),
+            node.Infeasible: tasks.infeasible,
             node.LeaseEnded: tasks.lease_ended,
             node.ActorUpdate: calls.updated,
             node.Pong: lambda message: runtime.node.pong(),

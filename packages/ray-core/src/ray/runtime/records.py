@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -62,15 +63,18 @@ class TaskRecord:
     """A task or actor call from submission to completion; kept whole for retries."""
 
     __slots__ = (
-        "actor", "args", "attempt", "cancelled", "deps", "done", "entries", "export", "group", "id", "link", "method",
-        "name", "num_returns", "options", "parent", "pins", "refs", "retries", "timeout_s", "waiting",
+        "actor", "args", "attempt", "cancelled", "deps", "done", "entries", "export", "group", "id", "label", "link",
+        "method", "name", "num_returns", "options", "parent", "pins", "refs", "retries", "timeout_s", "waiting",
     )  # fmt: skip
 
     def __init__(
         self, id: bytes, name: str, args: bytes, num_returns: int, retries: int, timeout_s: float | None
     ) -> None:
         self.id = id
+        #: As messages call it.
         self.name = name
+        #: The name that the user has given this one, if any.
+        self.label = ""
         self.args: Any = args
         self.num_returns = num_returns
         self.retries = retries
@@ -111,7 +115,7 @@ class TaskRecord:
             target,
             args,
             self.num_returns,
-            self.name if options is not None and options.name else "",
+            self.label,
             [_dependency(at, entry, frames, address, peer) for at, entry in self.deps],
             [wire.Ref(entry.id, entry.owner or address) for entry in self.refs],
             self.attempt,
@@ -140,7 +144,7 @@ def _pickle_types(types: Any) -> bytes:
 class SchedulingClass:
     """Tasks with the same needs: one queue, and the leases that serve it."""
 
-    __slots__ = ("demanded", "depth", "links", "number", "priority", "queue", "resources", "stealing")
+    __slots__ = ("checking", "demanded", "depth", "infeasible", "links", "number", "priority", "queue", "resources")
 
     def __init__(self, number: int, resources: Mapping[str, int], priority: int, depth: int) -> None:
         self.number = number
@@ -151,16 +155,18 @@ class SchedulingClass:
         self.links: list[Link] = []
         #: Workers asked for and not granted yet.
         self.demanded = 0
-        #: A check for work to take back from a stalled worker is due.
-        self.stealing = False
+        #: What was asked for is more than any node has.
+        self.infeasible = False
+        #: A check for work to take back from stalled workers is due.
+        self.checking = False
 
 
 class Link:
     """A leased worker, from the owner's side."""
 
     __slots__ = (
-        "blocked", "cls", "dead", "gpu_ids", "idle_since", "inflight", "lease", "peer", "pid", "progress", "recalled",
-        "revoked",
+        "blocked", "cls", "dead", "gpu_ids", "granted", "idle_since", "inflight", "lease", "peer", "pid", "progress",
+        "recalled", "revoked", "wanted",
     )  # fmt: skip
 
     def __init__(self, lease: bytes, cls: SchedulingClass, peer: Peer, pid: int, gpu_ids: list[str]) -> None:
@@ -173,10 +179,15 @@ class Link:
         self.inflight: dict[bytes, TaskRecord] = {}
         self.blocked = False
         self.revoked = False
+        #: Others wait for the worker.
+        self.wanted = False
+        #: Asked to give back what it has not started, and without a sign of progress since.
         self.recalled = False
         self.dead = False
+        #: Monotonic time of the grant.
+        self.granted = time.monotonic()
         self.idle_since = 0.0
-        #: Monotonic time of the last reply.
+        #: Monotonic time of the last reply, or of the first push after it.
         self.progress = 0.0
 
 

@@ -35,6 +35,8 @@ class Submission(OwnerBase):
             _, record.link, plain = self.tasks.classify(options)
             if not plain:
                 record.options = options
+                if options.name:
+                    record.name = record.label = options.name
             refs = self._register(record)
             if not record.deps or self._dependencies_ready(record):
                 self.tasks.enqueue(record)

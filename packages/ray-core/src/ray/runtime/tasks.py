@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 #: An idle lease is kept this long for the next task.
 IDLE_HOLD_S = 0.1
-#: A worker without a reply for this long is asked to give back what it has not started, once another one is idle.
+#: A worker without a reply for this long gets no more tasks, and is asked to give back what it has not started.
 STALL_S = 0.01
+#: A class may keep its workers busy for this long while another one of this owner has none.
+SLICE_S = 0.3
 #: A task cancelled by force has this long until its worker is killed, which first sends what others wait for.
 FORCE_AFTER_S = 0.01
 _RESULT_LOST = "it ran a later task by then, and the result of this one, not sent yet, was lost with it"
@@ -39,6 +41,8 @@ class TaskSubmitter:
         self._by_options: dict[int, tuple[TaskOptions, SchedulingClass, bool]] = {}
         #: {lease id: link}
         self.links: dict[bytes, Link] = {}
+        #: Classes with tasks and without a worker.
+        self._starving: set[SchedulingClass] = set()
         self._release_armed = False
 
     # --- submitting -------------------------------------------------------------------------------------------------
@@ -84,7 +88,11 @@ class TaskSubmitter:
         while queue and queue[0].done:  # cancelled meanwhile
             queue.popleft()
         if queue:
-            open_links = [link for link in cls.links if not (link.blocked or link.revoked or link.dead)]
+            if self._starving:
+                self._yield(cls)
+            open_links = [
+                link for link in cls.links if not (link.blocked or link.revoked or link.recalled or link.dead)
+            ]
             for index, link in enumerate(open_links):
                 export = queue[0].export
                 room = (export.pipeline() if export is not None else 1) - len(link.inflight)
@@ -119,17 +127,27 @@ class TaskSubmitter:
             return
         if len(link.inflight) == len(tasks):
             link.progress = time.monotonic()
+        if len(link.inflight) > 1 and not link.cls.checking:
+            link.cls.checking = True
+            self._runtime.timers.after(STALL_S, lambda: self._take_back(link.cls))
         peer.send(wire.Push(tasks, functions, link.gpu_ids, self._runtime.depth, link.cls.resources), frames)
         peer.send_forgets()
 
     def _update_demand(self, cls: SchedulingClass) -> None:
         waiting = len(cls.queue)
+        if waiting and not (cls.links or cls.infeasible):
+            self._starving.add(cls)
+        else:
+            self._starving.discard(cls)
         if waiting:
             if not cls.demanded:
+                if not cls.links:
+                    self._release_for(cls)
                 cls.demanded = min(waiting, MAX_DEMAND)
                 self._send_demand(cls)
         elif cls.demanded:
             cls.demanded = 0
+            cls.infeasible = False
             self._send_demand(cls)
 
     def _send_demand(self, cls: SchedulingClass) -> None:
@@ -144,6 +162,7 @@ class TaskSubmitter:
         """The node manager leased us a worker."""
         cls = self._by_number[message.key]
         cls.demanded = max(0, cls.demanded - 1)
+        cls.infeasible = False
         try:
             peer = self._runtime.peers.reach(message.address)
         except ConnectionError:
@@ -158,10 +177,21 @@ class TaskSubmitter:
         if not link.inflight:
             self._became_idle(link)
 
-    def revoked(self, lease: bytes) -> None:
-        """Others wait: no more pushes; release when what runs has ended."""
+    def infeasible(self, message: node.Infeasible) -> None:
+        """No node has what a class needs: others need not make room for it."""
+        cls = self._by_number[message.key]
+        cls.infeasible = bool(cls.demanded)
+        self._update_demand(cls)
+
+    def revoked(self, lease: bytes, *, soft: bool) -> None:
+        """Others wait: no more pushes; release when what runs has ended (``soft``: when there is nothing to push)."""
         link = self.links.get(lease)
         if link is None:
+            return
+        link.wanted = True
+        if soft:
+            if not (link.inflight or link.cls.queue or link.dead):
+                self._release(link)
             return
         link.revoked = True
         if link.inflight:
@@ -173,13 +203,10 @@ class TaskSubmitter:
 
     def _became_idle(self, link: Link) -> None:
         cls = link.cls
-        if link.revoked or any(other.queue and not other.links for other in self._classes.values() if other is not cls):
+        if link.wanted or not self._starving <= {cls}:
             self._release(link)
             return
         link.idle_since = time.monotonic()
-        if not cls.stealing and any(len(other.inflight) > 1 for other in cls.links):
-            cls.stealing = True
-            self._runtime.timers.after(STALL_S, lambda: self._steal(cls))
         if not self._release_armed:
             self._release_armed = True
             self._runtime.timers.after(IDLE_HOLD_S, self._release_idle)
@@ -207,20 +234,33 @@ class TaskSubmitter:
         if link.peer.sink is link:
             link.peer.sink = None
 
-    def _steal(self, cls: SchedulingClass) -> None:
-        """An idle worker, and one that sits on tasks without a sign of progress: take those back."""
-        cls.stealing = False
-        if cls.queue or not any(not link.inflight and not link.blocked for link in cls.links):
-            return
+    def _release_for(self, cls: SchedulingClass) -> None:
+        """Tasks of ``cls`` wait for a worker: they need not wait for those that are kept for others' next tasks."""
+        for link in list(self.links.values()):
+            if link.cls is not cls and not (link.inflight or link.blocked or link.dead):
+                self._release(link)
+
+    def _yield(self, cls: SchedulingClass) -> None:
+        """Stop pushing to workers that other classes should have now, and release those that have nothing to do."""
+        now = time.monotonic()
+        for link in list(cls.links):
+            if not link.dead and any(_precedes(other, link, now) for other in self._starving):
+                link.wanted = link.revoked = True
+                if not (link.inflight or link.blocked):
+                    self._release(link)
+
+    def _take_back(self, cls: SchedulingClass) -> None:
+        """Workers that sit on tasks without a sign of progress give them back: another worker may have them."""
+        cls.checking = False
         limit = time.monotonic() - STALL_S
         for link in cls.links:
-            if len(link.inflight) > 1 and not link.recalled:
+            if len(link.inflight) > 1 and not (link.recalled or link.blocked or link.dead):
                 if link.progress <= limit:
                     self._recall(link)
                 else:
-                    cls.stealing = True
-        if cls.stealing:
-            self._runtime.timers.after(STALL_S, lambda: self._steal(cls))
+                    cls.checking = True
+        if cls.checking:
+            self._runtime.timers.after(STALL_S, lambda: self._take_back(cls))
 
     def _recall(self, link: Link) -> None:
         link.recalled = True
@@ -231,6 +271,7 @@ class TaskSubmitter:
     def on_replies(self, link: Link, message: wire.Replies, frames: Any) -> None:
         """Tasks have ended."""
         inflight = link.inflight
+        link.recalled = False
         link.progress = time.monotonic()
         finish = self._runtime.finish
         for done in message.done:
@@ -251,9 +292,9 @@ class TaskSubmitter:
 
     def on_returned(self, link: Link, message: wire.Returned) -> None:
         """Tasks were not started and come back; ``blocked``: its running task waits for others."""
-        link.recalled = False
         link.blocked = link.blocked or message.blocked
         self._requeue([link.inflight.pop(id) for id in message.tasks if id in link.inflight])
+        link.recalled = link.recalled and bool(link.inflight)
         self.pump(link.cls)
         if link.revoked and not link.inflight and not link.dead:
             self._release(link)
@@ -333,6 +374,8 @@ class TaskSubmitter:
         if not isinstance(link, Link):
             record.cancelled = True
             self._runtime.fail_cancelled(record)
+            if link is not None:
+                self.pump(link)
             return
         record.retries = 0
         record.cancelled = True
@@ -344,6 +387,14 @@ class TaskSubmitter:
     def _end_by_force(self, record: TaskRecord, link: Link) -> None:
         if link.inflight.get(record.id) is record:
             self._runtime.node.send(node.KillLease(link.lease, record.id[8:], "its task was cancelled by force"))
+
+
+def _precedes(other: SchedulingClass, link: Link, now: float) -> bool:
+    """Whether ``other``, which has no worker, should have that of ``link`` when what it runs has ended."""
+    cls = link.cls
+    if other.priority > cls.priority and other.resources == cls.resources:
+        return True
+    return other is not cls and other.priority >= cls.priority and now - link.granted > SLICE_S
 
 
 def _short(export: Any) -> bool:

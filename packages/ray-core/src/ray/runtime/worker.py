@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ray.abc.store import Store
@@ -72,6 +72,8 @@ class WorkerRuntime(ActorHost):
         #: The process is about to end.
         self.left = False
         self._gpu_ids: list[str] | None = None
+        #: Writes what was printed without an end of line.
+        self.flush_output: Callable[[], None] = lambda: None
 
     # --- messages; called by the reader under the lock ----------------------------------------------------------------
 
@@ -189,6 +191,7 @@ class WorkerRuntime(ActorHost):
     def end(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """A call has ended: queue its reply, and send the queue when that is worth it."""
         task = call.task
+        self.flush_output()  # before the reply, and under the name of this call
         if not self.concurrent:
             self.call = None
         if task.max_calls and not self.exiting:
@@ -276,6 +279,9 @@ class WorkerRuntime(ActorHost):
     def target_of(self, task: wire.Task) -> Any:
         """The function, or the actor's bound method, that a task names."""
         return self.method_of(task) if task.actor else self.code.load(task.function)
+
+    def known_code(self, target: Any) -> tuple[bytes, bytes] | None:
+        return self.code.origin(target)
 
     def name_of(self, task: wire.Task) -> str:
         """What messages call it."""

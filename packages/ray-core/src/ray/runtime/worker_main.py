@@ -28,7 +28,7 @@ def worker_main(
     if config.gpu_ids:
         runtime.use_gpus([])
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    install_streams(runtime.current_name)
+    runtime.flush_output = install_streams(runtime.current_name)
     faulthandler.enable(2, all_threads=False)  # the stack of a crash ends up in the error that the owner gets
     signal.signal(signal.SIGINT, runtime.on_interrupt)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

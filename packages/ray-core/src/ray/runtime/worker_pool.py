@@ -277,10 +277,13 @@ class WorkerPool:
         self._timers.after(grace_s, lambda: self.kill(worker, reason))
 
     def close(self) -> None:
-        """Kill everything and reap it."""
+        """Kill everything, and take what it still wrote."""
         self.closing = True
         for worker in list(self.workers.values()):
             self.kill(worker, "the node is shutting down")
+            for reader in worker.readers:
+                if reader.fd >= 0:
+                    reader.drain()
         if self._zygote_pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._zygote_pid, signal.SIGKILL)

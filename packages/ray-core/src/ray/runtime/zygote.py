@@ -24,7 +24,7 @@ from ray.runtime.supervision import die_with_parent
 
 _MAX_REQUEST_BYTES = 4096
 #: What every worker comes to import; pickles of functions and classes name it.
-_NEEDED = ("cloudpickle", "ray")
+_NEEDED = ("cloudpickle", "ray.api.decorator", "ray.api.objects", "ray.api.actors", "ray.api.inspection")
 
 
 class ForkRequest(msgspec.Struct, frozen=True, array_like=True):

@@ -1,0 +1,111 @@
+"""The node manager's loop, without processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ray.messages import codec, node
+from ray.plugins.compose import Composition
+from ray.plugins.planning import resolve_plan
+from ray.protocol import handshake
+from ray.runtime.node import NodeManager, Peer
+from ray.runtime.session import NodeConfig
+from ray.runtime.worker_pool import WorkerProcess
+
+
+class Link:
+    """A connection that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.context: Any = None
+        self.closed = False
+        self.sent: list[Any] = []
+
+    def send(self, frames: Any) -> None:
+        self.sent.append(codec.decode(frames))
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+class Polls:
+    """A transport that hands out prepared batches, and runs what is to happen while it polls."""
+
+    def __init__(self) -> None:
+        self.batches: list[Any] = []
+
+    def poll(self, timeout_s: float | None) -> list[Any]:
+        return self.batches.pop(0)()
+
+    def unwatch(self, fd: int) -> None:
+        pass
+
+
+@pytest.fixture
+def manager() -> Iterator[NodeManager]:
+    plan = resolve_plan()
+    config = NodeConfig(
+        session="s", session_dir="/nowhere", plan=plan.to_json().decode(), resources={"CPU": 10_000}, gpu_ids=[],
+        store_bytes=0, sys_path=[], preload=[], prestart=0, namespace="default", log_to_driver=False,
+        driver_pid=os.getpid(),
+    )  # fmt: skip
+    composition = Composition(plan)
+    server = composition.start_control("/nowhere")
+    control = composition.open_control(server.address)
+    yield NodeManager(config, Polls(), control, composition.make_scheduler(), [])  # type: ignore[arg-type]
+    control.close()
+    server.close()
+
+
+def join(manager: NodeManager) -> tuple[Link, WorkerProcess]:
+    """A worker that has said hello and nothing else."""
+    worker = WorkerProcess(b"w" * 8, [], slot=0)
+    worker.pid = 12345
+    manager.pool.workers[worker.id] = worker
+    link = worker.connection = Link()  # type: ignore[assignment]
+    hello = handshake.hello("s", "worker", worker.id, "a", worker.pid)
+    peer = link.context = Peer(link, hello, worker)  # type: ignore[arg-type]
+    manager.peers[peer.id] = peer
+    return link, worker
+
+
+def run(manager: NodeManager, batch: list[Any], meanwhile: Any = lambda: None) -> None:
+    """Let the loop take one batch; ``meanwhile`` happens while it polls."""
+
+    def poll() -> list[Any]:
+        meanwhile()
+        manager.stop()
+        return batch
+
+    manager.transport.batches.append(poll)  # type: ignore[attr-defined]
+    manager.stopping = False
+    manager.run()
+
+
+def frames(message: Any) -> list[Any]:
+    return [codec.encode(message)]
+
+
+def test_messages_of_a_dead_worker_are_dropped(manager: NodeManager) -> None:
+    link, worker = join(manager)
+    dead = node.ExitCause(None, 9)
+    run(manager, [(link, frames(node.Ready(worker.id, "a")))], meanwhile=lambda: manager.pool._forget(worker, dead))
+    assert not manager.leases.idle
+    assert not worker.ready
+
+
+def test_last_messages_come_before_the_death(manager: NodeManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, worker = join(manager)
+    order = []
+    monkeypatch.setattr(manager.pool, "reap", lambda: order.append(bool(manager.leases.idle)))
+
+    def child_ends() -> None:
+        manager.reap_due = True
+
+    run(manager, [(link, frames(node.Ready(worker.id, "a")))], meanwhile=child_ends)
+    assert order == [True]
+    assert not manager.reap_due
