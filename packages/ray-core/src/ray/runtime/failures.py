@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from ray.exceptions import (
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 PRINT_AFTER_S = 0.25
 #: Failures that wait to be printed at a time; beyond it they are only recorded.
 MAX_WAITING = 1000
+#: Different failures printed at a time.
+MAX_PRINTED = 20
 
 
 class Failures:
@@ -115,8 +118,11 @@ class Failures:
     def _print(self) -> None:
         self._armed = False
         waiting, self._waiting = self._waiting, {}
-        for text in waiting.values():
-            self._show(text)
+        alike = Counter(waiting.values())
+        for text, count in list(alike.items())[:MAX_PRINTED]:
+            self._show(text if count == 1 else f"{text}\n(and {count - 1} more like it)")
+        if len(alike) > MAX_PRINTED:
+            self._show(f"(and {len(alike) - MAX_PRINTED} other failures; ray.error_info() lists the latest)")
 
     def _show(self, text: str) -> None:
         self._runtime.show_failure(text)
