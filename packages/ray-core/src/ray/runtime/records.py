@@ -23,6 +23,8 @@ SHORT_US = 200
 BATCH_TASKS = 32
 #: … while a worker has at least this many ahead.
 AHEAD_TASKS = 16
+#: A class may keep its workers busy for this long while another one of the same owner has none.
+SLICE_S = 0.3
 #: One run counts at most this much more than the mean so far: a preempted one says nothing about the next.
 _GROWTH = 2.0
 
@@ -159,6 +161,13 @@ class SchedulingClass:
         self.infeasible = False
         #: A check for work to take back from stalled workers is due.
         self.checking = False
+
+    def precedes(self, link: Link, now: float) -> bool:
+        """Whether this class, which has no worker, should have that of ``link`` when what it runs has ended."""
+        other = link.cls
+        if self.priority > other.priority and self.resources == other.resources:
+            return True
+        return self is not other and self.priority >= other.priority and now - link.granted > SLICE_S
 
 
 class Link:

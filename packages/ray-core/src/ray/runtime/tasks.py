@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 IDLE_HOLD_S = 0.1
 #: A worker without a reply for this long gets no more tasks, and is asked to give back what it has not started.
 STALL_S = 0.01
-#: A class may keep its workers busy for this long while another one of this owner has none.
-SLICE_S = 0.3
 #: A task cancelled by force has this long until its worker is killed, which first sends what others wait for.
 FORCE_AFTER_S = 0.01
 _RESULT_LOST = "it ran a later task by then, and the result of this one, not sent yet, was lost with it"
@@ -244,7 +242,7 @@ class TaskSubmitter:
         """Stop pushing to workers that other classes should have now, and release those that have nothing to do."""
         now = time.monotonic()
         for link in list(cls.links):
-            if not link.dead and any(_precedes(other, link, now) for other in self._starving):
+            if not link.dead and any(other.precedes(link, now) for other in self._starving):
                 link.wanted = link.revoked = True
                 if not (link.inflight or link.blocked):
                     self._release(link)
@@ -387,14 +385,6 @@ class TaskSubmitter:
     def _end_by_force(self, record: TaskRecord, link: Link) -> None:
         if link.inflight.get(record.id) is record:
             self._runtime.node.send(node.KillLease(link.lease, record.id[8:], "its task was cancelled by force"))
-
-
-def _precedes(other: SchedulingClass, link: Link, now: float) -> bool:
-    """Whether ``other``, which has no worker, should have that of ``link`` when what it runs has ended."""
-    cls = link.cls
-    if other.priority > cls.priority and other.resources == cls.resources:
-        return True
-    return other is not cls and other.priority >= cls.priority and now - link.granted > SLICE_S
 
 
 def _short(export: Any) -> bool:
