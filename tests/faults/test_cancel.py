@@ -216,7 +216,7 @@ def test_cancel_while_the_worker_gives_it_back(start, rounds):
         return ray.get(echo.remote(i)) if i % 2 else i
 
     ray.get([waits.remote(0) for _ in range(200)], timeout=LIMIT_S)  # short: the next ones are pushed in batches
-    for x in range(rounds(60, 2000)):
+    for x in range(rounds(10, 100)):
         refs = [waits.remote(i) for i in range(60)]
         time.sleep(x % 10 * 0.0005)
         ray.cancel(refs[30:])
@@ -308,7 +308,7 @@ def test_time_limits_in_races(start, rounds):
         try:
             assert ray.get(ref, timeout=LIMIT_S) == x
         except TaskTimeoutError as error:
-            assert "timeout_s=0.02" in str(error)
+            assert "timeout_s=0.02" in str(error)  # noqa: PT017 - it may also end in time
         assert ray.get(others, timeout=LIMIT_S) == [*range(5)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import pickle
 import random
@@ -243,7 +244,7 @@ def test_closure_of_a_function(start):
 
     @ray.remote
     def use():
-        return len(ray.get(captured))
+        return len(ray.get(captured))  # noqa: F821 - it is deleted below, after it was captured
 
     assert ray.get(use.remote(), timeout=30) == BIG
     del captured
@@ -354,7 +355,6 @@ def test_traceback_cycles(start):
             ray.get(result, timeout=30)
         except ValueError as error:
             kept.append(error)
-            cycle = error  # noqa: F841
         return ref.binary()
 
     id = use()
@@ -480,7 +480,7 @@ def test_ref_passed_on_to_third_parties(start):
     id = ref.binary()
     ray.get(actors[0].keep.remote([ref]), timeout=30)
     del ref
-    for giver, taker in zip(actors, actors[1:], strict=False):
+    for giver, taker in itertools.pairwise(actors):
         ray.get(giver.pass_on.remote(taker), timeout=30)
         ray.get(giver.drop.remote(), timeout=30)
         assert_stays(id, seconds=0.15)
@@ -496,7 +496,7 @@ def test_ref_of_an_actor_passed_on_to_third_parties(start):
     id = ref.binary()
     ray.get(others[0].keep.remote([ref]), timeout=30)
     del ref
-    for giver, taker in zip(others, others[1:], strict=False):
+    for giver, taker in itertools.pairwise(others):
         ray.get(giver.pass_on.remote(taker), timeout=30)
         ray.get(giver.drop.remote(), timeout=30)
         time.sleep(0.15)
@@ -588,7 +588,7 @@ def test_random_traffic(start, rounds):
     for actor in actors:
         ray.get(actor.values.remote(), timeout=30)
     held.clear()
-    some = refs = None  # noqa: F841
+    some = refs = None
     ray.get([actor.drop.remote() for actor in actors], timeout=30)
     wait_until(lambda: len(table()) == len(actors), "all freed but the actors")
     wait_until(lambda: sum(ray.get([a.owned.remote() for a in actors], timeout=30)) == 0, "freed at the actors")
@@ -662,7 +662,7 @@ def test_handle_passed_on_to_third_parties(start):
     pid = ray.get(counter.pid.remote(), timeout=30)
     ray.get(holders[0].keep.remote([counter]), timeout=30)
     del counter
-    for count, (giver, taker) in enumerate(zip(holders, holders[1:], strict=False), 1):
+    for count, (giver, taker) in enumerate(itertools.pairwise(holders), 1):
         ray.get(giver.pass_on.remote(taker), timeout=30)
         ray.get(giver.drop.remote(), timeout=30)
         time.sleep(0.2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
@@ -10,29 +9,31 @@ import statistics
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.faults import victims
+from tests.faults.deaths import (
+    Doomed,
+    abort,
+    answer,
+    become_a_short_program,
+    become_another_program,
+    close_everything,
+    die_noting_when,
+    exit_at_once,
+    from_a_thread,
+    import_what_exits,
+    kill_itself,
+    overflow,
+    read_null,
+    run,
+    say_much_then_die,
+)  # fmt: skip
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
-from tests.faults import victims
-
-
-@ray.remote(max_retries=0)
-def run(function, *args):
-    return function(*args)
-
-
-@ray.remote
-def answer():
-    return 42
-
-
-def die_noting_when(path):
-    with open(path, "w") as file:
-        file.write(repr(time.monotonic()))
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.timeout(3600)
@@ -53,8 +54,9 @@ def test_task_that_kills_its_worker_in_a_loop(start, rounds, tmp_path, capsys):
         if number % 10 == 0:
             assert ray.get(answer.remote(), timeout=10) == 42
     cuts = statistics.quantiles(delays, n=100)
+    figures = f"p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, max {max(delays):.1f} ms"
     with capsys.disabled():
-        print(f"\ndeath to error, {len(delays)} rounds: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, max {max(delays):.1f} ms")
+        print(f"\ndeath to error, {len(delays)} rounds: {figures}")
     assert cuts[49] < 1000  # the target is 30 ms; this only tells apart a broken path from a busy machine
 
 
@@ -62,7 +64,7 @@ def test_two_tasks_kill_their_workers_at_the_same_time(start, rounds, tmp_path):
     start(num_cpus=2)
     for _ in range(rounds(50, 1000)):
         refs = [run.remote(os.kill, 0, 0), *(run.remote(die_noting_when, tmp_path / str(i)) for i in range(4))]
-        ready, rest = ray.wait(refs, num_returns=5, timeout=10.0)
+        ready, rest = ray.wait(refs, num_returns=5, timeout=timedelta(seconds=10))
         assert not rest
         assert ray.get(refs[0]) is None
         for ref in refs[1:]:
@@ -74,76 +76,15 @@ def test_two_tasks_kill_their_workers_at_the_same_time(start, rounds, tmp_path):
 # --- ways to end ------------------------------------------------------------------------------------------------------
 
 
-def overflow(_):
-    """Recursion through C code, which uses the C stack."""
-    sys.setrecursionlimit(10**9)
-    callback = ctypes.CFUNCTYPE(ctypes.c_int)
-    chain = []
-
-    def deeper():
-        chain.append(callback(deeper))
-        return chain[-1]()
-
-    return deeper()
-
-
-def read_null(_):
-    return ctypes.string_at(0)
-
-
-def close_everything(_):
-    os.closerange(3, 1000)
-    time.sleep(30)
-
-
-def become_another_program(_):
-    os.execv("/bin/sleep", ["sleep", "30"])
-
-
-def become_a_short_program(_):
-    os.execv("/bin/sh", ["sh", "-c", "exit 9"])
-
-
-def import_what_exits(folder):
-    sys.path.insert(0, str(folder))
-    import module_that_ends_the_process  # noqa: F401
-
-
-def exit_at_once(code):
-    os._exit(code)
-
-
-def kill_itself(number):
-    os.kill(os.getpid(), number)
-    time.sleep(30)
-
-
-def say_much_then_die(lines):
-    for number in range(lines):
-        print(f"line {number} of my last words", file=sys.stderr)
-    sys.stderr.write("the very last, without an end of line")
-    sys.stderr.flush()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def from_a_thread(_):
-    import threading
-
-    thread = threading.Thread(target=ctypes.string_at, args=(0,), name="doomed")
-    thread.start()
-    thread.join(30)
-
-
 STACK = "most recent call first"
 WAYS = [
     ("exit 0", exit_at_once, 0, {"exit_code": 0}, ["exit code 0"]),
     ("exit 7", exit_at_once, 7, {"exit_code": 7}, ["exit code 7"]),
-    ("abort", lambda _: os.abort(), None, {"signal": signal.SIGABRT}, ["SIGABRT", STACK, "Aborted"]),
+    ("abort", abort, None, {"signal": signal.SIGABRT}, ["SIGABRT", STACK, "Aborted"]),
     ("segfault", read_null, None, {"signal": signal.SIGSEGV}, ["SIGSEGV", STACK, "read_null", "Segmentation fault"]),
     ("segfault in a thread", from_a_thread, None, {"signal": signal.SIGSEGV}, ["SIGSEGV", STACK]),
     ("SIGTERM", kill_itself, signal.SIGTERM, {"signal": signal.SIGTERM}, ["signal 15 (SIGTERM)"]),
     ("SIGBUS", kill_itself, signal.SIGBUS, {"signal": signal.SIGBUS}, ["SIGBUS", STACK, "kill_itself"]),
-    ("SIGSTOP", kill_itself, signal.SIGSTOP, {"signal": signal.SIGKILL}, ["stopped by SIGSTOP"]),
     ("closed descriptors", close_everything, None, {}, ["descriptor"]),
     ("exec", become_another_program, None, {"signal": signal.SIGKILL}, ["exec"]),
     ("exec, and exit", become_a_short_program, None, {"exit_code": 9}, ["exit code 9"]),
@@ -152,37 +93,24 @@ WAYS = [
 
 
 @pytest.mark.parametrize(("way", "argument", "facts", "texts"), [w[1:] for w in WAYS], ids=[w[0] for w in WAYS])
-def test_error_says_how_the_worker_ended(start, way, argument, facts, texts):
+def test_error_says_how_the_process_ended(start, way, argument, facts, texts):
+    """That of a task, and that of an actor."""
     start(num_cpus=1)
-    with pytest.raises(WorkerCrashedError) as caught:
-        ray.get(run.options(name="doomed-task").remote(way, argument), timeout=10)
-    error = caught.value
-    for name, value in facts.items():
-        assert getattr(error, name) == value, str(error)
-    for text in [*texts, "run", f"pid {error.pid}"]:
-        assert text in str(error)
-    assert ray.get(answer.remote(), timeout=10) == 42
-
-
-@pytest.mark.parametrize(("way", "argument", "facts", "texts"), [w[1:] for w in WAYS], ids=[w[0] for w in WAYS])
-def test_error_says_how_the_actor_ended(start, way, argument, facts, texts):
-    start(num_cpus=1)
-
-    @ray.remote
-    class Doomed:
-        def end(self):
-            return way(argument)
-
     actor = Doomed.remote()
-    with pytest.raises(RayActorError) as caught:
-        ray.get(actor.end.remote(), timeout=10)
-    error = caught.value
-    for name, value in facts.items():
-        assert getattr(error, name) == value, str(error)
-    for text in [*texts, "Doomed", "end()"]:
-        assert text in str(error)
+    with pytest.raises(WorkerCrashedError) as of_task:
+        ray.get(run.remote(way, argument), timeout=10)
+    with pytest.raises(RayActorError) as of_actor:
+        ray.get(actor.end.remote(way, argument), timeout=10)
+    for error in (of_task.value, of_actor.value):
+        for name, value in facts.items():
+            assert getattr(error, name) == value, str(error)
+        for text in [*texts, f"pid {error.pid}"]:
+            assert text in str(error)
+    assert "that ran run died" in str(of_task.value)
+    assert "The actor Doomed" in str(of_actor.value)
+    assert "end()" in str(of_actor.value)
     with pytest.raises(RayActorError):
-        ray.get(actor.end.remote(), timeout=10)
+        ray.get(actor.end.remote(way, argument), timeout=10)
     assert ray.get(answer.remote(), timeout=10) == 42
 
 
@@ -194,8 +122,7 @@ def test_stack_overflow(start):
         ray.get(run.remote(overflow, None), timeout=30)
     if isinstance(caught.value, WorkerCrashedError):
         assert caught.value.signal == signal.SIGSEGV
-        assert STACK in str(caught.value)
-        assert "overflow" in str(caught.value) or "deeper" in str(caught.value)
+        assert "in deeper" in caught.value.stderr_tail  # the end of a stack that is longer than what is shown
     else:  # interpreters that count what C code uses
         assert isinstance(caught.value, RecursionError)
     assert ray.get(answer.remote(), timeout=10) == 42
@@ -231,7 +158,10 @@ def test_at_most_twenty_lines_of_stderr(start):
     with pytest.raises(WorkerCrashedError) as caught:
         ray.get(run.remote(say_much_then_die, 1000), timeout=10)
     lines = caught.value.stderr_tail.splitlines()
-    assert lines == [*(f"line {n} of my last words" for n in range(981, 1000)), "the very last, without an end of line"], lines
+    assert lines == [
+        *(f"line {n} of my last words" for n in range(981, 1000)),
+        "the very last, without an end of line",
+    ], lines
 
 
 def test_what_a_task_started_ends_with_its_worker(start):

@@ -16,6 +16,7 @@ import pytest
 import ray
 from ray.exceptions import IncompatiblePluginsError
 from ray.plugins import resolve_plan
+from ray.testing import leaks
 
 SEAMS = ("store", "transport", "scheduler", "control")
 
@@ -57,9 +58,26 @@ def combinations() -> list[Combination]:
     return everything if os.environ.get("RAY_TEST_MATRIX") == "all" else pairwise(everything)
 
 
-@pytest.fixture(params=combinations(), ids="-".join)
+#: Everything in this process, whatever parts there are.
+LOCAL_MODE: Combination = ("local_mode",)
+
+
+@pytest.fixture(params=[*combinations(), LOCAL_MODE], ids="-".join)
 def session(request: pytest.FixtureRequest) -> Iterator[Combination]:
-    """A session of two processors over one combination."""
+    """A session of two processors over one combination, or in local mode."""
     combination: Combination = request.param
-    with ray.init(num_cpus=2, log_to_driver=False, **dict(zip(SEAMS, combination, strict=True))):
+    before = leaks.snapshot()
+    if combination == LOCAL_MODE:
+        started = ray.init(num_cpus=2, local_mode=True, log_to_driver=False)
+    else:
+        started = ray.init(num_cpus=2, log_to_driver=False, **dict(zip(SEAMS, combination, strict=True)))
+    with started:
         yield combination
+    leaks.assert_clean(before)
+
+
+@pytest.fixture
+def processes(session: Combination) -> None:
+    """Only where tasks run in processes of their own."""
+    if session == LOCAL_MODE:
+        pytest.skip("in local mode nothing runs at the same time, and nothing can be killed")

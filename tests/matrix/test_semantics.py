@@ -60,6 +60,22 @@ def test_refs_are_resolved_as_arguments_and_kept_inside_them():
     assert ray.get(inner) == b"x" * LARGE
 
 
+def test_arrays_arrive_read_only_and_equal():
+    np = pytest.importorskip("numpy")
+    array = np.arange(200_000, dtype=np.float64)
+    ref = ray.put(array)
+    for seen in (ray.get(ref), ray.get(echo.remote(ref)), ray.get(echo.remote({"in": array}))["in"]):
+        assert np.array_equal(seen, array)
+        with pytest.raises(ValueError, match="read-only"):
+            seen[0] = 1.0
+    assert ray.get(ray.remote(lambda values: float(values.sum())).remote(ref)) == float(array.sum())
+
+
+def test_several_returns_have_refs_of_their_own():
+    first, second = echo.options(num_returns=2).remote(1, b"x" * LARGE)
+    assert (ray.get(first), len(ray.get(second))) == (1, LARGE)
+
+
 def test_results_are_passed_between_workers():
     assert len(ray.get(echo.remote(echo.remote(echo.remote(b"x" * LARGE))))) == LARGE
 
@@ -68,7 +84,7 @@ def test_nested_tasks_finish():
     assert ray.get(total.remote(8), timeout=40) == 21
 
 
-def test_wait_keeps_the_order_and_the_time():
+def test_wait_keeps_the_order_and_the_time(processes):
     slow, quick = nap.remote(20), nap.remote(0, "quick")
     ready, rest = ray.wait([slow, quick], timeout=datetime.timedelta(seconds=10))
     assert (ready, rest) == ([quick], [slow])
@@ -84,7 +100,7 @@ def test_errors_keep_their_type():
     assert isinstance(caught.value, RayTaskError)
 
 
-def test_a_dead_worker_is_an_error_and_the_next_task_runs():
+def test_a_dead_worker_is_an_error_and_the_next_task_runs(processes):
     @ray.remote(max_retries=0)
     def end():
         os.kill(os.getpid(), signal.SIGKILL)
@@ -94,12 +110,31 @@ def test_a_dead_worker_is_an_error_and_the_next_task_runs():
     assert ray.get(echo.remote(1), timeout=20) == 1
 
 
-def test_a_running_task_is_cancelled():
+def test_a_running_task_is_cancelled(processes):
     ref = nap.remote(60)
     ray.wait([ref], timeout=datetime.timedelta(seconds=0.5))
     ray.cancel(ref)
     with pytest.raises(TaskCancelledError):
         ray.get(ref, timeout=20)
+
+
+def test_an_error_in_an_argument_is_the_error_of_the_task():
+    failing = ray.remote(lambda: {}["missing"]).remote()
+    with pytest.raises(KeyError, match="missing"):
+        ray.get(echo.remote(echo.remote(failing)))
+
+
+def test_an_actor_outlives_its_errors_and_its_handles_travel():
+    register = Register.remote()
+
+    @ray.remote
+    def add(handle, value):
+        return ray.get(handle.add.remote(value))
+
+    assert sorted(ray.get([add.remote(register, value) for value in range(5)], timeout=40)) == [1, 2, 3, 4, 5]
+    with pytest.raises(TypeError):
+        ray.get(register.all.remote("too", "many"))
+    assert sorted(ray.get(register.all.remote())) == list(range(5))
 
 
 def test_actor_calls_run_in_order_from_several_callers():

@@ -1,0 +1,5 @@
+"""Sessions for tests of what only processes have; each is checked for what it leaves held, stored or behind."""
+
+from tests.faults.conftest import start
+
+__all__ = ["start"]

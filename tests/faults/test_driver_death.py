@@ -1,0 +1,233 @@
+"""The driver is killed: its session ends with it, wherever it is at that moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from tests.faults import victims
+
+from ray.testing import leaks
+
+#: What each driver does when it is killed. A line of output says when.
+IDLE = """
+import ray, time
+ray.init(num_cpus=2)
+print(1, flush=True)
+time.sleep(60)
+"""
+IN_GET = """
+import ray, time
+ray.init(num_cpus=2)
+
+@ray.remote
+def slow():
+    time.sleep(60)
+
+refs = [slow.remote() for _ in range(4)]
+print(1, flush=True)
+ray.get(refs)
+"""
+IN_PUT = """
+import ray, os
+ray.init(num_cpus=2)
+data = bytearray(200_000_000)
+print(1, flush=True)
+while True:
+    ref = ray.put(data)
+"""
+SUBMITTING = """
+import ray
+ray.init(num_cpus=2)
+
+@ray.remote
+def add(x):
+    return x + 1
+
+print(1, flush=True)
+while True:
+    ray.get([add.remote(i) for i in range(1000)])
+"""
+WITH_ACTORS = """
+import ray, subprocess, time
+ray.init(num_cpus=2)
+
+@ray.remote(num_cpus=0)
+class Actor:
+    def start_child(self):
+        self.child = subprocess.Popen(["sleep", "600"])
+        self.away = subprocess.Popen(["sleep", "600"], start_new_session=True)
+
+    def block(self):
+        time.sleep(60)
+
+actors = [Actor.remote() for _ in range(20)]
+ray.get([actor.start_child.remote() for actor in actors[:3]])
+refs = [actor.block.remote() for actor in actors]
+print(1, flush=True)
+time.sleep(60)
+"""
+DETACHED = """
+import ray, time
+ray.init(num_cpus=2)
+
+@ray.remote(num_cpus=0)
+class Actor:
+    def pid(self):
+        return 1
+
+actor = Actor.options(name="stays", lifetime="detached").remote()
+assert ray.get(actor.pid.remote()) == 1
+print(1, flush=True)
+time.sleep(60)
+"""
+IN_INIT = """
+import ray, ray.runtime.driver
+print(1, flush=True)
+ray.init(num_cpus=2)
+print(2, flush=True)
+import time
+time.sleep(60)
+"""
+IN_SHUTDOWN = """
+import ray, time
+ray.init(num_cpus=2)
+
+@ray.remote
+def one():
+    return 1
+
+assert ray.get([one.remote() for _ in range(10)]) == [1] * 10
+print(1, flush=True)
+ray.shutdown()
+print(2, flush=True)
+time.sleep(60)
+"""
+MOMENTS = {
+    "idle": IDLE,
+    "in get": IN_GET,
+    "in put": IN_PUT,
+    "submitting": SUBMITTING,
+    "with actors": WITH_ACTORS,
+    "with a detached actor": DETACHED,
+}
+
+
+def everything(pid: int) -> list[psutil.Process]:
+    """The driver's descendants."""
+    return psutil.Process(pid).children(recursive=True)
+
+
+@pytest.fixture
+def before():
+    """What was there, to compare with."""
+    return leaks.snapshot()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_session_ends_with_its_driver(before, rounds, moment, number):
+    for _ in range(rounds(1, 30)):
+        with victims.program(MOMENTS[moment]) as driver:
+            assert victims.told(driver) == 1
+            time.sleep(0.05)
+            processes = everything(driver.pid)
+            assert len(processes) >= 4  # a node manager, a zygote and two workers
+            os.kill(driver.pid, number)
+            driver.wait(5)
+        leaks.assert_clean(before, timeout_s=2.0)
+        assert not [process for process in processes if victims.alive(process.pid)]
+
+
+@pytest.mark.timeout(600)
+def test_driver_killed_inside_init(before, rounds):
+    """At moments spread over the whole start."""
+    count = rounds(15, 200)
+    for step in range(count):
+        with victims.program(IN_INIT) as driver:
+            assert victims.told(driver) == 1
+            time.sleep(0.4 * step / count)
+            driver.kill()
+        leaks.assert_clean(before, timeout_s=2.0)
+
+
+@pytest.mark.timeout(600)
+def test_driver_killed_inside_shutdown(before, rounds):
+    """At moments spread over the whole end."""
+    count = rounds(8, 200)
+    for step in range(count):
+        with victims.program(IN_SHUTDOWN) as driver:
+            assert victims.told(driver) == 1
+            time.sleep(0.1 * step / count)
+            driver.kill()
+        leaks.assert_clean(before, timeout_s=2.0)
+
+
+@pytest.mark.timeout(120)
+def test_driver_stopped_and_killed(before):
+    with victims.program(SUBMITTING) as driver:
+        assert victims.told(driver) == 1
+        os.kill(driver.pid, signal.SIGSTOP)
+        time.sleep(0.2)
+        driver.kill()
+    leaks.assert_clean(before, timeout_s=2.0)
+
+
+@pytest.mark.timeout(120)
+def test_whole_process_group_killed(before):
+    """As a batch system or a terminal does it: the node manager has a group of its own and must find out by itself."""
+    with victims.program(WITH_ACTORS, start_new_session=True) as driver:
+        assert victims.told(driver) == 1
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait(5)
+    leaks.assert_clean(before, timeout_s=2.0)
+
+
+@pytest.mark.timeout(120)
+def test_driver_and_node_manager_killed_together(before):
+    """Nobody is left to clean up: the processes go at once, the directory with the next session."""
+    with victims.program(SUBMITTING) as driver:
+        assert victims.told(driver) == 1
+        (manager,) = psutil.Process(driver.pid).children()
+        manager.kill()
+        driver.kill()
+    victims.until(lambda: not [leak for leak in leaks.leaks(before) if "process" in leak], 2.0, "processes are left")
+    assert victims.in_program("import ray; ray.init(num_cpus=1); ray.shutdown(); print(1)") == 1
+    leaks.assert_clean(before, timeout_s=2.0)
+
+
+@pytest.mark.timeout(120)
+def test_other_sessions_are_untouched(before):
+    with victims.program(SUBMITTING) as victim, victims.program(OTHER) as other:
+        assert victims.told(victim) == 1
+        assert victims.told(other) == 1
+        victim.kill()
+        assert victims.told(other) == 1000
+        assert other.wait(30) == 0
+    leaks.assert_clean(before, timeout_s=2.0)
+
+
+OTHER = """
+import ray, time
+ray.init(num_cpus=1)
+
+@ray.remote
+class Counter:
+    count = 0
+
+    def add(self):
+        self.count += 1
+        return self.count
+
+counter = Counter.remote()
+print(ray.get(counter.add.remote()), flush=True)
+for _ in range(999):
+    last = ray.get(counter.add.remote())
+    time.sleep(0.001)
+print(last, flush=True)
+ray.shutdown()
+"""
