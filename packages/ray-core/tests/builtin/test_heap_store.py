@@ -211,3 +211,32 @@ def read_without_hold(store, object_id):
 
 TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+
+
+def test_memory_is_used_again_only_when_nobody_sees_it():
+    store = HeapStore()
+    size = 1 << 20
+
+    def put(number: int, content: bytes) -> bytes:
+        object_id = number.to_bytes(20, "big")
+        view = store.create(object_id, size)
+        view[:] = content * size
+        view.release()
+        store.seal(object_id)
+        return object_id
+
+    first = put(1, b"a")
+    seen = store.get(first)
+    part = seen[100:200]
+    del seen
+    store.release(first)
+    store.delete(first)
+    put(2, b"b")
+    assert bytes(part) == b"a" * 100
+
+    del part
+    third = put(3, b"c")
+    store.delete(third)
+    assert store.create((4).to_bytes(20, "big"), size)[:4] == b"cccc", "its pages are warm"
+    assert store.stats().used_bytes == 2 * size
+    store.close()

@@ -13,6 +13,7 @@ import threading
 from typing import Any
 
 from ray.abc.store import Store, StoreServer, StoreStats
+from ray.builtin.warm_pages import WarmPages
 from ray.exceptions import ObjectExistsError, ObjectStoreFullError, RayConnectionError
 
 SCHEME = "heap:"
@@ -28,10 +29,10 @@ class _Buffer:
 
     __slots__ = ("holds", "memory", "nbytes", "writable")
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, memory: bytearray | mmap.mmap) -> None:
         self.nbytes = nbytes
         #: Unmapped when the last view of it has gone, whatever the accounting says.
-        self.memory: bytearray | mmap.mmap = _allocate(nbytes)
+        self.memory: bytearray | mmap.mmap | None = memory
         #: The creator's view; None once the object is sealed.
         self.writable: memoryview | None = memoryview(self.memory)
         self.holds = 0
@@ -62,6 +63,7 @@ class HeapStore(Store):
         self._objects: dict[bytes, _Buffer] = {}
         #: {object id: buffers deleted while held}, oldest first
         self._dying: dict[bytes, list[_Buffer]] = {}
+        self._warm = WarmPages()
         self._closed = False
 
     @classmethod
@@ -80,7 +82,8 @@ class HeapStore(Store):
             if self._capacity_bytes and self._used_bytes + nbytes > self._capacity_bytes:
                 raise ObjectStoreFullError(nbytes, self._capacity_bytes, self._used_bytes, self._biggest_holders())
             try:
-                buffer = self._objects[object_id] = _Buffer(nbytes)
+                memory = self._warm.take(nbytes) or _allocate(nbytes)
+                buffer = self._objects[object_id] = _Buffer(nbytes, memory)
             except OSError as error:
                 capacity = self._capacity_bytes
                 raise ObjectStoreFullError(nbytes, capacity, self._used_bytes, "the machine has no memory") from error
@@ -107,6 +110,7 @@ class HeapStore(Store):
             if buffer is None or buffer.writable is not None:
                 return None
             buffer.holds += 1
+            assert buffer.memory is not None
             return memoryview(buffer.memory).toreadonly()
 
     def contains(self, object_id: bytes) -> bool:
@@ -125,7 +129,7 @@ class HeapStore(Store):
             buffer = dying[0]
             buffer.holds -= 1
             if not buffer.holds:
-                self._used_bytes -= buffer.nbytes
+                self._free(buffer)
                 del dying[0]
                 if not dying:
                     del self._dying[object_id]
@@ -138,8 +142,17 @@ class HeapStore(Store):
             if buffer.holds:
                 self._dying.setdefault(object_id, []).append(buffer)
             else:
-                self._used_bytes -= buffer.nbytes
                 _invalidate(buffer.writable)
+                buffer.writable = None
+                self._free(buffer)
+
+    def _free(self, buffer: _Buffer) -> None:
+        self._used_bytes -= buffer.nbytes
+        memory, buffer.memory = buffer.memory, None
+        if isinstance(memory, mmap.mmap):
+            holder = [memory]
+            del memory
+            self._warm.give(holder)
 
     def stats(self) -> StoreStats:
         with self._lock:
@@ -150,6 +163,7 @@ class HeapStore(Store):
             self._closed = True
             self._objects.clear()
             self._dying.clear()
+            self._warm.clear()
             self._used_bytes = 0
 
     def _unsealed(self, object_id: bytes) -> _Buffer:
