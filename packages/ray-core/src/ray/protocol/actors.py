@@ -142,6 +142,8 @@ class ActorTable:
             return []
         if error:
             entry.error = error
+            del self.by_worker[worker]
+            entry.worker = None
             return [
                 *self._die(entry, ExitCause(reason="its __init__ raised")),
                 KillWorker(worker, "actor failed to start"),
@@ -169,6 +171,7 @@ class ActorTable:
             return []
         worker = entry.worker
         cause = ExitCause(reason=reason)
+        no_restart = no_restart or bool(entry.exiting)
         if worker is None:
             return self._die(entry, cause) if no_restart else []
         del self.by_worker[worker]

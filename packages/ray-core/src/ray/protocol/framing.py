@@ -34,6 +34,13 @@ def head(frames: Sequence[Any]) -> bytes:
     return struct.pack(f"<I{len(lengths)}Q", len(lengths), *lengths)
 
 
+def _memory(nbytes: int) -> memoryview:
+    try:
+        return memoryview(mmap.mmap(-1, nbytes) if nbytes >= _MAPPED_BYTES else bytearray(nbytes))
+    except (OSError, ValueError, OverflowError, MemoryError) as error:
+        raise RemoteProtocolError(f"no memory for a frame of {nbytes} bytes") from error
+
+
 class FrameReader:
     """Bytes in, messages out; pure."""
 
@@ -124,7 +131,7 @@ class FrameReader:
             elif length < IN_PLACE_BYTES:
                 break
             else:
-                target = memoryview(mmap.mmap(-1, length) if length >= _MAPPED_BYTES else bytearray(length))
+                target = _memory(length)
                 target[: end - start] = self._view[start:end]
                 self._target, self._filled = target, end - start
                 start = end

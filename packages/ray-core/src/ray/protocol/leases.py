@@ -2,7 +2,8 @@
 
 Owners state demand per scheduling class; workers come and go; the machine grants, starts, revokes and reports. Deeper
 askers go first, so that the children of blocked tasks are served before more parents start; after that higher
-priority, then whoever was served longest ago.
+priority, then whoever holds no worker of the class (a revoked one must not go back), then whoever was served longest
+ago.
 """
 
 from __future__ import annotations
@@ -136,7 +137,9 @@ class LeaseTable:
         return self.schedule()
 
     def worker_lost(self, worker: bytes) -> tuple[Lease | None, list[Effect]]:
-        """A worker died; returns the lease that ended with it."""
+        """A worker died; returns the lease that ended with it. What it wanted for its own tasks is void."""
+        for key in [key for key in self.demands if key[0] == worker]:
+            del self.demands[key]
         self.idle.pop(worker, None)
         lease = self.by_worker.get(worker)
         if lease is not None:
@@ -182,10 +185,7 @@ class LeaseTable:
         """A placed actor keeps only ``resources``."""
         if dict(lease.request.resources) == resources:
             return []
-        self.resources.release(lease.allocation)
-        kept = self.resources.try_acquire(resources)
-        assert kept is not None, "what an actor keeps is part of what it was placed with"
-        lease.allocation = kept
+        self.resources.shrink(lease.allocation, resources)
         lease.request = ResourceRequest(resources, lease.request.depth, lease.request.priority)
         return self.schedule()
 
@@ -198,13 +198,17 @@ class LeaseTable:
             return effects
         missing: list[Allocation] = []
         zero_cost = self._zero_cost_room()
-        for entry in sorted(self.demands.values(), key=_order):
+        holders = {lease.key for lease in self.leases.values()}
+        for entry in sorted(self.demands.values(), key=lambda entry: _order(entry, entry.key in holders)):
             if entry.infeasible:
                 continue
             free = self._is_free_task(entry.key, entry.request)
-            while entry.count > len(missing) if not self.idle else entry.count:
+            lacking = 0
+            while entry.count > lacking:
                 if free and zero_cost <= 0:
                     break
+                if not self.idle and len(missing) >= self._cpus * ZERO_COST_LEASES_PER_CPU:
+                    break  # more start when these are ready
                 allocation = self._place(entry.request)
                 if allocation is None:
                     self._revoke_for(entry, effects)
@@ -212,8 +216,7 @@ class LeaseTable:
                 zero_cost -= free
                 if not self.idle:
                     missing.append(allocation)
-                    if len(missing) - self.starting >= self._cpus * ZERO_COST_LEASES_PER_CPU:
-                        break
+                    lacking += 1
                     continue
                 effects.append(Grant(self._grant(entry, allocation)))
         for allocation in missing:
@@ -250,20 +253,20 @@ class LeaseTable:
         return not request.resources and key[0] != self.node_id
 
     def _revoke_for(self, entry: DemandEntry, effects: list[Effect]) -> None:
-        """Somebody without any worker of this class waits: take one from whoever holds most, deeper askers excepted."""
+        """Somebody without any worker of this class waits: take one from whoever holds most, deeper askers excepted.
+
+        Actors keep theirs for life: nobody could answer for them.
+        """
         if entry.revoked >= entry.count or any(lease.key == entry.key for lease in self.leases.values()):
             return
         held: dict[bytes, list[Lease]] = {}
-        for lease in self.leases.values():
-            if lease.key[0] != entry.key[0] and lease.request.depth > entry.request.depth and not lease.wanted:
+        others = [lease for lease in self.leases.values() if lease.key[0] not in (entry.key[0], self.node_id)]
+        for lease in others:
+            if lease.request.depth > entry.request.depth and not lease.wanted:
                 lease.wanted = True
                 effects.append(RevokeLease(lease, soft=True))
-        for lease in self.leases.values():
-            if (
-                lease.key[0] != entry.key[0]
-                and not (lease.blocked or lease.revoked)
-                and lease.request.depth <= entry.request.depth
-            ):
+        for lease in others:
+            if not (lease.blocked or lease.revoked) and lease.request.depth <= entry.request.depth:
                 held.setdefault(lease.key[0], []).append(lease)
         if held:
             lease = max(held.values(), key=len)[-1]
@@ -293,5 +296,5 @@ class LeaseTable:
             self.idle.pop(worker, None)
 
 
-def _order(entry: DemandEntry) -> tuple[int, int, int]:
-    return (-entry.request.depth, -entry.request.priority, entry.turn)
+def _order(entry: DemandEntry, holds: bool) -> tuple[int, int, bool, int]:
+    return (-entry.request.depth, -entry.request.priority, holds, entry.turn)

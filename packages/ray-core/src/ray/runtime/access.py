@@ -34,9 +34,9 @@ class Rest:
 
     __slots__ = ("_copy", "_entries", "_refs", "made")
 
-    def __init__(self, refs: list[Any], entries: list[ObjectEntry]) -> None:
+    def __init__(self, refs: list[Any], copy: list[Any], entries: list[ObjectEntry]) -> None:
         self._refs = refs
-        self._copy = refs[:]
+        self._copy = copy
         self._entries = entries
         self.made = time.monotonic()
 
@@ -44,8 +44,13 @@ class Rest:
         """The entries, if ``refs`` is the list and nobody has changed it."""
         return self._entries if refs is self._refs and refs == self._copy else None
 
+    def without(self, index: int, refs: list[Any]) -> Rest:
+        """What follows when one ref is ready, made of this one, which must not be used any more."""
+        del self._copy[index]
+        return Rest(refs, self._copy, self._entries)
 
-NO_REST = Rest([], [])
+
+NO_REST = Rest([], [], [])
 
 
 class ObjectAccess(Submission):
@@ -114,7 +119,12 @@ class ObjectAccess(Submission):
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
         if self.closed:
             self._check_open()
-        entries = self._rest.entries_of(refs) or list(map(_entry_of, refs))
+        with self.lock:
+            last, self._rest = self._rest, NO_REST
+        entries = last.entries_of(refs)
+        known = entries is not None
+        if entries is None:
+            entries = list(map(_entry_of, refs))
         ready = _first_ready(entries, num_returns)
         if len(ready) < num_returns and timeout_s != 0:
             pending = {entry for entry in entries if not entry.status}
@@ -128,9 +138,11 @@ class ObjectAccess(Submission):
         if len(ready) != 1:
             return _split(refs, ready)
         index = ready[0]
-        rest = refs[:index] + refs[index + 1 :]
+        rest = refs[:]
+        del rest[index]
         if len(rest) >= REMEMBERED_REFS:
-            self._rest = Rest(rest, entries[:index] + entries[index + 1 :])
+            del entries[index]
+            self._rest = last.without(index, rest) if known else Rest(rest, rest[:], entries)
         return [refs[index]], rest
 
     def remembers(self, refs: list[ObjectRef[Any]]) -> bool:

@@ -1,0 +1,384 @@
+"""The life of actors: every transition by itself, then random lives with all invariants after each event."""
+
+import random
+from collections import Counter
+from itertools import count
+
+import pytest
+
+from ray.messages.node import ActorSpec, ExitCause
+from ray.protocol.actors import (
+    ALIVE,
+    DEAD,
+    FREE_RESTARTS,
+    MAX_RESTART_DELAY_S,
+    PLACING,
+    RESTARTING,
+    STARTING,
+    ActorTable,
+    EndOrderly,
+    KillWorker,
+    Place,
+    Publish,
+    Settle,
+    Unplace,
+)
+
+CRASH = ExitCause(exit_code=1)
+SEEDS, EVENTS = 240, 220
+
+
+def spec(id=b"a", **fields):
+    return ActorSpec(id, "C", b"f", b"code", b"args", fields.pop("owner", "me"), {}, {"CPU": 1}, b"handle", **fields)
+
+
+def kinds(effects):
+    return [type(effect) for effect in effects]
+
+
+def in_state(state, **fields):
+    table = ActorTable()
+    table.create(spec(**fields))
+    if state != PLACING:
+        table.granted(b"a", b"w", 7, "address")
+    if state in (ALIVE, RESTARTING):
+        table.started(b"w", b"")
+    if state == RESTARTING:
+        table.worker_lost(b"w", CRASH)
+    entry = table.actors[b"a"]
+    assert entry.state == state
+    return table, entry
+
+
+# --- one transition at a time -----------------------------------------------------------------------------------------
+
+
+def test_a_life_without_trouble():
+    table = ActorTable()
+    (place,) = table.create(spec(max_concurrency=2))
+    entry = table.actors[b"a"]
+    assert place == Place(entry, 0.0)
+    assert entry.state == PLACING
+    assert table.granted(b"a", b"w", 7, "address") == []
+    assert entry.state == STARTING
+    assert table.started(b"w", b"") == [Settle(entry), Publish(entry)]
+    update = entry.update()
+    assert (update.state, update.address, update.pid, update.incarnation) == (ALIVE, "address", 7, 0)
+    assert table.unheld(b"a") == [EndOrderly(b"w")]
+    assert entry.state == ALIVE
+    assert table.worker_lost(b"w", CRASH)[-1] == Publish(entry)
+    assert (entry.state, entry.cause.reason) == (DEAD, "all handles to it went out of scope")
+    assert not table.by_worker
+
+
+def test_a_failed_init_is_the_end():
+    table, entry = in_state(STARTING, max_restarts=-1, name="n")
+    assert table.started(b"w", b"error") == [Publish(entry), KillWorker(b"w", "actor failed to start")]
+    assert (entry.state, entry.error, entry.worker) == (DEAD, b"error", None)
+    assert table.named("", "n") is None
+    assert table.started(b"w", b"") == table.worker_lost(b"w", CRASH) == []
+    assert not table.by_worker
+
+
+def test_a_second_report_of_the_start_changes_nothing():
+    table, entry = in_state(ALIVE)
+    assert table.started(b"w", b"") == table.started(b"w", b"error") == table.started(b"x", b"") == []
+    assert entry.state == ALIVE
+
+
+@pytest.mark.parametrize("state", [STARTING, ALIVE])
+def test_a_lost_worker_is_replaced_while_restarts_are_left(state):
+    table, entry = in_state(state, max_restarts=1)
+    assert table.worker_lost(b"w", CRASH) == [Publish(entry), Place(entry)]
+    assert (entry.state, entry.incarnation, entry.worker, entry.address, entry.pid) == (RESTARTING, 1, None, "", 0)
+    table.granted(b"a", b"v", 8, "other")
+    assert table.worker_lost(b"w", CRASH) == []
+    assert table.worker_lost(b"v", CRASH)[-1] == Publish(entry)
+    assert (entry.state, entry.cause, entry.restarts) == (DEAD, CRASH, 1)
+
+
+def test_endless_restarts_wait_ever_longer_up_to_a_limit():
+    table, _ = in_state(RESTARTING, max_restarts=-1)
+    delays = [0.0]
+    for _ in range(1100):
+        table.granted(b"a", b"w", 7, "address")
+        (place,) = (effect for effect in table.worker_lost(b"w", CRASH) if type(effect) is Place)
+        delays.append(place.delay_s)
+    assert delays[:FREE_RESTARTS] == [0.0] * FREE_RESTARTS
+    assert delays[FREE_RESTARTS] > 0
+    assert delays == sorted(delays)
+    assert delays[-1] == MAX_RESTART_DELAY_S
+
+
+@pytest.mark.parametrize("state", [STARTING, ALIVE])
+def test_killing_for_good_ends_the_worker_at_once(state):
+    table, entry = in_state(state, max_restarts=-1)
+    effects = table.kill(b"a", True, "killed")
+    assert effects[-1] == KillWorker(b"w", "killed")
+    assert Publish(entry) in effects
+    assert (entry.state, entry.cause.reason, entry.worker) == (DEAD, "killed", None)
+    assert table.kill(b"a", True, "again") == table.worker_lost(b"w", CRASH) == table.unheld(b"a") == []
+    assert entry.cause.reason == "killed"
+
+
+@pytest.mark.parametrize("state", [PLACING, RESTARTING])
+def test_killing_one_without_a_worker(state):
+    table, entry = in_state(state, max_restarts=1)
+    assert table.kill(b"a", False, "killed") == []
+    assert table.kill(b"a", True, "killed") == [Unplace(entry), Publish(entry)]
+    assert entry.state == DEAD
+    assert table.kill(b"nobody", True, "killed") == []
+
+
+def test_killing_with_restart_counts_as_one():
+    table, entry = in_state(ALIVE, max_restarts=1)
+    assert table.kill(b"a", False, "killed") == [Publish(entry), Place(entry), KillWorker(b"w", "killed")]
+    assert table.worker_lost(b"w", CRASH) == []
+    table.granted(b"a", b"v", 8, "other")
+    assert KillWorker(b"v", "killed") in table.kill(b"a", False, "killed")
+    assert entry.state == DEAD
+
+
+@pytest.mark.parametrize("restarts", [0, 3, -1])
+def test_an_announced_end_is_not_restarted(restarts):
+    table, entry = in_state(ALIVE, max_restarts=restarts)
+    table.exiting(b"w", "exit_actor")
+    table.exiting(b"nobody", "exit_actor")
+    assert entry.state == ALIVE
+    table.worker_lost(b"w", CRASH)
+    assert (entry.state, entry.cause.reason) == (DEAD, "exit_actor")
+
+
+def test_nobody_restarts_an_actor_that_was_about_to_end():
+    table, entry = in_state(ALIVE, max_restarts=-1)
+    table.unheld(b"a")
+    assert Place not in kinds(table.kill(b"a", False, "killed"))
+    assert entry.state == DEAD
+
+
+@pytest.mark.parametrize("state", [PLACING, RESTARTING])
+def test_an_unheld_actor_without_worker_dies_at_once(state):
+    table, entry = in_state(state, max_restarts=-1)
+    assert table.unheld(b"a") == [Unplace(entry), Publish(entry)]
+    assert entry.state == DEAD
+
+
+def test_a_detached_actor_outlives_handles_and_owner():
+    table, entry = in_state(ALIVE, detached=True, name="n")
+    assert table.unheld(b"a") == table.owner_lost("me") == []
+    assert table.named("", "n") is entry
+    assert KillWorker(b"w", "killed") in table.kill(b"a", True, "killed")
+
+
+def test_a_lost_owner_takes_its_actors_along():
+    table, entry = in_state(ALIVE, max_restarts=-1)
+    table.create(spec(b"b"))
+    table.create(spec(b"c", owner="other"))
+    effects = table.owner_lost("me")
+    assert Counter(kinds(effects))[KillWorker] == 1
+    assert [actor.state for actor in table.actors.values()] == [DEAD, DEAD, PLACING]
+    assert "died" in entry.cause.reason
+    assert table.owner_lost("me") == []
+
+
+def test_names_are_taken_per_namespace_until_death():
+    table, entry = in_state(PLACING, name="n", namespace="s")
+    with pytest.raises(ValueError, match="already taken"):
+        table.create(spec(b"b", name="n", namespace="s"))
+    assert list(table.actors) == [b"a"]
+    table.create(spec(b"c", name="n", namespace="t"))
+    table.kill(b"a", True, "killed")
+    assert table.named("s", "n") is None
+    table.create(spec(b"d", name="n", namespace="s"))
+    assert table.named("s", "n").spec.id == b"d"
+    assert entry.update().state == DEAD
+
+
+def test_the_dead_keep_only_what_answers_questions():
+    table, entry = in_state(PLACING, name="n")
+    table.kill(b"a", True, "killed")
+    assert (entry.spec.code, entry.spec.args, entry.spec.handle) == (b"", b"", b"")
+    assert (entry.spec.class_name, entry.spec.owner, entry.spec.name) == ("C", "me", "n")
+
+
+def test_the_dead_are_forgotten_oldest_first_even_before_their_workers_end():
+    table = ActorTable(max_dead=2)
+    for number in range(5):
+        actor, worker = b"a%d" % number, b"w%d" % number
+        table.create(spec(actor))
+        table.granted(actor, worker, number, "address")
+        table.started(worker, b"error")
+    assert list(table.actors) == [b"a3", b"a4"]
+    for number in range(5):
+        table.exiting(b"w%d" % number, "late")
+        assert table.worker_lost(b"w%d" % number, CRASH) == []
+
+
+def test_a_lost_watcher_is_not_told_any_more():
+    table, entry = in_state(ALIVE)
+    entry.watchers |= {b"p", b"q"}
+    table.watcher_lost(b"p")
+    assert entry.watchers == {b"q"}
+
+
+# --- random lives -----------------------------------------------------------------------------------------------------
+
+
+class Life:
+    """Drives a table as a node manager would, keeps its own books and compares."""
+
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+        self.event = 0
+        self.max_dead = self.rng.choice([1, 5, 1000])
+        self.table = ActorTable(self.max_dead)
+        self.numbers = count(1)
+        self.entries, self.specs = {}, {}
+        #: Actors that wait for a worker.
+        self.placing = set()
+        #: Processes that live: {worker: actor}; some were told to end.
+        self.processes, self.doomed = {}, set()
+        self.delays, self.deaths, self.announced = {}, Counter(), set()
+
+    def step(self):
+        rng, table = self.rng, self.table
+        actor = rng.choice(list(self.entries)) if self.entries else b""
+        worker = rng.choice(list(self.processes)) if self.processes else b""
+        match rng.choices(range(9), [6, 12, 12, 5, 2, 3, 1, 1, 0.3])[0]:
+            case 0:
+                self.create()
+            case 1 if self.placing:
+                actor = rng.choice(sorted(self.placing))
+                self.placing.remove(actor)
+                worker = b"w%d" % next(self.numbers)
+                self.processes[worker] = actor
+                self.apply(table.granted(actor, worker, 7, "address"))
+            case 2 if worker:
+                self.apply(table.started(worker, b"error" if rng.random() < 0.1 else b""))
+            case 3 if worker:
+                self.lose(worker)
+            case 4 if actor:
+                self.apply(table.kill(actor, False, "killed"))
+            case 5 if actor:
+                self.apply(table.kill(actor, True, "killed"))
+                assert self.entries[actor].state == DEAD
+            case 6 if worker:
+                table.exiting(worker, "announced")
+                if worker in table.by_worker:
+                    self.announced.add(self.processes[worker])
+            case 7 if actor:
+                if self.entries[actor].state != DEAD and not self.specs[actor].detached:
+                    self.announced.add(actor)
+                self.apply(table.unheld(actor))
+            case 8:
+                self.lose_owner(rng.choice("xyz"))
+        self.check()
+
+    def create(self):
+        rng = self.rng
+        new = spec(
+            b"a%d" % next(self.numbers), owner=rng.choice("xyz"), name=rng.choice(["", "", "n", "m"]),
+            max_restarts=rng.choice([0, 1, 5, -1]), detached=rng.random() < 0.2,
+        )  # fmt: skip
+        taken = any(
+            entry.state != DEAD and new.name == self.specs[actor].name != "" for actor, entry in self.entries.items()
+        )
+        try:
+            effects = self.table.create(new)
+        except ValueError:
+            assert taken
+            return
+        assert not taken
+        self.entries[new.id], self.specs[new.id] = self.table.actors[new.id], new
+        self.apply(effects)
+
+    def lose(self, worker):
+        actor = self.processes.pop(worker)
+        was_its_worker = worker in self.table.by_worker
+        self.doomed.discard(worker)
+        self.apply(self.table.worker_lost(worker, CRASH))
+        if was_its_worker and actor in self.announced:
+            assert self.entries[actor].state == DEAD
+
+    def lose_owner(self, owner):
+        self.apply(self.table.owner_lost(owner))
+        for actor, entry in self.entries.items():
+            if self.specs[actor].owner == owner and not self.specs[actor].detached:
+                assert entry.state == DEAD
+
+    def apply(self, effects):
+        published = set()
+        for effect in effects:
+            match effect:
+                case Place(entry, delay_s):
+                    actor = entry.spec.id
+                    assert actor not in self.placing
+                    assert entry.state in (PLACING, RESTARTING)
+                    assert actor not in self.announced
+                    assert self.delays.get(actor, 0.0) <= delay_s <= MAX_RESTART_DELAY_S
+                    assert (delay_s > 0) == (entry.restarts > FREE_RESTARTS)
+                    self.delays[actor] = delay_s
+                    self.placing.add(actor)
+                case Unplace(entry):
+                    self.placing.discard(entry.spec.id)
+                case Publish(entry):
+                    published.add(entry.spec.id)
+                    self.deaths[entry.spec.id] += entry.state == DEAD
+                case Settle(entry):
+                    assert entry.state == ALIVE
+                case KillWorker(worker):
+                    assert worker in self.processes
+                    assert worker not in self.table.by_worker
+                    self.doomed.add(worker)
+                case EndOrderly(worker):
+                    assert self.table.by_worker[worker] == self.processes[worker] in self.announced
+        changed = {actor for actor, state in self.states().items() if self.before.get(actor, PLACING) != state}
+        unseen = {actor for actor in changed if self.entries[actor].state == STARTING}
+        assert changed - unseen <= published, "a change was not told"
+        self.before = self.states()
+
+    before: dict[bytes, str] = {}
+
+    def states(self):
+        return {actor: entry.state for actor, entry in self.entries.items()}
+
+    def check(self):
+        table = self.table
+        live = {actor: entry for actor, entry in self.entries.items() if entry.state != DEAD}
+        assert table.actors.keys() >= live.keys()
+        assert len(table.actors) - len(live) <= self.max_dead
+        assert table.by_worker == {entry.worker: actor for actor, entry in live.items() if entry.worker is not None}
+        free = self.processes.keys() - self.doomed
+        assert table.by_worker.keys() == free
+        assert max(Counter(self.processes[worker] for worker in free).values(), default=0) <= 1
+        assert self.placing == {actor for actor, entry in live.items() if entry.worker is None}
+        names = {("", self.specs[actor].name): actor for actor in live if self.specs[actor].name}
+        assert table.names == names
+        for actor, entry in self.entries.items():
+            limit = self.specs[actor].max_restarts
+            assert entry.restarts == entry.incarnation
+            assert limit < 0 or entry.restarts <= limit
+            assert self.deaths[actor] == (entry.state == DEAD)
+            assert (entry.worker is not None) == (entry.state in (STARTING, ALIVE))
+            assert bool(entry.address) == (entry.state in (STARTING, ALIVE))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("block", range(8))
+def test_a_random_life_keeps_every_invariant(block):
+    for seed in range(block, SEEDS, 8):
+        life = Life(seed)
+        try:
+            for life.event in range(EVENTS):
+                life.step()
+            for worker in list(life.processes):
+                life.lose(worker)
+            for actor in list(life.entries):
+                life.apply(life.table.kill(actor, True, "the end"))
+        except Exception as error:
+            error.add_note(f"seed {seed}, event {life.event}")
+            raise
+        assert not life.placing
+        assert not life.table.by_worker
+        assert not life.table.names
+        assert len(life.table.actors) <= life.max_dead

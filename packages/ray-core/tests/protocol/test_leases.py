@@ -1,0 +1,313 @@
+"""The lease table: every event by itself, then random lives of a node with all invariants after each event."""
+
+import random
+import time
+from collections import Counter
+from itertools import count
+
+import pytest
+
+from ray.abc.scheduler import ResourceRequest
+from ray.builtin.schedulers import HybridPolicy
+from ray.protocol.leases import ZERO_COST_LEASES_PER_CPU, Grant, Infeasible, LeaseTable, RevokeLease, StartWorkers
+from ray.protocol.resources import UNIT, NodeResources
+
+NODE = b"node"
+ONE = {"CPU": UNIT}
+
+
+def make(**total):
+    numbers = count(1)
+    resources = NodeResources({name: round(amount * UNIT) for name, amount in (total or {"CPU": 2}).items()})
+    return LeaseTable(NODE, resources, HybridPolicy(), lambda: b"lease%d" % next(numbers))
+
+
+def ask(resources=None, depth=0, priority=0):
+    return ResourceRequest(ONE if resources is None else resources, depth, priority)
+
+
+def with_workers(table, *workers):
+    for worker in workers:
+        assert table.worker_ready(worker) == []
+    return table
+
+
+def of_type(kind, effects):
+    return [effect for effect in effects if type(effect) is kind]
+
+
+def granted(effects):
+    assert all(type(effect) is Grant for effect in effects), effects
+    return [effect.lease for effect in effects]
+
+
+# --- one event at a time ----------------------------------------------------------------------------------------------
+
+
+def test_a_demand_starts_a_worker_and_gets_it_when_ready():
+    table = make()
+    assert table.demand((b"a", 1), ask(), 1, "f") == [StartWorkers(1)]
+    assert table.demand((b"a", 1), ask(), 1, "f") == []
+    assert table.starting == 1
+    (lease,) = granted(table.worker_ready(b"w"))
+    assert (lease.worker, lease.key, lease.allocation.resources) == (b"w", (b"a", 1), ONE)
+    assert (table.starting, table.demands, dict(table.idle)) == (0, {}, {})
+    assert table.resources.available() == {"CPU": UNIT}
+
+
+def test_no_more_workers_are_started_than_there_is_room_for():
+    table = make(CPU=3)
+    assert table.demand((b"a", 1), ask(), 100) == [StartWorkers(3)]
+    assert table.resources.available() == table.resources.total()
+
+
+def test_demands_of_one_each_start_their_workers_together():
+    table = make(CPU=4)
+    started = [table.demand((NODE, number), ask(), 1) for number in range(6)]
+    assert started == [[StartWorkers(1)]] * 4 + [[], []]
+
+
+def test_demands_without_cost_start_a_bounded_number_of_workers():
+    table = make(CPU=2)
+    limit = 2 * ZERO_COST_LEASES_PER_CPU
+    for number in range(10 * limit):
+        table.demand((NODE, number), ask({}), 1)
+    assert table.starting == limit
+    for worker in range(10 * limit):
+        assert len(of_type(Grant, table.worker_ready(b"%d" % worker))) == 1
+        assert table.starting <= limit
+    assert (len(table.leases), table.starting) == (10 * limit, 0)
+
+
+def test_tasks_without_cost_are_limited_by_number():
+    table = make(CPU=1)
+    with_workers(table, *(b"%d" % number for number in range(9)))
+    leases = granted(table.demand((b"a", 1), ask({}), 9))
+    assert len(leases) == ZERO_COST_LEASES_PER_CPU
+    assert len(granted(table.blocked(leases[0].worker))) == 1
+    assert len(granted(table.release(leases[1].id))) == 1
+
+
+def test_a_withdrawn_demand_is_not_served():
+    table = make()
+    table.demand((b"a", 1), ask(), 1)
+    assert table.demand((b"a", 1), ask(), 0) == []
+    assert table.worker_ready(b"w") == []
+    assert list(table.idle) == [b"w"]
+
+
+def test_a_changed_demand_replaces_the_old_one():
+    table = with_workers(make(), b"v", b"w")
+    table.demand((b"a", 1), ask({"CPU": 2 * UNIT}), 1)
+    assert len(table.leases) == 1
+    table.demand((b"b", 1), ask({"CPU": 2 * UNIT}), 1)
+    table.demand((b"b", 1), ask({}, priority=2), 3)
+    assert table.demands[b"b", 1].request.priority == 2
+    assert table.demands[b"b", 1].count == 2
+
+
+def test_a_failed_start_is_made_up_for():
+    table = make()
+    table.demand((b"a", 1), ask(), 1)
+    assert table.worker_failed_to_start() == [StartWorkers(1)]
+    table.demand((b"a", 1), ask(), 0)
+    assert table.worker_failed_to_start() == table.worker_failed_to_start() == []
+    assert table.starting == 0
+
+
+def test_infeasible_is_said_once_and_blocks_nobody():
+    table = with_workers(make(), b"w")
+    (effect,) = table.demand((b"a", 1), ask({"GPU": UNIT}, depth=9, priority=9), 1, "f")
+    assert type(effect) is Infeasible
+    assert effect.entry.name == "f"
+    assert table.demand((b"a", 1), ask({"GPU": UNIT}, depth=9), 2) == []
+    assert len(granted(table.demand((b"b", 1), ask(), 1))) == 1
+
+
+def test_a_released_worker_serves_the_next_and_a_retired_one_does_not():
+    table = with_workers(make(CPU=1), b"w")
+    (first,) = granted(table.demand((b"a", 1), ask(), 1))
+    table.demand((b"b", 1), ask(), 1)
+    (second,) = granted(table.release(first.id))
+    assert (second.worker, second.key) == (b"w", (b"b", 1))
+    assert table.release(first.id) == []
+    assert table.release(second.id, retired=True) == []
+    assert not table.idle
+    assert not table.by_worker
+    assert table.resources.available() == table.resources.total()
+
+
+def test_a_lost_worker_ends_its_lease():
+    table = with_workers(make(), b"v", b"w")
+    (lease,) = granted(table.demand((b"a", 1), ask(), 1))
+    table.blocked(lease.worker)
+    assert table.worker_lost(lease.worker) == (lease, [])
+    assert table.worker_lost(lease.worker) == (None, [])
+    assert table.worker_lost(b"v") == (None, [])
+    assert not table.idle
+    assert table.resources.available() == table.resources.total()
+
+
+def test_a_blocked_worker_lends_its_cpu_and_takes_it_back():
+    table = with_workers(make(CPU=1), b"v", b"w")
+    (parent,) = granted(table.demand((b"a", 1), ask(), 1))
+    assert table.demand((parent.worker, 1), ask(depth=1), 1) == [RevokeLease(parent)]
+    (child,) = granted(table.blocked(parent.worker))
+    assert table.blocked(parent.worker) == table.blocked(b"nobody") == []
+    table.resumed(parent.worker)
+    table.resumed(parent.worker)
+    assert table.resources.available() == {"CPU": -UNIT}
+    table.release(child.id)
+    table.release(parent.id)
+    assert table.resources.available() == {"CPU": UNIT}
+
+
+def test_a_lost_owner_loses_demands_and_leases():
+    table = with_workers(make(), b"v", b"w")
+    (lease,) = granted(table.demand((b"a", 1), ask(), 1))
+    (other,) = granted(table.demand((b"b", 1), ask(), 1))
+    table.demand((b"a", 2), ask(), 1)
+    table.demand((b"c", 1), ask(), 1)
+    assert table.owner_lost(b"a") == [lease]
+    assert list(table.leases.values()) == [other]
+    assert list(table.demands) == [(b"c", 1)]
+    assert lease.worker not in table.idle
+    assert table.schedule() == [StartWorkers(1)]
+
+
+def test_deeper_then_higher_priority_then_longest_waiting_goes_first():
+    table = make(CPU=4)
+    table.demand((b"old", 1), ask(), 2)
+    table.demand((b"young", 1), ask(), 1)
+    table.demand((b"high", 1), ask(priority=5), 1)
+    table.demand((b"deep", 1), ask(depth=1, priority=-5), 1)
+    order = [granted(of_type(Grant, table.worker_ready(b"%d" % number)))[0].key[0] for number in range(4)]
+    assert order == [b"deep", b"high", b"old", b"young"]
+
+
+def test_a_waiting_owner_takes_one_worker_from_whoever_holds_most():
+    table = with_workers(make(CPU=3), b"u", b"v", b"w")
+    table.demand((b"few", 1), ask(), 1)
+    table.demand((b"many", 1), ask(), 9)
+    (revoke,) = table.demand((b"new", 1), ask(), 1)
+    assert (revoke.lease.key[0], revoke.soft) == (b"many", False)
+    assert table.schedule() == []
+    (lease,) = granted(table.release(revoke.lease.id))
+    assert lease.key == (b"new", 1)
+
+
+def test_deeper_workers_are_only_asked_for_softly():
+    table = with_workers(make(CPU=1), b"v", b"w")
+    (parent,) = granted(table.demand((b"a", 1), ask(), 1))
+    table.demand((b"v", 1), ask(depth=1), 1)
+    (child,) = granted(table.blocked(parent.worker))
+    assert table.demand((b"b", 1), ask(), 1) == [RevokeLease(child, soft=True)]
+    assert table.schedule() == []
+
+
+def test_actors_are_not_revoked_and_do_not_hide_those_who_can_be():
+    table = with_workers(make(CPU=4), b"t", b"u", b"v", b"w")
+    for number in range(3):
+        table.demand((NODE, number), ask(depth=number), 1)
+    (lease,) = granted(table.demand((b"a", 1), ask(), 5))
+    assert table.demand((b"b", 1), ask(), 1) == [RevokeLease(lease)]
+
+
+def test_a_placed_actor_gives_back_what_it_needed_only_to_be_placed():
+    table = with_workers(make(CPU=1, GPU=2), b"v", b"w")
+    (actor,) = granted(table.demand((NODE, 1), ask({"CPU": UNIT, "GPU": UNIT}), 1))
+    table.demand((b"a", 1), ask(), 1)
+    assert len(granted(table.shrink(actor, {"GPU": UNIT}))) == 1
+    assert table.shrink(actor, {"GPU": UNIT}) == []
+    assert table.resources.available() == {"CPU": 0, "GPU": UNIT}
+
+
+def test_a_placed_actor_keeps_the_gpu_it_was_told_of():
+    table = with_workers(make(CPU=4, GPU=2), b"u", b"v", b"w")
+    half = {"CPU": UNIT, "GPU": UNIT // 2}
+    actors = [granted(table.demand((NODE, number), ask(half), 1))[0] for number in range(3)]
+    assert [actor.allocation.gpu_ids for actor in actors] == [("0",), ("0",), ("1",)]
+    table.release(actors[0].id)
+    table.shrink(actors[2], {"GPU": UNIT // 2})
+    assert actors[2].allocation.gpu_ids == ("1",)
+
+
+def test_an_actor_may_be_placed_while_blocked_or_oversubscribed():
+    table = with_workers(make(CPU=2), b"v", b"w")
+    (actor,) = granted(table.demand((NODE, 1), ask({"CPU": 2 * UNIT}), 1))
+    table.blocked(actor.worker)
+    (task,) = granted(table.demand((b"a", 1), ask({"CPU": 2 * UNIT}), 1))
+    table.shrink(actor, ONE)
+    assert table.resources.available() == {"CPU": 0}
+    table.resumed(actor.worker)
+    assert table.resources.available() == {"CPU": -UNIT}
+    table.release(task.id)
+    table.release(actor.id)
+    assert table.resources.available() == {"CPU": 2 * UNIT}
+
+
+def test_surplus_workers_are_the_longest_idle():
+    table = with_workers(make(), b"a", b"b", b"c")
+    assert table.surplus(3) == table.surplus(4) == []
+    surplus = table.surplus(1)
+    assert surplus == [b"a", b"b"]
+    table.forget(surplus)
+    assert list(table.idle) == [b"c"]
+    table.demand((b"o", 1), ask(), 2)
+    assert len(granted(table.stayed(b"a"))) == 1
+
+
+# --- scale ------------------------------------------------------------------------------------------------------------
+
+
+def test_2000_demands_from_500_owners_are_all_served(capsys):
+    table, rng = make(CPU=16), random.Random(7)
+    with_workers(table, *(b"w%d" % number for number in range(16)))
+    running, served, decisions, workers = [], Counter(), 0, count()
+    wanted = {(b"o%d" % (number % 500), number // 500): 1 + number % 3 for number in range(2000)}
+    began = time.perf_counter()
+
+    def take(effects):
+        nonlocal decisions
+        decisions += 1
+        for effect in effects:
+            if type(effect) is Grant:
+                running.append(effect.lease.id)
+                served[effect.lease.key] += 1
+            elif type(effect) is StartWorkers:
+                for _ in range(effect.count):
+                    take(table.worker_ready(b"x%d" % next(workers)))
+
+    keys = iter(wanted)
+    for key in keys:
+        take(table.demand(key, ask(depth=rng.randrange(2), priority=rng.randrange(3)), wanted[key]))
+        if len(running) > 12 and len(table.demands) > 40:
+            take(table.release(running.pop(rng.randrange(len(running)))))
+            take(table.release(running.pop(rng.randrange(len(running)))))
+        if len(table.demands) > 100:
+            while len(table.demands) > 20:
+                take(table.release(running.pop(rng.randrange(len(running)))))
+    while running:
+        take(table.release(running.pop()))
+    elapsed = time.perf_counter() - began
+    with capsys.disabled():
+        print(f" [{decisions} decisions, {elapsed / decisions * 1e6:.0f} µs each]", end="")
+    assert served == wanted
+    assert table.resources.available() == table.resources.total()
+
+
+@pytest.mark.parametrize("owners", [2, 5])
+def test_equal_owners_are_served_alike(owners):
+    table = with_workers(make(CPU=1), b"w")
+    keys = [(b"o%d" % number, 1) for number in range(owners)]
+    served = Counter()
+    leases = []
+    for key in keys:
+        leases += granted(of_type(Grant, table.demand(key, ask(), 50)))
+    while leases:
+        lease = leases.pop()
+        served[lease.key] += 1
+        if served.total() == owners * 20:
+            break
+        leases += granted(of_type(Grant, table.release(lease.id)))
+    assert max(served.values()) - min(served.values()) <= 2
