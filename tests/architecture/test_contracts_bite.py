@@ -170,7 +170,7 @@ class IsNotThreadSafe(HeapStore):
         if object_id in self._objects:
             return super().create(object_id, nbytes)
         time.sleep(0.01)
-        self._objects[object_id] = buffer = _Buffer(nbytes)
+        self._objects[object_id] = buffer = _Buffer(nbytes, bytearray(nbytes))
         return buffer.writable
 
 
