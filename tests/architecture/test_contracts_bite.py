@@ -120,7 +120,7 @@ class LeavesAGhost(HeapStore):
         try:
             return super().create(object_id, nbytes)
         except ObjectStoreFullError:
-            self._objects[object_id] = _Buffer(0)
+            self._objects[object_id] = _Buffer(0, bytearray())
             raise
 
 
