@@ -395,3 +395,19 @@ def test_results_arrive_while_the_program_computes(start, tmp_path):
         assert time.monotonic() < end
         sum(range(1000))
     ray.get([ref, last], timeout=LIMIT_S)
+
+
+def test_thousands_of_waiting_actors_do_not_stall_the_node():
+    @ray.remote
+    class Waits:
+        def here(self):
+            return True
+
+    with ray.init(num_cpus=1, log_to_driver=False):
+        first = Waits.remote()
+        assert ray.get(first.here.remote())
+        waiting = [Waits.remote() for _ in range(3000)]
+        assert ray.get(waiting[0].here.remote(), timeout=30)
+        del waiting
+        assert ray.get(Waits.remote().here.remote(), timeout=30)
+        assert ray.available_resources()["CPU"] <= 1

@@ -104,6 +104,8 @@ class ActorTable:
         self.names: dict[tuple[str, str], bytes] = {}
         #: {worker id: actor id}
         self.by_worker: dict[bytes, bytes] = {}
+        #: Those that are not dead, by id.
+        self._living: dict[bytes, ActorEntry] = {}
         self._dead: dict[bytes, None] = {}
         self._max_dead = max_dead
 
@@ -120,7 +122,7 @@ class ActorTable:
                     f"The name {spec.name!r} is already taken by a live actor in namespace {spec.namespace!r}."
                 )
             self.names[key] = spec.id
-        entry = self.actors[spec.id] = ActorEntry(spec)
+        entry = self.actors[spec.id] = self._living[spec.id] = ActorEntry(spec)
         return [Place(entry)]
 
     def named(self, namespace: str, name: str) -> ActorEntry | None:
@@ -198,14 +200,14 @@ class ActorTable:
     def owner_lost(self, owner: str) -> list[Effect]:
         """A process died: the actors it made, other than detached ones, die with it."""
         effects: list[Effect] = []
-        for entry in list(self.actors.values()):
+        for entry in list(self._living.values()):
             if entry.spec.owner == owner and not entry.spec.detached:
                 effects += self.kill(entry.spec.id, True, "the process that created it has died")
         return effects
 
     def watcher_lost(self, process: bytes) -> None:
         """A process died: it need not be told any more."""
-        for entry in self.actors.values():
+        for entry in self._living.values():
             entry.watchers.discard(process)
 
     def _of(self, worker: bytes) -> ActorEntry | None:
@@ -234,6 +236,7 @@ class ActorTable:
         entry.spec = ActorSpec(
             spec.id, spec.class_name, b"", b"", b"", spec.owner, {}, {}, b"", name=spec.name, namespace=spec.namespace
         )
+        self._living.pop(spec.id, None)
         self._dead[spec.id] = None
         if len(self._dead) > self._max_dead:
             oldest = next(iter(self._dead))

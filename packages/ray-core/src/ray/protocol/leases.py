@@ -198,7 +198,7 @@ class LeaseTable:
             return effects
         missing: list[Allocation] = []
         zero_cost = self._zero_cost_room()
-        holders = {lease.key for lease in self.leases.values()}
+        holders = {lease.key for lease in self.leases.values() if lease.key[0] != self.node_id}
         for entry in sorted(self.demands.values(), key=lambda entry: _order(entry, entry.key in holders)):
             if entry.infeasible:
                 continue
@@ -232,6 +232,7 @@ class LeaseTable:
         lease = Lease(self._new_id(), worker, entry.key, entry.request, allocation)
         self.leases[lease.id] = self.by_worker[worker] = lease
         entry.count -= 1
+        entry.revoked = max(0, entry.revoked - 1)
         self._turn += 1
         entry.turn = self._turn
         if not entry.count:
@@ -255,9 +256,12 @@ class LeaseTable:
     def _revoke_for(self, entry: DemandEntry, effects: list[Effect]) -> None:
         """Somebody without any worker of this class waits: take one from whoever holds most, deeper askers excepted.
 
-        Actors keep theirs for life: nobody could answer for them.
+        Actors keep theirs for life: nobody could answer for them. So those that wait cannot use what others of their
+        class hold.
         """
-        if entry.revoked >= entry.count or any(lease.key == entry.key for lease in self.leases.values()):
+        if entry.revoked >= entry.count:
+            return
+        if entry.key[0] != self.node_id and any(lease.key == entry.key for lease in self.leases.values()):
             return
         held: dict[bytes, list[Lease]] = {}
         others = [lease for lease in self.leases.values() if lease.key[0] not in (entry.key[0], self.node_id)]

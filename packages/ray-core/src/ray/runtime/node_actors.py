@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,24 @@ if TYPE_CHECKING:
     from ray.runtime.worker_pool import WorkerProcess
 
 
+#: What tells one class of actors from another: name, depth, and what they need to be placed.
+Shape: TypeAlias = tuple[str, int, frozenset[tuple[str, int]]]
+
+
+class Placing:
+    """Actors of one class that wait for a worker, first come first served: one demand, however many they are."""
+
+    __slots__ = ("name", "number", "request", "shape", "waiting")
+
+    def __init__(self, number: int, shape: Shape, request: ResourceRequest, name: str) -> None:
+        self.number = number
+        self.shape = shape
+        self.request = request
+        self.name = name
+        #: Actor ids: a dict as an ordered set.
+        self.waiting: dict[bytes, None] = {}
+
+
 class NodeActors:
     """Turns messages about actors into events of the ``ActorTable`` and carries out its effects."""
 
@@ -25,8 +43,11 @@ class NodeActors:
         self._node = owner
         self.table = actors.ActorTable()
         self._numbers = itertools.count(1).__next__
-        #: {number of the demand: actor id} while an actor waits for a worker
-        self._placing: dict[int, bytes] = {}
+        #: {number of the demand: actors that wait for a worker}
+        self._placing: dict[int, Placing] = {}
+        self._by_shape: dict[Shape, Placing] = {}
+        #: {actor id: where it waits}
+        self._waiting: dict[bytes, Placing] = {}
 
     def handlers(self) -> dict[type, Callable[[Peer, Any, Sequence[Frame]], None]]:
         """What the node manager passes on."""
@@ -67,8 +88,11 @@ class NodeActors:
 
     def granted(self, number: int, lease: leases.Lease, worker: WorkerProcess) -> None:
         """A worker for an actor that was to be placed."""
-        actor = self._placing.pop(number, None)
+        placing = self._placing.get(number)
+        actor = next(iter(placing.waiting)) if placing is not None else None
         entry = self.table.actors.get(actor) if actor is not None else None
+        if actor is not None:
+            self._leave(actor)
         if entry is None or entry.state == actors.DEAD or worker.connection is None:
             self._node.apply(self._node.leases.release(lease.id))
             return
@@ -123,17 +147,35 @@ class NodeActors:
     def _place(self, entry: actors.ActorEntry) -> None:
         if entry.state == actors.DEAD:
             return
-        number = self._numbers()
-        self._placing[number] = entry.spec.id
-        request = ResourceRequest(entry.spec.placement, entry.spec.depth)
-        name = f"Actor {entry.spec.class_name}"
-        self._node.apply(self._node.leases.demand((self._node.node_id, number), request, 1, name))
+        spec = entry.spec
+        shape = (spec.class_name, spec.depth, frozenset(spec.placement.items()))
+        placing = self._by_shape.get(shape)
+        if placing is None:
+            request = ResourceRequest(spec.placement, spec.depth)
+            placing = Placing(self._numbers(), shape, request, f"Actor {spec.class_name}")
+            self._placing[placing.number] = self._by_shape[shape] = placing
+        placing.waiting[spec.id] = None
+        self._waiting[spec.id] = placing
+        self._demand(placing)
+
+    def _demand(self, placing: Placing) -> None:
+        key = (self._node.node_id, placing.number)
+        self._node.apply(self._node.leases.demand(key, placing.request, len(placing.waiting), placing.name))
+
+    def _leave(self, actor: bytes) -> Placing | None:
+        """The actor waits no more."""
+        placing = self._waiting.pop(actor, None)
+        if placing is not None:
+            del placing.waiting[actor]
+            if not placing.waiting:
+                del self._placing[placing.number]
+                del self._by_shape[placing.shape]
+        return placing
 
     def _unplace(self, entry: actors.ActorEntry) -> None:
-        for number, actor in list(self._placing.items()):
-            if actor == entry.spec.id:
-                del self._placing[number]
-                self._node.leases.demand((self._node.node_id, number), ResourceRequest({}), 0)
+        placing = self._leave(entry.spec.id)
+        if placing is not None:
+            self._demand(placing)
 
     def _settle(self, entry: actors.ActorEntry) -> None:
         lease = entry.worker and self._node.leases.by_worker.get(entry.worker)

@@ -13,7 +13,7 @@ from ray.exceptions import NodeDiedError, RaySystemError
 from ray.messages import codec, node
 from ray.runtime.completion import Waiter
 
-#: Beats without an answer after which the node manager is taken for dead. Beats are counted, not timed: a process
+#: Beats without any message from it after which the node manager is taken for dead. Beats are counted, not timed: a process
 #: that did not run itself misses none.
 MISSED_BEATS = 8
 BEAT_S = 0.5
@@ -96,8 +96,8 @@ class NodeLink:
         self.send(node.Ping(self._unanswered))
         return True
 
-    def pong(self) -> None:
-        """It lives."""
+    def heard(self) -> None:
+        """A message of it has come: it lives, however late the answers to pings are."""
         self._unanswered = 0
 
     def lost(self, reason: str) -> None:

@@ -41,7 +41,7 @@ class Reader:
             node.Infeasible: tasks.infeasible,
             node.LeaseEnded: tasks.lease_ended,
             node.ActorUpdate: calls.updated,
-            node.Pong: lambda message: runtime.node.pong(),
+            node.Pong: lambda message: None,
             node.Answer: lambda message: runtime.node.answered(message),  # noqa: PLW0108 - attached later
             wire.Hello: lambda message: None,
         }
@@ -74,6 +74,7 @@ class Reader:
                     handler(context, message, frames)
                     return
             elif type(context) is NodeLink:
+                context.heard()
                 node_handler = self.node_handlers.get(kind)
                 if node_handler is not None:
                     node_handler(message)
