@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ray.abc.store import NOTIFICATIONS, PINNING, SHARED, SPILLING
+from ray.abc.store import LISTING, NOTIFICATIONS, PINNING, SHARED, SPILLING
 
 #: Capabilities of a transport: it reaches other processes of this machine; it reaches other machines.
 PROCESSES = "processes"
@@ -76,9 +76,9 @@ SEAMS: dict[str, Seam] = {
                 "plasma": Known(
                     "ray-store-plasma",
                     "ray-core[plasma]",
-                    frozenset({SHARED, NOTIFICATIONS, PINNING, SPILLING}),
+                    frozenset({SHARED, NOTIFICATIONS, PINNING, SPILLING, LISTING}),
                 ),
-                "shm": Known("ray-store-shm", "ray-core[shm]", frozenset({SHARED, NOTIFICATIONS})),
+                "shm": Known("ray-store-shm", "ray-core[shm]", frozenset({SHARED, NOTIFICATIONS, LISTING})),
             },
         ),
         Seam(
@@ -108,7 +108,7 @@ SEAMS: dict[str, Seam] = {
             preference=("epoll", "poll"),
             hooks=("ray_make_selector",),
             optional=True,
-            known={"epoll": _ASYNC},
+            known={"epoll": _ASYNC, "poll": _CORE},
         ),
         Seam(
             # No default: the worker takes one of the plan's executors, by the actor's class.

@@ -28,6 +28,7 @@ def let_go(runtime: OwnerBase) -> None:
     runtime.is_forked = runtime.closed = True
     runtime.table.closed = True
     runtime.transport.abandon()
+    runtime.store.abandon()
     if runtime.is_worker:
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGINT, signal.default_int_handler)
