@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ray.builtin.heap_store import HeapStoreServer
 from ray.messages import codec, node
 from ray.plugins.compose import Composition
 from ray.plugins.planning import resolve_plan
@@ -56,7 +57,7 @@ def manager() -> Iterator[NodeManager]:
     composition = Composition(plan)
     server = composition.start_control("/nowhere")
     control = composition.open_control(server.address)
-    yield NodeManager(config, Polls(), control, composition.make_scheduler(), [])  # type: ignore[arg-type]
+    yield NodeManager(config, Polls(), control, composition.make_scheduler(), HeapStoreServer(), [])  # type: ignore[arg-type]
     control.close()
     server.close()
 

@@ -123,6 +123,8 @@ class ActorSpec(Struct, frozen=True):
     is_async: bool = False
     groups: dict[str, int] = {}
     depth: int = 0
+    stored: bytes = b""
+    """Id of the object that holds the arguments, where they are too large to send; ``args`` is empty then."""
 
 
 class CreateActor(Struct, frozen=True, tag=40):
@@ -267,6 +269,12 @@ class Pong(Struct, frozen=True, tag=53):
 
 class Stop(Struct, frozen=True, tag=54):
     """Driver: end the node and everything on it."""
+
+
+class Ending(Struct, frozen=True, tag=63):
+    """Node manager to driver: the node ends without having been asked to."""
+
+    reason: str
 
 
 class Exit(Struct, frozen=True, tag=56):

@@ -61,6 +61,8 @@ class Task(Struct, frozen=True):
     group: str = ""
     retry: bytes = b""
     """Pickled exception types to retry on, or ``*`` for all; opaque to control processes."""
+    stored: bytes = b""
+    """Id of the object that holds the arguments, where they are too large to send; ``args`` is empty then."""
 
 
 class Done(Struct, frozen=True):

@@ -12,11 +12,8 @@ from ray.ids import FIRST_RETURN
 from ray.protocol.references import READY, ObjectEntry
 from ray.runtime.completion import GroupWaiter, Waiter, add_waiter, remove_waiter
 from ray.runtime.ref import ObjectRef
-from ray.runtime.submission import Submission
+from ray.runtime.submission import LARGE_BYTES, Submission
 from ray.serialization import serialize, serialize_small
-
-#: Values from this size on live in the store rather than beside their entry.
-LARGE_BYTES = 100 * 1024
 
 #: A list of at least this many refs is worth remembering, for this long.
 REMEMBERED_REFS = 64

@@ -104,9 +104,11 @@ class ActorCreation:
             worker.use_gpus(self._message.gpu_ids)
         try:
             cls = load_function(spec.code)
-            args, kwargs = deserialize(spec.args)
+            stored_blob = worker.objects.stored_blob
+            args, kwargs = deserialize(stored_blob(spec.stored) if spec.stored else spec.args)
             if spec.deps:
-                args, kwargs = with_dependencies((args, kwargs), spec.deps, worker.arguments.take(spec.deps, ()))
+                values = worker.arguments.take(spec.deps, ())
+                args, kwargs = with_dependencies((args, kwargs), spec.deps, values, stored_blob)
             worker._instance = cls(*args, **kwargs)
             del args, kwargs
         except BaseException as problem:

@@ -211,4 +211,5 @@ def _spec(
         is_async=core.is_async,
         groups=dict(options.concurrency_groups),
         depth=runtime.depth,
+        stored=record.stored,
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ray.abc.store import Store
 from ray.abc.transport import Frame
 from ray.exceptions import RaySystemError
 from ray.messages import codec, wire
@@ -52,19 +51,16 @@ class CodeCache:
 class ArgumentCache:
     """Large values of arguments that were refs: kept until their owner says that it has no more use for them."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self) -> None:
         #: {object id: blob}
         self._kept: dict[bytes, Any] = {}
 
     def take(self, deps: Sequence[wire.Dependency], frames: Sequence[Frame]) -> list[Any]:
-        """The blobs for ``deps``, in order; None for one that is lost. Called in the order of pushing."""
+        """The blobs for ``deps``, in order; None for one in the node's store. Called in the order of pushing."""
         values = []
         for dependency in deps:
             if dependency.data is None:
                 blob = self._kept.get(dependency.id)
-                if blob is None:
-                    blob = self._store.get(dependency.id)
             else:
                 blob = codec.detach(dependency.data, frames)
                 if type(dependency.data) is int and len(blob) <= MAX_KEPT_BYTES:
@@ -79,14 +75,15 @@ class ArgumentCache:
 
 
 def with_dependencies(
-    call: tuple[tuple[Any, ...], dict[str, Any]], deps: Sequence[wire.Dependency], values: Sequence[Any]
+    call: tuple[tuple[Any, ...], dict[str, Any]],
+    deps: Sequence[wire.Dependency],
+    values: Sequence[Any],
+    stored_blob: Callable[[bytes], Any],
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Put the values of arguments that were refs into their places."""
+    """Put the values of arguments that were refs into their places; ``stored_blob`` reads the node's store."""
     args, kwargs = list(call[0]), call[1]
     for dependency, blob in zip(deps, values, strict=True):
-        if blob is None:
-            raise RaySystemError(f"the argument {dependency.id.hex()} is not in the node's store")
-        value = deserialize(blob)
+        value = deserialize(stored_blob(dependency.id) if blob is None else blob)
         if isinstance(dependency.at, int):
             args[dependency.at] = value
         else:

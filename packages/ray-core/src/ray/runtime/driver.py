@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
+from ray.abc.store import Store
 from ray.abc.transport import Transport
 from ray.exceptions import NodeDiedError, RaySystemError
 from ray.ids import random_id
@@ -56,6 +57,7 @@ class DriverRuntime(OwnerRuntime):
         #: What the node manager prints; a file without a name.
         self._log: IO[bytes] | None = None
         transport: Transport | None = None
+        store: Store | None = None
         try:
             config = _node_config(options, session, self.session_dir)
             self._start_node(config)
@@ -72,6 +74,7 @@ class DriverRuntime(OwnerRuntime):
                 node.Logs: self._printer.show,
                 node.RecordError: lambda message: self._printer.show(f"[ray] {message.record.message}\n"),
                 node.ShowFailure: lambda message: self.show_failure(message.text),
+                node.Ending: lambda message: self.node_lost(message.reason, orderly=True),
             }
             self.polling.start()
             self.join_plugins()
@@ -81,6 +84,8 @@ class DriverRuntime(OwnerRuntime):
                 self.polling.stop()
             if transport is not None:
                 transport.close()
+            if store is not None:
+                store.close()
             self._end_node()
             remove_session_dir(self.session_dir)
             self._interrupts.remove()
@@ -168,8 +173,8 @@ class DriverRuntime(OwnerRuntime):
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def node_lost(self, reason: str) -> None:
-        """The node manager is gone, and with it every worker: whatever waits gets an error."""
+    def node_lost(self, reason: str, *, orderly: bool = False) -> None:
+        """The node manager is gone, or ends, and with it every worker: whatever waits gets an error."""
         self._node_gone.set()
         with self.lock:
             if self.closed:
@@ -178,7 +183,7 @@ class DriverRuntime(OwnerRuntime):
             self.node.lost(reason)
             self.abandon_all(NodeDiedError(self.node_id, reason))
         process = self._process
-        if process is not None and process.poll() is None:
+        if process is not None and not orderly and process.poll() is None:
             process.kill()
         print(f"[ray] {reason}{self._log_tail()}", file=sys.stderr)
 

@@ -15,7 +15,9 @@ from ray.exceptions import RayActorError, TaskCancelledError, TaskTimeoutError
 from ray.messages import codec, wire
 from ray.runtime.code_cache import with_dependencies
 from ray.runtime.forked import end_forked_child
+from ray.runtime.records import return_ids
 from ray.runtime.returns import split_returns
+from ray.runtime.submission import LARGE_BYTES
 from ray.serialization import EMPTY_ARGS, deserialize, load_function, make_envelope, serialize, serialize_small
 
 if TYPE_CHECKING:
@@ -28,19 +30,33 @@ CallArguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 current_call: contextvars.ContextVar[TaskCall | None] = contextvars.ContextVar("ray_call", default=None)
 
 
+NO_SIZES: list[int] = []
+
+
 class ActorExit(BaseException):
     """Raised by ``exit_actor``: ends the method, then the actor."""
 
 
 class Outcome:
-    """What a call came to: the blobs of its returns, with the refs inside each, or one error envelope."""
+    """What a call came to: the blobs of its returns, with the refs inside each, or one error envelope.
 
-    __slots__ = ("blobs", "ok", "refs", "retry")
+    A blob is None where the value is in the node's store; ``sizes`` are told if there is one such.
+    """
 
-    def __init__(self, ok: bool, blobs: list[Any], refs: list[list[Any]] | None = None, retry: bool = False) -> None:
+    __slots__ = ("blobs", "ok", "refs", "retry", "sizes")
+
+    def __init__(
+        self,
+        ok: bool,
+        blobs: list[Any],
+        refs: list[list[Any]] | None = None,
+        sizes: list[int] = NO_SIZES,
+        retry: bool = False,
+    ) -> None:
         self.ok = ok
         self.blobs = blobs
         self.refs = refs
+        self.sizes = sizes
         self.retry = retry
 
 
@@ -137,12 +153,13 @@ class TaskCall:
         worker = self.worker
         function = worker.target_of(task)
         self.name = task.name or worker.name_of(task)
-        data = codec.detach(task.args, self._frames)
+        stored_blob = worker.objects.stored_blob
+        data = stored_blob(task.stored) if task.stored else codec.detach(task.args, self._frames)
         if not task.deps:
             if data == EMPTY_ARGS:
                 return function, ((), {})
             return function, deserialize(data)
-        return function, with_dependencies(deserialize(data), task.deps, self.values)
+        return function, with_dependencies(deserialize(data), task.deps, self.values, stored_blob)
 
     def _succeed(self, result: Any) -> Outcome:
         task = self.task
@@ -155,11 +172,18 @@ class TaskCall:
             values = split_returns(result, task.num_returns)
         blobs: list[Any] = []
         refs: list[list[Any]] = []
-        for value in values:
+        sizes: list[int] = []
+        objects = self.worker.objects
+        for id, value in zip(return_ids(task.id, task.num_returns), values, strict=True):
             serialized = serialize(value)
-            blobs.append(serialized.to_bytes())
+            sizes.append(serialized.nbytes)
+            if objects.shared and serialized.nbytes >= LARGE_BYTES:
+                objects.store_result(id, serialized)
+                blobs.append(None)
+            else:
+                blobs.append(serialized.to_bytes())
             refs.append(serialized.refs)
-        return Outcome(True, blobs, refs if any(refs) else None)
+        return Outcome(True, blobs, refs if any(refs) else None, sizes if None in blobs else [])
 
     def _fail(self, error: BaseException) -> Outcome:
         task, worker = self.task, self.worker

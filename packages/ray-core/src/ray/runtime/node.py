@@ -15,6 +15,7 @@ import msgspec
 
 from ray.abc.control import ControlStore
 from ray.abc.scheduler import ResourceRequest, SchedulerPolicy
+from ray.abc.store import StoreServer
 from ray.abc.transport import Connection, Frame, Transport
 from ray.exceptions import RemoteProtocolError
 from ray.ids import random_id
@@ -35,6 +36,8 @@ MAX_ERRORS = 1000
 #: Workers that fail to start in a row are replaced at once up to this many, then after ever longer pauses.
 FREE_STARTS = 4
 MAX_START_DELAY_S = 5.0
+#: How long a worker that cannot be started at all is not tried again.
+FULL_DELAY_S = 1.0
 _TICK_S = 5.0
 
 
@@ -64,18 +67,22 @@ class NodeManager:
         transport: Transport,
         control: ControlStore,
         policy: SchedulerPolicy,
+        store: StoreServer,
         sinks: Sequence[EventSink] = (),
     ) -> None:
         self.config = config
         self.node_id = random_id(8)
         self.transport = transport
         self.control = control
+        self._store = store
         self._sinks = sinks
         self.timers = Timers()
         self.peers: dict[bytes, Peer] = {}
         resources = NodeResources(config.resources, config.gpu_ids)
         self.leases = leases.LeaseTable(self.node_id, resources, policy, lambda: random_id(8))
-        self.pool = WorkerPool(config, transport, self.timers, self._worker_died, self._forward_logs)
+        self.pool = WorkerPool(config, transport, self.timers, self._worker_died, self._forward_logs, self.fail)
+        if store.pid is not None:
+            self.pool.vital[store.pid] = "the process of the object store"
         self.actors = NodeActors(self)
         self.stopping = False
         #: A child has ended, stopped or continued.
@@ -131,6 +138,13 @@ class NodeManager:
         """Leave ``run`` after the current events."""
         self.stopping = True
 
+    def fail(self, reason: str) -> None:
+        """The node cannot go on: say so, and stop."""
+        if not self.stopping:
+            print(reason, flush=True)
+            self._to_drivers(node.Ending(reason))
+            self.stop()
+
     def _receive(self, connection: Connection, frames: Sequence[Frame]) -> None:
         try:
             message = codec.decode(frames)
@@ -177,6 +191,7 @@ class NodeManager:
             if worker is not None:
                 self.pool.kill(worker, "the process that submitted its task has died")
         self.actors.owner_lost(process, address)
+        self._store.owner_lost(process)
         self.apply(self.leases.schedule())
 
     # --- leases -----------------------------------------------------------------------------------------------------
@@ -188,7 +203,10 @@ class NodeManager:
                 self._granted(effect.lease)
             elif type(effect) is leases.StartWorkers:
                 for _ in range(effect.count):
-                    self.pool.start_worker()
+                    if self.pool.has_room:
+                        self.pool.start_worker()
+                    else:
+                        self.timers.after(FULL_DELAY_S, lambda: self.apply(self.leases.worker_failed_to_start()))
             elif type(effect) is leases.RevokeLease:
                 owner = self.peers.get(effect.lease.key[0])
                 if owner is not None:

@@ -13,8 +13,8 @@ from ray.exceptions import NodeDiedError, RaySystemError
 from ray.messages import codec, node
 from ray.runtime.completion import Waiter
 
-#: Beats without any message from it after which the node manager is taken for dead. Beats are counted, not timed: a process
-#: that did not run itself misses none.
+#: Beats without any message from it after which the node manager is taken for dead. Beats are counted, not timed: a
+#: process that did not run itself misses none.
 MISSED_BEATS = 8
 BEAT_S = 0.5
 

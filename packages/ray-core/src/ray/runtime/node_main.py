@@ -63,6 +63,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
         transport,
         control,
         composition.make_scheduler(),
+        store_server,
         sinks,
     )
     try:

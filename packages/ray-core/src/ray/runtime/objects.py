@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ray.exceptions import ObjectLostError, OwnerDiedError, RayConnectionError
+from ray.abc.store import SHARED
+from ray.exceptions import ObjectExistsError, ObjectLostError, OwnerDiedError, RayConnectionError
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime import interface
 from ray.runtime.completion import complete
 from ray.runtime.records import TaskRecord
+from ray.runtime.stored_views import StoredViews
 from ray.serialization import deserialize, deserialize_copy, open_envelope
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ class ObjectExchange:
 
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
+        #: Whether large values are in memory that every process of the node sees.
+        self.shared = SHARED in runtime.store.capabilities
+        self.views = StoredViews(runtime.store)
         #: Whether this process has ever borrowed an object.
         self.borrows = False
 
@@ -53,39 +58,59 @@ class ObjectExchange:
         if status == FAILED:
             self._runtime.failures.retrieved(entry.id)
             raise open_envelope(entry.value)
-        blob = self._runtime.store.get(entry.id)
-        if blob is None:
-            raise ObjectLostError(entry.id, "the node's store has lost it")
+        blob = self.stored_blob(entry.id)
         return deserialize_copy(blob) if copy else deserialize(blob)
+
+    def stored_blob(self, object_id: bytes) -> memoryview:
+        """An object in the node's store. Without the lock.
+
+        Raises:
+            ObjectLostError: it is not there (any more).
+        """
+        blob = self.views.view(object_id)
+        if blob is None:
+            raise ObjectLostError(object_id, "it is not in the node's store any more")
+        return blob
 
     def store_value(self, entry: ObjectEntry, serialized: Serialized) -> None:
         """Write a large value of this process into the store. Without the lock."""
         store = self._runtime.store
-        view = store.create(entry.id, serialized.nbytes)
-        try:
-            serialized.write_into(view)
-        except BaseException:
-            view.release()
-            store.abort(entry.id)
-            raise
-        view.release()
-        store.seal(entry.id)
-        if "shared" in store.capabilities:
+        store.put(entry.id, serialized.pieces(), serialized.nbytes)
+        if self.shared:
             entry.value = serialized.nbytes
             entry.status = STORED
         else:
             entry.value = store.get(entry.id)
             entry.status = READY
 
+    def store_result(self, object_id: bytes, serialized: Serialized) -> None:
+        """Write a large value that another process will own into the shared store. Without the lock."""
+        store = self._runtime.store
+        try:
+            store.put(object_id, serialized.pieces(), serialized.nbytes)
+        except ObjectExistsError:  # left by an earlier attempt, whose process died before it could say so
+            store.delete(object_id)
+            store.put(object_id, serialized.pieces(), serialized.nbytes)
+
     def stored(self, entry: ObjectEntry, nbytes: int) -> None:
         """A worker has put the value into the node's store."""
         complete(entry, STORED, nbytes)
+        if entry.freed:
+            self._runtime.store.delete(entry.id)
+
+    def discard(self, ids: Iterable[bytes]) -> None:
+        """Results that may be in the store though nobody will ever be told."""
+        if self.shared:
+            for id in ids:
+                self._runtime.store.delete(id)
 
     def free(self, entries: Iterable[ObjectEntry]) -> None:
         """Let go of entries that nobody holds."""
         runtime = self._runtime
         for entry in entries:
             runtime.calls.handle_gone(entry)
+            if entry.status == STORED:
+                self.views.drop(entry.id)
             if entry.owner is not None:
                 if entry.handed:
                     self.send_to_owner(entry, wire.Credit(entry.id, runtime.address, -entry.handed))
@@ -102,7 +127,7 @@ class ObjectExchange:
         """The value may be in this process's store, and workers may keep copies."""
         entry.value = None
         store = self._runtime.store
-        if store.contains(entry.id):
+        if not self.shared and store.contains(entry.id):
             store.release(entry.id)
             store.delete(entry.id)
         for peer in self._runtime.peers.by_address.values():
@@ -155,11 +180,12 @@ class ObjectExchange:
         if peer.lost:
             return
         out: list[Any] = [b""]
+        inner = self.hand_over(entry.contained, peer.address)
         if entry.status == STORED:
-            peer.send(wire.Fetched(entry.id, STORED, None, [], entry.value))
+            peer.send(wire.Fetched(entry.id, STORED, None, inner, entry.value))
             return
         data = codec.attach(entry.value, out)
-        peer.send(wire.Fetched(entry.id, entry.status, data, self.hand_over(entry.contained, peer.address)), out)
+        peer.send(wire.Fetched(entry.id, entry.status, data, inner), out)
 
     def on_fetched(self, peer: Peer, message: wire.Fetched, frames: Any) -> None:
         """An owner sent a value."""

@@ -53,6 +53,7 @@ class Reader:
             self._take(connection, frames)
         runtime.timers.run_due()
         runtime.forget_rest()
+        runtime.objects.views.trim()
         if runtime.table.dropped:
             runtime.collect()
         runtime.after_events()

@@ -66,7 +66,8 @@ class TaskRecord:
 
     __slots__ = (
         "actor", "args", "attempt", "cancelled", "deps", "done", "entries", "export", "group", "id", "label", "link",
-        "method", "name", "num_returns", "options", "parent", "pins", "refs", "retries", "timeout_s", "waiting",
+        "method", "name", "num_returns", "options", "parent", "pins", "refs", "retries", "stored", "timeout_s",
+        "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +79,8 @@ class TaskRecord:
         #: The name that the user has given this one, if any.
         self.label = ""
         self.args: Any = args
+        #: Id of the object that holds the arguments, where they are large and the store is shared.
+        self.stored = b""
         self.num_returns = num_returns
         self.retries = retries
         self.timeout_s = timeout_s
@@ -108,7 +111,7 @@ class TaskRecord:
         args = self.args if len(self.args) < codec.OUT_OF_BAND_BYTES else codec.attach(self.args, frames)
         export = self.export
         target = self.method or (export.hash if export is not None else b"")
-        if not (self.deps or self.refs or self.actor or self.options is not None or self.attempt):
+        if not (self.deps or self.refs or self.actor or self.options is not None or self.attempt or self.stored):
             return wire.Task(self.id, target, args, self.num_returns)
         options = self.options
         retry = options.retry_exceptions if options is not None and self.retries else False
@@ -126,6 +129,7 @@ class TaskRecord:
             self.actor,
             self.group,
             b"" if not retry else b"*" if retry is True else _pickle_types(retry),
+            self.stored,
         )
 
 

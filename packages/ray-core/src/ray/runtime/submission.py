@@ -18,6 +18,13 @@ from ray.runtime.records import TaskRecord, return_ids
 from ray.runtime.ref import ObjectRef
 from ray.serialization import EMPTY_ARGS, args_blob, serialize_args
 
+#: Values from this size on live in the store rather than beside their entry.
+LARGE_BYTES = 100 * 1024
+
+
+def _ids(record: TaskRecord) -> list[bytes]:
+    return [entry.id for entry in record.entries]
+
 
 class Submission(OwnerBase):
     """The submitting half of an owner."""
@@ -67,14 +74,22 @@ class Submission(OwnerBase):
                     kwargs[key] = None
         blob = args_blob(args, kwargs)
         inner: tuple[ObjectEntry, ...] = ()
+        stored: ObjectEntry | None = None
         if blob is None:
             serialized = serialize_args(args, kwargs)
-            blob = serialized.to_bytes()
             inner = tuple(self._own_entry(ref) for ref in serialized.refs)
-        record = TaskRecord(self._next_id(), name, blob, num_returns, retries, timeout_s)
+            if self.objects.shared and serialized.nbytes >= LARGE_BYTES:
+                stored = self.table.own(self._next_id() + FIRST_RETURN)
+                self.objects.store_value(stored, serialized)
+            else:
+                blob = serialized.to_bytes()
+        record = TaskRecord(self._next_id(), name, blob or b"", num_returns, retries, timeout_s)
         record.deps = deps
         record.refs = inner
         record.pins = (*(entry for _, entry in deps), *inner)
+        if stored is not None:
+            record.stored = stored.id
+            record.pins += (stored,)
         return record
 
     def _register(self, record: TaskRecord) -> Any:
@@ -141,6 +156,7 @@ class Submission(OwnerBase):
         if record.export is not None:
             record.export.observe(done.duration_us)
         if record.done:
+            self.objects.discard(id for id, data in zip(_ids(record), done.values, strict=False) if data is None)
             return False
         values = done.values
         if not done.ok:
@@ -182,14 +198,17 @@ class Submission(OwnerBase):
 
     def fail_crashed(self, record: TaskRecord, cause: node.ExitCause) -> None:
         """Its worker died and there is no retry left."""
+        self.objects.discard(_ids(record))
         self.fail(record, self.failures.crashed(record, cause))
 
     def fail_cancelled(self, record: TaskRecord) -> None:
         """It was cancelled before it started, or by force."""
+        self.objects.discard(_ids(record))
         self.fail(record, self.failures.cancelled(record))
 
     def fail_actor(
         self, record: TaskRecord, client: ActorClient, cause: node.ExitCause | None = None, error: bytes = b""
     ) -> None:
         """Its actor is dead."""
+        self.objects.discard(_ids(record))
         self.fail(record, self.failures.actor_dead(record, client, cause or client.cause, error or client.error))

@@ -24,6 +24,7 @@ from ray.runtime.execution import ActorExit, Outcome, TaskCall, current_call
 from ray.runtime.interrupts import in_critical_code
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import end_process
+from ray.runtime.records import return_ids
 
 #: A wait shorter than this is not announced; the CPU is not given back for it.
 BLOCK_GRACE_S = 0.002
@@ -64,7 +65,7 @@ class WorkerRuntime(ActorHost):
         #: Peers with results that are not sent.
         self._unsent: dict[Peer, float] = {}
         self.code = CodeCache()
-        self.arguments = ArgumentCache(store)
+        self.arguments = ArgumentCache()
         #: {hash: executions} of functions with max_calls
         self._calls: dict[bytes, int] = {}
         self._blocked = 0
@@ -199,8 +200,9 @@ class WorkerRuntime(ActorHost):
             if count >= task.max_calls:
                 self.exiting = f"max_calls={task.max_calls} was reached"
         with self.lock:
-            if self.running.pop(task.id, None) is None:
-                return  # it was over its time, and the reply has been sent
+            if self.running.pop(task.id, None) is None:  # it was over its time, and the reply has been sent
+                self.objects.discard(id for id in return_ids(task.id, task.num_returns) if None in outcome.blobs)
+                return
             self._append(call, outcome, duration_us)
             peer = call.peer
             if (
@@ -220,7 +222,7 @@ class WorkerRuntime(ActorHost):
         blobs = outcome.blobs
         values: list[Any] = [
             blob
-            if type(blob) is bytes and len(blob) < codec.OUT_OF_BAND_BYTES
+            if blob is None or (type(blob) is bytes and len(blob) < codec.OUT_OF_BAND_BYTES)
             else codec.attach(blob, peer.outbox_frames)
             for blob in blobs
         ]
@@ -229,7 +231,7 @@ class WorkerRuntime(ActorHost):
             refs = [self.objects.hand_over([ref._entry for ref in inner], peer.address) for inner in outcome.refs]
             outcome.refs = None
         kept = self._kept(task) if task.refs or task.deps else []
-        done = wire.Done(task.id, outcome.ok, values, duration_us, kept, refs, [], outcome.retry)
+        done = wire.Done(task.id, outcome.ok, values, duration_us, kept, refs, outcome.sizes, outcome.retry)
         if not peer.outbox:
             self._unsent[peer] = time.monotonic()
         peer.outbox.append(done)

@@ -29,6 +29,7 @@ _STOP_POLLS, _STOP_POLL_S = 100, 0.0002
 #: A forked worker that does not say it is ready within this time is killed.
 START_GRACE_S = 30.0
 MAX_WORKERS = 8192
+MAX_BARREN_ZYGOTES = 5
 
 
 class WorkerProcess:
@@ -63,12 +64,15 @@ class WorkerPool:
         timers: Timers,
         on_death: Callable[[WorkerProcess, ExitCause], None],
         on_logs: Callable[[Logs], None],
+        on_ruin: Callable[[str], None],
     ) -> None:
         self._config = config
         self._transport = transport
         self._timers = timers
         self._on_death = on_death
         self._on_logs = on_logs
+        #: Called with the reason when there can be no more workers.
+        self._on_ruin = on_ruin
         self.node_address = ""
         #: {worker id: process}, until reaped
         self.workers: dict[bytes, WorkerProcess] = {}
@@ -80,7 +84,12 @@ class WorkerPool:
         self._oom = OomWatch()
         self._zygote_pid = 0
         self._zygote: socket.socket | None = None
-        self._zygote_stopped: Timer | None = None
+        #: Zygotes in a row that died before they had forked anything.
+        self._barren = 0
+        #: {pid: name} of children without which the node is of no use
+        self.vital: dict[int, str] = {}
+        #: {pid: timer} of vital children, and of the zygote, that were stopped
+        self._frozen: dict[int, Timer] = {}
         self.closing = False
 
     # --- zygote -----------------------------------------------------------------------------------------------------
@@ -96,15 +105,21 @@ class WorkerPool:
         self._transport.unwatch(self._zygote.fileno())
         self._zygote.close()
         self._zygote = None
-        if self._zygote_stopped is not None:
-            self._zygote_stopped.cancel()
-            self._zygote_stopped = None
         if self.closing:
+            return
+        self._barren += 1
+        if self._barren > MAX_BARREN_ZYGOTES:
+            self._on_ruin(f"the process that forks workers died {self._barren} times in a row before it forked any")
             return
         lost = [worker for worker in self.workers.values() if not worker.pid]
         self.start_zygote()
         for worker in lost:
             self._forget(worker, ExitCause(reason="the process that forks workers died"))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more worker may be started."""
+        return bool(self._free_slots) and self._zygote is not None
 
     def start_worker(self) -> bytes:
         """Ask the zygote for one more worker; returns its id. ``on_death`` follows if it does not come up."""
@@ -143,6 +158,7 @@ class WorkerPool:
         if not data:
             self._zygote_lost()
             return
+        self._barren = 0
         forked = zygote.decode_forked(data)
         worker = self.workers.get(forked.worker)
         if worker is None:
@@ -195,8 +211,8 @@ class WorkerPool:
 
     def _stopped(self, pid: int, number: int) -> None:
         name = signal.Signals(number).name
-        if pid == self._zygote_pid:
-            self._zygote_stopped = self._timers.after(STOPPED_GRACE_S, lambda: kill_group(pid))
+        if pid == self._zygote_pid or pid in self.vital:
+            self._frozen[pid] = self._timers.after(STOPPED_GRACE_S, lambda: os.kill(pid, signal.SIGKILL))
             return
         worker = self._by_pid.get(pid)
         if worker is not None and number != signal.SIGTRAP:  # a debugger may stop it for as long as it likes
@@ -205,13 +221,21 @@ class WorkerPool:
 
     def _continued(self, pid: int) -> None:
         worker = self._by_pid.get(pid)
-        timer = self._zygote_stopped if pid == self._zygote_pid else worker.stopped if worker else None
+        timer = self._frozen.pop(pid, None) or (worker.stopped if worker else None)
         if timer is not None:
             timer.cancel()
 
     def _reaped(self, pid: int, status: int) -> None:
+        frozen = self._frozen.pop(pid, None)
+        if frozen is not None:
+            frozen.cancel()
         if pid == self._zygote_pid:
             return  # its channel reports the loss
+        if pid in self.vital:
+            cause = exit_cause(pid, status, "", [])
+            ended = f"exit code {cause.exit_code}" if cause.signal is None else signal.Signals(cause.signal).name
+            self._on_ruin(f"{self.vital.pop(pid)} (pid {pid}) died: {ended}")
+            return
         worker = self._by_pid.get(pid)
         if worker is None:
             if any(not worker.pid for worker in self.workers.values()):  # else it is an orphan that a worker left

@@ -68,28 +68,28 @@ class Serialized:
         """The blob, as bytes of its own."""
         if self._buffers is None:
             return self._pickle
-        return b"".join(self._pieces())
+        return b"".join(self.pieces())
 
     def write_into(self, view: memoryview) -> None:
         """Write the blob into ``view``, whose size is ``nbytes`` and whose items are bytes."""
         position = 0
-        for piece in (self._pickle,) if self._buffers is None else self._pieces():
+        for piece in self.pieces():
             end = position + len(piece)
             view[position:end] = piece
             position = end
 
-    def _pieces(self) -> Iterable[Blob]:
-        assert self._buffers is not None
-        yield self._header()
-        yield self._pickle
-        position = _HEAD.size + _LENGTH.size * len(self._buffers) + len(self._pickle)
+    def pieces(self) -> list[Blob]:
+        """The blob in parts, in order: flat, of bytes; together ``nbytes`` long."""
+        if self._buffers is None:
+            return [self._pickle]
+        pieces = [self._header(self._buffers), self._pickle]
+        position = len(pieces[0]) + len(self._pickle)
         for offset, buffer in zip(self._offsets, self._buffers, strict=True):
-            yield _PADDING[: offset - position]
-            yield buffer
+            pieces += (_PADDING[: offset - position], buffer)
             position = offset + len(buffer)
+        return pieces
 
-    def _header(self) -> bytes:
-        buffers = self._buffers or []
+    def _header(self, buffers: list[memoryview]) -> Blob:
         head = _HEAD.pack(MAGIC, VERSION, self._flags, len(buffers), len(self._pickle))
         return head + struct.pack(f"<{len(buffers)}Q", *map(len, buffers))
 

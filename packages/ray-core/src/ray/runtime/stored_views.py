@@ -1,0 +1,55 @@
+"""Views of objects in the node's store that were read a moment ago: to read one again asks nobody."""
+
+from __future__ import annotations
+
+import time
+
+from ray.abc.store import Store
+
+#: How long a view that nobody asks for again keeps its hold. Short: what is held cannot be spilled.
+KEPT_S = 0.1
+
+
+class StoredViews:
+    """Holds on objects of a shared store, ended by ``trim``. Safe from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        #: {object id: (view, monotonic time of the last use)}
+        self._views: dict[bytes, tuple[memoryview, float]] = {}
+        self._next_trim = 0.0
+
+    def view(self, object_id: bytes) -> memoryview | None:
+        """The object's memory, read-only, or None if it is not in the store. May wait for a disk."""
+        known = self._views.get(object_id)
+        if known is not None:
+            view = known[0]
+        else:
+            found = self._store.get(object_id)
+            if found is None:
+                return None
+            view = found
+        entry = (view, time.monotonic())
+        if known is not None:
+            if object_id in self._views:
+                self._views[object_id] = entry
+        elif self._views.setdefault(object_id, entry) is not entry:
+            self._store.release(object_id)  # another thread was quicker: one hold is enough
+        return view
+
+    def drop(self, object_id: bytes) -> None:
+        """End the hold, if there is one."""
+        if self._views.pop(object_id, None) is not None:
+            self._store.release(object_id)
+
+    def trim(self) -> None:
+        """End the holds of views that were not asked for lately; called often by whoever polls."""
+        if not self._views:
+            return
+        now = time.monotonic()
+        if now < self._next_trim:
+            return
+        self._next_trim = now + KEPT_S / 2
+        for object_id, (_, used) in list(self._views.items()):
+            if now - used > KEPT_S:
+                self.drop(object_id)
