@@ -17,6 +17,7 @@ from ray.exceptions import PluginError, RayConnectionError, RayError
 #: {subcommand: (``module:function(arguments) -> exit code``, one line of help)}
 COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("ray.cli.doctor:run", "show the plan and why, versions, limits and conflicts of this installation"),
+    "memory": ("ray.cli.memory:run", "list the objects in the stores of running sessions: size, state, who holds them"),
     "microbenchmark": ("ray.cli.microbenchmark:main", "measure what tasks, actors and objects cost on this machine"),
     "plugins": ("ray.cli.plugins:run", "list plugins: installed, chosen, and what else could be installed"),
 }

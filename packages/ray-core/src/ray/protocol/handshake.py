@@ -6,7 +6,7 @@ from ray.exceptions import RemoteProtocolError
 from ray.messages.codec import PROTOCOL_VERSION
 from ray.messages.wire import Hello
 
-KINDS = frozenset({"driver", "worker", "node", "zygote"})
+KINDS = frozenset({"driver", "worker", "node", "observer"})
 
 
 def hello(session: str, kind: str, process: bytes, address: str, pid: int) -> Hello:

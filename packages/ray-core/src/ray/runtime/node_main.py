@@ -15,7 +15,7 @@ import time
 import msgspec
 
 from ray.runtime.node import NodeManager
-from ray.runtime.session import NodeConfig, create_session_dir, remove_session_dir
+from ray.runtime.session import NodeConfig, SessionFacts, create_session_dir, publish_session, remove_session_dir
 from ray.runtime.supervision import become_subreaper, children, kill_group
 
 _CLOSE_S = 2.0
@@ -71,10 +71,14 @@ def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
         manager.pool.node_address = transport.listen("node")
         manager.prestart(config.prestart)
         _watch_signals(manager, lifeline)
+        address, store = manager.pool.node_address, store_server.address
+        publish_session(
+            config.session_dir, SessionFacts(config.session, address, store, config.plan, config.driver_pid)
+        )
         answer = {
-            "address": manager.pool.node_address,
+            "address": address,
             "node_id": manager.node_id.hex(),
-            "store": store_server.address,
+            "store": store,
             "events": bool(sinks),
         }
         lifeline.sendall(msgspec.json.encode(answer) + b"\n")

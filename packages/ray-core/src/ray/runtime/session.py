@@ -17,6 +17,7 @@ from ray.exceptions import RaySystemError
 #: Leaves room for the socket names below the 107 bytes of a unix socket path.
 _MAX_ROOT_BYTES = 60
 _PID_FILE = "driver.pid"
+_FACTS_FILE = "session.json"
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
@@ -66,6 +67,41 @@ def create_session_dir(path: str, driver_pid: int) -> None:
             file.write(f"{driver_pid} {_start_time(driver_pid)}")
     except OSError as error:
         raise RaySystemError(f"cannot create the session directory {path}: {error}") from error
+
+
+class SessionFacts(msgspec.Struct, frozen=True):
+    """What a program that was not started by the session needs to look into it; kept in the session's directory."""
+
+    session: str
+    address: str
+    store_address: str
+    plan: str
+    driver_pid: int
+
+
+def publish_session(path: str, facts: SessionFacts) -> None:
+    """Let other programs of this user find the session; called once it can be reached."""
+    descriptor = os.open(os.path.join(path, _FACTS_FILE + ".new"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(facts))
+    os.rename(os.path.join(path, _FACTS_FILE + ".new"), os.path.join(path, _FACTS_FILE))
+
+
+def live_sessions() -> list[tuple[str, SessionFacts]]:
+    """``(directory, facts)`` of every session of this user on this machine, newest first."""
+    root = _private_root()
+    found: list[tuple[float, str, SessionFacts]] = []
+    for name in os.listdir(root):
+        path = os.path.join(root, name)
+        try:
+            with open(os.path.join(path, _FACTS_FILE), "rb") as file:
+                facts = msgspec.json.decode(file.read(), type=SessionFacts)
+                started = os.fstat(file.fileno()).st_mtime
+        except (OSError, msgspec.DecodeError):
+            continue
+        if _start_time(facts.driver_pid) != "gone":
+            found.append((started, path, facts))
+    return [(path, facts) for _, path, facts in sorted(found, key=lambda item: -item[0])]
 
 
 def remove_session_dir(path: str) -> None:

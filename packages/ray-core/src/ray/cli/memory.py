@@ -1,0 +1,100 @@
+"""``ray memory``: what is in the stores of running sessions, biggest first."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ray.abc.store import Listing
+from ray.cli.output import add_format, as_json, as_size, as_table
+from ray.exceptions import RayConnectionError
+from ray.ids import PROCESS_ID_BYTES
+from ray.runtime.observer import SessionObserver
+from ray.runtime.session import live_sessions
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print every session of this user on this machine, or the one that is named."""
+    parser = argparse.ArgumentParser(prog="ray memory", description=__doc__)
+    parser.add_argument("--session", help="the id of one session, as ray.init prints it; a part from its start will do")
+    parser.add_argument("--limit", type=int, default=50, help="objects to show for each session; default: %(default)s")
+    add_format(parser)
+    given = parser.parse_args(arguments)
+    reports = []
+    for path, facts in live_sessions():
+        if facts.session.startswith(given.session or ""):
+            with contextlib.suppress(ConnectionError):  # it has ended meanwhile
+                observer = SessionObserver(path, facts)
+                try:
+                    reports.append(report(observer))
+                finally:
+                    observer.close()
+    if not reports:
+        which = f"no running session begins with {given.session!r}" if given.session else "no session is running"
+        raise RayConnectionError(f"{which} (of this user, on this machine)")
+    if given.format == "json":
+        print(as_json(reports))
+        return 0
+    for found in reports:
+        _print(found, given.limit)
+    return 0
+
+
+def report(observer: SessionObserver) -> dict[str, Any]:
+    """Facts of one session: totals in bytes, and a dict per object."""
+    processes = observer.ask("processes")
+    kinds = {pid: kind for _, kind, pid in processes}
+    owners = {process: pid for process, _, pid in processes}
+    store = observer.open_store()
+    try:
+        stats = store.stats()
+        listed = store.list() if isinstance(store, Listing) else None
+    finally:
+        store.close()
+    objects = [
+        {
+            "object_id": entry.object_id.hex(),
+            "bytes": entry.nbytes,
+            "state": entry.state,
+            "owner": _process(owners.get(entry.object_id[:PROCESS_ID_BYTES], 0), kinds),
+            "holders": [_process(pid, kinds) for pid in entry.holders],
+        }
+        for entry in listed or ()
+    ]
+    return {
+        "session": observer.facts.session,
+        "store": observer.store_name,
+        "listed": listed is not None,
+        "used_bytes": stats.used_bytes,
+        "capacity_bytes": stats.capacity_bytes,
+        "spilled_bytes": stats.spilled_bytes,
+        "objects": objects,
+    }
+
+
+def _process(pid: int, kinds: dict[int, str]) -> str:
+    return f"{kinds.get(pid, 'process')} {pid}" if pid else "gone"
+
+
+def _print(found: dict[str, Any], limit: int) -> None:
+    if not found["listed"]:
+        print(f"session {found['session']}: store {found['store']!r} keeps objects in the processes that own them;")
+        print("  there is nothing shared to list.")
+        return
+    objects = found["objects"]
+    capacity = f" of {as_size(found['capacity_bytes'])}" if found["capacity_bytes"] else ""
+    print(
+        f"session {found['session']}: store {found['store']}, {len(objects)} objects, "
+        f"{as_size(found['used_bytes'])}{capacity} used, {as_size(found['spilled_bytes'])} spilled"
+    )
+    rows: list[tuple[str, ...]] = [("OBJECT", "SIZE", "STATE", "OWNER", "HELD BY")]
+    for entry in objects[:limit]:
+        held = ", ".join(entry["holders"]) or "nobody"
+        rows.append((entry["object_id"], as_size(entry["bytes"]), entry["state"], entry["owner"], held))
+    if objects:
+        print(as_table(rows, indent="  "))
+    if len(objects) > limit:
+        print(f"  … and {len(objects) - limit} more (--limit)", file=sys.stderr)
