@@ -196,6 +196,35 @@ def test_a_waiting_owner_takes_one_worker_from_whoever_holds_most():
     assert lease.key == (b"new", 1)
 
 
+def test_only_a_worker_that_holds_what_is_lacking_is_taken():
+    table = with_workers(make(CPU=4, disk=1), b"u", b"v", b"w")
+    table.demand((b"many", 1), ask(), 2)
+    (holder,) = granted(table.demand((b"few", 1), ask({"disk": UNIT}), 1))
+    assert table.demand((b"new", 1), ask({"CPU": UNIT, "disk": UNIT}), 1) == [RevokeLease(holder)]
+
+
+def test_an_owner_that_needs_nothing_but_a_place_gets_one_in_the_end():
+    places = ZERO_COST_LEASES_PER_CPU
+    table = with_workers(make(CPU=1), *(b"w%d" % number for number in range(places)))
+    leases = granted(table.demand((b"greedy", 1), ask({}), places + 5))
+    assert len(leases) == places
+    (revoke,) = of_type(RevokeLease, table.demand((b"new", 1), ask({}), 1))
+    assert revoke.lease in leases
+    (lease,) = granted(table.release(revoke.lease.id))
+    assert lease.key == (b"new", 1)
+
+
+def test_actors_of_one_class_that_wait_do_not_rely_on_those_that_live():
+    table = with_workers(make(CPU=2), b"v", b"w")
+    granted(table.demand((NODE, 1), ask(), 1))
+    (lease,) = granted(table.demand((b"a", 1), ask(), 5))
+    assert table.demand((NODE, 1), ask(), 1) == [RevokeLease(lease)]
+    (actor,) = granted(table.release(lease.id))
+    assert actor.key == (NODE, 1)
+    (lease,) = granted(table.release(actor.id))
+    assert table.demand((NODE, 1), ask(), 1) == [RevokeLease(lease)]
+
+
 def test_deeper_workers_are_only_asked_for_softly():
     table = with_workers(make(CPU=1), b"v", b"w")
     (parent,) = granted(table.demand((b"a", 1), ask(), 1))

@@ -8,7 +8,7 @@ ago.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -206,6 +206,7 @@ class LeaseTable:
             lacking = 0
             while entry.count > lacking:
                 if free and zero_cost <= 0:
+                    self._revoke_for(entry, effects)
                     break
                 if not self.idle and len(missing) >= self._cpus * ZERO_COST_LEASES_PER_CPU:
                     break  # more start when these are ready
@@ -264,7 +265,14 @@ class LeaseTable:
         if entry.key[0] != self.node_id and any(lease.key == entry.key for lease in self.leases.values()):
             return
         held: dict[bytes, list[Lease]] = {}
-        others = [lease for lease in self.leases.values() if lease.key[0] not in (entry.key[0], self.node_id)]
+        free = self.resources.available()
+        needed = entry.request.resources
+        lacking = {name for name, amount in needed.items() if free.get(name, 0) < amount} or set(needed)
+        others = [
+            lease
+            for lease in self.leases.values()
+            if lease.key[0] not in (entry.key[0], self.node_id) and _helps(lease.request.resources, lacking)
+        ]
         for lease in others:
             if lease.request.depth > entry.request.depth and not lease.wanted:
                 lease.wanted = True
@@ -276,6 +284,10 @@ class LeaseTable:
             lease = max(held.values(), key=len)[-1]
             lease.revoked = True
             entry.revoked += 1
+            loser = self.demands.get(lease.key)
+            if loser is not None:  # goes to the end of the queue, or it would get the worker back
+                self._turn += 1
+                loser.turn = self._turn
             effects.append(RevokeLease(lease))
 
     def _end(self, lease: Lease) -> None:
@@ -298,6 +310,11 @@ class LeaseTable:
         """These idle workers are being ended."""
         for worker in workers:
             self.idle.pop(worker, None)
+
+
+def _helps(resources: Mapping[str, int], lacking: set[str]) -> bool:
+    """Whether the end of a lease with ``resources`` gives room to somebody who lacks some, or needs none at all."""
+    return not lacking.isdisjoint(resources) if lacking else not resources
 
 
 def _order(entry: DemandEntry, holds: bool) -> tuple[int, int, bool, int]:
