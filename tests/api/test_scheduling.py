@@ -266,6 +266,34 @@ def test_max_calls_replaces_the_process_and_loses_nothing(start, calls):
     assert len(runs) >= count / calls
 
 
+def test_objects_survive_the_planned_end_of_the_process_that_owns_them(start):
+    start(num_cpus=2)
+
+    @ray.remote(max_calls=1)
+    def make():
+        return [ray.put("small"), ray.put(b"x" * 300_000)], os.getpid()
+
+    @ray.remote
+    class Maker:
+        def make(self):
+            return [ray.put("from an actor")]
+
+    (small, large), pid = ray.get(make.remote(), timeout=LIMIT_S)
+    maker = Maker.remote()
+    (other,) = ray.get(maker.make.remote(), timeout=LIMIT_S)
+    del maker
+    time.sleep(7)  # longer than a process is given to end by itself
+    assert ray.get(small, timeout=LIMIT_S) == "small"
+    assert ray.get(large, timeout=LIMIT_S) == b"x" * 300_000
+    assert ray.get(other, timeout=LIMIT_S) == "from an actor"
+    assert ray.available_resources()["CPU"] == 2
+    del small, large
+    ended = time.monotonic() + LIMIT_S
+    while os.path.exists(f"/proc/{pid}"):
+        assert time.monotonic() < ended, "the process outlives its objects"
+        time.sleep(0.02)
+
+
 # --- nothing stalls ---------------------------------------------------------------------------------------------------
 
 

@@ -281,5 +281,9 @@ class Exit(Struct, frozen=True, tag=56):
     """Node manager to idle worker: end now, orderly, or answer with ``Stay``."""
 
 
+class Lingering(Struct, frozen=True, tag=64):
+    """Worker to node manager: its last call has ended, and it ends when nobody needs what it owns any more."""
+
+
 class Stay(Struct, frozen=True, tag=61):
     """Worker to node manager: others need what it owns or has submitted, so it did not end."""

@@ -100,6 +100,7 @@ class NodeManager:
             node.Resumed: lambda peer, message, frames: self.leases.resumed(peer.id),
             node.Ready: self._ready,
             node.Stay: self._stay,
+            node.Lingering: self._lingering,
             node.RecordError: lambda peer, message, frames: self.record_error(message.record, print_it=False),
             node.Ping: lambda peer, message, frames: peer.send(node.Pong(message.number)),
             node.ShowFailure: lambda peer, message, frames: self._to_drivers(message),
@@ -313,6 +314,19 @@ class NodeManager:
         if worker is not None and worker.connection is not None:
             worker.connection.send([codec.encode(node.Exit())])
             worker.timer = self.timers.after(2.0, lambda: self.pool.kill(worker, "it did not end when asked to"))
+
+    def _lingering(self, peer: Peer, message: node.Lingering, frames: Sequence[Frame]) -> None:
+        """Its work is over, so its lease is: only its objects are still needed."""
+        worker = peer.worker
+        if worker is not None:
+            worker.lingers = True
+            if worker.timer is not None:
+                worker.timer.cancel()
+            cause = node.ExitCause(exit_code=0, pid=worker.pid)
+            lease, effects = self.leases.worker_lost(worker.id)
+            if lease is not None and lease.key[0] == self.node_id:
+                self.actors.worker_lost(worker.id, cause)
+            self.apply(effects)
 
     def _stay(self, peer: Peer, message: node.Stay, frames: Sequence[Frame]) -> None:
         worker = peer.worker

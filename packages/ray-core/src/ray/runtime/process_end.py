@@ -9,8 +9,17 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from ray.messages import node
+
 if TYPE_CHECKING:
     from ray.runtime.worker import WorkerRuntime
+
+
+def _linger(runtime: WorkerRuntime) -> None:
+    """Serve those who hold what this process owns until they do not."""
+    if runtime.is_needed():
+        runtime.node.send(node.Lingering())
+        runtime.polling.serve_while(runtime.is_needed)
 
 
 def end_process(runtime: WorkerRuntime, code: int) -> NoReturn:
@@ -23,6 +32,7 @@ def end_process(runtime: WorkerRuntime, code: int) -> NoReturn:
             runtime.drop_actor()
             gc.collect()
             atexit._run_exitfuncs()
+            _linger(runtime)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()

@@ -35,7 +35,9 @@ MAX_BARREN_ZYGOTES = 5
 class WorkerProcess:
     """One worker, from the request to fork it to its reaping."""
 
-    __slots__ = ("address", "connection", "id", "kill_reason", "pid", "readers", "ready", "slot", "stopped", "timer")
+    __slots__ = (
+        "address", "connection", "id", "kill_reason", "lingers", "pid", "readers", "ready", "slot", "stopped", "timer",
+    )  # fmt: skip
 
     def __init__(self, id: bytes, readers: list[LineReader], slot: int) -> None:
         self.id = id
@@ -43,6 +45,8 @@ class WorkerProcess:
         self.slot = slot
         self.pid = 0
         self.ready = False
+        #: It works no more, and ends when nobody needs its objects.
+        self.lingers = False
         self.address = ""
         self.connection: Connection | None = None
         #: stdout and stderr
@@ -298,7 +302,7 @@ class WorkerPool:
 
     def expect_end(self, worker: WorkerProcess, grace_s: float, reason: str) -> None:
         """Kill the worker unless it ends by itself in time."""
-        self._timers.after(grace_s, lambda: self.kill(worker, reason))
+        self._timers.after(grace_s, lambda: None if worker.lingers else self.kill(worker, reason))
 
     def close(self) -> None:
         """Kill everything, and take what it still wrote."""
