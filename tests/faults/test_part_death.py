@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.faults import victims
 from tests.faults.conftest import SOAK
@@ -327,3 +330,39 @@ def test_workers_that_never_start_are_no_storm(start):
     assert any("No such file or directory" in error["message"] for error in failed)  # some were killed by the test
     os.rename(hidden, context.address_info["session_dir"])
     assert ray.get(ref, timeout=20) == 4
+
+
+@pytest.mark.timeout(60)
+def test_what_tasks_have_started_goes_with_a_killed_node_manager(start):
+    """Also what has left its process group, and whose parent can clean up no more."""
+    start(num_cpus=1, log_to_driver=False)
+
+    @ray.remote
+    def detach():
+        program = [sys.executable, "-c", "import time; time.sleep(600)"]
+        return [subprocess.Popen(program, start_new_session=new).pid for new in (False, True)]
+
+    pids = ray.get(detach.remote(), timeout=10)
+    manager = victims.node_manager()
+    os.kill(manager, signal.SIGKILL)
+    with pytest.raises(NodeDiedError):
+        ray.get(until_open.remote(Path("/nowhere")), timeout=10)
+    victims.until(lambda: not any(map(psutil.pid_exists, pids)), 2.0, "they are still there")
+    ray.shutdown()
+
+
+@pytest.mark.timeout(60)
+def test_a_zygote_that_cannot_live_ends_the_node_with_the_reason(start):
+    """It is not started for ever, and whoever waits for a worker hears why there is none."""
+    start(num_cpus=1, log_to_driver=False)
+    ref = until_open.remote(Path("/nowhere"))
+    last = 0
+    with pytest.raises(NodeDiedError, match="forks workers died"):
+        while True:
+            pid = victims.zygote()
+            if pid != last:
+                os.kill(pid, signal.SIGKILL)
+                last = pid
+    with pytest.raises(NodeDiedError, match="forks workers died"):
+        ray.get(ref, timeout=10)
+    ray.shutdown()

@@ -28,6 +28,7 @@ from ray.runtime.output import Printer
 from ray.runtime.owner import OwnerRuntime
 from ray.runtime.session import NodeConfig, new_session_id, place_session, remove_session_dir
 from ray.runtime.start_options import StartOptions
+from ray.runtime.supervision import kill_session
 
 _START_S = 30.0
 _STOP_S = 2.0
@@ -183,8 +184,10 @@ class DriverRuntime(OwnerRuntime):
             self.node.lost(reason)
             self.abandon_all(NodeDiedError(self.node_id, reason))
         process = self._process
-        if process is not None and not orderly and process.poll() is None:
-            process.kill()
+        if not orderly:
+            if process is not None and process.poll() is None:
+                process.kill()
+            kill_session(self.session_id)
         print(f"[ray] {reason}{self._log_tail()}", file=sys.stderr)
 
     def shutdown(self) -> None:

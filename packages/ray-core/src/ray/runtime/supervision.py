@@ -12,6 +12,7 @@ from ray.runtime.hardware import cgroup_folders
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_SWEEPS = 5
 
 
 def _prctl(option: int, value: int) -> None:
@@ -54,6 +55,23 @@ def children() -> list[int]:
             return [int(pid) for pid in file.read().split()]
     except OSError:
         return []
+
+
+def kill_session(session: str) -> None:
+    """Kill what a node manager that was itself killed has left: processes with the session in their environment."""
+    mark = f"RAY_SESSION={session}".encode()
+    for _ in range(_SWEEPS):  # what is forked meanwhile is found the next time
+        found = False
+        for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+            if name.isdigit() and int(name) != os.getpid():
+                with contextlib.suppress(OSError):
+                    with open(f"/proc/{name}/environ", "rb") as file:
+                        if mark not in file.read().split(b"\0"):
+                            continue
+                    os.kill(int(name), signal.SIGKILL)
+                    found = True
+        if not found:
+            return
 
 
 class OomWatch:

@@ -29,7 +29,8 @@ _STOP_POLLS, _STOP_POLL_S = 100, 0.0002
 #: A forked worker that does not say it is ready within this time is killed.
 START_GRACE_S = 30.0
 MAX_WORKERS = 8192
-MAX_BARREN_ZYGOTES = 5
+#: Zygotes that die within this time, one after the other, are replaced this many times.
+BARREN_S, MAX_BARREN_ZYGOTES = 1.0, 5
 
 
 class WorkerProcess:
@@ -88,7 +89,8 @@ class WorkerPool:
         self._oom = OomWatch()
         self._zygote_pid = 0
         self._zygote: socket.socket | None = None
-        #: Zygotes in a row that died before they had forked anything.
+        self._zygote_started = 0.0
+        #: Zygotes in a row that died soon, and before they had forked anything.
         self._barren = 0
         #: {pid: name} of children without which the node is of no use
         self.vital: dict[int, str] = {}
@@ -100,6 +102,7 @@ class WorkerPool:
 
     def start_zygote(self) -> None:
         """Fork it; the process must have no threads."""
+        self._zygote_started = time.monotonic()
         self._zygote_pid, self._zygote = zygote.start(self._config, self._slots)
         self._zygote.setblocking(False)
         self._transport.watch(self._zygote.fileno(), self._read_forked)
@@ -111,7 +114,8 @@ class WorkerPool:
         self._zygote = None
         if self.closing:
             return
-        self._barren += 1
+        lasted = time.monotonic() - self._zygote_started > BARREN_S
+        self._barren = 1 if lasted else self._barren + 1
         if self._barren > MAX_BARREN_ZYGOTES:
             self._on_ruin(f"the process that forks workers died {self._barren} times in a row before it forked any")
             return
