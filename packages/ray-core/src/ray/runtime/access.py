@@ -191,14 +191,6 @@ class ObjectAccess(Submission):
             with self.lock:
                 self.table.watchers.remove(waiter)
 
-    def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
-        """Wait without the lock; workers say meanwhile that their CPU is free."""
-        return waiter.block(timeout_s)
-
-    def collect(self) -> None:
-        """Free what nobody holds; called under the lock."""
-        self.objects.free(self.table.collect())
-
 
 def _first_ready(entries: list[ObjectEntry], limit: int) -> list[int]:
     ready = []

@@ -22,10 +22,10 @@ BEAT_S = 0.5
 class NodeLink:
     """Safe from any thread."""
 
-    def __init__(self, connection: Connection, address: str, nudge: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection, address: str, wait: Callable[[Waiter, float | None], bool]) -> None:
         self.connection = connection
         self.address = address
-        self._nudge = nudge
+        self._wait = wait
         self._numbers = itertools.count(1).__next__
         #: {request: what to call with the answer}
         self._requests: dict[int, Callable[[node.Answer], None]] = {}
@@ -56,8 +56,7 @@ class NodeLink:
         try:
             self._check()
             self.send(make(number))
-            self._nudge()
-            if not waiter.block(timeout_s):
+            if not self._wait(waiter, timeout_s):
                 raise RaySystemError(f"the node manager did not answer within {timeout_s:g} s")
         finally:
             self._requests.pop(number, None)

@@ -54,7 +54,7 @@ class OwnerRuntime(ActorOwner, Inspection, PluginLife):
         self.address = self.peers.address = self.transport.listen(hint)
         connection = self.transport.connect(node_address)
         connection.send((self.peers.hello(),))
-        self.node = connection.context = NodeLink(connection, node_address, self.polling.nudge)
+        self.node = connection.context = NodeLink(connection, node_address, self.polling.wait)
 
     def submit_call(
         self, actor: ActorCore, method: str, options: MethodOptions, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -46,8 +46,8 @@ class Polling:
         self._claimed = False
         #: Turns taken by other threads than the reader; tells it whether they come and go.
         self._turns = 0
-        #: Threads that wait for the reader thread to poll for them.
-        self._waiting = 0
+        #: What threads wait for that let the reader thread poll for them.
+        self._waiting: set[Waiter] = set()
         self._next_beat = 0.0
         self._stopping = False
         self.shareable = runtime.transport.wait_code is not None
@@ -89,6 +89,8 @@ class Polling:
                 try:
                     while not self._should_leave():
                         self._turn(None, None)
+                        if self._wanted:
+                            self._standby.acquire(False)  # a nudge so far was for the turn just taken
                 finally:
                     self._role.release()
                 if self._wanted:
@@ -101,7 +103,11 @@ class Polling:
                 self._runtime.node_lost(f"internal error in the reader thread: {text.splitlines()[-1]}")
 
     def _should_leave(self) -> bool:
-        return self._stopping or self._claimed or (self._wanted and not self._waiting)
+        return self._stopping or self._claimed or (self._wanted and not self._awaited())
+
+    def _awaited(self) -> bool:
+        """Whether some thread still needs the reader thread; one whose wait has just ended does not."""
+        return any(waiter.needed > 0 for waiter in list(self._waiting))
 
     def _turn(self, ceiling_s: float | None, waiter: Waiter | None) -> None:
         """Poll once and take what came; the caller has the role."""
@@ -152,13 +158,13 @@ class Polling:
                 self.nudge()
 
     def _wait_for_reader(self, waiter: Waiter, timeout_s: float | None) -> bool:
-        self._waiting += 1
+        self._waiting.add(waiter)
         self._wanted = self.shareable  # next time this thread would rather poll itself
         self.nudge()
         try:
             return waiter.block(timeout_s)
         finally:
-            self._waiting -= 1
+            self._waiting.discard(waiter)
 
     def serve_while(self, idle: Callable[[], bool]) -> None:
         """Poll on this thread for as long as ``idle()``; takes the role from the reader thread."""
