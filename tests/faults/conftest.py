@@ -32,7 +32,7 @@ def start() -> Iterator[Callable[..., ray.RayContext]]:
         gc.collect()
         leaks.assert_settled(runtime, timeout_s=5.0)
         end = time.monotonic() + 2.0
-        while runtime.table.entries and time.monotonic() < end:
+        while (runtime.table.entries or runtime.store.stats().used_bytes) and time.monotonic() < end:
             time.sleep(0.01)
         held = [(entry.id.hex(), entry.local, entry.pins, entry.credits) for entry in runtime.table.entries.values()]
         stored = runtime.store.stats().used_bytes

@@ -196,8 +196,7 @@ def test_large_containers(start):
     outer_again = ray.get(passed, timeout=30)[1]
     assert len(ray.get(ray.get(outer_again)[1])) == BIG
     del passed, outer_again
-    wait_until(lambda: not table(), "all freed")
-    assert not stored_bytes()
+    wait_until(lambda: not table() and not stored_bytes(), "all freed")
 
 
 def test_failed_and_cancelled_tasks_let_go(start):
@@ -374,8 +373,7 @@ def test_wait_lists_and_generators_let_go(start):
     del refs, ready, rest
     assert len(table()) == 5
     del values
-    wait_until(lambda: not table(), "all freed")
-    assert not stored_bytes()
+    wait_until(lambda: not table() and not stored_bytes(), "all freed")
 
 
 def test_loop_variable_holds_one_object(start):
@@ -592,7 +590,7 @@ def test_random_traffic(start, rounds):
     ray.get([actor.drop.remote() for actor in actors], timeout=30)
     wait_until(lambda: len(table()) == len(actors), "all freed but the actors")
     wait_until(lambda: sum(ray.get([a.owned.remote() for a in actors], timeout=30)) == 0, "freed at the actors")
-    assert not stored_bytes()
+    wait_until(lambda: not stored_bytes(), "freed in the store")
 
 
 # --- handles ----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ray.runtime.node_link import BEAT_S, NodeLink
 from ray.runtime.objects import rebuild_ref, reduce_ref
 from ray.runtime.peers import Peer, PeerTable
 from ray.runtime.ref import ObjectRef
+from ray.runtime.stored_views import TRIM_S
 from ray.runtime.timers import Timers
 from ray.serialization import register_reducer
 
@@ -154,6 +155,8 @@ class OwnerBase(ABC):
     def patience_s(self) -> float:
         """How long the reader may sleep: not at all long while refs may be dropped unnoticed."""
         self.rests = True  # before the look at the table, so that no ``put`` between the two goes unnoticed
+        if self.objects.views:
+            return TRIM_S
         if not self.table.entries:
             return BEAT_S
         self.rests = False

@@ -209,6 +209,7 @@ class DriverRuntime(OwnerRuntime):
         self.polling.stop()
         self.table.close()
         self.transport.close()
+        self.objects.views.close()
         self.store.close()
         self._printer.close()
         remove_session_dir(self.session_dir)

@@ -5,15 +5,16 @@ Called under the runtime's lock unless a method says otherwise.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ray.abc.store import SHARED
-from ray.exceptions import ObjectExistsError, ObjectLostError, OwnerDiedError, RayConnectionError
+from ray.exceptions import NodeDiedError, ObjectExistsError, ObjectLostError, OwnerDiedError, RayConnectionError
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime import interface
-from ray.runtime.completion import complete
+from ray.runtime.completion import Waiter, complete
 from ray.runtime.records import TaskRecord
 from ray.runtime.stored_views import StoredViews
 from ray.serialization import deserialize, deserialize_copy, open_envelope
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from ray.runtime.peers import Peer
     from ray.runtime.ref import ObjectRef
     from ray.serialization import Serialized
+
+#: How long the end of the store may precede the report of the end of the node.
+STORE_DEATH_S = 4.0
 
 #: Marks a borrowed entry whose value has been asked for.
 _WANTED = object()
@@ -67,7 +71,10 @@ class ObjectExchange:
         Raises:
             ObjectLostError: it is not there (any more).
         """
-        blob = self.views.view(object_id)
+        try:
+            blob = self.views.view(object_id)
+        except RayConnectionError as error:
+            raise self._store_lost(error) from error
         if blob is None:
             raise ObjectLostError(object_id, "it is not in the node's store any more")
         return blob
@@ -75,13 +82,24 @@ class ObjectExchange:
     def store_value(self, entry: ObjectEntry, serialized: Serialized) -> None:
         """Write a large value of this process into the store. Without the lock."""
         store = self._runtime.store
-        store.put(entry.id, serialized.pieces(), serialized.nbytes)
+        try:
+            store.put(entry.id, serialized.pieces(), serialized.nbytes)
+        except RayConnectionError as error:
+            raise self._store_lost(error) from error
         if self.shared:
             entry.value = serialized.nbytes
             entry.status = STORED
         else:
             entry.value = store.get(entry.id)
             entry.status = READY
+
+    def _store_lost(self, error: RayConnectionError) -> RayConnectionError:
+        """What to raise when the store does not answer: most likely the node is about to be reported dead."""
+        runtime = self._runtime
+        end = time.monotonic() + STORE_DEATH_S
+        while runtime.node.dead is None and not runtime.closed and time.monotonic() < end:
+            runtime.polling.wait(Waiter(1), 0.05)
+        return error if runtime.node.dead is None else NodeDiedError(runtime.node_id, runtime.node.dead)
 
     def store_result(self, object_id: bytes, serialized: Serialized) -> None:
         """Write a large value that another process will own into the shared store. Without the lock."""

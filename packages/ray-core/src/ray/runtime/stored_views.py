@@ -7,7 +7,9 @@ import time
 from ray.abc.store import Store
 
 #: How long a view that nobody asks for again keeps its hold. Short: what is held cannot be spilled.
-KEPT_S = 0.1
+KEPT_S = 0.05
+#: How often to look.
+TRIM_S = KEPT_S / 2
 
 
 class StoredViews:
@@ -42,6 +44,14 @@ class StoredViews:
         if self._views.pop(object_id, None) is not None:
             self._store.release(object_id)
 
+    def close(self) -> None:
+        """End every hold."""
+        for object_id in list(self._views):
+            self.drop(object_id)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
     def trim(self) -> None:
         """End the holds of views that were not asked for lately; called often by whoever polls."""
         if not self._views:
@@ -49,7 +59,7 @@ class StoredViews:
         now = time.monotonic()
         if now < self._next_trim:
             return
-        self._next_trim = now + KEPT_S / 2
+        self._next_trim = now + TRIM_S
         for object_id, (_, used) in list(self._views.items()):
             if now - used > KEPT_S:
                 self.drop(object_id)

@@ -1,0 +1,174 @@
+"""What clients and the broker say: one msgpack array for each packet of a ``SOCK_SEQPACKET`` socket.
+
+Requests with a ``number`` are answered by a reply of the same number. An object is named by id until the broker has
+given it a serial, which is never used again; its memory travels as a descriptor beside the packet.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+PROTOCOL = 1
+MAX_PACKET_BYTES = 64 * 1024
+#: Objects in one ``Listed``, and pids of holders for each.
+MAX_LISTED = 256
+MAX_HOLDERS = 16
+
+Id: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
+ProcessId: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**60)]
+
+
+class Message(msgspec.Struct, array_like=True, tag=True, gc=False, frozen=True):
+    """Base of all."""
+
+
+class Reserve(Message, frozen=True):
+    """Room for an object: ``Reserved``, or ``Refused``: ``exists``, ``full``."""
+
+    number: Count
+    object_id: Id
+    nbytes: Count
+
+
+class Seal(Message, frozen=True):
+    """It is written; its descriptor comes along. Not answered."""
+
+    serial: Count
+
+
+class Abort(Message, frozen=True):
+    """Its creator gives up. Not answered."""
+
+    serial: Count
+
+
+class Get(Message, frozen=True):
+    """``Found``, with the descriptor unless the client has ``known`` mapped, or ``Answer(False)``."""
+
+    number: Count
+    object_id: Id
+    known: Count
+
+
+class Contains(Message, frozen=True):
+    """``Answer``."""
+
+    number: Count
+    object_id: Id
+
+
+class Release(Message, frozen=True):
+    """Ends ``holds`` holds; each ``Found`` is one. Not answered."""
+
+    serial: Count
+    holds: Count
+
+
+class Delete(Message, frozen=True):
+    """Of any object. Not answered."""
+
+    object_id: Id
+
+
+class Stats(Message, frozen=True):
+    """``Counted``."""
+
+    number: Count
+
+
+class List(Message, frozen=True):
+    """``Listed``: objects with serials above ``after``."""
+
+    number: Count
+    after: Count
+
+
+class Subscribe(Message, frozen=True):
+    """Told on the second descriptor. Not answered."""
+
+    object_id: Id
+
+
+class Unsubscribe(Message, frozen=True):
+    """Do not tell. Not answered."""
+
+    object_id: Id
+
+
+class OwnerLost(Message, frozen=True):
+    """From the node manager only. Not answered."""
+
+    process_id: ProcessId
+
+
+Request: TypeAlias = (
+    Reserve | Seal | Abort | Get | Contains | Release | Delete | Stats | List | Subscribe | Unsubscribe | OwnerLost
+)
+
+
+class Welcome(Message, frozen=True):
+    """The first packet of the broker; the descriptor for notifications comes along."""
+
+    number: int
+    protocol: int
+    capacity_bytes: int
+
+
+class Reserved(Message, frozen=True):
+    """Write it, then seal it."""
+
+    number: int
+    serial: int
+
+
+class Found(Message, frozen=True):
+    """Sealed, and held by the client until it releases it."""
+
+    number: int
+    serial: int
+    nbytes: int
+
+
+class Answer(Message, frozen=True):
+    """Yes or no."""
+
+    number: int
+    yes: bool
+
+
+class Refused(Message, frozen=True):
+    """``why`` is ``exists``, ``full``, or ``descriptors``; ``text`` says more."""
+
+    number: int
+    why: str
+    text: str = ""
+    used_bytes: int = 0
+
+
+class Counted(Message, frozen=True):
+    """As ``StoreStats``."""
+
+    number: int
+    objects: int
+    used_bytes: int
+    capacity_bytes: int
+
+
+class Listed(Message, frozen=True):
+    """``(object id, size, state, pids)`` of each, by serial; ``next`` is what to ask after, or 0 at the end."""
+
+    number: int
+    objects: list[tuple[bytes, int, str, list[int]]]
+    next: int
+
+
+Reply: TypeAlias = Welcome | Reserved | Found | Answer | Refused | Counted | Listed
+
+encode = msgspec.msgpack.Encoder().encode
+decode_request = msgspec.msgpack.Decoder(Request).decode
+decode_reply = msgspec.msgpack.Decoder(Reply).decode
+#: A packet of the second descriptor: ``(object id, size in bytes or -1)`` of each.
+decode_notifications = msgspec.msgpack.Decoder(list[tuple[bytes, int]]).decode

@@ -1,0 +1,46 @@
+"""``store="shm"``: one sealed memory file per object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from ray.abc.store import LISTING, NOTIFICATIONS, SHARED
+from ray.plugins import PluginInfo, hookimpl
+
+if TYPE_CHECKING:
+    from ray.abc import Store, StoreServer
+
+
+class ShmOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of the shm store."""
+
+    full_timeout_s: Annotated[float, msgspec.Meta(ge=0, le=30)] = 3.0
+    """How long ``create`` waits for others to let go of their objects when the store is full."""
+
+
+PLUGIN = PluginInfo(
+    seam="store",
+    name="shm",
+    api=1,
+    summary="one sealed memory file per object; the kernel keeps objects immutable",
+    capabilities=frozenset({SHARED, NOTIFICATIONS, LISTING}),
+    options=ShmOptions,
+)
+
+
+@hookimpl
+def ray_start_store(options: ShmOptions, session_dir: str, capacity_bytes: int) -> StoreServer:
+    """Fork the broker."""
+    from ray_store_shm.process import ShmStoreServer
+
+    return ShmStoreServer(session_dir, capacity_bytes, options.full_timeout_s)
+
+
+@hookimpl
+def ray_open_store(address: str) -> Store:
+    """Connect to it."""
+    from ray_store_shm.client import ShmStore
+
+    return ShmStore(address)

@@ -1,0 +1,302 @@
+"""The broker's loop: one thread that receives, lets the table decide, and passes descriptors on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import msgspec
+
+from ray_store_shm import messages
+from ray_store_shm.messages import MAX_PACKET_BYTES, PROTOCOL, Request, Welcome, decode_request, encode
+from ray_store_shm.segments import Segments
+from ray_store_shm.table import Close, Send, Table, Tell, Violation
+
+Handler: TypeAlias = Callable[[int, Any, list[int]], None]
+
+#: Packets taken from one client before the others have their turn; all that a socket can hold, when it matters what
+#: was said before.
+_TURN, _BACKLOG = 64, 4096
+#: A client that does not take as many replies is not one of ours.
+_MAX_REPLIES = 4096
+_BATCH = 512
+#: ``struct ucred``: pid, uid, gid
+_CREDENTIALS = struct.Struct("3i")
+
+
+class Peer:
+    """One client: its socket, the one for notifications, and what waits to be sent on each."""
+
+    __slots__ = ("channel", "notifications", "number", "replies", "sock")
+
+    def __init__(self, number: int, sock: socket.socket, channel: socket.socket | None) -> None:
+        self.number = number
+        self.sock = sock
+        self.channel = channel
+        #: (packet, descriptor or -1)
+        self.replies: deque[tuple[bytes, int]] = deque()
+        self.notifications: deque[tuple[bytes, int]] = deque()
+
+
+class Server:
+    """Serves one table to the clients of one listening socket."""
+
+    def __init__(self, table: Table, segments: Segments, limit: int) -> None:
+        """Start nothing yet.
+
+        Args:
+            table: the state.
+            segments: what sealed memory looks like.
+            limit: how many clients may be connected at a time.
+        """
+        self._table = table
+        self._segments = segments
+        self._limit = limit
+        self._poller = select.epoll()
+        self._peers: dict[int, Peer] = {}
+        self._by_fd: dict[int, Peer] = {}
+        self._last = 0
+        self._node = 0
+        #: Requests that would be denied now: answered when all that was sent before them has been heard. Who seals an
+        #: object says so here before he tells anybody, but does not wait for this process.
+        self._early: list[tuple[Peer, Request]] = []
+        table_ = table
+        self._handlers: dict[type[Request], Handler] = {
+            messages.Reserve: lambda c, m, _: table_.reserve(c, m.number, m.object_id, m.nbytes, time.monotonic()),
+            messages.Seal: self._seal,
+            messages.Abort: lambda c, m, _: table_.abort(c, m.serial),
+            messages.Get: lambda c, m, _: table_.get(c, m.number, m.object_id, m.known),
+            messages.Contains: lambda c, m, _: table_.contains(c, m.number, m.object_id),
+            messages.Release: lambda c, m, _: table_.release(c, m.serial, m.holds),
+            messages.Delete: lambda c, m, _: table_.delete(m.object_id),
+            messages.Stats: lambda c, m, _: table_.stats(c, m.number),
+            messages.List: lambda c, m, _: table_.list_objects(c, m.number, m.after),
+            messages.Subscribe: lambda c, m, _: table_.subscribe(c, m.object_id),
+            messages.Unsubscribe: lambda c, m, _: table_.unsubscribe(c, m.object_id),
+            messages.OwnerLost: self._owner_lost,
+        }
+
+    def serve(self, listener: socket.socket, node: socket.socket) -> None:
+        """Run until ``node``, the node manager's end of a socket pair, is closed."""
+        listener.setblocking(False)
+        self._poller.register(listener.fileno(), select.EPOLLIN)
+        self._node = self._add(node, os.getppid(), None).number
+        while self._node in self._peers:
+            early, self._early = self._early, []
+            for fd, events in self._poller.poll(0 if early else self._wait_s(), 256):
+                if fd == listener.fileno():
+                    self._accept(listener)
+                elif fd in self._by_fd:
+                    self._happened(self._by_fd[fd], fd, events, _BACKLOG if early else _TURN)
+            for peer, request in early:
+                self._handle(peer, request, [])
+            self._table.advance(time.monotonic())
+            self._perform()
+
+    def _wait_s(self) -> float:
+        deadline = self._table.next_deadline()
+        return -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+
+    # --- clients ------------------------------------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except OSError:  # gone again
+            return
+        pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        if uid != os.geteuid() or len(self._peers) >= self._limit:
+            sock.close()
+            return
+        try:
+            channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            sock.close()
+            return
+        with theirs, contextlib.suppress(OSError):
+            welcome = encode(Welcome(0, PROTOCOL, self._table.capacity_bytes))
+            socket.send_fds(sock, [welcome], [theirs.fileno()])
+            self._add(sock, pid, channel)
+            return
+        sock.close()
+        channel.close()
+
+    def _add(self, sock: socket.socket, pid: int, channel: socket.socket | None) -> Peer:
+        self._last += 1
+        peer = self._peers[self._last] = Peer(self._last, sock, channel)
+        for end, events in ((sock, select.EPOLLIN), (channel, 0)):
+            if end is not None:
+                end.setblocking(False)
+                self._by_fd[end.fileno()] = peer
+                self._poller.register(end.fileno(), events)
+        self._table.join(peer.number, pid)
+        return peer
+
+    def _drop(self, peer: Peer) -> None:
+        if self._peers.pop(peer.number, None) is not None:
+            for end in (peer.sock, peer.channel):
+                if end is not None:
+                    del self._by_fd[end.fileno()]
+                    end.close()
+            self._table.lost(peer.number)
+            self._perform()
+
+    def _happened(self, peer: Peer, fd: int, events: int, turn: int) -> None:
+        if fd == peer.sock.fileno():
+            if events & select.EPOLLOUT:
+                self._flush(peer)
+            if events & ~select.EPOLLOUT:
+                self._receive(peer, turn)
+        elif events & (select.EPOLLHUP | select.EPOLLERR):
+            self._deafen(peer)
+        else:
+            self._notify(peer)
+
+    def _deafen(self, peer: Peer) -> None:
+        """It does not listen to notifications any more; its last words may still be in the other socket."""
+        assert peer.channel is not None
+        del self._by_fd[peer.channel.fileno()]
+        peer.channel.close()
+        peer.channel = None
+        peer.notifications.clear()
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    def _receive(self, peer: Peer, turn: int) -> None:
+        for _ in range(turn):
+            try:
+                packet, fds, flags, _ = socket.recv_fds(peer.sock, MAX_PACKET_BYTES, 4)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet, fds, flags = b"", [], 0
+            try:
+                request = decode_request(packet) if packet else None
+            except (msgspec.MsgspecError, ValueError):  # not msgpack, not a request, or text that is none
+                request = None
+            # Truncated: too long, more descriptors than any of ours sends, or no room for them in this process.
+            if request is None or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                _close(fds)
+                self._drop(peer)
+            elif self._is_early(request) and not fds:
+                self._early.append((peer, request))
+            else:
+                self._handle(peer, request, fds)
+            if peer.number not in self._peers:
+                return
+
+    def _is_early(self, request: Request) -> bool:
+        if isinstance(request, (messages.Get, messages.Contains)):
+            return not self._table.has(request.object_id)
+        return isinstance(request, messages.Reserve) and request.object_id in self._table.live
+
+    def _handle(self, peer: Peer, request: Request, fds: list[int]) -> None:
+        if peer.number in self._peers:
+            try:
+                self._handlers[type(request)](peer.number, request, fds)
+                if fds:
+                    raise Violation("sends descriptors that belong to nothing")
+            except Violation:
+                _close(fds)
+                self._drop(peer)
+            self._perform()
+
+    def _seal(self, client: int, request: messages.Seal, fds: list[int]) -> None:
+        nbytes = self._table.size_of(client, request.serial)
+        if len(fds) != 1 or not self._segments.check(fds[0], nbytes):
+            raise Violation("seals something else than one sealed segment of the size it reserved")
+        self._table.seal(client, request.serial, fds.pop())
+
+    def _owner_lost(self, client: int, request: messages.OwnerLost, fds: list[int]) -> None:
+        if client != self._node:
+            raise Violation("is not the node manager")
+        self._table.owner_lost(request.process_id)
+
+    # --- effects ------------------------------------------------------------------------------------------------------
+
+    def _perform(self) -> None:
+        """Do what the table has decided."""
+        effects = self._table.effects
+        rude = []
+        heard = set()
+        for effect in effects:
+            match effect:
+                case Send(client, reply, fd):
+                    peer = self._peers.get(client)
+                    if peer is not None and not self._reply(peer, encode(reply), fd):
+                        rude.append(peer)
+                case Tell(client, object_id, nbytes):
+                    peer = self._peers.get(client)
+                    if peer is not None and peer.channel is not None:
+                        peer.notifications.append((object_id, nbytes))
+                        heard.add(peer)
+                case Close(fd):
+                    for peer in self._peers.values():  # a reply with it may wait to be sent
+                        if peer.replies:
+                            peer.replies = deque((packet, -1 if own == fd else own) for packet, own in peer.replies)
+                    os.close(fd)
+        effects.clear()
+        for peer in heard:
+            self._notify(peer)
+        for peer in rude:
+            self._drop(peer)
+
+    def _reply(self, peer: Peer, packet: bytes, fd: int) -> bool:
+        """Send now, or as soon as the client takes it; False if it takes nothing and has to go."""
+        if not peer.replies:
+            try:
+                _send(peer.sock, packet, fd)
+                return True
+            except BlockingIOError:
+                self._poller.modify(peer.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+            except OSError:  # gone: learned when it is read from, after its last words
+                return True
+        peer.replies.append((packet, fd))
+        return len(peer.replies) <= _MAX_REPLIES
+
+    def _flush(self, peer: Peer) -> None:
+        with contextlib.suppress(ConnectionError):
+            while peer.replies:
+                try:
+                    _send(peer.sock, *peer.replies[0])
+                except BlockingIOError:
+                    return
+                peer.replies.popleft()
+        peer.replies.clear()
+        self._poller.modify(peer.sock.fileno(), select.EPOLLIN)
+
+    def _notify(self, peer: Peer) -> None:
+        waiting = peer.notifications
+        if peer.channel is None:
+            return
+        with contextlib.suppress(ConnectionError):
+            while waiting:
+                batch = [waiting[n] for n in range(min(len(waiting), _BATCH))]
+                try:
+                    peer.channel.send(msgspec.msgpack.encode(batch))
+                except BlockingIOError:
+                    self._poller.modify(peer.channel.fileno(), select.EPOLLOUT)
+                    return
+                for _ in batch:
+                    waiting.popleft()
+        waiting.clear()
+        self._poller.modify(peer.channel.fileno(), 0)
+
+
+def _send(sock: socket.socket, packet: bytes, fd: int) -> None:
+    if fd < 0:
+        sock.send(packet)
+    else:
+        socket.send_fds(sock, [packet], [fd])
+
+
+def _close(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())

@@ -1,0 +1,28 @@
+"""The shm store keeps the contract of the store seam, however its memory is made."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ray.testing.contracts.store import StoreContract, StoreOpener
+from ray_store_shm.client import ShmStore
+from ray_store_shm.process import ShmStoreServer
+from ray_store_shm.segments import MemoryFiles, NamedSegments, Segments
+
+KINDS = [NamedSegments, MemoryFiles] if sys.platform == "linux" else [NamedSegments]
+
+
+class TestShm(StoreContract):
+    @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+    def kind(self, request: pytest.FixtureRequest) -> Callable[[], Segments]:
+        return request.param
+
+    @pytest.fixture
+    def open_store(self, tmp_path: Path, kind: Callable[[], Segments]) -> Iterator[StoreOpener]:
+        server = ShmStoreServer(str(tmp_path), self.capacity_bytes, 0.2, kind())
+        yield lambda: ShmStore(server.address, kind())
+        server.close()

@@ -1,0 +1,149 @@
+"""The broker's state under random events: accounting, holds and descriptors are right at every moment."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ray_store_shm.messages import Answer, Found, Refused, Reserved
+from ray_store_shm.table import Close, Send, Table, Violation
+
+CAPACITY = 1000
+
+
+class Model:
+    """Drives a table as clients would, and knows what must hold."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.table = Table(CAPACITY, 5.0, max_objects=40)
+        self.now = 0.0
+        self.clients: list[int] = []
+        self.joined = 0
+        self.next_fd = 0
+        self.open_fds: set[int] = set()
+        #: {client: {serial: id}} being written, {client: {serial: holds}}
+        self.writing: dict[int, dict[int, bytes]] = {}
+        self.holding: dict[int, dict[int, int]] = {}
+        self.asked: dict[tuple[int, int], bytes] = {}
+        self.number = 0
+
+    def id(self) -> bytes:
+        return bytes([self.chance.randrange(30)]) * 20
+
+    def step(self) -> None:
+        self.now += self.chance.random()
+        table, chance = self.table, self.chance
+        if not self.clients or (len(self.clients) < 5 and chance.random() < 0.1):
+            self.joined += 1
+            self.clients.append(self.joined)
+            self.writing[self.joined], self.holding[self.joined] = {}, {}
+            table.join(self.joined, 1000 + self.joined)
+        client = chance.choice(self.clients)
+        self.number += 1
+        action = chance.randrange(10)
+        if action < 3:
+            self.asked[client, self.number] = object_id = self.id()
+            table.reserve(client, self.number, object_id, chance.choice([0, 10, 100, 600, 2000]), self.now)
+        elif action < 5 and self.writing[client]:
+            serial = chance.choice(list(self.writing[client]))
+            del self.writing[client][serial]
+            if chance.random() < 0.8:
+                self.next_fd += 1
+                self.open_fds.add(self.next_fd)
+                table.seal(client, serial, self.next_fd)
+            else:
+                table.abort(client, serial)
+        elif action == 5:
+            table.get(client, self.number, self.id(), 0)
+        elif action == 6 and self.holding[client]:
+            serial = chance.choice(list(self.holding[client]))
+            table.release(client, serial, self.holding[client].pop(serial))
+        elif action == 7:
+            table.delete(self.id())
+        elif action == 8 and chance.random() < 0.2:
+            table.lost(client)
+            self.clients.remove(client)
+            del self.writing[client], self.holding[client]
+        elif action == 9:
+            table.subscribe(client, self.id())
+        table.advance(self.now)
+        self.take()
+        self.check()
+
+    def take(self) -> None:
+        for effect in self.table.effects:
+            if isinstance(effect, Close):
+                self.open_fds.remove(effect.fd)
+            elif isinstance(effect, Send) and effect.client in self.writing:
+                if isinstance(effect.reply, Reserved):
+                    asked = self.asked.pop((effect.client, effect.reply.number))
+                    self.writing[effect.client][effect.reply.serial] = asked
+                elif isinstance(effect.reply, Found):
+                    holds = self.holding[effect.client]
+                    holds[effect.reply.serial] = holds.get(effect.reply.serial, 0) + 1
+                    assert effect.fd in self.open_fds
+                else:
+                    assert isinstance(effect.reply, (Answer, Refused))
+        self.table.effects.clear()
+
+    def check(self) -> None:
+        table = self.table
+        assert table.used_bytes == sum(entry.nbytes for entry in table.entries.values()) <= CAPACITY
+        assert {entry.fd for entry in table.entries.values() if entry.fd >= 0} == self.open_fds
+        assert {s for serials in self.writing.values() for s in serials} == {
+            serial for serial, entry in table.entries.items() if entry.creator
+        }
+        for serials in self.holding.values():
+            assert serials.keys() <= table.entries.keys(), "something that is held was freed"
+        for entry in table.entries.values():
+            assert not entry.deleted or entry.creator or entry.holders, "something that nobody needs is kept"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_lives(seed):
+    model = Model(seed)
+    for _ in range(1500):
+        model.step()
+    for client in list(model.clients):
+        model.table.lost(client)
+        model.clients.remove(client)
+        del model.writing[client], model.holding[client]
+    for object_id in list(model.table.live):
+        model.table.delete(object_id)
+    model.take()
+    assert (model.table.used_bytes, model.table.entries, model.open_fds) == (0, {}, set())
+
+
+def test_a_client_may_not_end_what_is_not_its():
+    table = Table(CAPACITY, 5.0)
+    table.join(1, 1)
+    table.join(2, 2)
+    table.reserve(1, 1, b"a" * 20, 10, 0.0)
+    for call in (
+        lambda: table.seal(2, 1, 5),
+        lambda: table.abort(2, 1),
+        lambda: table.release(1, 1, 1),
+        lambda: table.release(1, 99, 1),
+    ):
+        with pytest.raises(Violation):
+            call()
+    table.seal(1, 1, 5)
+    with pytest.raises(Violation):
+        table.seal(1, 1, 6)
+
+
+def test_requests_for_room_are_served_in_their_order_and_refused_in_time():
+    table = Table(CAPACITY, 5.0)
+    for client in (1, 2, 3):
+        table.join(client, client)
+    table.reserve(1, 1, b"a" * 20, 900, 0.0)
+    table.reserve(2, 1, b"b" * 20, 500, 1.0)
+    table.reserve(3, 1, b"c" * 20, 50, 2.0)
+    assert [type(effect.reply) for effect in table.effects if isinstance(effect, Send)] == [Reserved]
+    assert table.next_deadline() == 6.0
+    table.advance(6.0)
+    replies = {effect.client: effect.reply for effect in table.effects if isinstance(effect, Send)}
+    assert isinstance(replies[2], Refused)
+    assert isinstance(replies[3], Reserved)
