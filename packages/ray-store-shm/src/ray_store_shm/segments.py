@@ -81,7 +81,7 @@ class NamedSegments(Segments):
         import _posixshmem
 
         name = f"{self._prefix}-{os.getpid()}-{next(self._numbers)}"
-        fd = _posixshmem.shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fd: int = _posixshmem.shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             reader = _posixshmem.shm_open(name, os.O_RDONLY, 0o600)
         except BaseException:
