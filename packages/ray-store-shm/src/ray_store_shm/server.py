@@ -179,7 +179,7 @@ class Server:
                 packet, fds, flags = b"", [], 0
             try:
                 request = decode_request(packet) if packet else None
-            except (msgspec.MsgspecError, ValueError):  # not msgpack, not a request, or text that is none
+            except (msgspec.MsgspecError, ValueError, RecursionError):  # no request, no text, or nested too deep
                 request = None
             # Truncated: too long, more descriptors than any of ours sends, or no room for them in this process.
             if request is None or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):

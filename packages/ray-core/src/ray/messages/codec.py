@@ -35,7 +35,7 @@ def decode(frames: Sequence[bytes | bytearray | memoryview]) -> Any:
     """
     try:
         return _decode(frames[0])
-    except (msgspec.DecodeError, IndexError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, IndexError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"undecodable message: {error}") from None
 
 
