@@ -20,7 +20,11 @@ ALIGNMENT = 64
 #: Flag: some buffer belonged to a read-only object.
 HAS_READONLY = 1
 
-_HEAD = struct.Struct("<BBBxIQ")
+#: First byte of a pickle.
+PICKLE = 0x80
+_STOP = pickle.STOP[0]
+
+_HEAD = struct.Struct("<BBBBIQ")
 _LENGTH = struct.Struct("<Q")
 _PADDING = bytes(ALIGNMENT)
 
@@ -28,70 +32,72 @@ Blob = bytes | memoryview
 
 
 class Serialized:
-    """A value on its way out: the pickle, and buffers that still belong to the value.
+    """A value on its way out: its pickle, and large memory that still belongs to the value.
 
-    Buffers are borrowed: until ``to_bytes`` or ``write_into`` has run, a change of the value shows in them.
+    That memory (buffers, and large byte strings inside the pickle) is borrowed: until ``to_bytes`` or ``write_into``
+    has run, or the ``pieces`` are written, a change of the value shows in it.
     """
 
-    __slots__ = ("_buffers", "_flags", "_offsets", "_pickle", "nbytes", "refs")
+    __slots__ = ("_pieces", "nbytes", "refs")
 
     nbytes: int
     """Size of the blob."""
     refs: list[Any]
     """The references met while pickling, in order."""
-    _flags: int
-    _offsets: list[int]
 
     def __init__(self, stream: bytes, refs: list[Any]) -> None:
-        self._pickle = stream
-        self._buffers: list[memoryview] | None = None
+        self._pieces: list[Blob] = [stream]
         self.nbytes = len(stream)
         self.refs = refs
 
     @classmethod
-    def with_buffers(cls, stream: bytes, refs: list[Any], buffers: list[memoryview], has_readonly: bool) -> Serialized:
-        """A value whose ``buffers`` (flat, of bytes) travel beside the pickle."""
-        made = cls(stream, refs)
-        made._buffers = buffers
-        made._flags = HAS_READONLY if has_readonly else 0
-        end = _HEAD.size + _LENGTH.size * len(buffers) + len(stream)
-        offsets = []
+    def of_pieces(cls, pieces: list[Blob], refs: list[Any]) -> Serialized:
+        """A value whose blob is these parts, joined: flat, of bytes, none of them empty."""
+        made = cls.__new__(cls)
+        made._pieces = pieces
+        made.nbytes = sum(map(len, pieces))
+        made.refs = refs
+        return made
+
+    @classmethod
+    def with_buffers(cls, stream: list[Blob], refs: list[Any], buffers: list[memoryview]) -> Serialized:
+        """A value whose ``buffers`` (flat, of bytes) travel beside the pickle, which is ``stream`` joined."""
+        nbytes = sum(map(len, stream))
+        flags = HAS_READONLY if any(buffer.readonly for buffer in buffers) else 0
+        head = _HEAD.pack(MAGIC, VERSION, flags, 0, len(buffers), nbytes)
+        pieces: list[Blob] = [head + struct.pack(f"<{len(buffers)}Q", *map(len, buffers)), *stream]
+        end = len(pieces[0]) + nbytes
         for buffer in buffers:
-            start = -(-end // ALIGNMENT) * ALIGNMENT
-            offsets.append(start)
-            end = start + len(buffer)
-        made._offsets = offsets
+            padding = -end % ALIGNMENT
+            if padding:
+                pieces.append(_PADDING[:padding])
+            if len(buffer):
+                pieces.append(buffer)
+            end += padding + len(buffer)
+        made = cls.__new__(cls)
+        made._pieces = pieces
         made.nbytes = end
+        made.refs = refs
         return made
 
     def to_bytes(self) -> bytes:
         """The blob, as bytes of its own."""
-        if self._buffers is None:
-            return self._pickle
-        return b"".join(self.pieces())
+        pieces = self._pieces
+        if len(pieces) == 1 and type(pieces[0]) is bytes:
+            return pieces[0]
+        return b"".join(pieces)
 
     def write_into(self, view: memoryview) -> None:
         """Write the blob into ``view``, whose size is ``nbytes`` and whose items are bytes."""
         position = 0
-        for piece in self.pieces():
+        for piece in self._pieces:
             end = position + len(piece)
             view[position:end] = piece
             position = end
 
     def pieces(self) -> list[Blob]:
-        """The blob in parts, in order: flat, of bytes; together ``nbytes`` long."""
-        if self._buffers is None:
-            return [self._pickle]
-        pieces = [self._header(self._buffers), self._pickle]
-        position = len(pieces[0]) + len(self._pickle)
-        for offset, buffer in zip(self._offsets, self._buffers, strict=True):
-            pieces += (_PADDING[: offset - position], buffer)
-            position = offset + len(buffer)
-        return pieces
-
-    def _header(self, buffers: list[memoryview]) -> Blob:
-        head = _HEAD.pack(MAGIC, VERSION, self._flags, len(buffers), len(self._pickle))
-        return head + struct.pack(f"<{len(buffers)}Q", *map(len, buffers))
+        """The blob in parts, in order: flat, of bytes, none empty, together ``nbytes`` long. Not to be changed."""
+        return self._pieces
 
 
 def deserialize(blob: Blob) -> Any:
@@ -101,7 +107,7 @@ def deserialize(blob: Blob) -> Any:
         ValueError: the blob is damaged, or of another version.
         Exception: whatever the value's own classes raise while they are rebuilt.
     """
-    if blob[0] != MAGIC:
+    if blob and blob[0] == PICKLE:
         return pickle.loads(blob)
     stream, buffers, _ = split(blob)
     return pickle.loads(stream, buffers=buffers)
@@ -109,7 +115,7 @@ def deserialize(blob: Blob) -> Any:
 
 def deserialize_copy(blob: Blob) -> Any:
     """As ``deserialize``, with writable arrays of their own memory."""
-    if blob[0] != MAGIC:
+    if blob and blob[0] == PICKLE:
         return pickle.loads(blob)
     stream, buffers, flags = split(blob)
     copies = map(bytearray, buffers)
@@ -121,6 +127,8 @@ def deserialize_copy(blob: Blob) -> Any:
 def split(blob: Blob) -> tuple[memoryview, list[memoryview], int]:
     """The pickle, the buffers (read-only views) and the flags of a blob with buffers.
 
+    Nothing is allocated by what the header says before it was found to agree with the size of the blob.
+
     Raises:
         ValueError: the blob is damaged, or of another version.
     """
@@ -128,22 +136,30 @@ def split(blob: Blob) -> tuple[memoryview, list[memoryview], int]:
     total = len(view)
     if total < _HEAD.size:
         raise ValueError(f"a serialized value is cut short: {total} bytes")
-    magic, version, flags, count, length = _HEAD.unpack_from(view)
+    magic, version, flags, zero, count, length = _HEAD.unpack_from(view)
     if magic != MAGIC or version != VERSION:
         raise ValueError(f"not a serialized value of version {VERSION}: it begins with {bytes(view[:2]).hex()}")
+    if flags & ~HAS_READONLY or zero or not count:
+        raise ValueError(f"the header of a serialized value is damaged: {bytes(view[: _HEAD.size]).hex()}")
     start = _HEAD.size + _LENGTH.size * count
-    if start + length > total:
-        raise ValueError(f"a serialized value is cut short: {total} bytes, {start + length} expected")
-    lengths = struct.unpack_from(f"<{count}Q", view, _HEAD.size)
     end = start + length
+    if end > total:
+        raise ValueError(f"a serialized value is cut short: {total} bytes, {end} expected")
+    lengths = struct.unpack_from(f"<{count}Q", view, _HEAD.size)
     stream = view[start:end]
+    if length < 2 or stream[0] != PICKLE or stream[-1] != _STOP:
+        raise ValueError(f"the pickle of a serialized value is not where its header says: bytes {start} to {end}")
     buffers = []
     for nbytes in lengths:
-        begin = -(-end // ALIGNMENT) * ALIGNMENT
+        before, begin = end, end + -end % ALIGNMENT
         end = begin + nbytes
         if end > total:
             raise ValueError(f"a serialized value is cut short: {total} bytes, {end} expected")
+        if view[before:begin] != _PADDING[: begin - before]:
+            raise ValueError(f"a serialized value is damaged between its bytes {before} and {begin}")
         buffers.append(view[begin:end])
+    if end != total:
+        raise ValueError(f"a serialized value has {total} bytes where its header says {end}")
     return stream, buffers, flags
 
 

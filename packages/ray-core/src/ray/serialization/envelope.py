@@ -17,6 +17,12 @@ USER = "user"
 SYSTEM = "system"
 _MAX_VIA = 16
 _MAX_NOTES = 16
+#: What numpy, Cython and Python say of an attempt to change memory that is shared with others.
+_READ_ONLY = ("destination is read-only", "array is read-only", "WRITEABLE flag to True", "modify read-only memory")
+_READ_ONLY_NOTE = (
+    "Arguments, and what ray.get returns, may be shared with others and are read-only: change a copy, such as "
+    "array.copy(), or get the value with ray.get(ref, copy=True)."
+)
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True):
@@ -127,6 +133,8 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
             _note_hop(exc, _hop(exc, function, pid))
         kind = SYSTEM
     cls = type(exc)
+    if cls in (ValueError, TypeError):
+        _explain_read_only(exc)
     base = builtin_base(cls)
     exit_code, signal = getattr(exc, "exit_code", None), getattr(exc, "signal", None)
     return Envelope(
@@ -146,6 +154,14 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
         types=pack_types(cls),
         cause=pack_exception(exc),
     )
+
+
+def _explain_read_only(exc: BaseException) -> None:
+    said = exc.args[0] if exc.args else None
+    if type(said) is str and any(phrase in said for phrase in _READ_ONLY):
+        notes = getattr(exc, "__notes__", None)
+        if not notes or _READ_ONLY_NOTE not in notes:
+            exc.add_note(_READ_ONLY_NOTE)
 
 
 def _text(text: str) -> str:

@@ -6,30 +6,35 @@ import functools
 import io
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pickle import PickleBuffer, Pickler, dumps, loads
 from typing import Any
 
 from ray.exceptions import RayError, UnpicklableError
+from ray.serialization import inplace
 from ray.serialization.blob import Blob, Serialized
 from ray.serialization.classes import travelling
 from ray.serialization.culprit import reason_of, unpicklable
 
 PROTOCOL = 5
-#: bytes and bytearray of this size or more travel beside the pickle when they are the whole value.
+#: Byte strings of this size or more are not copied into the pickle: the pickler hands them on as they are.
 LARGE_BYTES = 64 * 1024
 #: Types whose instances hold nothing else; matched exactly.
 PRIMITIVES = frozenset({int, float, bool, type(None), str, bytes, complex})
 _SEQUENCES = frozenset({list, tuple, set, frozenset})
+_NEVER_LARGE = frozenset({int, float, bool, type(None), str, complex})
 
 EMPTY_ARGS: bytes = dumps(((), {}), PROTOCOL)
 """The blob of a call without arguments."""
 
 Reducer = Callable[[Any, list[Any]], Any]
-_REDUCERS: dict[type, Reducer] = {}
+_REDUCERS: dict[type, Reducer] = {memoryview: inplace.reduce_view}
 #: Functions and classes that were found where their names say; a failure to pickle empties it.
 _IMPORTABLE: set[Any] = {type(None), type(...), type(NotImplemented)}
 _holds_only_primitives = PRIMITIVES.issuperset
+_holds_nothing_large = _NEVER_LARGE.issuperset
+#: Libraries with reducers of their own that have not been met yet.
+_unmet = inplace.LIBRARIES.keys()
 
 
 def register_reducer(cls: type, fn: Reducer) -> None:
@@ -49,9 +54,6 @@ def serialize(value: Any) -> Serialized:
     Raises:
         UnpicklableError: (a TypeError) with the path to the attribute that cannot be pickled.
     """
-    kind = type(value)
-    if (kind is bytes or kind is bytearray) and len(value) >= LARGE_BYTES:
-        return _pickle(_Flat(value), value)
     if _is_plain(value):
         return Serialized(dumps(value, PROTOCOL), [])
     return _pickle(value, value)
@@ -72,16 +74,13 @@ def serialize_args(args: tuple[Any, ...], kwargs: dict[str, Any], target: Any = 
 
 
 def serialize_small(value: Any) -> bytes | None:
-    """The blob at once if the value is a primitive or a flat container of them, else None."""
-    kind = type(value)
-    if kind in PRIMITIVES:
-        return None if kind is bytes and len(value) >= LARGE_BYTES else dumps(value, PROTOCOL)
+    """The blob at once if the value is a primitive or a flat container of them and holds no large bytes, else None."""
     return dumps(value, PROTOCOL) if _is_plain(value) else None
 
 
 def args_blob(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
-    """The blob of a call at once if each argument is a primitive or a flat container of them, else None."""
-    if not _holds_only_primitives(map(type, args)):
+    """The blob of a call at once if ``serialize_small`` could do each argument, else None."""
+    if not _holds_nothing_large(map(type, args)):
         for value in args:
             if not _is_plain(value):
                 return None
@@ -126,24 +125,34 @@ def pickle_by_value(value: Any, file: Any) -> list[Any]:
 
 
 def _is_plain(value: Any) -> bool:
+    """Whether it is a primitive, or a flat container of them, and holds no large bytes."""
     kind = type(value)
-    if kind in PRIMITIVES:
+    if kind in _NEVER_LARGE:
         return True
+    if kind is bytes:
+        return len(value) < LARGE_BYTES
     if kind in _SEQUENCES:
-        return _holds_only_primitives(map(type, value))
+        return _holds_nothing_large(map(type, value)) or _is_small(value)
     if kind is dict:
-        return _holds_only_primitives(map(type, value)) and _holds_only_primitives(map(type, value.values()))
+        values = value.values()
+        if _holds_nothing_large(map(type, value)) and _holds_nothing_large(map(type, values)):
+            return True
+        return _is_small(values) and _is_small(value)
     return False
 
 
+def _is_small(items: Collection[Any]) -> bool:
+    return _holds_only_primitives(map(type, items)) and max(map(sys.getsizeof, items), default=0) < LARGE_BYTES
+
+
 def _pickle(value: Any, shown: Any, target: Any = None, *, is_call: bool = False) -> Serialized:
-    if "numpy" in sys.modules and not _numpy_known:
-        _register_numpy()
+    if not _unmet.isdisjoint(sys.modules.keys()):
+        inplace.add_reducers(_REDUCERS)
     refs: list[Any] = []
     buffers: list[PickleBuffer] = []
     cloudpickle = sys.modules.get("cloudpickle")
     if cloudpickle is None or not cloudpickle.list_registry_pickle_by_value():
-        file = io.BytesIO()
+        file = _Pieces()
         pickler = _ValuePickler(file, PROTOCOL, buffer_callback=buffers.append)
         pickler.refs = refs
         try:
@@ -157,9 +166,10 @@ def _pickle(value: Any, shown: Any, target: Any = None, *, is_call: bool = False
             _IMPORTABLE.intersection_update({type(None), type(...), type(NotImplemented)})
         else:
             return _finish(file, refs, buffers)
-    file, refs, buffers = io.BytesIO(), [], []
+    file, refs, buffers = _Pieces(), [], []
+    pickler = by_value_pickler()(file, refs, buffers.append)
     try:
-        by_value_pickler()(file, refs, buffers.append).dump(value)
+        pickler.dump(value)
     except RayError:
         raise
     except Exception as error:
@@ -167,14 +177,35 @@ def _pickle(value: Any, shown: Any, target: Any = None, *, is_call: bool = False
     return _finish(file, refs, buffers)
 
 
-def _finish(file: io.BytesIO, refs: list[Any], buffers: list[PickleBuffer]) -> Serialized:
+class _Pieces(list[Any]):
+    """A file that keeps what is written as it is: the pickler writes large byte strings themselves, not copies."""
+
+    __slots__ = ()
+
+    write = list.append
+
+    def blobs(self) -> list[Blob]:
+        """What was written. To be called while the pickler lives: its memory of what it has met keeps views valid."""
+        return [_as_blob(item) for item in self]
+
+
+def _as_blob(item: Any) -> Blob:
+    if type(item) is bytes:
+        return item
+    # A view is of memory that only the pickler keeps; of a bytearray nothing moves while there is a view.
+    return bytes(item) if isinstance(item, memoryview) else memoryview(item)
+
+
+def _finish(file: _Pieces, refs: list[Any], buffers: list[PickleBuffer]) -> Serialized:
     if not buffers:
-        return Serialized(file.getvalue(), refs)
+        if len(file) == 1:
+            return Serialized(file[0], refs)
+        return Serialized.of_pieces(file.blobs(), refs)
     try:
         views = [buffer.raw() for buffer in buffers]
     except BufferError as error:
         raise UnpicklableError("the value", f"{error}") from error
-    return Serialized.with_buffers(file.getvalue(), refs, views, any(view.readonly for view in views))
+    return Serialized.with_buffers(file.blobs(), refs, views)
 
 
 class _NeedsCloudpickle(Exception):  # noqa: N818 (control flow)
@@ -213,6 +244,8 @@ def by_value_pickler() -> Callable[..., Any]:
             if reducer is not None:
                 return reducer(obj, self.refs)
             reduced = super().reducer_override(obj)
+            if reduced is NotImplemented and hasattr(type(obj), "__arrow_c_stream__"):
+                return inplace.reduce_stream(obj)
             return travelling(obj, reduced) if isinstance(obj, type) else reduced
 
     return ByValuePickler
@@ -227,38 +260,6 @@ def is_importable(obj: Any) -> bool:
     for name in path.split("."):
         found = getattr(found, name, None)
     return found is obj
-
-
-class _Flat:
-    """Stands for large bytes or a bytearray, so that the memory travels beside the pickle."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: bytes | bytearray) -> None:
-        self.value = value
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self.value), (PickleBuffer(self.value),)
-
-
-_numpy_known = False
-
-
-def _register_numpy() -> None:
-    """Copy arrays that are not contiguous: numpy pickles them inside the stream, and they would come back writable."""
-    global _numpy_known
-    numpy = sys.modules["numpy"]
-    if not hasattr(numpy, "ascontiguousarray"):
-        return  # Still being imported, by another thread.
-
-    def reduce_array(array: Any, refs: list[Any]) -> Any:
-        flags = array.flags
-        if flags.forc or array.dtype.hasobject:
-            return NotImplemented
-        return numpy.ascontiguousarray(array).__reduce_ex__(PROTOCOL)
-
-    _REDUCERS.setdefault(numpy.ndarray, reduce_array)
-    _numpy_known = True
 
 
 class _Sink:

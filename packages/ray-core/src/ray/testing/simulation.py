@@ -1,0 +1,126 @@
+"""A cluster in one process and in no time: the pure machines on a virtual clock, every choice from one seed.
+
+``Cluster`` runs a real ``LeaseTable`` for each node, real scheduling policies over the nodes, and a real
+``ReferenceTable`` for each owner; simulated are only time, messages, and what the tasks would do. The same arguments
+give the same run, event by event (``Cluster.digest``), so a failure can be run again with its seed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import zlib
+
+from ray.abc.scheduler import SchedulerPolicy
+from ray.builtin.schedulers import HybridPolicy
+from ray.protocol.resources import UNIT
+from ray.testing.simulated_parts import ONE_CPU, SimulatedNode, SimulatedOwner
+from ray.testing.virtual_time import LinkQuality, Network, VirtualClock
+
+__all__ = ["ONE_CPU", "Cluster", "LinkQuality", "Network", "SimulatedNode", "SimulatedOwner", "VirtualClock"]
+
+
+class Cluster:
+    """Nodes and owners on one clock. After ``submit`` and ``run``, ``check_settled`` says whether all has ended."""
+
+    def __init__(
+        self,
+        nodes: int,
+        *,
+        owners: int = 1,
+        cpus: int = 8,
+        policy: SchedulerPolicy | None = None,
+        candidates: int = 0,
+        tasks_per_lease: int = 1,
+        task_s: tuple[float, float] = (0.01, 0.1),
+        worker_start_s: float = 0.02,
+        warm: int = 0,
+        keep: float = 0.0,
+        quality: LinkQuality | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Make a cluster in which nothing happens yet.
+
+        Args:
+            nodes: how many.
+            owners: how many; each is at home on a node of its own, as far as there are enough.
+            cpus: of each node.
+            policy: chooses among nodes, and on each node; hybrid by default.
+            candidates: how many nodes, drawn at random, the policy is shown for a choice; 0 shows it all of them.
+            tasks_per_lease: so many tasks run on a lease before it is given back.
+            task_s: shortest and longest run of a task.
+            worker_start_s: from the fork of a worker to its readiness.
+            warm: workers of each node that are ready from the start.
+            keep: probability that a task's worker keeps the argument beyond the end of the task.
+            quality: of all links.
+            seed: of every choice.
+        """
+        self.clock = VirtualClock()
+        self.rng = random.Random(seed)
+        self.network = Network(self.clock, random.Random(seed + 1), quality or LinkQuality())
+        self.policy = policy or HybridPolicy()
+        self.candidates = candidates
+        self.tasks_per_lease = tasks_per_lease
+        self.task_s = task_s
+        self.worker_start_s = worker_start_s
+        self.keep = keep
+        #: How often the policy was asked for a node.
+        self.decisions = 0
+        #: Depends on every grant and its time: equal for equal runs.
+        self.digest = 0
+        self._ids = itertools.count(1)
+        made = [SimulatedNode(self, number, {"CPU": cpus * UNIT}) for number in range(nodes)]
+        for node in made:
+            for _ in range(warm):
+                node.table.worker_ready(self.new_id())
+        self.nodes = {node.address: node for node in made}
+        self.owners = {
+            owner.address: owner for owner in (SimulatedOwner(self, i, made[i % nodes]) for i in range(owners))
+        }
+        for node in made:
+            self.network.join(node.address, node.receive)
+        for owner in self.owners.values():
+            self.network.join(owner.address, owner.receive)
+
+    def new_id(self) -> bytes:
+        """Twenty bytes that nothing else has."""
+        return next(self._ids).to_bytes(20, "big")
+
+    def submit(self, tasks: int) -> None:
+        """So many tasks of one CPU, in equal parts by all owners."""
+        share, rest = divmod(tasks, len(self.owners))
+        for index, owner in enumerate(self.owners.values()):
+            owner.submit(share + (index < rest))
+
+    def run(self, until_s: float = float("inf")) -> int:
+        """Let time pass until ``until_s``, or until nothing is under way; returns the number of events."""
+        return self.clock.run(until_s)
+
+    def fail_node(self, address: str, detect_s: float = 1.0) -> None:
+        """A node dies now; the owners learn of it after ``detect_s``, and run its tasks again elsewhere."""
+        del self.nodes[address]
+        self.network.leave(address)
+        for owner in self.owners.values():
+            self.clock.after(detect_s, owner.node_lost, address)
+
+    def check_settled(self) -> None:
+        """Raise AssertionError unless everything has run, and nothing is held, asked for or under way."""
+        for owner in self.owners.values():
+            owner.finish()
+        self.run()
+        self.check(not len(self.clock), "events are left")
+        for owner in self.owners.values():
+            self.check(owner.idle(), f"{owner.address}: {owner.pending} tasks, {len(owner.table.entries)} objects left")
+        for node in self.nodes.values():
+            table = node.table
+            self.check(not table.leases and not table.demands, f"{node.address} has leases or demands left")
+            self.check(table.resources.available() == node.total, f"{node.address} has not got everything back")
+
+    def record(self, *facts: bytes) -> None:
+        """Make ``facts`` and the time part of the digest."""
+        self.digest = zlib.crc32(b"".join((*facts, f"{self.clock.now:.9f}".encode())), self.digest)
+
+    def check(self, holds: bool, what: str) -> None:
+        """Raise AssertionError with the time if something does not hold; also under ``python -O``."""
+        if not holds:
+            raise AssertionError(f"at {self.clock.now:.6f} s: {what}")
