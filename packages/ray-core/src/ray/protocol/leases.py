@@ -8,6 +8,7 @@ ago.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -18,6 +19,8 @@ from ray.protocol.resources import Allocation, NodeResources
 #: Leases without any resource are not limited by resources; this many per CPU may run at once.
 ZERO_COST_LEASES_PER_CPU = 4
 
+#: Needs, for telling equal ones.
+Shape: TypeAlias = frozenset[tuple[str, int]]
 DemandKey: TypeAlias = tuple[bytes, int]
 """(owner's process id, the owner's number for the scheduling class)."""
 
@@ -102,6 +105,9 @@ class LeaseTable:
         #: workers that are ready and unleased, most recently used last: a dict as an ordered set
         self.idle: dict[bytes, None] = {}
         self.starting = 0
+        #: {key: leases} of owners, and how many leases without needs run: both follow ``leases``.
+        self._holders: Counter[DemandKey] = Counter()
+        self._free_running = 0
         self._turn = 0
         self._total = dict(resources.available())
         self._cpus = max(1, self._total.get("CPU", 0) // 10_000)
@@ -129,7 +135,7 @@ class LeaseTable:
         """A forked worker is listening."""
         self.starting = max(0, self.starting - 1)
         self.idle[worker] = None
-        return self.schedule()
+        return self.schedule(start=False)
 
     def worker_failed_to_start(self) -> list[Effect]:
         """A fork did not lead to a ready worker."""
@@ -162,6 +168,7 @@ class LeaseTable:
         if lease is None or lease.blocked:
             return []
         lease.blocked = True
+        self._free_running -= self._is_free_task(lease.key, lease.request)
         self.resources.release_cpu(lease.allocation)
         return self.schedule()
 
@@ -170,6 +177,7 @@ class LeaseTable:
         lease = self.by_worker.get(worker)
         if lease is not None and lease.blocked:
             lease.blocked = False
+            self._free_running += self._is_free_task(lease.key, lease.request)
             self.resources.reacquire_cpu(lease.allocation)
 
     def owner_lost(self, owner: bytes) -> list[Lease]:
@@ -191,28 +199,38 @@ class LeaseTable:
 
     # --- decisions --------------------------------------------------------------------------------------------------
 
-    def schedule(self) -> list[Effect]:
-        """Grant what can be granted now and say how many workers are missing."""
+    def schedule(self, *, start: bool = True) -> list[Effect]:
+        """Grant what can be granted now and say how many workers are missing.
+
+        Args:
+            start: whether something has happened that may make more workers missing than are starting.
+        """
         effects: list[Effect] = []
         if not self.demands:
             return effects
         missing: list[Allocation] = []
-        zero_cost = self._zero_cost_room()
-        holders = {lease.key for lease in self.leases.values() if lease.key[0] != self.node_id}
-        for entry in sorted(self.demands.values(), key=lambda entry: _order(entry, entry.key in holders)):
+        zero_cost = self._cpus * ZERO_COST_LEASES_PER_CPU - self._free_running
+        #: Needs for which there is no room, and those for which there is nobody either to take a worker from.
+        refused: set[Shape] = set()
+        exhausted: set[tuple[Shape, int]] = set()
+        for entry in sorted(self.demands.values(), key=lambda entry: _order(entry, entry.key in self._holders)):
             if entry.infeasible:
                 continue
+            if not (self.idle or start):
+                break
             free = self._is_free_task(entry.key, entry.request)
+            shape = frozenset(entry.request.resources.items())
             lacking = 0
             while entry.count > lacking:
                 if free and zero_cost <= 0:
-                    self._revoke_for(entry, effects)
+                    self._revoke_for(entry, shape, exhausted, effects)
                     break
-                if not self.idle and len(missing) >= self._cpus * ZERO_COST_LEASES_PER_CPU:
+                if not self.idle and (not start or len(missing) >= self._cpus * ZERO_COST_LEASES_PER_CPU):
                     break  # more start when these are ready
-                allocation = self._place(entry.request)
+                allocation = self._place(entry.request) if shape not in refused else None
                 if allocation is None:
-                    self._revoke_for(entry, effects)
+                    refused.add(shape)
+                    self._revoke_for(entry, shape, exhausted, effects)
                     break
                 zero_cost -= free
                 if not self.idle:
@@ -232,6 +250,9 @@ class LeaseTable:
         worker, _ = self.idle.popitem()
         lease = Lease(self._new_id(), worker, entry.key, entry.request, allocation)
         self.leases[lease.id] = self.by_worker[worker] = lease
+        if entry.key[0] != self.node_id:
+            self._holders[entry.key] += 1
+        self._free_running += self._is_free_task(lease.key, lease.request)
         entry.count -= 1
         entry.revoked = max(0, entry.revoked - 1)
         self._turn += 1
@@ -246,23 +267,21 @@ class LeaseTable:
             return None
         return self.resources.try_acquire(request.resources)
 
-    def _zero_cost_room(self) -> int:
-        used = sum(not lease.blocked and self._is_free_task(lease.key, lease.request) for lease in self.leases.values())
-        return self._cpus * ZERO_COST_LEASES_PER_CPU - used
-
     def _is_free_task(self, key: DemandKey, request: ResourceRequest) -> bool:
         """Nothing but a number limits these; actors, which the node manager itself asks for, are not limited at all."""
         return not request.resources and key[0] != self.node_id
 
-    def _revoke_for(self, entry: DemandEntry, effects: list[Effect]) -> None:
+    def _revoke_for(
+        self, entry: DemandEntry, shape: Shape, exhausted: set[tuple[Shape, int]], effects: list[Effect]
+    ) -> None:
         """Somebody without any worker of this class waits: take one from whoever holds most, deeper askers excepted.
 
         Actors keep theirs for life: nobody could answer for them. So those that wait cannot use what others of their
         class hold.
         """
-        if entry.revoked >= entry.count:
+        if entry.revoked >= entry.count or entry.key in self._holders:
             return
-        if entry.key[0] != self.node_id and any(lease.key == entry.key for lease in self.leases.values()):
+        if (shape, entry.request.depth) in exhausted:
             return
         held: dict[bytes, list[Lease]] = {}
         free = self.resources.available()
@@ -271,15 +290,21 @@ class LeaseTable:
         others = [
             lease
             for lease in self.leases.values()
-            if lease.key[0] not in (entry.key[0], self.node_id) and _helps(lease.request.resources, lacking)
+            if lease.key[0] != self.node_id and _helps(lease.request.resources, lacking)
         ]
+        own = entry.key[0]
+        usable = False
         for lease in others:
+            if lease.key[0] == own:
+                usable = True  # of use to others of this shape
+                continue
             if lease.request.depth > entry.request.depth and not lease.wanted:
                 lease.wanted = True
                 effects.append(RevokeLease(lease, soft=True))
-        for lease in others:
             if not (lease.blocked or lease.revoked) and lease.request.depth <= entry.request.depth:
                 held.setdefault(lease.key[0], []).append(lease)
+        if not held and not usable:
+            exhausted.add((shape, entry.request.depth))
         if held:
             lease = max(held.values(), key=len)[-1]
             lease.revoked = True
@@ -293,8 +318,14 @@ class LeaseTable:
     def _end(self, lease: Lease) -> None:
         del self.leases[lease.id]
         del self.by_worker[lease.worker]
+        if self._holders[lease.key] > 1:
+            self._holders[lease.key] -= 1
+        else:
+            del self._holders[lease.key]
         if lease.blocked:
             self.resources.reacquire_cpu(lease.allocation)
+        else:
+            self._free_running -= self._is_free_task(lease.key, lease.request)
         self.resources.release(lease.allocation)
 
     def surplus(self, keep: int) -> list[bytes]:
