@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-GROUPS = ("startup", "tasks", "objects", "actors", "memory")
+GROUPS = ("startup", "tasks", "objects", "actors", "awaits", "memory")
 """Programs that every contestant runs; ``million`` is optional, ``peers`` needs no ``ray``."""
 
 VARIANTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
@@ -69,6 +69,12 @@ ROWS = (
     Row("async_actor_sync", "async-actor call, synchronous, p50", "lower", 120),
     Row("async_actor_pipelined", "async-actor calls, pipelined", "higher", 30_000),
     Row("await_gather_1000", "`await gather` of 1,000 refs", "higher", 25_000),
+    Row("await_gather_calls", "`await gather` of 1,000 async-actor calls", "higher"),
+    Row("await_10000", "`await gather` of 10,000 refs", "higher"),
+    Row("await_10000_lag_p99", "loop lag p99 while 10,000 refs are awaited", "lower", 5),
+    Row("await_task", "`await` of one task, p50", "lower"),
+    Row("await_async_actor", "`await` of one async-actor call, p50", "lower"),
+    Row("async_actor_to_actor", "async actor awaiting 1,000 calls of another", "higher"),
     Row("actors_2x2", "2 actors calling 2 actors", "higher", 40_000),
     Row("actors_born", "actors born and answering", "higher", 150),
     Row("million_tasks", "1,000,000 tasks queued, then run", "lower", 45),

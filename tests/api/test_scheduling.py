@@ -439,3 +439,35 @@ def test_thousands_of_waiting_actors_do_not_stall_the_node():
         del waiting
         assert ray.get(Waits.remote().here.remote(), timeout=30)
         assert ray.available_resources()["CPU"] <= 1
+
+
+@pytest.mark.parametrize("how", ["value", "ref", "keyword", "both"])
+def test_large_constructor_arguments_survive_a_restart(start, tmp_path, how):
+    """They do not pass through the node manager; the actor fetches them, each time it starts."""
+
+    @ray.remote(max_restarts=1, max_task_retries=1)
+    class Reader:
+        def __init__(self, data, more=b""):
+            self.size = len(data) + len(more)
+
+        def read(self, path):
+            if path and not path.exists():
+                path.touch()
+                os._exit(1)
+            return self.size
+
+    data = bytes(5_000_000)
+    start(num_cpus=2)
+    ref = ray.put(data)
+    ways = {
+        "value": ((data,), {}),
+        "ref": ((ref,), {}),
+        "keyword": ((b"",), {"more": data}),
+        "both": ((data[:-1],), {"more": ref}),
+    }
+    args, kwargs = ways.pop(how)
+    reader = Reader.remote(*args, **kwargs)
+    del args, kwargs, ways, ref
+    expected = len(data) * 2 - 1 if how == "both" else len(data)
+    assert ray.get(reader.read.remote(None), timeout=20) == expected
+    assert ray.get(reader.read.remote(tmp_path / "died"), timeout=20) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import os
@@ -13,7 +14,7 @@ import time
 import pytest
 
 import ray
-from ray.exceptions import ObjectLostError
+from ray.exceptions import ObjectLostError, OwnerDiedError
 from ray.runtime import interface
 
 #: The promise is 100 ms; a machine that has other things to do is given more.
@@ -715,3 +716,48 @@ def test_what_was_freed_says_so(start):
     assert_freed(id)
     with pytest.raises(ObjectLostError):
         ray.get(ray.ObjectRef(id), timeout=10)
+
+
+@pytest.mark.parametrize("ask", ["get", "get a list", "wait", "as an argument", "await"])
+def test_a_borrowed_ref_whose_owner_died_before_it_was_ever_asked(start, ask):
+    """There is no connection to the owner that could be lost: making one fails."""
+    start(num_cpus=3)
+
+    @ray.remote
+    def slow(seconds):
+        time.sleep(seconds)
+
+    @ray.remote
+    class Owner:
+        def make(self):
+            return [slow.remote(30)]
+
+    @ray.remote
+    class Holder:
+        def take(self, owner):
+            self.refs = ray.get(owner.make.remote())
+
+        def give(self):
+            return self.refs
+
+    @ray.remote
+    def use(value):
+        return value
+
+    owner, holder = Owner.remote(), Holder.remote()
+    ray.get(holder.take.remote(owner))
+    ray.kill(owner)
+    [ref] = ray.get(holder.give.remote())
+
+    async def awaits():
+        await ref
+
+    attempt = {
+        "get": lambda: ray.get(ref, timeout=10),
+        "get a list": lambda: ray.get([ref, ray.put(1)], timeout=10),
+        "wait": lambda: ray.get(ray.wait([ref], timeout=10_000)[0]),
+        "as an argument": lambda: ray.get(use.remote(ref), timeout=10),
+        "await": lambda: asyncio.run(awaits()),
+    }[ask]
+    with pytest.raises(OwnerDiedError):
+        attempt()

@@ -6,11 +6,14 @@ A line that ends in ``# E`` must be an error, every other line must not be one; 
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import datetime
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any, assert_type
 
 import ray
+from ray.async_compat import get_async
 from ray.exceptions import RayTaskError
 
 # --- functions ---
@@ -150,6 +153,74 @@ def objects(number: ray.ObjectRef[int], text: ray.ObjectRef[str]) -> None:
     ray.cancel(1)  # E
     narrow: ray.ObjectRef[bool] = number  # E
     print(wide, alias, narrow)
+
+
+# --- refs on event loops ---
+
+
+async def awaiting(number: ray.ObjectRef[int], text: ray.ObjectRef[str]) -> None:
+    assert_type(await number, int)
+    assert_type(await f.remote(1), str)
+    assert_type(await asyncio.wait_for(text, 1), str)
+    a, b = await asyncio.gather(number, text)
+    assert_type(a, int)
+    assert_type(b, str)
+    assert_type(await asyncio.gather(*[number, number]), list[int])
+    assert_type(await get_async(text), str)
+    assert_type(await number.as_future(), int)
+    assert_type(await number.as_coroutine(cancel=True), int)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(text.as_coroutine())
+    assert_type(task.result(), str)
+    thread: concurrent.futures.Future[int] = number.future()
+    assert_type(await asyncio.wrap_future(thread), int)
+    assert_type(number.future().result(timeout=1), int)
+    assert_type(number.result(), int)
+    assert_type(number.exception(), BaseException | None)
+    assert_type(number.done(), bool)
+    number.add_done_callback(lambda ref: print(ref.result() + 1))
+    wrong: str = await number  # E
+    number.as_coroutine(cancels=True)  # E
+    number.future().result(timeout="1")  # E
+    await get_async(1)  # E
+    print(wrong)
+
+
+# --- streams ---
+
+
+@ray.remote(num_returns="streaming")
+def yields(n: int) -> Iterator[int]:
+    yield n
+
+
+class Yields(ray.Actor):
+    @ray.method
+    async def numbers(self, n: int) -> AsyncIterator[int]:
+        yield n
+
+    @ray.method(timeout_s=1)
+    async def words(self, n: int) -> AsyncGenerator[str, None]:
+        yield str(n)
+
+    @ray.method(num_returns="streaming")
+    def plain(self, n: int) -> Iterator[int]:
+        yield n
+
+
+async def streams() -> None:
+    actor = Yields.remote()
+    assert_type(yields.remote(1), ray.ObjectRefGenerator[Any])
+    assert_type(f.options(num_returns="streaming").remote(1), ray.ObjectRefGenerator[Any])
+    assert_type(actor.numbers.remote(1), ray.ObjectRefGenerator[int])
+    assert_type(actor.words.remote(1), ray.ObjectRefGenerator[str])
+    assert_type(actor.plain.remote(1), ray.ObjectRefGenerator[Any])
+    assert_type([ray.get(ref) for ref in actor.numbers.remote(1)], list[int])
+    async for ref in actor.numbers.remote(1):
+        assert_type(await ref, int)
+    yields.remote("bad")  # E
+    actor.numbers.remote("bad")  # E
+    f.options(num_returns="stream")  # E
 
 
 # --- actors ---

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ray._version import __version__
 
 if TYPE_CHECKING:
-    from ray import actor, exceptions, experimental, worker
+    from ray import actor, async_compat, exceptions, experimental, worker
     from ray.api.actor_calls import get_actor, kill
     from ray.api.actors import Actor, ActorClass, ActorHandle, ActorMethod
     from ray.api.decorator import remote
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ray.api.session import RayContext, init, is_initialized, shutdown
     from ray.runtime.ref import ObjectRef
     from ray.runtime.ref import ObjectRef as ObjectID
+    from ray.runtime.streams import ObjectRefGenerator
 
 __all__ = [
     "Actor",
@@ -40,11 +41,13 @@ __all__ = [
     "ActorMethod",
     "ObjectID",
     "ObjectRef",
+    "ObjectRefGenerator",
     "RayContext",
     "RemoteFunction",
     "RuntimeContext",
     "__version__",
     "actor",
+    "async_compat",
     "available_resources",
     "cancel",
     "cluster_resources",
@@ -88,9 +91,10 @@ _HOMES = {
     "ray.api.remote_function": ("RemoteFunction",),
     "ray.api.session": ("RayContext", "init", "is_initialized", "shutdown"),
     "ray.runtime.ref": ("ObjectRef",),
+    "ray.runtime.streams": ("ObjectRefGenerator",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_MODULES = frozenset({"actor", "exceptions", "experimental", "worker"})
+_MODULES = frozenset({"actor", "async_compat", "exceptions", "experimental", "worker"})
 
 
 if not TYPE_CHECKING:  # checkers are to see a misspelt name

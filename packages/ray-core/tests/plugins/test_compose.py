@@ -19,7 +19,7 @@ OBJECT_ID = bytes(range(20))
 
 
 def test_every_part_of_the_default_plan_is_built_by_hooks(tmp_path):
-    composition = Composition(ResolvedPlan.from_json(resolve_plan().to_json()))
+    composition = Composition(ResolvedPlan.from_json(resolve_plan(store="heap").to_json()))
     control_server = composition.start_control(str(tmp_path))
     control = composition.open_control(control_server.address)
     store_server = composition.start_store(str(tmp_path), 1 << 20)
@@ -170,13 +170,17 @@ def test_two_paths_may_lead_to_one_plugin(observer, install):
 
 
 def test_selector_of_a_plan_without_one():
+    plan = resolve_plan()
+    plan.parts.pop("selector", None)
     with pytest.raises(PluginNotInstalledError) as caught:
-        Composition(resolve_plan()).make_selector(runtime=None)
+        Composition(plan).make_selector(runtime=None)
     assert str(caught.value) == ('no selector is in use: install one before ray.init: pip install "ray-core[async]"')
 
 
 def test_executors_by_name():
-    composition = Composition(resolve_plan())
+    plan = resolve_plan()
+    plan.executors.pop("asyncio", None)
+    composition = Composition(plan)
     with pytest.raises(PluginNotInstalledError) as caught:
         composition.make_executor("asyncio", 1, {})
     assert str(caught.value) == (

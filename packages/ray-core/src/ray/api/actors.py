@@ -17,6 +17,7 @@ from ray.runtime.interface import ActorCore, FunctionDescriptor, MethodOptions
 
 if TYPE_CHECKING:
     from ray.runtime.ref import ObjectRef
+    from ray.runtime.streams import ObjectRefGenerator
 
 F = TypeVar("F", bound=Callable[..., Any])
 T_co = TypeVar("T_co", covariant=True)
@@ -54,6 +55,10 @@ class ActorMethod(OneReturn[F_co]):
     def options(self, *, num_returns: Literal[1] = ..., **options: Unpack[CallOptions]) -> ActorMethod[F_co]: ...  # type: ignore[overload-overlap]
     @overload
     def options(self, *, num_returns: Literal[0], **options: Unpack[CallOptions]) -> FixedReturn[F_co, None]: ...  # type: ignore[overload-overlap]
+    @overload
+    def options(
+        self, *, num_returns: Literal["streaming"], **options: Unpack[CallOptions]
+    ) -> FixedReturn[F_co, ObjectRefGenerator[Any]]: ...
     @overload
     def options(
         self, *, num_returns: int, **options: Unpack[CallOptions]

@@ -15,6 +15,7 @@ from ray.api.typed import AnyOptions, FixedReturn
 
 if TYPE_CHECKING:
     from ray.runtime.ref import ObjectRef
+    from ray.runtime.streams import ObjectRefGenerator
 
 F = TypeVar("F", bound=Callable[..., Any])
 A = TypeVar("A", bound=Actor)
@@ -54,6 +55,10 @@ def remote(*, num_returns: Literal[1] = ..., **options: Unpack[AnyOptions]) -> D
 @overload
 def remote(*, num_returns: Literal[0], **options: Unpack[AnyOptions]) -> FixedDecorator[None]: ...  # type: ignore[overload-overlap]
 @overload
+def remote(
+    *, num_returns: Literal["streaming"], **options: Unpack[AnyOptions]
+) -> FixedDecorator[ObjectRefGenerator[Any]]: ...
+@overload
 def remote(*, num_returns: int, **options: Unpack[AnyOptions]) -> FixedDecorator[list[ObjectRef[Any]]]: ...
 @overload
 def remote(*, num_return_vals: int, **options: Unpack[AnyOptions]) -> FixedDecorator[list[ObjectRef[Any]]]: ...
@@ -63,9 +68,10 @@ def remote(*targets: Any, **options: Any) -> Any:
     Args:
         *targets: the function or class, when used without parentheses.
         **options: for both: ``num_cpus``, ``num_gpus``, ``resources`` (amounts by name), ``memory`` (bytes), ``name``.
-            For functions: ``num_returns`` (or ``num_return_vals``), ``max_calls`` (runs until the worker process is
-            replaced; 1 for tasks with GPUs), ``max_retries`` (re-runs after the death of a worker; 3; -1 without
-            limit), ``retry_exceptions`` (True or a list of classes: re-run on these too), ``timeout_s``, ``priority``.
+            For functions: ``num_returns`` (or ``num_return_vals``; "streaming" for as many as are yielded),
+            ``max_calls`` (runs until the worker process is replaced; 1 for tasks with GPUs), ``max_retries`` (re-runs
+            after the death of a worker; 3; -1 without limit), ``retry_exceptions`` (True or a list of classes: re-run
+            on these too), ``timeout_s``, ``priority``.
             For classes: ``max_concurrency``, ``concurrency_groups``, ``max_restarts`` (0; -1 without limit),
             ``max_task_retries``, ``namespace``, ``lifetime`` ("detached": outlives its handles).
 

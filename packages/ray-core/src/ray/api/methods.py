@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import types
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, TypeVar, Unpack, overload
 
 from ray.api.options import METHOD_NAMES, method_options, normalise
 from ray.api.typed import CallOptions, FixedReturn, P, R
 from ray.runtime.arity import arity_of
-from ray.runtime.interface import MethodOptions
+from ray.runtime.interface import STREAMING, MethodOptions
 
 if TYPE_CHECKING:
     from ray.api.actors import ActorMethod
     from ray.runtime.ref import ObjectRef
+    from ray.runtime.streams import ObjectRefGenerator
 
 S = TypeVar("S")
 S_contra = TypeVar("S_contra", contravariant=True)
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
         """What ``@ray.method(...)`` is before it meets its function."""
 
         @overload
+        def __call__(  # type: ignore[overload-overlap]
+            self, function: Callable[Concatenate[S, P], AsyncIterator[R]], /
+        ) -> TypedFixedMethod[P, ObjectRefGenerator[R]]: ...
+        @overload
         def __call__(
             self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /
         ) -> TypedMethod[S, P, R]: ...
@@ -60,6 +65,10 @@ if TYPE_CHECKING:
 
 
 @overload
+def method(  # type: ignore[overload-overlap]
+    function: Callable[Concatenate[S, P], AsyncIterator[R]], /
+) -> TypedFixedMethod[P, ObjectRefGenerator[R]]: ...
+@overload
 def method(function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /) -> TypedMethod[S, P, R]: ...
 @overload
 def method(function: Callable[Concatenate[S, P], R], /) -> TypedMethod[S, P, R]: ...
@@ -67,6 +76,10 @@ def method(function: Callable[Concatenate[S, P], R], /) -> TypedMethod[S, P, R]:
 def method(*, num_returns: Literal[1] = ..., **options: Unpack[CallOptions]) -> MethodDecorator: ...  # type: ignore[overload-overlap]
 @overload
 def method(*, num_returns: Literal[0], **options: Unpack[CallOptions]) -> FixedMethodDecorator[None]: ...  # type: ignore[overload-overlap]
+@overload
+def method(
+    *, num_returns: Literal["streaming"], **options: Unpack[CallOptions]
+) -> FixedMethodDecorator[ObjectRefGenerator[Any]]: ...
 @overload
 def method(*, num_returns: int, **options: Unpack[CallOptions]) -> FixedMethodDecorator[list[ObjectRef[Any]]]: ...
 @overload
@@ -76,8 +89,8 @@ def method(function: Any = None, /, **options: Any) -> Any:
 
     Args:
         function: the method, when used without parentheses.
-        **options: ``num_returns`` (or ``num_return_vals``), ``timeout_s``, ``concurrency_group``, ``name``,
-            ``max_task_retries``.
+        **options: ``num_returns`` (or ``num_return_vals``; "streaming" for as many as the method yields, which is the
+            default of async generators), ``timeout_s``, ``concurrency_group``, ``name``, ``max_task_retries``.
 
     Returns:
         The function itself, so that a local instance behaves as ever.
@@ -116,6 +129,8 @@ def actor_methods(cls: type, base: type) -> dict[str, MethodOptions]:
         if not inspect.isroutine(plain):
             continue
         options: MethodOptions = getattr(plain, _MARK, None) or MethodOptions()
+        if inspect.isasyncgenfunction(plain) and options.num_returns == 1:
+            options = dataclasses.replace(options, num_returns=STREAMING)
         arity = arity_of(plain, bound=not isinstance(attribute, staticmethod))
         methods[name] = dataclasses.replace(options, arity=arity)
     return methods

@@ -10,7 +10,7 @@ from typing import Any, SupportsFloat
 
 from ray.api.typed import CallOptions, ClassOptions, FunctionOptions
 from ray.config.spelling import did_you_mean
-from ray.runtime.interface import RESOURCE_UNIT, ActorOptions, MethodOptions, TaskOptions
+from ray.runtime.interface import RESOURCE_UNIT, STREAMING, ActorOptions, MethodOptions, TaskOptions
 
 #: Resource amounts travel as 64-bit integers, in fixed point.
 _MAX_AMOUNT = (2**63 - 1) // RESOURCE_UNIT
@@ -70,7 +70,7 @@ def task_options(given: Given) -> TaskOptions:
     max_calls = _integer(given, "max_calls", default=1 if "GPU" in resources else 0, least=0)
     return TaskOptions(
         resources=resources,
-        num_returns=_integer(given, "num_returns", default=1, least=0),
+        num_returns=_returns(given),
         max_calls=max_calls,
         max_retries=_integer(given, "max_retries", default=3, least=-1),
         retry_exceptions=_retry_exceptions(given.get("retry_exceptions", False)),
@@ -122,7 +122,7 @@ def method_options(given: Given) -> MethodOptions:
     """
     retries = _integer(given, "max_task_retries", 0, least=-1) if "max_task_retries" in given else None
     return MethodOptions(
-        num_returns=_integer(given, "num_returns", default=1, least=0),
+        num_returns=_returns(given),
         timeout_s=_timeout(given),
         concurrency_group=_text(given, "concurrency_group", "Concurrency group"),
         name=_text(given, "name", "Task"),
@@ -262,6 +262,15 @@ def _check_size(name: str, amount: float) -> None:
 
 def _integer(given: Given, name: str, default: int, least: int | None) -> int:
     return whole_number(name, given[name], least) if name in given else default
+
+
+def _returns(given: Given) -> int:
+    value = given.get("num_returns", 1)
+    if isinstance(value, str):
+        if value != "streaming":
+            raise ValueError(f"num_returns must be a whole number or 'streaming', not {value!r}")
+        return STREAMING
+    return whole_number("num_returns", value, least=0)
 
 
 def _text(given: Given, name: str, what: str) -> str | None:

@@ -15,6 +15,7 @@ from ray.runtime.interface import FunctionDescriptor, TaskOptions
 
 if TYPE_CHECKING:
     from ray.runtime.ref import ObjectRef
+    from ray.runtime.streams import ObjectRefGenerator
 
 
 class RemoteFunction(OneReturn[F_co]):
@@ -75,6 +76,10 @@ class RemoteFunction(OneReturn[F_co]):
     def options(self, *, num_returns: Literal[1] = ..., **options: Unpack[FunctionOptions]) -> RemoteFunction[F_co]: ...  # type: ignore[overload-overlap]
     @overload
     def options(self, *, num_returns: Literal[0], **options: Unpack[FunctionOptions]) -> FixedReturn[F_co, None]: ...  # type: ignore[overload-overlap]
+    @overload
+    def options(
+        self, *, num_returns: Literal["streaming"], **options: Unpack[FunctionOptions]
+    ) -> FixedReturn[F_co, ObjectRefGenerator[Any]]: ...
     @overload
     def options(
         self, *, num_returns: int, **options: Unpack[FunctionOptions]

@@ -178,6 +178,26 @@ class Forget(Struct, frozen=True, tag=13):
     ids: list[bytes]
 
 
+class Yielded(Struct, frozen=True, tag=14):
+    """Worker to owner: a task with ``num_returns`` -1 has yielded its object number ``index``."""
+
+    task: bytes
+    index: int
+    data: Data | None
+    """None: in the node's store."""
+    refs: list[Ref] = []
+    nbytes: int = 0
+    full: bool = False
+    """It waits for ``Taken`` before it goes on."""
+
+
+class Taken(Struct, frozen=True, tag=15):
+    """Owner to worker: so many objects of a stream have been taken by their consumer, in all."""
+
+    task: bytes
+    count: int
+
+
 class CancelMade(Struct, frozen=True, tag=12):
     """To an owner, from a borrower: cancel the task that makes ``id``."""
 

@@ -77,6 +77,8 @@ class ReferenceTable:
         self.dropped: deque[ObjectEntry] = deque()
         #: Threads that wait for several entries: told of every completion (``completed(entry)``).
         self.watchers: list[Any] = []
+        #: How many of the entries' waiters are callbacks of those who wait without a thread.
+        self.listeners = 0
         self.closed = False
 
     def own(self, id: bytes) -> ObjectEntry:

@@ -95,6 +95,8 @@ class ObjectAccess(Submission):
         return ref
 
     def get_one(self, ref: ObjectRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
+        if self.guarded and timeout_s != 0:
+            self.check_blocking("ray.get")
         entry = ref._entry
         if entry.table is not self.table:
             self._own_entry(ref)
@@ -103,6 +105,8 @@ class ObjectAccess(Submission):
         return self.objects.value(entry, copy)
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
+        if self.guarded and timeout_s != 0:
+            self.check_blocking("ray.get")
         entries = [self._own_entry(ref) for ref in refs]
         pending = {entry for entry in entries if not entry.status}
         if pending and not self._wait_group(pending, len(pending), timeout_s):
@@ -116,6 +120,8 @@ class ObjectAccess(Submission):
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
         if self.closed:
             self._check_open()
+        if self.guarded and timeout_s != 0:
+            self.check_blocking("ray.wait")
         with self.lock:
             last, self._rest = self._rest, NO_REST
         entries = last.entries_of(refs)
@@ -153,6 +159,10 @@ class ObjectAccess(Submission):
                 for entry in entries:
                     self.objects.want(entry)
 
+    def wait_for(self, entry: ObjectEntry) -> None:
+        """Wait until an object is complete."""
+        self._wait_entry(entry, None)
+
     def _wait_entry(self, entry: ObjectEntry, timeout_s: float | None) -> bool:
         if timeout_s == 0:
             self._want((entry,))
@@ -160,9 +170,9 @@ class ObjectAccess(Submission):
         with self.lock:
             if entry.status:
                 return True
-            self.objects.want(entry)
             waiter = Waiter(1)
             add_waiter((entry,), waiter)
+            self.objects.want(entry)  # may fail it at once
         try:
             return self.block(waiter, timeout_s)
         finally:
@@ -180,11 +190,11 @@ class ObjectAccess(Submission):
             needed -= len(completed)
             if needed <= 0:
                 return True
-            if self.objects.borrows:
-                for entry in pending:
-                    self.objects.want(entry)
             waiter = GroupWaiter(pending, needed)
             self.table.watchers.append(waiter)
+            if self.objects.borrows:
+                for entry in pending:
+                    self.objects.want(entry)  # may fail it at once
         try:
             return self.block(waiter, timeout_s)
         finally:

@@ -40,6 +40,10 @@ class ActorHost(OwnerRuntime):
         """Show the user's code the GPUs it was given, and no others."""
 
     @abstractmethod
+    def guard_loop(self) -> None:
+        """This thread runs the event loop of an async actor: from now on no call may wait on it."""
+
+    @abstractmethod
     def leave(self) -> None:
         """The last call of this process has ended."""
 
@@ -54,6 +58,7 @@ class ActorHost(OwnerRuntime):
         if spec.is_async or limit > 1 or spec.groups:
             self.concurrent = True
             name = "asyncio" if spec.is_async else "threads"
+            self.polling.shareable = self.polling.shareable and not spec.is_async  # the main thread waits elsewhere
             self.executor = self.next_executor = self.composition.make_executor(name, limit, spec.groups)
         self.executor.submit(ActorCreation(self, message))
         if self.executor is not old:
@@ -89,7 +94,7 @@ class ActorCreation:
     """The call that runs ``__init__``; implements ``ray.abc.executor.Call``."""
 
     group: str | None = None
-    is_async = False
+    is_async = True  # where there is a loop, it runs there
 
     def __init__(self, worker: ActorHost, message: node.StartActor) -> None:
         self._worker = worker
@@ -104,11 +109,14 @@ class ActorCreation:
             worker.use_gpus(self._message.gpu_ids)
         try:
             cls = load_function(spec.code)
-            stored_blob = worker.objects.stored_blob
-            args, kwargs = deserialize(stored_blob(spec.stored) if spec.stored else spec.args)
+            blob_of = worker.objects.blob_of
+            args, kwargs = deserialize(blob_of(spec.stored, spec.owner) if spec.stored else spec.args)
             if spec.deps:
+                owners = {dependency.id: dependency.owner for dependency in spec.deps}
                 values = worker.arguments.take(spec.deps, ())
-                args, kwargs = with_dependencies((args, kwargs), spec.deps, values, stored_blob)
+                args, kwargs = with_dependencies(
+                    (args, kwargs), spec.deps, values, lambda object_id: blob_of(object_id, owners[object_id])
+                )
             worker._instance = cls(*args, **kwargs)
             del args, kwargs
         except BaseException as problem:
@@ -126,13 +134,14 @@ class ActorCreation:
     async def run_async(self) -> None:
         """As ``run``, on the loop, so that what ``__init__`` makes belongs to it."""
         self.run()
+        self._worker.guard_loop()
 
 
 class ActorEnd:
     """The call that ends an actor whose handles are gone."""
 
     group: str | None = None
-    is_async = False
+    is_async = True
     name = _TERMINATE
 
     def __init__(self, worker: ActorHost) -> None:

@@ -16,6 +16,7 @@ from ray.runtime.interface import ActorCore, ActorOptions, FunctionDescriptor, M
 from ray.runtime.objects import ActorLife, rebuild_ref
 from ray.runtime.records import TaskRecord
 from ray.runtime.ref import ObjectRef
+from ray.runtime.submission import LARGE_BYTES
 from ray.serialization import deserialize, open_envelope, serialize
 
 _TERMINATE = "__ray_terminate__"
@@ -41,6 +42,8 @@ class ActorOwner(ObjectAccess):
             export = export_of(cls, self)
         record = self._record(f"{cls.name}.__init__", 0, 0, None, args, kwargs)
         record.export = export
+        if len(record.args) >= LARGE_BYTES and not options.detached:
+            self._keep_arguments(record)
         record.pins += tuple(self._own_entry(ref) for ref in export.refs)
         actor_id = random_id(16)
         life: ObjectRef[Any] | None = None
@@ -72,6 +75,13 @@ class ActorOwner(ObjectAccess):
                 life._entry.value = b""  # nothing was created that would have to be ended
             raise
         return core
+
+    def _keep_arguments(self, record: TaskRecord) -> None:
+        """Large arguments are fetched by the actor: the node manager, which passes on the rest, must not be held up."""
+        entry = self.table.own(self._next_id() + FIRST_RETURN)
+        entry.status, entry.value = READY, record.args
+        record.args, record.stored = b"", entry.id
+        record.pins += (entry,)
 
     def _start_actor(self, core: ActorCore, record: TaskRecord, options: ActorOptions, spec: Any) -> None:
         """Ask for the actor now if its arguments are there, else when they are."""
@@ -188,7 +198,8 @@ def _spec(
     address = runtime.address
     deps = []
     for at, entry in record.deps:
-        data = None if entry.status == STORED else bytes(entry.value)
+        fetched = entry.status == STORED or (len(entry.value) >= LARGE_BYTES and not options.detached)
+        data = None if fetched else bytes(entry.value)
         refs = [wire.Ref(inner.id, inner.owner or address) for inner in entry.contained]
         deps.append(wire.Dependency(at, data, entry.id, entry.owner or address, refs))
     return node.ActorSpec(

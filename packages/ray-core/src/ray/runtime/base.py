@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ray.runtime.failures import Failures
     from ray.runtime.objects import ObjectExchange
     from ray.runtime.polling import Polling
+    from ray.runtime.records import TaskRecord
     from ray.runtime.tasks import TaskSubmitter
 
 #: How long a dropped ref may wait for the next event; frees are promised within 100 ms.
@@ -47,6 +48,8 @@ class OwnerBase(ABC):
     is_local_mode = False
     #: True in a child that the user's code has forked.
     is_forked = False
+    #: There are threads that must not wait: ask ``check_blocking`` first.
+    guarded = False
 
     #: Parts, made by ``OwnerRuntime``.
     tasks: TaskSubmitter
@@ -110,6 +113,9 @@ class OwnerBase(ABC):
         """Free what nobody holds; called under the lock."""
         self.objects.free(self.table.collect())
 
+    def check_blocking(self, call: str) -> None:  # noqa: B027 - any thread of a driver may wait
+        """Raise BlockingCallError if a wait in ``call`` on this thread would stop the event loop of an async actor."""
+
     def abandon_all(self, error: RayError | None) -> None:
         """The session is over: whatever is pending fails with ``error``, or with a connection error."""
         error = error or RayConnectionError("The session ended before this object was made.")
@@ -161,6 +167,14 @@ class OwnerBase(ABC):
             return BEAT_S
         self.rests = False
         return COLLECT_S
+
+    @abstractmethod
+    def register_stream(self, record: TaskRecord) -> Any:
+        """A generator for the results of a new task; called under the lock."""
+
+    @abstractmethod
+    def cancel_entry(self, entry: ObjectEntry, force: bool, recursive: bool) -> None:
+        """``cancel`` under the lock."""
 
     @abstractmethod
     def submit_call(

@@ -1,11 +1,24 @@
-"""Waiting for objects: one lock per waiting thread, released by whoever completes the last object it needs."""
+"""Waiting for objects: threads, by a lock that whoever completes the last object releases; others, by a callback.
+
+``when_done``, ``is_done`` and ``value_of`` are what selectors and event loops outside the core build on.
+"""
 
 from __future__ import annotations
 
 from _thread import allocate_lock
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ray.protocol.references import PENDING, ObjectEntry
+from ray.exceptions import RayConnectionError
+from ray.protocol.references import PENDING, READY, STORED, ObjectEntry
+from ray.runtime import interface
+
+if TYPE_CHECKING:
+    from ray.abc.selector import ObjectSelector
+    from ray.runtime.interface import Runtime
+    from ray.runtime.ref import ObjectRef
+
+R = TypeVar("R")
 
 
 class Waiter:
@@ -85,3 +98,131 @@ def complete(entry: ObjectEntry, status: int, value: object) -> None:
         entry.waiters = None
         for waiter in waiters:
             waiter(entry)
+
+
+# --- callbacks instead of threads
+# --------------------------------------------------------------------------
+
+
+class Listener:
+    """Is told once that an object is complete. Keeps the ref, and so the object, until then."""
+
+    __slots__ = ("ref",)
+
+    def __init__(self, ref: ObjectRef[Any]) -> None:
+        self.ref = ref
+
+    def __call__(self, entry: ObjectEntry) -> None:
+        entry.table.listeners -= 1
+        self.told()
+
+    def told(self) -> None:
+        """The object is ready or failed; called under the runtime's lock, on any thread."""
+        raise NotImplementedError
+
+
+class _Callback(Listener):
+    __slots__ = ("told",)
+
+    def __init__(self, ref: ObjectRef[Any], callback: Callable[[], None]) -> None:
+        super().__init__(ref)
+        self.told = callback  # type: ignore[method-assign]
+
+
+def session_of(ref: ObjectRef[Any]) -> Runtime:
+    """The session that a ref belongs to.
+
+    Raises:
+        RayConnectionError: it has ended, or there has never been one.
+    """
+    runtime = interface._current
+    if runtime is None or not runtime.knows(ref):
+        raise RayConnectionError(f"{ref!r} belongs to a session that has ended.")
+    return runtime
+
+
+def when_done(ref: ObjectRef[Any], callback: Callable[[], None]) -> Callable[[], None]:
+    """Call ``callback`` once when the object is ready or failed.
+
+    At once and on this thread, if it is already; else on whichever thread takes the message, under the runtime's lock:
+    it must be quick, not raise, and not call back into ``ray``. Borrowed objects are fetched. When the session ends,
+    pending objects fail. The ref is kept until then.
+
+    Returns:
+        A function that withdraws; idempotent, any thread. A callback that is under way may still come.
+
+    Raises:
+        RayConnectionError: the ref belongs to a session that has ended.
+    """
+    runtime = session_of(ref)
+    listener = _Callback(ref, callback)
+    if not runtime.subscribe(listener):
+        callback()
+        return _nothing
+
+    def withdraw() -> None:
+        runtime.unsubscribe(listener)
+
+    return withdraw
+
+
+def is_done(ref: ObjectRef[Any]) -> bool:
+    """Whether the object is ready or failed, without waiting; has the value of a borrowed object sent.
+
+    True as well for a ref of a session that has ended: there is nothing to wait for any more.
+    """
+    runtime = interface._current
+    return runtime is None or not runtime.knows(ref) or runtime.is_done(ref)
+
+
+def value_of(ref: ObjectRef[R]) -> R:
+    """The value of an object for which ``is_done`` is true, or raise its failure. Never waits.
+
+    Raises:
+        GetTimeoutError: the object is not done.
+        RayConnectionError: the ref belongs to a session that has ended.
+        RayError: as ``ray.get``.
+    """
+    value: R = session_of(ref).get_one(ref, 0)
+    return value
+
+
+def failure_of(ref: ObjectRef[Any]) -> BaseException | None:
+    """What ``value_of`` would raise for an object that is done, or None; looks into no value."""
+    runtime = interface._current
+    if runtime is not None and runtime.knows(ref) and ref._entry.status in (READY, STORED):
+        return None
+    try:
+        value_of(ref)
+    except Exception as error:
+        return error
+    return None
+
+
+def current_session() -> Runtime:
+    """The session of this process.
+
+    Raises:
+        RayConnectionError: there is none.
+    """
+    runtime = interface._current
+    if runtime is None:
+        raise RayConnectionError
+    return runtime
+
+
+def make_selector(name: str | None = None) -> ObjectSelector:
+    """Make a selector over the objects of this session: the one of its plan, or any installed one by its name.
+
+    The caller closes it.
+
+    Raises:
+        RayConnectionError: there is no session.
+        PluginError: there is none of that name, or it does not fit.
+    """
+    runtime = current_session()
+    return runtime.composition.make_selector(runtime, name)
+
+
+def _nothing() -> None:
+    """Withdraws nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import inspect
 import os
@@ -15,14 +16,20 @@ from ray.exceptions import RayActorError, TaskCancelledError, TaskTimeoutError
 from ray.messages import codec, wire
 from ray.runtime.code_cache import with_dependencies
 from ray.runtime.forked import end_forked_child
+from ray.runtime.interface import STREAMING
 from ray.runtime.records import return_ids
+from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
 from ray.runtime.submission import LARGE_BYTES
+from ray.runtime.yielding import Yielding, first_of
 from ray.serialization import EMPTY_ARGS, deserialize, load_function, make_envelope, serialize, serialize_small
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
+
     from ray.runtime.peers import Peer
     from ray.runtime.worker import WorkerRuntime
+    from ray.serialization import Serialized
 
 CallArguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -64,8 +71,8 @@ class TaskCall:
     """Implements ``ray.abc.executor.Call``."""
 
     __slots__ = (
-        "_frames", "cancelled", "gpu_ids", "group", "interruptible", "name", "peer", "resources", "task", "timed_out",
-        "timer", "values", "worker",
+        "_frames", "cancelled", "coroutine", "gpu_ids", "group", "interruptible", "name", "peer", "resources", "stream",
+        "task", "timed_out", "values", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -85,13 +92,25 @@ class TaskCall:
         self.timed_out = False
         #: The user's code runs, and may be interrupted.
         self.interruptible = False
-        self.timer: Any = None
+        #: The loop and the asyncio task that run it.
+        self.coroutine: tuple[AbstractEventLoop, Task[Any]] | None = None
+        #: What it yields, if its results are streamed.
+        self.stream: Yielding | None = None
 
     @property
     def is_async(self) -> bool:
-        """Whether the target is a coroutine function."""
-        target = self.worker.target_of(self.task)
-        return inspect.iscoroutinefunction(target)
+        """Whether the target is a coroutine function, or cannot be found, which ``run_async`` reports."""
+        try:
+            return inspect.iscoroutinefunction(self.worker.target_of(self.task))
+        except Exception:
+            return True
+
+    def interrupt(self) -> None:
+        """Cancel the coroutine; no effect once it has ended. Any thread."""
+        running = self.coroutine
+        if running is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                running[0].call_soon_threadsafe(running[1].cancel)
 
     def run(self) -> None:
         """Run the function on this thread, and reply."""
@@ -107,6 +126,9 @@ class TaskCall:
                 if self.cancelled or self.timed_out:
                     raise KeyboardInterrupt  # while it was prepared
                 result = function(*call[0], **call[1])
+                if self.task.num_returns == STREAMING:
+                    self.stream = Yielding(self)
+                    self.stream.drain(result)
             finally:
                 self.interruptible = False
                 if worker.is_forked:
@@ -124,29 +146,39 @@ class TaskCall:
 
     async def run_async(self) -> None:
         """Run the coroutine function on this loop, and reply."""
-        worker = self.worker
+        import asyncio  # Only async actors need it.
+
+        worker, task = self.worker, asyncio.current_task()
+        assert task is not None
+        self.coroutine = task.get_loop(), task  # before it counts as running: no cancel finds it without
         if not worker.begin(self):
             return
-        token = current_call.set(self)
+        current_call.set(self)
         started = time.perf_counter_ns()
         try:
             function, call = self._prepare()
             try:
+                if self.cancelled or self.timed_out:
+                    raise asyncio.CancelledError  # while it was prepared
                 result = function(*call[0], **call[1])
-                if inspect.isawaitable(result):
+                if inspect.isawaitable(result) and type(result) is not ObjectRef:
                     result = await result
+                if self.task.num_returns == STREAMING:
+                    self.stream = Yielding(self)
+                    await self.stream.drain_async(result)
+                elif inspect.isasyncgen(result):
+                    result = await first_of(result, self.task.num_returns)
             finally:
                 if worker.is_forked:
                     end_forked_child(sys.exc_info()[1])
             call = ((), {})
-            outcome = self._succeed(result)
+            outcome = await self._succeed_on_loop(result)
             result = None
         except BaseException as error:
             call, result = ((), {}), None  # kept refs are looked for next, and these would count
             outcome = self._fail(error)
-        duration_us = (time.perf_counter_ns() - started) // 1000
-        current_call.reset(token)
-        worker.end(self, outcome, duration_us)
+        worker.end(self, outcome, (time.perf_counter_ns() - started) // 1000)
+        self.coroutine = None
 
     def _prepare(self) -> tuple[Any, CallArguments]:
         task = self.task
@@ -162,39 +194,60 @@ class TaskCall:
         return function, with_dependencies(deserialize(data), task.deps, self.values, stored_blob)
 
     def _succeed(self, result: Any) -> Outcome:
-        task = self.task
-        if task.num_returns == 1:
-            blob = serialize_small(result)
-            if blob is not None:
-                return Outcome(True, [blob])
-            values = [result]
-        else:
-            values = split_returns(result, task.num_returns)
-        blobs: list[Any] = []
-        refs: list[list[Any]] = []
-        sizes: list[int] = []
+        small = self._small(result)
+        if small is not None:
+            return small
+        return self._outcome(list(map(serialize, split_returns(result, self.task.num_returns))))
+
+    async def _succeed_on_loop(self, result: Any) -> Outcome:
+        """The same, but what goes into the node's store is copied on a thread: the loop has other things to do."""
+        small = self._small(result)
+        if small is not None:
+            return small
+        values = list(map(serialize, split_returns(result, self.task.num_returns)))
+        if not self.worker.objects.shared or all(value.nbytes < LARGE_BYTES for value in values):
+            return self._outcome(values)
+        import asyncio
+
+        copying = asyncio.ensure_future(asyncio.to_thread(self._outcome, values))
+        while not copying.done():
+            with contextlib.suppress(asyncio.CancelledError):  # too late: the call has ended
+                await asyncio.wait([copying])
+        return copying.result()
+
+    def _small(self, result: Any) -> Outcome | None:
+        """The outcome if it needs nothing but its own bytes, which most do."""
+        if self.task.num_returns == STREAMING:
+            return Outcome(True, [_END])
+        blob = serialize_small(result) if self.task.num_returns == 1 else None
+        return None if blob is None else Outcome(True, [blob])
+
+    def _outcome(self, values: list[Serialized]) -> Outcome:
         objects = self.worker.objects
-        for id, value in zip(return_ids(task.id, task.num_returns), values, strict=True):
-            serialized = serialize(value)
-            sizes.append(serialized.nbytes)
-            if objects.shared and serialized.nbytes >= LARGE_BYTES:
-                objects.store_result(id, serialized)
+        blobs: list[Any] = []
+        for id, value in zip(return_ids(self.task.id, self.task.num_returns), values, strict=True):
+            if objects.shared and value.nbytes >= LARGE_BYTES:
+                objects.store_result(id, value)
                 blobs.append(None)
             else:
-                blobs.append(serialized.to_bytes())
-            refs.append(serialized.refs)
-        return Outcome(True, blobs, refs if any(refs) else None, sizes if None in blobs else [])
+                blobs.append(value.to_bytes())
+        refs = [value.refs for value in values]
+        sizes = [value.nbytes for value in values] if None in blobs else []
+        return Outcome(True, blobs, refs if any(refs) else None, sizes)
 
     def _fail(self, error: BaseException) -> Outcome:
         task, worker = self.task, self.worker
         if issubclass(type(error), ActorExit):
             worker.announce_exit("exit_actor() was called")
+            worker.interrupt_others(self)
             return self._succeed(None) if task.num_returns <= 1 else self._fail(_exited(worker))
         kind = "user"
         if self.cancelled:
             error, kind = TaskCancelledError(self.name, task.id), "system"
         elif self.timed_out:
             error, kind = TaskTimeoutError(self.name, task.timeout_s), "system"
+        elif worker.exiting and type(error).__name__ == "CancelledError":
+            error, kind = _exited(worker), "system"
         envelope = make_envelope(
             error,
             function=self.name or worker.name_of(task),
@@ -207,6 +260,10 @@ class TaskCall:
         retry = bool(task.retry) and not self.cancelled and _wants_retry(error, task.retry)
         _forget_frames(error)
         return Outcome(False, [envelope], retry=retry)
+
+
+#: What completes the object that would have come next.
+_END = serialize_small(None)
 
 
 def _exited(worker: WorkerRuntime) -> BaseException:

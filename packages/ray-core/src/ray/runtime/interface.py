@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ray.runtime.arity import Arity
 
 if TYPE_CHECKING:
+    from ray.plugins.compose import Composition
     from ray.protocol.references import ObjectEntry
+    from ray.runtime.completion import Listener
     from ray.runtime.ref import ObjectRef
+    from ray.runtime.streams import Stream
 
 #: Resource amounts are fixed-point integers: one CPU is RESOURCE_UNIT.
 RESOURCE_UNIT = 10_000
+
+#: Number of returns of a task that yields them one by one.
+STREAMING = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,7 @@ class TaskOptions:
     resources: Mapping[str, int]
     """Fixed-point amounts by name: ``CPU``, ``GPU``, ``memory`` (bytes, times the unit) and custom ones. No zeros."""
     num_returns: int = 1
+    """STREAMING for as many as it yields."""
     max_calls: int = 0
     """Executions after which the worker process is replaced; 0 is never."""
     max_retries: int = 3
@@ -42,6 +49,7 @@ class MethodOptions:
     """Options of one actor method, from ``@ray.method`` and ``handle.m.options()``."""
 
     num_returns: int = 1
+    """STREAMING for as many as it yields."""
     timeout_s: float | None = None
     concurrency_group: str | None = None
     name: str | None = None
@@ -113,11 +121,15 @@ class Runtime(Protocol):
     address_info: dict[str, Any]
     is_worker: bool
     is_local_mode: bool
+    composition: Composition
 
     def submit_task(
         self, function: FunctionDescriptor, options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Submit; returns one ref, a list of refs (``num_returns > 1``) or None (0). Nothing happens if it raises."""
+        """Submit; returns one ref, a list of refs (``num_returns > 1``), None (0) or an ObjectRefGenerator.
+
+        Nothing happens if it raises.
+        """
 
     def create_actor(
         self,
@@ -154,6 +166,24 @@ class Runtime(Protocol):
 
     def remembers(self, refs: list[ObjectRef[Any]]) -> bool:
         """Whether ``refs`` is a list that ``wait`` returned, unchanged since, so that its elements need no check."""
+
+    def knows(self, ref: ObjectRef[Any]) -> bool:
+        """Whether the ref belongs to this session."""
+
+    def is_done(self, ref: ObjectRef[Any]) -> bool:
+        """Whether the object is ready or failed, at once; has the value of a borrowed object sent."""
+
+    def subscribe(self, listener: Listener) -> bool:
+        """Have the listener told when its object is complete; False, and nothing happens, if it is already."""
+
+    def unsubscribe(self, listener: Listener) -> bool:
+        """Undo ``subscribe``; False if the listener has been told, or was never subscribed."""
+
+    def taken(self, stream: Stream) -> None:
+        """Its consumer has taken objects of a stream whose task waits for that."""
+
+    def check_blocking(self, call: str) -> None:
+        """Raise BlockingCallError if a wait in ``call`` on this thread would stop the event loop of an async actor."""
 
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
         """Cancel the task that makes ``ref``; no effect once it has ended."""

@@ -19,15 +19,18 @@ from typing import Any
 from ray.runtime import completion
 
 _AGAIN_S = 0.001
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+#: Directories of code in which nothing may be torn: this package's, and the transport's.
+_ours: tuple[str, ...] = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,)
 #: Code that only waits.
 _waits: set[CodeType] = {completion.Waiter.block.__code__}
 
 
 def may_interrupt(code: CodeType | None) -> None:
-    """Signals may raise inside ``code``: it only waits."""
+    """Signals may raise inside ``code``, as it only waits, and nowhere else in the modules beside it."""
+    global _ours
     if code is not None:
         _waits.add(code)
+        _ours = tuple({*_ours, os.path.dirname(code.co_filename) + os.sep})
 
 
 class InterruptGuard:
@@ -110,7 +113,7 @@ def in_critical_code(frame: FrameType | None, inside: CodeType | None = None) ->
         code = frame.f_code
         if code in _waits or code is inside:
             return False
-        if code.co_filename.startswith(_PACKAGE):
+        if code.co_filename.startswith(_ours):
             return True
         if _is_user_code(code.co_filename):
             return False

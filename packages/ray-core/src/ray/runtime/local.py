@@ -24,6 +24,7 @@ from ray.runtime.execution import ActorExit
 from ray.runtime.failures import print_failure
 from ray.runtime.interface import (
     RESOURCE_UNIT,
+    STREAMING,
     ActorCore,
     ActorOptions,
     FunctionDescriptor,
@@ -35,6 +36,7 @@ from ray.runtime.local_objects import LocalObjects, Packed
 from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
 from ray.runtime.start_options import StartOptions, offered
+from ray.runtime.streams import ObjectRefGenerator, Stream
 from ray.serialization import make_envelope, open_envelope, read_envelope, register_reducer
 
 _NODE = "local"
@@ -64,9 +66,9 @@ class LocalRuntime(LocalObjects):
         #: {(namespace, name): actor id}
         self._names: dict[tuple[str, str], bytes] = {}
         self._cores: weakref.WeakValueDictionary[bytes, ActorCore] = weakref.WeakValueDictionary()
-        self._composition = Composition(options.plan)
-        self._composition.lifecycle("plan_resolved", {})
-        for cls, reducer in self._composition.serializers():
+        self.composition = Composition(options.plan)
+        self.composition.lifecycle("plan_resolved", {})
+        for cls, reducer in self.composition.serializers():
             register_reducer(cls, reducer)
         self.address_info: dict[str, Any] = {
             "address": "local",
@@ -78,7 +80,7 @@ class LocalRuntime(LocalObjects):
             "session_dir": None,
             "node_id": self._node_id.hex(),
         }
-        self._composition.lifecycle("runtime_started", self._plugin_info())
+        self.composition.lifecycle("runtime_started", self._plugin_info())
 
     def _plugin_info(self) -> dict[str, Any]:
         return {"session_id": self.session_id, "node_id": self._node_id.hex(), "kind": "driver", "address": "local"}
@@ -109,7 +111,7 @@ class LocalRuntime(LocalObjects):
         retry_on: bool | tuple[type[BaseException], ...] = False,
     ) -> Any:
         with self._lock:
-            entries = [self._table.own(object_id(frame.task_id, index)) for index in range(num_returns)]
+            entries = [self._table.own(object_id(frame.task_id, index)) for index in range(abs(num_returns))]
             refs: list[ObjectRef[Any]] = [ObjectRef(entry) for entry in entries]
         frame.outer = _frame.get()
         token = _frame.set(frame)
@@ -120,11 +122,14 @@ class LocalRuntime(LocalObjects):
                     result = call()
                     if timeout_s is not None and time.monotonic() - started > timeout_s:
                         raise TaskTimeoutError(frame.name, timeout_s)
-                    self._fill(entries, split_returns(result, num_returns))
+                    if num_returns == STREAMING:
+                        self._drain(result, entries, refs)
+                    else:
+                        self._fill(entries, split_returns(result, num_returns))
                 except ActorExit:
-                    if num_returns == 1:
+                    if len(entries) == 1:
                         self._fill(entries, [None])
-                    elif num_returns:
+                    elif entries:
                         error = RayActorError(frame.name.partition(".")[0], reason=_EXITED, method=frame.name)
                         self._fail(entries, frame, error)
                     break
@@ -140,9 +145,9 @@ class LocalRuntime(LocalObjects):
         finally:
             _frame.reset(token)
             self._collect()
-        if num_returns == 1:
-            return refs[0]
-        return refs if num_returns else None
+        if num_returns == STREAMING:
+            return ObjectRefGenerator(Stream(refs))
+        return refs[0] if num_returns == 1 else refs or None
 
     def _fail(self, entries: list[ObjectEntry], frame: Frame, error: BaseException) -> None:
         kind = "system" if isinstance(error, RayError) and not isinstance(error, RayTaskError) else "user"
@@ -373,7 +378,7 @@ class LocalRuntime(LocalObjects):
 
     def shutdown(self) -> None:
         """See ``Runtime``."""
-        self._composition.lifecycle("runtime_stopping", self._plugin_info())
+        self.composition.lifecycle("runtime_stopping", self._plugin_info())
         with self._lock:
             actors = list(self._actors.values())
             self._actors.clear()

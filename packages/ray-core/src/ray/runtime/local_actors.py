@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray.runtime.interface import ActorOptions, FunctionDescriptor
+from ray.runtime.ref import ObjectRef
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,7 +48,9 @@ class LocalActor:
 
         async def run() -> Any:
             result = function(*args, **kwargs)
-            return await result if inspect.isawaitable(result) else result
+            if inspect.isasyncgen(result):
+                return _replay(*await _run_out(result))
+            return await result if inspect.isawaitable(result) and type(result) is not ObjectRef else result
 
         outer = asyncio._get_running_loop()
         asyncio._set_running_loop(None)  # the call is inline: the caller's loop stands still meanwhile
@@ -77,6 +80,23 @@ class LocalActor:
         if self.loop is not None and not self.loop.is_running():
             self.loop.close()
             self.loop = None
+
+
+async def _run_out(values: AsyncIterable[Any]) -> tuple[list[Any], BaseException | None]:
+    """What an async generator yields, and what it raises at the end."""
+    found = []
+    try:
+        async for value in values:
+            found.append(value)
+    except BaseException as error:
+        return found, error
+    return found, None
+
+
+def _replay(values: list[Any], error: BaseException | None) -> Iterator[Any]:
+    yield from values
+    if error is not None:
+        raise error
 
 
 @dataclass(slots=True)

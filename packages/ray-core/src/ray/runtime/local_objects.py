@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import ObjectLostError, RayConnectionError
-from ray.ids import make_task_ids, object_id
+from ray.ids import make_task_ids, object_id, task_of
 from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
 from ray.runtime import interface
+from ray.runtime.completion import Listener
 from ray.runtime.ref import ObjectRef
 from ray.serialization import (
     Serialized,
@@ -20,6 +22,9 @@ from ray.serialization import (
     serialize,
     serialize_args,
 )
+
+if TYPE_CHECKING:
+    from ray.runtime.streams import Stream
 
 Packed = tuple[bytes, list[ObjectRef[Any]]]
 """Arguments as a copy, and the refs inside, kept as long as the copy."""
@@ -83,6 +88,28 @@ class LocalObjects:
         """Nothing is remembered here."""
         return False
 
+    def knows(self, ref: ObjectRef[Any]) -> bool:
+        """See ``Runtime``."""
+        return ref._entry.table is self._table
+
+    def is_done(self, ref: ObjectRef[Any]) -> bool:
+        """See ``Runtime``: what no task and no ``put`` has made will never be made."""
+        return True
+
+    def subscribe(self, listener: Listener) -> bool:
+        """See ``Runtime``: nothing is ever pending."""
+        return False
+
+    def unsubscribe(self, listener: Listener) -> bool:
+        """See ``Runtime``."""
+        return False
+
+    def taken(self, stream: Stream) -> None:
+        """See ``Runtime``: the task has ended."""
+
+    def check_blocking(self, call: str) -> None:
+        """See ``Runtime``: nothing ever waits."""
+
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
         """Check that the ref is of this session; its task has ended."""
         self._own(ref)
@@ -131,6 +158,19 @@ class LocalObjects:
         with self._lock:
             for entry, value in zip(entries, packed, strict=True):
                 self._set(entry, value)
+
+    def _drain(self, values: Any, entries: list[ObjectEntry], refs: list[ObjectRef[Any]]) -> None:
+        """Make an object of everything that a generator yields, and one for what comes next: the one in ``entries``."""
+        if not isinstance(values, Iterable):
+            raise TypeError(f"num_returns='streaming' needs a generator, not {type(values).__name__}")
+        done = len(refs) - 1  # of an earlier attempt
+        for value in itertools.islice(values, done, None):
+            self._fill(entries, [value])
+            with self._lock:
+                entry = self._table.own(object_id(task_of(refs[0].binary()), len(refs)))
+                entries[:] = [entry]
+                refs.append(ObjectRef(entry))
+        self._fill(entries, [None])
 
     def _set(self, entry: ObjectEntry, packed: Serialized) -> None:
         entry.value, entry.status = packed.to_bytes(), READY

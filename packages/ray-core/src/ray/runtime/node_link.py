@@ -30,6 +30,8 @@ class NodeLink:
         #: {request: what to call with the answer}
         self._requests: dict[int, Callable[[node.Answer], None]] = {}
         self._unanswered = 0
+        #: Bytes that it had not taken at the last beat.
+        self._queued = 0
         #: Why there is no node manager any more, or None.
         self.dead: str | None = None
 
@@ -89,6 +91,9 @@ class NodeLink:
 
     def beat(self) -> bool:
         """Ping; False when too many pings were not answered."""
+        queued = self.connection.queued_bytes
+        if queued != self._queued:  # it takes what it is sent, and answers behind that
+            self._queued, self._unanswered = queued, 0
         if self._unanswered >= MISSED_BEATS:
             return False
         self._unanswered += 1

@@ -15,6 +15,7 @@ from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime import interface
 from ray.runtime.completion import Waiter, complete
+from ray.runtime.interface import STREAMING
 from ray.runtime.records import TaskRecord
 from ray.runtime.stored_views import StoredViews
 from ray.serialization import deserialize, deserialize_copy, open_envelope
@@ -79,6 +80,24 @@ class ObjectExchange:
             raise ObjectLostError(object_id, "it is not in the node's store any more")
         return blob
 
+    def blob_of(self, object_id: bytes, owner: str) -> Any:
+        """The value's bytes of an object that another process owns and keeps for now; waits for it. Without the lock.
+
+        Raises:
+            OwnerDiedError: its owner has died.
+        """
+        runtime = self._runtime
+        blob = self.views.view(object_id) if self.shared else None
+        if blob is not None:
+            return blob
+        ref = runtime.rebuild_ref(object_id, owner)
+        entry = ref._entry
+        if entry.status == PENDING:
+            runtime.wait_for(entry)
+        if entry.status == FAILED:
+            raise open_envelope(entry.value)
+        return self.stored_blob(object_id) if entry.status == STORED else entry.value
+
     def store_value(self, entry: ObjectEntry, serialized: Serialized) -> None:
         """Write a large value of this process into the store. Without the lock."""
         store = self._runtime.store
@@ -137,6 +156,8 @@ class ObjectExchange:
                 runtime.store.delete(entry.id)
             elif type(entry.value) is ActorLife:
                 runtime.actor_unheld(entry.value.actor_id)
+            elif type(entry.task) is TaskRecord and entry.task.num_returns == STREAMING:
+                runtime.unwanted(entry)
             elif entry.status == READY and len(entry.value) >= codec.OUT_OF_BAND_BYTES:
                 self._free_large(entry)
             entry.value = None

@@ -23,10 +23,12 @@ from ray.runtime.polling import Polling
 from ray.runtime.reader import Reader
 from ray.runtime.records import TaskRecord
 from ray.runtime.ref import ObjectRef
+from ray.runtime.streams import Streaming
+from ray.runtime.subscription import Subscription
 from ray.runtime.tasks import TaskSubmitter
 
 
-class OwnerRuntime(ActorOwner, Inspection, PluginLife):
+class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
     """One process's part of a session. Public methods are those of ``ray.runtime.interface.Runtime``."""
 
     def __init__(

@@ -103,7 +103,16 @@ class Polling:
                 self._runtime.node_lost(f"internal error in the reader thread: {text.splitlines()[-1]}")
 
     def _should_leave(self) -> bool:
-        return self._stopping or self._claimed or (self._wanted and not self._awaited())
+        return self._stopping or self._claimed or (self._wanted and not self._awaited() and not self._listened())
+
+    def _listened(self) -> bool:
+        """Whether somebody awaits an object without a thread that could poll."""
+        return self._runtime.table.listeners > 0
+
+    def attend(self) -> None:
+        """Somebody has begun to listen: see to it that messages are taken without delay."""
+        if not self._role.locked():
+            self.nudge()
 
     def _awaited(self) -> bool:
         """Whether some thread still needs the reader thread; one whose wait has just ended does not."""
@@ -154,7 +163,7 @@ class Polling:
         finally:
             waiter.wake = None
             self._role.release()
-            if self._waiting or self._runtime.expects() or time.monotonic() - started > _LONG_S:
+            if self._waiting or self._listened() or self._runtime.expects() or time.monotonic() - started > _LONG_S:
                 self.nudge()
 
     def _wait_for_reader(self, waiter: Waiter, timeout_s: float | None) -> bool:
@@ -180,5 +189,5 @@ class Polling:
                 self._turn(None, None)
         finally:
             self._role.release()
-        if time.monotonic() - started > _LONG_S:
+        if self._listened() or not self.shareable or time.monotonic() - started > _LONG_S:
             self.nudge()

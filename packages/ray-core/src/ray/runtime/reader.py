@@ -34,6 +34,7 @@ class Reader:
             wire.Fetched: objects.on_fetched,
             wire.Credit: objects.on_credit,
             wire.CancelMade: self._cancel_made,
+            wire.Yielded: runtime.on_yielded,
         }
         self.node_handlers: dict[type, Callable[[Any], None]] = {
             node.Granted: tasks.granted,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray.ids import FIRST_RETURN
@@ -13,6 +13,7 @@ from ray.protocol.references import STORED, ObjectEntry
 
 if TYPE_CHECKING:
     from ray.runtime.peers import Peer
+    from ray.runtime.streams import Stream
 
 #: Work pushed ahead to one worker, in microseconds of expected run time …
 PIPELINE_US = 5_000
@@ -61,13 +62,17 @@ class Export:
         return max(1, int(PIPELINE_US / mean))
 
 
+def _none() -> None:
+    """No stream."""
+
+
 class TaskRecord:
     """A task or actor call from submission to completion; kept whole for retries."""
 
     __slots__ = (
         "actor", "args", "attempt", "cancelled", "deps", "done", "entries", "export", "group", "id", "label", "link",
-        "method", "name", "num_returns", "options", "parent", "pins", "refs", "retries", "stored", "timeout_s",
-        "waiting",
+        "method", "name", "num_returns", "options", "parent", "pins", "refs", "retries", "stored", "stream",
+        "streamed", "timeout_s", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +106,9 @@ class TaskRecord:
         self.parent: bytes | None = None
         self.cancelled = False
         self.done = False
+        #: What a task that streams has yielded, and how much; gives None when nobody wants it any more.
+        self.stream: Callable[[], Stream | None] = _none
+        self.streamed = 0
         # Actor calls only.
         self.actor: bytes = b""
         self.method: bytes = b""

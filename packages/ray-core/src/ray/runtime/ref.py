@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ray.exceptions import RayConnectionError
+from ray.exceptions import RayConnectionError, TaskCancelledError
 from ray.ids import NIL_OBJECT_ID, OBJECT_ID_BYTES, task_of
 from ray.protocol.references import ObjectEntry
-from ray.runtime import interface
+from ray.runtime import completion, interface
+
+if TYPE_CHECKING:
+    import asyncio
+    import contextvars
+    from collections.abc import Callable, Coroutine, Generator
+
+    from ray.runtime.futures import RefFuture
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -36,6 +43,102 @@ class ObjectRef(Generic[T_co]):
         entry.local -= 1
         if not entry.local:
             entry.table.dropped.append(entry)
+
+    # --- as a future --------------------------------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, T_co]:
+        """Wait on the running event loop; any number of times, on any loop. Returns and raises as ``ray.get``.
+
+        Cancelling whoever awaits leaves the task alone and the ref usable.
+        """
+        from ray.runtime.awaiting import await_ref  # asyncio takes as long to import as the rest of this package
+
+        return await_ref(self)
+
+    def as_coroutine(self, *, cancel: bool = False) -> Coroutine[Any, Any, T_co]:
+        """A coroutine that awaits this ref, for what takes nothing else, such as ``TaskGroup.create_task``.
+
+        Args:
+            cancel: whether the task that makes the object is cancelled with the coroutine, even before its first step.
+        """
+        from ray.runtime.ref_coroutine import RefCoroutine
+
+        return RefCoroutine(self, cancel)
+
+    def as_future(self) -> asyncio.Future[T_co]:
+        """A new future of the running event loop, with the value or the error. Cancelling it leaves the task alone.
+
+        Raises:
+            RuntimeError: there is no running loop.
+            RayConnectionError: the session has ended.
+        """
+        from ray.runtime.awaiting import as_future
+
+        return as_future(self)
+
+    def future(self) -> RefFuture[T_co]:
+        """A new ``concurrent.futures.Future``; it keeps the ref as ``object_ref``.
+
+        It never says that it is running; cancelling it leaves the task alone. Callbacks run on a thread of their own.
+
+        Raises:
+            RayConnectionError: the session has ended.
+        """
+        from ray.runtime.futures import RefFuture
+
+        return RefFuture(self)
+
+    def add_done_callback(
+        self, fn: Callable[[ObjectRef[T_co]], object], *, context: contextvars.Context | None = None
+    ) -> None:
+        """Have the running event loop call ``fn(ref)`` once the object is ready or failed.
+
+        The ref is kept until then. With these methods ``asyncio.wait`` takes refs and returns them.
+
+        Raises:
+            RuntimeError: there is no running loop.
+        """
+        from ray.runtime.awaiting import add_done_callback
+
+        add_done_callback(self, fn, context)
+
+    def remove_done_callback(self, fn: Callable[[ObjectRef[T_co]], object]) -> int:
+        """Remove ``fn`` wherever it was added; returns how often that was. What is on its way is called still."""
+        from ray.runtime.awaiting import remove_done_callback
+
+        return remove_done_callback(self, fn)
+
+    def done(self) -> bool:
+        """Whether the object is ready or failed, at once. True if the session has ended, since nothing can follow."""
+        return completion.is_done(self)
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled, by ``ray.cancel``; at once."""
+        return self.done() and isinstance(completion.failure_of(self), TaskCancelledError)
+
+    def result(self) -> T_co:
+        """The value of an object that is ready; never waits. Raises as ``ray.get`` if it failed.
+
+        Raises:
+            asyncio.InvalidStateError: it is not ready; ``ray.get(ref)`` and ``await ref`` wait.
+        """
+        if not completion.is_done(self):
+            from asyncio import InvalidStateError
+
+            raise InvalidStateError(f"{self!r} is not ready; use 'await ref' or ray.get(ref) to wait for it.")
+        return completion.value_of(self)
+
+    def exception(self) -> BaseException | None:
+        """What ``result`` would raise, or None; never waits.
+
+        Raises:
+            asyncio.InvalidStateError: it is not ready.
+        """
+        if not completion.is_done(self):
+            self.result()  # raises
+        return completion.failure_of(self)
+
+    # --- as an id -----------------------------------------------------------------------------------------------------
 
     def binary(self) -> bytes:
         """The id: 20 bytes."""

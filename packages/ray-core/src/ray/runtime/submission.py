@@ -12,7 +12,7 @@ from ray.runtime.base import OwnerBase
 from ray.runtime.calls import ActorClient
 from ray.runtime.completion import complete
 from ray.runtime.exports import export_of
-from ray.runtime.interface import FunctionDescriptor, TaskOptions
+from ray.runtime.interface import STREAMING, FunctionDescriptor, TaskOptions
 from ray.runtime.peers import Peer
 from ray.runtime.records import TaskRecord, return_ids
 from ray.runtime.ref import ObjectRef
@@ -107,6 +107,8 @@ class Submission(OwnerBase):
             entry.task = record
             record.entries = (entry,)
             return ObjectRef(entry)
+        if record.num_returns == STREAMING:
+            return self.register_stream(record)
         entries = []
         for id in return_ids(record.id, record.num_returns):
             entry = table.own(id)
@@ -129,11 +131,11 @@ class Submission(OwnerBase):
         record.waiting = len(pending)
         on_ready = functools.partial(self._dependency_ready, record)
         for entry in pending:
-            self.objects.want(entry)
             if entry.waiters is None:
                 entry.waiters = [on_ready]
             else:
                 entry.waiters.append(on_ready)
+            self.objects.want(entry)  # may fail it at once
         return False
 
     def _dependency_ready(self, record: TaskRecord, entry: ObjectEntry) -> None:

@@ -10,24 +10,24 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ray.abc.store import Store
 from ray.abc.transport import Frame, Transport
 from ray.exceptions import RaySystemError, TaskCancelledError
 from ray.messages import codec, node, wire
 from ray.plugins.compose import Composition
-from ray.runtime.actor_host import ActorHost
+from ray.runtime.blocking import WaitingWorker
 from ray.runtime.code_cache import ArgumentCache, CodeCache
-from ray.runtime.completion import Waiter
 from ray.runtime.execution import ActorExit, Outcome, TaskCall, current_call
 from ray.runtime.interrupts import in_critical_code
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import end_process
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 from ray.runtime.records import return_ids
 
-#: A wait shorter than this is not announced; the CPU is not given back for it.
-BLOCK_GRACE_S = 0.002
 #: Results of short tasks are collected up to this many, or until the queue is empty …
 MAX_OUTBOX = 64
 #: … or until one has taken this long, or waits this long.
@@ -37,7 +37,7 @@ FLUSH_S = 0.005
 TIMEOUT_GRACE_S = 1.0
 
 
-class WorkerRuntime(ActorHost):
+class WorkerRuntime(WaitingWorker):
     """The session, seen from inside a worker."""
 
     is_worker = True
@@ -62,14 +62,14 @@ class WorkerRuntime(ActorHost):
         self.running: dict[bytes, TaskCall] = {}
         #: The call that runs on the main thread of a serial worker.
         self.call: TaskCall | None = None
+        #: A loop is about to send the results of its calls.
+        self._turn_ends = False
         #: Peers with results that are not sent.
         self._unsent: dict[Peer, float] = {}
         self.code = CodeCache()
         self.arguments = ArgumentCache()
         #: {hash: executions} of functions with max_calls
         self._calls: dict[bytes, int] = {}
-        self._blocked = 0
-        self._lessee: Peer | None = None
         #: The process is about to end.
         self.left = False
         self._gpu_ids: list[str] | None = None
@@ -135,8 +135,24 @@ class WorkerRuntime(ActorHost):
             self.flush_all()  # what has ended before must not be lost if the process is killed
             self._interrupt(call)
 
+    def on_taken(self, peer: Peer, message: wire.Taken, frames: Sequence[Frame]) -> None:
+        """The consumer of a stream has come so far."""
+        call = self.running.get(message.task)
+        if call is not None and call.stream is not None:
+            call.stream.taken(message.count)
+
+    def peer_lost(self, peer: Peer) -> None:
+        super().peer_lost(peer)
+        for call in self.running.values():
+            if call.peer is peer and call.stream is not None:
+                call.stream.look()
+
     def _interrupt(self, call: TaskCall) -> None:
-        if not self.concurrent:
+        if call.stream is not None:
+            call.stream.look()
+        if call.coroutine is not None:
+            call.interrupt()
+        elif not self.concurrent:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def on_interrupt(self, number: int, frame: Any) -> None:
@@ -205,7 +221,9 @@ class WorkerRuntime(ActorHost):
                 return
             self._append(call, outcome, duration_us)
             peer = call.peer
-            if (
+            if call.coroutine is not None and self.running and not self.exiting:
+                self._flush_after_turn(call.coroutine[0])
+            elif (
                 duration_us > FLUSH_US
                 or len(peer.outbox) >= MAX_OUTBOX
                 or len(peer.outbox_frames) > 1
@@ -215,6 +233,17 @@ class WorkerRuntime(ActorHost):
                 self.flush(peer)
         if self.exiting:
             self.leave()
+
+    def _flush_after_turn(self, loop: AbstractEventLoop) -> None:
+        """Other calls may end in the same turn of the loop: their replies go together."""
+        if not self._turn_ends:
+            self._turn_ends = True
+            loop.call_soon(self._end_of_turn)
+
+    def _end_of_turn(self) -> None:
+        self._turn_ends = False
+        with self.lock:
+            self.flush_all()
 
     def _append(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """Queue a reply; called under the lock."""
@@ -268,7 +297,8 @@ class WorkerRuntime(ActorHost):
             self.flush(peer)
 
     def after_events(self) -> None:
-        """Replies of short tasks must not wait for a long one that follows them."""
+        super().after_events()
+        # Replies of short tasks must not wait for a long one that follows them.
         if self._unsent:
             limit = time.monotonic() - FLUSH_S
             for peer, since in list(self._unsent.items()):
@@ -290,39 +320,6 @@ class WorkerRuntime(ActorHost):
         if task.actor:
             return f"{self.actor_name}.{task.function.decode(errors='replace')}"
         return task.name or self.code.name(task.function)
-
-    # --- blocking -----------------------------------------------------------------------------------------------------
-
-    def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
-        with self.lock:
-            self.flush_all()
-        grace_s = BLOCK_GRACE_S if timeout_s is None else min(BLOCK_GRACE_S, timeout_s)
-        started = time.monotonic()
-        if self.polling.wait(waiter, grace_s):
-            return True
-        self._enter_blocked()
-        try:
-            if timeout_s is None:
-                return self.polling.wait(waiter, None)
-            return self.polling.wait(waiter, max(0.0, timeout_s - (time.monotonic() - started)))
-        finally:
-            self._leave_blocked()
-
-    def _enter_blocked(self) -> None:
-        with self.lock:
-            self._blocked += 1
-            if self._blocked == 1:
-                self.node.send(node.Blocked())
-                if not self.actor_id:
-                    self._give_back(blocked=True)
-
-    def _leave_blocked(self) -> None:
-        with self.lock:
-            self._blocked -= 1
-            if not self._blocked:
-                self.node.send(node.Resumed())
-                if self._lessee is not None and not self.actor_id:
-                    self._lessee.send(wire.Unblocked())
 
     # --- context ------------------------------------------------------------------------------------------------------
 
@@ -362,6 +359,16 @@ class WorkerRuntime(ActorHost):
         self.next_executor = None
         self.left = True
         self.executor.close()
+
+    def interrupt_others(self, call: TaskCall) -> None:
+        """The actor ends with ``call``: cancel the coroutines of the others, and end the process if they go on."""
+        with self.lock:
+            others = [other for other in self.running.values() if other is not call]
+            if any(other.coroutine is not None for other in others):
+                self.timers.after(TIMEOUT_GRACE_S, threading.Thread(target=end_process, args=(self, 0)).start)
+                self.transport.wake()
+        for other in others:
+            other.interrupt()
 
     def exit_actor(self) -> NoReturn:
         if not self.actor_id:

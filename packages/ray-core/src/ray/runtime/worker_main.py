@@ -39,6 +39,7 @@ def worker_main(
         wire.Recall: runtime.on_recall,
         wire.Cancel: runtime.on_cancel,
         wire.Forget: runtime.on_forget,
+        wire.Taken: runtime.on_taken,
     }
     reader.node_handlers |= {
         node.StartActor: runtime.on_start_actor,

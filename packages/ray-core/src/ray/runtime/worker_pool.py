@@ -322,4 +322,9 @@ class WorkerPool:
 
     def diagnostics(self) -> dict[str, Any]:
         """Counts for ``ray doctor`` and tests."""
-        return {"workers": len(self.workers), "zygote_pid": self._zygote_pid, "pids": sorted(self._by_pid)}
+        return {
+            "workers": len(self.workers),
+            "zygote_pid": self._zygote_pid,
+            "pids": sorted(self._by_pid),
+            "vital_pids": sorted(self.vital),
+        }

@@ -1,0 +1,194 @@
+"""The executor of async actors: every call is a task of one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
+
+from ray.abc import Call, Executor
+
+LoopMaker: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
+
+#: Calls started in one turn of the loop: what is due besides need not wait for thousands.
+STARTS_PER_TURN = 100
+#: What is left on the loop when the last call has ended is cancelled, and has this long to end.
+WIND_UP_S = 0.5
+
+
+class AsyncioExecutor(Executor):
+    """Up to ``max_concurrency`` calls at a time, interleaved on the loop, and as many more per concurrency group.
+
+    Within the default group and within each named one, calls start in the order of ``submit``. The loop runs on the
+    thread of ``run``. Calls that are no coroutine functions run on it too, or, if asked for, on threads beside it.
+    """
+
+    name = "asyncio"
+    concurrent = True
+
+    def __init__(
+        self,
+        max_concurrency: int,
+        concurrency_groups: Mapping[str, int] | None = None,
+        *,
+        new_loop: LoopMaker = asyncio.new_event_loop,
+        sync_in_threads: bool = False,
+    ) -> None:
+        """Make an executor; ``run`` makes the loop.
+
+        Args:
+            max_concurrency: calls of the default group at a time, at least 1.
+            concurrency_groups: calls of each named group at a time, at least 1. Calls that name another group belong
+                to the default group.
+            new_loop: makes the event loop.
+            sync_in_threads: run what is no coroutine function on a thread, so that it does not hold up the loop.
+        """
+        limits: dict[str | None, int] = {None: max_concurrency}
+        limits.update(concurrency_groups or {})
+        for group, limit in limits.items():
+            if limit < 1:
+                raise ValueError(f"concurrency of {f'group {group!r}' if group else 'an actor'} must be at least 1")
+        #: {group name, or None for the default group: its lane}
+        self._lanes = {group: _Lane(limit) for group, limit in limits.items()}
+        self._default = self._lanes[None]
+        self._new_loop = new_loop
+        self._threads = ThreadPoolExecutor(sum(limits.values()), "ray-call") if sync_in_threads else None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        #: Taken over by the loop in one go.
+        self._submitted: deque[Call] = deque()
+        #: The loop is about to look into ``_submitted``; before ``run``, it will when it starts.
+        self._woken = True
+        #: {task: (call, lane)} of those that have not had their first step.
+        self._unstarted: dict[asyncio.Task[None], tuple[Call, _Lane]] = {}
+        #: Every task that has not ended; the loop itself would let go of them.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting = 0
+        self._closed = False
+
+    def submit(self, call: Call) -> None:
+        if self._closed:
+            return
+        self._submitted.append(call)
+        if not self._woken:
+            self._woken = True
+            self._on_loop(self._take)
+
+    def _on_loop(self, function: Callable[[], None]) -> None:
+        """Run ``function`` on the loop, which may be closed by now."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(function, context=contextvars.Context())
+
+    # --- on the loop --------------------------------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        submitted = self._submitted
+        self._woken = False  # first, so that nothing submitted from now on is overlooked
+        for _ in range(min(len(submitted), STARTS_PER_TURN)):
+            try:
+                call = submitted.popleft()
+            except IndexError:  # closed meanwhile
+                return
+            lane = self._lanes.get(call.group, self._default)
+            if lane.running < lane.limit:
+                self._start(call, lane)
+            else:
+                lane.queue.append(call)
+                self._waiting += 1
+        if submitted and not self._woken:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._take)
+
+    def _start(self, call: Call, lane: _Lane) -> None:
+        assert self._loop is not None
+        lane.running += 1
+        task = self._loop.create_task(self._run(call), context=contextvars.Context())
+        self._unstarted[task] = call, lane
+        self._tasks.add(task)
+        task.add_done_callback(functools.partial(self._ended, lane))
+
+    async def _run(self, call: Call) -> None:
+        task: Any = asyncio.current_task()
+        del self._unstarted[task]
+        if self._threads is None or call.is_async:
+            await call.run_async()
+        else:
+            assert self._loop is not None
+            await self._loop.run_in_executor(self._threads, call.run)
+
+    def _ended(self, lane: _Lane, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        lane.running -= 1
+        started = self._unstarted.pop(task, None)
+        if started is not None:  # cancelled by code that cancels every task: the caller still waits for an answer
+            self._start(*started)
+        elif lane.queue and not self._closed:
+            self._waiting -= 1
+            self._start(lane.queue.popleft(), lane)
+        if self._closed and not self._tasks:
+            self._stop()
+
+    def _stop(self) -> None:
+        if not self._tasks and self._loop is not None:
+            self._loop.stop()
+
+    # --- from the outside ---------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        loop = self._loop = self._new_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            if not self._closed:  # else nobody would stop it
+                loop.call_soon(self._take)
+                _serve(loop)
+                loop.run_until_complete(_wind_up())
+        finally:
+            asyncio.set_event_loop(None)
+            if self._threads is not None:
+                self._threads.shutdown(wait=False, cancel_futures=True)
+            loop.close()
+
+    def idle(self) -> bool:
+        return self._closed or not (self._submitted or self._unstarted or self._waiting)
+
+    def close(self) -> None:
+        self._closed = True
+        self._submitted.clear()
+        self._on_loop(self._stop)
+
+
+class _Lane:
+    """One concurrency group: how many of its calls run, and those that wait for one of them to end."""
+
+    __slots__ = ("limit", "queue", "running")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.running = 0
+        self.queue: deque[Call] = deque()
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run until ``stop``."""
+    while True:
+        try:
+            loop.run_forever()
+        except (KeyboardInterrupt, SystemExit):  # of some task, which keeps it for whoever awaits that task
+            continue
+        return
+
+
+async def _wind_up() -> None:
+    """End what the calls have left on the loop, within bounded time."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=WIND_UP_S)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), WIND_UP_S)

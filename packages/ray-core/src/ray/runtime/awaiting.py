@@ -1,0 +1,229 @@
+"""Refs on event loops: ``await``, callbacks and futures.
+
+Whoever takes a message completes the object under the runtime's lock and leaves a note for the loop; a loop that has
+notes is woken once, however many come, and takes a bounded number of them per turn. Values are unpickled where they
+are asked for, never on the thread that took the message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ray.runtime.completion import Listener, session_of, value_of
+
+if TYPE_CHECKING:
+    from ray.runtime.interface import Runtime
+    from ray.runtime.ref import ObjectRef
+
+R = TypeVar("R")
+
+#: Notes taken in one turn of a loop: what else is due there need not wait for thousands.
+NOTES_PER_TURN = 100
+
+
+class LoopNotes:
+    """The notes for one loop; posted from any thread, taken on the loop's."""
+
+    __slots__ = ("__weakref__", "_loop", "_posted", "_woken")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        #: Weak, because the loop is the key under which this object is found.
+        self._loop = weakref.ref(loop)
+        self._posted: deque[LoopListener] = deque()
+        #: The loop is about to look.
+        self._woken = False
+
+    def post(self, note: LoopListener) -> None:
+        """Have ``note.arrived`` called on the loop; without effect if the loop is closed."""
+        self._posted.append(note)
+        if not self._woken:
+            self._woken = True
+            loop = self._loop()
+            try:
+                if loop is not None:
+                    # A context of its own: it must not keep, or show, that of whoever takes the message.
+                    loop.call_soon_threadsafe(self._take, context=contextvars.Context())
+                    return
+            except RuntimeError:  # closed: nobody waits there any more
+                pass
+            self._posted.clear()
+            self._woken = False
+
+    def _take(self) -> None:
+        posted = self._posted
+        for _ in range(min(len(posted), NOTES_PER_TURN)):
+            posted.popleft().arrived()
+        if not posted:
+            self._woken = False
+            if not posted or self._woken:  # else one was posted just now, by a thread that saw the flag set
+                return
+            self._woken = True
+        loop = self._loop()
+        if loop is not None:
+            loop.call_soon(self._take, context=contextvars.Context())
+
+
+_notes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopNotes] = weakref.WeakKeyDictionary()
+
+
+def notes_of(loop: asyncio.AbstractEventLoop) -> LoopNotes:
+    """The one object per loop; called on the loop's thread."""
+    notes = _notes.get(loop)
+    if notes is None:
+        notes = _notes[loop] = LoopNotes(loop)
+    return notes
+
+
+class LoopListener(Listener):
+    """Is told of a completion on a loop."""
+
+    __slots__ = ("_notes",)
+
+    def __init__(self, ref: ObjectRef[Any], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(ref)
+        self._notes = notes_of(loop)
+
+    def told(self) -> None:
+        self._notes.post(self)
+
+    def arrived(self) -> None:
+        """The object is ready or failed; called on the loop."""
+        raise NotImplementedError
+
+
+class _Awaiter(LoopListener):
+    """Resolves a future that has no value: whoever awaits it looks at the object."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, ref: ObjectRef[Any], future: asyncio.Future[None]) -> None:
+        super().__init__(ref, future.get_loop())
+        self._future = future
+
+    def arrived(self) -> None:
+        if not self._future.done():  # else its task was cancelled meanwhile
+            self._future.set_result(None)
+
+
+def await_ref(ref: ObjectRef[R]) -> Generator[Any, None, R]:
+    """What ``ref.__await__`` returns."""
+    runtime = session_of(ref)
+    if not runtime.is_done(ref):
+        yield from _wait(ref, runtime)
+    value: R = runtime.get_one(ref, 0)
+    return value
+
+
+def _wait(ref: ObjectRef[Any], runtime: Runtime) -> Generator[Any, Any, None]:
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        from ray.runtime.trio_await import await_on_trio
+
+        yield from await_on_trio(ref, runtime)
+        return
+    future: asyncio.Future[None] = loop.create_future()
+    listener = _Awaiter(ref, future)
+    if runtime.subscribe(listener):
+        try:
+            yield from future
+        finally:
+            if not future.done() or future.cancelled():
+                runtime.unsubscribe(listener)
+
+
+class wait_for_ref:  # noqa: N801 - used like a coroutine function
+    """Awaited until the object is ready or failed; looks into no value."""
+
+    __slots__ = ("_ref",)
+
+    def __init__(self, ref: ObjectRef[Any]) -> None:
+        self._ref = ref
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        runtime = session_of(self._ref)
+        if not runtime.is_done(self._ref):
+            yield from _wait(self._ref, runtime)
+
+
+class _DoneCallback(LoopListener):
+    """A function that is to be called with the ref."""
+
+    __slots__ = ("_context", "_loop", "function")
+
+    def __init__(
+        self,
+        ref: ObjectRef[Any],
+        function: Callable[[Any], object],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        super().__init__(ref, loop)
+        self.function = function
+        self._loop = loop
+        self._context = contextvars.copy_context() if context is None else context
+
+    def arrived(self) -> None:
+        # Not called from here: it may raise, and it may take long.
+        self._loop.call_soon(self.function, self.ref, context=self._context)
+
+
+def add_done_callback(
+    ref: ObjectRef[Any], function: Callable[[Any], object], context: contextvars.Context | None
+) -> None:
+    """See ``ObjectRef``."""
+    loop = asyncio.get_running_loop()
+    listener = _DoneCallback(ref, function, loop, context)
+    try:
+        waits = session_of(ref).subscribe(listener)
+    except ConnectionError:  # of an ended session: done, and its result says so
+        waits = False
+    if not waits:
+        listener.arrived()
+
+
+def remove_done_callback(ref: ObjectRef[Any], function: Callable[[Any], object]) -> int:
+    """See ``ObjectRef``."""
+    found = [
+        waiter
+        for waiter in list(ref._entry.waiters or ())
+        if type(waiter) is _DoneCallback and waiter.function == function
+    ]
+    for listener in found:
+        session_of(ref).unsubscribe(listener)
+    return len(found)
+
+
+class _FutureListener(LoopListener):
+    """Gives an asyncio future its value."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, ref: ObjectRef[Any], future: asyncio.Future[Any]) -> None:
+        super().__init__(ref, future.get_loop())
+        self._future = future
+
+    def arrived(self) -> None:
+        future = self._future
+        if future.done():
+            return
+        try:
+            future.set_result(value_of(self.ref))
+        except Exception as error:
+            future.set_exception(error)
+
+
+def as_future(ref: ObjectRef[R]) -> asyncio.Future[R]:
+    """See ``ObjectRef``."""
+    runtime = session_of(ref)
+    future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+    listener = _FutureListener(ref, future)
+    if runtime.subscribe(listener):
+        future.add_done_callback(lambda future: runtime.unsubscribe(listener) if future.cancelled() else None)
+    else:
+        listener.arrived()
+    return future

@@ -1,0 +1,171 @@
+"""Results one by one: what a task yields becomes an object at once, and its refs are drawn from a generator.
+
+One object is always there for what comes next. When it is complete and nothing follows it, that was the end: either a
+failure, whose ref is given like any other, or the end of the generator.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+
+from ray.ids import object_id
+from ray.messages import codec, wire
+from ray.protocol.references import PENDING, READY, ObjectEntry
+from ray.runtime.base import OwnerBase
+from ray.runtime.completion import complete, session_of
+from ray.runtime.records import TaskRecord
+from ray.runtime.ref import ObjectRef
+
+if TYPE_CHECKING:
+    from ray.runtime.peers import Peer
+
+T_co = TypeVar("T_co", covariant=True)
+
+#: A worker that waits for its consumer is told of progress after so many objects, or when there are no more.
+TELL_EVERY = 16
+
+
+class Stream:
+    """What a task has yielded and nobody has taken. Held by the generator; the task's record refers to it weakly."""
+
+    __slots__ = ("__weakref__", "full", "record", "refs", "taken", "told")
+
+    def __init__(self, refs: Iterable[ObjectRef[Any]], record: TaskRecord | None = None) -> None:
+        #: In order; the last one is that of the object which comes next, or of the end.
+        self.refs = deque(refs)
+        self.record = record
+        self.taken = 0
+        #: The worker waits until more are taken than it was ``told`` of.
+        self.full = False
+        self.told = 0
+
+
+class ObjectRefGenerator(Generic[T_co]):
+    """The refs of what a task yields, as soon as they are ready: ``for ref in``, or ``async for ref in``.
+
+    A failure ends it: the last ref is that of the error, which ``ray.get`` raises. For one consumer, which may be slow:
+    the task waits when it is far ahead. Dropping the generator, or ``close``, cancels the task.
+    """
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ObjectRef[T_co]:
+        refs = self._stream.refs
+        if refs:
+            runtime = session_of(refs[0])
+            if not runtime.is_done(refs[0]):
+                runtime.wait([refs[0]], 1, None)
+            ref = self._take()
+            if ref is not None:
+                return ref
+        raise StopIteration
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Coroutine[Any, Any, ObjectRef[T_co]]:
+        return self._next()
+
+    async def _next(self) -> ObjectRef[T_co]:
+        from ray.runtime.awaiting import wait_for_ref  # asyncio takes long to import
+
+        refs = self._stream.refs
+        if refs:
+            await wait_for_ref(refs[0])
+            ref = self._take()
+            if ref is not None:
+                return ref
+        raise StopAsyncIteration
+
+    def _take(self) -> ObjectRef[T_co] | None:
+        """The first ref, which is done; None at the end."""
+        stream = self._stream
+        if len(stream.refs) == 1:
+            last = stream.refs.pop()
+            return last if last._entry.status != READY else None
+        ref = stream.refs.popleft()
+        stream.taken += 1
+        if stream.full and (len(stream.refs) == 1 or stream.taken - stream.told >= TELL_EVERY):
+            session_of(ref).taken(stream)
+        return ref
+
+    def close(self) -> None:
+        """Cancel the task and forget what it has yielded; no effect at the end. Refs already given stay."""
+        refs = self._stream.refs
+        if refs:
+            last = refs[-1]
+            refs.clear()
+            session_of(last).cancel(last, False, True)
+
+    def __repr__(self) -> str:
+        return f"<ObjectRefGenerator, {len(self._stream.refs)} refs ahead>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("An ObjectRefGenerator cannot be pickled: pass on the refs that it gives.")
+
+
+class Streaming(OwnerBase):
+    """The streaming methods of an owner."""
+
+    def register_stream(self, record: TaskRecord) -> ObjectRefGenerator[Any]:
+        """A generator for the results of a new task; called under the lock."""
+        import weakref
+
+        entry = self.table.own(object_id(record.id))
+        entry.task = record
+        record.entries = (entry,)
+        stream = Stream([ObjectRef(entry)], record)
+        record.stream = weakref.ref(stream)
+        return ObjectRefGenerator(stream)
+
+    def on_yielded(self, peer: Peer, message: wire.Yielded, frames: Any) -> None:
+        """A task has yielded an object; called under the lock."""
+        record = peer.sink.inflight.get(message.task) if peer.sink is not None else None
+        stream = record.stream() if record is not None and not record.done else None
+        if record is None or stream is None or not stream.refs or message.index != record.streamed:
+            self._drop_yielded(peer, message)  # the consumer has left, or an earlier attempt has got that far
+            return
+        [entry] = record.entries
+        record.streamed += 1
+        following = self.table.own(object_id(record.id, record.streamed))
+        following.task = record
+        record.entries = (following,)
+        stream.refs.append(ObjectRef(following))  # before anybody is woken who looks what follows
+        stream.full = message.full
+        self.objects.receive_refs(entry, message.refs, credits=1)
+        if message.data is None:
+            self.objects.stored(entry, message.nbytes)
+        else:
+            complete(entry, READY, codec.detach(message.data, frames))
+
+    def _drop_yielded(self, peer: Peer, message: wire.Yielded) -> None:
+        id = object_id(message.task, message.index)
+        entry = ObjectEntry(id, self.table, peer.address)
+        entry.freed = True
+        self.objects.receive_refs(entry, message.refs, credits=1)
+        kept = self.table.entries.get(id)
+        if message.data is None and (kept is None or kept.status == PENDING):
+            self.objects.discard([id])
+
+    def taken(self, stream: Stream) -> None:
+        """The consumer has taken objects that the worker waits to hear of."""
+        record = stream.record
+        if record is None:
+            return
+        with self.lock:
+            peer = None if record.done else getattr(record.link, "peer", None)
+            if peer is not None:
+                stream.told = stream.taken
+                peer.send(wire.Taken(record.id, stream.taken))
+
+    def unwanted(self, entry: ObjectEntry) -> None:
+        """Nobody holds the object that comes next in a stream: nobody wants it; called under the lock."""
+        self.cancel_entry(entry, False, True)

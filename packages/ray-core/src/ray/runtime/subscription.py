@@ -1,0 +1,48 @@
+"""Being told when an object is complete, for those who do not wait with a thread of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.runtime.base import OwnerBase
+from ray.runtime.completion import Listener
+from ray.runtime.ref import ObjectRef
+
+
+class Subscription(OwnerBase):
+    """The callback methods of an owner."""
+
+    def knows(self, ref: ObjectRef[Any]) -> bool:
+        return ref._entry.table is self.table
+
+    def is_done(self, ref: ObjectRef[Any]) -> bool:
+        entry = ref._entry
+        if not entry.status and self.objects.borrows:
+            with self.lock:
+                self.objects.want(entry)
+        return entry.status != 0
+
+    def subscribe(self, listener: Listener) -> bool:
+        entry = self._own_entry(listener.ref)
+        with self.lock:
+            if entry.status:
+                return False
+            if self.closed:
+                self._check_open()
+            if entry.waiters is None:
+                entry.waiters = [listener]
+            else:
+                entry.waiters.append(listener)
+            self.table.listeners += 1
+            self.objects.want(entry)  # may fail the object at once, and so tell
+        self.polling.attend()
+        return True
+
+    def unsubscribe(self, listener: Listener) -> bool:
+        with self.lock:
+            waiters = listener.ref._entry.waiters
+            if waiters is None or listener not in waiters:
+                return False
+            waiters.remove(listener)
+            self.table.listeners -= 1
+            return True

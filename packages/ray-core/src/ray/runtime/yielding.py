@@ -1,0 +1,170 @@
+"""The worker's side of a stream: each object goes to its owner at once, and the task waits for a slow consumer."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ray.ids import object_id
+from ray.messages import codec, wire
+from ray.runtime.completion import Waiter
+from ray.runtime.submission import LARGE_BYTES
+from ray.serialization import serialize, serialize_small
+
+if TYPE_CHECKING:
+    from ray.runtime.execution import TaskCall
+
+#: How far a task may be ahead of its consumer: each object counts 1, and 1 more per ``_UNIT_BYTES``.
+MAX_AHEAD = 256
+_UNIT_BYTES = 1 << 16
+
+
+class Yielding:
+    """What one call has yielded."""
+
+    __slots__ = ("_ahead", "_call", "_count", "_sizes", "_taken", "_waiter")
+
+    def __init__(self, call: TaskCall) -> None:
+        self._call = call
+        self._count = 0
+        self._taken = 0
+        #: What each object that is not taken counts, and their sum.
+        self._sizes: deque[int] = deque()
+        self._ahead = 0
+        self._waiter: Waiter | None = None
+
+    def drain(self, values: Any) -> None:
+        """Send what a generator yields, on this thread."""
+        call = self._call
+        for value in _iterable(values):
+            call.interruptible = False  # an object must not be lost half-way between this process and its owner
+            self._send(value)
+            call.interruptible = True
+            self._check()  # an interrupt that came meanwhile was ignored
+            while self._is_full():
+                self._wait()
+
+    async def drain_async(self, values: Any) -> None:
+        """Send what a generator, of either kind, yields; on a loop, which has its turns in between."""
+        import asyncio
+
+        if not hasattr(values, "__aiter__"):
+            for value in _iterable(values):
+                self._send(value)
+                await asyncio.sleep(0)
+                while self._is_full():
+                    await self._wait_async()
+            return
+        try:
+            async for value in values:
+                self._send(value)
+                while self._is_full():
+                    await self._wait_async()
+        finally:
+            if inspect.isasyncgen(values):
+                await values.aclose()
+
+    def _send(self, value: Any) -> None:
+        worker, peer = self._call.worker, self._call.peer
+        id = object_id(self._call.task.id, self._count)
+        inner: list[Any] = []
+        blob: Any = serialize_small(value)
+        nbytes = 0 if blob is None else len(blob)
+        if blob is None:
+            serialized = serialize(value)
+            inner, nbytes = serialized.refs, serialized.nbytes
+            if worker.objects.shared and nbytes >= LARGE_BYTES:
+                worker.objects.store_result(id, serialized)
+            else:
+                blob = serialized.to_bytes()
+        frames: list[Any] = [b""]
+        data = None if blob is None else codec.attach(blob, frames)
+        with worker.lock:
+            try:
+                self._check()
+            except BaseException:
+                if data is None:
+                    worker.objects.discard([id])
+                raise
+            self._sizes.append(1 + nbytes // _UNIT_BYTES)
+            self._ahead += self._sizes[-1]
+            refs = worker.objects.hand_over([ref._entry for ref in inner], peer.address)
+            full = self._ahead >= MAX_AHEAD
+            peer.send(wire.Yielded(self._call.task.id, self._count, data, refs, nbytes, full), frames)
+        self._count += 1
+
+    def _check(self) -> None:
+        if self._call.peer.lost:
+            raise ConnectionError("the process that consumes this generator is gone")
+        if self._call.cancelled or self._call.timed_out:
+            raise KeyboardInterrupt
+
+    def _is_full(self) -> bool:
+        return self._ahead >= MAX_AHEAD
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        worker = self._call.worker
+        with worker.lock:
+            self._check()
+            if not self._is_full():
+                return
+            waiter = self._waiter = Waiter(1)
+        worker.block(waiter, None)
+        self._check()
+
+    async def _wait_async(self) -> None:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        worker, gate = self._call.worker, asyncio.Event()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(gate.set)
+
+        with worker.lock:
+            self._check()
+            if not self._is_full():
+                return
+            waiter = self._waiter = Waiter(1)
+            waiter.wake = wake
+        await gate.wait()
+        self._check()
+
+    def taken(self, count: int) -> None:
+        """The consumer has taken so many in all; called under the lock."""
+        while self._taken < count and self._sizes:
+            self._taken += 1
+            self._ahead -= self._sizes.popleft()
+        if self._ahead < MAX_AHEAD:
+            self.look()
+
+    def look(self) -> None:
+        """Whoever waits for the consumer is to look again; called under the lock."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.count()
+
+
+async def first_of(values: Any, count: int) -> list[Any]:
+    """At most ``count`` values of an async generator, which is closed then."""
+    found: list[Any] = []
+    try:
+        while len(found) < count:
+            found.append(await anext(values))
+    except StopAsyncIteration:
+        pass
+    finally:
+        await values.aclose()
+    return found
+
+
+def _iterable(values: Any) -> Iterable[Any]:
+    if not isinstance(values, Iterable):
+        raise TypeError(f"num_returns='streaming' needs a generator, not {type(values).__name__}")
+    return values
