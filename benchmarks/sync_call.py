@@ -20,6 +20,8 @@ import socket
 import statistics
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 now = time.perf_counter_ns
 
@@ -39,11 +41,12 @@ STAGES = [
 def stamped() -> list[int]:
     """Have this process note when it sends and when it has been woken; returns the list that grows."""
     from ray.builtin import unix_transport
+    from ray.runtime import interface
 
     stamps: list[int] = []
 
     class Poller(unix_transport._Poller):
-        def poll(self, timeout_s):
+        def poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
             events = super().poll(timeout_s)
             if events:
                 stamps.append(now())
@@ -51,16 +54,14 @@ def stamped() -> list[int]:
 
     send = unix_transport.UnixConnection.send
 
-    def stamped_send(self, frames):
+    def stamped_send(self: unix_transport.UnixConnection, frames: Sequence[Any]) -> None:
         stamps.append(now())
         send(self, frames)
         stamps.append(now())
 
-    from ray.runtime import interface
-
-    transport = interface.current().transport
-    transport._poller.__class__ = Poller
-    unix_transport.UnixConnection.send = stamped_send
+    runtime: Any = interface.current()
+    runtime.transport._poller.__class__ = Poller
+    unix_transport.UnixConnection.send = stamped_send  # type: ignore[method-assign]
     return stamps
 
 
@@ -68,20 +69,20 @@ def calls(count: int) -> list[list[int]]:
     """Nanoseconds of each stage, for each of ``count`` calls."""
     import ray
 
-    @ray.remote
     class Echo:
-        def __init__(self):
+        def __init__(self) -> None:
             self.stamps = stamped()
-            self.begun = []
+            self.begun: list[int] = []
 
-        def call(self):
+        def call(self) -> None:
             self.begun.append(now())
 
-        def collected(self):
+        def collected(self) -> tuple[list[int], list[int]]:
             return self.stamps, self.begun
 
+    actor_class: Any = ray.remote(Echo)
     with ray.init(num_cpus=1, transport="unix", log_to_driver=False):
-        echo = Echo.remote()
+        echo = actor_class.remote()
         for _ in range(500):
             ray.get(echo.call.remote())
         mine = stamped()
@@ -103,7 +104,9 @@ def calls(count: int) -> list[list[int]]:
             after = [stamp for stamp in theirs if method < stamp <= woken]
             if len(before) != 1 or len(after) < 2:
                 continue
-            edges = [started, send, sent, max(sent, before[0]), method, after[0], after[1], max(after[1], woken), ended]
+            # Whoever is woken may run before the call that woke it has returned.
+            (heard,), (reply, replied) = before, after[:2]
+            edges = [started, send, min(sent, heard), heard, method, reply, min(replied, woken), woken, ended]
             rows.append([later - earlier for earlier, later in itertools.pairwise(edges)])
             theirs = theirs[theirs.index(after[0]) :]
         return rows

@@ -34,6 +34,7 @@ def start() -> Iterator[Callable[..., ray.RayContext]]:
         end = time.monotonic() + 2.0
         while (runtime.table.entries or runtime.store.stats().used_bytes) and time.monotonic() < end:
             time.sleep(0.01)
+            gc.collect()  # a thread may just have been holding what leads to a ref
         held = [(entry.id.hex(), entry.local, entry.pins, entry.credits) for entry in runtime.table.entries.values()]
         stored = runtime.store.stats().used_bytes
         ray.shutdown()

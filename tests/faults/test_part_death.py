@@ -131,6 +131,7 @@ def pids_of(kind: str, scene: Scene) -> list[int]:
         "zygote": lambda: [victims.zygote()],
         "worker": lambda: [pid for pid in victims.workers() if pid != scene.doorman_pid],
         "actor": lambda: [scene.doorman_pid],
+        "store": victims.store_processes,
     }[kind]()
 
 
@@ -146,6 +147,8 @@ CALLS = [
 ]  # fmt: skip
 #: The calls share a session normally; in the soak each has one of its own as well.
 GROUPS = [CALLS, *([name] for name in CALLS)] if SOAK else [CALLS]
+#: {kind of process whose end is the end of the node: what the error says of it}
+NODE_ENDS = {"node manager": "node manager", "store": "object store"}
 ENDS = {
     signal.SIGKILL: r"signal 9 (SIGKILL)",
     signal.SIGTERM: "signal 15 (SIGTERM)",
@@ -156,15 +159,17 @@ ENDS = {
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("names", GROUPS, ids=lambda names: names[0] if len(names) == 1 else "all calls")
 @pytest.mark.parametrize("number", victims.SIGNALS, ids=lambda number: number.name)
-@pytest.mark.parametrize("kind", ["node manager", "zygote", "worker", "actor"])
+@pytest.mark.parametrize("kind", ["node manager", "zygote", "worker", "actor", "store"])
 def test_no_call_hangs(start, tmp_path, kind, number, names):
     start(num_cpus=2, log_to_driver=False)
+    if kind == "store" and not victims.store_processes():
+        pytest.skip("this store has no process of its own")
     scene = Scene(tmp_path / "gate")
     scene.start(names)
     signal_all(pids_of(kind, scene), number)
-    if kind == "node manager":
+    if kind in NODE_ENDS:  # without its store a node is of no use
         outcomes = scene.finish(NODE_LIMIT_S)
-        dead = {"node manager"}
+        dead = {kind}
     else:
         # What was hit must be reported in time although the gate stays closed; then the rest may go on to its end.
         hit = {"worker": ["get", "get with timeout", "wait"], "actor": ["get of a call", "wait with timeout"]}.get(
@@ -185,12 +190,12 @@ def test_no_call_hangs(start, tmp_path, kind, number, names):
 def check(outcomes: dict[str, Any], dead: set[str], number: int) -> None:
     for name, outcome in outcomes.items():
         said = f"{name}: {outcome!r}"
-        if dead == {"node manager"}:
+        if dead <= NODE_ENDS.keys() and dead:
             if name.startswith("wait"):
                 assert isinstance(outcome, (tuple, NodeDiedError)), said
             else:
                 assert isinstance(outcome, NodeDiedError), said
-                assert "node manager" in str(outcome), said
+                assert all(NODE_ENDS[kind] in str(outcome) for kind in dead), said
         elif dead == {"worker"} and name in {"get", "get of many", "get with timeout"}:
             assert isinstance(outcome, WorkerCrashedError), said
             assert ENDS[number] in str(outcome), said
@@ -214,7 +219,7 @@ def check(outcomes: dict[str, Any], dead: set[str], number: int) -> None:
 
 def after(kind: str) -> None:
     """The session goes on, or says clearly that it cannot; a new one works in any case."""
-    if kind == "node manager":
+    if kind in NODE_ENDS:
         calls: list[Callable[[], Any]] = [
             lambda: ray.put(1),
             lambda: double.remote(1),
@@ -224,7 +229,7 @@ def after(kind: str) -> None:
             lambda: ray.nodes(),
         ]
         for call in calls:
-            with pytest.raises(NodeDiedError, match="node manager"):
+            with pytest.raises(NodeDiedError, match=NODE_ENDS[kind]):
                 call()
         assert ray.is_initialized()
         ray.shutdown()
@@ -238,7 +243,7 @@ def after(kind: str) -> None:
         assert ray.get(double.remote(4), timeout=20) == 8
 
 
-KINDS = ["node manager", "zygote", "worker", "actor"]
+KINDS = ["node manager", "zygote", "worker", "actor", "store"]
 
 
 @pytest.mark.timeout(60)

@@ -47,6 +47,11 @@ def workers() -> list[int]:
     return list(ask_node("workers")["pids"])
 
 
+def store_processes() -> list[int]:
+    """Pids of the store's own processes; empty where it has none."""
+    return list(ask_node("workers")["vital_pids"])
+
+
 def family() -> list[int]:
     """Pids of the node manager and of everything under it."""
     manager = psutil.Process(node_manager())
