@@ -1,7 +1,8 @@
 """Arena object store for ray-core: warm pages, eviction and spilling.
 
-This release holds the package and its metadata only. The plugin itself is not in it: nothing is registered, and
-``ray.init(store="plasma")`` says so.
+``ray.init(store="plasma")`` chooses it. The server is a process of its own on each node, in ``process``, ``server``,
+``connections`` and ``disk``; what it decides is in ``table``, ``room`` and ``allocator``, which touch nothing; other
+processes are clients: ``client``, ``link``, ``mapping`` and ``holds``.
 """
 
 from ray_store_plasma._version import __version__

@@ -210,6 +210,26 @@ def held_objects_outlive_delete(subject: StoreSubject) -> None:
     eventually(lambda: store.stats().used_bytes == before, "the last release gives a deleted object's memory back", 1.0)
 
 
+def views_outlive_release_and_delete(subject: StoreSubject) -> None:
+    store = subject.store
+    data = bytes(range(256)) * (subject.capacity_bytes // 4 // 256)
+    fill(store, an_id(1), data)
+    fill(store, an_id(2), data)
+    whole, other = store.get(an_id(1)), store.get(an_id(2))
+    assert whole is not None
+    assert other is not None
+    part = other[256:]
+    del other
+    store.release(an_id(1))
+    store.release(an_id(2))
+    store.delete(an_id(1))
+    store.delete(an_id(2))
+    for number in range(3, 6):
+        fill(store, an_id(number), b"\xff" * (len(data) // 2))
+    expect_equal(bytes(whole), data, "a view keeps its bytes after release and delete")
+    expect_equal(bytes(part), data[256:], "a slice keeps its bytes after release and delete, and without its view")
+
+
 def a_full_store_says_so(subject: StoreSubject) -> None:
     store, chunk = subject.store, subject.capacity_bytes // 4
     created = []
@@ -330,6 +350,7 @@ REQUIRED: tuple[Check, ...] = (
     delete_forgets,
     unknown_ids_are_ignored,
     held_objects_outlive_delete,
+    views_outlive_release_and_delete,
     a_full_store_says_so,
     no_object_is_larger_than_the_store,
     memory_does_not_leak,

@@ -1,0 +1,56 @@
+"""``store="plasma"``: one arena for all processes of the node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from ray.abc.store import LISTING, NOTIFICATIONS, PINNING, SHARED, SPILLING
+from ray.plugins import PluginInfo, hookimpl
+
+if TYPE_CHECKING:
+    from ray.abc import Store, StoreServer
+
+
+class PlasmaOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of the plasma store."""
+
+    capacity_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Of the arena; 0 for what ``ray.init(object_store_memory=...)`` says."""
+    spill: bool = True
+    """Whether objects go to the disk when the arena is full."""
+    spill_dir: str = ""
+    """Directory on a disk for them; empty for ``TMPDIR``, else ``/var/tmp``, else the system's."""
+    spill_limit_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How much may be there; 0 for as much as the disk takes."""
+    full_timeout_s: Annotated[float, msgspec.Meta(ge=0, le=30)] = 3.0
+    """How long ``create``, and ``get`` of a spilled object, wait for room that the disk does not make."""
+    memcopy_threads: Annotated[int, msgspec.Meta(ge=1, le=16)] = 2
+    """Threads that may copy one large value, where that is faster than with one."""
+
+
+PLUGIN = PluginInfo(
+    seam="store",
+    name="plasma",
+    api=1,
+    summary="one arena for all processes of the node; warm pages, eviction, spilling",
+    capabilities=frozenset({SHARED, NOTIFICATIONS, PINNING, SPILLING, LISTING}),
+    options=PlasmaOptions,
+)
+
+
+@hookimpl
+def ray_start_store(options: PlasmaOptions, session_dir: str, capacity_bytes: int) -> StoreServer:
+    """Fork the server."""
+    from ray_store_plasma.process import PlasmaStoreServer
+
+    return PlasmaStoreServer(session_dir, capacity_bytes, options)
+
+
+@hookimpl
+def ray_open_store(options: PlasmaOptions, address: str) -> Store:
+    """Connect to it and map the arena."""
+    from ray_store_plasma.client import PlasmaStore
+
+    return PlasmaStore(address, memcopy_threads=options.memcopy_threads)

@@ -1,0 +1,15 @@
+"""The plasma store keeps the contract of the store seam, spilling or not."""
+
+from __future__ import annotations
+
+import pytest
+
+from ray.testing.contracts.store import StoreContract, StoreOpener
+
+from .conftest import StartNode
+
+
+class TestPlasma(StoreContract):
+    @pytest.fixture
+    def open_store(self, start: StartNode) -> StoreOpener:
+        return start(self.capacity_bytes, full_timeout_s=0.2).connect
