@@ -31,7 +31,6 @@ from ray_store_shm.messages import (
 #: Longer than any answer takes, the slowest one being for room.
 ANSWER_S = 40
 _CONNECT_S = 10.0
-_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _TIMEVAL = struct.Struct("@ll")
 
 #: Makes a request of the number that it is to have.
@@ -55,7 +54,7 @@ class Link:
         try:
             self._sock.settimeout(_CONNECT_S)
             self._sock.connect(path)
-            packet, fds, _, _ = socket.recv_fds(self._sock, MAX_PACKET_BYTES, 1, _CLOEXEC)
+            packet, fds = _receive(self._sock)
             welcome = decode_reply(packet)
             if not isinstance(welcome, Welcome) or welcome.protocol != PROTOCOL or len(fds) != 1:
                 raise ValueError("it is of another version; install the same ray-store-shm everywhere")
@@ -126,7 +125,7 @@ class Link:
 
     def _receive(self) -> tuple[Reply, int]:
         try:
-            packet, fds, _, _ = socket.recv_fds(self._sock, MAX_PACKET_BYTES, 1, _CLOEXEC)
+            packet, fds = _receive(self._sock)
             if packet:
                 reply: Reply = decode_reply(packet)
                 return reply, fds[0] if fds else -1
@@ -148,3 +147,11 @@ class Link:
     def _fail(self, reason: str) -> RayConnectionError:
         self._broken = self._broken or reason
         return RayConnectionError(self._broken)
+
+
+def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """A packet and its descriptors, which programs that this process starts do not inherit."""
+    packet, fds, _, _ = socket.recv_fds(sock, MAX_PACKET_BYTES, 1)
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return packet, list(fds)

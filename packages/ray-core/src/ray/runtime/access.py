@@ -13,7 +13,7 @@ from ray.protocol.references import READY, ObjectEntry
 from ray.runtime.completion import GroupWaiter, Waiter, add_waiter, remove_waiter
 from ray.runtime.ref import ObjectRef
 from ray.runtime.submission import LARGE_BYTES, Submission
-from ray.serialization import serialize, serialize_small
+from ray.serialization import Serialized, serialize, serialize_small
 
 #: A list of at least this many refs is worth remembering, for this long.
 REMEMBERED_REFS = 64
@@ -64,8 +64,8 @@ class ObjectAccess(Submission):
         blob = serialize_small(value)
         if self.closed:
             self._check_open()
-        if blob is None:
-            return self._put_large(value)
+        if blob is None or len(blob) >= LARGE_BYTES:
+            return self._put_large(serialize(value) if blob is None else Serialized(blob, []))
         if self.table.dropped:
             with self.lock:
                 self.collect()
@@ -76,8 +76,7 @@ class ObjectAccess(Submission):
             self.transport.wake()
         return ObjectRef(entry)
 
-    def _put_large(self, value: Any) -> ObjectRef[Any]:
-        serialized = serialize(value)
+    def _put_large(self, serialized: Serialized) -> ObjectRef[Any]:
         inner = [self._own_entry(ref) for ref in serialized.refs]
         with self.lock:
             self.collect()

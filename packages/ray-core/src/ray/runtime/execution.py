@@ -22,14 +22,21 @@ from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
 from ray.runtime.submission import LARGE_BYTES
 from ray.runtime.yielding import Yielding, first_of
-from ray.serialization import EMPTY_ARGS, deserialize, load_function, make_envelope, serialize, serialize_small
+from ray.serialization import (
+    EMPTY_ARGS,
+    Serialized,
+    deserialize,
+    load_function,
+    make_envelope,
+    serialize,
+    serialize_small,
+)
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
 
     from ray.runtime.peers import Peer
     from ray.runtime.worker import WorkerRuntime
-    from ray.serialization import Serialized
 
 CallArguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -220,7 +227,9 @@ class TaskCall:
         if self.task.num_returns == STREAMING:
             return Outcome(True, [_END])
         blob = serialize_small(result) if self.task.num_returns == 1 else None
-        return None if blob is None else Outcome(True, [blob])
+        if blob is None or len(blob) < LARGE_BYTES:
+            return None if blob is None else Outcome(True, [blob])
+        return self._outcome([Serialized(blob, [])])
 
     def _outcome(self, values: list[Serialized]) -> Outcome:
         objects = self.worker.objects

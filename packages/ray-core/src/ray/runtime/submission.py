@@ -16,7 +16,7 @@ from ray.runtime.interface import STREAMING, FunctionDescriptor, TaskOptions
 from ray.runtime.peers import Peer
 from ray.runtime.records import TaskRecord, return_ids
 from ray.runtime.ref import ObjectRef
-from ray.serialization import EMPTY_ARGS, args_blob, serialize_args
+from ray.serialization import EMPTY_ARGS, Serialized, args_blob, serialize_args
 
 #: Values from this size on live in the store rather than beside their entry.
 LARGE_BYTES = 100 * 1024
@@ -56,7 +56,7 @@ class Submission(OwnerBase):
         if not args and not kwargs:
             return TaskRecord(self._next_id(), name, EMPTY_ARGS, num_returns, retries, timeout_s)
         blob = args_blob(args, kwargs)
-        if blob is not None:
+        if blob is not None and len(blob) < LARGE_BYTES:
             return TaskRecord(self._next_id(), name, blob, num_returns, retries, timeout_s)
         deps: list[tuple[int | str, ObjectEntry]] = []
         if ObjectRef in map(type, args):
@@ -75,8 +75,9 @@ class Submission(OwnerBase):
         blob = args_blob(args, kwargs)
         inner: tuple[ObjectEntry, ...] = ()
         stored: ObjectEntry | None = None
-        if blob is None:
-            serialized = serialize_args(args, kwargs)
+        if blob is None or len(blob) >= LARGE_BYTES:
+            serialized = serialize_args(args, kwargs) if blob is None else Serialized(blob, [])
+            blob = None
             inner = tuple(self._own_entry(ref) for ref in serialized.refs)
             if self.objects.shared and serialized.nbytes >= LARGE_BYTES:
                 stored = self.table.own(self._next_id() + FIRST_RETURN)

@@ -12,7 +12,7 @@ from ray.ids import object_id
 from ray.messages import codec, wire
 from ray.runtime.completion import Waiter
 from ray.runtime.submission import LARGE_BYTES
-from ray.serialization import serialize, serialize_small
+from ray.serialization import Serialized, serialize, serialize_small
 
 if TYPE_CHECKING:
     from ray.runtime.execution import TaskCall
@@ -73,8 +73,9 @@ class Yielding:
         inner: list[Any] = []
         blob: Any = serialize_small(value)
         nbytes = 0 if blob is None else len(blob)
-        if blob is None:
-            serialized = serialize(value)
+        if blob is None or nbytes >= LARGE_BYTES:
+            serialized = serialize(value) if blob is None else Serialized(blob, [])
+            blob = None
             inner, nbytes = serialized.refs, serialized.nbytes
             if worker.objects.shared and nbytes >= LARGE_BYTES:
                 worker.objects.store_result(id, serialized)
