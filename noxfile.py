@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
 import tomllib
 import venv
@@ -128,9 +127,16 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(python=False, default=False)
 def soak(session: nox.Session) -> None:
-    """The fault tests again, for many more rounds."""
+    """The fault tests, and those of the packages, for many more rounds."""
     pytest_session(
-        session, "tests/faults", *EVERYTHING, "-o", "faulthandler_timeout=7200", "--timeout=7200", RAY_TEST_SOAK="1"
+        session,
+        "tests/faults",
+        "packages",
+        *EVERYTHING,
+        "-o",
+        "faulthandler_timeout=7200",
+        "--timeout=7200",
+        RAY_TEST_SOAK="1",
     )
 
 
@@ -167,9 +173,10 @@ def core_only(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def minimums(session: nox.Session) -> None:
-    """The oldest dependencies that ray-core says it works with."""
-    project = tomllib.loads((ROOT / "packages/ray-core/pyproject.toml").read_text())["project"]
-    oldest = [re.sub(r">=", "==", requirement, count=1) for requirement in project["dependencies"]]
+    """The oldest dependencies that the packages say they work with."""
+    settings = [tomllib.loads((ROOT / f"packages/{name}/pyproject.toml").read_text()) for name in DISTRIBUTIONS]
+    needed = {requirement for setting in settings for requirement in setting["project"]["dependencies"]}
+    oldest = sorted(requirement.replace(">=", "==", 1) for requirement in needed if not requirement.startswith("ray-"))
     session.install("-q", *oldest, *group("test", "build"))
     session.install("-q", "--no-deps", "--no-build-isolation", *editables())
     session.run("python", "-m", "pip", "check")
