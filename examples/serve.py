@@ -156,8 +156,11 @@ async def serve(options: argparse.Namespace) -> int:
 
         gate = Gate.remote()
         passed = gate.passed.remote()
-        pending = [asyncio.ensure_future(after.remote(passed, number)) for number in range(options.pending)]
-        await asyncio.sleep(0)
+        pending = []
+        for number in range(options.pending):
+            pending.append(asyncio.ensure_future(after.remote(passed, number)))
+            if number % 100 == 0:
+                await asyncio.sleep(0)  # the service goes on meanwhile
         crowded = await load_from_another_process(port, options)
         still = sum(not future.done() for future in pending)
         report(f"{still:,} refs pending", crowded)

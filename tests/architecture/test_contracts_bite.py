@@ -11,18 +11,33 @@ import random
 import socket
 import threading
 import time
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ray.abc.store import SHARED, Store
+import ray
+from ray.abc.store import (
+    LISTING,
+    NOTIFICATIONS,
+    PINNING,
+    SHARED,
+    SPILLING,
+    Listing,
+    Notifier,
+    Pinning,
+    Store,
+    StoredObject,
+    StoreStats,
+)
 from ray.builtin import inproc_transport
 from ray.builtin.embedded_control import EmbeddedControlServer, EmbeddedControlStore
 from ray.builtin.executors import SerialExecutor, ThreadsExecutor
 from ray.builtin.heap_store import HeapStore, _Buffer
 from ray.builtin.inproc_transport import InprocConnection, InprocTransport
+from ray.builtin.poll_selector import PollSelector
 from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
 from ray.builtin.unix_transport import UnixTransport
 from ray.exceptions import ObjectStoreFullError
@@ -30,6 +45,8 @@ from ray.testing.contracts import (
     _checks_control,
     _checks_executor,
     _checks_scheduler,
+    _checks_selector,
+    _checks_selector_ends,
     _checks_store,
     _checks_store_optional,
     _checks_transport,
@@ -113,6 +130,32 @@ class ForgetsHolds(HeapStore):
         if object_id in self._objects:
             self._objects[object_id].holds = 0
         super().delete(object_id)
+
+
+class ReusesWhatIsReleased(HeapStore):
+    """Ties the memory to ``release``, as a store of raw addresses would."""
+
+    def delete(self, object_id):
+        buffer = self._objects.get(object_id)
+        super().delete(object_id)
+        if buffer is not None and not buffer.holds and buffer.memory is None:
+            self.gone[object_id][:] = bytes(buffer.nbytes)
+
+    def get(self, object_id):
+        view = super().get(object_id)
+        self.gone = {**getattr(self, "gone", {}), object_id: view and self._objects[object_id].memory}
+        return view
+
+
+class FollowsTheFirstViewOnly(HeapStore):
+    """Ties the memory to the memoryview that ``get`` returned, and not to slices of it."""
+
+    def get(self, object_id):
+        view = super().get(object_id)
+        if view is not None:
+            memory = self._objects[object_id].memory
+            weakref.finalize(view, lambda: memory.__setitem__(slice(None), bytes(len(memory))))
+        return view
 
 
 class LeavesAGhost(HeapStore):
@@ -206,6 +249,8 @@ def store_subject(kind):
             ("memory_does_not_leak", LeaksAfterDelete),
             ("held_objects_outlive_delete", FreesWhatIsHeld),
             ("held_objects_outlive_delete", ForgetsHolds),
+            ("views_outlive_release_and_delete", ReusesWhatIsReleased),
+            ("views_outlive_release_and_delete", FollowsTheFirstViewOnly),
             ("a_full_store_says_so", LeavesAGhost),
             ("a_full_store_says_so", HasNoLimit),
             ("no_object_is_larger_than_the_store", HasNoLimit),
@@ -324,6 +369,297 @@ def shared_subject(kind):
 )
 def test_shared_stores(check, broken):
     bites(check, shared_subject, SharedClient, broken)
+
+
+class AbleHeap(HeapStore, Notifier, Pinning, Listing):
+    """A heap that can do what a store may be able to do, in the plainest way."""
+
+    capabilities = frozenset({NOTIFICATIONS, PINNING, SPILLING, LISTING})
+
+    def __init__(self, capacity_bytes):
+        super().__init__(capacity_bytes)
+        self.disk, self.loose, self.wanted, self.heard = {}, {}, set(), []
+        self.bell, self.rope = os.pipe()
+
+    def create(self, object_id, nbytes):
+        if nbytes > self._capacity_bytes or object_id in self.disk:
+            return super().create(object_id, self._capacity_bytes + 1)
+        while self._used_bytes + nbytes > self._capacity_bytes and object_id not in self._objects:
+            if not self.make_room():
+                break
+        return super().create(object_id, nbytes)
+
+    def victims(self):
+        idle = [key for key, buffer in self._objects.items() if buffer.writable is None and not buffer.holds]
+        return [key for key in self.loose if key in idle] or [key for key in idle if key not in self.loose]
+
+    def make_room(self):
+        for victim in self.victims()[:1]:
+            if victim not in self.loose:
+                self.disk[victim] = bytes(self._objects[victim].memory)
+            self.drop(victim)
+            return True
+        return False
+
+    def drop(self, object_id):
+        self.loose.pop(object_id, None)
+        super().delete(object_id)
+
+    def seal(self, object_id):
+        super().seal(object_id)
+        self.tell(object_id, self._objects[object_id].nbytes)
+
+    def abort(self, object_id):
+        super().abort(object_id)
+        self.tell(object_id, -1)
+
+    def get(self, object_id):
+        if object_id in self.disk:
+            data = self.disk.pop(object_id)
+            AbleHeap.create(self, object_id, len(data))[:] = data
+            HeapStore.seal(self, object_id)
+        if object_id in self.loose:
+            self.loose[object_id] = self.loose.pop(object_id)
+        return super().get(object_id)
+
+    def contains(self, object_id):
+        return object_id in self.disk or super().contains(object_id)
+
+    def delete(self, object_id):
+        if object_id in self._objects and self._objects[object_id].writable is not None:
+            self.tell(object_id, -1)
+        self.disk.pop(object_id, None)
+        self.drop(object_id)
+
+    def stats(self):
+        spilled = sum(map(len, self.disk.values()))
+        return StoreStats(len(self._objects) + len(self.disk), self._used_bytes, self._capacity_bytes, spilled)
+
+    def subscribe(self, object_id):
+        self.wanted.add(object_id)
+        if self.contains(object_id):
+            self.tell(object_id, self._objects[object_id].nbytes)
+
+    def unsubscribe(self, object_id):
+        self.wanted.discard(object_id)
+
+    def tell(self, object_id, nbytes):
+        if object_id in self.wanted:
+            self.wanted.discard(object_id)
+            self.ring(object_id, nbytes)
+
+    def ring(self, object_id, nbytes):
+        self.heard.append((object_id, nbytes))
+        os.write(self.rope, b"!")
+
+    def notifications_fd(self):
+        return self.bell
+
+    def notifications(self):
+        heard, self.heard = self.heard, []
+        if heard:
+            os.read(self.bell, len(heard))
+        return heard
+
+    def unpin(self, object_id):
+        self.loose[object_id] = None
+
+    def pin(self, object_id):
+        self.loose.pop(object_id, None)
+        return self.contains(object_id)
+
+    def list(self):
+        def row(key, buffer, state):
+            holds = buffer.holds or buffer.writable is not None
+            return StoredObject(key, buffer.nbytes, state, (os.getpid(),) if holds else ())
+
+        rows = [row(key, buffer, "created" if buffer.writable else "sealed") for key, buffer in self._objects.items()]
+        rows += [row(key, buffer, "deleted") for key, dying in self._dying.items() for buffer in dying]
+        rows += [StoredObject(key, len(data), "spilled") for key, data in self.disk.items()]
+        return sorted(rows, key=lambda row: -row.nbytes)
+
+    def really_close(self):
+        os.close(self.bell)
+        os.close(self.rope)
+
+
+class TellsEverybodyEverything(AbleHeap):
+    def tell(self, object_id, nbytes):
+        self.ring(object_id, nbytes)
+
+
+class TellsOfCreate(AbleHeap):
+    def create(self, object_id, nbytes):
+        view = super().create(object_id, nbytes)
+        self.tell(object_id, nbytes)
+        return view
+
+
+class TellsEachTime(AbleHeap):
+    def tell(self, object_id, nbytes):
+        if object_id in self.wanted:
+            self.ring(object_id, nbytes)
+
+
+class TellsOnlyWhatIsToCome(AbleHeap):
+    def subscribe(self, object_id):
+        self.wanted.add(object_id)
+
+
+class CannotUnsubscribe(AbleHeap):
+    def unsubscribe(self, object_id):
+        pass
+
+
+class IsSilentAboutTheEnd(AbleHeap):
+    def abort(self, object_id):
+        HeapStore.abort(self, object_id)
+
+
+class HasABrokenBell(AbleHeap):
+    def ring(self, object_id, nbytes):
+        self.heard.append((object_id, nbytes))
+
+    def notifications(self):
+        heard, self.heard = self.heard, []
+        return heard
+
+
+class RingsForEver(AbleHeap):
+    def notifications(self):
+        heard, self.heard = self.heard, []
+        return heard
+
+
+class DropsTheNewest(AbleHeap):
+    def victims(self):
+        return super().victims()[::-1]
+
+
+class DropsWhatIsPinned(AbleHeap):
+    def make_room(self):
+        for victim in self.victims()[:1]:
+            self.drop(victim)
+            return True
+        return False
+
+
+class CannotPinAgain(AbleHeap):
+    def pin(self, object_id):
+        return self.contains(object_id)
+
+
+class PinsWhatIsNotThere(AbleHeap):
+    def pin(self, object_id):
+        super().pin(object_id)
+        return True
+
+
+class DropsWhatIsHeld(AbleHeap):
+    def victims(self):
+        return list(self.loose) or list(self._objects)
+
+    def drop(self, object_id):
+        buffer = self._objects.get(object_id)
+        if buffer is not None and buffer.holds:
+            buffer.memory[:] = bytes(buffer.nbytes)
+            buffer.holds = 0
+        super().drop(object_id)
+
+
+class ListsOnePage(AbleHeap):
+    def list(self):
+        return super().list()[:512]
+
+
+class ListsNoHolders(AbleHeap):
+    def list(self):
+        return [StoredObject(row.object_id, row.nbytes, row.state) for row in super().list()]
+
+
+class ListsTheSmallestFirst(AbleHeap):
+    def list(self):
+        return super().list()[::-1]
+
+
+class SpillsGarbage(AbleHeap):
+    def make_room(self):
+        made = super().make_room()
+        self.disk = {key: data[:-1] + b"?" for key, data in self.disk.items()}
+        return made
+
+
+class DoesNotCountTheDisk(AbleHeap):
+    def stats(self):
+        return StoreStats(len(self._objects), self._used_bytes, self._capacity_bytes)
+
+
+class LeavesTheDiskFull(AbleHeap):
+    def delete(self, object_id):
+        self.drop(object_id)
+
+
+def able_subject(kind):
+    store = kind(CAPACITY)
+    return Subject(_checks_store.StoreSubject(store, CAPACITY), store.close, store.really_close)
+
+
+@pytest.mark.parametrize(
+    ("check", "broken"),
+    cases(
+        checks_of(_checks_store_optional),
+        [
+            ("a_seal_is_told_once", TellsOfCreate),
+            ("a_seal_is_told_once", TellsEachTime),
+            ("a_seal_is_told_once", TellsOnlyWhatIsToCome),
+            ("only_what_was_asked_for_is_told", TellsEverybodyEverything),
+            ("only_what_was_asked_for_is_told", CannotUnsubscribe),
+            ("the_end_of_an_unsealed_object_is_told", IsSilentAboutTheEnd),
+            ("the_descriptor_tells_of_notifications", HasABrokenBell),
+            ("the_descriptor_tells_of_notifications", RingsForEver),
+            ("unpinned_objects_make_room", DropsTheNewest),
+            ("unpinned_objects_make_room", CannotPinAgain),
+            ("unpinned_objects_make_room", PinsWhatIsNotThere),
+            ("held_objects_are_not_dropped", DropsWhatIsHeld),
+            ("everything_is_listed", ListsOnePage),
+            ("everything_is_listed", ListsNoHolders),
+            ("everything_is_listed", ListsTheSmallestFirst),
+            ("spilled_objects_come_back", SpillsGarbage),
+            ("spilled_objects_come_back", DropsWhatIsPinned),
+            ("held_objects_are_not_spilled", DropsWhatIsHeld),
+            ("spilled_objects_are_counted", DoesNotCountTheDisk),
+            ("spilled_objects_are_counted", LeavesTheDiskFull),
+        ],
+    ),
+)
+def test_able_stores(check, broken):
+    bites(check, able_subject, AbleHeap, broken)
+
+
+class DeafClient(SharedClient, Notifier):
+    """Every client of one heap hears what any of them asked for."""
+
+    capabilities = frozenset({SHARED, NOTIFICATIONS})
+
+    def subscribe(self, object_id):
+        self.heap.subscribe(object_id)
+
+    def unsubscribe(self, object_id):
+        self.heap.unsubscribe(object_id)
+
+    def notifications_fd(self):
+        return self.heap.notifications_fd()
+
+    def notifications(self):
+        return self.heap.notifications()
+
+
+def test_clients_that_hear_for_each_other_are_noticed():
+    heap = AbleHeap(CAPACITY)
+    store = DeafClient(heap)
+    subject = _checks_store.StoreSubject(store, CAPACITY, lambda: DeafClient(heap))
+    with Subject(subject, store.close, heap.really_close), pytest.raises(ContractViolationError):
+        _checks_store_optional.each_client_hears_what_it_asked_for(subject)
 
 
 @pytest.mark.parametrize("check", _checks_store.REQUIRED, ids=lambda check: check.__name__)
@@ -797,3 +1133,206 @@ def test_executors(check, sound, broken):
 
 
 SERIAL = {SerialExecutor, RunsTheLatestFirst, FinishesTheQueue, KeepsTheLastCall, SaysItIsIdle}
+
+
+# --- selectors ------------------------------------------------------------------------------------------------------
+
+
+class RegistersRefsOnly(PollSelector):
+    def register(self, fileobj, events=None, data=None):
+        return super().register(getattr(fileobj, "object_id", fileobj), events, data)
+
+
+class RegistersTwice(PollSelector):
+    def register(self, fileobj, events=None, data=None):
+        try:
+            return super().register(fileobj, events, data)
+        except ValueError:
+            self.unregister(fileobj)
+            return super().register(fileobj, events, data)
+
+
+class TakesAnything(PollSelector):
+    def register(self, fileobj, events=None, data=None):
+        try:
+            return super().register(fileobj, events, data)
+        except ValueError:
+            return None
+
+
+class UnregistersAnything(PollSelector):
+    def unregister(self, fileobj):
+        return super().unregister(fileobj) if fileobj.binary() in self._keys else None
+
+
+class ForgetsToModify(PollSelector):
+    def modify(self, fileobj, events=None, data=None):
+        return self.get_key(fileobj)._replace(events=events, data=data)
+
+
+class Forgetful(PollSelector):
+    def _end(self, id):
+        self._refs.pop(id, None)
+
+
+class HearsOnlyOfWhatComes(Forgetful):
+    def _begin(self, id, ref):
+        if not ref.done():
+            super()._begin(id, ref)
+
+
+class WaitsForAll(PollSelector):
+    """As the first one of its name did."""
+
+    def select(self, timeout_s=None, max_keys=None):
+        if timeout_s is None or timeout_s > 0:
+            self._runtime.wait(list(self._refs.values()), len(self._refs), timeout_s)
+        return super().select(0, max_keys)
+
+
+class DropsFailures(PollSelector):
+    def select(self, timeout_s=None, max_keys=None):
+        return [key for key in super().select(timeout_s, max_keys) if key.fileobj.exception() is None]
+
+
+class ReportsOnce(Forgetful):
+    def select(self, timeout_s=None, max_keys=None):
+        keys = super().select(timeout_s, max_keys)
+        for key in keys:
+            self._refs.pop(key.fd)
+        return keys
+
+
+class ReportsWhatIsGone(PollSelector):
+    def unregister(self, fileobj):
+        key = super().unregister(fileobj)
+        self.gone = key
+        return key
+
+    def select(self, timeout_s=None, max_keys=None):
+        gone = [self.gone] if hasattr(self, "gone") else []
+        return super().select(0 if gone else timeout_s, max_keys) + gone
+
+
+class IgnoresTheTimeout(PollSelector):
+    """What the specification says of the first one that was told."""
+
+    def select(self, timeout_s=None, max_keys=None):
+        return super().select(timeout_s and None, max_keys)
+
+
+class ReturnsEarly(PollSelector):
+    def select(self, timeout_s=None, max_keys=None):
+        return super().select(timeout_s and timeout_s / 2, max_keys)
+
+
+class SleepsItsTime(PollSelector):
+    def select(self, timeout_s=None, max_keys=None):
+        time.sleep(timeout_s or 0)
+        return super().select(0, max_keys)
+
+
+class SpinsWithNothingRegistered(PollSelector):
+    def _wait_for_nothing(self, timeout_s):
+        return []
+
+
+class HasNoLimit(PollSelector):
+    def select(self, timeout_s=None, max_keys=None):
+        return super().select(timeout_s)
+
+
+class PrefersTheFirst(PollSelector):
+    def select(self, timeout_s=None, max_keys=None):
+        return super().select(timeout_s)[:max_keys]
+
+
+class ReportsOneAtATime(PollSelector):
+    def select(self, timeout_s=None, max_keys=None):
+        return super().select(timeout_s, 1)
+
+
+class LosesOne(Forgetful):
+    def _begin(self, id, ref):
+        if len(self._refs) != 77:
+            super()._begin(id, ref)
+
+
+class KeepsRefs(PollSelector):
+    def _begin(self, id, ref):
+        super()._begin(id, ref)
+        self.kept = ref
+
+
+class AnswersAfterClose(PollSelector):
+    def _check_open(self):
+        pass
+
+
+class NeverSeesTheEnd(PollSelector):
+    def select(self, timeout_s=None, max_keys=None):
+        keys = super().select(timeout_s, max_keys)
+        return keys if len(keys) < len(self._refs) else []
+
+
+class IsNeverReadable(PollSelector):
+    def __init__(self, runtime):
+        super().__init__(runtime)
+        self.pipe = os.pipe()
+
+    def fileno(self):
+        return self.pipe[0]
+
+    def close(self):
+        super().close()
+        for fd in self.pipe:
+            os.close(fd)
+        self.pipe = ()
+
+
+class IsAlwaysReadable(IsNeverReadable):
+    def __init__(self, runtime):
+        super().__init__(runtime)
+        os.write(self.pipe[1], b"1")
+
+
+def selector_subject(kind):
+    ray.init(num_cpus=1, log_to_driver=False)
+    from ray.runtime import interface
+
+    return Subject(_checks_selector.SelectorSubject(kind, interface.current()), ray.shutdown)
+
+
+@pytest.mark.parametrize(
+    ("check", "broken"),
+    cases(
+        checks_of(_checks_selector, _checks_selector_ends),
+        [
+            ("keys_say_what_was_registered", RegistersRefsOnly),
+            ("nothing_is_registered_twice", RegistersTwice),
+            ("what_is_no_object_is_refused", TakesAnything),
+            ("what_is_not_registered_is_a_key_error", UnregistersAnything),
+            ("modify_replaces_the_data", ForgetsToModify),
+            ("what_was_ready_before_is_reported", HearsOnlyOfWhatComes),
+            ("what_becomes_ready_is_reported", WaitsForAll),
+            ("failures_are_reported", DropsFailures),
+            ("ready_stays_ready", ReportsOnce),
+            ("word_of_what_was_unregistered_is_dropped", ReportsWhatIsGone),
+            ("timeouts_are_kept", IgnoresTheTimeout),
+            ("timeouts_are_kept", ReturnsEarly),
+            ("an_early_end_needs_no_more_time", SleepsItsTime),
+            ("with_nothing_registered_it_waits_for_its_time", SpinsWithNothingRegistered),
+            ("max_keys_limits_and_takes_turns", HasNoLimit),
+            ("max_keys_limits_and_takes_turns", PrefersTheFirst),
+            ("all_that_is_ready_is_reported_at_once", ReportsOneAtATime),
+            ("completions_from_many_threads_are_all_reported", LosesOne),
+            ("a_descriptor_shows_what_select_would", IsNeverReadable),
+            ("a_descriptor_shows_what_select_would", IsAlwaysReadable),
+            ("it_keeps_what_is_registered_and_nothing_else", KeepsRefs),
+            ("a_closed_selector_lets_go", AnswersAfterClose),
+            ("the_end_of_the_session_is_reported", NeverSeesTheEnd),
+        ],
+    ),
+)
+def test_selectors(check, broken):
+    bites(check, selector_subject, PollSelector, broken)

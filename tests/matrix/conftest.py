@@ -18,7 +18,7 @@ from ray.exceptions import IncompatiblePluginsError
 from ray.plugins import resolve_plan
 from ray.testing import leaks
 
-SEAMS = ("store", "transport", "scheduler", "control")
+SEAMS = ("store", "transport", "scheduler", "control", "selector")
 
 #: Parts for one process only.
 NOT_BETWEEN_PROCESSES = {"inproc"}

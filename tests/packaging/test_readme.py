@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "docs/index.md", "packages/ray-core/README.md"]
+PAGES = ["README.md", "docs/index.md", "packages/ray-core/README.md", "packages/ray-async/README.md"]
 
 
 def program_of(page: str) -> str:

@@ -52,7 +52,7 @@ class Transport(ABC):
     name: str
     #: Code inside ``poll`` where a signal handler may raise without losing messages (typically a method that does
     #: nothing but the system call). With it, threads that wait for results poll by themselves; without it they never
-    #: do.
+    #: do. Ctrl-C is kept out of all other code in the directory of its module, so that is to be a package of its own.
     wait_code: CodeType | None = None
 
     @abstractmethod

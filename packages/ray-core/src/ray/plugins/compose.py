@@ -83,13 +83,19 @@ class Composition:
         """Make the placement policy."""
         return self._build(self.plan.scheduler, "ray_make_scheduler", SchedulerPolicy)
 
-    def make_selector(self, runtime: Any) -> ObjectSelector:
-        """Make a selector over the objects of ``runtime``; the caller closes it.
+    def make_selector(self, runtime: Any, name: str | None = None) -> ObjectSelector:
+        """Make a selector over the objects of ``runtime``: the plan's, or any other by its name; the caller closes it.
 
         Raises:
-            PluginNotInstalledError: the plan has none.
+            PluginNotInstalledError: the plan has none, or the one asked for needs a package.
+            PluginError: the one asked for does not exist, or does not fit.
         """
         part = self.plan.selector
+        if name is not None and (part is None or part.name != name):
+            from ray.plugins.discovery import scan
+            from ray.plugins.resolve import additional_part
+
+            part = additional_part(SEAMS["selector"], name, self.plan, scan(), info_of)
         if part is None:
             raise PluginNotInstalledError(
                 'no selector is in use: install one before ray.init: pip install "ray-core[async]"', seam="selector"

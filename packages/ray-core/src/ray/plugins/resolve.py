@@ -61,6 +61,28 @@ def resolve(settings: Settings, inventory: Inventory, info_of: InfoOf, *, local_
     )
 
 
+def additional_part(seam: Seam, name: str, plan: ResolvedPlan, inventory: Inventory, info_of: InfoOf) -> PlannedPart:
+    """A plugin that a running session is asked for by name, beside those of its plan; without options.
+
+    Raises:
+        PluginError: as ``resolve``, for that name.
+    """
+    source = "asked for by name"
+    candidate = find(seam, name, source, inventory)
+    info = info_of(candidate)
+    _check_fit(seam, candidate, info, plan.parts, local_mode=True)
+    return PlannedPart(
+        seam=seam.name,
+        name=candidate.name,
+        module=candidate.target,
+        distribution=candidate.distribution,
+        version=candidate.version,
+        options=check_options(info.options, {}, candidate.subject),
+        source=source,
+        capabilities=sorted(info.capabilities),
+    )
+
+
 def _resolve_seam(
     seam: Seam,
     settings: Settings,

@@ -1,0 +1,60 @@
+"""A flag with a descriptor: set by any thread, seen by the kernel's selectors."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+
+
+class ReadyFlag:
+    """Set or not. Its descriptor is readable while it is set: an eventfd, or a pipe where there is none."""
+
+    def __init__(self) -> None:
+        if hasattr(os, "eventfd"):
+            self._reading = self._writing = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        else:
+            self._reading, self._writing = os.pipe()
+            os.set_blocking(self._reading, False)
+        self._set = False
+        #: Nobody writes to a descriptor that is closed and may by now be another's. Reentrant for destructors' sake.
+        self._lock = threading.RLock()
+        self._closed = False
+
+    def fileno(self) -> int:
+        """The descriptor; owned by this object."""
+        return self._reading
+
+    def set(self) -> None:
+        """Set it; any thread, never blocks. Without effect once closed."""
+        with self._lock:
+            if not (self._set or self._closed):
+                self._set = True
+                os.write(self._writing, (1).to_bytes(8, sys.byteorder))
+
+    def clear(self) -> None:
+        """Unset it."""
+        with self._lock:
+            if self._set and not self._closed:
+                os.read(self._reading, 8)
+                self._set = False
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Block until it is set, or for ``timeout_s`` (None: for as long as it takes)."""
+        poll = select.poll()
+        poll.register(self._reading, select.POLLIN)
+        poll.poll(None if timeout_s is None else min(timeout_s * 1000, 1e9))
+
+    def close(self) -> None:
+        """Close the descriptor. Idempotent."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._reading)
+                if self._writing != self._reading:
+                    os.close(self._writing)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_closed"):
+            self.close()

@@ -1,0 +1,182 @@
+"""Structured concurrency: what a block of code starts remotely ends with the block."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+import ray
+from ray_async.selectors import EpollSelector
+
+T = TypeVar("T")
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+def as_coroutine(ref: ray.ObjectRef[R], cancel: bool = True) -> Coroutine[Any, Any, R]:
+    """``ref.as_coroutine``, cancelling by default, as a function: for what takes a function and its arguments."""
+    return ref.as_coroutine(cancel=cancel)
+
+
+class TaskGroup(asyncio.TaskGroup):
+    """``asyncio.TaskGroup`` whose children may be remote.
+
+    The block ends when all children have ended. If one fails, or the block does, the others are cancelled and the
+    failures are raised as an ``ExceptionGroup``. Remote children are cancelled with ``ray.cancel``; the block does not
+    wait for their processes to stop.
+    """
+
+    def create_task(  # type: ignore[override]
+        self,
+        coro: ray.ObjectRef[R] | Coroutine[Any, Any, R],
+        *,
+        name: str | None = None,
+        context: Any = None,
+    ) -> asyncio.Task[R]:
+        """Add a child: the ref of a remote task or actor call, or a coroutine.
+
+        Raises:
+            RuntimeError: the group has not been entered, or is ending. A remote child is cancelled then.
+        """
+        if not isinstance(coro, ray.ObjectRef):
+            return super().create_task(coro, name=name, context=context)
+        waiting = as_coroutine(coro)
+        try:
+            return super().create_task(waiting, name=name, context=context)
+        except RuntimeError:
+            waiting.close()
+            _cancel([coro])
+            raise
+
+
+async def as_completed(
+    refs: Iterable[ray.ObjectRef[R]] | AsyncIterable[ray.ObjectRef[R]],
+    *,
+    limit: int | None = None,
+    cancel: bool = False,
+) -> AsyncGenerator[ray.ObjectRef[R], None]:
+    """Yield refs in the order in which they become ready or fail; on asyncio and on trio.
+
+    Args:
+        refs: no two alike. With a generator that submits tasks, ``limit`` bounds how many are under way.
+        limit: take the next ref only while fewer than so many are pending; None takes all at once.
+        cancel: cancel what is still pending when the iteration is left; ``contextlib.aclosing`` makes that moment sure.
+
+    Raises:
+        ValueError: ``limit`` is below 1, or a ref comes twice.
+    """
+    _check_limit(limit)
+    source = _each(refs)
+    selector = EpollSelector()
+    pending: dict[bytes, ray.ObjectRef[R]] = {}
+    exhausted = False
+    try:
+        while True:
+            while not exhausted and (limit is None or len(pending) < limit):
+                try:
+                    ref = await anext(source)
+                except StopAsyncIteration:
+                    exhausted = True
+                else:
+                    selector.register(ref)
+                    pending[ref.binary()] = ref
+            if not pending:
+                return
+            keys = selector.select(0, 1)
+            if keys:
+                selector.unregister(keys[0].fileobj)
+                yield pending.pop(keys[0].fd)
+            else:
+                await _readable(selector.fileno())
+    finally:
+        selector.close()
+        if cancel:
+            _cancel(pending.values())
+        await source.aclose()
+
+
+async def map(
+    function: Callable[[A], Any], items: Iterable[A] | AsyncIterable[A], *, limit: int = 100
+) -> AsyncGenerator[Any, None]:
+    """Yield the results of a remote function for each item, in the order of the items; on asyncio and on trio.
+
+    Calls are made ahead of what is yielded. Those that are under way when the iteration fails or is left are cancelled;
+    ``contextlib.aclosing`` makes that moment sure.
+
+    Args:
+        function: a remote function or actor method of one argument, or anything else that returns a ref.
+        items: arguments; taken as they are needed.
+        limit: how many calls there may be whose results have not been yielded.
+
+    Raises:
+        ValueError: ``limit`` is below 1.
+        TypeError: ``function`` returned no ref.
+        RayError: the first failure in the order of the items.
+    """
+    _check_limit(limit)
+    call = getattr(function, "remote", function)
+    source = _each(items)
+    ahead: deque[ray.ObjectRef[Any]] = deque()
+    try:
+        async for item in source:
+            ref = call(item)
+            if not isinstance(ref, ray.ObjectRef):
+                raise TypeError(f"map() needs a function that returns an object ref; {function!r} returned {ref!r}")
+            ahead.append(ref)
+            if len(ahead) == limit:
+                yield await _next(ahead)
+        while ahead:
+            yield await _next(ahead)
+    finally:
+        _cancel(ahead)
+        await source.aclose()
+
+
+async def _next(ahead: deque[ray.ObjectRef[Any]]) -> Any:
+    value = await ahead[0]  # which stays there, to be cancelled, until it is done
+    ahead.popleft()
+    return value
+
+
+async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+async def _readable(fd: int) -> None:
+    """Wait until a descriptor is readable, on whatever loop this runs."""
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        await sys.modules["trio"].lowlevel.wait_readable(fd)
+        return
+    ready = loop.create_future()
+    loop.add_reader(fd, _resolve, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit!r}")
+
+
+def _cancel(refs: Iterable[ray.ObjectRef[Any]]) -> None:
+    try:
+        for ref in refs:
+            ray.cancel(ref)
+    except ConnectionError:  # their session has ended, and they with it
+        pass
