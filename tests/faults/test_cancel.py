@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 
 import pytest
@@ -265,6 +266,26 @@ def test_what_is_not_cancelled(start):
     put = ray.put(2)
     ray.cancel(put)
     assert ray.get(put) == 2
+
+
+def test_a_signal_that_comes_right_before_a_system_call(start, tmp_path):
+    """Such a signal has no effect until the call returns, as one that is swallowed; another one has."""
+    start(num_cpus=1)
+    path = tmp_path / "ready"
+
+    @ray.remote(max_retries=0)
+    def sleeps():
+        handler = signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, handler))
+        path.touch()
+        time.sleep(30)
+
+    ref = sleeps.remote()
+    while not path.exists():
+        time.sleep(0.01)
+    started = time.monotonic()
+    ray.cancel(ref)
+    assert outcome(ref) == CANCELLED
+    assert time.monotonic() - started < 5
 
 
 def test_dependents_of_a_cancelled_task_fail_too(start):

@@ -1,7 +1,6 @@
-"""ZeroMQ transport for ray-core: encrypted messages between machines.
+"""ZeroMQ transport for ray-core: unix sockets on one machine, encrypted TCP between machines.
 
-This release holds the package and its metadata only. The plugin itself is not in it: nothing is registered, and
-``ray.init(transport="zmq")`` says so.
+``ray.init(transport="zmq")`` selects it; importing this package loads nothing of ZeroMQ.
 """
 
 from ray_transport_zmq._version import __version__

@@ -78,8 +78,8 @@ class TaskCall:
     """Implements ``ray.abc.executor.Call``."""
 
     __slots__ = (
-        "_frames", "cancelled", "coroutine", "gpu_ids", "group", "interruptible", "name", "peer", "resources", "stream",
-        "task", "timed_out", "values", "worker",
+        "_frames", "cancelled", "coroutine", "gpu_ids", "group", "interruptible", "name", "noticed", "peer",
+        "resources", "stream", "task", "timed_out", "values", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +97,8 @@ class TaskCall:
         self.values: list[Any] = []
         self.cancelled = False
         self.timed_out = False
+        #: The user's code has been interrupted, as one of the two asks for.
+        self.noticed = False
         #: The user's code runs, and may be interrupted.
         self.interruptible = False
         #: The loop and the asyncio task that run it.

@@ -35,6 +35,8 @@ FLUSH_US = 100
 FLUSH_S = 0.005
 #: After a timed-out task was interrupted in vain, its process ends.
 TIMEOUT_GRACE_S = 1.0
+#: A signal that comes right before a system call does not end it: it is sent again this often, until it is noticed.
+INSIST_S = 0.02
 
 
 class WorkerRuntime(WaitingWorker):
@@ -133,7 +135,8 @@ class WorkerRuntime(WaitingWorker):
         if call is not None:
             call.cancelled = True
             self.flush_all()  # what has ended before must not be lost if the process is killed
-            self._interrupt(call)
+            call.noticed = False
+            self._insist(call)
 
     def on_taken(self, peer: Peer, message: wire.Taken, frames: Sequence[Frame]) -> None:
         """The consumer of a stream has come so far."""
@@ -155,6 +158,12 @@ class WorkerRuntime(WaitingWorker):
         elif not self.concurrent:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
+    def _insist(self, call: TaskCall) -> None:
+        if self.running.get(call.task.id) is call and not call.noticed:
+            self._interrupt(call)
+            if call.coroutine is None and not self.concurrent:
+                self.timers.after(INSIST_S, lambda: self._insist(call))
+
     def on_interrupt(self, number: int, frame: Any) -> None:
         """SIGINT in the main thread: for the user's code if it runs and is meant, else for nobody."""
         call = self.call
@@ -165,6 +174,7 @@ class WorkerRuntime(WaitingWorker):
             timer.daemon = True
             timer.start()
             return
+        call.noticed = True
         raise KeyboardInterrupt
 
     def _time_out(self, call: TaskCall) -> None:
@@ -176,7 +186,8 @@ class WorkerRuntime(WaitingWorker):
             self.exiting = "a task ran over its time and could not be interrupted"
             end_process(self, 1)
         call.timed_out = True
-        self._interrupt(call)
+        call.noticed = False
+        self._insist(call)
         self.timers.after(TIMEOUT_GRACE_S, lambda: self._time_out(call))
 
     # --- running; called by executors ---------------------------------------------------------------------------------

@@ -1,0 +1,65 @@
+"""One end of a connection."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ray.abc.transport import Connection, Frame
+from ray_transport_zmq import wire
+from ray_transport_zmq.credit import ReceiveWindow, SendWindow
+
+if TYPE_CHECKING:
+    from ray_transport_zmq.hub import Hub
+    from ray_transport_zmq.transport import ZmqTransport
+
+CLOSE_FLUSH_S = 0.5
+
+
+class ZmqConnection(Connection):
+    """State of one peer; the hub's, under the transport's lock, but for what ``Connection`` offers."""
+
+    def __init__(self, transport: ZmqTransport, hub: Hub) -> None:
+        self.context = None
+        self.closed = False
+        self.hub = hub
+        self._transport = transport
+        #: By which ZeroMQ knows the peer here.
+        self.id = b""
+        #: ZeroMQ's descriptor to the peer; -1 while there is none.
+        self.fd = -1
+        #: Where it was opened to; empty if the peer opened it.
+        self.address = ""
+        self.ready = False
+        #: Why it could not be opened.
+        self.failure = ""
+        self.window = SendWindow()
+        self.received = ReceiveWindow()
+        self.assembler = wire.Assembler()
+        #: What the peer has no room for yet.
+        self.queue: deque[wire.Unit] = deque()
+        self.unsent = 0
+
+    def send(self, frames: Sequence[Frame]) -> None:
+        if not self.closed:
+            self._transport.submit(self, wire.encode(frames))
+
+    @property
+    def queued_bytes(self) -> int:
+        return self.unsent
+
+    def close(self) -> None:
+        self._transport.flush([self], time.monotonic() + CLOSE_FLUSH_S)
+        self.abort()
+
+    def abort(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._transport.end(self)
+
+    def drop_queue(self) -> None:
+        """Forget what is not sent."""
+        self.queue.clear()
+        self.unsent = 0

@@ -1,0 +1,54 @@
+"""``transport="zmq"``: what ray-core reads when it looks for this plugin."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from ray.plugins import PluginInfo, hookimpl
+from ray.plugins.seams import HOSTS, PROCESSES
+
+if TYPE_CHECKING:
+    from ray.abc import Transport
+
+
+class ZmqOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of the zmq transport."""
+
+    scheme: Literal["ipc", "tcp"] = "ipc"
+    """``ipc``: sockets in the session directory, for one machine; ``tcp``: a port chosen by the system."""
+    host: str = "127.0.0.1"
+    """With ``tcp``: the IP address of the interface to listen on; never all of them."""
+    key_file: str = ""
+    """With ``tcp``: file with the keys of the cluster. May be empty on the loopback interface only: the session then
+    makes keys of its own."""
+
+    def __post_init__(self) -> None:
+        try:
+            address = ipaddress.ip_address(self.host)
+        except ValueError:
+            raise ValueError(f"host={self.host!r} is not an IP address") from None
+        if address.is_unspecified:
+            raise ValueError(f"host={self.host!r} would listen on every interface: give the address of one")
+        if self.scheme == "tcp" and not address.is_loopback and not self.key_file:
+            raise ValueError(f"host={self.host!r} can be reached from other machines: give a key_file")
+
+
+PLUGIN = PluginInfo(
+    seam="transport",
+    name="zmq",
+    api=1,
+    summary="ZeroMQ, over unix sockets or encrypted TCP",
+    capabilities=frozenset({PROCESSES, HOSTS}),
+    options=ZmqOptions,
+)
+
+
+@hookimpl
+def ray_open_transport(options: ZmqOptions, session_dir: str) -> Transport:
+    """The transport of this process; it starts no thread before it listens or connects."""
+    from ray_transport_zmq.transport import ZmqTransport
+
+    return ZmqTransport(session_dir, options)

@@ -1,0 +1,318 @@
+"""The transport: two hubs, one lock, and whoever polls.
+
+A ZeroMQ socket belongs to one thread at a time, and its descriptor becomes readable once per change, for whoever looks
+first. So one lock guards both sockets and is held for calls that return at once only; waiting happens outside. Any
+thread that uses a socket while another waits looks whether messages have arrived and, if so, wakes it.
+
+Nobody waits for the lock but who polls: what others want done is put on a list, and done by whoever leaves the lock. So
+sending never blocks, and destructors and signal handlers may end connections.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+import zmq
+
+from ray.abc.transport import Connection, Frame, Transport
+from ray_transport_zmq import sockets, wire
+from ray_transport_zmq.connection import CLOSE_FLUSH_S, ZmqConnection
+from ray_transport_zmq.curve import Authenticator, Keys, read_keys, session_keys
+from ray_transport_zmq.hub import Events, Hub
+from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.waiting import Poller, Wakeup
+
+_MAX_PATH_BYTES = 100
+#: How long ``close`` waits at once while another thread may be doing the work.
+_LOOK_S = 0.01
+
+
+class _Lock:
+    """A lock; whoever leaves it does what others wanted done meanwhile."""
+
+    def __init__(self, serve: Callable[[], None]) -> None:
+        self.inner = threading.Lock()
+        self._serve = serve
+
+    def __enter__(self) -> None:
+        self.inner.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.inner.release()
+        self._serve()
+
+
+class ZmqTransport(Transport):
+    """Sockets named ``<session_dir>/<hint>.sock``, or ports of one interface."""
+
+    name = "zmq"
+
+    def __init__(self, session_dir: str, options: ZmqOptions | None = None) -> None:
+        """Open it; threads and sockets come with the first ``listen`` or ``connect``.
+
+        Args:
+            session_dir: where sockets, and keys without a ``key_file``, are kept; for the user only.
+            options: those of the plugin.
+
+        Raises:
+            PluginError: ZeroMQ is not fit for use, or there are no keys where they are needed.
+        """
+        sockets.check_library()
+        self._options = options or ZmqOptions()
+        self._dir = session_dir
+        self._pid = os.getpid()
+        self._keys: Keys | None = None
+        if self._options.scheme == "tcp":
+            key_file = self._options.key_file
+            self._keys = read_keys(key_file) if key_file else session_keys(session_dir)
+        self._context: sockets.Context | None = None
+        self._lock = _Lock(self._serve)
+        #: One connects at a time: ZeroMQ tells of attempts by address only.
+        self._connecting = threading.Lock()
+        self._inbox: Events = deque()
+        self._submitted: deque[tuple[ZmqConnection, list[wire.Unit]]] = deque()
+        self._ended: deque[ZmqConnection] = deque()
+        #: Of the listening socket, where it has one.
+        self._path = ""
+        self._connector: Hub | None = None
+        self._hubs: list[Hub] = []
+        self._poller = Poller()
+        #: {descriptor: callback}
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._wakeup = Wakeup()
+        #: Set when an attempt to connect is decided.
+        self._decided = Wakeup()
+        self.watch(self._wakeup.fd, self._wakeup.clear)
+        #: A thread waits, or is about to, and must be woken for messages that ZeroMQ has taken in already.
+        self._waiting = False
+        self._closed = False
+
+    # --- ends -----------------------------------------------------------------------------------------------------
+
+    def listen(self, hint: str) -> str:
+        path = os.path.join(self._dir, f"{hint}.sock")
+        if self._options.scheme == "ipc":
+            if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+                raise OSError(
+                    f"socket path is longer than {_MAX_PATH_BYTES} bytes: {path}; set TMPDIR to a shorter directory"
+                )
+            if os.path.lexists(path):  # ZeroMQ would take it over
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+            endpoint = f"ipc://{path}"
+        else:
+            host = self._options.host
+            endpoint = f"tcp://[{host}]:0" if ":" in host else f"tcp://{host}:0"
+        with self._lock:
+            address = self._add_hub(accepts=True).bind(endpoint)
+        if self._options.scheme == "ipc":
+            self._path = path
+            os.chmod(path, 0o600)
+        return address
+
+    def connect(self, address: str, timeout_s: float = 5.0) -> ZmqConnection:
+        if not address.startswith(f"{self._options.scheme}://"):
+            raise ConnectionError(f"{address!r} is not an address of transport='zmq' over {self._options.scheme}")
+        deadline = time.monotonic() + timeout_s
+        with self._connecting:
+            with self._lock:
+                hub = self._connector = self._connector or self._add_hub(accepts=False)
+                connection = ZmqConnection(self, hub)
+                hub.read_monitor()
+                self._decided.clear()
+                hub.begin(connection, address)
+            try:
+                self._await_decision(hub, deadline)
+            finally:
+                with self._lock:
+                    hub.finish(connection)
+                    self._wake_for_messages()
+        if not connection.ready:
+            reason = connection.failure or f"no answer within {timeout_s:g} s"
+            raise ConnectionError(f"cannot connect to {address}: {reason}")
+        return connection
+
+    def _await_decision(self, hub: Hub, deadline: float) -> None:
+        """Wait until the attempt is decided; whichever thread reads the monitor says so."""
+        waiting = select.poll()
+        for fd in (hub.fds[1], self._decided.fd):
+            waiting.register(fd, select.POLLIN)
+        while True:
+            with self._lock:
+                decided = hub.read_monitor()
+            if decided:
+                return
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return
+            waiting.poll(left_s * 1000)
+            self._decided.clear()
+
+    def _add_hub(self, *, accepts: bool) -> Hub:
+        if self._closed:
+            raise ConnectionError("the transport is closed")
+        if self._context is None:
+            self._context = sockets.acquire()
+        if self._keys is not None and accepts:
+            if self._context.authenticator is None:
+                self._context.authenticator = Authenticator(self._context)
+            self._context.authenticator.allow(self._keys.allowed)
+        socket = sockets.router(self._context, self._options.scheme, self._keys, listens=accepts)
+        if ":" in self._options.host:
+            socket.set(zmq.IPV6, 1)
+        hub = Hub(self._context, socket, self._inbox, lambda hub: ZmqConnection(self, hub), accepts=accepts)
+        self._hubs.append(hub)
+        for fd in hub.fds:
+            self._poller.register(fd)
+        return hub
+
+    # --- sending, from any thread -----------------------------------------------------------------------------------
+
+    def submit(self, connection: ZmqConnection, units: list[wire.Unit]) -> None:
+        """Send a message, now or when the peer has room."""
+        self._submitted.append((connection, units))
+        self._serve()
+
+    def end(self, connection: ZmqConnection) -> None:
+        """Carry out what ``abort`` has decided."""
+        if self._pid == os.getpid():
+            self._ended.append(connection)
+            self._serve()
+
+    def _serve(self) -> None:
+        """Do what is on the lists, unless another thread has the lock; that one does it when it leaves."""
+        while self._submitted or self._ended:
+            if not self._lock.inner.acquire(False):
+                return
+            try:
+                self._work()
+                self._wake_for_messages()
+            finally:
+                self._lock.inner.release()
+
+    def _work(self) -> None:
+        """Do what is on the lists; the caller has the lock."""
+        while self._submitted:
+            connection, units = self._submitted.popleft()
+            if not connection.closed:
+                connection.hub.offer(connection, units)
+        while self._ended:
+            connection = self._ended.popleft()
+            if not self._closed:
+                connection.hub.end(connection)
+
+    def _wake_for_messages(self) -> None:
+        """The caller has used a socket: what ZeroMQ has taken in with that, it will not announce again."""
+        if self._waiting and any(hub.touched and hub.has_news() for hub in self._hubs):
+            self._wakeup.set()
+
+    # --- polling, by one thread at a time ---------------------------------------------------------------------------
+
+    def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
+        self._waiting = True
+        with self._lock:
+            self._work()
+            self._pump(hub for hub in self._hubs if hub.touched)
+        if self._inbox or any(hub.touched for hub in self._hubs):
+            timeout_s = 0.0
+        ready = self._poller.poll(timeout_s)
+        self._waiting = False  # and stays True if a signal handler raised; that costs a wake-up or two
+        arrived = []
+        for fd, _ in ready:
+            callback = self._watched.get(fd)
+            if callback is not None:
+                callback()
+            else:
+                arrived.append(fd)
+        if arrived:
+            with self._lock:
+                for hub in self._hubs:
+                    if hub.fds[1] in arrived and hub.read_monitor():
+                        self._decided.set()
+                self._pump(hub for hub in self._hubs if hub.touched or hub.fds[0] in arrived or hub.fds[1] in arrived)
+        events = []
+        while self._inbox:
+            events.append(self._inbox.popleft())
+        return events
+
+    def _pump(self, hubs: Iterable[Hub]) -> None:
+        for hub in hubs:
+            hub.pump()
+
+    def wake(self) -> None:
+        self._wakeup.set()
+
+    def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
+        self._watched[fd] = on_readable
+        self._poller.register(fd)
+
+    def unwatch(self, fd: int) -> None:
+        if self._watched.pop(fd, None) is not None:
+            self._poller.unregister(fd)
+
+    # --- closing ----------------------------------------------------------------------------------------------------
+
+    def flush(self, connections: list[ZmqConnection], deadline: float) -> None:
+        """Wait until all is sent or the time is over; takes messages meanwhile, as credits are among them."""
+        while True:
+            with self._lock:
+                self._work()
+                self._pump(self._hubs)
+            if self._inbox:
+                self.wake()  # somebody else may be waiting for them
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not any(connection.queue and not connection.closed for connection in connections):
+                return
+            waiting = select.poll()
+            for hub in self._hubs:
+                waiting.register(hub.fds[0], select.POLLIN)
+            waiting.poll(min(left_s, _LOOK_S) * 1000)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        connections = [connection for hub in self._hubs for connection in hub.connections]
+        self.flush(connections, time.monotonic() + CLOSE_FLUSH_S)
+        self._closed = True
+        with self._lock:
+            for connection in connections:
+                connection.hub.end(connection)
+            for hub in self._hubs:
+                for fd in hub.fds:
+                    self._poller.unregister(fd)
+                hub.close()
+            self._forget()
+        if self._path:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        if self._context is not None:
+            sockets.release(self._context)
+            self._context = None
+
+    def abandon(self) -> None:
+        if self._closed:  # its descriptors may be somebody else's by now
+            return
+        self._closed = True
+        for hub in self._hubs:
+            for connection in hub.connections:
+                connection.closed = True
+            hub.abandon()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._hubs.clear()
+        self._submitted.clear()
+        self._ended.clear()
+        self._watched.clear()
+        self._poller.close()
+        self._wakeup.close()
+        self._decided.close()
+
+
+ZmqTransport.wait_code = Poller.poll.__code__
