@@ -340,3 +340,16 @@ def test_equal_owners_are_served_alike(owners):
             break
         leases += granted(of_type(Grant, table.release(lease.id)))
     assert max(served.values()) - min(served.values()) <= 2
+
+
+def test_more_workers_start_when_those_are_ready_that_may_start_at_a_time():
+    table = make(CPU=1, tenth=100)
+    most = ZERO_COST_LEASES_PER_CPU
+    started = 0
+    effects = table.demand((b"a", 1), ask({"tenth": UNIT}), 3 * most)
+    for number in range(3 * most):
+        started += sum(effect.count for effect in of_type(StartWorkers, effects))
+        assert started > number, "nobody starts any more"
+        effects = table.worker_ready(b"w%d" % number)
+        assert len(of_type(Grant, effects)) == 1
+    assert len(table.leases) == 3 * most

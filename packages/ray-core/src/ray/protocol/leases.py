@@ -108,6 +108,8 @@ class LeaseTable:
         #: {key: leases} of owners, and how many leases without needs run: both follow ``leases``.
         self._holders: Counter[DemandKey] = Counter()
         self._free_running = 0
+        #: More workers were missing than were to be started at a time.
+        self._held_back = False
         self._turn = 0
         self._total = dict(resources.available())
         self._cpus = max(1, self._total.get("CPU", 0) // 10_000)
@@ -135,7 +137,7 @@ class LeaseTable:
         """A forked worker is listening."""
         self.starting = max(0, self.starting - 1)
         self.idle[worker] = None
-        return self.schedule(start=False)
+        return self.schedule(start=self._held_back)
 
     def worker_failed_to_start(self) -> list[Effect]:
         """A fork did not lead to a ready worker."""
@@ -209,6 +211,7 @@ class LeaseTable:
         if not self.demands:
             return effects
         missing: list[Allocation] = []
+        most = self._cpus * ZERO_COST_LEASES_PER_CPU
         zero_cost = self._cpus * ZERO_COST_LEASES_PER_CPU - self._free_running
         #: Needs for which there is no room, and those for which there is nobody either to take a worker from.
         refused: set[Shape] = set()
@@ -225,7 +228,7 @@ class LeaseTable:
                 if free and zero_cost <= 0:
                     self._revoke_for(entry, shape, exhausted, effects)
                     break
-                if not self.idle and (not start or len(missing) >= self._cpus * ZERO_COST_LEASES_PER_CPU):
+                if not self.idle and (not start or len(missing) >= most):
                     break  # more start when these are ready
                 allocation = self._place(entry.request) if shape not in refused else None
                 if allocation is None:
@@ -238,6 +241,8 @@ class LeaseTable:
                     lacking += 1
                     continue
                 effects.append(Grant(self._grant(entry, allocation)))
+        if start:
+            self._held_back = len(missing) >= most
         for allocation in missing:
             self.resources.release(allocation)
         if len(missing) > self.starting:
