@@ -237,3 +237,29 @@ def test_a_part_that_is_too_large_ends_the_connection(folders):
         settle(at_server.ends)
         assert len(at_server.messages()) == 1
     server.close()
+
+
+def test_closing_while_another_thread_polls(pair):
+    """As a worker process does at its end: what was sent arrives, and the other thread meets no error."""
+    server, client, address = pair
+    out = client.connect(address)
+    problems, stop = [], threading.Event()
+
+    def poll():
+        try:
+            while not stop.is_set():
+                client.poll(0.05)
+        except Exception as error:
+            problems.append(error)
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    with Reader(server) as at_server:
+        for number in range(1000):
+            out.send([b"%d" % number])
+        client.close()
+        stop.set()
+        thread.join(5)
+        settle(at_server.ends)
+        assert len(at_server.messages()) == 1000
+    assert problems == []

@@ -192,6 +192,44 @@ def test_over_tcp_a_peer_that_does_not_answer_is_lost(reader):
     check(at_reader)
 
 
+def test_a_loss_is_told_while_somebody_connects_in_vain(folders):
+    """Who connects reads ZeroMQ's reports, too; the thread that polls must hear of those that are for it."""
+    import socket
+    import threading
+
+    folder = folders()
+    with peer(folder, "ipc", "listen") as process, socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(f"{folder}/mute.sock")
+        mute.listen()
+        client = ZmqTransport(folder)
+        out = client.connect(process.stdout.readline().strip())
+        for fd in out.hub.fds:
+            client._poller.unregister(fd)  # so it is always the thread that connects who gets the report
+        lost, connecting = [], threading.Event()
+
+        def poll():
+            while not lost:
+                lost.extend(connection for connection, frames in client.poll(None) if frames is None)
+
+        def connect():
+            connecting.set()
+            with pytest.raises(ConnectionError, match="no answer"):
+                client.connect(f"ipc://{folder}/mute.sock", timeout_s=2.0)  # less than a handshake may take
+
+        threads = [threading.Thread(target=poll), threading.Thread(target=connect)]
+        for thread in threads:
+            thread.start()
+        connecting.wait()
+        until(lambda: client._waiting and out.hub._pending is not None)
+        started = time.monotonic()
+        process.kill()
+        threads[0].join(10)
+        assert lost == [out]
+        assert time.monotonic() - started < 1.0
+        threads[1].join(10)
+        client.close()
+
+
 def test_a_probe_of_the_listener_disturbs_nobody(reader):
     """Whatever connects and says nothing, or nonsense, is no peer."""
     import socket

@@ -146,6 +146,7 @@ class ZmqTransport(Transport):
         while True:
             with self._lock:
                 decided = hub.read_monitor()
+                self._wake_for_messages()  # the end of another connection may have been told as well
             if decided:
                 return
             left_s = deadline - time.monotonic()
@@ -221,7 +222,12 @@ class ZmqTransport(Transport):
             self._pump(hub for hub in self._hubs if hub.touched)
         if self._inbox or any(hub.touched for hub in self._hubs):
             timeout_s = 0.0
-        ready = self._poller.poll(timeout_s)
+        try:
+            ready = self._poller.poll(timeout_s)
+        except (OSError, ValueError):
+            if self._closed:  # by another thread: the process is about to end
+                return []
+            raise
         self._waiting = False  # and stays True if a signal handler raised; that costs a wake-up or two
         arrived = []
         for fd, _ in ready:
@@ -287,13 +293,14 @@ class ZmqTransport(Transport):
                 for fd in hub.fds:
                     self._poller.unregister(fd)
                 hub.close()
-            self._forget()
+            self._hubs.clear()
         if self._path:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
         if self._context is not None:
             sockets.release(self._context)
             self._context = None
+        self._forget()
 
     def abandon(self) -> None:
         if self._closed:  # its descriptors may be somebody else's by now
