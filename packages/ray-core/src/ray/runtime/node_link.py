@@ -92,8 +92,9 @@ class NodeLink:
     def beat(self) -> bool:
         """Ping; False when too many pings were not answered."""
         queued = self.connection.queued_bytes
-        if queued != self._queued:  # it takes what it is sent, and answers behind that
-            self._queued, self._unanswered = queued, 0
+        if queued < self._queued:  # it takes what it is sent, and answers behind that
+            self._unanswered = 0
+        self._queued = queued
         if self._unanswered >= MISSED_BEATS:
             return False
         self._unanswered += 1
