@@ -20,7 +20,7 @@ import pytest
 
 from ray.exceptions import ObjectStoreFullError, RayConnectionError
 from ray.testing import leaks
-from ray_store_shm import messages
+from ray_store_shm import descriptors, messages
 from ray_store_shm.client import ShmStore
 from ray_store_shm.messages import encode
 from ray_store_shm.process import ShmStoreServer
@@ -113,6 +113,71 @@ def test_slices_of_the_creators_view_must_go_before_it_is_sealed(connect):
     store.release(an_id(1))
 
 
+def test_arrays_over_the_creators_memory_must_go_before_it_is_sealed(connect):
+    store = connect()
+    view = store.create(an_id(1), 64)
+    array = (ctypes.c_char * 64).from_buffer(view)
+    with pytest.raises(BufferError, match="still in use"):
+        store.seal(an_id(1))
+    array[:4] = b"data"
+    assert not store.contains(an_id(1))
+    del array, view
+    store.seal(an_id(1))
+    seen = store.get(an_id(1))
+    assert seen is not None
+    assert bytes(seen[:4]) == b"data"
+    store.release(an_id(1))
+
+
+def test_an_object_whose_memory_is_in_use_can_be_aborted(connect):
+    store = connect()
+    view = store.create(an_id(1), 5000)
+    part = view[10:20]
+    store.abort(an_id(1))
+    assert store.stats().used_bytes == 0
+    part[:] = b"0123456789"  # nobody's memory, but memory
+    store.put(an_id(1), [b"again"], 5)
+    assert bytes(part) == b"0123456789"
+
+
+def test_pieces_are_written_one_after_the_other_however_many_they_are(connect):
+    store = connect()
+    pieces = [b"", *(number.to_bytes(4, "big") for number in range(20_000)), b"", memoryview(DATA), b""]
+    store.put(an_id(1), pieces, 80_000 + len(DATA))
+    view = store.get(an_id(1))
+    assert view == b"".join(pieces)
+    store.release(an_id(1))
+
+
+@pytest.mark.parametrize("pieces", [[b"xy"], [b"xyz", b"z"], []])
+def test_pieces_that_are_not_what_was_announced_are_refused(connect, pieces):
+    store = connect()
+    with pytest.raises(ValueError, match=f"have {sum(map(len, pieces))} bytes, not 3"):
+        store.put(an_id(1), pieces, 3)
+    assert store.stats().used_bytes == 0
+    store.put(an_id(1), [b"xyz"], 3)
+
+
+def test_repeated_gets_show_the_same_memory(connect):
+    store = connect()
+    store.put(an_id(1), [DATA], len(DATA))
+    before = mappings()
+    views = [store.get(an_id(1)) for _ in range(50)]
+    assert mappings() - before == 1
+    for _ in range(50):
+        store.release(an_id(1))
+    assert all(view == DATA for view in views)
+    assert [entry.holders for entry in store.list()] == [(os.getpid(),)], "as long as there are views"
+    views.clear()
+    until(lambda: [entry.holders for entry in store.list()] == [()])
+    assert mappings() == before
+
+
+def mappings() -> int:
+    with open("/proc/self/maps") as maps:
+        return sum("ray-object" in line for line in maps)
+
+
 def test_named_segments_are_passed_on_for_reading_only_and_leave_no_name():
     kind = NamedSegments("/ray-test")
     before = set(os.listdir("/dev/shm"))
@@ -133,12 +198,15 @@ def test_names_of_dead_processes_are_swept():
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     left = f"/dev/shm/ray-test-{int(dead.stdout)}-1"
     mine = f"/dev/shm/ray-test-{os.getpid()}-1"
-    for path in (left, mine):
+    old = f"/dev/shm/ray-test-{os.getpid()}-2"  # of a process that had the number before
+    for path in (left, mine, old):
         with open(path, "w"):
             pass
+    os.utime(old, (0, 0))
     try:
         NamedSegments("/ray-test").sweep()
         assert not os.path.exists(left)
+        assert not os.path.exists(old)
         assert os.path.exists(mine)
     finally:
         os.unlink(mine)
@@ -344,10 +412,11 @@ class Rude:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(5)
         self.sock.connect(address.removeprefix("shm:"))
-        packet, fds, _, _ = socket.recv_fds(self.sock, 65536, 1)
-        assert packet
-        for fd in fds:
-            os.close(fd)
+        _, (self.channel,), _ = descriptors.receive(self.sock, 65536, 1)
+
+    def close(self) -> None:
+        self.sock.close()
+        os.close(self.channel)
 
     def say(self, *packets: bytes, fds: tuple[int, ...] = ()) -> None:
         for packet in packets:
@@ -394,6 +463,13 @@ def memory(nbytes: int, *, sealed: bool = True) -> int:
         lambda client: client.say(encode(messages.OwnerLost(b"12345678"))),
         lambda client: client.say(encode(messages.Stats(1)), fds=(0,)),
         lambda client: client.say(encode(messages.Stats(1)), fds=(0,) * 60),
+        lambda client: client.say(encode(messages.Stats(1)), fds=(0,) * 253),
+        lambda client: client.say(b""),
+        lambda client: client.say(encode(messages.Stats(1)) + b"x"),
+        lambda client: client.say(encode(messages.Stats(1)).ljust(513, b"\0")),
+        lambda client: client.say(encode(messages.Reserve(1, b"short", 10))),
+        lambda client: client.say(encode(messages.Reserve(1, an_id(77), -1))),
+        lambda client: client.say(encode(messages.Reserve(1, an_id(77), 2**63))),
         lambda client: client.say(encode(messages.Seal(client.reserve(100)))),
         lambda client: client.say(encode(messages.Seal(client.reserve(100))), fds=(0,)),
         lambda client: client.say(encode(messages.Seal(client.reserve(100))), fds=(memory(99),)),
@@ -412,7 +488,7 @@ def test_a_rude_client_is_dropped_and_the_others_are_served(server, connect, rud
         while MADE:
             os.close(MADE.pop())
     assert client.is_dropped()
-    client.sock.close()
+    client.close()
     view = store.get(an_id(1))
     assert view is not None
     assert bytes(view) == DATA
@@ -421,6 +497,25 @@ def test_a_rude_client_is_dropped_and_the_others_are_served(server, connect, rud
     store.delete(an_id(1))
     store.delete(an_id(77))
     until(lambda: store.stats().used_bytes == 0)
+
+
+def test_nobody_seals_or_aborts_what_another_is_writing(server, connect):
+    store = connect()
+    view = store.create(an_id(1), 100)
+    serial = store._unsealed[an_id(1)].serial
+    for request in (messages.Seal(serial), messages.Abort(serial)):
+        client = Rude(server.address)
+        client.say(encode(request), fds=(memory(100),) if isinstance(request, messages.Seal) else ())
+        assert client.is_dropped()
+        client.close()
+    os.close(MADE.pop())
+    view[:4] = b"mine"
+    del view
+    store.seal(an_id(1))
+    seen = store.get(an_id(1))
+    assert seen is not None
+    assert bytes(seen[:4]) == b"mine"
+    store.release(an_id(1))
 
 
 def test_no_packet_breaks_the_decoder_or_the_broker(server, connect):
@@ -441,10 +536,49 @@ def test_no_packet_breaks_the_decoder_or_the_broker(server, connect):
         if number % 20 == 0:
             client = Rude(server.address)
             client.say(bytes(packet))
-            client.sock.close()
+            client.close()
     store = connect()
     store.put(an_id(1), [DATA], len(DATA))
     assert store.contains(an_id(1))
+
+
+def test_no_packet_breaks_the_decoder_of_replies():
+    chance = random.Random(11)
+    shapes = [
+        messages.Welcome(0, 1, 100), messages.Reserved(1, 1), messages.Found(2, 1, 10), messages.Answer(3, True),
+        messages.Refused(4, "full", "it is empty"), messages.Counted(5, 1, 2, 3),
+        messages.Listed(6, [(an_id(9), 10, "sealed", [1])], 0), [(an_id(9), -1)],
+    ]  # fmt: skip
+    decoded = 0
+    for _ in range(20_000):
+        packet = bytearray(msgspec.msgpack.encode(chance.choice(shapes)))
+        for _ in range(chance.randrange(1, 4)):
+            packet[chance.randrange(len(packet))] = chance.randrange(256)
+        for decode in (messages.decode_reply, messages.decode_notifications):
+            try:
+                decode(packet)
+                decoded += 1
+            except (msgspec.MsgspecError, ValueError):
+                pass
+    assert decoded > 1000, "some must get as far as the fields"
+
+
+def test_who_asks_for_notifications_but_does_not_listen_is_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr("ray_store_shm.server.MAX_SUBSCRIPTIONS", 1000)
+    server = ShmStoreServer(str(tmp_path), 1 << 20, 0.2)
+    store, client = ShmStore(server.address), Rude(server.address)
+    store.put(an_id(1), [b"data"], 4)
+
+    def ask() -> None:
+        for _ in range(1_000_000):
+            client.say(encode(messages.Subscribe(an_id(1))))
+
+    with pytest.raises(ConnectionError):
+        ask()
+    assert store.contains(an_id(1))
+    client.close()
+    store.close()
+    server.close()
 
 
 def test_leaks_are_seen_here():

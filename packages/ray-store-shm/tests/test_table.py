@@ -147,3 +147,20 @@ def test_requests_for_room_are_served_in_their_order_and_refused_in_time():
     replies = {effect.client: effect.reply for effect in table.effects if isinstance(effect, Send)}
     assert isinstance(replies[2], Refused)
     assert isinstance(replies[3], Reserved)
+
+
+def test_the_table_knows_what_it_would_grant():
+    table = Table(CAPACITY, 5.0, max_objects=2)
+    table.join(1, 1)
+    assert table.would_grant(b"a" * 20, CAPACITY)
+    assert not table.would_grant(b"a" * 20, CAPACITY + 1)
+    table.reserve(1, 1, b"a" * 20, 900, 0.0)
+    assert not table.would_grant(b"a" * 20, 10), "it exists"
+    assert not table.would_grant(b"b" * 20, 101)
+    assert table.would_grant(b"b" * 20, 100)
+    table.reserve(1, 2, b"b" * 20, 50, 0.0)
+    assert not table.would_grant(b"c" * 20, 10), "there is no descriptor for a third"
+    table.delete(b"b" * 20)
+    table.abort(1, 2)
+    table.reserve(1, 3, b"d" * 20, 500, 1.0)
+    assert not table.would_grant(b"c" * 20, 10), "somebody waits already"

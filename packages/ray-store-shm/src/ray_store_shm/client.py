@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import errno
 import mmap
 import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from ray.abc.store import LISTING, NOTIFICATIONS, SHARED, Listing, Notifier, Store, StoredObject, StoreStats
 from ray.exceptions import ObjectExistsError, ObjectStoreFullError, RayConnectionError
-from ray_store_shm import messages, segments
+from ray_store_shm import descriptors, messages, segments
 from ray_store_shm.link import Link
-from ray_store_shm.messages import MAX_PACKET_BYTES, Answer, Counted, Found, Listed, Refused, Reserved
-from ray_store_shm.process import SCHEME, raise_descriptor_limit
+from ray_store_shm.messages import MAX_PACKET_BYTES, SCHEME, Answer, Counted, Found, Listed, Refused, Reserved
 from ray_store_shm.segments import Piece, Segments
 
 
 class _Unsealed(NamedTuple):
     serial: int
+    nbytes: int
     fd: int
     memory: mmap.mmap
     view: memoryview
@@ -63,7 +64,7 @@ class Held:
 
 
 class ShmStore(Store, Notifier, Listing):
-    """Two connections for all threads of the process, so that who waits for room holds up nobody else."""
+    """One connection for all threads of the process."""
 
     name = "shm"
     capabilities = frozenset({SHARED, NOTIFICATIONS, LISTING})
@@ -81,14 +82,8 @@ class ShmStore(Store, Notifier, Listing):
         if not address.startswith(SCHEME):
             raise RayConnectionError(f"{address!r} is not the address of a shm store")
         self._kind = kind or segments.of_this_system()
-        self._limit = raise_descriptor_limit()
-        path = address.removeprefix(SCHEME)
-        self._reads = Link(path)
-        try:
-            self._makes = Link(path)
-        except BaseException:
-            self._reads.close()
-            raise
+        descriptors.raise_limit()
+        self._link = Link(address.removeprefix(SCHEME))
         # Re-entrant: the garbage collector may run a destructor that releases or deletes while this thread has it.
         self._lock = threading.RLock()
         self._unsealed: dict[bytes, _Unsealed] = {}
@@ -106,31 +101,31 @@ class ShmStore(Store, Notifier, Listing):
 
     def create(self, object_id: bytes, nbytes: int) -> memoryview:
         serial = self._reserve(object_id, nbytes)
-        try:
+        with self._undone_on_error(serial, nbytes):
             fd = self._kind.make(nbytes)
-        except OSError as error:
-            raise self._no_memory(serial, nbytes, error) from error
-        memory = segments.map_for_writing(fd, nbytes)
+            try:
+                memory = segments.map_for_writing(fd, nbytes)
+            except BaseException:
+                self._kind.discard(fd)
+                raise
         view = memoryview(memory)[:nbytes]
         with self._lock:
-            self._unsealed[object_id] = _Unsealed(serial, fd, memory, view)
+            self._unsealed[object_id] = _Unsealed(serial, nbytes, fd, memory, view)
         return view
 
     def put(self, object_id: bytes, pieces: Sequence[Piece], nbytes: int) -> None:
+        """See ``Store.put``. Raises ValueError if the pieces are not ``nbytes`` together."""
         serial = self._reserve(object_id, nbytes)
-        try:
+        with self._undone_on_error(serial, nbytes):
             fd = self._kind.make(nbytes)
-        except OSError as error:
-            raise self._no_memory(serial, nbytes, error) from error
-        try:
-            segments.write(fd, pieces)
-        except BaseException as error:
-            os.close(self._kind.seal(fd))
-            if isinstance(error, OSError):
-                raise self._no_memory(serial, nbytes, error) from error
-            self._makes.tell(messages.Abort(serial))
-            raise
-        self._pass_on(serial, fd)
+            try:
+                written = segments.write(fd, pieces)
+                if written != nbytes:
+                    raise ValueError(f"the pieces of the object {object_id.hex()} have {written} bytes, not {nbytes}")
+            except BaseException:
+                self._kind.discard(fd)
+                raise
+        self._pass_on(serial, fd, nbytes)
 
     def seal(self, object_id: bytes) -> None:
         """See ``Store.seal``. Slices of the creator's view that are still in use must go first.
@@ -140,24 +135,23 @@ class ShmStore(Store, Notifier, Listing):
         """
         with self._lock:
             unsealed = self._find_unsealed(object_id)
-            unsealed.view.release()
             try:
+                unsealed.view.release()
                 unsealed.memory.close()
             except BufferError:
-                view = memoryview(unsealed.memory)
-                self._unsealed[object_id] = unsealed._replace(view=view)
                 raise BufferError(
-                    f"the object {object_id.hex()} cannot be sealed: slices of its memory are still in use"
+                    f"the object {object_id.hex()} cannot be sealed: slices of its memory are still in use; let go of "
+                    "them, then seal it again"
                 ) from None
             del self._unsealed[object_id]
-        self._pass_on(unsealed.serial, unsealed.fd)
+        self._pass_on(unsealed.serial, unsealed.fd, unsealed.nbytes)
 
     def abort(self, object_id: bytes) -> None:
         with self._lock:
             unsealed = self._find_unsealed(object_id)
             del self._unsealed[object_id]
         self._let_go(unsealed)
-        self._makes.tell(messages.Abort(unsealed.serial))
+        self._link.tell(messages.Abort(unsealed.serial))
 
     def _find_unsealed(self, object_id: bytes) -> _Unsealed:
         unsealed = self._unsealed.get(object_id)
@@ -166,7 +160,7 @@ class ShmStore(Store, Notifier, Listing):
         return unsealed
 
     def _reserve(self, object_id: bytes, nbytes: int) -> int:
-        reply, _ = self._makes.ask(lambda number: messages.Reserve(number, object_id, nbytes))
+        reply, _ = self._link.ask(lambda number: messages.Reserve(number, object_id, nbytes))
         if isinstance(reply, Reserved):
             return reply.serial
         if not isinstance(reply, Refused):
@@ -175,59 +169,81 @@ class ShmStore(Store, Notifier, Listing):
             raise ObjectExistsError(object_id)
         if reply.why == "descriptors":
             text = (
-                f"each object takes a descriptor, and its process may have {reply.text} for them; raise the hard limit "
-                "of open files ('ulimit -Hn'), or use store='plasma'"
+                f"each object takes a descriptor, and the store's process has {reply.text} for them; raise the hard "
+                "limit of open files ('ulimit -Hn', LimitNOFILE= of a service), or use store='plasma'"
             )
         else:
             text = f"{reply.text}; objects are not spilled here: use store='plasma' for that"
         raise ObjectStoreFullError(nbytes, self.stats().capacity_bytes, reply.used_bytes, text)
 
-    def _no_memory(self, serial: int, nbytes: int, error: OSError) -> ObjectStoreFullError:
-        self._makes.tell(messages.Abort(serial))
-        text = f"the system refuses: {error}"
-        if error.errno in (23, 24):  # ENFILE, EMFILE
-            text = (
-                f"this process may have {self._limit} open files; raise the limit ('ulimit -n'), or use store='plasma'"
-            )
-        stats = self.stats()
-        return ObjectStoreFullError(nbytes, stats.capacity_bytes, stats.used_bytes, text)
+    @contextlib.contextmanager
+    def _undone_on_error(self, serial: int, nbytes: int) -> Iterator[None]:
+        """What the system refuses is an error of a full store; whatever happens, the room is given back."""
+        try:
+            yield
+        except BaseException as error:
+            self._link.tell(messages.Abort(serial))
+            if isinstance(error, OSError) and error.errno is not None:  # None: of a signal handler
+                raise self._refused(nbytes, error) from error
+            raise
 
-    def _pass_on(self, serial: int, fd: int) -> None:
+    def _refused(self, nbytes: int, error: OSError) -> ObjectStoreFullError:
+        stats = self.stats()
+        return ObjectStoreFullError(nbytes, stats.capacity_bytes, stats.used_bytes, descriptors.explain(error))
+
+    def _pass_on(self, serial: int, fd: int, nbytes: int) -> None:
         sealed = self._kind.seal(fd)
         try:
-            self._makes.tell(messages.Seal(serial), sealed)
+            self._link.tell(messages.Seal(serial), sealed)
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            self._link.tell(messages.Abort(serial))
+            raise self._refused(nbytes, error) from error
         finally:
             os.close(sealed)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def get(self, object_id: bytes) -> memoryview | None:
+        """See ``Store.get``. It is mapped once for all views of the process.
+
+        Raises:
+            ObjectStoreFullError: this process may not have more descriptors or mappings; the text says which.
+        """
         with self._lock:
             self._tidy()
             held = self._held.get(object_id)
             memory = held.memory() if held is not None else None  # keeps it from going meanwhile
             known = held.serial if held is not None and memory is not None else 0
-            reply, fd = self._reads.ask(lambda number: messages.Get(number, object_id, known))
+            reply, fd = self._link.ask(lambda number: messages.Get(number, object_id, known))
             if not isinstance(reply, Found):
                 return None
             if held is not None and memory is not None and reply.serial == held.serial:
                 held.holds += 1
                 held.owed += 1
             else:
-                try:
-                    memory = segments.map_for_reading(fd, reply.nbytes)
-                except OSError as error:
-                    self._reads.tell(messages.Release(reply.serial, 1))
-                    raise ObjectStoreFullError(reply.nbytes, 0, 0, f"it cannot be mapped: {error}") from error
-                finally:
-                    os.close(fd)
+                memory = self._map(reply, fd)
                 self._put_aside(object_id)
                 held = self._held[object_id] = Held(self, object_id, reply.serial, memory)
                 self._mapped.add(held)
             return memoryview(memory)[: reply.nbytes]
 
+    def _map(self, found: Found, fd: int) -> mmap.mmap:
+        """Map what was found, and close its descriptor."""
+        try:
+            if fd < 0:  # there was no room for it here; -1 would be mapped, but as memory of nothing
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return segments.map_for_reading(fd, found.nbytes)
+        except OSError as error:
+            self._link.tell(messages.Release(found.serial, 1))
+            raise self._refused(found.nbytes, error) from error
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
     def contains(self, object_id: bytes) -> bool:
-        reply, _ = self._reads.ask(lambda number: messages.Contains(number, object_id))
+        reply, _ = self._link.ask(lambda number: messages.Contains(number, object_id))
         return isinstance(reply, Answer) and reply.yes
 
     def release(self, object_id: bytes) -> None:
@@ -251,14 +267,14 @@ class ShmStore(Store, Notifier, Listing):
         with contextlib.suppress(RayConnectionError):
             if unsealed is not None:
                 self._let_go(unsealed)
-                self._makes.tell(messages.Abort(unsealed.serial))
+                self._link.tell(messages.Abort(unsealed.serial))
             else:
-                self._reads.tell(messages.Delete(object_id))
+                self._link.tell(messages.Delete(object_id))
 
     def end_holds(self, held: Held) -> None:
         """Nobody here needs the object. Takes no lock, never waits and never raises: destructors call it."""
         self._gone.append(held)
-        if not self._reads.mention(messages.Release(held.serial, held.holds)):
+        if not self._link.mention(messages.Release(held.serial, held.holds)):
             self._unsaid.append(held)
 
     def _tidy(self) -> None:
@@ -268,7 +284,7 @@ class ShmStore(Store, Notifier, Listing):
             self._mapped.discard(held)
             if self._held.get(held.object_id) is held:
                 del self._held[held.object_id]
-        while self._unsaid and self._reads.mention(messages.Release(self._unsaid[0].serial, self._unsaid[0].holds)):
+        while self._unsaid and self._link.mention(messages.Release(self._unsaid[0].serial, self._unsaid[0].holds)):
             self._unsaid.popleft()
 
     def _put_aside(self, object_id: bytes) -> None:
@@ -278,33 +294,40 @@ class ShmStore(Store, Notifier, Listing):
             self._dying.setdefault(object_id, []).append(held)
 
     def _let_go(self, unsealed: _Unsealed) -> None:
-        with contextlib.suppress(BufferError):
+        with contextlib.suppress(BufferError):  # slices are in use: it goes with them, and is nobody else's
             unsealed.view.release()
             unsealed.memory.close()
-        os.close(self._kind.seal(unsealed.fd) if isinstance(self._kind, segments.NamedSegments) else unsealed.fd)
+        self._kind.discard(unsealed.fd)
 
     # --- notifications ------------------------------------------------------------------------------------------------
 
     def subscribe(self, object_id: bytes) -> None:
-        self._reads.tell(messages.Subscribe(object_id))
+        self._link.tell(messages.Subscribe(object_id))
 
     def unsubscribe(self, object_id: bytes) -> None:
-        self._reads.tell(messages.Unsubscribe(object_id))
+        self._link.tell(messages.Unsubscribe(object_id))
 
     def notifications_fd(self) -> int:
-        return self._reads.channel.fileno()
+        return self._link.channel.fileno()
 
     def notifications(self) -> builtins.list[tuple[bytes, int]]:
+        """See ``Notifier``. Raises RayConnectionError once the broker is gone and everything is told."""
         heard: list[tuple[bytes, int]] = []
-        with contextlib.suppress(BlockingIOError, msgspec.MsgspecError, OSError):
-            while packet := self._reads.channel.recv(MAX_PACKET_BYTES):
+        try:
+            while packet := self._link.channel.recv(MAX_PACKET_BYTES):
                 heard += messages.decode_notifications(packet)
+        except BlockingIOError:
+            return heard
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            raise RayConnectionError(f"the shm store tells nothing any more: {error}") from error
+        if not heard:  # an end that would keep the descriptor readable for ever
+            raise RayConnectionError("the shm store of this node has ended")
         return heard
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
     def stats(self) -> StoreStats:
-        reply, _ = self._reads.ask(messages.Stats)
+        reply, _ = self._link.ask(messages.Stats)
         if not isinstance(reply, Counted):
             raise RayConnectionError(f"the shm store answers a question for its size with {reply}")
         return StoreStats(reply.objects, reply.used_bytes, reply.capacity_bytes)
@@ -313,7 +336,7 @@ class ShmStore(Store, Notifier, Listing):
         found: list[StoredObject] = []
         after = 0
         while True:
-            reply, _ = self._reads.ask(lambda number, after=after: messages.List(number, after))  # type: ignore[misc]
+            reply, _ = self._link.ask(lambda number, after=after: messages.List(number, after))  # type: ignore[misc]
             if not isinstance(reply, Listed):
                 raise RayConnectionError(f"the shm store answers a question for its objects with {reply}")
             found += [StoredObject(id, nbytes, state, tuple(pids)) for id, nbytes, state, pids in reply.objects]
@@ -331,9 +354,8 @@ class ShmStore(Store, Notifier, Listing):
             self._mapped.clear()
         for entry in unsealed:
             self._let_go(entry)
-        self._makes.close()
-        self._reads.close()
+        self._link.close()
 
     def abandon(self) -> None:
-        self._makes.abandon()
-        self._reads.abandon()
+        self._lock = threading.RLock()  # a thread of the parent may have had it at the fork
+        self._link.abandon()

@@ -1,8 +1,13 @@
-"""One connection of a client to the broker: a question at a time, and words that are not answered, from any thread."""
+"""A client's connection to the broker: requests of any thread, heard in their order, answered in any.
+
+One of the threads that wait for answers reads for all, so that a request for room, which may take seconds, holds nobody
+up, and there is no thread of our own.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import socket
@@ -14,12 +19,14 @@ from typing import TypeAlias
 import msgspec
 
 from ray.exceptions import RayConnectionError
+from ray_store_shm import descriptors
 from ray_store_shm.messages import (
     MAX_PACKET_BYTES,
     PROTOCOL,
     Abort,
     Found,
     Message,
+    Refused,
     Release,
     Reply,
     Reserved,
@@ -32,13 +39,15 @@ from ray_store_shm.messages import (
 ANSWER_S = 40
 _CONNECT_S = 10.0
 _TIMEVAL = struct.Struct("@ll")
+_CLOSED = "the shm store is closed in this process"
+_FORKED = "the shm store belongs to the process that opened it, of which this one is a fork"
 
 #: Makes a request of the number that it is to have.
 Make: TypeAlias = Callable[[int], Message]
 
 
 class Link:
-    """``channel`` is where notifications arrive. Ends with this object."""
+    """``channel`` is where notifications arrive. Of the process that made it; a forked child has no use for it."""
 
     def __init__(self, path: str) -> None:
         """Connect.
@@ -47,17 +56,30 @@ class Link:
             RayConnectionError: nobody answers there, or not as a broker of this version.
         """
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._pid = os.getpid()
         self._numbers = itertools.count(1)
-        self._turn = threading.Lock()
+        self._turn = threading.Condition()
+        self._is_read = False
+        self._waiting = 0
+        #: {number: (reply, descriptor)} that another thread has read
+        self._answers: dict[int, tuple[Reply, int]] = {}
+        #: Numbers of requests whose threads were interrupted.
+        self._orphans: set[int] = set()
         self._broken = ""
         fds: list[int] = []
         try:
             self._sock.settimeout(_CONNECT_S)
             self._sock.connect(path)
-            packet, fds = _receive(self._sock)
+            packet, fds, _ = descriptors.receive(self._sock, MAX_PACKET_BYTES, 1)
+            if not packet:
+                raise ValueError("it does not let this process in")
             welcome = decode_reply(packet)
-            if not isinstance(welcome, Welcome) or welcome.protocol != PROTOCOL or len(fds) != 1:
+            if isinstance(welcome, Refused):
+                raise ValueError(welcome.text)
+            if not isinstance(welcome, Welcome) or welcome.protocol != PROTOCOL:
                 raise ValueError("it is of another version; install the same ray-store-shm everywhere")
+            if not fds:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             for fd in fds:
                 os.close(fd)
@@ -72,35 +94,51 @@ class Link:
     def ask(self, make: Make) -> tuple[Reply, int]:
         """Send the request that ``make`` makes from a number; returns the reply and its descriptor, or -1.
 
-        The descriptor is the caller's.
+        The descriptor is the caller's; a reply comes without its own where this process may have no more of them.
 
         Raises:
             RayConnectionError: the broker is gone, or does not answer.
         """
-        with self._turn:
-            number = next(self._numbers)
+        number = next(self._numbers)
+        try:
             self.tell(make(number))
-            while True:
-                reply, fd = self._receive()
-                if reply.number == number:
-                    return reply, fd
-                self._undo(reply, fd)  # of a request whose thread was interrupted
+            with self._turn:
+                return self._await(number)
+        except BaseException:  # of a signal handler, if the link is whole: the answer comes all the same
+            with self._turn:
+                answer = self._answers.pop(number, None)
+                if answer is not None:
+                    self._undo(*answer)
+                elif not self._broken:
+                    self._orphans.add(number)
+            raise
 
     def tell(self, message: Message, fd: int = -1) -> None:
-        """Send what has no answer. Raises RayConnectionError if the broker is gone."""
+        """Send what has no answer.
+
+        Raises:
+            RayConnectionError: the broker is gone.
+            OSError: ``ETOOMANYREFS``, more descriptors are under way than this process may have; nothing is sent.
+        """
         if self._broken:
             raise RayConnectionError(self._broken)
+        if os.getpid() != self._pid:
+            raise RayConnectionError(_FORKED)
         try:
             if fd < 0:
                 self._sock.send(encode(message))
             else:
                 socket.send_fds(self._sock, [encode(message)], [fd])
+        except BlockingIOError as error:
+            raise self._fail(f"the shm store of this node has not listened for {ANSWER_S} s") from error
         except OSError as error:
+            if error.errno in (errno.ETOOMANYREFS, None):  # None: of a signal handler
+                raise
             raise self._fail("the shm store of this node has ended") from error
 
     def mention(self, message: Message) -> bool:
         """As ``tell``, but never waits and never raises; False if it has to be said again later."""
-        if not self._broken:
+        if not self._broken and os.getpid() == self._pid:
             try:
                 self._sock.send(encode(message), socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -111,32 +149,76 @@ class Link:
 
     def close(self) -> None:
         """Disconnect. A thread that waits for an answer gets an error."""
-        self._broken = self._broken or "the shm store is closed in this process"
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        with self._turn:
-            self.abandon()
+        self._broken = self._broken or _CLOSED
+        if os.getpid() == self._pid:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+            with self._turn:
+                while self._is_read and self._turn.wait(1.0):
+                    pass
+        self.abandon()
 
     def abandon(self) -> None:
         """Close the descriptors of this process without a word."""
-        self._broken = self._broken or "the shm store is closed in this process"
+        self._broken = self._broken or _CLOSED
+        self._turn = threading.Condition()  # a thread of the parent may have had it at the fork
         self._sock.close()
         self.channel.close()
+        while self._answers:
+            _, (_, fd) = self._answers.popitem()
+            if fd >= 0:
+                os.close(fd)
+
+    def _await(self, number: int) -> tuple[Reply, int]:
+        while True:
+            answer = self._answers.pop(number, None)
+            if answer is not None:
+                return answer
+            if self._broken:
+                raise RayConnectionError(self._broken)
+            if self._is_read:
+                self._waiting += 1
+                try:
+                    self._turn.wait(ANSWER_S)
+                finally:
+                    self._waiting -= 1
+                continue
+            self._is_read = True
+            self._turn.release()
+            try:
+                reply, fd = self._receive()
+            finally:
+                self._turn.acquire()
+                self._is_read = False
+                if self._waiting or self._broken:
+                    self._turn.notify_all()
+            if reply.number == number:
+                return reply, fd
+            if reply.number in self._orphans:
+                self._orphans.discard(reply.number)
+                self._undo(reply, fd)
+            else:
+                self._answers[reply.number] = reply, fd
 
     def _receive(self) -> tuple[Reply, int]:
         try:
-            packet, fds = _receive(self._sock)
+            packet, fds, _ = descriptors.receive(self._sock, MAX_PACKET_BYTES, 1)
             if packet:
                 reply: Reply = decode_reply(packet)
                 return reply, fds[0] if fds else -1
             reason = "the shm store of this node has ended"
         except BlockingIOError:
             reason = f"the shm store of this node has not answered for {ANSWER_S} s"
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
+        except OSError as error:
+            if error.errno is None:  # of a signal handler, a TimeoutError perhaps
+                raise
+            reason = f"the connection to the shm store of this node is lost: {error}"
+        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             reason = f"the connection to the shm store of this node is lost: {error}"
         raise self._fail(reason)
 
     def _undo(self, reply: Reply, fd: int) -> None:
+        """Nobody wants what this request got."""
         if fd >= 0:
             os.close(fd)
         if isinstance(reply, Reserved):
@@ -147,11 +229,3 @@ class Link:
     def _fail(self, reason: str) -> RayConnectionError:
         self._broken = self._broken or reason
         return RayConnectionError(self._broken)
-
-
-def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """A packet and its descriptors, which programs that this process starts do not inherit."""
-    packet, fds, _, _ = socket.recv_fds(sock, MAX_PACKET_BYTES, 1)
-    for fd in fds:
-        os.set_inheritable(fd, False)
-    return packet, list(fds)

@@ -10,6 +10,8 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
+#: What the address of a broker begins with; its socket's path follows.
+SCHEME = "shm:"
 PROTOCOL = 1
 MAX_PACKET_BYTES = 64 * 1024
 #: Objects in one ``Listed``, and pids of holders for each.
@@ -140,7 +142,7 @@ class Answer(Message, frozen=True):
 
 
 class Refused(Message, frozen=True):
-    """``why`` is ``exists``, ``full``, or ``descriptors``; ``text`` says more."""
+    """``why``: ``exists``, ``full``, ``descriptors``, or ``clients`` in place of a ``Welcome``; ``text`` says more."""
 
     number: int
     why: str

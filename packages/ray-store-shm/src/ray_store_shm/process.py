@@ -6,22 +6,20 @@ import contextlib
 import ctypes
 import gc
 import os
-import resource
 import signal
 import socket
 import struct
-import sys
 import traceback
 from collections.abc import Iterable
 from typing import NoReturn
 
 from ray.abc.store import StoreServer
-from ray_store_shm.messages import OwnerLost, encode
+from ray_store_shm import descriptors
+from ray_store_shm.messages import SCHEME, OwnerLost, encode
 from ray_store_shm.segments import NamedSegments, Segments, of_this_system
 from ray_store_shm.server import Server
 from ray_store_shm.table import Table
 
-SCHEME = "shm:"
 _SOCKET = "shm.sock"
 _MAX_PATH_BYTES = 100
 _BACKLOG = 1024
@@ -41,7 +39,7 @@ class ShmStoreServer(StoreServer):
     def __init__(
         self, session_dir: str, capacity_bytes: int, full_timeout_s: float = 3.0, segments: Segments | None = None
     ) -> None:
-        """Start the broker; it listens when this returns.
+        """Start the broker; clients can connect when this returns. Linux only, whatever the segments.
 
         Args:
             session_dir: for its socket.
@@ -57,15 +55,15 @@ class ShmStoreServer(StoreServer):
             segments.sweep()
         self._path = os.path.join(session_dir, _SOCKET)
         self.address = f"{SCHEME}{self._path}"
-        listener = _listen(self._path)
-        self._node, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._owner = os.getpid()
-        pid = os.fork()
-        if not pid:
-            _run(self._owner, listener, theirs, Table(capacity_bytes, full_timeout_s), segments)  # never returns
-        self.pid = pid
-        listener.close()
-        theirs.close()
+        with _listen(self._path) as listener:
+            self._node, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._owner = os.getpid()
+            with theirs:
+                self.pid = os.fork()
+                if not self.pid:
+                    _run(self._owner, listener, theirs, Table(capacity_bytes, full_timeout_s), segments)
+        # The node manager may reap it elsewhere, and its number may be given to another child.
+        self._process = os.pidfd_open(self.pid)
         self._node.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _OWNER_LOST_S, 0))
 
     def owner_lost(self, process_id: bytes) -> None:
@@ -76,25 +74,14 @@ class ShmStoreServer(StoreServer):
         if self._node.fileno() < 0 or os.getpid() != self._owner:
             return
         # It has nothing to tidy up: its memory has no names.
-        try:
-            if os.waitpid(self.pid, os.WNOHANG)[0] == 0:
-                os.kill(self.pid, signal.SIGKILL)
-                os.waitpid(self.pid, 0)
-        except ChildProcessError:  # reaped elsewhere, when it died
-            pass
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # reaped elsewhere, when it died
+            os.waitid(os.P_PIDFD, self._process, os.WEXITED)
+        os.close(self._process)
         self._node.close()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
-
-
-def raise_descriptor_limit() -> int:
-    """To the hard limit of this process; returns it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 1 << 20 if hard == resource.RLIM_INFINITY else hard
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted
 
 
 def _listen(path: str) -> socket.socket:
@@ -115,9 +102,9 @@ def _run(parent: int, listener: socket.socket, node: socket.socket, table: Table
     """Be the broker. Never returns to what the parent was doing."""
     try:
         _become_its_own(parent, {listener.fileno(), node.fileno()})
-        limit = raise_descriptor_limit()
+        limit = descriptors.raise_limit()
         clients = min(_MAX_CLIENTS, limit // 8)
-        table.max_objects = limit - _DESCRIPTORS_PER_CLIENT * clients - _OWN_DESCRIPTORS
+        table.max_objects = max(0, limit - _DESCRIPTORS_PER_CLIENT * clients - _OWN_DESCRIPTORS)
         gc.freeze()
         Server(table, segments, clients).serve(listener, node)
     except BaseException:
@@ -128,10 +115,9 @@ def _run(parent: int, listener: socket.socket, node: socket.socket, table: Table
 
 def _become_its_own(parent: int, keep: Iterable[int]) -> None:
     """Let go of everything of the parent, but die with it."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        libc.prctl(_PR_SET_NAME, b"ray-shm", 0, 0, 0)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_NAME, b"ray-shm", 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
     signal.set_wakeup_fd(-1)
@@ -145,8 +131,7 @@ def _become_its_own(parent: int, keep: Iterable[int]) -> None:
     for descriptor in sorted(keep):
         os.closerange(low, descriptor)
         low = descriptor + 1
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    os.closerange(low, 1 << 20 if hard == resource.RLIM_INFINITY else hard)
+    os.closerange(low, max(int(name) for name in os.listdir("/proc/self/fd")) + 1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)

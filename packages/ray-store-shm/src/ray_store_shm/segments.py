@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import itertools
 import mmap
 import os
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -22,6 +24,9 @@ _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_FUTURE_WRITE = 1, 2, 4, 16
 SEALS = _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW | _SEAL_FUTURE_WRITE
 #: The kernel takes at most so many buffers at a time, and so many bytes.
 _MAX_BUFFERS = 1024
+#: Where Linux shows the names of segments, and the age from which on a name is not in use whoever made it.
+_NAMES = "/dev/shm"
+_STALE_S = 60
 
 Piece = bytes | memoryview
 
@@ -45,6 +50,10 @@ class Segments(ABC):
         """
 
     @abstractmethod
+    def discard(self, fd: int) -> None:
+        """Undo ``make``."""
+
+    @abstractmethod
     def check(self, fd: int, nbytes: int) -> bool:
         """Whether a descriptor that came from another process is a sealed segment of this size."""
 
@@ -52,13 +61,32 @@ class Segments(ABC):
 class MemoryFiles(Segments):
     """``memfd_create`` and file seals (Linux 5.1)."""
 
+    @classmethod
+    def work_here(cls) -> bool:
+        """Whether this system has them, and lets this process use them."""
+        kind = cls()
+        try:
+            os.close(kind.seal(kind.make(1)))
+        except AttributeError:  # of another system
+            return False
+        except OSError as error:  # an older kernel, or a sandbox; but nothing is wrong with them if descriptors are out
+            return error.errno in (errno.EMFILE, errno.ENFILE)
+        return True
+
     def make(self, nbytes: int) -> int:
         fd = os.memfd_create("ray-object", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         return _sized(fd, nbytes)
 
     def seal(self, fd: int) -> int:
-        fcntl.fcntl(fd, _F_ADD_SEALS, SEALS)
+        try:
+            fcntl.fcntl(fd, _F_ADD_SEALS, SEALS)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
+
+    def discard(self, fd: int) -> None:
+        os.close(fd)
 
     def check(self, fd: int, nbytes: int) -> bool:
         try:
@@ -102,6 +130,9 @@ class NamedSegments(Segments):
         os.close(fd)
         return reader
 
+    def discard(self, fd: int) -> None:
+        os.close(self.seal(fd))
+
     def check(self, fd: int, nbytes: int) -> bool:
         try:
             writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
@@ -110,46 +141,62 @@ class NamedSegments(Segments):
             return False
 
     def sweep(self) -> None:
-        """Remove names that processes left which died between two calls; only where names can be listed."""
+        """Remove names that processes left which died between two calls; only where names can be listed.
+
+        Whoever has the number of such a process by now does not matter for long: names are made for microseconds.
+        """
+        names: list[str] = []
         with contextlib.suppress(OSError):
-            for name in os.listdir("/dev/shm"):
-                start, _, rest = f"/{name}".rpartition(self._prefix + "-")
-                pid = rest.partition("-")[0]
-                if not start and pid.isdigit() and not _lives(int(pid)):
-                    os.unlink(f"/dev/shm/{name}")
+            names = os.listdir(_NAMES)
+        for name in names:
+            start, _, rest = f"/{name}".rpartition(self._prefix + "-")
+            pid = rest.partition("-")[0]
+            if not start and pid.isdigit():
+                path = f"{_NAMES}/{name}"
+                with contextlib.suppress(OSError):  # another sweep was quicker, or it belongs to another user
+                    if not _lives(int(pid)) or time.time() - os.stat(path).st_mtime > _STALE_S:
+                        os.unlink(path)
 
 
+@functools.cache
 def of_this_system() -> Segments:
-    """The best that there is here."""
-    return MemoryFiles() if sys.platform == "linux" else NamedSegments()
+    """The best that there is here; the same in every process of the machine."""
+    return MemoryFiles() if MemoryFiles.work_here() else NamedSegments()
 
 
-def write(fd: int, pieces: Sequence[Piece]) -> None:
-    """Write pieces one after the other, from the start.
+def write(fd: int, pieces: Sequence[Piece]) -> int:
+    """Write pieces one after the other, from the start; returns how many bytes that were.
 
     A segment's pages are fresh: the kernel fills them nearly twice as fast on a write as on the faults of a mapping.
     """
     buffers: list[Piece] = [piece for piece in pieces if len(piece)]
-    position = 0
-    while buffers:
-        try:
-            written = os.pwritev(fd, buffers[:_MAX_BUFFERS], position)
-        except InterruptedError:
-            continue
+    first = position = 0
+    while first < len(buffers):
+        written = os.pwritev(fd, buffers[first : first + _MAX_BUFFERS], position)
         position += written
-        while buffers and written >= len(buffers[0]):
-            written -= len(buffers.pop(0))
+        while first < len(buffers) and written >= len(buffers[first]):
+            written -= len(buffers[first])
+            first += 1
         if written:
-            buffers[0] = memoryview(buffers[0])[written:]
+            buffers[first] = memoryview(buffers[first])[written:]
+    return position
 
 
 def map_for_writing(fd: int, nbytes: int) -> mmap.mmap:
-    """All of a segment, writable."""
-    return mmap.mmap(fd, max(1, nbytes))
+    """All of a segment, writable, in this process only.
+
+    Seals do not end mappings that exist: a forked child that inherited this one could write into the sealed object.
+    """
+    memory = mmap.mmap(fd, max(1, nbytes))
+    if hasattr(mmap, "MADV_DONTFORK"):
+        memory.madvise(mmap.MADV_DONTFORK)
+    return memory
 
 
 def map_for_reading(fd: int, nbytes: int) -> mmap.mmap:
     """All of a segment, read-only; unmapped when the last view of it has gone."""
+    if sys.version_info >= (3, 13):  # before, each mapping keeps a descriptor of its own
+        return mmap.mmap(fd, max(1, nbytes), flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, trackfd=False)
     return mmap.mmap(fd, max(1, nbytes), flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -14,13 +15,19 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ray_store_shm import messages
-from ray_store_shm.messages import MAX_PACKET_BYTES, PROTOCOL, Request, Welcome, decode_request, encode
+from ray_store_shm import descriptors, messages
+from ray_store_shm.messages import PROTOCOL, Refused, Request, Welcome, decode_request, encode
 from ray_store_shm.segments import Segments
-from ray_store_shm.table import Close, Send, Table, Tell, Violation
+from ray_store_shm.table import MAX_SUBSCRIPTIONS, Close, Send, Table, Tell, Violation
 
 Handler: TypeAlias = Callable[[int, Any, list[int]], None]
 
+#: Longer than any request.
+_MAX_REQUEST_BYTES = 512
+#: What a request may bring along at most before it is cut off; one is right for some, more for none.
+_MAX_DESCRIPTORS = 4
+#: How long nobody is let in when there is no descriptor for him.
+_ACCEPT_AGAIN_S = 0.1
 #: Packets taken from one client before the others have their turn; all that a socket can hold, when it matters what
 #: was said before.
 _TURN, _BACKLOG = 64, 4096
@@ -64,8 +71,10 @@ class Server:
         self._by_fd: dict[int, Peer] = {}
         self._last = 0
         self._node = 0
-        #: Requests that would be denied now: answered when all that was sent before them has been heard. Who seals an
-        #: object says so here before he tells anybody, but does not wait for this process.
+        #: When to listen again, if nobody is let in now.
+        self._deaf_until: float | None = None
+        #: Requests that would be denied now: answered when all that was sent before them, by whomever, has been heard.
+        #: Who seals or deletes an object says so here before he tells anybody, but does not wait for this process.
         self._early: list[tuple[Peer, Request]] = []
         table_ = table
         self._handlers: dict[type[Request], Handler] = {
@@ -90,35 +99,47 @@ class Server:
         self._node = self._add(node, os.getppid(), None).number
         while self._node in self._peers:
             early, self._early = self._early, []
-            for fd, events in self._poller.poll(0 if early else self._wait_s(), 256):
-                if fd == listener.fileno():
-                    self._accept(listener)
-                elif fd in self._by_fd:
+            ready = self._poller.poll(0 if early else self._wait_s(), len(self._by_fd) + 1)
+            for fd, events in ready:
+                if fd in self._by_fd:
                     self._happened(self._by_fd[fd], fd, events, _BACKLOG if early else _TURN)
+            # Last: what it opens may have the number of something that was closed since, and has an event above.
+            if any(fd == listener.fileno() for fd, _ in ready):
+                self._accept(listener)
             for peer, request in early:
                 self._handle(peer, request, [])
-            self._table.advance(time.monotonic())
+            now = time.monotonic()
+            if self._deaf_until is not None and self._deaf_until <= now:
+                self._deaf_until = None
+                self._poller.modify(listener.fileno(), select.EPOLLIN)
+            self._table.advance(now)
             self._perform()
 
     def _wait_s(self) -> float:
-        deadline = self._table.next_deadline()
-        return -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        ends = [end for end in (self._table.next_deadline(), self._deaf_until) if end is not None]
+        return max(0.0, min(ends) - time.monotonic()) if ends else -1.0
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
     def _accept(self, listener: socket.socket) -> None:
         try:
             sock, _ = listener.accept()
-        except OSError:  # gone again
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # he stays at the door; not to be told of him all the time
+                self._poller.modify(listener.fileno(), 0)
+                self._deaf_until = time.monotonic() + _ACCEPT_AGAIN_S
             return
         pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        if uid != os.geteuid() or len(self._peers) >= self._limit:
+        if uid != os.geteuid():
             sock.close()
             return
         try:
+            if len(self._peers) >= self._limit:
+                raise OSError(errno.EMFILE, f"it has {self._limit} connections already")
             channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except OSError:
-            sock.close()
+        except OSError as error:
+            with sock, contextlib.suppress(OSError):
+                sock.send(encode(Refused(0, "clients", f"{error.strerror}; raise the hard limit of open files")))
             return
         with theirs, contextlib.suppress(OSError):
             welcome = encode(Welcome(0, PROTOCOL, self._table.capacity_bytes))
@@ -172,7 +193,7 @@ class Server:
     def _receive(self, peer: Peer, turn: int) -> None:
         for _ in range(turn):
             try:
-                packet, fds, flags, _ = socket.recv_fds(peer.sock, MAX_PACKET_BYTES, 4)
+                packet, fds, flags = descriptors.receive(peer.sock, _MAX_REQUEST_BYTES, _MAX_DESCRIPTORS)
             except BlockingIOError:
                 return
             except OSError:
@@ -195,7 +216,7 @@ class Server:
     def _is_early(self, request: Request) -> bool:
         if isinstance(request, (messages.Get, messages.Contains)):
             return not self._table.has(request.object_id)
-        return isinstance(request, messages.Reserve) and request.object_id in self._table.live
+        return isinstance(request, messages.Reserve) and not self._table.would_grant(request.object_id, request.nbytes)
 
     def _handle(self, peer: Peer, request: Request, fds: list[int]) -> None:
         if peer.number in self._peers:
@@ -237,6 +258,8 @@ class Server:
                     if peer is not None and peer.channel is not None:
                         peer.notifications.append((object_id, nbytes))
                         heard.add(peer)
+                        if len(peer.notifications) > MAX_SUBSCRIPTIONS:  # it asks, but does not listen
+                            rude.append(peer)
                 case Close(fd):
                     for peer in self._peers.values():  # a reply with it may wait to be sent
                         if peer.replies:
@@ -291,10 +314,15 @@ class Server:
 
 
 def _send(sock: socket.socket, packet: bytes, fd: int) -> None:
-    if fd < 0:
-        sock.send(packet)
-    else:
-        socket.send_fds(sock, [packet], [fd])
+    if fd >= 0:
+        try:
+            socket.send_fds(sock, [packet], [fd])
+            return
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            # More are under way than this process may have. Without it the client knows what is wrong.
+    sock.send(packet)
 
 
 def _close(fds: list[int]) -> None:

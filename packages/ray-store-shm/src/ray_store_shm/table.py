@@ -135,6 +135,15 @@ class Table:
 
     # --- creation -----------------------------------------------------------------------------------------------------
 
+    def would_grant(self, object_id: bytes, nbytes: int) -> bool:
+        """Whether ``reserve`` would give room at once."""
+        return not (
+            object_id in self.live
+            or self.waiting
+            or len(self.entries) >= self.max_objects
+            or self.used_bytes + nbytes > self.capacity_bytes
+        )
+
     def reserve(self, client: int, number: int, object_id: bytes, nbytes: int, now: float) -> None:
         """A client wants to make an object."""
         if object_id in self.live:
