@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import random
@@ -310,6 +311,7 @@ def test_a_forked_child_cannot_write_into_what_its_parent_seals(connect):
     ready, go = FORK.Event(), FORK.Event()
 
     def write() -> None:
+        faulthandler.disable()  # this is no surprise
         ready.set()
         go.wait(10)
         view[:4] = b"evil"
