@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: How often the reader thread looks whether somebody polls; longer while somebody does so without a break.
 _FIRST_LOOK_S = 0.005
 _LAST_LOOK_S = 0.25
+#: Between two slices of a batch of messages: as short as a sleep can be that lets another thread run Python code.
+PAUSE_S = 1e-5
 #: Whoever has polled for longer than this wakes the reader thread when it leaves.
 _LONG_S = 0.01
 
@@ -125,14 +127,18 @@ class Polling:
         if ceiling_s is not None and ceiling_s < limit_s:
             limit_s = ceiling_s
         events = runtime.transport.poll(runtime.timers.timeout_s(limit_s))
+        while not self._stopping:
+            with runtime.lock:
+                if waiter is not None:
+                    waiter.wake = None
+                events = self._reader.take(events)
+                if waiter is not None and waiter.needed > 0:
+                    waiter.wake = runtime.transport.wake
+            if not events:
+                break
+            time.sleep(PAUSE_S)
         if self._stopping:
             return
-        with runtime.lock:
-            if waiter is not None:
-                waiter.wake = None
-            self._reader.take(events)
-            if waiter is not None and waiter.needed > 0:
-                waiter.wake = runtime.transport.wake
         now = time.monotonic()
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S

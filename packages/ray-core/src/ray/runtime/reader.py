@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.abc.transport import Connection, Frame
 from ray.exceptions import RemoteProtocolError
@@ -16,7 +18,12 @@ from ray.runtime.records import Link
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
 
-Handler = Callable[[Any, Any, Sequence[Frame]], None]
+Handler: TypeAlias = Callable[[Any, Any, Sequence[Frame]], None]
+#: Messages that have arrived; None for the frames when the connection is lost.
+Events: TypeAlias = Sequence[tuple[Connection, Sequence[Frame] | None]]
+
+#: While event loops await objects, messages are taken for so long at a time.
+SLICE_S = 0.001
 
 
 class Reader:
@@ -47,17 +54,25 @@ class Reader:
             wire.Hello: lambda message: None,
         }
 
-    def take(self, events: Sequence[tuple[Connection, Sequence[Frame] | None]]) -> None:
-        """Take a batch of messages and do what is due; called under the lock by whoever polls."""
+    def take(self, events: Events) -> Events:
+        """Take a batch of messages and do what is due; called under the lock by whoever polls.
+
+        Returns what is left of it. An event loop that awaits objects would have to wait for the interpreter until all
+        of a large batch is taken: whoever polls lets others run in between.
+        """
         runtime = self._runtime
-        for connection, frames in events:
+        end = time.perf_counter() + SLICE_S if runtime.table.listeners else math.inf
+        for taken, (connection, frames) in enumerate(events, 1):
             self._take(connection, frames)
+            if taken < len(events) and time.perf_counter() > end:
+                return events[taken:]
         runtime.timers.run_due()
         runtime.forget_rest()
         runtime.objects.views.trim()
         if runtime.table.dropped:
             runtime.collect()
         runtime.after_events()
+        return ()
 
     def _take(self, connection: Connection, frames: Sequence[Frame] | None) -> None:
         context = connection.context
