@@ -1,5 +1,6 @@
 """Threads that wait poll by themselves: an answer is not handed from one thread to another."""
 
+import asyncio
 import threading
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 import ray
 from ray.runtime import interface
+from ray.runtime import reader as reader_module
 
 
 @pytest.fixture
@@ -57,3 +59,31 @@ def test_questions_to_the_node_manager_are_answered_between_calls(runtime):
     for number in range(100):
         assert ray.get(echo.call.remote(number)) == number
         assert ray.cluster_resources()["CPU"] == 2
+
+
+def test_a_batch_is_taken_in_slices_while_event_loops_listen(runtime, monkeypatch):
+    monkeypatch.setattr(reader_module, "SLICE_S", 0.0)
+    reader, taken = runtime.reader, []
+    events = [(None, number) for number in range(3)]
+    with runtime.lock, monkeypatch.context() as patch:
+        patch.setattr(reader, "_take", lambda connection, frames: taken.append(frames))
+        assert not reader.take(events)
+        assert taken == [0, 1, 2]
+        patch.setattr(runtime.table, "listeners", 1)
+        assert reader.take(events) == events[1:]
+        assert not reader.take(events[2:])
+        assert taken == [0, 1, 2, 0, 2]
+
+
+@pytest.mark.timeout(60)
+def test_every_slice_is_taken(runtime, monkeypatch):
+    """Also by a thread that polls for itself meanwhile."""
+    monkeypatch.setattr(reader_module, "SLICE_S", 0.0)
+    echo = Echo.remote()
+
+    async def main():
+        waiting = asyncio.gather(*[echo.call.remote(number) for number in range(2000)])
+        synchronous = asyncio.to_thread(lambda: [ray.get(echo.call.remote(number)) for number in range(100)])
+        return await waiting, await synchronous
+
+    assert asyncio.run(asyncio.wait_for(main(), 50)) == ([*range(2000)], [*range(100)])

@@ -20,7 +20,7 @@ from ray.runtime.node_link import BEAT_S
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
-    from ray.runtime.reader import Reader
+    from ray.runtime.reader import Events, Reader
 
 #: How often the reader thread looks whether somebody polls; longer while somebody does so without a break.
 _FIRST_LOOK_S = 0.005
@@ -126,7 +126,7 @@ class Polling:
         limit_s = runtime.patience_s()
         if ceiling_s is not None and ceiling_s < limit_s:
             limit_s = ceiling_s
-        events = runtime.transport.poll(runtime.timers.timeout_s(limit_s))
+        events: Events = runtime.transport.poll(runtime.timers.timeout_s(limit_s))
         while not self._stopping:
             with runtime.lock:
                 if waiter is not None:
