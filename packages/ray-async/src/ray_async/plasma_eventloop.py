@@ -90,9 +90,12 @@ class PlasmaSelectorEventLoop(asyncio.SelectorEventLoop):
         """Some objects are ready."""
         if self._polled is not None:
             self._polled.flag.clear()
-        for key in self._objects.select(0, KEYS_PER_TURN):
+        keys = self._objects.select(0, KEYS_PER_TURN)
+        for key in keys:
             self._forget(key.fileobj)
             key.fileobj.complete()
+        if self._polled is not None and len(keys) == KEYS_PER_TURN:
+            self._polled.flag.set()  # there may be more, and the next look may be a while away
 
     def _forget(self, future: PlasmaObjectFuture) -> None:
         if self._awaited.pop(future.object_id.binary(), None) is not None:

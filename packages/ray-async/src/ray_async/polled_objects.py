@@ -16,22 +16,25 @@ if TYPE_CHECKING:
 
 #: While objects are awaited, sockets and other threads are looked after this often.
 LOOK_S = 0.01
-#: A look at the objects takes at most this part of the time, however many there are.
+#: Looks at the objects take at most this part of the time, however many there are.
 SHARE = 0.1
+#: Where a look takes longer, waiting among the objects would hold up timers: the wait is for sockets, between looks.
+CHEAP_S = 1e-4
 
 
 class PolledObjects(selectors.BaseSelector):
-    """A selector of the kernel's that waits in an object selector while objects are registered there.
+    """A selector of the kernel's that looks after an object selector while objects are registered there.
 
-    An object that becomes ready ends the wait at once, a socket within ``LOOK_S``, or longer where so many objects are
-    awaited that looking at them takes long. What is ready shows as ``flag``, which the owner registers here and clears.
+    While they are few it waits among the objects: one that becomes ready ends the wait at once, a socket within
+    ``LOOK_S``. While they are many it waits among the sockets, and looks at the objects every ``LOOK_S`` or less often.
+    What is ready shows as ``flag``, which the owner registers here and clears.
     """
 
     def __init__(self, objects: ObjectSelector) -> None:
         self._objects = objects
         self._kernel = selectors.DefaultSelector()
         self.flag = ReadyFlag()
-        #: What the last look at the objects has cost, and when a loop that never waits is to look again.
+        #: What the last look at the objects has cost, and when the next one is due.
         self._cost_s = 0.0
         self._due = 0.0
 
@@ -40,21 +43,25 @@ class PolledObjects(selectors.BaseSelector):
             return self._kernel.select(timeout)
         end = None if timeout is None else time.monotonic() + timeout
         while True:
+            if time.monotonic() >= self._due:
+                self._look()
             events = self._kernel.select(0)
-            now = time.monotonic()
-            left_s = LOOK_S if end is None else end - now
+            left_s = LOOK_S if end is None else end - time.monotonic()
             if events or left_s <= 0:
-                if now >= self._due:
-                    self._look(0)
                 return events
-            self._look(min(left_s, max(LOOK_S, self._cost_s / SHARE)))
+            if self._cost_s > CHEAP_S:
+                events = self._kernel.select(min(left_s, max(0.0, self._due - time.monotonic())))
+                if events:
+                    return events
+            elif self._objects.select(min(left_s, LOOK_S), 1):
+                self.flag.set()
 
-    def _look(self, timeout_s: float) -> None:
+    def _look(self) -> None:
         started = time.thread_time()
-        if self._objects.select(timeout_s, 1):
+        if self._objects.select(0, 1):
             self.flag.set()
         self._cost_s = time.thread_time() - started
-        self._due = time.monotonic() + self._cost_s / SHARE
+        self._due = time.monotonic() + (max(LOOK_S, self._cost_s / SHARE) if self._cost_s > CHEAP_S else 0.0)
 
     def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
         return self._kernel.register(fileobj, events, data)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -16,6 +17,25 @@ from ray_async.plasma_eventloop import PlasmaSelectorEventLoop
 from ray_async.started import future_of, is_awaited
 
 Loop: TypeAlias = asyncio.AbstractEventLoop
+
+#: Work on thousands of refs leaves the loop to others this often.
+TURN_S = 0.001
+
+
+class _Turn:
+    """How long a piece of work has kept the loop to itself."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end = time.perf_counter() + TURN_S
+
+    def is_over(self) -> bool:
+        return time.perf_counter() > self._end
+
+    async def next(self) -> None:
+        await asyncio.sleep(0)
+        self._end = time.perf_counter() + TURN_S
 
 
 def on_done(loop: Loop, ref: ray.ObjectRef[Any], callback: Callable[[Any], object]) -> Callable[[], object]:
@@ -43,7 +63,12 @@ async def get_values(loop: Loop, object_ids: Any) -> Any:
         return await _get_value(loop, object_ids)
     if all(isinstance(each, ray.ObjectRef) for each in object_ids):
         await _all_done(loop, object_ids)
-        return [value_of(ref) for ref in object_ids]
+        values, turn = [], _Turn()
+        for ref in object_ids[:]:
+            if turn.is_over():
+                await turn.next()
+            values.append(value_of(ref))
+        return values
     return list(await asyncio.gather(*(_get_value(loop, each) for each in object_ids)))
 
 
@@ -63,21 +88,28 @@ async def _all_done(loop: Loop, refs: Sequence[ray.ObjectRef[Any]]) -> None:
         return
     over = loop.create_future()
 
+    #: For each that is waited for.
+    undo: dict[ray.ObjectRef[Any], Callable[[], object]] = {}
+
     def done(ref: ray.ObjectRef[Any], _: object = None) -> None:
         pending.discard(ref)
+        if ref in undo:
+            undo.pop(ref)()
         if not over.done() and (not pending or ref.exception() is not None):
             over.set_result(None)
 
-    undo: list[Callable[[], object]] = []
+    turn = _Turn()
     try:
         for ref in refs:
             if ref not in pending:
                 done(ref)
         for ref in list(pending):
-            undo.append(on_done(loop, ref, functools.partial(done, ref)))
+            if turn.is_over():
+                await turn.next()
+            undo[ref] = on_done(loop, ref, functools.partial(done, ref))
         await over
     finally:
-        for each in undo:
+        for each in undo.values():
             each()
     if pending:
         value_of(next(ref for ref in refs if ref not in pending and ref.exception() is not None))
@@ -123,10 +155,11 @@ async def wait_ready(
     if not inputs:
         return [], []
     waiting = _Waiting(loop, inputs, num_returns)
+    end = None if timeout_s is None else loop.time() + timeout_s
     try:
-        waiting.start()
+        await waiting.start()
         if not waiting.over.done():
-            await asyncio.wait([waiting.over], timeout=timeout_s)
+            await asyncio.wait([waiting.over], timeout=None if end is None else end - loop.time())
         if waiting.over.done():
             waiting.over.result()
         return waiting.split(num_returns if exact else len(inputs))
@@ -145,12 +178,16 @@ class _Waiting:
         self._shown = inputs[:]
         self._needed = needed
         self._ready: set[int] = set()
-        self._undo: list[Callable[[], object]] = []
+        #: {index: ends the wait for it}
+        self._undo: dict[int, Callable[[], object]] = {}
         self.over: asyncio.Future[None] = loop.create_future()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begin to wait for each."""
+        turn = _Turn()
         for index in range(len(self._items)):
+            if turn.is_over():
+                await turn.next()
             self._advance(index)
 
     def _advance(self, index: int) -> None:
@@ -162,7 +199,7 @@ class _Waiting:
                 self._is_ready(index)
             else:
                 callback = functools.partial(self._is_ready, index)
-                self._undo.append(on_done(self._loop, item, callback))
+                self._undo[index] = on_done(self._loop, item, callback)
             return
         future = future_of(item, self._loop)
         if future.done():
@@ -170,7 +207,7 @@ class _Waiting:
         else:
             produced = functools.partial(self._produced, index)
             future.add_done_callback(produced)
-            self._undo.append(functools.partial(future.remove_done_callback, produced))
+            self._undo[index] = functools.partial(future.remove_done_callback, produced)
 
     def _produced(self, index: int, future: asyncio.Future[Any]) -> None:
         if self.over.done():
@@ -188,6 +225,8 @@ class _Waiting:
 
     def _is_ready(self, index: int, _: object = None) -> None:
         self._ready.add(index)
+        if index in self._undo:
+            self._undo.pop(index)()
         if len(self._ready) >= self._needed and not self.over.done():
             self.over.set_result(None)
 
@@ -200,7 +239,7 @@ class _Waiting:
 
     def release(self) -> None:
         """Wait for nothing any more."""
-        for undo in self._undo:
+        for undo in self._undo.values():
             undo()
         if self.over.done():
             self.over.exception()  # if it was not raised, an error before it was
