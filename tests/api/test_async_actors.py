@@ -661,6 +661,79 @@ def test_sync_methods_in_threads(configured):
     assert get(where.gets.remote([echo.remote(i, 0.1) for i in range(3)])) == [0, 1, 2]
 
 
+def test_async_generators_run_on_the_loop_beside_methods_in_threads(configured):
+    configured('sync_methods = "threads"')
+
+    @ray.remote
+    class Streams:
+        async def numbers(self, count):
+            for i in range(count):
+                await asyncio.sleep(0)
+                yield i
+
+        @ray.method(num_returns="streaming")
+        def plain(self, count):
+            yield from range(count)
+
+    streams = Streams.remote()
+    assert [get(ref) for ref in streams.numbers.remote(5)] == [0, 1, 2, 3, 4]
+    assert [get(ref) for ref in streams.plain.remote(5)] == [0, 1, 2, 3, 4]
+
+
+def test_one_method_in_a_thread(ray_session, mode):
+    @ray.remote
+    class Mixed:
+        def __init__(self):
+            self.loop_thread = threading.get_ident()
+
+        async def on_loop(self):
+            return threading.get_ident() == self.loop_thread
+
+        def held_up(self):
+            return threading.get_ident() == self.loop_thread
+
+        @ray.method(in_thread=True)
+        def blocks(self, refs, seconds=0.0):
+            time.sleep(seconds)
+            return asyncio._get_running_loop() is None, get(refs), ray.get_runtime_context().task_id
+
+        @ray.method(in_thread=True, num_returns="streaming")
+        def streams(self, count):
+            yield from range(count)
+
+        @ray.method(in_thread=True)
+        @staticmethod
+        def fails():
+            raise KeyError("k")
+
+    mixed = Mixed.remote()
+    get(mixed.on_loop.remote())
+    slow = [mixed.blocks.remote([echo.remote(i, 0.05)], 1.0) for i in range(2 if mode == "local_mode" else 10)]
+    assert get([mixed.on_loop.remote(), mixed.held_up.remote()]) == [True, True]
+    assert mode == "local_mode" or not ray.wait(slow, timeout=0)[0]
+    facts = get(slow)
+    assert [fact[:2] for fact in facts] == [(True, [i]) for i in range(len(slow))]
+    assert len({task for _, _, task in facts}) == len(slow)
+    assert [get(ref) for ref in mixed.streams.remote(3)] == [0, 1, 2]
+    with pytest.raises(KeyError):
+        get(mixed.fails.remote())
+
+
+def test_in_thread_is_for_plain_methods():
+    async def coroutine(self): ...
+
+    async def generator(self):
+        yield
+
+    for function in (coroutine, generator):
+        with pytest.raises(ValueError, match="is an 'async def'"):
+            ray.method(in_thread=True)(function)
+    with pytest.raises(TypeError, match="in_thread must be True or False"):
+        ray.method(in_thread=1)
+    with pytest.raises(ValueError, match="in_thread"):
+        ray.remote(in_thread=True)
+
+
 def test_options_are_checked(configured):
     with pytest.raises(ray.exceptions.PluginOptionsError, match="loop"):
         configured('loop = "trio"')

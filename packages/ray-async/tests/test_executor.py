@@ -45,6 +45,7 @@ class AsyncCall:
 
     group = None
     is_async = True
+    in_thread = False
 
     def __init__(self, function):
         self.name = function.__name__
@@ -236,7 +237,7 @@ def test_options():
         settings = {name: Setting(value, "from the test") for name, value in given.items()}
         return make_options(PLUGIN.options, check_options(PLUGIN.options, settings, "executor='asyncio'"))
 
-    assert ray_make_executor(make(), 3, {})._threads is None
+    assert not ray_make_executor(make(), 3, {})._sync_in_threads
     executor = ray_make_executor(make(sync_methods="threads", loop="asyncio"), 3, {"io": 2})
     assert executor._threads._max_workers == 5
     for wrong in ({"loop": "trio"}, {"sync_methods": "no"}, {"loops": "asyncio"}):

@@ -25,7 +25,8 @@ class AsyncioExecutor(Executor):
     """Up to ``max_concurrency`` calls at a time, interleaved on the loop, and as many more per concurrency group.
 
     Within the default group and within each named one, calls start in the order of ``submit``. The loop runs on the
-    thread of ``run``. Calls that are no coroutine functions run on it too, or, if asked for, on threads beside it.
+    thread of ``run``. Calls that are no coroutine functions run on it too, or on threads beside it if they, or
+    ``sync_in_threads``, ask for that.
     """
 
     name = "asyncio"
@@ -57,7 +58,9 @@ class AsyncioExecutor(Executor):
         self._lanes = {group: _Lane(limit) for group, limit in limits.items()}
         self._default = self._lanes[None]
         self._new_loop = new_loop
-        self._threads = ThreadPoolExecutor(sum(limits.values()), "ray-call") if sync_in_threads else None
+        self._sync_in_threads = sync_in_threads
+        #: Starts no thread before it needs one.
+        self._threads = ThreadPoolExecutor(sum(limits.values()), "ray-call")
         self._loop: asyncio.AbstractEventLoop | None = None
         #: Taken over by the loop in one go.
         self._submitted: deque[Call] = deque()
@@ -115,11 +118,11 @@ class AsyncioExecutor(Executor):
     async def _run(self, call: Call) -> None:
         task: Any = asyncio.current_task()
         del self._unstarted[task]
-        if self._threads is None or call.is_async:
-            await call.run_async()
-        else:
+        if call.in_thread or (self._sync_in_threads and not call.is_async):
             assert self._loop is not None
             await self._loop.run_in_executor(self._threads, call.run)
+        else:
+            await call.run_async()
 
     def _ended(self, lane: _Lane, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -149,8 +152,7 @@ class AsyncioExecutor(Executor):
                 loop.run_until_complete(_wind_up())
         finally:
             asyncio.set_event_loop(None)
-            if self._threads is not None:
-                self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads.shutdown(wait=False, cancel_futures=True)
             loop.close()
 
     def idle(self) -> bool:

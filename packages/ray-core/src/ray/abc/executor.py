@@ -24,6 +24,11 @@ class Call(Protocol):
         """Whether the target is a coroutine function (or async generator function)."""
         raise NotImplementedError
 
+    @property
+    def in_thread(self) -> bool:
+        """Whether the target, which is then not async, asks not to run on an event loop."""
+        raise NotImplementedError
+
 
 class Executor(ABC):
     """Runs calls in the order of ``submit``, at most ``max_concurrency`` at a time."""

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, TypeVar, Unpack, overload
 
 from ray.api.options import METHOD_NAMES, method_options, normalise
-from ray.api.typed import CallOptions, FixedReturn, P, R
+from ray.api.typed import FixedReturn, MethodMarks, P, R
 from ray.runtime.arity import arity_of
-from ray.runtime.interface import STREAMING, MethodOptions
+from ray.runtime.interface import IN_THREAD, STREAMING, MethodOptions
 
 if TYPE_CHECKING:
     from ray.api.actors import ActorMethod
@@ -73,41 +73,50 @@ def method(function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /) -> 
 @overload
 def method(function: Callable[Concatenate[S, P], R], /) -> TypedMethod[S, P, R]: ...
 @overload
-def method(*, num_returns: Literal[1] = ..., **options: Unpack[CallOptions]) -> MethodDecorator: ...  # type: ignore[overload-overlap]
+def method(*, num_returns: Literal[1] = ..., **options: Unpack[MethodMarks]) -> MethodDecorator: ...  # type: ignore[overload-overlap]
 @overload
-def method(*, num_returns: Literal[0], **options: Unpack[CallOptions]) -> FixedMethodDecorator[None]: ...  # type: ignore[overload-overlap]
+def method(*, num_returns: Literal[0], **options: Unpack[MethodMarks]) -> FixedMethodDecorator[None]: ...  # type: ignore[overload-overlap]
 @overload
 def method(
-    *, num_returns: Literal["streaming"], **options: Unpack[CallOptions]
+    *, num_returns: Literal["streaming"], **options: Unpack[MethodMarks]
 ) -> FixedMethodDecorator[ObjectRefGenerator[Any]]: ...
 @overload
-def method(*, num_returns: int, **options: Unpack[CallOptions]) -> FixedMethodDecorator[list[ObjectRef[Any]]]: ...
+def method(*, num_returns: int, **options: Unpack[MethodMarks]) -> FixedMethodDecorator[list[ObjectRef[Any]]]: ...
 @overload
-def method(*, num_return_vals: int, **options: Unpack[CallOptions]) -> FixedMethodDecorator[list[ObjectRef[Any]]]: ...
+def method(*, num_return_vals: int, **options: Unpack[MethodMarks]) -> FixedMethodDecorator[list[ObjectRef[Any]]]: ...
 def method(function: Any = None, /, **options: Any) -> Any:
     """Set options of an actor's method; without any, only make its type known to checkers.
 
     Args:
         function: the method, when used without parentheses.
         **options: ``num_returns`` (or ``num_return_vals``; "streaming" for as many as the method yields, which is the
-            default of async generators), ``timeout_s``, ``concurrency_group``, ``name``, ``max_task_retries``.
+            default of async generators), ``timeout_s``, ``concurrency_group``, ``name``, ``max_task_retries``;
+            ``in_thread=True`` runs a plain method of an async actor on a thread, so that the loop goes on.
 
     Returns:
         The function itself, so that a local instance behaves as ever.
 
     Raises:
-        ValueError: an unknown option, or a value out of range.
+        ValueError: an unknown option, a value out of range, or ``in_thread`` over an ``async def``.
         TypeError: a value of the wrong type, or the target is no method.
     """
     if function is not None and options:
         raise TypeError("Write @ray.method(...) with options only, and put it over the method.")
-    marked = method_options(normalise(options, METHOD_NAMES, "an actor method"))
+    given = normalise(options, METHOD_NAMES | {"in_thread"}, "an actor method")
+    in_thread = given.pop("in_thread", False)
+    if not isinstance(in_thread, bool):
+        raise TypeError(f"in_thread must be True or False, not {in_thread!r}")
+    marked = method_options(given)
 
     def decorate(target: Any) -> Any:
         plain = _plain(target)
         if not isinstance(plain, types.FunctionType):
             raise TypeError(f"@ray.method must be put over a method, not over {target!r} ({type(target).__name__})")
+        if in_thread and _runs_on_loop(plain):
+            raise ValueError(f"in_thread=True is for plain methods; {plain.__qualname__} is an 'async def'.")
         setattr(plain, _MARK, marked)
+        if in_thread:
+            setattr(plain, IN_THREAD, True)
         return target
 
     return decorate if function is None else decorate(function)
@@ -138,11 +147,11 @@ def actor_methods(cls: type, base: type) -> dict[str, MethodOptions]:
 
 def is_async_class(cls: type) -> bool:
     """Whether any method, inherited ones too, is an ``async def``."""
-    for _, attribute in inspect.getmembers_static(cls):
-        plain = _plain(attribute)
-        if inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain):
-            return True
-    return False
+    return any(_runs_on_loop(_plain(attribute)) for _, attribute in inspect.getmembers_static(cls))
+
+
+def _runs_on_loop(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _plain(attribute: Any) -> Any:

@@ -72,6 +72,12 @@ class CallOptions(TypedDict, total=False):
     max_task_retries: int | None
 
 
+class MethodMarks(CallOptions, total=False):
+    """What ``@ray.method`` takes, and a call's ``.options()`` does not."""
+
+    in_thread: bool | None
+
+
 class OneReturn(Generic[F_co]):
     """Something whose ``remote`` gives one reference to what the function returns."""
 

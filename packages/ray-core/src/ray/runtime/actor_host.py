@@ -95,6 +95,7 @@ class ActorCreation:
 
     group: str | None = None
     is_async = True  # where there is a loop, it runs there
+    in_thread = False
 
     def __init__(self, worker: ActorHost, message: node.StartActor) -> None:
         self._worker = worker
@@ -142,6 +143,7 @@ class ActorEnd:
 
     group: str | None = None
     is_async = True
+    in_thread = False
     name = _TERMINATE
 
     def __init__(self, worker: ActorHost) -> None:

@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, TaskCancelledError, TaskTimeoutError
 from ray.messages import codec, wire
 from ray.runtime.code_cache import with_dependencies
 from ray.runtime.forked import end_forked_child
-from ray.runtime.interface import STREAMING
+from ray.runtime.interface import IN_THREAD, STREAMING
 from ray.runtime.records import return_ids
 from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
@@ -108,11 +108,20 @@ class TaskCall:
 
     @property
     def is_async(self) -> bool:
-        """Whether the target is a coroutine function, or cannot be found, which ``run_async`` reports."""
+        """Whether the target has to run on a loop, or cannot be found, which ``run_async`` reports."""
         try:
-            return inspect.iscoroutinefunction(self.worker.target_of(self.task))
+            target = self.worker.target_of(self.task)
         except Exception:
             return True
+        return inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target)
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether ``@ray.method(in_thread=True)`` is over the target."""
+        try:
+            return getattr(self.worker.target_of(self.task), IN_THREAD, False) is True
+        except Exception:
+            return False
 
     def interrupt(self) -> None:
         """Cancel the coroutine; no effect once it has ended. Any thread."""

@@ -13,7 +13,7 @@ class IdlePoll:
 
     name = "idle"
     group: str | None = None
-    is_async = False
+    is_async = in_thread = False
 
     def __init__(self, worker: WorkerRuntime) -> None:
         self._worker = worker

@@ -59,6 +59,10 @@ class MethodOptions:
     """What the method takes, checked at the call; None where Python cannot tell."""
 
 
+#: Set on the function of a method that is to run on a thread where the actor has an event loop.
+IN_THREAD = "__ray_in_thread__"
+
+
 @dataclass(frozen=True, slots=True)
 class ActorOptions:
     """Options of an actor, validated and complete."""

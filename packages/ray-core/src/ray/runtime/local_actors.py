@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ray.runtime.interface import ActorOptions, FunctionDescriptor
+from ray.runtime.interface import IN_THREAD, ActorOptions, FunctionDescriptor
 from ray.runtime.ref import ObjectRef
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class LocalActor:
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the constructor or a method to its end; on an event loop of the actor's own if it has ``async def``."""
-        if not self.is_async:
+        if not self.is_async or getattr(function, IN_THREAD, False):
             return function(*args, **kwargs)
 
         import asyncio  # Costs more than the rest of a session's start.

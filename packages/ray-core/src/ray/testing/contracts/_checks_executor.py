@@ -56,6 +56,7 @@ class Probe:
         self.name = name
         self.group = group
         self.is_async = is_async
+        self.in_thread = False
         self._record = record
         self._gate = gate
         self._then = then
