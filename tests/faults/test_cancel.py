@@ -317,6 +317,34 @@ def test_a_task_that_catches_the_interrupt(start):
     assert ray.get(echo.remote(3), timeout=LIMIT_S) == 3
 
 
+def test_one_cancel_interrupts_once(start, tmp_path):
+    """Another signal on its way must not hit what the task does to clean up; another cancel is another matter."""
+    start(num_cpus=1)
+
+    @ray.remote(max_retries=0)
+    def cleans_up():
+        for number in range(2):
+            try:
+                (tmp_path / f"waits {number}").touch()
+                time.sleep(30)
+            except KeyboardInterrupt:
+                try:
+                    for _ in range(100):
+                        signal.raise_signal(signal.SIGINT)
+                        time.sleep(0.001)
+                except KeyboardInterrupt:
+                    return "interrupted again"
+        return "cleaned up twice"
+
+    ref = cleans_up.remote()
+    for number in range(2):
+        while not (tmp_path / f"waits {number}").exists():
+            assert not ray.wait([ref], timeout=10)[0]
+        ray.cancel(ref)
+    assert ray.get(ref, timeout=LIMIT_S) == "cleaned up twice"
+    assert ray.get(echo.remote(3), timeout=LIMIT_S) == 3
+
+
 @pytest.mark.timeout(300)
 def test_time_limits_in_races(start, rounds):
     start(num_cpus=1)
