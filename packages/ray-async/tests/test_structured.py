@@ -220,6 +220,8 @@ def test_a_failure_cancels_the_others(session, run, quiet):
         assert errors
         assert all(isinstance(error, KeyError) for error in errors)
         assert all(task.cancelled() for task in tasks)
+        assert slow.done()
+        assert call.done()
         return slow, call
 
     assert all(is_cancelled(ref) for ref in run(main))
@@ -236,9 +238,85 @@ def test_a_failing_block_cancels_its_children(session, run, quiet):
                     group.create_task(refs[-1])
                 raise ValueError("mine")
         assert [str(error) for error in caught.value.exceptions] == ["mine"]
+        assert all(ref.done() for ref in refs)
         return refs
 
     assert all(is_cancelled(ref) for ref in run(main))
+
+
+@ray.remote(max_retries=0)
+def takes_leave(path, seconds):
+    """Ends so long after it was cancelled."""
+    try:
+        (path / "runs").touch()
+        time.sleep(30)
+    finally:
+        time.sleep(seconds)
+        (path / "ended").touch()
+
+
+async def runs(path):
+    while not (path / "runs").exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+@on_asyncio
+@pytest.mark.parametrize("how", ["failure", "timeout"])
+def test_the_block_lasts_until_cancelled_children_have_ended(session, run, how, tmp_path, quiet):
+    async def main():
+        with pytest.raises(ExceptionGroup if how == "failure" else TimeoutError):  # noqa: PT012
+            async with asyncio.timeout(None) as limit, TaskGroup() as group:
+                group.create_task(takes_leave.remote(tmp_path, 0.3))
+                await runs(tmp_path)
+                if how == "failure":
+                    raise ValueError("mine")
+                limit.reschedule(asyncio.get_running_loop().time())
+                await asyncio.sleep(20)
+        assert (tmp_path / "ended").exists()
+
+    run(main)
+
+
+@pytest.mark.parametrize("grace_s", [0.2, 0])
+def test_a_child_that_does_not_end_is_left_behind(session, grace_s, tmp_path, quiet):
+    async def main():
+        child = takes_leave.remote(tmp_path, 1.5)
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+            async with TaskGroup(grace_s=grace_s) as group:
+                group.create_task(child)
+                await runs(tmp_path)
+                raise ValueError("mine")
+        assert not (tmp_path / "ended").exists()
+        late = [error for error in caught.value.exceptions if isinstance(error, TimeoutError)]
+        assert len(late) == bool(grace_s)
+        assert all(child.hex() in str(error) for error in late)
+        return child
+
+    assert is_cancelled(asyncio_run(main))
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_second_cancellation_does_not_wait(session, tmp_path, quiet):
+    async def main():
+        child = takes_leave.remote(tmp_path, 1.5)
+
+        async def work():
+            async with TaskGroup() as group:
+                tasks.append(group.create_task(child))
+
+        tasks = []
+        working = asyncio.create_task(work())
+        await runs(tmp_path)
+        working.cancel()
+        await asyncio.sleep(0.1)
+        assert not working.done()
+        tasks[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        assert not (tmp_path / "ended").exists()
+        return child
+
+    assert is_cancelled(asyncio_run(main))
 
 
 def test_a_child_that_comes_too_late_is_cancelled(session, quiet):

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, 
 from typing import Any, TypeVar
 
 import ray
+from ray.runtime.ref_coroutine import RefCoroutine
 from ray_async.selectors import EpollSelector
 
 T = TypeVar("T")
@@ -24,10 +25,19 @@ def as_coroutine(ref: ray.ObjectRef[R], cancel: bool = True) -> Coroutine[Any, A
 class TaskGroup(asyncio.TaskGroup):
     """``asyncio.TaskGroup`` whose children may be remote.
 
-    The block ends when all children have ended. If one fails, or the block does, the others are cancelled and the
-    failures are raised as an ``ExceptionGroup``. Remote children are cancelled with ``ray.cancel``; the block does not
-    wait for their processes to stop.
+    The block ends when all children have ended. If one fails, or the block does, the others are cancelled, remote ones
+    with ``ray.cancel``, and the failures are raised as an ``ExceptionGroup``.
     """
+
+    def __init__(self, *, grace_s: float = 10.0) -> None:
+        """Make a group.
+
+        Args:
+            grace_s: how long cancelled remote children have to end; one that then still runs is left behind, and is
+                among the failures as a ``TimeoutError``. With 0 the block does not wait for them.
+        """
+        super().__init__()
+        self._grace_s = grace_s
 
     def create_task(  # type: ignore[override]
         self,
@@ -43,7 +53,7 @@ class TaskGroup(asyncio.TaskGroup):
         """
         if not isinstance(coro, ray.ObjectRef):
             return super().create_task(coro, name=name, context=context)
-        waiting = as_coroutine(coro)
+        waiting = RefCoroutine(coro, cancel=True, grace_s=self._grace_s)
         try:
             return super().create_task(waiting, name=name, context=context)
         except RuntimeError:

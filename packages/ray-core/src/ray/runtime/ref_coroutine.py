@@ -19,19 +19,30 @@ R = TypeVar("R")
 class RefCoroutine(Coroutine[Any, Any, R]):
     """Awaits a ref. An object, because a coroutine function does not see that it is cancelled before its first step."""
 
-    def __init__(self, ref: ObjectRef[R], cancel: bool) -> None:
+    def __init__(self, ref: ObjectRef[R], cancel: bool, grace_s: float = 0.0) -> None:
+        """Make one, for ``await`` or a task.
+
+        Args:
+            ref: what to await.
+            cancel: whether the task that makes the object is cancelled with this coroutine.
+            grace_s: on asyncio, the cancelled coroutine then waits so long for that task to end; afterwards it raises
+                ``TimeoutError``.
+        """
         self._ref = ref
         self._cancel = cancel
-        self._inner = _result(ref, cancel)
+        self._grace_s = grace_s
+        self._inner: Coroutine[Any, Any, R] = _result(ref, cancel, grace_s)
         self.__name__ = self.__qualname__ = repr(ref)
 
     def send(self, value: Any) -> Any:
         return self._inner.send(value)
 
     def throw(self, kind: Any, value: Any = None, traceback: TracebackType | None = None) -> Any:
-        if self._cancel and inspect.getcoroutinestate(self._inner) == inspect.CORO_CREATED:
-            _cancel_task(self._ref)
         error = kind if isinstance(kind, BaseException) else value if isinstance(value, BaseException) else kind()
+        if self._cancel and inspect.getcoroutinestate(self._inner) == inspect.CORO_CREATED:
+            self._inner.close()
+            self._inner = _cancelled(self._ref, self._grace_s, error)
+            return self._inner.send(None)
         return self._inner.throw(error if traceback is None else error.with_traceback(traceback))
 
     def close(self) -> None:
@@ -47,15 +58,36 @@ class RefCoroutine(Coroutine[Any, Any, R]):
         return self._inner.send(None)
 
 
-async def _result(ref: ObjectRef[R], cancel: bool) -> R:
+async def _result(ref: ObjectRef[R], cancel: bool, grace_s: float) -> R:
     try:
         return await ref
     except (Exception, GeneratorExit):
         raise
-    except BaseException:  # what ends a wait from the outside, in asyncio as in trio; failures of refs are Exceptions
+    except BaseException as error:  # what ends a wait from outside, in asyncio as in trio; refs fail with Exceptions
         if cancel:
-            _cancel_task(ref)
+            await _cancelled(ref, grace_s, error)
         raise
+
+
+async def _cancelled(ref: ObjectRef[R], grace_s: float, error: BaseException) -> R:
+    """Cancel the task, give it time to end, and raise ``error``."""
+    _cancel_task(ref)
+    if grace_s > 0:
+        import asyncio
+
+        from ray.runtime.awaiting import wait_for_ref
+
+        try:
+            async with asyncio.timeout(grace_s):
+                await wait_for_ref(ref)
+        except TimeoutError:
+            raise TimeoutError(
+                f"{ref!r} was cancelled with its task group, but still runs after {grace_s:g} s; "
+                "ray.cancel(ref, force=True) ends its process"
+            ) from None
+        except RayConnectionError:
+            pass
+    raise error
 
 
 def _cancel_task(ref: ObjectRef[Any]) -> None:

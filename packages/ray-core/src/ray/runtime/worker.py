@@ -170,7 +170,7 @@ class WorkerRuntime(WaitingWorker):
         if call is None or not call.interruptible or not (call.cancelled or call.timed_out) or call.noticed:
             return  # meant for a call that has ended meanwhile, or that cleans up already
         if in_critical_code(frame, inside=_user_call_code):
-            timer = threading.Timer(0.001, lambda: self.call is call and not call.noticed and self._interrupt(call))
+            timer = threading.Timer(0.001, lambda: self._interrupt(call) if self.call is call else None)
             timer.daemon = True
             timer.start()
             return
