@@ -2,9 +2,11 @@
 
 import asyncio
 import datetime
+import gc
 import logging
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -194,6 +196,32 @@ def test_what_is_pending_may_be_passed_in_again(run, quiet):
         assert await async_api.get(tasks[2]) == 2
 
     run(main())
+
+
+class Stubborn(Exception):
+    """Cannot be copied."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} {second}")
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), Stubborn("my", "own")])
+def test_a_coroutine_that_has_failed_fails_again(run, quiet, error):
+    async def main():
+        coroutine = raises(error)
+        with pytest.raises(type(error)):
+            await async_api.get([ray.put(1), coroutine])
+        for _ in range(2):
+            with pytest.raises((type(error), RuntimeError), match=str(error)):
+                await async_api.get(coroutine)
+            with pytest.raises((type(error), RuntimeError), match=str(error)):
+                await async_api.wait([coroutine])
+        return weakref.ref(coroutine)
+
+    coroutine = run(main())
+    error.__traceback__ = None
+    gc.collect()
+    assert coroutine() is None, "what failed is kept for ever, and the objects that its callers held"
 
 
 def test_failed_objects_are_ready_and_failed_coroutines_raise(run, quiet):
