@@ -3,30 +3,115 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import os
+import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import ray
 from ray.experimental import async_api
+from ray.runtime import interface
 from ray.testing import leaks
 from ray_async.plasma_eventloop import PlasmaSelectorEventLoop
 
 
+class Shared:
+    """The session that the tests of a module use one after the other, for as long as each leaves it as it was."""
+
+    def __init__(self) -> None:
+        self._context: ray.RayContext | None = None
+        self._runtime: interface.Runtime | None = None
+
+    def start(self) -> ray.RayContext:
+        """The session, made anew if there is none or a test has ended it."""
+        if self._context is not None and interface.current() is not self._runtime:
+            self.end()
+        if self._context is None:
+            self._before = leaks.snapshot()
+            self._context = ray.init(num_cpus=4, log_to_driver=False)
+            self._runtime = interface.current()
+        self._threads, self._descriptors = set(threading.enumerate()), _descriptors()
+        return self._context
+
+    def end(self) -> None:
+        """End it, if it has not ended; nothing may be left."""
+        if self._context is not None:
+            self._context = self._runtime = None
+            ray.shutdown()
+            leaks.assert_clean(self._before)
+
+    def look(self) -> None:
+        """Nothing may be held by a session in which nothing runs; one in which something does ends here."""
+        if self._runtime is None or interface.current() is not self._runtime:
+            self.end()
+            return
+        gc.collect()
+        try:
+            leaks.assert_settled(self._runtime, 0.2)
+        except leaks.LeakError:  # tasks that the test has left to the end of the session
+            self.end()
+            return
+        end = time.monotonic() + 2
+        while held := self._held():
+            assert time.monotonic() < end, f"the test has left {held}"
+            time.sleep(0.005)
+
+    def _held(self) -> dict[str, object]:
+        table = self._runtime.table
+        held: dict[str, Any] = {
+            "threads": {
+                thread for thread in set(threading.enumerate()) - self._threads if thread.name != "ray-printer"
+            },
+            "descriptors": _descriptors() - self._descriptors,
+            "listeners": table.listeners,
+            "watchers": table.watchers,
+            "objects": list(table.entries),
+        }
+        return {name: value for name, value in held.items() if value}
+
+
+def _descriptors() -> set[tuple[str, str]]:
+    """Those that selectors and loops open; the session opens sockets when it needs them."""
+    found = set()
+    for fd in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):  # the one for listing
+            target = os.readlink(f"/dev/fd/{fd}")
+            if target.startswith(("anon_inode:", "pipe:")):
+                found.add((fd, target))
+    return found
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Shared]:
+    shared = Shared()
+    yield shared
+    shared.end()
+
+
+@pytest.fixture(autouse=True)
+def no_session(request: pytest.FixtureRequest, shared: Shared) -> None:
+    """A test that does not ask for the session finds none."""
+    if "session" not in request.fixturenames:
+        shared.end()
+
+
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[ray.RayContext]:
+def session(monkeypatch: pytest.MonkeyPatch, shared: Shared) -> Iterator[ray.RayContext]:
     """A session with processes; after the test the async API is cleaned up, and nothing may be left."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    before = leaks.snapshot()
     try:
-        with ray.init(num_cpus=4, log_to_driver=False) as context:
-            yield context
-            async_api.shutdown()
-            async_api.cleanup()
+        yield shared.start()
+        async_api.shutdown()
+        async_api.cleanup()
     finally:
         async_api.cleanup()
         asyncio.set_event_loop(None)
-    leaks.assert_clean(before)
+        shared.look()
 
 
 @pytest.fixture(params=["epoll", "poll"])
