@@ -166,9 +166,9 @@ def test_many_objects_do_not_hold_up_the_loop(loop):
 
 
 def test_get_and_wait_in_seconds(loop):
-    refs = [nap.remote(seconds) for seconds in (0.1, 5, 0)]
-
     async def main():
+        await loop.get([nap.remote(0.1) for _ in range(3)])  # the workers have started
+        refs = [nap.remote(seconds) for seconds in (0.1, 5, 0)]
         started = loop.time()
         ready, rest = await loop.wait(refs, num_returns=3, timeout=1.5)
         assert 1.4 < loop.time() - started < 4

@@ -299,13 +299,14 @@ def test_a_child_that_does_not_end_is_left_behind(session, grace_s, tmp_path, qu
 def test_a_second_cancellation_does_not_wait(session, tmp_path, quiet):
     async def main():
         child = takes_leave.remote(tmp_path, 1.5)
+        tasks = []
 
         async def work():
             async with TaskGroup() as group:
                 tasks.append(group.create_task(child))
 
-        tasks = []
         working = asyncio.create_task(work())
+        await asyncio.sleep(0)
         await runs(tmp_path)
         working.cancel()
         await asyncio.sleep(0.1)

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, 
 from typing import Any, TypeVar
 
 import ray
-from ray.runtime.ref_coroutine import RefCoroutine
 from ray_async.selectors import EpollSelector
 
 T = TypeVar("T")
@@ -53,7 +52,7 @@ class TaskGroup(asyncio.TaskGroup):
         """
         if not isinstance(coro, ray.ObjectRef):
             return super().create_task(coro, name=name, context=context)
-        waiting = RefCoroutine(coro, cancel=True, grace_s=self._grace_s)
+        waiting = coro.as_coroutine(cancel=True, grace_s=self._grace_s)
         try:
             return super().create_task(waiting, name=name, context=context)
         except RuntimeError:

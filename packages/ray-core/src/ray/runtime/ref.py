@@ -55,15 +55,17 @@ class ObjectRef(Generic[T_co]):
 
         return await_ref(self)
 
-    def as_coroutine(self, *, cancel: bool = False) -> Coroutine[Any, Any, T_co]:
+    def as_coroutine(self, *, cancel: bool = False, grace_s: float = 0.0) -> Coroutine[Any, Any, T_co]:
         """A coroutine that awaits this ref, for what takes nothing else, such as ``TaskGroup.create_task``.
 
         Args:
             cancel: whether the task that makes the object is cancelled with the coroutine, even before its first step.
+            grace_s: how long the cancelled coroutine, of asyncio, then waits for that task to end before it raises
+                ``TimeoutError``; 0 does not wait.
         """
         from ray.runtime.ref_coroutine import RefCoroutine
 
-        return RefCoroutine(self, cancel)
+        return RefCoroutine(self, cancel, grace_s)
 
     def as_future(self) -> asyncio.Future[T_co]:
         """A new future of the running event loop, with the value or the error. Cancelling it leaves the task alone.

@@ -19,15 +19,7 @@ R = TypeVar("R")
 class RefCoroutine(Coroutine[Any, Any, R]):
     """Awaits a ref. An object, because a coroutine function does not see that it is cancelled before its first step."""
 
-    def __init__(self, ref: ObjectRef[R], cancel: bool, grace_s: float = 0.0) -> None:
-        """Make one, for ``await`` or a task.
-
-        Args:
-            ref: what to await.
-            cancel: whether the task that makes the object is cancelled with this coroutine.
-            grace_s: on asyncio, the cancelled coroutine then waits so long for that task to end; afterwards it raises
-                ``TimeoutError``.
-        """
+    def __init__(self, ref: ObjectRef[R], cancel: bool, grace_s: float) -> None:
         self._ref = ref
         self._cancel = cancel
         self._grace_s = grace_s
@@ -82,7 +74,7 @@ async def _cancelled(ref: ObjectRef[R], grace_s: float, error: BaseException) ->
                 await wait_for_ref(ref)
         except TimeoutError:
             raise TimeoutError(
-                f"{ref!r} was cancelled with its task group, but still runs after {grace_s:g} s; "
+                f"{ref!r} was cancelled with the coroutine that awaited it, but still runs after {grace_s:g} s; "
                 "ray.cancel(ref, force=True) ends its process"
             ) from None
         except RayConnectionError:
