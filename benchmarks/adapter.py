@@ -28,12 +28,12 @@ ORIGINAL = importlib.util.find_spec("ray._raylet") is not None
 """True under the original Ray, which has a compiled core."""
 
 
-def init() -> None:
+def init(**options: Any) -> None:
     """Start a runtime on this machine with the defaults, except for log forwarding and the original's dashboard."""
     if ORIGINAL:
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR", **options)
     else:
-        ray.init(log_to_driver=False)
+        ray.init(log_to_driver=False, **options)
 
 
 def wait(refs: list[Any], num_returns: int = 1, timeout_s: float | None = None) -> tuple[list[Any], list[Any]]:
@@ -58,7 +58,7 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    chosen = {name: os.environ[name] for name in ("RAY_STORE", "RAY_TRANSPORT") if name in os.environ}
+    chosen = {name: os.environ[name] for name in ("RAY_STORE", "RAY_TRANSPORT", "RAY_SELECTOR") if name in os.environ}
     return found | chosen
 
 

@@ -2,7 +2,8 @@
 
 A line is a function that takes a `Budget` and returns samples in the line's unit; its value is their median. A line
 that raises `UnavailableError` (or cannot import what it needs) is printed with the reason instead of a value, so that
-nothing is skipped in silence.
+nothing is skipped in silence. Before the first one comes a record ``{"lines": [names]}``, so that the reader knows what
+is missing when a program is stopped.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import json
 import re
 import signal
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+START_LIMIT_S = 60
 
 
 class UnavailableError(Exception):
@@ -25,7 +27,7 @@ class UnavailableError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """A line takes at least ``samples`` samples and ``seconds`` in all, and fails after ``limit`` seconds."""
+    """What a line may cost: at least ``samples`` samples and ``seconds`` in all; it fails after ``limit`` seconds."""
 
     seconds: float = 1.5
     samples: int = 3
@@ -114,7 +116,7 @@ def measure(line: Line, budget: Budget) -> dict[str, Any]:
 
 
 def parse(lines: Sequence[Line], description: str | None, argv: list[str] | None = None) -> tuple[list[Line], Budget]:
-    """Read the options every program has; returns the chosen lines and the budget."""
+    """Read the options every program has; returns the chosen lines, which it announces, and the budget."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="REGEX", help="run only the lines whose name matches")
     parser.add_argument("--seconds", type=float, default=Budget.seconds, help="time per line (default %(default)s)")
@@ -122,6 +124,7 @@ def parse(lines: Sequence[Line], description: str | None, argv: list[str] | None
     parser.add_argument("--limit", type=float, default=Budget.limit, help="a line fails after so many seconds")
     options = parser.parse_args(argv)
     chosen = [line for line in lines if re.search(options.only, line.name)]
+    print(json.dumps({"lines": [line.name for line in chosen]}), flush=True)
     return chosen, Budget(options.seconds, max(1, options.samples), options.limit)
 
 
@@ -135,14 +138,17 @@ def report(lines: Sequence[Line], budget: Budget, versions: dict[str, str]) -> i
     return int(failed)
 
 
-def main(lines: Sequence[Line], description: str | None) -> int:
-    """A whole group: start the runtime, measure, shut down."""
+def main(lines: Sequence[Line], description: str | None, **options: Any) -> int:
+    """A whole group: start the runtime with ``options``, measure, shut down. Ends by a signal when either end hangs."""
     import adapter
 
     chosen, budget = parse(lines, description)
-    adapter.init()
+    signal.alarm(START_LIMIT_S)
+    adapter.init(**options)
+    signal.alarm(0)
     try:
         return report(chosen, budget, adapter.versions())
     finally:
+        signal.alarm(START_LIMIT_S)
         adapter.ray.shutdown()
-        sys.stdout.flush()
+        signal.alarm(0)

@@ -1,75 +1,97 @@
-"""Draws what ``scaling.py`` printed: ``python benchmarks/plot.py ours=ours.jsonl ray=ray.jsonl --out FILE.svg``.
+"""Draws the curves that ``curves.py`` measured: ``python benchmarks/plot.py FILE.json`` writes FILE.svg.
 
-One panel a series; medians, and a band from the 10th to the 90th percentile. The suffix of FILE chooses the format.
-Needs matplotlib; without it the numbers are printed as a table and nothing is drawn.
+One panel a series, both axes logarithmic; medians, and a band from the 10th to the 90th percentile. A series named in
+``reference`` has no panel of its own: it is drawn dashed in all of them. Needs matplotlib.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import pathlib
 import sys
 from typing import Any
 
-Series = dict[str, dict[int, tuple[float, float, float]]]
-"""{name of the series: {count: (median, least, greatest) microseconds an item}}"""
+Points = dict[int, tuple[float, float, float]]
+"""{count: (median, 10th, 90th percentile)}"""
+
+COLUMNS = 4
+PREFIXES = {1 << 30: "GiB", 1 << 20: "MiB", 1 << 10: "KiB"}
 
 
-def load(path: pathlib.Path) -> Series:
-    found: Series = {}
-    for text in path.read_text().splitlines():
-        record: dict[str, Any] = json.loads(text) if text.startswith("{") else {}
-        if record.get("value") is not None:
-            name, _, count = record["name"].partition("@")
-            samples = sorted(record["samples"])
-            tenth = len(samples) // 10
-            found.setdefault(name, {})[int(count)] = (record["value"], samples[tenth], samples[-1 - tenth])
+def size(nbytes: float) -> str:
+    """As in ``4 MiB``."""
+    for unit, prefix in PREFIXES.items():
+        if nbytes >= unit:
+            return f"{nbytes / unit:g} {prefix}"
+    return f"{nbytes:g} B"
+
+
+def runs(document: dict[str, Any]) -> dict[str, dict[str, Points]]:
+    """{series: {contestant: points}}, in the order of measuring."""
+    found: dict[str, dict[str, Points]] = {}
+    for contestant, entry in document["contestants"].items():
+        for name, line in entry["lines"].items():
+            if "median" in line:
+                series, _, count = name.partition("@")
+                of_series = found.setdefault(series, {})
+                of_series.setdefault(contestant, {})[int(count)] = (line["median"], line["low"], line["high"])
     return found
 
 
-def print_table(runs: dict[str, Series]) -> None:
-    for run, series in runs.items():
-        for name, points in series.items():
-            shown = "  ".join(f"{count:,}: {points[count][0]:,.1f}" for count in sorted(points))
-            print(f"{run}  {name}  µs an item at  {shown}")
+def unit(document: dict[str, Any], series: str) -> str:
+    names = (
+        line["unit"]
+        for entry in document["contestants"].values()
+        for name, line in entry["lines"].items()
+        if name.partition("@")[0] == series and "unit" in line
+    )
+    return next(names, "")
 
 
-def draw(runs: dict[str, Series], out: pathlib.Path) -> None:
+def _curve(panel: Any, points: Points, label: str, **style: Any) -> None:
+    counts = sorted(points)
+    lines = panel.plot(counts, [points[count][0] for count in counts], markersize=3, label=label, **style)
+    low, high = ([points[count][side] for count in counts] for side in (1, 2))
+    panel.fill_between(counts, low, high, alpha=0.15, color=lines[0].get_color(), linewidth=0)
+
+
+def draw(document: dict[str, Any], out: pathlib.Path) -> None:
+    """Write the SVG; ImportError without matplotlib."""
     matplotlib: Any = importlib.import_module("matplotlib")
-    matplotlib.use("svg" if out.suffix == ".svg" else "agg")
-    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "scaling", "font.size": 9})
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": out.stem, "font.size": 9})
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
-    names = list(dict.fromkeys(name for series in runs.values() for name in series))
-    figure, panels = pyplot.subplots(1, len(names), figsize=(2.6 * len(names), 3), squeeze=False, layout="constrained")
-    for panel, name in zip(panels[0], names, strict=True):
-        for run, series in runs.items():
-            points = sorted(series.get(name, {}).items())
-            counts = [count for count, _ in points]
-            panel.plot(counts, [middle for _, (middle, _, _) in points], marker="o", markersize=3, label=run)
-            panel.fill_between(
-                counts, [low for _, (_, low, _) in points], [high for *_, (*_, high) in points], alpha=0.2
-            )
-        panel.set(title=name, xscale="log", yscale="log", xlabel="pending")
+    found = runs(document)
+    reference = found.pop(document["reference"], {})
+    across = min(COLUMNS, len(found))
+    down = -(-len(found) // across)
+    figure, panels = pyplot.subplots(down, across, figsize=(3.1 * across, 2.9 * down), squeeze=False)
+    figure.set_layout_engine("constrained")
+    colours = {name: f"C{number}" for number, name in enumerate(document["contestants"])}
+    for panel, (series, by_contestant) in zip(panels.flat, found.items(), strict=False):
+        for contestant, points in by_contestant.items():
+            _curve(panel, points, contestant, marker="o", color=colours[contestant])
+        for points in reference.values():
+            _curve(panel, points, document["reference"], linestyle="--", color="black")
+        panel.set(title=series, xscale="log", yscale="log", xlabel=document["x"], ylabel=unit(document, series))
+        if document["binary"]:
+            ticks = sorted({count for points in by_contestant.values() for count in points})[::3]
+            panel.set_xticks(ticks, [size(tick) for tick in ticks])
+            panel.minorticks_off()
         panel.grid(alpha=0.3)
-    panels[0][0].set_ylabel("µs an item")
-    panels[0][0].legend()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None)
+    for panel in panels.flat[len(found) :]:
+        panel.set_axis_off()
+    if len(colours) > 1:
+        panels[0][0].legend()
+    figure.savefig(out, metadata={"Date": None})
+    pyplot.close(figure)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", metavar="NAME=FILE")
-    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE")
-    options = parser.parse_args()
-    runs = {name: load(pathlib.Path(path)) for name, _, path in (text.partition("=") for text in options.runs)}
-    print_table(runs)
-    try:
-        draw(runs, options.out)
-    except ModuleNotFoundError as error:
-        print(f"plot.py: {error}; nothing drawn. Install it with: pip install matplotlib", file=sys.stderr)
+    for argument in sys.argv[1:]:
+        path = pathlib.Path(argument)
+        draw(json.loads(path.read_text()), path.with_suffix(".svg"))
     return 0
 
 

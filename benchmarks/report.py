@@ -1,15 +1,17 @@
-"""Turns what ``compare.py`` measured into a table: ``python benchmarks/report.py FILE.json`` prints it again."""
+"""Turns what ``compare.py`` measured into tables: ``python benchmarks/report.py FILE.json`` prints them again."""
 
 from __future__ import annotations
 
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-from targets import ROWS, ZMQ_SHARE, Row
+from targets import RATES, REMARKS, SECTIONS, ZMQ_SHARE, Row, Section
 
 Document = dict[str, Any]
+MISSED = "**no**"
 
 
 def number(value: float) -> str:
@@ -19,122 +21,145 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _line(document: Document, contestant: str, name: str) -> dict[str, Any]:
-    """The measured line; or one with only ``failed`` or ``unavailable``; or, when it was not run, an empty one."""
-    entry = document["contestants"].get(contestant, {"lines": {}, "unavailable": ""})
+def pipe_table(rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; the first row is the head."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
+
+
+def notes(document: Document) -> list[str]:
+    """When, where and how it was measured."""
+    machine = f"{document['cores']} cores, {document['system']}, load at the start {document['load_at_start']}"
+    return [f"{document['date']}, {machine}", f"`{document['command']}`"] + [document["note"]] * bool(document["note"])
+
+
+def troubles(name: str, entry: Document, with_versions: bool = True) -> list[str]:
+    """What a contestant consists of, and what did not go as planned: lines with the same reason together."""
+    found = []
+    if entry["versions"] and with_versions:
+        found.append(f"{name}: " + ", ".join(f"{part} {version}" for part, version in entry["versions"].items()))
     if entry["unavailable"]:
-        return {"unavailable": entry["unavailable"]}
-    found: dict[str, Any] = entry["lines"].get(name, {})
-    return found
+        found.append(f"{name}: unavailable: {entry['unavailable']}")
+    reasons: dict[str, list[str]] = {}
+    for line, result in entry["lines"].items():
+        said = [f"unavailable: {result['unavailable']}"] if "unavailable" in result else []
+        for reason in dict.fromkeys(said + [f"failed: {failure}" for failure in result.get("failures", ())]):
+            reasons.setdefault(reason, []).append(line)
+    found += [f"{name}: {', '.join(lines)} {reason}" for reason, lines in reasons.items()]
+    return found + [f"{name}: {problem}" for problem in entry["problems"]]
 
 
-def _state(line: dict[str, Any]) -> str:
-    return next((state for state in ("median", "failed", "unavailable") if state in line), "not run")
+class Comparison:
+    """The tables of one document."""
 
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.judged: str = document["judged"]
+        self.rivals = [name for name in document["contestants"] if name != self.judged and "+" not in name]
 
-def _cell(line: dict[str, Any]) -> str:
-    if "median" not in line:
-        return _state(line)
-    middle = number(line["median"])
-    return middle if line["min"] == line["max"] else f"{middle} ({number(line['min'])} to {number(line['max'])})"
+    def name(self, variant: str) -> str:
+        return f"{self.judged}+{variant}" if variant else self.judged
 
+    def line(self, contestant: str, name: str) -> dict[str, Any]:
+        """What was measured; only ``failures`` or ``unavailable`` if nothing was; empty if it was not run."""
+        entry = self.document["contestants"].get(contestant, {"lines": {}, "unavailable": ""})
+        if entry["unavailable"]:
+            return {"unavailable": entry["unavailable"]}
+        found: dict[str, Any] = entry["lines"].get(name, {})
+        return found
 
-def _verdict(row: Row, line: dict[str, Any]) -> str:
-    if "median" not in line:
-        return "**no**" if "failed" in line else _state(line)
-    met = row.met(line["median"])
-    return "" if met is None else "yes" if met else "**no**"
+    def value(self, contestant: str, row: Row) -> float | None:
+        found: float | None = self.line(contestant, row.line).get("median")
+        if found is None or not row.of:
+            return found
+        divisor = self.line(contestant, row.of).get("median")
+        return None if divisor is None else found / divisor
 
+    def verdict(self, row: Row, variant: str) -> bool | None:
+        """Whether the variant does what it has to; None where nothing is asked or nothing is known."""
+        line = self.line(self.name(variant), row.line)
+        value = self.value(self.name(variant), row)
+        if "failures" in line:
+            return False
+        if value is None:
+            return None
+        if variant == "zmq" and row.judged and line["unit"] in RATES:
+            over_unix = self.value(self.judged, row)
+            return None if over_unix is None else row.gain(value, over_unix) >= ZMQ_SHARE
+        return row.met(value) if variant in row.judged else None
 
-def _peers(document: Document, row: Row) -> str:
-    found = {
-        name.partition("@")[2]: line for name, line in document["peers"].items() if name.partition("@")[0] == row.line
-    }
-    return ", ".join(f"{peer} {number(line['median'])}" for peer, line in found.items() if "median" in line)
+    def cell(self, row: Row, contestant: str, verdict: bool | None = None) -> str:
+        line, value = self.line(contestant, row.line), self.value(contestant, row)
+        if value is None:
+            return "failed ✗" if "failures" in line else "unavailable" if "unavailable" in line else ""
+        text = number(value)
+        over_unix = self.value(self.judged, row)
+        if contestant == self.name("zmq") and over_unix is not None:
+            text += f" ({100 * row.gain(value, over_unix):.0f} %)"
+        return text + ("" if verdict is None else " ✓" if verdict else " ✗")
 
+    def peers(self, row: Row) -> str:
+        found = {
+            name.partition("@")[2]: line["median"]
+            for name, line in self.document["peers"]["lines"].items()
+            if name.partition("@")[0] == row.line and "median" in line
+        }
+        return ", ".join(f"{peer} {number(value)}" for peer, value in found.items())
 
-def zmq_share(document: Document) -> tuple[float, str] | None:
-    """The line that loses most over zmq and the share of the default transport's rate that it keeps."""
-    judged = document["judged"]
-    shares = []
-    for row in ROWS:
-        over_zmq, default = _line(document, f"{judged}+zmq", row.line), _line(document, judged, row.line)
-        if not row.variant and "median" in over_zmq and "median" in default:
-            shares.append((row.gain(over_zmq["median"], default["median"]), row.label))
-    return min(shares, default=None)
-
-
-def table(document: Document) -> list[list[str]]:
-    """Header and rows as text."""
-    judged = document["judged"]
-    plain = [name for name in document["contestants"] if "+" not in name]
-    others = plain[1:]
-    head = ["line", "unit", *plain, *(f"gain on {other}" for other in others), "peers", "target", "met"]
-    rows = [head]
-    problems = any(entry["problems"] for entry in document["contestants"].values())
-    for row in ROWS:
-        own = _line(document, f"{judged}+{row.variant}" if row.variant else judged, row.line)
-        rivals = [_line(document, other, row.line) for other in others]
-        if not (own or any(rivals) or problems):
-            continue
-        gains = [
-            f"{row.gain(own['median'], rival['median']):.3g}" if "median" in own and "median" in rival else "-"
-            for rival in rivals
-        ]
+    def cells(self, section: Section, row: Row) -> list[str]:
+        """One row as text; empty if nobody ran its line."""
+        names = [self.name(variant) for _, variant in section.columns] + self.rivals * section.rivals
+        lines = [self.line(name, row.line) for name in names]
+        if not any("unit" in line for line in lines):
+            return []
+        verdicts = {variant: self.verdict(row, variant) for _, variant in section.columns}
+        own = [self.cell(row, self.name(variant), verdict) for variant, verdict in verdicts.items()]
+        rivals: list[str] = []
+        if section.rivals:
+            value = self.value(self.judged, row)
+            for name in self.rivals:
+                other = self.value(name, row)
+                gain = "" if value is None or other is None else f"{row.gain(value, other):.3g}"
+                rivals += [self.cell(row, name), gain]
+            rivals.append(self.peers(row))
         sign = "≤" if row.better == "lower" else "≥"
         target = "" if row.target is None else f"{sign} {row.target:,g}"
-        unit = next((line["unit"] for line in (own, *rivals) if "unit" in line), "")
-        peers = "" if row.variant else _peers(document, row)
-        cells = [_cell(own), *map(_cell, rivals), *gains]
-        rows.append([row.label, unit, *cells, peers, target, _verdict(row, own)])
-    blanks = ["-"] * len(others)
-    share = zmq_share(document)
-    if share:
-        verdict = "yes" if share[0] >= ZMQ_SHARE else "**no**"
-        cell = f"{share[0]:.2f} ({share[1]})"
-    else:
-        cell = verdict = _state(_line(document, f"{judged}+zmq", ""))
-    rows.append(["the line that loses most over zmq", "share of unix", cell, *blanks, *blanks, "", "≥ 0.33", verdict])
-    return rows
+        unit = next(line["unit"] for line in lines if line.get("unit"))
+        missed = [heading for heading, variant in section.columns if verdicts[variant] is False]
+        unknown = [v for v in row.judged if row.target is not None and verdicts[v] is None]
+        met = f"{MISSED}: {', '.join(missed)}" if missed else "not run" if unknown else "yes" if row.target else ""
+        return [row.label, "" if row.of else unit, target, *own, *rivals, met]
+
+    def table(self, section: Section) -> list[list[str]]:
+        """Head and rows; only the head when nothing of it was run."""
+        head = ["line", "unit", "target", *(heading for heading, _ in section.columns)]
+        if section.rivals:
+            head += [cell for name in self.rivals for cell in (name, f"times {name}")] + ["others"]
+        return [[*head, "met"]] + [cells for row in section.rows if (cells := self.cells(section, row))]
+
+    def tables(self) -> list[list[list[str]]]:
+        return [table for section in SECTIONS if len(table := self.table(section)) > 1]
+
+    def notes(self) -> list[str]:
+        """The circumstances, then everything that did not go as planned, with its reason."""
+        document = self.document
+        found = [*notes(document), f"{document['rounds']} rounds in {document['minutes']} minutes", *REMARKS]
+        for name, entry in {**document["contestants"], "others": document["peers"]}.items():
+            found += troubles(name, entry, with_versions="+" not in name)
+        return found
 
 
 def misses(document: Document) -> list[str]:
-    """Labels of the rows whose target is missed."""
-    return [cells[0] for cells in table(document)[1:] if cells[-1] == "**no**"]
-
-
-def _notes(document: Document) -> list[str]:
-    machine = f"{document['cores']} cores, {document['system']}, load at the start {document['load_at_start']}"
-    notes = [
-        f"{document['date']}, {machine}",
-        f"{document['rounds']} rounds; medians of the rounds (least to greatest sample)",
-        f"command: {document['command']}",
-    ]
-    for name, entry in document["contestants"].items():
-        versions = ", ".join(f"{part} {version}" for part, version in entry["versions"].items())
-        notes.append(f"{name}: {versions or 'unavailable: ' + entry['unavailable']}")
-        for line, result in entry["lines"].items():
-            if (state := _state(result)) != "median":
-                notes.append(f"{name}: {line} {state}: {result[state]}")
-        notes.extend(f"{name}: {problem}" for problem in entry["problems"])
-    return notes + [document["note"]] * bool(document["note"])
-
-
-def text(document: Document) -> str:
-    """For a terminal."""
-    rows = [[cell.replace("`", "").replace("**", "") for cell in cells] for cells in table(document)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *_notes(document)])
+    """Labels of the rows with a target that is missed."""
+    return [cells[0] for table in Comparison(document).tables() for cells in table[1:] if cells[-1].startswith(MISSED)]
 
 
 def markdown(document: Document) -> str:
-    """For ``benchmarks/results`` and the docs."""
-    rows = [[cell.replace("|", "\\|") for cell in cells] for cells in table(document)]
-    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
-    lines.insert(1, "|" + "---|" * len(rows[0]))
-    return "\n".join([*lines, "", *(f"- {note}" for note in _notes(document))]) + "\n"
+    """For ``benchmarks/results``, from where the docs include it."""
+    comparison = Comparison(document)
+    tables = [pipe_table(table) for table in comparison.tables()]
+    return "\n".join([*tables, *(f"- {note}" for note in comparison.notes())]) + "\n"
 
 
 if __name__ == "__main__":
-    print(text(json.loads(pathlib.Path(sys.argv[1]).read_text())))
+    print(markdown(json.loads(pathlib.Path(sys.argv[1]).read_text())), end="")

@@ -1,21 +1,26 @@
-"""Cost of one item with 1, 10, 100, 1,000 and 10,000 of them pending (actors: up to 100). It has to stay flat.
+"""Cost of one item with 1, 10, 100, 1,000 and 10,000 tasks, refs and actors pending. It has to stay flat.
 
-python benchmarks/scaling.py > ours.jsonl          # in each environment that is to be shown
-python benchmarks/plot.py ours=ours.jsonl ray=ray.jsonl --out docs/images/scaling.svg
+Actors that run are processes, so there are at most 1,000 of them (100 under the original, which takes a minute for
+those); actors that wait for a processor are not. ``curves.py`` runs it under every contestant and draws it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from adapter import ray, remote, wait
+from adapter import ORIGINAL, ray, remote, wait
 from harness import Budget, Line, main
 
 COUNTS = (1, 10, 100, 1_000, 10_000)
-MOST_ACTORS = 100
+CORES = len(os.sched_getaffinity(0))
+#: From here on one run is warm enough by itself.
+MANY = 1_000
 
 
 @remote
@@ -29,6 +34,7 @@ class _Server:
 
 
 Server = remote(num_cpus=0)(_Server)
+Greedy = remote(num_cpus=CORES)(_Server)
 
 
 def tasks(count: int) -> None:
@@ -48,53 +54,72 @@ def puts(count: int) -> None:
     ray.get([ray.put(number) for number in range(count)])
 
 
-def calls() -> Callable[[int], None]:
+@functools.cache
+def server() -> Any:
+    return Server.remote()
+
+
+def calls(count: int) -> None:
     """So many calls of one actor pending."""
-    actor: Any = None
-
-    def run(count: int) -> None:
-        nonlocal actor
-        actor = actor or Server.remote()
-        ray.get([actor.ping.remote() for _ in range(count)])
-
-    return run
+    actor = server()
+    ray.get([actor.ping.remote() for _ in range(count)])
 
 
 def actors(count: int) -> None:
     """So many actors, born, called once, killed."""
     servers = [Server.remote() for _ in range(count)]
-    ray.get([server.ping.remote() for server in servers])
-    for server in servers:
-        ray.kill(server)
+    ray.get([actor.ping.remote() for actor in servers])
+    for actor in servers:
+        ray.kill(actor)
 
 
-def _line(name: str, count: int, run: Callable[[int], None]) -> Line:
-    def measure(budget: Budget) -> list[float]:
+@functools.cache
+def greedy() -> Any:
+    """An actor that has all processors, so that no other of its class can start."""
+    actor = Greedy.remote()
+    ray.get(actor.ping.remote())
+    return actor
+
+
+def pending_actors(count: int) -> None:
+    """So many actors that cannot start yet, each with a call; then killed, which fails the calls."""
+    greedy()
+    waiting = [Greedy.remote() for _ in range(count)]
+    refs = [actor.ping.remote() for actor in waiting]
+    for actor in waiting:
+        ray.kill(actor)
+    for ref in refs:
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(ref)
+
+
+def repeated(count: int, run: Callable[[int], None], budget: Budget) -> list[float]:
+    if count < MANY:
         run(count)
-        samples: list[float] = []
-        end = time.perf_counter() + budget.seconds
-        # Slow runtimes get one sample of the large counts, and no more than 2,000 are needed of the small ones.
-        while not samples or (time.perf_counter() < end and len(samples) < 2_000):
-            start = time.perf_counter()
-            run(count)
-            samples.append((time.perf_counter() - start) / count * 1e6)
-        return samples
-
-    return Line(f"{name}@{count}", "µs an item", measure)
+    samples: list[float] = []
+    end = time.perf_counter() + budget.seconds
+    # Slow runtimes get one sample of the large counts, and no more than 2,000 are needed of the small ones.
+    while not samples or (time.perf_counter() < end and len(samples) < 2_000):
+        start = time.perf_counter()
+        run(count)
+        samples.append((time.perf_counter() - start) / count * 1e6)
+    return samples
 
 
-SERIES: dict[str, Callable[[int], None]] = {
-    "tasks": tasks,
-    "waits": waits,
-    "puts": puts,
-    "actor calls": calls(),
-    "actors": actors,
+#: {series: (what to run, the largest count, that under the original)}. Actors that hold the processors come last.
+SERIES: dict[str, tuple[Callable[[int], None], int, int]] = {
+    "tasks": (tasks, 10_000, 10_000),
+    "refs, one wait each": (waits, 10_000, 10_000),
+    "objects": (puts, 10_000, 10_000),
+    "calls of an actor": (calls, 10_000, 10_000),
+    "running actors": (actors, 1_000, 100),
+    "waiting actors": (pending_actors, 10_000, 1_000),
 }
 LINES = [
-    _line(name, count, run)
-    for name, run in SERIES.items()
+    Line(f"{name}@{count}", "µs", functools.partial(repeated, count, run))
+    for name, (run, most, most_original) in SERIES.items()
     for count in COUNTS
-    if run is not actors or count <= MOST_ACTORS
+    if count <= (most_original if ORIGINAL else most)
 ]
 
 if __name__ == "__main__":

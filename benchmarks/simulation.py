@@ -1,27 +1,23 @@
 """Cost of one decision of the pure machines with 1 to 10,000 of what could make it slower. It has to stay flat.
 
-No process is started: a simulated cluster of 10,000 nodes runs in this one. Lines end in the number that varies; after
-each group, a record says how much the largest costs more than the smallest. Set BENCH_TASKS for another number of tasks
-than a million in the last line.
-
-python benchmarks/simulation.py > simulation.jsonl
+No process is started: a simulated cluster of 10,000 nodes runs in this one. Lines end in the number that varies. Set
+BENCH_TASKS for another number of tasks than a million at most. ``curves.py`` runs it and draws it.
 """
 
 from __future__ import annotations
 
 import cProfile
 import dataclasses
+import functools
 import gc
-import json
 import os
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from itertools import count
 
-from harness import Budget, Line, measure, parse
+from harness import Budget, Line, parse, report
 
 from ray import __version__
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
@@ -33,9 +29,8 @@ from ray.testing.simulation import ONE_CPU, Cluster
 
 SIZES = (1, 10, 100, 1_000, 10_000)
 NODES = (100, 1_000, 10_000)
+QUEUED = (10_000, 100_000, 1_000_000)
 TASKS = int(os.environ.get("BENCH_TASKS", "1000000"))
-#: A group is flat if its largest costs at most so many times what its smallest costs.
-FLAT = 3.0
 
 Measured = Callable[[int, Budget], list[float]]
 
@@ -177,60 +172,45 @@ def references(alive: int, budget: Budget) -> list[float]:
     return timed(step, budget)
 
 
-def million(budget: Budget) -> list[float]:
-    """Microseconds a task: so many tasks of 16 owners on 10,000 nodes of 8 processors."""
+def queued(tasks: int, budget: Budget) -> list[float]:
+    """A task when so many are queued at once, by 16 owners, on 10,000 nodes of 8 processors."""
     cluster = Cluster(10_000, owners=16, policy=SpreadPolicy(), candidates=16, keep=0.01)
     gc.collect()
     gc.freeze()
     start = time.perf_counter()
-    cluster.submit(TASKS)
+    cluster.submit(tasks)
     cluster.run()
     elapsed = time.perf_counter() - start
     cluster.check_settled()
-    assert sum(owner.done for owner in cluster.owners.values()) == TASKS
-    return [elapsed / TASKS * 1e6]
+    assert sum(owner.done for owner in cluster.owners.values()) == tasks
+    return [elapsed / tasks * 1e6]
 
 
-GROUPS: dict[str, tuple[tuple[int, ...], Measured]] = {
-    "task_hybrid_nodes": (NODES, cluster_task(HybridPolicy())),
-    "task_hybrid_calls_nodes": (NODES, cluster_calls(HybridPolicy())),
-    "task_spread_nodes": (NODES, cluster_task(SpreadPolicy())),
-    "task_spread_calls_nodes": (NODES, cluster_calls(SpreadPolicy())),
-    "grant_leases_held": (SIZES, grant_beside_leases),
-    "grant_demands_waiting": (SIZES, grant_beside_demands),
-    "worker_start_wanted": (SIZES[:4], worker_start),
-    "reference_objects": ((*SIZES, 1_000_000), references),
-    "choose_hybrid_of_all_nodes": (SIZES, policy_over_all(HybridPolicy())),
-    "choose_spread_of_all_nodes": (SIZES, policy_over_all(SpreadPolicy())),
+#: {series: (what varies, how it is measured)}. A choice among all nodes is linear, so clusters show a policy only some.
+SERIES: dict[str, tuple[tuple[int, ...], Measured]] = {
+    "a task by nodes, hybrid": (NODES, cluster_task(HybridPolicy())),
+    "a task by nodes, spread": (NODES, cluster_task(SpreadPolicy())),
+    "… in function calls, hybrid": (NODES, cluster_calls(HybridPolicy())),
+    "… in function calls, spread": (NODES, cluster_calls(SpreadPolicy())),
+    "a task by tasks queued": (tuple(count for count in QUEUED if count <= TASKS), queued),
+    "a grant by leases held": (SIZES, grant_beside_leases),
+    "a grant by demands waiting": (SIZES, grant_beside_demands),
+    "a worker by workers wanted": (SIZES[:4], worker_start),
+    "an object by objects alive": ((*SIZES, 1_000_000), references),
+    "a choice of all nodes, hybrid": (SIZES, policy_over_all(HybridPolicy())),
+    "a choice of all nodes, spread": (SIZES, policy_over_all(SpreadPolicy())),
 }
-
-
-def line_of(name: str, size: int, run: Measured) -> Line:
-    return Line(f"{name}_{size}", "calls" if "_calls" in name else "us", lambda budget: run(size, budget))
+LINES = [
+    Line(f"{series}@{size}", "calls" if "calls" in series else "µs", functools.partial(run, size))
+    for series, (sizes, run) in SERIES.items()
+    for size in sizes
+]
 
 
 def main() -> int:
-    lines = {name: [line_of(name, size, run) for size in sizes] for name, (sizes, run) in GROUPS.items()}
-    lines["million"] = [Line("million_task", "us", million)]
-    chosen, budget = parse([line for group in lines.values() for line in group], __doc__)
+    chosen, budget = parse(LINES, __doc__)
     budget = dataclasses.replace(budget, limit=max(budget.limit, 900.0))
-    versions = {"ray-core": __version__, "python": platform.python_version()}
-    failed = False
-    for name, group in lines.items():
-        values: list[float] = []
-        for line in group:
-            if line in chosen:
-                record = measure(line, budget) | {"versions": versions}
-                failed |= "failed" in record
-                values += [record["value"]] if record["value"] is not None else []
-                record["samples"] = record["samples"][:20]
-                print(json.dumps(record), flush=True)
-        if len(values) > 1:
-            ratio = max(values[-1], statistics.median(values)) / values[0]
-            print(
-                json.dumps({"name": f"{name}_growth", "value": ratio, "unit": "x", "flat": ratio <= FLAT}), flush=True
-            )
-    return int(failed)
+    return report(chosen, budget, {"ray-core": __version__, "python": platform.python_version()})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from adapter import ORIGINAL, ray, remote, wait
+from adapter import ray, remote, wait
 from harness import Budget, Line, UnavailableError, latencies, main, rates, register
 
 LINES: list[Line] = []
@@ -77,13 +77,6 @@ def drain_1000(budget: Budget) -> list[float]:
 @register(LINES, "drain_10000", "/s")
 def drain_10000(budget: Budget) -> list[float]:
     return [drain(10_000)]
-
-
-@register(LINES, "drain_100000", "/s")
-def drain_100000(budget: Budget) -> list[float]:
-    if ORIGINAL:
-        raise UnavailableError("not run under the original: one sample takes minutes; drain_10000 shows the trend")
-    return [drain(100_000)]
 
 
 @register(LINES, "await_gather_1000", "/s")
