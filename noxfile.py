@@ -148,13 +148,13 @@ def packaging(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure against upstream Ray and others, interleaved; arguments after `--` go to benchmarks/compare.py."""
+    """Measure against upstream Ray and others, draw the curves, renew benchmarks/results; `-- --quick` only tries."""
     ours = dev(session)
     session.install("-q", *group("bench"))
-    peers = str(Path(session.bin) / "python")
-    results = ["--json", "benchmarks/results/latest.json", "--markdown", "benchmarks/results/latest.md"]
-    command = ["benchmarks/compare.py", f"ours={ours}", f"ray={peers}", "--peers", peers]
-    run(session, ours, *command, *(session.posargs or results))
+    theirs = str(Path(session.bin) / "python")
+    contestants = [f"ours={ours}", f"Ray 2.60={theirs}"]
+    session.run("python", "benchmarks/compare.py", *contestants, "--peers", theirs, *session.posargs)
+    session.run("python", "benchmarks/curves.py", *contestants, *session.posargs)
 
 
 @nox.session(default=False)

@@ -34,6 +34,7 @@ class Curve:
 
     program: str
     x: str
+    y: str
     variants: dict[str, dict[str, str]]
     rivals: bool = True
     only: str = ""
@@ -48,21 +49,25 @@ CURVES = {
     "bandwidth": Curve(
         "store_bandwidth",
         "size of the object",
+        "bandwidth",
         {store: {"RAY_STORE": store} for store in ("heap", "shm", "plasma")},
         seconds=0.3,
         reference="memcpy",
         binary=True,
     ),
-    "scaling": Curve("scaling", "pending", {"": {}}),
+    "scaling": Curve("scaling", "number pending", "cost of each", {"": {}}),
     "selectors": Curve(
         "object_selectors",
-        "refs",
+        "number of refs",
+        "cost of each",
         {selector: {"RAY_SELECTOR": selector} for selector in ("epoll", "poll")},
         rivals=False,
         only="@",
     ),
-    "simulation": Curve("simulation", "how many", {"": {}}, rivals=False),
+    "simulation": Curve("simulation", "number", "cost of one", {"": {}}, rivals=False),
 }
+BASE = 100
+"""Growth counts from here: below, what a single item costs is shared by few."""
 QUICK = {"BENCH_TASKS": "100000", "BENCH_LARGEST": str(64 << 20)}
 
 
@@ -92,7 +97,7 @@ def measure(curve: Curve, options: argparse.Namespace) -> dict[str, Any]:
             contestant.results = {
                 name: result for name, result in contestant.results.items() if not of(name, curve.reference)
             }
-    document |= {"x": curve.x, "reference": curve.reference, "binary": curve.binary}
+    document |= {"x": curve.x, "y": curve.y, "reference": curve.reference, "binary": curve.binary}
     document["contestants"] = {contestant.name: contestant.summary() for contestant in field}
     for entry in document["contestants"].values():
         for line in entry["lines"].values():
@@ -109,18 +114,18 @@ def of(name: str, series: str) -> bool:
 
 
 def table(document: dict[str, Any]) -> list[list[str]]:
-    """A row for each series and contestant; the last column compares the dearest with the cheapest count."""
+    """A row for each series and contestant; the last column says how much dearer than at `BASE` it gets beyond."""
     found = plot.runs(document)
     counts = sorted({count for runs in found.values() for points in runs.values() for count in points})
     if document["binary"]:
         counts = counts[:: -(-len(counts) // 6)]
     names = [plot.size(count) if document["binary"] else f"{count:,}" for count in counts]
-    rows = [["series", "", "unit", *names] + ["most / least"] * (not document["binary"])]
+    rows = [["series", "", "unit", *names] + [f"growth from {BASE}"] * (not document["binary"])]
     for series, runs in found.items():
         for contestant, points in runs.items():
             cells = [number(points[count][0]) if count in points else "" for count in counts]
-            medians = [middle for middle, _, _ in points.values()]
-            growth = [f"{max(medians) / min(medians):.3g}"] * (not document["binary"])
+            large = [points[count][0] for count in sorted(points) if count >= BASE]
+            growth = [f"{max(large) / large[0]:.3g}" if large else ""] * (not document["binary"])
             rows.append([series, contestant, plot.unit(document, series), *cells, *growth])
     return rows
 

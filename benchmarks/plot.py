@@ -16,6 +16,8 @@ Points = dict[int, tuple[float, float, float]]
 """{count: (median, 10th, 90th percentile)}"""
 
 COLUMNS = 4
+#: The y axis covers at least this factor, so that what is flat looks flat.
+SPAN = 100.0
 PREFIXES = {1 << 30: "GiB", 1 << 20: "MiB", 1 << 10: "KiB"}
 
 
@@ -74,11 +76,17 @@ def draw(document: dict[str, Any], out: pathlib.Path) -> None:
             _curve(panel, points, contestant, marker="o", color=colours[contestant])
         for points in reference.values():
             _curve(panel, points, document["reference"], linestyle="--", color="black")
-        panel.set(title=series, xscale="log", yscale="log", xlabel=document["x"], ylabel=unit(document, series))
+        panel.set(title=series, xscale="log", yscale="log", xlabel=document["x"])
+        panel.set_ylabel(f"{document['y']} ({unit(document, series)})")
+        low, high = panel.get_ylim()
+        margin = max(1.0, (SPAN * low / high) ** 0.5)
+        panel.set_ylim(low / margin, high * margin)
+        panel.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+        panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         if document["binary"]:
             ticks = sorted({count for points in by_contestant.values() for count in points})[::3]
             panel.set_xticks(ticks, [size(tick) for tick in ticks])
-            panel.minorticks_off()
+        panel.minorticks_off()
         panel.grid(alpha=0.3)
     for panel in panels.flat[len(found) :]:
         panel.set_axis_off()

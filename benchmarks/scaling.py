@@ -20,7 +20,7 @@ from harness import Budget, Line, main
 COUNTS = (1, 10, 100, 1_000, 10_000)
 CORES = len(os.sched_getaffinity(0))
 #: From here on one run is warm enough by itself.
-MANY = 1_000
+MANY = 100
 
 
 @remote
