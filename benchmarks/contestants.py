@@ -190,10 +190,13 @@ def named(arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 def circumstances(note: str = "") -> dict[str, Any]:
     """When, where and how: what is kept with every result. Interpreters are named, their paths are not."""
-    words = []
+    words: list[str] = []
     for word in sys.argv[1:]:
         name, separator, value = word.rpartition("=")
         words.append(f"{name}{separator}PYTHON" if os.sep in value and shutil.which(value) else word)
+    if "--out" in words:
+        place = words.index("--out")
+        del words[place : place + 2]
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": f"python benchmarks/{pathlib.Path(sys.argv[0]).name} {shlex.join(words)}".strip(),

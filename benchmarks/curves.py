@@ -133,8 +133,12 @@ def table(document: dict[str, Any]) -> list[list[str]]:
 def markdown(document: dict[str, Any]) -> str:
     """The table, then the circumstances and everything that did not go as planned."""
     found = [*notes(document), f"took {document['minutes']} minutes"]
+    seen: list[dict[str, str]] = []
     for name, entry in document["contestants"].items():
-        found += troubles(name, entry)
+        # The variants of one contestant differ in their name only.
+        parts = {part: version for part, version in entry["versions"].items() if not part.startswith("RAY_")}
+        found += troubles(name, entry | {"versions": parts}, with_versions=parts not in seen)
+        seen.append(parts)
     return "\n".join([pipe_table(table(document)), *(f"- {note}" for note in found)]) + "\n"
 
 

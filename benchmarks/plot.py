@@ -84,7 +84,7 @@ def draw(document: dict[str, Any], out: pathlib.Path) -> None:
         panel.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         if document["binary"]:
-            ticks = sorted({count for points in by_contestant.values() for count in points})[::3]
+            ticks = sorted({count for points in by_contestant.values() for count in points})[::5]
             panel.set_xticks(ticks, [size(tick) for tick in ticks])
         panel.minorticks_off()
         panel.grid(alpha=0.3)

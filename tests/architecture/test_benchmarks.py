@@ -1,0 +1,119 @@
+"""The tables in the docs are what was measured, and every row of them is a line that some program has."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+RESULTS = BENCHMARKS / "results"
+CURVES = ("bandwidth", "scaling", "selectors", "simulation")
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a module of the benchmarks by name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def test_the_comparison_is_what_was_measured(programs: Any) -> None:
+    document = json.loads((RESULTS / "comparison.json").read_text())
+    assert (RESULTS / "comparison.md").read_text() == programs("report").markdown(document)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_a_curve_is_what_was_measured_and_drawn(programs: Any, name: str) -> None:
+    document = json.loads((RESULTS / f"{name}.json").read_text())
+    assert (RESULTS / f"{name}.md").read_text() == programs("curves").markdown(document)
+    assert (RESULTS / f"{name}.svg").read_text().rstrip().endswith("</svg>")
+
+
+def test_the_docs_include_every_result() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    for name in ("comparison", *CURVES):
+        assert f"../benchmarks/results/{name}.md" in page
+    for name in CURVES:
+        assert f"../benchmarks/results/{name}.svg" in page
+
+
+def test_every_row_is_a_line_of_a_program_that_is_run(programs: Any) -> None:
+    targets = programs("targets")
+    lines: set[str] = set()
+    for program in (*targets.GROUPS, *targets.ONCE):
+        code = f"import {program}; print(*(line.name for line in {program}.LINES), sep='\\n')"
+        done = subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, capture_output=True, text=True, timeout=50)
+        assert done.returncode == 0, done.stderr
+        lines.update(done.stdout.split())
+    rows = [row for section in targets.SECTIONS for row in section.rows]
+    assert {row.line for row in rows} | {row.of for row in rows if row.of} <= lines
+
+
+def document(**values: float) -> dict[str, Any]:
+    """What a run leaves behind in which contestants took so long for a task; ``variant=`` names one of ours."""
+
+    def contestant(value: float) -> dict[str, Any]:
+        line = {"unit": "µs", "median": value, "rounds": [value], "samples": [value]}
+        return {"versions": {}, "unavailable": "", "problems": [], "lines": {"task_sync": line}}
+
+    names = {"ours": "ours", "ray": "ray", "zmq": "ours+zmq"}
+    return {
+        "date": "2026-01-01",
+        "command": "python benchmarks/compare.py",
+        "cores": 2,
+        "system": "Linux",
+        "load_at_start": 0.0,
+        "note": "",
+        "rounds": 1,
+        "minutes": 1.0,
+        "judged": "ours",
+        "contestants": {names[name]: contestant(value) for name, value in values.items()},
+        "peers": {"versions": {}, "unavailable": "", "problems": [], "lines": {}},
+    }
+
+
+def test_a_missed_target_is_marked(programs: Any) -> None:
+    report = programs("report")
+    assert report.misses(document(ours=99.0, ray=990.0, zmq=290.0)) == []
+    assert "| 99 ✓ |  |  | 290 (34 %) ✓ | 990 | 10 |" in report.markdown(document(ours=99.0, ray=990.0, zmq=290.0))
+    assert report.misses(document(ours=101.0)) == ["one task, synchronous, p50"]
+    assert report.misses(document(ours=99.0, zmq=310.0)) == ["one task, synchronous, p50"]
+
+
+def test_a_failed_line_is_a_miss_with_its_reason(programs: Any) -> None:
+    report = programs("report")
+    broken = document(ours=99.0)
+    broken["contestants"]["ours"]["lines"]["task_sync"] = {"failures": ["stopped after 300 s: no message"]}
+    assert report.misses(broken | {"contestants": broken["contestants"] | document(ray=1.0)["contestants"]})
+    assert "- ours: task_sync failed: stopped after 300 s: no message" in report.markdown(broken)
+
+
+def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text(
+        "import json, subprocess, sys, time\n"
+        "print(json.dumps({'lines': ['fast', 'slow']}))\n"
+        "print(json.dumps({'name': 'fast', 'unit': 's', 'value': 1.0, 'samples': [1.0]}), flush=True)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'], start_new_session=True)\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(1000)\n"
+    )
+    # In a process of its own: it adopts orphans and ends them.
+    code = (
+        "import json, pathlib, contestants\n"
+        f"contestants.HERE = pathlib.Path({str(tmp_path)!r})\n"
+        "contestants.GRACE_S = 0.1\n"
+        "contestants.adopt_orphans()\n"
+        f"one = contestants.Contestant('one', {sys.executable!r})\n"
+        "one.measure('stuck', [], 2)\n"
+        "print(json.dumps(one.summary()['lines']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, capture_output=True, text=True, timeout=30)
+    lines = json.loads(done.stdout)
+    assert lines["fast"]["median"] == 1.0
+    assert lines["slow"]["failures"] == ["stopped after 2 s: no message"]
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
