@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import os
 import resource
@@ -331,22 +332,26 @@ def test_what_can_never_fit_is_refused_at_once(start: StartNode) -> None:
     assert time.monotonic() - begin < 5
 
 
-def test_an_interrupted_request_leaves_nothing(start: StartNode) -> None:
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), TimeoutError("mine"), TimeoutError(errno.ETIMEDOUT, "mine")], ids=repr
+)
+def test_an_interrupted_request_leaves_nothing(start: StartNode, error: BaseException) -> None:
     store = start(spill=False, full_timeout_s=2.0).connect()
     store.put(an_id(1), [b"x" * 3_000_000], 3_000_000)
 
     def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        raise error
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
         timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGUSR1))
         timer.start()
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(type(error)) as caught:
             store.create(an_id(2), 3_000_000)
         timer.join()
     finally:
         signal.signal(signal.SIGUSR1, before)
+    assert caught.value is error
     store.delete(an_id(1))  # now the room is granted to nobody
     wait_until(lambda: store.stats().used_bytes == 0)
     store.put(an_id(2), [b"y"], 1)
@@ -435,6 +440,25 @@ def test_a_stopped_server_does_not_stop_its_clients_for_ever(node: Node, monkeyp
             store.get(an_id(1))
     finally:
         os.kill(node.server.pid, signal.SIGCONT)
+
+
+def test_holds_that_ended_while_the_server_did_not_listen_are_told_before_anything_else(node: Node) -> None:
+    store = node.connect()
+    count = 1500  # more than a socket holds
+    for number in range(count):
+        store.put(an_id(number), [b"x" * 1000], 1000)
+    views = [store.get(an_id(number)) for number in range(count)]
+    for number in range(count):
+        store.delete(an_id(number))
+        store.release(an_id(number))
+    assert store.stats().used_bytes > count * 1000
+    os.kill(node.server.pid, signal.SIGSTOP)
+    timer = threading.Timer(0.2, lambda: os.kill(node.server.pid, signal.SIGCONT))
+    timer.start()
+    views.clear()
+    store.put(an_id(count), [b"y" * (CAPACITY - 100_000)], CAPACITY - 100_000)
+    timer.join()
+    assert len(store.list()) == 1
 
 
 def test_nobody_there_is_an_error(tmp_path: object) -> None:

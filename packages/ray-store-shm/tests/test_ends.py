@@ -449,6 +449,25 @@ def test_a_small_or_full_dev_shm_does_not_matter(tmp_path, size, state):
     assert done.stdout == "read back\n", done.stderr
 
 
+def test_holds_that_ended_while_the_broker_did_not_listen_are_told_before_room_is_asked_for(server, connect):
+    store = connect()
+    count = 1500  # more than a socket holds
+    for number in range(count):
+        store.put(an_id(number), [b"x" * 40_000], 40_000)
+    views = [store.get(an_id(number)) for number in range(count)]
+    for number in range(count):
+        store.delete(an_id(number))
+        store.release(an_id(number))
+    assert store.stats().used_bytes >= count * 40_000
+    os.kill(server.pid, signal.SIGSTOP)
+    timer = threading.Timer(0.2, lambda: os.kill(server.pid, signal.SIGCONT))
+    timer.start()
+    views.clear()
+    store.put(an_id(count), [bytes(60 << 20)], 60 << 20)
+    timer.join()
+    assert len(store.list()) == 1
+
+
 def test_a_store_that_is_full_is_so_only_until_somebody_lets_go(connect):
     store = connect()
     store.put(an_id(1), [bytes(60 << 20)], 60 << 20)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import select
 import socket
 import struct
 import threading
@@ -35,6 +36,7 @@ from ray_store_plasma.messages import (
 #: Longer than any answer takes, the slowest one being for room that the disk makes.
 ANSWER_S = 90.0
 _CONNECT_S = 10.0
+_DEAF = f"the plasma store of this node has not listened for {ANSWER_S:g} s"
 _DESCRIPTOR = struct.Struct("@i")
 _TIMEVAL = struct.Struct("@ll")
 
@@ -94,23 +96,32 @@ class Link:
             RayConnectionError: the server is gone, or does not answer.
         """
         number = next(self._numbers)
-        self.tell(make(number))
-        with self._turn:
-            try:
+        try:
+            self.tell(make(number))
+            with self._turn:
                 return self._await(number)
-            except BaseException:
-                self._orphans.add(number)
-                raise
+        except BaseException:  # of a signal handler, if the link is whole: the answer comes all the same
+            with self._turn:
+                answer = self._answers.pop(number, None)
+                if answer is not None:
+                    self._undo(answer)
+                elif not self._broken:
+                    self._orphans.add(number)
+            raise
 
     def tell(self, message: Message) -> None:
         """Send what has no answer. Raises RayConnectionError if the server is gone."""
         if self._broken:
             raise RayConnectionError(self._broken)
-        if self._unreleased:
+        while self._unreleased and not self._broken:
             self._send_releases()
         try:
             self._sock.send(encode(message))
+        except BlockingIOError as error:
+            raise self._fail(_DEAF) from error
         except OSError as error:
+            if _is_foreign(error):
+                raise
             raise self._fail("the plasma store of this node has ended") from error
 
     def release(self, serial: int, count: int) -> None:
@@ -172,8 +183,8 @@ class Link:
             try:
                 reply = self._receive()
             finally:
+                self._is_read = False  # first: a signal handler may raise while the lock is awaited
                 self._turn.acquire()
-                self._is_read = False
                 if self._waiting or self._broken:
                     self._turn.notify_all()
             if reply.number == number:
@@ -193,6 +204,8 @@ class Link:
         except BlockingIOError:
             reason = f"the plasma store of this node has not answered for {ANSWER_S:g} s"
         except (OSError, MalformedError) as error:
+            if _is_foreign(error):
+                raise
             reason = f"the connection to the plasma store of this node is lost: {error}"
         raise self._fail(reason)
 
@@ -212,8 +225,27 @@ class Link:
         with contextlib.suppress(IndexError):
             while len(serials) < MAX_SERIALS:
                 serials.append(self._unreleased.popleft())
-        with contextlib.suppress(OSError):
-            self._sock.send(encode(Release(serials)))
+        try:
+            self._sock.send(encode(Release(serials)), socket.MSG_DONTWAIT)  # either it goes, or it is still to be said
+        except BlockingIOError:
+            self._unreleased.extendleft(reversed(serials))
+            self._await_space()
+        except OSError as error:
+            if _is_foreign(error):
+                raise  # else the caller's own message meets it too
+
+    def _await_space(self) -> None:
+        """Wait until the socket takes a packet, or is broken. Raises RayConnectionError if it never does."""
+        poller = select.poll()
+        with contextlib.suppress(ValueError):  # it was closed a moment ago
+            poller.register(self._sock, select.POLLOUT)
+            if not poller.poll(ANSWER_S * 1000):
+                raise self._fail(_DEAF)
+
+
+def _is_foreign(error: Exception) -> bool:
+    """Whether a signal handler of the user raised it in the middle of ours, a ``TimeoutError`` perhaps."""
+    return isinstance(error, OSError) and (error.errno is None or isinstance(error, TimeoutError))
 
 
 def _receive_with_descriptors(sock: socket.socket) -> tuple[bytes, list[int]]:

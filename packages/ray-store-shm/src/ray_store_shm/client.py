@@ -160,6 +160,10 @@ class ShmStore(Store, Notifier, Listing):
         return unsealed
 
     def _reserve(self, object_id: bytes, nbytes: int) -> int:
+        while self._unsaid:  # else it might wait for room that this process has no use for
+            self._link.await_space()
+            with self._lock:
+                self._tidy()
         reply, _ = self._link.ask(lambda number: messages.Reserve(number, object_id, nbytes))
         if isinstance(reply, Reserved):
             return reply.serial

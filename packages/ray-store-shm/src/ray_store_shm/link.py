@@ -10,6 +10,7 @@ import contextlib
 import errno
 import itertools
 import os
+import select
 import socket
 import struct
 import threading
@@ -39,6 +40,7 @@ from ray_store_shm.messages import (
 ANSWER_S = 40
 _CONNECT_S = 10.0
 _TIMEVAL = struct.Struct("@ll")
+_DEAF = f"the shm store of this node has not listened for {ANSWER_S} s"
 _CLOSED = "the shm store is closed in this process"
 _FORKED = "the shm store belongs to the process that opened it, of which this one is a fork"
 
@@ -130,7 +132,7 @@ class Link:
             else:
                 socket.send_fds(self._sock, [encode(message)], [fd])
         except BlockingIOError as error:
-            raise self._fail(f"the shm store of this node has not listened for {ANSWER_S} s") from error
+            raise self._fail(_DEAF) from error
         except OSError as error:
             if error.errno in (errno.ETOOMANYREFS, None):  # None: of a signal handler
                 raise
@@ -146,6 +148,14 @@ class Link:
             except OSError:
                 pass  # nobody is left to care
         return True
+
+    def await_space(self) -> None:
+        """Wait until the socket takes a packet, or is broken. Raises RayConnectionError if it never does."""
+        poller = select.poll()
+        with contextlib.suppress(ValueError):  # it was closed a moment ago
+            poller.register(self._sock, select.POLLOUT)
+            if not poller.poll(ANSWER_S * 1000):
+                raise self._fail(_DEAF)
 
     def close(self) -> None:
         """Disconnect. A thread that waits for an answer gets an error."""
@@ -188,8 +198,8 @@ class Link:
             try:
                 reply, fd = self._receive()
             finally:
+                self._is_read = False  # first: a signal handler may raise while the lock is awaited
                 self._turn.acquire()
-                self._is_read = False
                 if self._waiting or self._broken:
                     self._turn.notify_all()
             if reply.number == number:
