@@ -48,6 +48,7 @@ from ray.testing.contracts import (
     _checks_selector,
     _checks_selector_ends,
     _checks_store,
+    _checks_store_faults,
     _checks_store_optional,
     _checks_transport,
     _checks_transport_ends,
@@ -217,6 +218,25 @@ class IsNotThreadSafe(HeapStore):
         return buffer.writable
 
 
+class PutsInAnyOrder(HeapStore):
+    def put(self, object_id, pieces, nbytes):
+        super().put(object_id, pieces[::-1], nbytes)
+
+
+class SealsHalfAPut(HeapStore):
+    def abort(self, object_id):
+        self.seal(object_id)
+
+
+class KeepsRoomForABrokenPut(HeapStore):
+    def put(self, object_id, pieces, nbytes):
+        try:
+            super().put(object_id, pieces, nbytes)
+        except InterruptedError:
+            self._used_bytes += nbytes
+            raise
+
+
 class CannotCloseTwice(HeapStore):
     def close(self):
         if self._closed:
@@ -240,7 +260,7 @@ def store_subject(kind):
 @pytest.mark.parametrize(
     ("check", "broken"),
     cases(
-        checks_of(_checks_store),
+        checks_of(_checks_store, _checks_store_faults),
         [
             ("unsealed_objects_are_invisible", ShowsUnsealed),
             ("unsealed_objects_are_invisible", SaysItIsThereTooEarly),
@@ -262,6 +282,12 @@ def store_subject(kind):
             ("abort_needs_an_unsealed_object", AbortsWhatIsSealed),
             ("threads_may_share_a_client", IsNotThreadSafe),
             ("close_is_idempotent", CannotCloseTwice),
+            ("put_stores_the_pieces_in_their_order", PutsInAnyOrder),
+            ("a_put_that_breaks_off_leaves_nothing", SealsHalfAPut),
+            ("a_put_that_breaks_off_leaves_nothing", KeepsRoomForABrokenPut),
+            ("faults_show_as_what_they_are", LeaksAfterDelete),
+            ("faults_show_as_what_they_are", Replaces),
+            ("faults_show_as_what_they_are", PutsInAnyOrder),
         ],
     ),
 )
@@ -350,6 +376,30 @@ class IgnoresOthersHolds(SharedClient):
         super().delete(object_id)
 
 
+class TakesItsObjectsAlong(SharedClient):
+    """What a lost client had made goes with it, sealed or not."""
+
+    def seal(self, object_id):
+        super().seal(object_id)
+        self.made = {*getattr(self, "made", ()), object_id}
+
+    def close(self):
+        super().close()
+        for object_id in getattr(self, "made", ()):
+            self.delete(object_id)
+
+
+class WipesWhatItHeld(SharedClient):
+    """Views end with their client, as if their memory had been given to others."""
+
+    def close(self):
+        for object_id in self.holds:
+            if object_id in self.heap._objects:
+                memory = self.heap._objects[object_id].memory
+                memory[:] = bytes(len(memory))
+        super().close()
+
+
 def shared_subject(kind):
     heap = HeapStore(CAPACITY)
     return Subject(_checks_store.StoreSubject(kind(heap), CAPACITY, lambda: kind(heap)))
@@ -358,12 +408,17 @@ def shared_subject(kind):
 @pytest.mark.parametrize(
     ("check", "broken"),
     cases(
-        checks_of(_checks_store_optional),
+        checks_of(_checks_store_optional, _checks_store_faults),
         [
             ("clients_see_each_others_objects", SeesOnlyItsOwn),
             ("only_the_creator_seals", SealsForOthers),
             ("what_a_client_leaves_behind_is_cleared", LeavesItsHolds),
             ("holds_of_one_client_bind_the_others", IgnoresOthersHolds),
+            ("a_client_that_is_cut_off_hurts_nobody", LeavesItsHolds),
+            ("a_client_that_is_cut_off_hurts_nobody", TakesItsObjectsAlong),
+            ("a_client_that_is_cut_off_hurts_nobody", WipesWhatItHeld),
+            ("clients_come_and_go_without_a_wrong_byte", LeavesItsHolds),
+            ("clients_come_and_go_without_a_wrong_byte", WipesWhatItHeld),
         ],
     ),
 )
@@ -662,7 +717,11 @@ def test_clients_that_hear_for_each_other_are_noticed():
         _checks_store_optional.each_client_hears_what_it_asked_for(subject)
 
 
-@pytest.mark.parametrize("check", _checks_store.REQUIRED, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "check",
+    [*_checks_store.REQUIRED, *sum(_checks_store_faults.UNDER_FAULTS.values(), ())],
+    ids=lambda check: check.__name__,
+)
 def test_the_shared_reference_is_sound(check):
     with shared_subject(SharedClient) as subject:
         check(subject)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ray.testing.contracts.store import StoreContract, StoreOpener
+from ray.testing.faults import FaultyStore
 from ray_store_shm.client import ShmStore
 from ray_store_shm.process import ShmStoreServer
 from ray_store_shm.segments import MemoryFiles, NamedSegments, Segments
@@ -25,4 +26,14 @@ class TestShm(StoreContract):
     def open_store(self, tmp_path: Path, kind: Callable[[], Segments]) -> Iterator[StoreOpener]:
         server = ShmStoreServer(str(tmp_path), self.capacity_bytes, 0.2, kind())
         yield lambda: ShmStore(server.address, kind())
+        server.close()
+
+
+class TestShmSlow(StoreContract):
+    """Behind a wrapper that delays each call, which breaks no promise."""
+
+    @pytest.fixture
+    def open_store(self, tmp_path: Path) -> Iterator[StoreOpener]:
+        server = ShmStoreServer(str(tmp_path), self.capacity_bytes, 0.2)
+        yield lambda: FaultyStore(ShmStore(server.address), max_delay_s=0.0005)
         server.close()

@@ -1,12 +1,14 @@
 """The fault injectors: harmless at rate zero, seeded, and doing what they say."""
 
 import itertools
+import time
+from collections import Counter
 
 import pytest
 
 from ray.builtin.heap_store import HeapStore
 from ray.builtin.inproc_transport import InprocTransport
-from ray.exceptions import ObjectStoreFullError
+from ray.exceptions import ObjectStoreFullError, RayConnectionError
 from ray.testing.contracts._checks_store import an_id, fill, read
 from ray.testing.contracts._expect import eventually
 from ray.testing.contracts._link import Reader
@@ -34,6 +36,14 @@ class TestHarmlessStore(StoreContract):
     @pytest.fixture
     def open_store(self):
         return lambda: FaultyStore(HeapStore(self.capacity_bytes))
+
+
+class TestSlowStore(StoreContract):
+    """Delay alone breaks no promise."""
+
+    @pytest.fixture
+    def open_store(self):
+        return lambda: FaultyStore(HeapStore(self.capacity_bytes), max_delay_s=0.0005)
 
 
 @pytest.fixture
@@ -145,3 +155,39 @@ def test_a_store_that_loses_objects():
     gone = seen.index(None)
     store.lost = 0.0
     assert read(store, an_id(gone)) is None, "what is lost stays lost"
+
+
+def test_a_store_that_is_cut_off():
+    """At the call that is hit or right after it; what was read before stays readable."""
+    done = Counter()
+    for seed in range(40):
+        heap = HeapStore(10_000)
+        store = FaultyStore(heap, seed=seed)
+        store.put(an_id(0), [b"seen"], 4)
+        view = store.get(an_id(0))
+        store.cut_rate = 0.2
+        number = 0
+        with pytest.raises(RayConnectionError, match="cut by a test"):  # noqa: PT012 - which one is hit depends
+            for number in range(1, 100):
+                store.put(an_id(number), [b"x"], 1)
+        assert store.injected == {"cut": 1}
+        assert bytes(view) == b"seen"
+        for call, arguments in ((store.stats, ()), (store.contains, [an_id(0)]), (store.get, [an_id(0)])):
+            with pytest.raises(RayConnectionError, match="cut by a test"):
+                call(*arguments)
+        store.release(an_id(0))
+        store.delete(an_id(0))
+        store.close()
+        with pytest.raises(RayConnectionError):
+            heap.create(an_id(1), 1)
+        done[number] += 1
+    assert len(done) > 3
+
+
+def test_a_store_that_is_slow():
+    store = FaultyStore(HeapStore(10_000), seed=1, max_delay_s=0.02)
+    began = time.monotonic()
+    for number in range(20):
+        fill(store, an_id(number), b"x")
+    assert time.monotonic() - began > 0.02 * 40 * 0.3, "each of two calls takes half of the most on average"
+    assert store.injected == {"delay": 40}

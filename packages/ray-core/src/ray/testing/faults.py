@@ -15,9 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ray.abc.store import Store, StoreStats
 from ray.abc.transport import Connection, Frame, Transport
-from ray.exceptions import ObjectStoreFullError
+from ray.testing.faulty_store import FaultyStore
+
+__all__ = ["FaultyConnection", "FaultyStore", "FaultyTransport"]
 
 #: How long a message that is to be overtaken is held back.
 _REORDER_S = 0.005
@@ -215,64 +216,3 @@ class FaultyConnection(Connection):
 
 def _due(item: tuple[float, int, FaultyConnection, Sequence[Frame]]) -> tuple[float, int]:
     return item[:2]
-
-
-class FaultyStore(Store):
-    """Is full, or has lost an object, now and then. ``injected`` counts what was done, by kind."""
-
-    def __init__(self, inner: Store, *, seed: int = 0, full: float = 0.0, lost: float = 0.0) -> None:
-        """Wrap a store client, which the wrapper owns from now on.
-
-        Args:
-            inner: a store that keeps its contract.
-            seed: decides which calls are hit.
-            full: probability that ``create`` raises ObjectStoreFullError.
-            lost: probability that ``get`` of an object that is there finds it gone, for good.
-        """
-        self.name = inner.name
-        self.capabilities = inner.capabilities
-        self.inner = inner
-        self.full = full
-        self.lost = lost
-        #: {"full" | "lost": count}
-        self.injected: Counter[str] = Counter()
-        self._chance = random.Random(seed)
-        self._lock = threading.Lock()
-
-    def create(self, object_id: bytes, nbytes: int) -> memoryview:
-        if self._hit("full", self.full):
-            stats = self.inner.stats()
-            raise ObjectStoreFullError(nbytes, stats.capacity_bytes, stats.used_bytes, "injected by a test")
-        return self.inner.create(object_id, nbytes)
-
-    def seal(self, object_id: bytes) -> None:
-        self.inner.seal(object_id)
-
-    def abort(self, object_id: bytes) -> None:
-        self.inner.abort(object_id)
-
-    def get(self, object_id: bytes) -> memoryview | None:
-        if self.inner.contains(object_id) and self._hit("lost", self.lost):
-            self.inner.delete(object_id)
-        return self.inner.get(object_id)
-
-    def contains(self, object_id: bytes) -> bool:
-        return self.inner.contains(object_id)
-
-    def release(self, object_id: bytes) -> None:
-        self.inner.release(object_id)
-
-    def delete(self, object_id: bytes) -> None:
-        self.inner.delete(object_id)
-
-    def stats(self) -> StoreStats:
-        return self.inner.stats()
-
-    def close(self) -> None:
-        self.inner.close()
-
-    def _hit(self, kind: str, rate: float) -> bool:
-        with self._lock:
-            hit = self._chance.random() < rate
-            self.injected[kind] += hit
-            return hit

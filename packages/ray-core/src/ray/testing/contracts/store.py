@@ -20,6 +20,7 @@ import pytest
 
 from ray.abc.store import Store
 from ray.testing.contracts._checks_store import REQUIRED, Check, StoreSubject
+from ray.testing.contracts._checks_store_faults import UNDER_FAULTS
 from ray.testing.contracts._checks_store_optional import OPTIONAL
 
 StoreOpener: TypeAlias = Callable[[], Store]
@@ -80,5 +81,16 @@ class StoreContract:
     def test_optional(self, capability: str, check: Check, subject: StoreSubject) -> None:
         """Stores that declare the capability."""
         if capability not in subject.store.capabilities:
+            pytest.skip(f"the store {subject.store.name!r} does not declare {capability!r}")
+        check(subject)
+
+    @pytest.mark.parametrize(
+        ("capability", "check"),
+        [(capability, check) for capability, group in UNDER_FAULTS.items() for check in group],
+        ids=lambda value: getattr(value, "__name__", value),
+    )
+    def test_under_faults(self, capability: str, check: Check, subject: StoreSubject) -> None:
+        """Every store, with clients that are refused, late, robbed and cut off."""
+        if capability and capability not in subject.store.capabilities:
             pytest.skip(f"the store {subject.store.name!r} does not declare {capability!r}")
         check(subject)
