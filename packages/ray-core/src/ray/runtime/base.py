@@ -60,6 +60,8 @@ class OwnerBase(ABC):
     polling: Polling
     #: Set by ``attach``, before anything else runs.
     node: NodeLink
+    #: How long the end of the store may precede the report of the end of the node.
+    store_death_s = 4.0
     _next_id: Callable[[], bytes]
 
     def __init__(
@@ -112,6 +114,9 @@ class OwnerBase(ABC):
     def collect(self) -> None:
         """Free what nobody holds; called under the lock."""
         self.objects.free(self.table.collect())
+
+    def cut_off(self, error: RayConnectionError) -> None:  # noqa: B027 - a driver has nobody to take its place
+        """The store does not answer this process, though the node lives."""
 
     def check_blocking(self, call: str) -> None:  # noqa: B027 - any thread of a driver may wait
         """Raise BlockingCallError if a wait in ``call`` on this thread would stop the event loop of an async actor."""

@@ -6,12 +6,17 @@ import sys
 import time
 from _thread import get_ident
 from abc import abstractmethod
+from typing import TYPE_CHECKING, cast
 
-from ray.exceptions import BlockingCallError
+from ray.exceptions import BlockingCallError, RayConnectionError
 from ray.messages import node, wire
 from ray.runtime.actor_host import ActorHost
 from ray.runtime.completion import Listener, Waiter
 from ray.runtime.peers import Peer
+from ray.runtime.process_end import end_process
+
+if TYPE_CHECKING:
+    from ray.runtime.worker import WorkerRuntime
 
 #: A wait shorter than this is not announced; the CPU is not given back for it.
 BLOCK_GRACE_S = 0.002
@@ -20,6 +25,7 @@ BLOCK_GRACE_S = 0.002
 class WaitingWorker(ActorHost):
     """The waiting half of a worker."""
 
+    store_death_s = 1.0
     #: Threads that wait, and one more for event loops that do.
     _blocked = 0
     #: Whoever holds the lease.
@@ -33,6 +39,11 @@ class WaitingWorker(ActorHost):
     @abstractmethod
     def _give_back(self, *, blocked: bool) -> None:
         """Return unstarted tasks to whoever pushed them, and say whether this worker is blocked."""
+
+    def cut_off(self, error: RayConnectionError) -> None:
+        """A worker without the store is of no use: it ends, so that others do what it was given."""
+        print(f"This worker ends, since it has lost its connection to the store: {error}", file=sys.stderr)
+        end_process(cast("WorkerRuntime", self), 1)
 
     @abstractmethod
     def flush_all(self) -> None:

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from ray.runtime.ref import ObjectRef
     from ray.serialization import Serialized
 
-#: How long the end of the store may precede the report of the end of the node.
-STORE_DEATH_S = 4.0
-
 #: Marks a borrowed entry whose value has been asked for.
 _WANTED = object()
 
@@ -72,13 +69,16 @@ class ObjectExchange:
         Raises:
             ObjectLostError: it is not there (any more).
         """
-        try:
-            blob = self.views.view(object_id)
-        except RayConnectionError as error:
-            raise self._store_lost(error) from error
+        blob = self._view(object_id)
         if blob is None:
             raise ObjectLostError(object_id, "it is not in the node's store any more")
         return blob
+
+    def _view(self, object_id: bytes) -> memoryview | None:
+        try:
+            return self.views.view(object_id)
+        except RayConnectionError as error:
+            raise self._store_lost(error) from error
 
     def blob_of(self, object_id: bytes, owner: str) -> Any:
         """The value's bytes of an object that another process owns and keeps for now; waits for it. Without the lock.
@@ -87,7 +87,7 @@ class ObjectExchange:
             OwnerDiedError: its owner has died.
         """
         runtime = self._runtime
-        blob = self.views.view(object_id) if self.shared else None
+        blob = self._view(object_id) if self.shared else None
         if blob is not None:
             return blob
         ref = runtime.rebuild_ref(object_id, owner)
@@ -103,8 +103,12 @@ class ObjectExchange:
         store = self._runtime.store
         try:
             store.put(entry.id, serialized.pieces(), serialized.nbytes)
-        except RayConnectionError as error:
-            raise self._store_lost(error) from error
+        except BaseException as error:
+            self._runtime.table.dropped.append(entry)  # nobody may ever hold it
+            store.delete(entry.id)  # a signal handler may have raised when it was complete
+            if isinstance(error, RayConnectionError):
+                raise self._store_lost(error) from error
+            raise
         if self.shared:
             entry.value = serialized.nbytes
             entry.status = STORED
@@ -115,19 +119,25 @@ class ObjectExchange:
     def _store_lost(self, error: RayConnectionError) -> RayConnectionError:
         """What to raise when the store does not answer: most likely the node is about to be reported dead."""
         runtime = self._runtime
-        end = time.monotonic() + STORE_DEATH_S
+        end = time.monotonic() + runtime.store_death_s
         while runtime.node.dead is None and not runtime.closed and time.monotonic() < end:
             runtime.polling.wait(Waiter(1), 0.05)
-        return error if runtime.node.dead is None else NodeDiedError(runtime.node_id, runtime.node.dead)
+        if runtime.node.dead is not None:
+            return NodeDiedError(runtime.node_id, runtime.node.dead)
+        runtime.cut_off(error)
+        return error
 
     def store_result(self, object_id: bytes, serialized: Serialized) -> None:
         """Write a large value that another process will own into the shared store. Without the lock."""
         store = self._runtime.store
         try:
-            store.put(object_id, serialized.pieces(), serialized.nbytes)
-        except ObjectExistsError:  # left by an earlier attempt, whose process died before it could say so
-            store.delete(object_id)
-            store.put(object_id, serialized.pieces(), serialized.nbytes)
+            try:
+                store.put(object_id, serialized.pieces(), serialized.nbytes)
+            except ObjectExistsError:  # left by an earlier attempt, whose process died before it could say so
+                store.delete(object_id)
+                store.put(object_id, serialized.pieces(), serialized.nbytes)
+        except RayConnectionError as error:
+            raise self._store_lost(error) from error
 
     def stored(self, entry: ObjectEntry, nbytes: int) -> None:
         """A worker has put the value into the node's store."""
