@@ -318,7 +318,8 @@ def test_a_client_that_dies_costs_nothing(server, connect, moment):
             views.extend(mine.get(an_id(number)) for number in range(1000, 2000))
 
     views: list[object] = []
-    for _ in range(3 if moment == "while it holds a thousand" else 20):
+    times = 1000 if os.environ.get("RAY_TEST_SOAK") == "1" else 20
+    for _ in range(times // 6 if moment == "while it holds a thousand" else times):
         killed(body)
         until(lambda: all(not entry.holders for entry in store.list()), 0.5)
         assert store.stats() == before
