@@ -322,6 +322,34 @@ def test_a_full_store_waits_and_then_names_the_biggest(start: StartNode) -> None
     assert held is not None
 
 
+def test_who_has_no_patience_is_refused_at_once_and_room_is_made_meanwhile(start: StartNode) -> None:
+    store = start(full_timeout_s=20.0).connect()
+    for number in range(3):
+        store.put(an_id(number), [b"x" * 1_300_000], 1_300_000)
+    began = time.monotonic()
+    view = store.get(an_id(0))
+    for _ in range(2):
+        with pytest.raises(BlockingIOError):
+            store.put(an_id(9), [b"y" * 3_900_000], 3_900_000, patient=False)  # one is held: it can never be had
+    assert store.get(an_id(9)) is None
+    del view
+    store.release(an_id(0))
+
+    def put() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            store.put(an_id(9), [b"y" * 3_900_000], 3_900_000, patient=False)
+            return True
+        return False
+
+    wait_until(put)
+    assert store.get(an_id(9)) == b"y" * 3_900_000
+    store.release(an_id(9))
+    assert time.monotonic() - began < 10.0
+    with pytest.raises(ObjectStoreFullError, match="larger than the store"):
+        store.put(an_id(10), [b"z" * 2 * CAPACITY], 2 * CAPACITY, patient=False)
+    assert len(store.list()) == 4
+
+
 def test_what_can_never_fit_is_refused_at_once(start: StartNode) -> None:
     store = start(full_timeout_s=20.0).connect()
     begin = time.monotonic()

@@ -264,6 +264,25 @@ def test_who_waits_for_room_gets_it_when_there_is_some(tmp_path):
             part.close()
 
 
+def test_who_has_no_patience_is_refused_at_once(tmp_path):
+    server = ShmStoreServer(str(tmp_path), 1 << 20, 20.0)
+    store, other = ShmStore(server.address), ShmStore(server.address)
+    store.put(an_id(1), [DATA], len(DATA))
+    began = time.monotonic()
+    with pytest.raises(BlockingIOError):
+        store.put(an_id(2), [bytes(1 << 20)], 1 << 20, patient=False)
+    assert time.monotonic() - began < 10.0
+    with pytest.raises(ObjectStoreFullError):
+        store.put(an_id(2), [bytes(2 << 20)], 2 << 20, patient=False)  # no patience would help
+    assert not store.contains(an_id(2))
+    other.delete(an_id(1))  # what others said before is heard before anybody is refused
+    store.put(an_id(2), [bytes(1 << 20)], 1 << 20, patient=False)
+    assert len(store.list()) == 1
+    for client in (store, other):
+        client.close()
+    server.close()
+
+
 def test_descriptors_run_out_with_an_error_and_lose_nothing(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = f"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import errno
 import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, NoReturn
@@ -93,8 +94,8 @@ class PlasmaStore(Store, Notifier, Pinning, Listing):
             self._unsealed[object_id] = _Unsealed(granted.serial, view)
         return view
 
-    def put(self, object_id: bytes, pieces: Sequence[bytes | memoryview], nbytes: int) -> None:
-        granted = self._reserve(object_id, nbytes)
+    def put(self, object_id: bytes, pieces: Sequence[bytes | memoryview], nbytes: int, *, patient: bool = True) -> None:
+        granted = self._reserve(object_id, nbytes, patient=patient)
         with self._undone_on_error(granted):
             self._mapping.write(granted.offset, pieces, nbytes, cold=granted.cold)
         self._link.tell(messages.Seal(granted.serial))
@@ -233,8 +234,8 @@ class PlasmaStore(Store, Notifier, Pinning, Listing):
         if parts is not None:
             parts.link.abandon()
 
-    def _reserve(self, object_id: bytes, nbytes: int) -> Granted:
-        reply = self._ask(lambda number: messages.Create(number, object_id, nbytes), object_id)
+    def _reserve(self, object_id: bytes, nbytes: int, *, patient: bool = True) -> Granted:
+        reply = self._ask(lambda number: messages.Create(number, object_id, nbytes, patient), object_id)
         assert isinstance(reply, Granted)
         return reply
 
@@ -256,6 +257,8 @@ class PlasmaStore(Store, Notifier, Pinning, Listing):
     def _raise(self, refused: Refused, object_id: bytes) -> NoReturn:
         if refused.why == "exists":
             raise ObjectExistsError(object_id)
+        if refused.why == "wait":
+            raise BlockingIOError(errno.EAGAIN, "the plasma store has to make room first")
         if refused.why == "lost":
             raise ObjectLostError(object_id, f"its copy under {self._link.spill_dir} is damaged")
         if refused.why == "disk":

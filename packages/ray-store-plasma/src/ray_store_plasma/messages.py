@@ -36,11 +36,12 @@ class Message(msgspec.Struct, array_like=True, tag=True, gc=False):
 
 
 class Create(Message):
-    """``Granted``, or ``Refused``: ``exists``, ``full``, ``disk``."""
+    """``Granted``, or ``Refused``: ``exists``, ``full``, ``disk``; ``wait`` if it is not ``patient``."""
 
     number: Count
     object_id: Id
     nbytes: Count
+    patient: bool = True
 
 
 class Get(Message):
@@ -190,7 +191,7 @@ class Answer(Message):
 
 
 class Refused(Message):
-    """``why`` is ``exists``, ``full``, ``disk`` or ``lost``; ``text`` says more."""
+    """``why`` is ``exists``, ``full``, ``disk``, ``wait`` or ``lost``; ``text`` says more."""
 
     number: int
     why: str

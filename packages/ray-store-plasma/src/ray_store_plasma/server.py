@@ -54,7 +54,7 @@ class Server:
         self._early: list[tuple[Peer, Request]] = []
         self._next_rest = 0.0
         self._handlers: dict[type[Request], Handler] = {
-            messages.Create: lambda c, m, now: table.create(c, m.number, m.object_id, m.nbytes, now),
+            messages.Create: lambda c, m, now: table.create(c, m.number, m.object_id, m.nbytes, now, patient=m.patient),
             messages.Get: lambda c, m, now: table.get(c, m.number, m.object_id, now),
             messages.Contains: lambda c, m, now: table.contains(c, m.number, m.object_id),
             messages.Pin: lambda c, m, now: table.pin(c, m.number, m.object_id),

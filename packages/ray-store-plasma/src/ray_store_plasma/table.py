@@ -97,8 +97,10 @@ class Table:
 
     # Creating.
 
-    def create(self, client: int, number: int, object_id: bytes, nbytes: int, now: float) -> None:
-        """Reserve room, now or as soon as there is some."""
+    def create(
+        self, client: int, number: int, object_id: bytes, nbytes: int, now: float, *, patient: bool = True
+    ) -> None:
+        """Reserve room, now or, if it is ``patient``, as soon as there is some."""
         state = self.clients[client]
         if len(state.creating) >= MAX_UNSEALED:
             raise Violation(f"creates more than {MAX_UNSEALED} objects at a time")
@@ -120,6 +122,9 @@ class Table:
         state.creating.add(entry.serial)
         self.room.want(entry, now + self._full_timeout_s)
         self.advance(now)
+        if not patient and entry.serial in self.room.waiting:  # what was to go to the disk for it goes
+            self._undo(entry, tell=False)
+            self._send(client, Refused(number, "wait"))
 
     def seal(self, client: int, serial: int, now: float) -> None:
         """The creator is done."""

@@ -113,9 +113,9 @@ class ShmStore(Store, Notifier, Listing):
             self._unsealed[object_id] = _Unsealed(serial, nbytes, fd, memory, view)
         return view
 
-    def put(self, object_id: bytes, pieces: Sequence[Piece], nbytes: int) -> None:
+    def put(self, object_id: bytes, pieces: Sequence[Piece], nbytes: int, *, patient: bool = True) -> None:
         """See ``Store.put``. Raises ValueError if the pieces are not ``nbytes`` together."""
-        serial = self._reserve(object_id, nbytes)
+        serial = self._reserve(object_id, nbytes, patient=patient)
         with self._undone_on_error(serial, nbytes):
             fd = self._kind.make(nbytes)
             try:
@@ -159,18 +159,20 @@ class ShmStore(Store, Notifier, Listing):
             raise KeyError(f"the object {object_id.hex()} is not being written here, or is sealed already")
         return unsealed
 
-    def _reserve(self, object_id: bytes, nbytes: int) -> int:
+    def _reserve(self, object_id: bytes, nbytes: int, *, patient: bool = True) -> int:
         while self._unsaid:  # else it might wait for room that this process has no use for
             self._link.await_space()
             with self._lock:
                 self._tidy()
-        reply, _ = self._link.ask(lambda number: messages.Reserve(number, object_id, nbytes))
+        reply, _ = self._link.ask(lambda number: messages.Reserve(number, object_id, nbytes, patient))
         if isinstance(reply, Reserved):
             return reply.serial
         if not isinstance(reply, Refused):
             raise RayConnectionError(f"the shm store answers a request for room with {reply}")
         if reply.why == "exists":
             raise ObjectExistsError(object_id)
+        if reply.why == "wait":
+            raise BlockingIOError(errno.EAGAIN, "the shm store has no room yet")
         if reply.why == "descriptors":
             text = (
                 f"each object takes a descriptor, and the store's process has {reply.text} for them; raise the hard "

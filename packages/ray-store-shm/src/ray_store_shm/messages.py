@@ -28,11 +28,12 @@ class Message(msgspec.Struct, array_like=True, tag=True, gc=False, frozen=True):
 
 
 class Reserve(Message, frozen=True):
-    """Room for an object: ``Reserved``, or ``Refused``: ``exists``, ``full``."""
+    """Room for an object: ``Reserved``, or ``Refused``: ``exists``, ``full``; ``wait`` if it is not ``patient``."""
 
     number: Count
     object_id: Id
     nbytes: Count
+    patient: bool = True
 
 
 class Seal(Message, frozen=True):

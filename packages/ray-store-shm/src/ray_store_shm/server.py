@@ -78,7 +78,9 @@ class Server:
         self._early: list[tuple[Peer, Request]] = []
         table_ = table
         self._handlers: dict[type[Request], Handler] = {
-            messages.Reserve: lambda c, m, _: table_.reserve(c, m.number, m.object_id, m.nbytes, time.monotonic()),
+            messages.Reserve: lambda c, m, _: table_.reserve(
+                c, m.number, m.object_id, m.nbytes, time.monotonic(), patient=m.patient
+            ),
             messages.Seal: self._seal,
             messages.Abort: lambda c, m, _: table_.abort(c, m.serial),
             messages.Get: lambda c, m, _: table_.get(c, m.number, m.object_id, m.known),

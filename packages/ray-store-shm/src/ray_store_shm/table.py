@@ -144,7 +144,9 @@ class Table:
             or self.used_bytes + nbytes > self.capacity_bytes
         )
 
-    def reserve(self, client: int, number: int, object_id: bytes, nbytes: int, now: float) -> None:
+    def reserve(
+        self, client: int, number: int, object_id: bytes, nbytes: int, now: float, *, patient: bool = True
+    ) -> None:
         """A client wants to make an object."""
         if object_id in self.live:
             self._send(client, Refused(number, "exists"))
@@ -152,6 +154,8 @@ class Table:
             self._send(client, Refused(number, "descriptors", str(self.max_objects), self.used_bytes))
         elif nbytes > self.capacity_bytes:
             self._refuse(Waiting(client, number, object_id, nbytes, now))
+        elif not patient and not self.would_grant(object_id, nbytes):
+            self._send(client, Refused(number, "wait"))
         else:
             self.waiting.append(Waiting(client, number, object_id, nbytes, now + self._full_timeout_s))
             self._grant()

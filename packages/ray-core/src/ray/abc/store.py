@@ -81,17 +81,19 @@ class Store(ABC):
         stays readable, and unchanged, until the last of them has gone.
         """
 
-    def put(self, object_id: bytes, pieces: Sequence[bytes | memoryview], nbytes: int) -> None:
+    def put(self, object_id: bytes, pieces: Sequence[bytes | memoryview], nbytes: int, *, patient: bool = True) -> None:
         """Create, write and seal in one step, for stores that can do that better than through ``create``.
 
         Args:
             object_id: the object.
             pieces: its bytes, in order; flat views of bytes.
             nbytes: their sum.
+            patient: whether it may wait for room. Stores in which ``create`` never waits need not look at it.
 
         Raises:
             ObjectExistsError: as ``create``.
             ObjectStoreFullError: as ``create``.
+            BlockingIOError: it is not ``patient``, and there is no room yet.
         """
         view = self.create(object_id, nbytes)
         try:

@@ -147,8 +147,13 @@ class BlockingCallError(RayError, RuntimeError):
 
     def __init__(self, call: str = "ray.get") -> None:
         self.call = call
-        instead = "await asyncio.wait([...])" if call == "ray.wait" else "await ref (or await asyncio.gather(*refs))"
-        super().__init__(f"{call}() would block the event loop of this async actor; use {instead} instead.")
+        why, instead = "", "await ref (or await asyncio.gather(*refs))"
+        if call == "ray.wait":
+            instead = "await asyncio.wait([...])"
+        elif call == "ray.put":
+            why = ": the object store has to make room first"
+            instead = "await asyncio.to_thread(ray.put, value), and pass large arguments as refs"
+        super().__init__(f"{call}() would block the event loop of this async actor{why}; use {instead} instead.")
 
 
 class BackPressureError(RayError, RuntimeError):

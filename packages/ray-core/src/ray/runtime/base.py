@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.abc.store import Store
 from ray.abc.transport import Transport
-from ray.exceptions import NodeDiedError, RayConnectionError, RayError
+from ray.exceptions import BlockingCallError, NodeDiedError, RayConnectionError, RayError
 from ray.ids import make_task_ids
 from ray.plugins.compose import Composition
 from ray.protocol.references import FAILED, PENDING, ObjectEntry, ReferenceTable
@@ -118,8 +118,14 @@ class OwnerBase(ABC):
     def cut_off(self, error: RayConnectionError) -> None:  # noqa: B027 - a driver has nobody to take its place
         """The store does not answer this process, though the node lives."""
 
-    def check_blocking(self, call: str) -> None:  # noqa: B027 - any thread of a driver may wait
+    def may_wait(self) -> bool:
+        """Whether this thread may wait; if not, it runs the event loop of an async actor."""
+        return True
+
+    def check_blocking(self, call: str) -> None:
         """Raise BlockingCallError if a wait in ``call`` on this thread would stop the event loop of an async actor."""
+        if not self.may_wait():
+            raise BlockingCallError(call)
 
     def abandon_all(self, error: RayError | None) -> None:
         """The session is over: whatever is pending fails with ``error``, or with a connection error."""

@@ -8,7 +8,7 @@ from _thread import get_ident
 from abc import abstractmethod
 from typing import TYPE_CHECKING, cast
 
-from ray.exceptions import BlockingCallError, RayConnectionError
+from ray.exceptions import RayConnectionError
 from ray.messages import node, wire
 from ray.runtime.actor_host import ActorHost
 from ray.runtime.completion import Listener, Waiter
@@ -87,9 +87,8 @@ class WaitingWorker(ActorHost):
         self._loop_thread = get_ident()
         self.guarded = True
 
-    def check_blocking(self, call: str) -> None:
-        if get_ident() == self._loop_thread and sys.modules["asyncio"]._get_running_loop() is not None:
-            raise BlockingCallError(call)
+    def may_wait(self) -> bool:
+        return get_ident() != self._loop_thread or sys.modules["asyncio"]._get_running_loop() is None
 
     # --- event loops --------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ray.abc.store import SHARED
-from ray.exceptions import NodeDiedError, ObjectExistsError, ObjectLostError, OwnerDiedError, RayConnectionError
+from ray.exceptions import (
+    BlockingCallError,
+    NodeDiedError,
+    ObjectExistsError,
+    ObjectLostError,
+    OwnerDiedError,
+    RayConnectionError,
+)
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime import interface
@@ -99,15 +106,22 @@ class ObjectExchange:
         return self.stored_blob(object_id) if entry.status == STORED else entry.value
 
     def store_value(self, entry: ObjectEntry, serialized: Serialized) -> None:
-        """Write a large value of this process into the store. Without the lock."""
+        """Write a large value of this process into the store. Without the lock.
+
+        Raises:
+            BlockingCallError: the store would have to make room first, and this thread runs an event loop.
+        """
         store = self._runtime.store
+        patient = not self._runtime.guarded or self._runtime.may_wait()
         try:
-            store.put(entry.id, serialized.pieces(), serialized.nbytes)
+            store.put(entry.id, serialized.pieces(), serialized.nbytes, patient=patient)
         except BaseException as error:
             self._runtime.table.dropped.append(entry)  # nobody may ever hold it
             store.delete(entry.id)  # a signal handler may have raised when it was complete
             if isinstance(error, RayConnectionError):
                 raise self._store_lost(error) from error
+            if isinstance(error, BlockingIOError):
+                raise BlockingCallError("ray.put") from error
             raise
         if self.shared:
             entry.value = serialized.nbytes

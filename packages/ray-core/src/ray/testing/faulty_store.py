@@ -70,9 +70,9 @@ class FaultyStore(Store, Notifier, Pinning, Listing):
         self._may_be_full(nbytes)
         return self._disturbed(lambda: self.inner.create(object_id, nbytes))
 
-    def put(self, object_id: bytes, pieces: Sequence[bytes | memoryview], nbytes: int) -> None:
+    def put(self, object_id: bytes, pieces: Sequence[bytes | memoryview], nbytes: int, *, patient: bool = True) -> None:
         self._may_be_full(nbytes)
-        self._disturbed(lambda: self.inner.put(object_id, pieces, nbytes))
+        self._disturbed(lambda: self.inner.put(object_id, pieces, nbytes, patient=patient))
 
     def seal(self, object_id: bytes) -> None:
         self._disturbed(lambda: self.inner.seal(object_id))
