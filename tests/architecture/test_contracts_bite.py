@@ -219,7 +219,7 @@ class IsNotThreadSafe(HeapStore):
 
 
 class PutsInAnyOrder(HeapStore):
-    def put(self, object_id, pieces, nbytes):
+    def put(self, object_id, pieces, nbytes, *, patient=True):
         super().put(object_id, pieces[::-1], nbytes)
 
 
@@ -229,7 +229,7 @@ class SealsHalfAPut(HeapStore):
 
 
 class KeepsRoomForABrokenPut(HeapStore):
-    def put(self, object_id, pieces, nbytes):
+    def put(self, object_id, pieces, nbytes, *, patient=True):
         try:
             super().put(object_id, pieces, nbytes)
         except InterruptedError:
