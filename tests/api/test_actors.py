@@ -403,7 +403,7 @@ def test_exit_actor():
             return 1
 
         def leave(self):
-            ray.actor.exit_actor()
+            ray.exit_actor()
             return "not reached"
 
     leaver = Leaver.remote()
@@ -417,7 +417,7 @@ def test_exit_actor_with_several_results():
     class Leaver:
         @ray.method(num_returns=2)
         def leave(self):
-            ray.actor.exit_actor()
+            ray.exit_actor()
 
     leaver = Leaver.remote()
     for ref in leaver.leave.remote():
@@ -427,7 +427,7 @@ def test_exit_actor_with_several_results():
 
 def test_exit_actor_outside():
     with pytest.raises(TypeError, match="outside of an actor"):
-        ray.actor.exit_actor()
+        ray.exit_actor()
 
 
 def test_kill():

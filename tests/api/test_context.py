@@ -109,7 +109,7 @@ def test_older_import_paths():
     from ray.worker import RayConnectionError, RayGetError
 
     assert (ActorClass, ActorHandle) == (ray.ActorClass, ray.ActorHandle)
-    assert callable(exit_actor)
+    assert exit_actor is ray.exit_actor
     assert RayGetError is ray.exceptions.RayTaskError
     assert RayConnectionError is ray.exceptions.RayConnectionError
 

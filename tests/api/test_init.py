@@ -139,7 +139,7 @@ def before_init():
         "available_resources": ray.available_resources,
         "get_gpu_ids": ray.get_gpu_ids,
         "get_runtime_context": ray.get_runtime_context,
-        "exit_actor": ray.actor.exit_actor,
+        "exit_actor": ray.exit_actor,
     }
 
 

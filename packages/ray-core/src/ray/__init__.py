@@ -13,7 +13,7 @@ from ray._version import __version__
 
 if TYPE_CHECKING:
     from ray import actor, async_compat, exceptions, experimental, worker
-    from ray.api.actor_calls import get_actor, kill
+    from ray.api.actor_calls import exit_actor, get_actor, kill
     from ray.api.actors import Actor, ActorClass, ActorHandle, ActorMethod
     from ray.api.decorator import remote
     from ray.api.inspection import (
@@ -53,6 +53,7 @@ __all__ = [
     "cluster_resources",
     "error_info",
     "exceptions",
+    "exit_actor",
     "experimental",
     "get",
     "get_actor",
@@ -73,7 +74,7 @@ __all__ = [
 
 #: {module: names that live there}; the same as the imports above, which are for type checkers.
 _HOMES = {
-    "ray.api.actor_calls": ("get_actor", "kill"),
+    "ray.api.actor_calls": ("exit_actor", "get_actor", "kill"),
     "ray.api.actors": ("Actor", "ActorClass", "ActorHandle", "ActorMethod"),
     "ray.api.decorator": ("remote",),
     "ray.api.inspection": (
