@@ -13,6 +13,8 @@ from tests.faults import victims
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
+from ray.runtime import interface
+from ray.runtime.records import BATCH_TASKS
 
 
 class Diary:
@@ -197,3 +199,144 @@ def test_calls_keep_their_order_across_restarts(start, tmp_path):
     assert ray.get(first, timeout=20) == ["done"] * 10
     assert diary.attempts() == [0, 1, 2, *[0] * 9]
     del first
+
+
+# --- results that were made, and not sent yet, when the process died --------------------------------------------------
+
+
+@ray.remote(num_cpus=0)
+class Shared:
+    """Takes short calls while a first one holds it up, so that the others lie in its queue side by side."""
+
+    def __init__(self, path):
+        self.tally = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def hold(self, gate):
+        gate.with_suffix(".held").touch()
+        while not gate.exists():
+            time.sleep(0.005)
+
+    def note(self, name, deadly=False):
+        """Much shorter than what is worth a message of its own."""
+        os.write(self.tally, name)
+        if deadly:
+            die()
+        return name
+
+    def make(self, nbytes):
+        time.sleep(0.001)  # long enough to be sent at once
+        return bytes(nbytes)
+
+    def die(self):
+        die()
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def call_of_another_caller(actor, gate, method, *args):
+    ref = getattr(actor, method).remote(*args)
+    gate.with_suffix(".called").touch()
+    with contextlib.suppress(RayActorError):
+        ray.get(ref)
+
+
+def queue_behind_each_other(actor, gate, mine, theirs):
+    """Calls of this process, and then one of another process, none of which runs before all are there."""
+    refs = [actor.hold.remote(gate)]
+    victims.until(gate.with_suffix(".held").exists)
+    refs += [actor.note.remote(name) for name in mine]
+    other = call_of_another_caller.remote(actor, gate, *theirs)
+    victims.until(gate.with_suffix(".called").exists)
+    time.sleep(0.1)  # until it has arrived
+    gate.touch()
+    assert ray.get(refs[0], timeout=20) is None
+    ray.get(other, timeout=20)
+    return refs[1:]
+
+
+#: As many as are sent to an actor at a time.
+NAMES = [bytes([letter]) for letter in range(65, 65 + BATCH_TASKS)]
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_call_that_kills_the_actor_takes_no_earlier_results_along(start, tmp_path, restarts):
+    """They are sent before a method runs of which is not known that it is short."""
+    start(num_cpus=1)
+    path = tmp_path / "tally"
+    actor = Shared.options(max_restarts=restarts).remote(path)
+    refs = queue_behind_each_other(actor, tmp_path / "gate", NAMES, ("die",))
+    assert ray.get(refs, timeout=20) == NAMES
+    assert path.read_bytes() == b"".join(NAMES)
+
+
+def test_a_task_that_kills_its_worker_takes_no_earlier_results_along(start):
+    start(num_cpus=1)
+    quick = ray.remote(max_retries=0)(lambda x: x)
+    ray.get([quick.remote(i) for i in range(500)], timeout=20)  # known to be short, so that they are pushed in batches
+    for _ in range(10):
+        refs = [quick.remote(i) for i in range(20)]
+        last = ray.remote(max_retries=0)(die).remote()
+        assert ray.get(refs, timeout=20) == [*range(20)]
+        with pytest.raises(WorkerCrashedError):
+            ray.get(last, timeout=20)
+
+
+@pytest.mark.parametrize("restarts", [0, -1])
+def test_a_call_is_not_run_again_because_another_callers_call_killed_the_actor(start, tmp_path, restarts):
+    """Nobody can tell this caller whether its calls ran, so they count as run."""
+    start(num_cpus=1)
+    for number in range(5):
+        path = tmp_path / f"tally-{number}"
+        actor = Shared.options(max_restarts=restarts).remote(path)
+        assert ray.get(actor.note.remote(b"-"), timeout=20) == b"-"
+        refs = queue_behind_each_other(actor, tmp_path / f"gate-{number}", NAMES, ("note", b"!", True))
+        for name, ref in zip(NAMES, refs, strict=True):
+            try:
+                assert ray.get(ref, timeout=20) == name
+            except RayActorError as error:
+                assert "may have run" in str(error)  # noqa: PT017 - or it ends well
+        if restarts:
+            assert ray.get(actor.note.remote(b"+"), timeout=20) == b"+"
+        assert path.read_bytes() == b"-" + b"".join(NAMES) + b"!" + b"+" * bool(restarts)
+
+
+def test_a_call_whose_result_was_lost_with_its_actor_says_so(start, tmp_path):
+    """The same method was short before, and then kills the process."""
+    start(num_cpus=1)
+    actor = Shared.remote(tmp_path / "tally")
+    gate = tmp_path / "gate"
+    assert ray.get(actor.note.remote(b"-"), timeout=20) == b"-"
+    held = actor.hold.remote(gate)
+    victims.until(gate.with_suffix(".held").exists)
+    refs = [actor.note.remote(name) for name in NAMES]
+    last, *behind = (actor.note.remote(name, name == b"!") for name in [b"!", *NAMES])
+    gate.touch()
+    assert ray.get(held, timeout=20) is None
+    for name, ref in zip(NAMES, refs, strict=True):
+        try:
+            assert ray.get(ref, timeout=20) == name
+        except RayActorError as error:
+            assert "note() ran, but its result was lost" in str(error)  # noqa: PT017 - or it ends well
+    with pytest.raises(RayActorError, match=r"note\(\) did not complete"):
+        ray.get(last, timeout=20)
+    for ref in behind:
+        with pytest.raises(RayActorError, match=r"note\(\) did not start"):
+            ray.get(ref, timeout=20)
+    assert (tmp_path / "tally").read_bytes() == b"-" + b"".join(NAMES) + b"!"
+
+
+def test_replies_that_were_sent_count_although_the_death_is_known_first(start, tmp_path):
+    """The caller is busy: when it looks again the replies are there, many, and so is the report of the death."""
+    start(num_cpus=1)
+    count = BATCH_TASKS - 1
+    for number in range(5):
+        actor = Shared.remote(tmp_path / f"tally-{number}")
+        gate = tmp_path / f"gate-{number}"
+        held = actor.hold.remote(gate)
+        victims.until(gate.with_suffix(".held").exists)
+        refs = [*(actor.make.remote(5000) for _ in range(count)), actor.die.remote()]
+        with interface.current().lock:
+            gate.touch()
+            time.sleep(0.3)
+        assert ray.get([held, *refs[:-1]], timeout=20) == [None] + [bytes(5000)] * count
+        with pytest.raises(RayActorError):
+            ray.get(refs[-1], timeout=20)

@@ -153,6 +153,15 @@ def test_import_of_a_module_that_ends_the_process(start, tmp_path, code):
     assert ray.get(answer.remote(), timeout=10) == 42
 
 
+def test_the_record_of_a_death_says_it_once(start):
+    start(num_cpus=1)
+    with pytest.raises(WorkerCrashedError) as caught:
+        ray.get(run.remote(say_much_then_die, 2), timeout=10)
+    (record,) = ray.error_info()
+    assert record["type"] == "worker_died"
+    assert record["message"] == f"run: ray.exceptions.WorkerCrashedError: {caught.value}"
+
+
 def test_at_most_twenty_lines_of_stderr(start):
     start(num_cpus=1)
     with pytest.raises(WorkerCrashedError) as caught:

@@ -70,7 +70,7 @@ class OutOfMemoryError(RayError, MemoryError):
 
 
 class RayActorError(RayError, RuntimeError):
-    """An actor is dead, so a call to it cannot run (or it is not known whether it ran).
+    """The process of an actor is dead, so a call to it cannot run (or it is not known whether it ran).
 
     Args:
         actor_class: the class's name.
@@ -78,6 +78,8 @@ class RayActorError(RayError, RuntimeError):
         reason: why it died, a clause, such as ``exit_text`` gives or "ray.kill() was called".
         cause: the error behind it, such as the one its ``__init__`` raised; becomes ``__cause__``.
         method: the call that failed, or an empty string.
+        fate: what became of that call, a verb phrase.
+        restarts: whether the actor is started again.
         pid: of its last process; 0 if unknown.
         stderr_tail: as in WorkerCrashedError.
     """
@@ -90,6 +92,8 @@ class RayActorError(RayError, RuntimeError):
         cause: BaseException | None = None,
         *,
         method: str = "",
+        fate: str = "did not complete",
+        restarts: bool = False,
         pid: int = 0,
         exit_code: int | None = None,
         signal: int | None = None,
@@ -113,10 +117,15 @@ class RayActorError(RayError, RuntimeError):
         if cause is not None:
             why.append(f"caused by {getattr(cause, 'summary', '') or type(cause).__name__}")
         because = f": {'; '.join(why)}" if why else ""
-        lost = f" The call to {method}() did not complete." if method else ""
+        lost = f" The call to {method}() {fate}." if method else ""
+        if restarts:
+            state = "has lost its process and is started again"
+            advice = "With max_task_retries= such calls are repeated."
+        else:
+            state = "is dead"
+            advice = "Create a new one, or decorate its class with max_restarts= to have it started again."
         super().__init__(
-            f"The actor {actor_class or '(unknown class)'}{known} is dead{because}.{lost} "
-            "Create a new one, or decorate its class with max_restarts= and max_task_retries= to have it restarted."
+            f"The actor {actor_class or '(unknown class)'}{known} {state}{because}.{lost} {advice}"
             + stderr_block(self.stderr_tail)
         )
 

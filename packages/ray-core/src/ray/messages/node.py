@@ -59,7 +59,7 @@ class ExitCause(Struct, frozen=True):
     pid: int = 0
     oom: bool = False
     running: bytes = b""
-    """Last 8 bytes of the id of the task it started last; empty if unknown."""
+    """Id of the task it started last; zeros if it started none, empty if unknown."""
 
 
 class LeaseEnded(Struct, frozen=True, tag=35):
@@ -76,7 +76,7 @@ class Suspect(Struct, frozen=True, tag=36):
 
 
 class KillLease(Struct, frozen=True, tag=37):
-    """Owner: kill the worker of my lease if it runs this task (last 8 bytes of its id): a forced cancel."""
+    """Owner: kill the worker of my lease if it runs this task: a forced cancel."""
 
     lease: bytes
     running: bytes

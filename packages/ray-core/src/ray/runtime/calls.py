@@ -8,15 +8,21 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ray.ids import PROCESS_ID_BYTES
 from ray.messages import node, wire
 from ray.protocol import actors
 from ray.protocol.references import ObjectEntry
-from ray.runtime.records import BATCH_TASKS, TaskRecord
+from ray.runtime.records import BATCH_TASKS, LAST_WORDS_S, TaskRecord
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
     from ray.runtime.peers import Peer
 
+# What became of a call to an actor that has died.
+_UNSTARTED = "did not start"
+_INTERRUPTED = "did not complete"
+_RESULT_LOST = "ran, but its result was lost with the process"
+_UNKNOWN = "may have run, or not: its result did not come"
 #: Calls handed to one actor ahead of its replies; more wait here.
 MAX_INFLIGHT = 2000
 
@@ -25,8 +31,8 @@ class ActorClient:
     """This process's way to one actor."""
 
     __slots__ = (
-        "actor_id", "calls", "cause", "class_name", "concurrent", "dead", "error", "incarnation", "inflight", "life",
-        "peer", "queue",
+        "actor_id", "calls", "cause", "class_name", "concurrent", "dead", "error", "held", "incarnation", "inflight",
+        "life", "peer", "queue",
     )  # fmt: skip
 
     def __init__(self, calls: ActorCalls, actor_id: bytes, class_name: str, concurrent: bool) -> None:
@@ -43,6 +49,8 @@ class ActorClient:
         self.dead = False
         self.cause: node.ExitCause | None = None
         self.error = b""
+        #: What the node manager has said, from the end of the process on, while its last replies are still to be read.
+        self.held: list[node.ActorUpdate] = []
         #: The entry that keeps the actor alive, or None (detached actors).
         self.life: Any = None
 
@@ -69,7 +77,7 @@ class ActorCalls:
     def submit(self, client: ActorClient, record: TaskRecord) -> None:
         """Queue a call behind the earlier ones and send what can go."""
         if client.dead:
-            self._runtime.fail_actor(record, client)
+            self._runtime.fail_actor(record, client, _UNSTARTED)
             return
         record.link = client
         queue = client.queue
@@ -124,13 +132,30 @@ class ActorCalls:
     def peer_lost(self, client: ActorClient) -> None:
         """The connection is gone; the node manager tells what became of the actor."""
         client.peer = None
+        self._apply_held(client)
 
     def updated(self, update: node.ActorUpdate) -> None:
         """The node manager says where the actor is."""
         client = self.clients.get(update.id)
         if client is None or client.dead or update.incarnation < client.incarnation:
             return
-        if update.incarnation > client.incarnation >= 0 or update.state in (actors.RESTARTING, actors.DEAD):
+        if client.held:
+            client.held.append(update)
+        elif client.peer is not None and client.inflight and _says_ended(client, update):
+            client.held.append(update)
+            self._runtime.timers.after(LAST_WORDS_S, lambda: self._apply_held(client))
+        else:
+            self._apply(client, update)
+
+    def _apply_held(self, client: ActorClient) -> None:
+        held, client.held = client.held, []
+        for update in held:
+            self._apply(client, update)
+
+    def _apply(self, client: ActorClient, update: node.ActorUpdate) -> None:
+        if client.dead or update.incarnation < client.incarnation:
+            return
+        if _says_ended(client, update):
             self._process_ended(client, update)
         client.incarnation = update.incarnation
         client.concurrent = client.concurrent or update.concurrent
@@ -140,7 +165,7 @@ class ActorCalls:
             client.dead, client.cause, client.error = True, update.cause, update.error
             for record in client.queue:
                 if not record.done:
-                    self._runtime.fail_actor(record, client)
+                    self._runtime.fail_actor(record, client, _UNSTARTED)
             client.queue.clear()
 
     def _connect(self, client: ActorClient, update: node.ActorUpdate) -> None:
@@ -155,26 +180,21 @@ class ActorCalls:
         self.pump(client)
 
     def _process_ended(self, client: ActorClient, update: node.ActorUpdate) -> None:
-        """Calls that were in flight are retried first, in order, or fail: whether they ran is not known."""
+        """Calls that had not started go first next time, in order; those that had, or may have, are retried or fail."""
         if client.peer is not None and client.peer.sink is client:
             client.peer.sink = None
         client.peer = None
         records = [record for record in client.inflight.values() if not record.done]
         client.inflight.clear()
-        cause = update.cause
-        running = cause.running if cause is not None and not client.concurrent else b""
-        started = len(records)
-        if running and update.state == actors.RESTARTING:
-            positions = [index for index, record in enumerate(records) if record.id[8:] == running]
-            started = positions[0] + 1 if positions else 0
-        for index in range(len(records) - 1, -1, -1):
-            record = records[index]
-            if update.state == actors.RESTARTING and index >= started:
+        restarts = update.state == actors.RESTARTING
+        fates = _fates(client, records, update.cause, self._runtime.process_id)
+        for record, fate in reversed(list(zip(records, fates, strict=True))):
+            if restarts and fate is _UNSTARTED:
                 self._requeue(client, record)
-            elif update.state == actors.RESTARTING and record.retries and not record.cancelled:
+            elif restarts and record.retries and not record.cancelled:
                 self._again(client, record)
             else:
-                self._runtime.fail_actor(record, client, cause, update.error)
+                self._runtime.fail_actor(record, client, fate, update.cause, update.error, restarts=restarts)
 
     def _requeue(self, client: ActorClient, record: TaskRecord) -> None:
         """It has not run: it goes first next time, unless it was cancelled."""
@@ -214,3 +234,22 @@ class ActorCalls:
         client = self.clients.get(actor_id)
         if client is not None and not client.inflight and not client.queue:
             del self.clients[actor_id]
+
+
+def _says_ended(client: ActorClient, update: node.ActorUpdate) -> bool:
+    """Whether the process that was known so far has ended."""
+    return update.incarnation > client.incarnation >= 0 or update.state in (actors.RESTARTING, actors.DEAD)
+
+
+def _fates(
+    client: ActorClient, records: list[TaskRecord], cause: node.ExitCause | None, process_id: bytes
+) -> list[str]:
+    """What is known of calls that the dead process had been sent and had not answered, in their order."""
+    running = b"" if cause is None or client.concurrent else cause.running
+    for index, record in enumerate(records):
+        if record.id == running:
+            return [_RESULT_LOST] * index + [_INTERRUPTED] + [_UNSTARTED] * (len(records) - index - 1)
+    # It has answered the last one that it started of ours, or has started none at all. Of another caller's call it can
+    # only be said that ours may have run before.
+    known = running and (not any(running) or running[:PROCESS_ID_BYTES] == process_id)
+    return [_UNSTARTED if known else _UNKNOWN] * len(records)

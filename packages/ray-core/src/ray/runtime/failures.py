@@ -73,8 +73,17 @@ class Failures:
         """``ray.cancel`` ended it."""
         return self.envelope(TaskCancelledError(record.name, record.id), record.name, record.id, record.attempt)
 
-    def actor_dead(self, record: TaskRecord, client: ActorClient, cause: node.ExitCause | None, error: bytes) -> bytes:
-        """The actor is dead."""
+    def actor_dead(
+        self,
+        record: TaskRecord,
+        client: ActorClient,
+        fate: str,
+        cause: node.ExitCause | None,
+        error: bytes,
+        *,
+        restarts: bool,
+    ) -> bytes:
+        """The actor is dead, or its process was and is replaced."""
         if record.cancelled:
             return self.cancelled(record)
         inner = open_envelope(error) if error else None
@@ -85,6 +94,8 @@ class Failures:
             cause.reason,
             inner,
             method=record.method.decode(),
+            fate=fate,
+            restarts=restarts,
             pid=cause.pid,
             exit_code=cause.exit_code,
             signal=cause.signal,
@@ -99,7 +110,11 @@ class Failures:
         opened = read_envelope(envelope)
         if opened.cause_type.endswith("TaskCancelledError"):
             return
-        text = f"{opened.summary or opened.cause_type} in {record.name}\n{opened.traceback or opened.message}".rstrip()
+        detail, summary = (opened.traceback or opened.message).rstrip(), opened.summary or opened.cause_type
+        if detail.startswith(summary):  # there is no traceback, only the error itself
+            text = f"{record.name}: {detail}"
+        else:
+            text = f"{summary} in {record.name}\n{detail}"
         kind = "worker_died" if opened.cause_type.rpartition(".")[2] in _DEATHS else "task"
         row = node.ErrorRecord(kind, text, time.time(), record.id.hex(), record.actor.hex(), opened.pid, record.name)
         self._runtime.node.send(node.RecordError(row))

@@ -12,6 +12,7 @@ from ray.messages import codec, wire
 from ray.protocol.references import STORED, ObjectEntry
 
 if TYPE_CHECKING:
+    from ray.messages.node import ExitCause
     from ray.runtime.peers import Peer
     from ray.runtime.streams import Stream
 
@@ -24,6 +25,8 @@ SHORT_US = 200
 BATCH_TASKS = 32
 #: … while a worker has at least this many ahead.
 AHEAD_TASKS = 16
+#: What a dead process has said is still read for at most this long, when its death is reported before that.
+LAST_WORDS_S = 0.25
 #: A class may keep its workers busy for this long while another one of the same owner has none.
 SLICE_S = 0.3
 #: One run counts at most this much more than the mean so far: a preempted one says nothing about the next.
@@ -186,8 +189,8 @@ class Link:
     """A leased worker, from the owner's side."""
 
     __slots__ = (
-        "blocked", "cls", "dead", "gpu_ids", "granted", "idle_since", "inflight", "lease", "peer", "pid", "progress",
-        "recalled", "revoked", "wanted",
+        "blocked", "cls", "dead", "ended", "gpu_ids", "granted", "idle_since", "inflight", "lease", "peer", "pid",
+        "progress", "recalled", "revoked", "wanted",
     )  # fmt: skip
 
     def __init__(self, lease: bytes, cls: SchedulingClass, peer: Peer, pid: int, gpu_ids: list[str]) -> None:
@@ -205,11 +208,20 @@ class Link:
         #: Asked to give back what it has not started, and without a sign of progress since.
         self.recalled = False
         self.dead = False
+        #: How the worker ended, while its last replies are still to be read.
+        self.ended: ExitCause | None = None
         #: Monotonic time of the grant.
         self.granted = time.monotonic()
         self.idle_since = 0.0
         #: Monotonic time of the last reply, or of the first push after it.
         self.progress = 0.0
+
+    def started(self, running: bytes) -> int:
+        """How many of ``inflight`` the dead worker had started: up to ``running``, its last; one if that is not known."""
+        for index, id in enumerate(self.inflight, 1):
+            if id == running:
+                return index
+        return 0 if running else min(1, len(self.inflight))
 
 
 def return_ids(task_id: bytes, count: int) -> list[bytes]:

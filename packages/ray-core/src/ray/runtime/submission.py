@@ -210,8 +210,16 @@ class Submission(OwnerBase):
         self.fail(record, self.failures.cancelled(record))
 
     def fail_actor(
-        self, record: TaskRecord, client: ActorClient, cause: node.ExitCause | None = None, error: bytes = b""
+        self,
+        record: TaskRecord,
+        client: ActorClient,
+        fate: str,
+        cause: node.ExitCause | None = None,
+        error: bytes = b"",
+        *,
+        restarts: bool = False,
     ) -> None:
-        """Its actor is dead."""
+        """Its actor is dead, or was at the time; ``fate`` is what became of the call."""
         self.objects.discard(_ids(record))
-        self.fail(record, self.failures.actor_dead(record, client, cause or client.cause, error or client.error))
+        cause, error = cause or client.cause, error or client.error
+        self.fail(record, self.failures.actor_dead(record, client, fate, cause, error, restarts=restarts))

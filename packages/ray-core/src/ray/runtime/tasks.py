@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ray.messages import codec, node, wire
-from ray.runtime.records import AHEAD_TASKS, BATCH_TASKS, SHORT_US, Link, SchedulingClass, TaskRecord
+from ray.runtime.records import AHEAD_TASKS, BATCH_TASKS, LAST_WORDS_S, SHORT_US, Link, SchedulingClass, TaskRecord
 
 if TYPE_CHECKING:
     from ray.runtime.interface import TaskOptions
@@ -337,23 +337,31 @@ class TaskSubmitter:
 
     def peer_lost(self, link: Link) -> None:
         """The connection is gone; the node manager will say how the worker ended."""
-        if not link.dead:
+        if link.ended is not None:
+            self._ended(link, link.ended)
+        elif not link.dead:
             link.dead = True
             self._runtime.node.send(node.Suspect(link.lease))
 
     def lease_ended(self, message: node.LeaseEnded) -> None:
-        """The worker is dead: what it had not started goes elsewhere, the rest is retried or fails."""
-        link = self.links.get(message.lease)
+        """The worker is dead; the replies that it has sent come first, up to the end of the connection."""
+        link, cause = self.links.get(message.lease), message.cause
         if link is None:
             return
+        if link.dead or not link.inflight:
+            self._ended(link, cause)
+        else:
+            link.ended = cause
+            link.wanted = link.revoked = True
+            self._runtime.timers.after(LAST_WORDS_S, lambda: self._ended(link, cause))
+
+    def _ended(self, link: Link, cause: node.ExitCause) -> None:
+        """What the worker had not started goes elsewhere, the rest is retried or fails."""
+        if self.links.get(link.lease) is not link:
+            return
         self._drop(link)
-        records = list(link.inflight.values())
+        records, started = list(link.inflight.values()), link.started(cause.running)
         link.inflight.clear()
-        running = message.cause.running
-        started = 0 if running else min(1, len(records))
-        for index, record in enumerate(records):
-            if running and record.id[8:] == running:
-                started = index + 1
         self._requeue(records[started:])
         for record in records[:started]:
             if record.done:
@@ -361,9 +369,9 @@ class TaskSubmitter:
             if record.retries and not record.cancelled:
                 self._retry(record)
             elif record is records[started - 1]:
-                self._runtime.fail_crashed(record, message.cause)
+                self._runtime.fail_crashed(record, cause)
             else:  # results of short tasks are sent in batches
-                self._runtime.fail_crashed(record, msgspec.structs.replace(message.cause, reason=_RESULT_LOST))
+                self._runtime.fail_crashed(record, msgspec.structs.replace(cause, reason=_RESULT_LOST))
         self.pump(link.cls)
 
     def cancel(self, record: TaskRecord, force: bool, recursive: bool) -> None:
@@ -384,7 +392,7 @@ class TaskSubmitter:
 
     def _end_by_force(self, record: TaskRecord, link: Link) -> None:
         if link.inflight.get(record.id) is record:
-            self._runtime.node.send(node.KillLease(link.lease, record.id[8:], "its task was cancelled by force"))
+            self._runtime.node.send(node.KillLease(link.lease, record.id, "its task was cancelled by force"))
 
 
 def _short(export: Any) -> bool:

@@ -8,38 +8,29 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from ray.abc.store import Store
 from ray.abc.transport import Frame, Transport
 from ray.exceptions import RaySystemError, TaskCancelledError
-from ray.messages import codec, node, wire
+from ray.messages import node, wire
 from ray.plugins.compose import Composition
-from ray.runtime.blocking import WaitingWorker
 from ray.runtime.code_cache import ArgumentCache, CodeCache
 from ray.runtime.execution import ActorExit, Outcome, TaskCall, current_call
 from ray.runtime.interrupts import in_critical_code
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import end_process
-
-if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
 from ray.runtime.records import return_ids
+from ray.runtime.replies import Replying
 
-#: Results of short tasks are collected up to this many, or until the queue is empty …
-MAX_OUTBOX = 64
-#: … or until one has taken this long, or waits this long.
-FLUSH_US = 100
-FLUSH_S = 0.005
 #: After a timed-out task was interrupted in vain, its process ends.
 TIMEOUT_GRACE_S = 1.0
 #: A signal that comes right before a system call does not end it: it is sent again this often, until it is noticed.
 INSIST_S = 0.02
 
 
-class WorkerRuntime(WaitingWorker):
+class WorkerRuntime(Replying):
     """The session, seen from inside a worker."""
 
     is_worker = True
@@ -58,16 +49,8 @@ class WorkerRuntime(WaitingWorker):
         self._slot = slot
         self.executor = composition.make_executor("serial", 1, {})
         self.next_executor = None
-        #: {task id: call} that have not started
-        self.queued: dict[bytes, TaskCall] = {}
-        #: {task id: call} that run
-        self.running: dict[bytes, TaskCall] = {}
         #: The call that runs on the main thread of a serial worker.
         self.call: TaskCall | None = None
-        #: A loop is about to send the results of its calls.
-        self._turn_ends = False
-        #: Peers with results that are not sent.
-        self._unsent: dict[Peer, float] = {}
         self.code = CodeCache()
         self.arguments = ArgumentCache()
         #: {hash: executions} of functions with max_calls
@@ -199,7 +182,10 @@ class WorkerRuntime(WaitingWorker):
         if self.queued.pop(task.id, None) is None:
             del self.running[task.id]
             return False
-        self._slot[:] = task.id[8:]
+        if self._unsent and task.function not in self._brief:
+            with self.lock:
+                self.flush_all()  # it may take long, or the process along
+        self._slot[:] = task.id
         if not self.concurrent:
             self.call = call
         if call.gpu_ids is not self._gpu_ids and call.gpu_ids != self._gpu_ids and not self.actor_id:
@@ -230,94 +216,9 @@ class WorkerRuntime(WaitingWorker):
             if self.running.pop(task.id, None) is None:  # it was over its time, and the reply has been sent
                 self.objects.discard(id for id in return_ids(task.id, task.num_returns) if None in outcome.blobs)
                 return
-            self._append(call, outcome, duration_us)
-            peer = call.peer
-            if call.coroutine is not None and self.running and not self.exiting:
-                self._flush_after_turn(call.coroutine[0])
-            elif (
-                duration_us > FLUSH_US
-                or len(peer.outbox) >= MAX_OUTBOX
-                or len(peer.outbox_frames) > 1
-                or self.exiting
-                or self.executor.idle()
-            ):
-                self.flush(peer)
+            self._reply(call, outcome, duration_us)
         if self.exiting:
             self.leave()
-
-    def _flush_after_turn(self, loop: AbstractEventLoop) -> None:
-        """Other calls may end in the same turn of the loop: their replies go together."""
-        if not self._turn_ends:
-            self._turn_ends = True
-            loop.call_soon(self._end_of_turn)
-
-    def _end_of_turn(self) -> None:
-        self._turn_ends = False
-        with self.lock:
-            self.flush_all()
-
-    def _append(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
-        """Queue a reply; called under the lock."""
-        peer, task = call.peer, call.task
-        blobs = outcome.blobs
-        values: list[Any] = [
-            blob
-            if blob is None or (type(blob) is bytes and len(blob) < codec.OUT_OF_BAND_BYTES)
-            else codec.attach(blob, peer.outbox_frames)
-            for blob in blobs
-        ]
-        refs = []
-        if outcome.refs is not None:
-            refs = [self.objects.hand_over([ref._entry for ref in inner], peer.address) for inner in outcome.refs]
-            outcome.refs = None
-        kept = self._kept(task) if task.refs or task.deps else []
-        done = wire.Done(task.id, outcome.ok, values, duration_us, kept, refs, outcome.sizes, outcome.retry)
-        if not peer.outbox:
-            self._unsent[peer] = time.monotonic()
-        peer.outbox.append(done)
-
-    def _kept(self, task: wire.Task) -> list[bytes]:
-        """Argument refs that this process still holds; each becomes a credit that the submitter registers."""
-        kept = []
-        entries = self.table.entries
-        for ref in [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]:
-            entry = entries.get(ref.id)
-            if entry is not None and entry.owner is not None and (entry.local or entry.pins):
-                entry.handed += 1
-                kept.append(ref.id)
-        return kept
-
-    def flush(self, peer: Peer) -> None:
-        """Send the queued replies of one owner; called under the lock."""
-        if not peer.outbox:
-            return
-        done, peer.outbox = peer.outbox, []
-        frames, peer.outbox_frames = peer.outbox_frames, [b""]
-        self._unsent.pop(peer, None)
-        exiting = bool(self.exiting)
-        returned: list[bytes] = []
-        if exiting:
-            returned = [id for id, call in self.queued.items() if call.peer is peer]
-            for id in returned:
-                self.queued.pop(id, None)
-        peer.send(wire.Replies(done, exiting and peer is self._lessee, returned), frames)
-
-    def flush_all(self) -> None:
-        """Send every queued reply; called under the lock."""
-        for peer in list(self._unsent):
-            self.flush(peer)
-
-    def after_events(self) -> None:
-        super().after_events()
-        # Replies of short tasks must not wait for a long one that follows them.
-        if self._unsent:
-            limit = time.monotonic() - FLUSH_S
-            for peer, since in list(self._unsent.items()):
-                if since <= limit:
-                    self.flush(peer)
-
-    def patience_s(self) -> float:
-        return 0.01 if self.queued or self._unsent else super().patience_s()
 
     def target_of(self, task: wire.Task) -> Any:
         """The function, or the actor's bound method, that a task names."""

@@ -84,7 +84,7 @@ class WorkerPool:
         self._by_pid: dict[int, WorkerProcess] = {}
         #: {pid: wait status} of children that ended before the zygote's report of them was read
         self._unclaimed: dict[int, int] = {}
-        self._slots = memoryview(mmap.mmap(-1, MAX_WORKERS * 8))
+        self._slots = memoryview(mmap.mmap(-1, MAX_WORKERS * zygote.SLOT_BYTES))
         self._free_slots = list(range(MAX_WORKERS - 1, -1, -1))
         self._oom = OomWatch()
         self._zygote_pid = 0
@@ -133,7 +133,7 @@ class WorkerPool:
         """Ask the zygote for one more worker; returns its id. ``on_death`` follows if it does not come up."""
         worker_id = random_id(8)
         slot = self._free_slots.pop()
-        self._slots[slot * 8 : slot * 8 + 8] = bytes(8)
+        self._slots[zygote.place(slot)] = bytes(zygote.SLOT_BYTES)
         ends = [os.pipe() for _ in range(2)]
         readers = []
         for stream, (read, _) in enumerate(ends, 1):
@@ -273,8 +273,8 @@ class WorkerPool:
         self._on_death(worker, cause)
 
     def running(self, worker: WorkerProcess) -> bytes:
-        """Last 8 bytes of the id of the task that the worker started last; zeros if none."""
-        return bytes(self._slots[worker.slot * 8 : worker.slot * 8 + 8])
+        """Id of the task that the worker started last; zeros if none."""
+        return bytes(self._slots[zygote.place(worker.slot)])
 
     # --- ends --------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import msgspec
 
+from ray.ids import TASK_ID_BYTES
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
 from ray.runtime.session import NodeConfig
@@ -25,6 +26,15 @@ from ray.runtime.supervision import die_with_parent
 _MAX_REQUEST_BYTES = 4096
 #: What every worker comes to import; pickles of functions and classes name it.
 _NEEDED = ("cloudpickle", "ray.api.decorator", "ray.api.objects", "ray.api.actors", "ray.api.inspection")
+
+
+#: What a worker notes is the id of the task that it has started last.
+SLOT_BYTES = TASK_ID_BYTES
+
+
+def place(slot: int) -> slice:
+    """Where a worker's slot lies in the shared memory."""
+    return slice(slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES)
 
 
 class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -51,7 +61,7 @@ decode_forked = msgspec.msgpack.Decoder(Forked).decode
 def start(config: NodeConfig, slots: memoryview) -> tuple[int, socket.socket]:
     """Fork the zygote from the node manager, which must have no threads; returns its pid and the channel to it.
 
-    ``slots`` is memory that the node manager and all workers share: 8 bytes a worker, where it notes what it runs.
+    ``slots`` is memory that the node manager and all workers share: one slot a worker, where it notes what it runs.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     node = os.getpid()
@@ -140,8 +150,7 @@ def _fork_worker(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         from ray.runtime.worker_main import worker_main
 
-        slot = slots[request.slot * 8 : request.slot * 8 + 8]
-        worker_main(config, composition, request.worker, request.address, slot)
+        worker_main(config, composition, request.worker, request.address, slots[place(request.slot)])
     except BaseException:
         import traceback
 

@@ -1,0 +1,134 @@
+"""The replies of a worker: collected while they are small and soon made, and sent together.
+
+What is not sent is lost if the process dies, so nothing waits here while a call runs that is not known to be short.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from ray.messages import codec, wire
+from ray.runtime.blocking import WaitingWorker
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from ray.runtime.execution import Outcome, TaskCall
+    from ray.runtime.peers import Peer
+
+#: Results of short tasks are collected up to this many, or until the queue is empty …
+MAX_OUTBOX = 64
+#: … or until one has taken this long, or waits this long.
+FLUSH_US = 100
+FLUSH_S = 0.005
+
+
+class Replying(WaitingWorker):
+    """The replying half of a worker."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        #: {task id: call} that have not started
+        self.queued: dict[bytes, TaskCall] = {}
+        #: {task id: call} that run
+        self.running: dict[bytes, TaskCall] = {}
+        #: Peers with results that are not sent.
+        self._unsent: dict[Peer, float] = {}
+        #: Functions and methods that were short the last time.
+        self._brief: set[bytes] = set()
+        #: A loop is about to send the results of its calls.
+        self._turn_ends = False
+
+    def _flush_after_turn(self, loop: AbstractEventLoop) -> None:
+        """Other calls may end in the same turn of the loop: their replies go together."""
+        if not self._turn_ends:
+            self._turn_ends = True
+            loop.call_soon(self._end_of_turn)
+
+    def _end_of_turn(self) -> None:
+        self._turn_ends = False
+        with self.lock:
+            self.flush_all()
+
+    def _reply(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
+        """Queue the reply of a call that has ended, and send the queue when that is worth it; under the lock."""
+        self._append(call, outcome, duration_us)
+        peer = call.peer
+        if duration_us > FLUSH_US:
+            self._brief.discard(call.task.function)
+        else:
+            self._brief.add(call.task.function)
+        if call.coroutine is not None and self.running and not self.exiting:
+            self._flush_after_turn(call.coroutine[0])
+        elif (
+            duration_us > FLUSH_US
+            or len(peer.outbox) >= MAX_OUTBOX
+            or len(peer.outbox_frames) > 1
+            or self.exiting
+            or self.executor.idle()
+        ):
+            self.flush(peer)
+
+    def _append(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
+        """Queue a reply; called under the lock."""
+        peer, task = call.peer, call.task
+        blobs = outcome.blobs
+        values: list[Any] = [
+            blob
+            if blob is None or (type(blob) is bytes and len(blob) < codec.OUT_OF_BAND_BYTES)
+            else codec.attach(blob, peer.outbox_frames)
+            for blob in blobs
+        ]
+        refs = []
+        if outcome.refs is not None:
+            refs = [self.objects.hand_over([ref._entry for ref in inner], peer.address) for inner in outcome.refs]
+            outcome.refs = None
+        kept = self._kept(task) if task.refs or task.deps else []
+        done = wire.Done(task.id, outcome.ok, values, duration_us, kept, refs, outcome.sizes, outcome.retry)
+        if not peer.outbox:
+            self._unsent[peer] = time.monotonic()
+        peer.outbox.append(done)
+
+    def _kept(self, task: wire.Task) -> list[bytes]:
+        """Argument refs that this process still holds; each becomes a credit that the submitter registers."""
+        kept = []
+        entries = self.table.entries
+        for ref in [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]:
+            entry = entries.get(ref.id)
+            if entry is not None and entry.owner is not None and (entry.local or entry.pins):
+                entry.handed += 1
+                kept.append(ref.id)
+        return kept
+
+    def flush(self, peer: Peer) -> None:
+        """Send the queued replies of one owner; called under the lock."""
+        if not peer.outbox:
+            return
+        done, peer.outbox = peer.outbox, []
+        frames, peer.outbox_frames = peer.outbox_frames, [b""]
+        self._unsent.pop(peer, None)
+        exiting = bool(self.exiting)
+        returned: list[bytes] = []
+        if exiting:
+            returned = [id for id, call in self.queued.items() if call.peer is peer]
+            for id in returned:
+                self.queued.pop(id, None)
+        peer.send(wire.Replies(done, exiting and peer is self._lessee, returned), frames)
+
+    def flush_all(self) -> None:
+        """Send every queued reply; called under the lock."""
+        for peer in list(self._unsent):
+            self.flush(peer)
+
+    def after_events(self) -> None:
+        super().after_events()
+        # Replies of short tasks must not wait for a long one that follows them.
+        if self._unsent:
+            limit = time.monotonic() - FLUSH_S
+            for peer, since in list(self._unsent.items()):
+                if since <= limit:
+                    self.flush(peer)
+
+    def patience_s(self) -> float:
+        return 0.01 if self.queued or self._unsent else super().patience_s()
