@@ -168,7 +168,7 @@ def test_recursive_fib(start, rounds):
     with MostWorkers() as workers:
         assert timed(f"fib({n})", fib.remote(n), 240) == value
     print("workers:", workers.most)
-    assert workers.most <= 2 + n * 8 + SPARE
+    assert workers.most <= 2 + n + SPARE
 
 
 def test_blocked_workers_take_no_more_than_there_is(start):

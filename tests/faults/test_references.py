@@ -7,6 +7,7 @@ import gc
 import itertools
 import os
 import pickle
+import queue
 import random
 import signal
 import time
@@ -592,6 +593,35 @@ def test_random_traffic(start, rounds):
     wait_until(lambda: len(table()) == len(actors), "all freed but the actors")
     wait_until(lambda: sum(ray.get([a.owned.remote() for a in actors], timeout=30)) == 0, "freed at the actors")
     wait_until(lambda: not stored_bytes(), "freed in the store")
+
+
+@ray.remote(max_concurrency=2)
+class Knot:
+    """Makes a result that holds the ref to it."""
+
+    def __init__(self):
+        self.refs = queue.SimpleQueue()
+
+    def make(self):
+        return self.refs.get(timeout=20)
+
+    def take(self, refs):
+        self.refs.put(refs)
+
+
+def test_result_that_holds_its_own_ref(start):
+    start(num_cpus=1)
+    knot = Knot.remote()
+    ref = knot.make.remote()
+    id = ref.binary()
+    ray.get(knot.take.remote([ref]), timeout=30)
+    inner = ray.get(ref, timeout=30)[0]
+    assert inner == ref
+    del ref
+    assert_stays(id)
+    assert ray.get(inner)[0] == inner
+    del inner
+    assert_freed(id)
 
 
 # --- handles ----------------------------------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ Rules:
    go of its own hold. The receiver returns all credits it was given when it lets go. Credits are summed, so the order
    in which grants and returns of different senders arrive does not matter; a sum may be negative for a moment.
 4. The arguments of a running task are covered by the pins of its submitter; only what the worker keeps beyond the end
-of the
-   task becomes a credit (the reply lists it).
+   of the task becomes a credit (the reply lists it).
 
 The caller serialises calls; only ``ObjectEntry.local`` and ``ReferenceTable.dropped`` are touched by any thread, in
 steps that CPython does not interrupt.
@@ -108,8 +107,8 @@ class ReferenceTable:
                 self.dropped.append(entry)
 
     def set_contained(self, entry: ObjectEntry, inner: Iterable[ObjectEntry]) -> None:
-        """Record, and pin, the entries that ``entry``'s value refers to."""
-        entry.contained = tuple(inner)
+        """Record, and pin, the entries that ``entry``'s value refers to; a ref to itself holds nothing."""
+        entry.contained = tuple(other for other in inner if other is not entry)
         self.pin(entry.contained)
 
     def grant(self, entry: ObjectEntry, borrower: str, credits: int = 1) -> None:

@@ -217,7 +217,7 @@ class Link:
         self.progress = 0.0
 
     def started(self, running: bytes) -> int:
-        """How many of ``inflight`` the dead worker had started: up to ``running``, its last; one if that is not known."""
+        """How many of ``inflight`` the dead worker had started, ``running`` last; one if that is not known."""
         for index, id in enumerate(self.inflight, 1):
             if id == running:
                 return index
