@@ -81,6 +81,10 @@ class Keeper:
     def keep(self, refs):
         self.refs += refs
 
+    def keep_after(self, seconds, refs, wrapped):
+        time.sleep(seconds)
+        self.refs += refs + ray.get(wrapped[0], timeout=10)
+
     def values(self):
         return ray.get(self.refs, timeout=10)
 
@@ -621,6 +625,59 @@ def test_result_that_holds_its_own_ref(start):
     assert_stays(id)
     assert ray.get(inner)[0] == inner
     del inner
+    assert_freed(id)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def passes_on_and_dies(keeper, refs, wrapped, before_reply):
+    """What it was lent is passed on, and its own hold is gone before anybody hears what became of that."""
+    ray.get(keeper.pid.remote())  # connected: the next call is sent at once
+    call = keeper.keep_after.remote(0.3 if before_reply else 0.0, refs, wrapped)
+    if not before_reply:
+        ray.wait([call])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("before_reply", [True, False])
+def test_ref_passed_on_by_a_borrower_that_dies(start, before_reply):
+    """The actor has it, and only the dead process could have told its owner, which is this one."""
+    start(num_cpus=1)
+    keeper = Keeper.remote()
+    ref, inside = put_big(), put_big()
+    wrapped = ray.put([inside])
+    ids = ref.binary(), inside.binary()
+    broker = passes_on_and_dies.remote(keeper, [ref], [wrapped], before_reply)
+    del ref, inside, wrapped
+    with pytest.raises(ray.exceptions.WorkerCrashedError):
+        ray.get(broker, timeout=30)
+    assert_stays(*ids)
+    assert ray.get(keeper.sizes.remote(), timeout=30) == [BIG, BIG]
+    ray.get(keeper.drop.remote(), timeout=30)
+    assert_freed(*ids)
+    assert not stored_bytes()
+
+
+def test_refs_lent_on_are_returned_by_calls_that_never_run(start):
+    """Cancelled where they were queued, or given back by a worker that waits for others."""
+    start(num_cpus=2)
+
+    @ray.remote(max_retries=0)
+    def lend(refs):
+        @ray.remote(max_retries=0)
+        def use(seconds, refs):
+            time.sleep(seconds)
+            return len(refs)
+
+        ray.get([use.remote(0, refs) for _ in range(100)])  # short: the next ones are sent in batches
+        running, *queued = (use.remote(0.2 * (not i), refs) for i in range(50))
+        time.sleep(0.1)
+        ray.cancel(queued)
+        return ray.get(running)
+
+    ref = put_big()
+    id = ref.binary()
+    assert ray.get(lend.remote([ref]), timeout=30) == 1
+    del ref
     assert_freed(id)
 
 

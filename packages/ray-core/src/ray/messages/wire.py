@@ -26,6 +26,8 @@ class Ref(Struct, frozen=True):
 
     id: bytes
     owner: str
+    credits: int = 0
+    """Inside an argument: credits that the submitter, who is not the owner, has registered for the receiver."""
 
 
 class Dependency(Struct, frozen=True):

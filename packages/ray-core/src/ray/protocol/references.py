@@ -8,8 +8,10 @@ Rules:
 3. Whoever hands a ref to another process registers one credit under the receiver's name with the owner before it lets
    go of its own hold. The receiver returns all credits it was given when it lets go. Credits are summed, so the order
    in which grants and returns of different senders arrive does not matter; a sum may be negative for a moment.
-4. The arguments of a running task are covered by the pins of its submitter; only what the worker keeps beyond the end
-   of the task becomes a credit (the reply lists it).
+4. Refs in the arguments of a running task are covered by the pins of its submitter, where that owns the objects; only
+   what the worker keeps beyond the end of the task becomes a credit (the reply lists it). Those that the submitter has
+   only borrowed are handed over by rule 3: it may die before the worker does.
+5. Objects whose values hold each other's refs keep each other until the session ends; only a result can do that.
 
 The caller serialises calls; only ``ObjectEntry.local`` and ``ReferenceTable.dropped`` are touched by any thread, in
 steps that CPython does not interrupt.

@@ -103,6 +103,8 @@ class ActorCalls:
             if record.done:
                 continue
             inflight[record.id] = record
+            if record.refs or record.deps:
+                self._runtime.objects.hand_over_arguments(record, peer.address)
             tasks.append(record.to_wire(frames, address, peer))
         if tasks:
             peer.send(wire.Push(tasks, depth=self._runtime.depth), frames)

@@ -35,6 +35,7 @@ from ray.serialization import (
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
 
+    from ray.protocol.references import ObjectEntry
     from ray.runtime.peers import Peer
     from ray.runtime.worker import WorkerRuntime
 
@@ -78,7 +79,7 @@ class TaskCall:
     """Implements ``ray.abc.executor.Call``."""
 
     __slots__ = (
-        "_frames", "cancelled", "coroutine", "gpu_ids", "group", "interruptible", "name", "noticed", "peer",
+        "_frames", "cancelled", "coroutine", "gpu_ids", "group", "held", "interruptible", "name", "noticed", "peer",
         "resources", "stream", "task", "timed_out", "values", "worker",
     )  # fmt: skip
 
@@ -95,6 +96,8 @@ class TaskCall:
         self.name = ""
         #: Blobs of the arguments that were refs, in the order of ``task.deps``.
         self.values: list[Any] = []
+        #: Refs in the arguments that this process must return; pinned until the call ends, or is given back.
+        self.held: Sequence[ObjectEntry] = ()
         self.cancelled = False
         self.timed_out = False
         #: The user's code has been interrupted, as one of the two asks for.

@@ -309,6 +309,20 @@ class ObjectExchange:
         self.borrows = True
         return runtime.table.borrow(id, owner, credits)
 
+    def hand_over_arguments(self, record: TaskRecord, receiver: str) -> None:
+        """The refs in arguments of ours are covered by our pins; those that we only borrow must survive our death."""
+        if self.borrows:
+            for entry in (*record.refs, *(inner for _, value in record.deps for inner in value.contained)):
+                if entry.owner not in (None, receiver):
+                    self._grant(entry, receiver)
+
+    def receive_arguments(self, task: wire.Task) -> list[ObjectEntry]:
+        """Hold, for the time of a call, the argument refs that were handed over with it."""
+        refs = (*task.refs, *(ref for dependency in task.deps for ref in dependency.refs))
+        held = [self.borrow(ref.id, ref.owner, ref.credits) for ref in refs if ref.credits]
+        self._runtime.table.pin(held)
+        return held
+
     def grant_kept(self, record: TaskRecord, kept: Iterable[bytes], worker: str) -> None:
         """A worker keeps refs it was given as arguments: their owners must know before our pins go."""
         held = {entry.id: entry for entry in record.refs}

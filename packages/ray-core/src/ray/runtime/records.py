@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray.ids import FIRST_RETURN
@@ -133,7 +133,7 @@ class TaskRecord:
             self.num_returns,
             self.label,
             [_dependency(at, entry, frames, address, peer) for at, entry in self.deps],
-            [wire.Ref(entry.id, entry.owner or address) for entry in self.refs],
+            _refs(self.refs, address, peer.address),
             self.attempt,
             self.timeout_s or 0.0,
             options.max_calls if options is not None else 0,
@@ -148,8 +148,14 @@ def _dependency(at: int | str, entry: ObjectEntry, frames: list[Any], address: s
     data = None
     if entry.status != STORED and not peer.keeps(entry):
         data = codec.attach(entry.value, frames)
-    refs = [wire.Ref(inner.id, inner.owner or address) for inner in entry.contained]
+    refs = _refs(entry.contained, address, peer.address)
     return wire.Dependency(at, data, entry.id, entry.owner or address, refs)
+
+
+def _refs(entries: Iterable[ObjectEntry], address: str, receiver: str) -> list[wire.Ref]:
+    return [
+        wire.Ref(entry.id, entry.owner or address, 0 if entry.owner in (None, receiver) else 1) for entry in entries
+    ]
 
 
 def _pickle_types(types: Any) -> bytes:

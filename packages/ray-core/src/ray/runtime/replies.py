@@ -73,6 +73,7 @@ class Replying(WaitingWorker):
     def _append(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """Queue a reply; called under the lock."""
         peer, task = call.peer, call.task
+        self.let_go(call)
         blobs = outcome.blobs
         values: list[Any] = [
             blob
@@ -96,10 +97,16 @@ class Replying(WaitingWorker):
         entries = self.table.entries
         for ref in [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]:
             entry = entries.get(ref.id)
-            if entry is not None and entry.owner is not None and (entry.local or entry.pins):
+            if entry is not None and entry.owner is not None and not ref.credits and (entry.local or entry.pins):
                 entry.handed += 1
                 kept.append(ref.id)
         return kept
+
+    def let_go(self, call: TaskCall) -> None:
+        """The call needs the refs in its arguments no more."""
+        if call.held:
+            self.table.unpin(call.held)
+            call.held = ()
 
     def flush(self, peer: Peer) -> None:
         """Send the queued replies of one owner; called under the lock."""
@@ -113,7 +120,7 @@ class Replying(WaitingWorker):
         if exiting:
             returned = [id for id, call in self.queued.items() if call.peer is peer]
             for id in returned:
-                self.queued.pop(id, None)
+                self.let_go(self.queued.pop(id))
         peer.send(wire.Replies(done, exiting and peer is self._lessee, returned), frames)
 
     def flush_all(self) -> None:

@@ -95,7 +95,8 @@ class TaskSubmitter:
                 export = queue[0].export
                 room = (export.pipeline() if export is not None else 1) - len(link.inflight)
                 waiting = len(queue)
-                if room <= 0 or (len(link.inflight) >= AHEAD_TASKS and waiting < BATCH_TASKS and _short(export)):
+                short = export is not None and 0 <= export.mean_us < SHORT_US
+                if room <= 0 or (len(link.inflight) >= AHEAD_TASKS and waiting < BATCH_TASKS and short):
                     continue
                 self._push(link, min(room, -(-waiting // (len(open_links) - index))))
                 if not queue:
@@ -118,6 +119,8 @@ class TaskSubmitter:
             if export.hash not in peer.known:
                 peer.known.add(export.hash)
                 functions.append(wire.Function(export.hash, codec.attach(export.data, frames), export.name))
+            if record.pins:
+                self._runtime.objects.hand_over_arguments(record, peer.address)
             tasks.append(record.to_wire(frames, address, peer))
             record.link = link
             link.inflight[record.id] = record
@@ -393,7 +396,3 @@ class TaskSubmitter:
     def _end_by_force(self, record: TaskRecord, link: Link) -> None:
         if link.inflight.get(record.id) is record:
             self._runtime.node.send(node.KillLease(link.lease, record.id, "its task was cancelled by force"))
-
-
-def _short(export: Any) -> bool:
-    return export is not None and 0 <= export.mean_us < SHORT_US

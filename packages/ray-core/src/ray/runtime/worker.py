@@ -78,6 +78,8 @@ class WorkerRuntime(Replying):
             call = self.queued[task.id] = TaskCall(self, peer, task, frames, message)
             if task.deps:
                 call.values = self.arguments.take(task.deps, frames)
+            if task.deps or task.refs:
+                call.held = self.objects.receive_arguments(task)
             submit(call)
         if self._blocked and not self.actor_id:
             self._give_back(blocked=True)
@@ -98,6 +100,7 @@ class WorkerRuntime(Replying):
         for task_id in list(self.queued):
             call = self.queued.pop(task_id, None)
             if call is not None:
+                self.let_go(call)
                 returned.setdefault(call.peer, []).append(task_id)
         for peer, tasks in returned.items():
             self.flush(peer)
