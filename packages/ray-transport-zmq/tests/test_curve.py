@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import stat
+import threading
 
 import msgspec
 import pytest
@@ -13,7 +15,7 @@ import zmq
 from zmq.utils import z85
 
 from ray.exceptions import PluginError
-from ray.testing.contracts._link import Reader
+from ray.testing.contracts._link import Reader, eventually
 from ray_transport_zmq import curve
 from ray_transport_zmq.plugin import ZmqOptions
 from ray_transport_zmq.transport import ZmqTransport
@@ -76,6 +78,39 @@ def test_a_stranger_that_has_the_key_would_get_in(server, context):
     assert at_server.wait(1, "it arrives") == [[CANARY[1:]]]
 
 
+class Relay:
+    """Passes one connection on to a server, and records what the client says."""
+
+    def __init__(self, server):
+        self._server = server
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.recorded = bytearray()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        client, _ = self._listener.accept()
+        server = socket.create_connection(self._server)
+        with client, server, contextlib.suppress(ConnectionError):
+            while True:
+                for end in select.select([client, server], [], [], 10)[0]:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    if end is client:
+                        self.recorded += data
+                    (server if end is client else client).sendall(data)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self._thread.join(10)
+        self._listener.close()
+        assert not self._thread.is_alive()
+
+
 @pytest.mark.parametrize("who", ["no key", "unknown key", "wrong server"])
 def test_a_stranger_is_refused(server, context, who):
     address, at_server, keys, *_ = server
@@ -100,6 +135,26 @@ def test_raw_bytes_are_not_a_message(server):
                 raw.shutdown(socket.SHUT_WR)
                 while raw.recv(4096):
                     pass
+    assert at_server.events == []
+
+
+def test_recorded_traffic_is_worth_nothing(server, folders):
+    address, at_server, _, path, folder = server
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    with Relay((host, int(port))) as relay:
+        client = ZmqTransport(folder, ZmqOptions(scheme="tcp", key_file=path))
+        with Reader(client):
+            client.connect(relay.address).send([CANARY])
+            assert at_server.wait(1, "it arrives") == [[CANARY]]
+        client.close()
+    eventually(at_server.ends, "the end of the client is told")
+    at_server.events.clear()
+    with socket.create_connection((host, int(port)), timeout=5) as raw:
+        raw.sendall(relay.recorded)
+        with contextlib.suppress(ConnectionError):
+            raw.shutdown(socket.SHUT_WR)
+            while raw.recv(4096):
+                pass
     assert at_server.events == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -149,6 +150,8 @@ def router(context: Context, scheme: str, keys: Keys | None, *, listens: bool) -
             socket.set(option, value)
         if keys is not None:
             keys.secure(socket, listens=listens)
+        elif listens and sys.platform == "linux":
+            socket.set(zmq.IPC_FILTER_UID, os.geteuid())  # nobody else, whatever he can reach
     except BaseException:
         socket.close(0)  # the context could never end
         raise
