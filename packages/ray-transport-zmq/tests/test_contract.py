@@ -1,7 +1,10 @@
-"""The transport keeps the transport contract, over either kind of socket, and behind a wrapper that injects nothing."""
+"""The transport keeps the transport contract, over either kind of socket, and in the presence of faults."""
+
+import itertools
 
 import pytest
 
+from ray.builtin.reliable_transport import ReliableTransport
 from ray.testing.contracts.transport import TransportContract
 from ray.testing.faults import FaultyTransport
 from ray_transport_zmq.plugin import ZmqOptions
@@ -25,3 +28,27 @@ class TestIpcWrapped(TransportContract):
     @pytest.fixture
     def make_transport(self, folders):
         return lambda: FaultyTransport(ZmqTransport(folders()))
+
+
+class TestIpcDelayed(TransportContract):
+    """Delay alone breaks no promise."""
+
+    @pytest.fixture
+    def make_transport(self, folders):
+        seeds = itertools.count()
+        return lambda: FaultyTransport(ZmqTransport(folders()), seed=next(seeds), max_delay_s=0.003)
+
+
+@pytest.mark.slow
+class TestIpcThatLoses(TransportContract):
+    """Below the layer that makes up for it; closing flushes for longer, as much of what is sent needs several tries."""
+
+    @pytest.fixture
+    def make_transport(self, folders):
+        def make():
+            faulty = FaultyTransport(
+                ZmqTransport(folders()), seed=3, loss=0.25, duplicate=0.1, reorder=0.2, max_delay_s=0.01
+            )
+            return ReliableTransport(faulty, close_s=6.0)
+
+        return make

@@ -1,10 +1,13 @@
 """The built-in transports keep the transport contract."""
 
+import itertools
+
 import pytest
 
 from ray.builtin.inproc_transport import InprocTransport
 from ray.builtin.unix_transport import UnixTransport
 from ray.testing.contracts.transport import TransportContract
+from ray.testing.faults import FaultyTransport
 
 
 class TestInproc(TransportContract):
@@ -13,14 +16,28 @@ class TestInproc(TransportContract):
         return InprocTransport
 
 
+@pytest.fixture
+def make_unix(short_dir):
+    numbers = itertools.count()
+
+    def make():
+        folder = short_dir / str(next(numbers))  # two listeners of one name must not meet
+        folder.mkdir()
+        return UnixTransport(str(folder))
+
+    return make
+
+
 class TestUnix(TransportContract):
     @pytest.fixture
-    def make_transport(self, short_dir):
-        numbers = iter(range(1000))
+    def make_transport(self, make_unix):
+        return make_unix
 
-        def make():
-            folder = short_dir / str(next(numbers))  # two listeners of one name must not meet
-            folder.mkdir()
-            return UnixTransport(str(folder))
 
-        return make
+class TestUnixDelayed(TransportContract):
+    """Delay alone breaks no promise."""
+
+    @pytest.fixture
+    def make_transport(self, make_unix):
+        seeds = itertools.count()
+        return lambda: FaultyTransport(make_unix(), seed=next(seeds), max_delay_s=0.003)
