@@ -24,12 +24,6 @@ class TestTcp(TransportContract):
         return lambda: ZmqTransport(folder, ZmqOptions(scheme="tcp"))
 
 
-class TestIpcWrapped(TransportContract):
-    @pytest.fixture
-    def make_transport(self, folders):
-        return lambda: FaultyTransport(ZmqTransport(folders()))
-
-
 class TestIpcDelayed(TransportContract):
     """Delay alone breaks no promise."""
 

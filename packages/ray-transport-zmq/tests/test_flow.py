@@ -72,6 +72,7 @@ def test_one_slow_receiver_does_not_hold_up_another(pair, folders):
             quick.send([b"%d" % number])
         at_other.wait(1000, "the other's messages arrive")
         assert slow.queued_bytes > 0
+        slow.abort()
     other.close()
 
 

@@ -1,29 +1,41 @@
-"""Whole sessions over this transport: what they open, how soon they notice a death, and that nothing stays behind."""
+"""Whole sessions over this transport: what they open and who gets in, and how soon they notice a death."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
-import subprocess
-import sys
+import socket
 import time
 
 import psutil
 import pytest
+import zmq
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
+from ray.runtime import interface
 from ray.testing import leaks
 
 SCHEMES = ["ipc", "tcp"]
 
 
-@pytest.fixture(params=SCHEMES)
+@pytest.fixture(scope="module", params=SCHEMES)
 def session(request):
+    """One for all tests of the module; yields the scheme."""
+    before = leaks.snapshot()
     options = {"transport": {"scheme": request.param}}
     with ray.init(num_cpus=2, store="heap", transport="zmq", options=options, log_to_driver=False):
         yield request.param
+    leaks.assert_clean(before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(session):
+    """The session keeps its processes; what ran in them has ended with the test."""
+    yield
+    leaks.assert_settled(interface.current(), 5.0)
 
 
 @ray.remote
@@ -60,11 +72,12 @@ def processes():
 
 
 def listeners():
+    """Addresses and ports."""
     found = []
     for process in processes():
         with contextlib.suppress(psutil.NoSuchProcess):  # one that only forked a worker
             connections = process.net_connections("inet")
-            found += [each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN]
+            found += [tuple(each.laddr) for each in connections if each.status == psutil.CONN_LISTEN]
     return found
 
 
@@ -73,7 +86,48 @@ def test_what_a_session_opens(session):
     if session == "ipc":
         assert listeners() == []
     else:
-        assert set(listeners()) == {"127.0.0.1"}
+        assert {host for host, _ in listeners()} == {"127.0.0.1"}
+
+
+class Canary:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("session", ["tcp"], indirect=True)
+def test_what_strangers_send_is_never_unpickled(session, tmp_path):
+    """To each listener of a session: as raw bytes, without keys, with unknown keys, to another server's key."""
+    path = tmp_path / "canary"
+    canary = pickle.dumps(Canary(str(path)))
+    pickle.loads(canary).close()
+    path.unlink()  # so it does sing
+    assert ray.get(identity.remote(1)) == 1
+    addresses = listeners()
+    assert len(addresses) >= 3  # driver, node manager, worker
+    with zmq.Context() as context:
+        for host, port in addresses:
+            with socket.create_connection((host, port), timeout=5) as raw:
+                raw.sendall(canary)
+            for server_key in (None, zmq.curve_keypair()[0]):
+                with context.socket(zmq.DEALER) as client:
+                    client.set(zmq.LINGER, 0)
+                    client.set(zmq.RECONNECT_IVL, -1)
+                    if server_key is not None:
+                        client.curve_serverkey = server_key
+                        client.curve_publickey, client.curve_secretkey = zmq.curve_keypair()
+                    with client.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+                        client.connect(f"tcp://{host}:{port}")
+                        with contextlib.suppress(zmq.Again):  # turned away already
+                            client.send(b"\0" + canary, zmq.NOBLOCK)
+                        assert monitor.poll(1000), "the stranger is turned away within a second"
+                        client.disable_monitor()
+    assert ray.get([identity.remote(number) for number in range(100)]) == list(range(100))
+    assert not path.exists()
 
 
 def test_tasks_and_actors(session):
@@ -109,31 +163,3 @@ def test_a_killed_actor_is_noticed_at_once(session):
     with pytest.raises(RayActorError):
         ray.get(blocked, timeout=10)
     assert time.monotonic() - started < 1.0
-
-
-DRIVER = """
-import ray, time
-ray.init(num_cpus=2, store="heap", transport="zmq", options={"transport": {"scheme": "%s"}}, log_to_driver=False)
-
-@ray.remote
-def add(x):
-    return x + 1
-
-assert ray.get([add.remote(i) for i in range(100)])[-1] == 100
-print(1, flush=True)
-while True:
-    ray.get([add.remote(i) for i in range(1000)])
-"""
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_killed_driver_leaves_nothing_behind(scheme, number):
-    before = leaks.snapshot()
-    command = [sys.executable, "-c", DRIVER % scheme]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as driver:
-        assert driver.stdout.readline() == "1\n"
-        assert len(psutil.Process(driver.pid).children(recursive=True)) >= 3
-        driver.send_signal(number)
-        driver.wait(10)
-    leaks.assert_clean(before, timeout_s=5.0)

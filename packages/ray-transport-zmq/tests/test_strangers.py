@@ -12,9 +12,10 @@ from ray.testing.contracts._link import Reader
 from ray_transport_zmq.plugin import ZmqOptions
 from ray_transport_zmq.transport import ZmqTransport
 
-#: ``python -c STRANGER uid address``: sends a message as that user, and prints whether the connection then ends.
+#: ``python -c STRANGER uid address``: sends a message as that user, and prints whether the connection ends
+#: before the server has said anything.
 STRANGER = """
-import os, sys
+import contextlib, os, sys
 import zmq
 os.setuid(int(sys.argv[1]))
 with zmq.Context() as context, context.socket(zmq.DEALER) as client:
@@ -22,8 +23,12 @@ with zmq.Context() as context, context.socket(zmq.DEALER) as client:
     client.set(zmq.RECONNECT_IVL, -1)
     with client.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
         client.connect(sys.argv[2])
-        client.send(b"\\0canary")
-        print(bool(monitor.poll(2000)), flush=True)
+        with contextlib.suppress(zmq.Again):  # turned away already
+            client.send(b"\\0canary", zmq.NOBLOCK)
+        poller = zmq.Poller()
+        for each in (client, monitor):
+            poller.register(each, zmq.POLLIN)
+        print([each is monitor for each, _ in poller.poll(5000)], flush=True)
         client.disable_monitor()
 """
 
@@ -50,7 +55,7 @@ def send_as(uid: int, address: str) -> bool:
     done = subprocess.run(
         [sys.executable, "-c", STRANGER, str(uid), address], capture_output=True, text=True, timeout=30, check=True
     )
-    return done.stdout.strip() == "True"
+    return {"[True]": True, "[False]": False}[done.stdout.strip()]
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root can be somebody else")

@@ -13,6 +13,11 @@ from ray_transport_zmq.credit import ReceiveWindow, SendWindow
 from ray_transport_zmq.sockets import HWM
 
 
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """Nothing is opened here: the look at all processes of the machine would take longer than the tests."""
+
+
 def decode(assembler, units):
     """Messages that come out."""
     messages = []
