@@ -18,6 +18,7 @@ from ray.exceptions import PluginError
 from ray.testing.contracts._link import Reader, eventually
 from ray_transport_zmq import curve
 from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.refusals import Refusals
 from ray_transport_zmq.transport import ZmqTransport
 
 CANARY = b"\x00canary"
@@ -113,7 +114,7 @@ class Relay:
 
 
 @pytest.mark.parametrize("who", ["no key", "unknown key", "wrong server"])
-def test_a_stranger_is_refused(server, context, who):
+def test_a_stranger_is_refused(server, context, caplog, who):
     address, at_server, keys, *_ = server
     if who == "no key":
         succeeded = stranger(context, address)
@@ -124,6 +125,25 @@ def test_a_stranger_is_refused(server, context, who):
         succeeded = stranger(context, address, zmq.curve_keypair()[0].decode(), known)
     assert not succeeded
     assert at_server.events == []
+    if who != "no key":  # that one may leave before it is refused
+        eventually(lambda: caplog.records, "the refusal is told")
+        (told,) = caplog.messages
+        assert told.startswith(f"Refused a connection to {address}: ")
+        assert ("not among those that are allowed" in told) == (who == "unknown key")
+
+
+def test_refusals_are_told_once_a_second(caplog):
+    now = 100.0
+    refusals = Refusals(lambda: now)
+    for _ in range(1000):
+        refusals.note("tcp://here", "no key")
+    now += 0.9
+    refusals.note("tcp://here", "no key")
+    assert caplog.messages == ["Refused a connection to tcp://here: no key"]
+    now += 0.2
+    refusals.note("tcp://here", "no key")
+    refusals.note("tcp://here", "no key")
+    assert caplog.messages[1:] == ["Refused a connection to tcp://here: no key (1001 since this was last told)"]
 
 
 def test_raw_bytes_are_not_a_message(server):

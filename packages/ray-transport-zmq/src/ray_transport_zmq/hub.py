@@ -24,6 +24,7 @@ from ray.abc.transport import Connection, Frame
 from ray.exceptions import RemoteProtocolError
 from ray_transport_zmq import sockets, wire
 from ray_transport_zmq.connection import ZmqConnection
+from ray_transport_zmq.refusals import Refusals
 
 #: What ``poll`` returns.
 Events: TypeAlias = "deque[tuple[Connection, Sequence[Frame] | None]]"
@@ -37,6 +38,12 @@ _FAILED: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed: the peer does not speak ZeroMQ as this end does",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the handshake failed: only one end encrypts, or the keys differ",
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the peer does not allow the key of this process",
+}
+
+#: The same, as the end that listens tells it. A peer that dies in the handshake is not refused.
+_REFUSED: dict[int, str] = {
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the peer does not encrypt, or does not know the key of this end",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the key of the peer is not among those that are allowed",
 }
 
 _get = _Base.get
@@ -76,9 +83,11 @@ class Hub:
         self._users: Counter[str] = Counter()
         #: Connections whose descriptor is closed; reported once everything they brought has been taken.
         self._gone: list[ZmqConnection] = []
+        self._refusals = Refusals()
         #: The one being made, if any.
         self._pending: ZmqConnection | None = None
         self.fds: tuple[int, int] = (self._socket.FD, self._monitor.FD)
+        self.read_monitor()  # ZeroMQ makes a descriptor readable only once somebody has found nothing to read
 
     @property
     def connections(self) -> list[ZmqConnection]:
@@ -151,7 +160,8 @@ class Hub:
                 self._gone.append(connection)
                 self.touched = True
         elif pending is None:
-            pass
+            if self._accepts and event in _REFUSED:
+                self._refusals.note(address, _REFUSED[event])
         elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             pending.ready = True
         elif event == zmq.EVENT_CLOSED:
