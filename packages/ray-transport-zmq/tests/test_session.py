@@ -15,7 +15,7 @@ import zmq
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
-from ray.runtime import interface
+from ray.runtime import interface, tasks
 from ray.testing import leaks
 
 SCHEMES = ["ipc", "tcp"]
@@ -42,6 +42,11 @@ def nothing_left(session):
 def identity(value, wait_s=0.0):
     time.sleep(wait_s)
     return value
+
+
+@ray.remote
+def length(value):
+    return len(value)
 
 
 @ray.remote(max_retries=0)
@@ -144,6 +149,15 @@ def test_large_values_go_both_ways(session):
     assert ray.get(identity.remote(ray.put(large))) == large
     refs = [identity.remote(large) for _ in range(4)]
     assert all(value == large for value in ray.get(refs))
+
+
+def test_tasks_with_large_arguments_do_not_go_to_and_fro(session, monkeypatch):
+    """A worker that is slow to answer is asked to give back what it has not begun; here that comes with the tasks."""
+    monkeypatch.setattr(tasks, "STALL_S", 0.0001)
+    keeper = Keeper.options(num_cpus=1).remote()  # so there is one other worker
+    ray.get([keeper.pid.remote(), *(length.remote(b"") for _ in range(20))], timeout=20)
+    large = bytes(20 << 20)
+    assert ray.get([length.remote(large) for _ in range(4)], timeout=20) == [len(large)] * 4
 
 
 def test_a_killed_worker_is_noticed_at_once(session):

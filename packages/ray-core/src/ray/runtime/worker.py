@@ -89,15 +89,20 @@ class WorkerRuntime(Replying):
         self.arguments.forget(message.ids)
 
     def on_recall(self, peer: Peer, message: wire.Recall, frames: Sequence[Frame]) -> None:
-        """The owner wants back what has not started."""
-        self._give_back(blocked=self._blocked > 0)
+        """The owner wants back what has not started, except what is about to.
 
-    def _give_back(self, *, blocked: bool) -> None:
-        """Return unstarted tasks to whoever pushed them, and say whether this worker is blocked."""
+        A recall may arrive together with the tasks, when they are large: were all given back, they would go to and fro
+        for ever.
+        """
+        about_to = 0 if self.running.keys() - self.queued.keys() else 1
+        self._give_back(blocked=self._blocked > 0, keep=about_to)
+
+    def _give_back(self, *, blocked: bool, keep: int = 0) -> None:
+        """Return unstarted tasks but the first ``keep`` to whoever pushed them; say whether this worker is blocked."""
         returned: dict[Peer, list[bytes]] = {}
         if self._lessee is not None:
             returned[self._lessee] = []
-        for task_id in list(self.queued):
+        for task_id in list(self.queued)[keep:]:
             call = self.queued.pop(task_id, None)
             if call is not None:
                 self.let_go(call)
