@@ -21,6 +21,8 @@ from contestants import Contestant
 from report import markdown, misses
 from targets import DEFAULTS, GROUPS, ONCE, VARIANTS
 
+QUICK_TASKS = "20000"
+
 Measure = Callable[[Contestant, str, list[str]], None]
 Field = dict[str, tuple[Contestant, tuple[str, ...]]]
 """Each contestant by name, with its groups."""
@@ -41,6 +43,7 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds = 1, 0.1
+        options.note = f"{options.note} a quick try, with {QUICK_TASKS} tasks for the million".strip()
     return options
 
 
@@ -91,7 +94,7 @@ def main() -> int:
     for contestant, _ in field.values():
         contestant.probe()
         if options.quick:
-            contestant.environment["BENCH_TASKS"] = "20000"
+            contestant.environment["BENCH_TASKS"] = QUICK_TASKS
 
     def measure(contestant: Contestant, group: str, program_arguments: list[str]) -> None:
         if not contestant.unavailable:

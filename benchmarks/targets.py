@@ -132,5 +132,5 @@ SECTIONS = (LINES, SELECTORS)
 
 REMARKS = (
     "Medians. ✓ and ✗ say whether the target was met. Percentages over zmq: of the rate over unix; a third is asked.",
-    "Ray ran 100,000 of the 1,000,000 tasks; its time is scaled up.",
+    "Ray ran at most 100,000 of the 1,000,000 tasks; its time is scaled up.",
 )
