@@ -142,6 +142,19 @@ def test_a_failure_is_printed_once(capfd, caplog):
     assert shown.count("[ray] A task failed: ValueError: printed once in fail") == 1
 
 
+def test_failures_that_are_got_soon_are_not_printed(capfd, caplog, monkeypatch):
+    """However many there are: the time of each is its own."""
+    monkeypatch.setattr("ray.runtime.failures.PRINT_AFTER_S", 2.0)
+    with caplog.at_level(logging.ERROR, "ray"):
+        for _ in range(50):
+            ref = fail.remote(ValueError, "expected")
+            ray.wait([ref])
+            time.sleep(0.05)
+            with pytest.raises(ValueError, match="expected"):
+                ray.get(ref)
+        assert "expected" not in capfd.readouterr().err + caplog.text
+
+
 # --- retries and limits ---
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ray.runtime.calls import ActorClient
     from ray.runtime.owner import OwnerRuntime
 
-#: A failure is printed this long after it happened, unless ``get`` has raised it by then.
+#: A failure is printed about this long after it happened, unless ``get`` has raised it by then; together with those
+#: that are at least half as old.
 PRINT_AFTER_S = 0.25
 #: Failures that wait to be printed at a time; beyond it they are only recorded.
 MAX_WAITING = 1000
@@ -36,8 +37,8 @@ class Failures:
 
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
-        #: {object id: text to print}
-        self._waiting: dict[bytes, str] = {}
+        #: {object id: (text to print, monotonic time of the failure)}, oldest first
+        self._waiting: dict[bytes, tuple[str, float]] = {}
         self._armed = False
 
     # --- envelopes ---------------------------------------------------------------------------------------------------
@@ -119,10 +120,8 @@ class Failures:
         row = node.ErrorRecord(kind, text, time.time(), record.id.hex(), record.actor.hex(), opened.pid, record.name)
         self._runtime.node.send(node.RecordError(row))
         if record.entries and len(self._waiting) < MAX_WAITING:
-            self._waiting[record.entries[0].id] = text
-            if not self._armed:
-                self._armed = True
-                self._runtime.timers.after(PRINT_AFTER_S, self._print)
+            self._waiting[record.entries[0].id] = text, time.monotonic()
+            self._arm()
         elif not record.entries:
             self._show(text)
 
@@ -130,10 +129,21 @@ class Failures:
         """The failure was raised to the user: no need to print it."""
         self._waiting.pop(object_id, None)
 
-    def _print(self) -> None:
+    def _arm(self) -> None:
+        if not self._armed:
+            self._armed = True
+            self._runtime.timers.after(PRINT_AFTER_S, self._print)
+
+    def _print(self, share: float = 0.5) -> None:
+        """Print what has waited for that share of the time; the rest has its turn later."""
         self._armed = False
-        waiting, self._waiting = self._waiting, {}
-        alike = Counter(waiting.values())
+        limit = time.monotonic() - PRINT_AFTER_S * share
+        alike: Counter[str] = Counter()
+        for object_id, (text, happened) in self._waiting.copy().items():
+            if happened <= limit and self._waiting.pop(object_id, None) is not None:
+                alike[text] += 1
+        if self._waiting:
+            self._arm()
         for text, count in list(alike.items())[:MAX_PRINTED]:
             self._show(text if count == 1 else f"{text}\n(and {count - 1} more like it)")
         if len(alike) > MAX_PRINTED:
@@ -144,7 +154,7 @@ class Failures:
 
     def flush(self) -> None:
         """The session ends: print what waits."""
-        self._print()
+        self._print(share=0.0)
 
 
 _DEATHS = frozenset({"WorkerCrashedError", "OutOfMemoryError", "RayActorError"})
