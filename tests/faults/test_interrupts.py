@@ -270,3 +270,71 @@ def test_uncaught(start, rounds, tmp_path, times):
         if times == 1:
             assert errors.count("Traceback") == 1
             assert "internal error" not in errors
+
+
+IN_IPYTHON = """
+import os, sys
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance(colors="nocolor")
+shell.run_cell('''
+import time
+import ray
+ray.init(num_cpus=1, log_to_driver=False)
+@ray.remote(num_cpus=0)
+def echo(value):
+    return value
+@ray.remote
+def sleep():
+    time.sleep(3600)
+sleeping = sleep.remote()
+ready = ray.get(echo.remote(0))
+''').raise_error()
+os.write(1, b"ready\\n")
+for cell in sys.stdin:
+    os.write(1, b"begin\\n")
+    ran = shell.run_cell(cell)
+    os.write(1, f"outcome {type(ran.error_in_exec).__name__} {ran.result!r}\\n".encode())
+shell.run_cell("ray.shutdown()").raise_error()
+os.write(1, b"ended\\n")
+"""
+
+
+@pytest.mark.timeout(120)
+def test_in_ipython(start, rounds, tmp_path):
+    """Also cells that await, which run on a loop of IPython's own."""
+    pytest.importorskip("IPython", exc_type=ImportError)
+    chance = random.Random(4)
+    program = Program(tmp_path, IN_IPYTHON)
+
+    def run(cell):
+        program.tell(cell)
+        while program.line() != "begin":
+            pass
+
+    def outcome():
+        lines = [program.line()]
+        while not lines[-1].startswith("outcome "):
+            lines.append(program.line())
+        return lines[-1].removeprefix("outcome "), "\n".join(lines[:-1])
+
+    try:
+        assert program.line() == "ready"
+        for number in range(rounds(3, 50)):
+            for cell in ("ray.get(sleeping)", "ray.wait([sleeping])", "await sleeping"):
+                run(cell)
+                time.sleep(chance.random() * 0.1)
+                program.interrupt()
+                how, told = outcome()
+                assert how == "KeyboardInterrupt None", program.errors()
+                assert told.count("Traceback") <= 1
+            for cell in (f"ray.get(echo.remote({number}))", f"await echo.remote({number})"):
+                run(cell)
+                assert outcome()[0] == f"NoneType {number}"
+        program.process.stdin.close()
+        while program.line() != "ended":
+            pass
+        assert program.process.wait(20) == 0
+    finally:
+        program.end()
+    assert "Traceback" not in program.errors()
