@@ -16,6 +16,15 @@ class TestInproc(TransportContract):
         return InprocTransport
 
 
+class TestInprocDelayed(TransportContract):
+    """Delay alone breaks no promise."""
+
+    @pytest.fixture
+    def make_transport(self):
+        seeds = itertools.count()
+        return lambda: FaultyTransport(InprocTransport(), seed=next(seeds), max_delay_s=0.003)
+
+
 @pytest.fixture
 def make_unix(short_dir):
     numbers = itertools.count()
