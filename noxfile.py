@@ -106,7 +106,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=False, default=False)
 def contracts(session: nox.Session) -> None:
     """The contract suites over every part, and the broken parts that they must catch."""
-    pytest_session(session, "packages", "tests/architecture", "-k", "contract or Contract")
+    pytest_session(session, "packages", "tests/architecture", "-m", "not soak", "-k", "contract or Contract")
 
 
 @nox.session(python=False, default=False)
