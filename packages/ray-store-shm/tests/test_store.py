@@ -36,7 +36,7 @@ def an_id(number: int) -> bytes:
     return number.to_bytes(20, "big")
 
 
-def until(true: Callable[[], bool], limit_s: float = 2.0) -> None:
+def until(true: Callable[[], bool], limit_s: float = 10.0) -> None:
     end = time.monotonic() + limit_s
     while not true():
         assert time.monotonic() < end
