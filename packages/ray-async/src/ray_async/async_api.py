@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import datetime
 import os
 import threading
@@ -20,6 +19,7 @@ from typing import Any
 import ray
 from ray.runtime.completion import current_session, is_done, make_selector, session_of, value_of
 from ray.units import seconds_from_milliseconds
+from ray_async.ending import wind_up
 from ray_async.groups import PlasmaFutureGroup
 from ray_async.object_future import PlasmaObjectFuture
 from ray_async.plasma_eventloop import PlasmaSelectorEventLoop
@@ -178,19 +178,9 @@ def cleanup() -> None:
             )
         eventloop = None
         try:
-            loop.run_until_complete(_wind_up())
+            loop.run_until_complete(wind_up(WIND_UP_S))
         finally:
             loop.close()
-
-
-async def _wind_up() -> None:
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    if left:
-        await asyncio.wait(left, timeout=WIND_UP_S)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), WIND_UP_S)
 
 
 def _clean_up_at_exit() -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 from ray.abc import Call, Executor
+from ray_async.ending import wind_up
 
 LoopMaker: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
@@ -149,7 +150,7 @@ class AsyncioExecutor(Executor):
             if not self._closed:  # else nobody would stop it
                 loop.call_soon(self._take)
                 _serve(loop)
-                loop.run_until_complete(_wind_up())
+                loop.run_until_complete(wind_up(WIND_UP_S))
         finally:
             asyncio.set_event_loop(None)
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -183,14 +184,3 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         except (KeyboardInterrupt, SystemExit):  # of some task, which keeps it for whoever awaits that task
             continue
         return
-
-
-async def _wind_up() -> None:
-    """End what the calls have left on the loop, within bounded time."""
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    if left:
-        await asyncio.wait(left, timeout=WIND_UP_S)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), WIND_UP_S)
