@@ -15,28 +15,10 @@ from typing import TypeAlias
 
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
 from ray.protocol.resources import Allocation, NodeResources
+from ray.protocol.waiting import DemandEntry, DemandKey, Line, Shape, WaitingLines
 
 #: Leases without any resource are not limited by resources; this many per CPU may run at once.
 ZERO_COST_LEASES_PER_CPU = 4
-
-#: Needs, for telling equal ones.
-Shape: TypeAlias = frozenset[tuple[str, int]]
-DemandKey: TypeAlias = tuple[bytes, int]
-"""(owner's process id, the owner's number for the scheduling class)."""
-
-
-@dataclass(slots=True)
-class DemandEntry:
-    """One owner's wish for workers of one class."""
-
-    key: DemandKey
-    request: ResourceRequest
-    count: int
-    name: str
-    turn: int
-    infeasible: bool = False
-    #: Leases of others that were revoked for it.
-    revoked: int = 0
 
 
 @dataclass(slots=True)
@@ -98,6 +80,8 @@ class LeaseTable:
         self._new_id = new_id
         #: {(owner, class): demand}; entries of count 0 are removed
         self.demands: dict[DemandKey, DemandEntry] = {}
+        #: The same without those that are infeasible, in the order of service.
+        self._waiting = WaitingLines()
         #: {lease id: lease}
         self.leases: dict[bytes, Lease] = {}
         #: {worker id: its lease}
@@ -120,17 +104,19 @@ class LeaseTable:
         """An owner wants ``count`` more workers; 0 withdraws."""
         entry = self.demands.get(key)
         if not count:
-            self.demands.pop(key, None)
+            self._withdraw(key)
             return []
         if entry is not None:
             entry.count = count
             entry.request = request
+            self._line_up(entry)
             return self.schedule()
         self._turn += 1
         entry = self.demands[key] = DemandEntry(key, request, count, name, self._turn)
         if not self.resources.feasible(request.resources):
             entry.infeasible = True
             return [Infeasible(entry)]
+        self._line_up(entry)
         return self.schedule()
 
     def worker_ready(self, worker: bytes) -> list[Effect]:
@@ -147,7 +133,7 @@ class LeaseTable:
     def worker_lost(self, worker: bytes) -> tuple[Lease | None, list[Effect]]:
         """A worker died; returns the lease that ended with it. What it wanted for its own tasks is void."""
         for key in [key for key in self.demands if key[0] == worker]:
-            del self.demands[key]
+            self._withdraw(key)
         self.idle.pop(worker, None)
         lease = self.by_worker.get(worker)
         if lease is not None:
@@ -185,7 +171,7 @@ class LeaseTable:
     def owner_lost(self, owner: bytes) -> list[Lease]:
         """An owner died; returns its leases, which have ended: their workers must be killed."""
         for key in [key for key in self.demands if key[0] == owner]:
-            del self.demands[key]
+            self._withdraw(key)
         ended = [lease for lease in self.leases.values() if lease.key[0] == owner]
         for lease in ended:
             self._end(lease)
@@ -213,34 +199,39 @@ class LeaseTable:
         missing: list[Allocation] = []
         most = self._cpus * ZERO_COST_LEASES_PER_CPU
         zero_cost = self._cpus * ZERO_COST_LEASES_PER_CPU - self._free_running
-        #: Needs for which there is no room, and those for which there is nobody either to take a worker from.
+        #: Needs for which there is no room, and lines for whose rest nothing more can be done now.
         refused: set[Shape] = set()
-        exhausted: set[tuple[Shape, int]] = set()
-        for entry in sorted(self.demands.values(), key=lambda entry: _order(entry, entry.key in self._holders)):
-            if entry.infeasible:
-                continue
+        closed: set[Line] = set()
+        #: Those that do not belong any more where they are in their line.
+        moved: dict[DemandKey, DemandEntry] = {}
+        for line, entry in self._waiting.in_order(closed):
             if not (self.idle or start):
                 break
-            free = self._is_free_task(entry.key, entry.request)
-            shape = frozenset(entry.request.resources.items())
             lacking = 0
             while entry.count > lacking:
-                if free and zero_cost <= 0:
-                    self._revoke_for(entry, shape, exhausted, effects)
+                if line.free and zero_cost <= 0:
+                    self._revoke_for(entry, line, closed, moved, effects)
                     break
                 if not self.idle and (not start or len(missing) >= most):
-                    break  # more start when these are ready
-                allocation = self._place(entry.request) if shape not in refused else None
-                if allocation is None:
-                    refused.add(shape)
-                    self._revoke_for(entry, shape, exhausted, effects)
+                    closed.add(line)  # more start when these are ready
                     break
-                zero_cost -= free
+                allocation = self._place(entry.request) if line.shape not in refused else None
+                if allocation is None:
+                    refused.add(line.shape)
+                    self._revoke_for(entry, line, closed, moved, effects)
+                    break
+                zero_cost -= line.free
                 if not self.idle:
                     missing.append(allocation)
                     lacking += 1
                     continue
                 effects.append(Grant(self._grant(entry, allocation)))
+                moved[entry.key] = entry
+        for entry in moved.values():
+            if entry.count:
+                self._line_up(entry)
+            else:
+                self._withdraw(entry.key)
         if start:
             self._held_back = len(missing) >= most
         for allocation in missing:
@@ -262,9 +253,19 @@ class LeaseTable:
         entry.revoked = max(0, entry.revoked - 1)
         self._turn += 1
         entry.turn = self._turn
-        if not entry.count:
-            self.demands.pop(entry.key, None)
         return lease
+
+    def _line_up(self, entry: DemandEntry) -> None:
+        """Put an entry where it belongs by what it wants and what it holds; not if no node could ever serve it."""
+        if entry.infeasible:
+            return
+        free = self._is_free_task(entry.key, entry.request)
+        self._waiting.put(entry, holds=entry.key in self._holders, free=free)
+
+    def _withdraw(self, key: DemandKey) -> None:
+        """Nobody waits for this any more."""
+        self.demands.pop(key, None)
+        self._waiting.remove(key)
 
     def _place(self, request: ResourceRequest) -> Allocation | None:
         view = NodeView(self.node_id, self._total, self.resources.available())
@@ -277,16 +278,19 @@ class LeaseTable:
         return not request.resources and key[0] != self.node_id
 
     def _revoke_for(
-        self, entry: DemandEntry, shape: Shape, exhausted: set[tuple[Shape, int]], effects: list[Effect]
+        self,
+        entry: DemandEntry,
+        line: Line,
+        closed: set[Line],
+        moved: dict[DemandKey, DemandEntry],
+        effects: list[Effect],
     ) -> None:
         """Somebody without any worker of this class waits: take one from whoever holds most, deeper askers excepted.
 
         Actors keep theirs for life: nobody could answer for them. So those that wait cannot use what others of their
-        class hold.
+        class hold. Where there is nobody to take from, the line is closed.
         """
         if entry.revoked >= entry.count or entry.key in self._holders:
-            return
-        if (shape, entry.request.depth) in exhausted:
             return
         held: dict[bytes, list[Lease]] = {}
         free = self.resources.available()
@@ -309,7 +313,7 @@ class LeaseTable:
             if not (lease.blocked or lease.revoked) and lease.request.depth <= entry.request.depth:
                 held.setdefault(lease.key[0], []).append(lease)
         if not held and not usable:
-            exhausted.add((shape, entry.request.depth))
+            closed.add(line)
         if held:
             lease = max(held.values(), key=len)[-1]
             lease.revoked = True
@@ -318,6 +322,7 @@ class LeaseTable:
             if loser is not None:  # goes to the end of the queue, or it would get the worker back
                 self._turn += 1
                 loser.turn = self._turn
+                moved[loser.key] = loser
             effects.append(RevokeLease(lease))
 
     def _end(self, lease: Lease) -> None:
@@ -327,6 +332,8 @@ class LeaseTable:
             self._holders[lease.key] -= 1
         else:
             del self._holders[lease.key]
+            if lease.key in self.demands:
+                self._line_up(self.demands[lease.key])
         if lease.blocked:
             self.resources.reacquire_cpu(lease.allocation)
         else:
@@ -351,7 +358,3 @@ class LeaseTable:
 def _helps(resources: Mapping[str, int], lacking: set[str]) -> bool:
     """Whether the end of a lease with ``resources`` gives room to somebody who lacks some, or needs none at all."""
     return not lacking.isdisjoint(resources) if lacking else not resources
-
-
-def _order(entry: DemandEntry, holds: bool) -> tuple[int, int, bool, int]:
-    return (-entry.request.depth, -entry.request.priority, holds, entry.turn)

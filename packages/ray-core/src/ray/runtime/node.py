@@ -21,7 +21,7 @@ from ray.exceptions import RemoteProtocolError
 from ray.ids import random_id
 from ray.messages import codec, node, wire
 from ray.plugins.specs import EventSink
-from ray.protocol import handshake, leases
+from ray.protocol import handshake, leases, waiting
 from ray.protocol.resources import NodeResources
 from ray.runtime.node_actors import NodeActors
 from ray.runtime.session import NodeConfig
@@ -337,7 +337,7 @@ class NodeManager:
 
     # --- errors, logs, questions --------------------------------------------------------------------------------------
 
-    def _infeasible(self, entry: leases.DemandEntry) -> None:
+    def _infeasible(self, entry: waiting.DemandEntry) -> None:
         wanted = {name: amount / 10_000 for name, amount in entry.request.resources.items()}
         total = {name: amount / 10_000 for name, amount in self.leases.resources.total().items()}
         text = (

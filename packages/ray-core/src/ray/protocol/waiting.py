@@ -1,0 +1,96 @@
+"""Who waits for workers, in the order of service, as a pure machine that does not grow slow with the queue.
+
+Entries that need the same are kept together: where one of them finds no room the rest need not be looked at, so a
+decision costs the kinds of needs, not the number of those who wait.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TypeAlias
+
+from ray.abc.scheduler import ResourceRequest
+
+#: Needs, for telling equal ones.
+Shape: TypeAlias = frozenset[tuple[str, int]]
+DemandKey: TypeAlias = tuple[bytes, int]
+"""(owner's process id, the owner's number for the scheduling class)."""
+
+_place = itemgetter(0)
+
+
+@dataclass(slots=True)
+class DemandEntry:
+    """One owner's wish for workers of one class."""
+
+    key: DemandKey
+    request: ResourceRequest
+    count: int
+    name: str
+    turn: int
+    infeasible: bool = False
+    #: Leases of others that were revoked for it.
+    revoked: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """Entries that need the same, with the same depth and priority: who holds nothing first, then by turn."""
+
+    rank: tuple[int, int]
+    shape: Shape
+    #: Nothing but a number limits these.
+    free: bool
+    #: ((holds, turn), entry); turns are unique.
+    entries: list[tuple[tuple[bool, int], DemandEntry]] = field(default_factory=list)
+
+
+class WaitingLines:
+    """Deeper askers go first, then higher priority, then whoever holds no worker of the class, then by turn."""
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[int, int, bool, Shape], Line] = {}
+        #: {key of an entry: its line, and its place there}
+        self._places: dict[DemandKey, tuple[Line, tuple[bool, int]]] = {}
+
+    def put(self, entry: DemandEntry, *, holds: bool, free: bool) -> None:
+        """Enter an entry, or move it to where it belongs by now."""
+        self.remove(entry.key)
+        request = entry.request
+        shape = frozenset(request.resources.items())
+        key = (-request.depth, -request.priority, free, shape)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = Line(key[:2], shape, free)
+        place = (holds, entry.turn)
+        bisect.insort(line.entries, (place, entry), key=_place)
+        self._places[entry.key] = line, place
+
+    def remove(self, key: DemandKey) -> None:
+        """Forget an entry, if it is there."""
+        line, place = self._places.pop(key, (None, (False, 0)))
+        if line is None:
+            return
+        del line.entries[bisect.bisect_left(line.entries, place, key=_place)]
+        if not line.entries:
+            del self._lines[*line.rank, line.free, line.shape]
+
+    def in_order(self, closed: set[Line]) -> Iterator[tuple[Line, DemandEntry]]:
+        """All entries in the order of service, without the rest of the lines that the caller adds to ``closed``.
+
+        Nothing may be entered, moved or removed meanwhile.
+        """
+        heads = [(line.rank, line.entries[0][0], 0, line) for line in self._lines.values()]
+        heapq.heapify(heads)  # never compares lines: places are unique
+        while heads:
+            rank, _, index, line = heads[0]
+            yield line, line.entries[index][1]
+            index += 1
+            if line in closed or index == len(line.entries):
+                heapq.heappop(heads)
+            else:
+                heapq.heapreplace(heads, (rank, line.entries[index][0], index, line))
