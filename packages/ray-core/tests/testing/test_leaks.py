@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import uuid
 
 import pytest
@@ -61,11 +62,11 @@ def test_a_zombie(before):
     leaks.assert_clean(before)
 
 
-def orphan(environ):
+def orphan(environ, code=SLEEPER):
     """Start a process whose parent has ended; returns its pid."""
     script = f"""
 import subprocess, sys
-print(subprocess.Popen([sys.executable, "-c", {SLEEPER!r}], stdin=-3, stdout=-3, stderr=-3).pid)
+print(subprocess.Popen([sys.executable, "-c", {code!r}], stdin=-3, stdout=-3, stderr=-3).pid)
 """
     done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, check=True, timeout=20)
     return int(done.stdout)
@@ -131,6 +132,24 @@ def test_shared_memory(before):
     texts = found(before)
     os.unlink(path)
     assert texts == [f"shared memory {path}"]
+    leaks.assert_clean(before)
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no /dev/shm here")
+@pytest.mark.parametrize("use", ["file", "memory = mmap.mmap(file.fileno(), 1); file.close()"])
+def test_shared_memory_of_others(before, use):
+    """What a process holds that is none of ours is not ours either, until it leaves it behind."""
+    path = f"/dev/shm/other-program-{os.getpid()}"
+    code = f"import mmap; file = open({path!r}, 'wb+', buffering=0); file.write(b'x'); {use}; {SLEEPER}"
+    pid = orphan({}, code)
+    try:
+        while not (os.path.exists(path) and os.path.getsize(path)):
+            time.sleep(0.01)
+        assert leaks.leaks(before) == []
+    finally:
+        os.kill(pid, 9)
+    assert found(before) == [f"shared memory {path}"]
+    os.unlink(path)
     leaks.assert_clean(before)
 
 

@@ -84,8 +84,9 @@ def leaks(before: Snapshot, sessions: Collection[str] = ()) -> list[str]:
         if thread.ident not in before.threads
     ]
     found += [f"descriptor {fd}: {target}" for fd, target in sorted(_fds() - before.fds)]
-    found += [f"shared memory {_SHM}/{name}" for name in sorted(_listed(_SHM) - before.shared_memory)]
     own = {pid for pid, _ in processes} | {os.getpid()}
+    names = sorted(_listed(_SHM) - before.shared_memory)
+    found += [f"shared memory {_SHM}/{name}" for name in names if not _in_use_by_others(f"{_SHM}/{name}", own)]
     new = sorted(_session_dirs() - before.session_dirs)
     found += [f"session directory {path}" for path in new if not _belongs_to_others(path, own)]
     return found
@@ -180,6 +181,18 @@ def _session_dirs() -> set[str]:
     bases = {os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("TMPDIR", ""), tempfile.gettempdir(), "/tmp"}
     roots = [os.path.join(base, f"ray-{os.geteuid()}") for base in bases if base]
     return {os.path.join(root, name) for root in roots for name in _listed(root)}
+
+
+def _in_use_by_others(path: str, own: Collection[int]) -> bool:
+    """Whether a process that is none of ours has that file mapped or open."""
+    for pid in psutil.pids():
+        if pid not in own:
+            with contextlib.suppress(psutil.Error, OSError):  # it has ended, or is another user's
+                process = psutil.Process(pid)
+                used = [*process.memory_maps(), *process.open_files()]
+                if any(file.path == path for file in used):
+                    return True
+    return False
 
 
 def _belongs_to_others(session_dir: str, own: Collection[int]) -> bool:
