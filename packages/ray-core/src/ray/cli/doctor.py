@@ -153,7 +153,7 @@ def _limit_warnings(limits: dict[str, Any]) -> list[str]:
             f"at most {limits['open_files']} open files: every worker needs some. Raise it: "
             f"ulimit -n {min(65536, limits['open_files_hard']) if limits['open_files_hard'] > 0 else 65536}"
         )
-    if 0 < limits["shm_bytes"] < _SMALL_SHM_BYTES:
+    if not hasattr(os, "memfd_create") and 0 < limits["shm_bytes"] < _SMALL_SHM_BYTES:
         warnings.append(
             f"/dev/shm has {as_size(limits['shm_bytes'])}, little for a shared-memory store. "
             "In a container, start it with more: docker run --shm-size=2g"
