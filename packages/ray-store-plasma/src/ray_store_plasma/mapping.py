@@ -13,6 +13,7 @@ import mmap
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -24,6 +25,8 @@ _UNSEEN, _SEEN, _MAPPED = range(3)
 _SMALL_BYTES = 256 * 1024
 #: From here on the start of a second thread costs less than it saves.
 _THREADS_FROM_BYTES = 16 * 1024 * 1024
+#: Each way to copy is tried so often before it is judged, and by so many of its last times.
+_TRIES = 3
 #: One copy in so many is made in the way that was slower before.
 _TRY_OTHER_EVERY = 32
 #: The most that one call of ``write`` takes is a little less than 2 GiB.
@@ -141,20 +144,24 @@ class Pace:
 
     def __init__(self, most: int) -> None:
         """Choose between 1 and ``most``."""
-        #: {number of threads: what a byte took lately}
-        self._lately = dict.fromkeys(sorted({1, most}), 0.0)
+        #: {number of threads: what a byte took, the last times}
+        self._lately: dict[int, deque[float]] = {count: deque(maxlen=_TRIES) for count in sorted({1, most})}
         self._round = 0
 
     def choose(self) -> int:
-        """The faster one, mostly; now and then the other, so that it is known."""
+        """The faster one, mostly; at first, and now and then, the other, so that it is known."""
         self._round += 1
-        ranked = sorted(self._lately, key=self._lately.__getitem__)
+        ranked = sorted(self._lately, key=self._known_cost)
         return ranked[-1] if self._round % _TRY_OTHER_EVERY == 0 else ranked[0]
 
     def took(self, count: int, cost: float) -> None:
         """Note what a byte took."""
-        before = self._lately[count]
-        self._lately[count] = (before + cost) / 2 if before else cost
+        self._lately[count].append(cost)
+
+    def _known_cost(self, count: int) -> float:
+        """The best of the last tries, as a single one may have been disturbed; who was tried too seldom comes first."""
+        costs = self._lately[count]
+        return min(costs) if len(costs) == _TRIES else len(costs) - _TRIES
 
 
 def _move_with(count: int, target: int, source: int, nbytes: int) -> None:
