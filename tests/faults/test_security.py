@@ -244,24 +244,28 @@ pickle.Unpickler = _pickle.Unpickler = Unpickler
 """
 
 
-def test_only_drivers_and_workers_unpickle(start, tmp_path, monkeypatch):
-    """The node manager and the process that forks workers pass on what users send, and never open it."""
+@pytest.mark.parametrize("store", ["heap", "plasma", "shm"])
+def test_only_drivers_and_workers_unpickle(start, tmp_path, monkeypatch, store):
+    """The node manager, the process that forks workers and the store pass on what users send, and never open it."""
+    if store != "heap":
+        pytest.importorskip(f"ray_store_{store}")
     (tmp_path / "sitecustomize.py").write_text(WATCH)
     log = tmp_path / "log"
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("UNPICKLE_LOG", str(log))
-    start(num_cpus=2, log_to_driver=False)
-    manager, forker = victims.node_manager(), victims.zygote()
+    start(num_cpus=2, log_to_driver=False, store=store)
+    control = {victims.node_manager(), forker := victims.zygote(), *victims.store_processes()}
+    assert len(control) == (2 if store == "heap" else 3)
     use_everything()
     os.kill(forker, 9)  # the next one is forked from a node manager that has served
     victims.until(lambda: victims.zygote() != forker)
-    second = victims.zygote()
+    control.add(victims.zygote())
     use_everything()
     seen = [line.split(" ", 1) for line in log.read_text().splitlines()]
-    by_workers = [what for pid, what in seen if int(pid) not in {manager, forker, second}]
+    by_workers = [what for pid, what in seen if int(pid) not in control]
     assert any(what.startswith("find_class") and "Custom" in what for what in by_workers), "the watch does not work"
     assert any(what in ("loads", "Unpickler.load") for what in by_workers), "the watch does not work"
-    by_others = [(pid, what) for pid, what in seen if int(pid) in {manager, forker, second}]
+    by_others = [(pid, what) for pid, what in seen if int(pid) in control]
     assert not by_others
 
 
