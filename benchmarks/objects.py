@@ -14,6 +14,9 @@ from harness import main as run
 LINES: list[Line] = []
 MIB = 1 << 20
 LARGE = 100 * MIB
+#: Before each large copy, of either kind, so that both find the machine in the same state: freeing is asynchronous in
+#: some runtimes and must not be charged to the next copy, and a processor that has just been busy copies faster.
+PAUSE_S = 0.02
 
 
 @remote
@@ -52,18 +55,21 @@ def copy_rate(target: Any) -> float:
     """GB/s of one memcpy of 100 MiB between warm pages in this thread."""
     import numpy
 
+    data = array(LARGE)
+    time.sleep(PAUSE_S)
     start = time.perf_counter()
-    numpy.copyto(target, array(LARGE))
+    numpy.copyto(target, data)
     return LARGE / (time.perf_counter() - start) / 1e9
 
 
 def put_rate() -> float:
     """GB/s of one ``put`` of 100 MiB; the ref is dropped at once, so that the store can use its pages again."""
+    data = array(LARGE)
+    time.sleep(PAUSE_S)
     start = time.perf_counter()
-    ref = ray.put(array(LARGE))
+    ref = ray.put(data)
     elapsed = time.perf_counter() - start
     del ref
-    time.sleep(0.02)  # freeing is asynchronous in some runtimes; it must not be charged to the next copy
     return LARGE / elapsed / 1e9
 
 
