@@ -28,6 +28,7 @@ from ray.abc.store import (
     Listing,
     Notifier,
     Pinning,
+    Spilling,
     Store,
     StoredObject,
     StoreStats,
@@ -426,7 +427,7 @@ def test_shared_stores(check, broken):
     bites(check, shared_subject, SharedClient, broken)
 
 
-class AbleHeap(HeapStore, Notifier, Pinning, Listing):
+class AbleHeap(HeapStore, Notifier, Pinning, Spilling, Listing):
     """A heap that can do what a store may be able to do, in the plainest way."""
 
     capabilities = frozenset({NOTIFICATIONS, PINNING, SPILLING, LISTING})
@@ -476,6 +477,11 @@ class AbleHeap(HeapStore, Notifier, Pinning, Listing):
         if object_id in self.loose:
             self.loose[object_id] = self.loose.pop(object_id)
         return super().get(object_id)
+
+    def get_at_once(self, object_id):
+        if object_id in self.disk:
+            raise BlockingIOError
+        return self.get(object_id)
 
     def contains(self, object_id):
         return object_id in self.disk or super().contains(object_id)
@@ -644,6 +650,17 @@ class SpillsGarbage(AbleHeap):
         return made
 
 
+class WaitsForTheDisk(AbleHeap):
+    def get_at_once(self, object_id):
+        return self.get(object_id)
+
+
+class HasNothingAtOnce(AbleHeap):
+    def get_at_once(self, object_id):
+        if self.contains(object_id):
+            raise BlockingIOError
+
+
 class DoesNotCountTheDisk(AbleHeap):
     def stats(self):
         return StoreStats(len(self._objects), self._used_bytes, self._capacity_bytes)
@@ -681,6 +698,8 @@ def able_subject(kind):
             ("everything_is_listed", ListsTheSmallestFirst),
             ("spilled_objects_come_back", SpillsGarbage),
             ("spilled_objects_come_back", DropsWhatIsPinned),
+            ("what_is_on_the_disk_is_not_had_at_once", WaitsForTheDisk),
+            ("what_is_on_the_disk_is_not_had_at_once", HasNothingAtOnce),
             ("held_objects_are_not_spilled", DropsWhatIsHeld),
             ("spilled_objects_are_counted", DoesNotCountTheDisk),
             ("spilled_objects_are_counted", LeavesTheDiskFull),

@@ -117,6 +117,24 @@ def test_others_are_served_while_the_disk_works(node: Node) -> None:
     assert slowest < 1.0
 
 
+def test_who_must_not_wait_is_told_so(node: Node) -> None:
+    store = node.connect()
+    fill(store, range(5))
+    with pytest.raises(BlockingIOError, match="read from the disk"):
+        store.get_at_once(an_id(0))
+    assert spilled(store) == [0]
+    check(store, 0)
+    view = store.get_at_once(an_id(0))
+    assert view == bytes(CHUNK)
+    assert store.get_at_once(an_id(0)) == view
+    assert store.get_at_once(an_id(9)) is None
+    del view
+    for _ in range(2):
+        store.release(an_id(0))
+    fill(store, range(5, 10))
+    assert 0 in spilled(store)  # nobody holds it
+
+
 # Disks that fail. None of these needs a file system of its own.
 
 

@@ -85,7 +85,7 @@ class TableMachine(RuleBasedStateMachine):
                 assert self.where.setdefault(serial, offset) == offset, "an object moved while it was held"
                 self.holds[client, serial] += 1
             case Refused(_, why, _, _, used):
-                assert why in ("exists", "full", "disk", "lost")
+                assert why in ("exists", "full", "disk", "lost", "wait")
                 assert used <= CAPACITY
 
     def ask(self, client: int) -> int:
@@ -131,11 +131,11 @@ class TableMachine(RuleBasedStateMachine):
         self.perform()
 
     @precondition(lambda self: self.table.clients and self.table.live)
-    @rule(data=st.data())
-    def get(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), patient=st.sampled_from([True, True, True, False]))
+    def get(self, data: st.DataObject, *, patient: bool) -> None:
         client = self.a_client(data)
         object_id = data.draw(st.sampled_from([*sorted(self.table.live), IDS[0]]))
-        self.table.get(client, self.ask(client), object_id, self.now)
+        self.table.get(client, self.ask(client), object_id, self.now, patient=patient)
         self.perform()
 
     @precondition(lambda self: +self.holds)
@@ -503,3 +503,27 @@ def test_a_damaged_object_is_lost_until_it_is_made_again() -> None:
     make(table, 1, IDS[0], 10)
     table.get(1, 6, IDS[0], 0.0)
     assert isinstance(replies(table)[-1], Found)
+
+
+def test_who_must_not_wait_gets_only_what_is_in_memory() -> None:
+    table = Table(CAPACITY, full_timeout_s=1.0)
+    table.join(1, 1)
+    serial = make(table, 1, IDS[0], 40_000)
+    table.create(1, 2, IDS[1], 40_000, 0.0)
+    table.get(1, 3, IDS[0], 0.0, patient=False)  # it is still there, while it goes out
+    table.written(serial, 77, 0.0)
+    assert [type(reply) for reply in replies(table)] == [Found]
+    table.release(1, [serial], 0.0)
+    granted = replies(table)[-1]
+    assert isinstance(granted, Granted)
+    table.abort(1, granted.serial, 0.0)
+    table.effects.clear()
+    table.get(1, 4, IDS[0], 0.0, patient=False)
+    assert table.effects == [objects.Send(1, Refused(4, "wait"))]  # nothing is read for it
+    table.effects.clear()
+    table.get(1, 5, IDS[0], 0.0)
+    table.get(1, 6, IDS[0], 0.0, patient=False)  # on its way
+    assert replies(table) == [Refused(6, "wait")]
+    table.read(serial, 0.0, ok=True)
+    table.get(1, 7, IDS[0], 0.0, patient=False)
+    assert [(type(reply), reply.number) for reply in replies(table)] == [(Found, 5), (Found, 7)]

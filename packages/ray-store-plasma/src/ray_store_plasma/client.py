@@ -18,6 +18,7 @@ from ray.abc.store import (
     Listing,
     Notifier,
     Pinning,
+    Spilling,
     Store,
     StoredObject,
     StoreStats,
@@ -44,7 +45,7 @@ class _Open(NamedTuple):
     mapping: Mapping
 
 
-class PlasmaStore(Store, Notifier, Pinning, Listing):
+class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
     """One connection and one mapping of the arena for all threads of the process."""
 
     name = "plasma"
@@ -114,11 +115,17 @@ class PlasmaStore(Store, Notifier, Pinning, Listing):
             ObjectStoreFullError: it was spilled, and there is no room to bring it back.
             OutOfDiskError: the same, and what is there cannot be spilled in its place.
         """
+        return self._get(object_id, patient=True)
+
+    def get_at_once(self, object_id: bytes) -> memoryview | None:
+        return self._get(object_id, patient=False)
+
+    def _get(self, object_id: bytes, *, patient: bool) -> memoryview | None:
         with self._lock:
             view = self._show(object_id)
         if view is not None:
             return view
-        reply = self._ask(lambda number: messages.Get(number, object_id), object_id)
+        reply = self._ask(lambda number: messages.Get(number, object_id, patient), object_id)
         if not isinstance(reply, Found):
             return None
         with self._lock:
@@ -258,7 +265,7 @@ class PlasmaStore(Store, Notifier, Pinning, Listing):
         if refused.why == "exists":
             raise ObjectExistsError(object_id)
         if refused.why == "wait":
-            raise BlockingIOError(errno.EAGAIN, "the plasma store has to make room first")
+            raise BlockingIOError(errno.EAGAIN, "the plasma store has to make room, or to read from the disk, first")
         if refused.why == "lost":
             raise ObjectLostError(object_id, f"its copy under {self._link.spill_dir} is damaged")
         if refused.why == "disk":

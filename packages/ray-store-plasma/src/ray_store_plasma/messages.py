@@ -45,10 +45,14 @@ class Create(Message):
 
 
 class Get(Message):
-    """``Found``, ``Answer(False)``, or ``Refused``: ``full``, ``disk``, ``lost``. Each ``Found`` is to be released."""
+    """``Found``, ``Answer(False)``, or ``Refused``: ``full``, ``disk``, ``lost``; ``wait`` if it is not ``patient``.
+
+    Each ``Found`` is to be released.
+    """
 
     number: Count
     object_id: Id
+    patient: bool = True
 
 
 class Contains(Message):

@@ -55,7 +55,7 @@ class Server:
         self._next_rest = 0.0
         self._handlers: dict[type[Request], Handler] = {
             messages.Create: lambda c, m, now: table.create(c, m.number, m.object_id, m.nbytes, now, patient=m.patient),
-            messages.Get: lambda c, m, now: table.get(c, m.number, m.object_id, now),
+            messages.Get: lambda c, m, now: table.get(c, m.number, m.object_id, now, patient=m.patient),
             messages.Contains: lambda c, m, now: table.contains(c, m.number, m.object_id),
             messages.Pin: lambda c, m, now: table.pin(c, m.number, m.object_id),
             messages.Stats: lambda c, m, now: table.stats(c, m.number),

@@ -150,8 +150,8 @@ class Table:
         entry = self.live.get(object_id)
         return entry is not None and entry.state == SEALED
 
-    def get(self, client: int, number: int, object_id: bytes, now: float) -> None:
-        """Hold it, after it has been read from the disk if it is there."""
+    def get(self, client: int, number: int, object_id: bytes, now: float, *, patient: bool = True) -> None:
+        """Hold it, if it is in memory or, for the ``patient``, once it has been read from the disk."""
         entry = self.live.get(object_id)
         if entry is None or entry.state in (WAITING, CREATED):
             self._send(client, Answer(number, False))
@@ -159,6 +159,8 @@ class Table:
             self._send(client, Refused(number, "lost"))
         elif entry.offset is not None and entry.moving != COMES_IN:
             self._hold(client, number, entry)
+        elif not patient:
+            self._send(client, Refused(number, "wait"))
         else:
             entry.answers.append((client, number))
             if entry.moving == STILL and entry.serial not in self.room.waiting:

@@ -15,7 +15,7 @@ SHARED = "shared"
 NOTIFICATIONS = "notifications"
 #: The store is a ``Pinning`` as well.
 PINNING = "pinning"
-#: What does not fit is written to disk and comes back on ``get``.
+#: What does not fit is written to disk and comes back on ``get``: the store is a ``Spilling`` as well.
 SPILLING = "spilling"
 #: The store is a ``Listing`` as well.
 LISTING = "listing"
@@ -75,7 +75,7 @@ class Store(ABC):
 
     @abstractmethod
     def get(self, object_id: bytes) -> memoryview | None:
-        """Return the sealed object read-only, or None if it is not here. Never waits.
+        """Return the sealed object read-only, or None if it is not here. Waits for nothing but the store's disk.
 
         Each successful ``get`` holds the object in memory until the matching ``release``. What views still show then
         stays readable, and unchanged, until the last of them has gone.
@@ -166,6 +166,18 @@ class Pinning(ABC):
     @abstractmethod
     def pin(self, object_id: bytes) -> bool:
         """Undo ``unpin``; False if the object is gone."""
+
+
+class Spilling(ABC):
+    """What a store with ``SPILLING`` also is."""
+
+    @abstractmethod
+    def get_at_once(self, object_id: bytes) -> memoryview | None:
+        """``Store.get`` for those who must not wait for the disk, such as event loops.
+
+        Raises:
+            BlockingIOError: the object is not in memory. ``get`` brings it back.
+        """
 
 
 class Listing(ABC):

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ray.abc.store import Listing, Notifier, Pinning, Store, StoredObject, StoreStats
+from ray.abc.store import Listing, Notifier, Pinning, Spilling, Store, StoredObject, StoreStats
 from ray.exceptions import ObjectStoreFullError, RayConnectionError
 
 T = TypeVar("T")
 
 
-class FaultyStore(Store, Notifier, Pinning, Listing):
+class FaultyStore(Store, Notifier, Pinning, Spilling, Listing):
     """Is full, slow or cut off, or has lost an object, now and then. ``injected`` counts what was done, by kind.
 
     What the wrapped store can do beyond the required methods it can do too. ``release``, ``delete``, ``close`` and
@@ -81,12 +81,19 @@ class FaultyStore(Store, Notifier, Pinning, Listing):
         self._disturbed(lambda: self.inner.abort(object_id))
 
     def get(self, object_id: bytes) -> memoryview | None:
-        def get() -> memoryview | None:
+        return self._get(object_id, self.inner.get)
+
+    def get_at_once(self, object_id: bytes) -> memoryview | None:
+        assert isinstance(self.inner, Spilling)
+        return self._get(object_id, self.inner.get_at_once)
+
+    def _get(self, object_id: bytes, get: Callable[[bytes], memoryview | None]) -> memoryview | None:
+        def get_or_lose() -> memoryview | None:
             if self.lost and self.inner.contains(object_id) and self._hit("lost", self.lost):
                 self.inner.delete(object_id)
-            return self.inner.get(object_id)
+            return get(object_id)
 
-        return self._disturbed(get)
+        return self._disturbed(get_or_lose)
 
     def contains(self, object_id: bytes) -> bool:
         return self._disturbed(lambda: self.inner.contains(object_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 
@@ -14,6 +15,7 @@ from ray.abc.store import (
     Listing,
     Notifier,
     Pinning,
+    Spilling,
     Store,
     StoredObject,
 )
@@ -279,6 +281,24 @@ def spilled_objects_come_back(subject: StoreSubject) -> None:
         expect_equal(read(subject.store, an_id(number)), bytes([number]) * chunk, "a spilled object is read back")
 
 
+def what_is_on_the_disk_is_not_had_at_once(subject: StoreSubject) -> None:
+    store, chunk = subject.store, subject.capacity_bytes // 4
+    expect(isinstance(store, Spilling), "a store that declares 'spilling' is a Spilling")
+    assert isinstance(store, Spilling)
+    for number in range(8):  # twice the capacity
+        fill(store, an_id(number), bytes([number]) * chunk)
+    seen = None
+    with contextlib.suppress(BlockingIOError):
+        seen = store.get_at_once(an_id(7))
+    expect_equal(seen and bytes(seen), bytes([7]) * chunk, "get_at_once gives what is in memory")
+    del seen
+    store.release(an_id(7))
+    with expect_raises(BlockingIOError, "get_at_once refuses to wait for the disk"):
+        store.get_at_once(an_id(0))
+    expect(store.get_at_once(an_id(8)) is None, "get_at_once knows what is not there")
+    expect_equal(read(store, an_id(0)), bytes([0]) * chunk, "get brings back what get_at_once has refused")
+
+
 def held_objects_are_not_spilled(subject: StoreSubject) -> None:
     chunk = subject.capacity_bytes // 8
     fill(subject.store, an_id(0), b"\xff" * chunk)
@@ -323,5 +343,10 @@ OPTIONAL: dict[str, tuple[Check, ...]] = {
     ),
     PINNING: (unpinned_objects_make_room, held_objects_are_not_dropped),
     LISTING: (everything_is_listed,),
-    SPILLING: (spilled_objects_come_back, held_objects_are_not_spilled, spilled_objects_are_counted),
+    SPILLING: (
+        spilled_objects_come_back,
+        what_is_on_the_disk_is_not_had_at_once,
+        held_objects_are_not_spilled,
+        spilled_objects_are_counted,
+    ),
 }
