@@ -17,7 +17,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import ray
-from ray.runtime.completion import current_session, is_done, make_selector, session_of, value_of
+from ray.runtime.completion import current_session, deliver, is_done, make_selector, session_of, value_of
 from ray.units import seconds_from_milliseconds
 from ray_async.ending import wind_up
 from ray_async.groups import PlasmaFutureGroup
@@ -236,11 +236,11 @@ def as_future(object_id: ray.ObjectRef[Any]) -> asyncio.Future[Any]:
     """
     if not isinstance(object_id, ray.ObjectRef):
         raise TypeError(f"Input should be an ObjectID, not {object_id!r}.")
-    session_of(object_id)
+    runtime = session_of(object_id)
     init()
     loop = _current_loop()
     future = PlasmaObjectFuture(loop, object_id)
-    if is_done(object_id):
+    if is_done(object_id) and runtime.on_disk(object_id) is None:
         _fill(future)
         return future
     assert handler is not None
@@ -254,25 +254,18 @@ def as_future(object_id: ray.ObjectRef[Any]) -> asyncio.Future[Any]:
 
 def _listen(future: PlasmaObjectFuture) -> None:
     """Called on the future's loop."""
-    if future.done():
-        return
-    ref = future.object_id
-
-    def done(_: object) -> None:
-        if not future.done():
-            _fill(future)
-
-    ref.add_done_callback(done)
-    future.add_done_callback(lambda future: ref.remove_done_callback(done) if future.cancelled() else None)
+    if not future.done():
+        try:
+            deliver(future.object_id, future)
+        except ConnectionError as error:  # the session has ended since
+            future.set_exception(error)
 
 
 def _fill(future: PlasmaObjectFuture) -> None:
     try:
-        value = value_of(future.object_id)
+        future.set_result(value_of(future.object_id))
     except Exception as error:
         future.set_exception(error)
-    else:
-        future.set_result(value)
 
 
 def shutdown() -> None:

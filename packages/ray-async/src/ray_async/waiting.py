@@ -67,7 +67,7 @@ async def get_values(loop: Loop, object_ids: Any) -> Any:
         for ref in object_ids[:]:
             if turn.is_over():
                 await turn.next()
-            values.append(value_of(ref))
+            values.append(await ref)
         return values
     return list(await asyncio.gather(*(_get_value(loop, each) for each in object_ids)))
 
@@ -78,7 +78,7 @@ async def _get_value(loop: Loop, value: Any) -> Any:
     if not isinstance(value, ray.ObjectRef):
         return value
     await _all_done(loop, [value])
-    return value_of(value)
+    return await value
 
 
 async def _all_done(loop: Loop, refs: Sequence[ray.ObjectRef[Any]]) -> None:

@@ -2,7 +2,7 @@
 
 Whoever takes a message completes the object under the runtime's lock and leaves a note for the loop; a loop that has
 notes is woken once, however many come, and takes a bounded number of them per turn. Values are unpickled where they
-are asked for, never on the thread that took the message.
+are asked for, never on the thread that took the message; what has gone to a disk is read back by other threads first.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ray.runtime.completion import Listener, session_of, value_of
 if TYPE_CHECKING:
     from ray.runtime.interface import Runtime
     from ray.runtime.ref import ObjectRef
+    from ray.runtime.restoring import OnDisk
 
 R = TypeVar("R")
 
@@ -115,25 +116,29 @@ def await_ref(ref: ObjectRef[R]) -> Generator[Any, None, R]:
     runtime = session_of(ref)
     if not runtime.is_done(ref):
         yield from _wait(ref, runtime)
-    value: R = runtime.get_one(ref, 0)
+    spilled = runtime.on_disk(ref)
+    if spilled is not None:
+        yield from _wait(ref, spilled)
+    value: R = runtime.get_one(ref, 0) if spilled is None else spilled.value()
     return value
 
 
-def _wait(ref: ObjectRef[Any], runtime: Runtime) -> Generator[Any, Any, None]:
+def _wait(ref: ObjectRef[Any], source: Runtime | OnDisk) -> Generator[Any, Any, None]:
+    """Wait until ``source`` tells a listener."""
     loop = asyncio._get_running_loop()
     if loop is None:
         from ray.runtime.trio_await import await_on_trio
 
-        yield from await_on_trio(ref, runtime)
+        yield from await_on_trio(ref, source)
         return
     future: asyncio.Future[None] = loop.create_future()
     listener = _Awaiter(ref, future)
-    if runtime.subscribe(listener):
+    if source.subscribe(listener):
         try:
             yield from future
         finally:
             if not future.done() or future.cancelled():
-                runtime.unsubscribe(listener)
+                source.unsubscribe(listener)
 
 
 class wait_for_ref:  # noqa: N801 - used like a coroutine function
@@ -201,29 +206,44 @@ def remove_done_callback(ref: ObjectRef[Any], function: Callable[[Any], object])
 class _FutureListener(LoopListener):
     """Gives an asyncio future its value."""
 
-    __slots__ = ("_future",)
+    __slots__ = ("_future", "_spilled")
 
     def __init__(self, ref: ObjectRef[Any], future: asyncio.Future[Any]) -> None:
         super().__init__(ref, future.get_loop())
         self._future = future
+        #: Told by the session that the object is complete, it waits for this one.
+        self._spilled: OnDisk | None = None
 
     def arrived(self) -> None:
         future = self._future
         if future.done():
             return
         try:
-            future.set_result(value_of(self.ref))
+            if self._spilled is not None:
+                future.set_result(self._spilled.value())
+            elif (spilled := session_of(self.ref).on_disk(self.ref)) is None:
+                future.set_result(value_of(self.ref))
+            else:
+                self._spilled = spilled
+                spilled.subscribe(self)
+                future.add_done_callback(lambda _: spilled.unsubscribe(self))
         except Exception as error:
             future.set_exception(error)
 
 
-def as_future(ref: ObjectRef[R]) -> asyncio.Future[R]:
-    """See ``ObjectRef``."""
+def deliver(ref: ObjectRef[Any], future: asyncio.Future[Any]) -> None:
+    """See ``completion.deliver``."""
     runtime = session_of(ref)
-    future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
     listener = _FutureListener(ref, future)
     if runtime.subscribe(listener):
         future.add_done_callback(lambda future: runtime.unsubscribe(listener) if future.cancelled() else None)
     else:
         listener.arrived()
+
+
+def as_future(ref: ObjectRef[R]) -> asyncio.Future[R]:
+    """See ``ObjectRef``."""
+    session_of(ref)
+    future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+    deliver(ref, future)
     return future

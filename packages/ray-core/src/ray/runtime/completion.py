@@ -1,6 +1,6 @@
 """Waiting for objects: threads, by a lock that whoever completes the last object releases; others, by a callback.
 
-``when_done``, ``is_done`` and ``value_of`` are what selectors and event loops outside the core build on.
+``when_done``, ``is_done``, ``value_of`` and ``deliver`` are what selectors and event loops outside the core build on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from ray.protocol.references import PENDING, READY, STORED, ObjectEntry
 from ray.runtime import interface
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ray.abc.selector import ObjectSelector
     from ray.runtime.interface import Runtime
     from ray.runtime.ref import ObjectRef
@@ -185,6 +187,19 @@ def value_of(ref: ObjectRef[R]) -> R:
     """
     value: R = session_of(ref).get_one(ref, 0)
     return value
+
+
+def deliver(ref: ObjectRef[Any], future: asyncio.Future[Any]) -> None:
+    """Give a future the value, or the error, of an object once there is one; called on the future's loop.
+
+    The loop does not wait for the disk that the value may be on.
+
+    Raises:
+        RayConnectionError: the ref belongs to a session that has ended.
+    """
+    from ray.runtime import awaiting  # asyncio takes as long to import as the rest of this package
+
+    awaiting.deliver(ref, future)
 
 
 def failure_of(ref: ObjectRef[Any]) -> BaseException | None:

@@ -177,7 +177,12 @@ class TaskCall:
         current_call.set(self)
         started = time.perf_counter_ns()
         try:
-            function, call = self._prepare()
+            if self.task.stored or self.task.deps or worker.spilled_arguments:
+                held = await worker.spilled_arguments.read(self.group, self._stored_ids())
+                function, call = self._prepare()
+                held.clear()
+            else:
+                function, call = self._prepare()
             try:
                 if self.cancelled or self.timed_out:
                     raise asyncio.CancelledError  # while it was prepared
@@ -201,6 +206,12 @@ class TaskCall:
         worker.end(self, outcome, (time.perf_counter_ns() - started) // 1000)
         self.coroutine = None
 
+    def _stored_ids(self) -> list[bytes]:
+        """Of the arguments that are in the node's store."""
+        task = self.task
+        ids = [dependency.id for dependency, blob in zip(task.deps, self.values, strict=True) if blob is None]
+        return [task.stored, *ids] if task.stored else ids
+
     def _prepare(self) -> tuple[Any, CallArguments]:
         task = self.task
         worker = self.worker
@@ -215,35 +226,32 @@ class TaskCall:
         return function, with_dependencies(deserialize(data), task.deps, self.values, stored_blob)
 
     def _succeed(self, result: Any) -> Outcome:
-        small = self._small(result)
-        if small is not None:
-            return small
-        return self._outcome(list(map(serialize, split_returns(result, self.task.num_returns))))
+        packed = self._pack(result)
+        return packed if isinstance(packed, Outcome) else self._outcome(packed)
 
     async def _succeed_on_loop(self, result: Any) -> Outcome:
         """The same, but what goes into the node's store is copied on a thread: the loop has other things to do."""
-        small = self._small(result)
-        if small is not None:
-            return small
-        values = list(map(serialize, split_returns(result, self.task.num_returns)))
-        if not self.worker.objects.shared or all(value.nbytes < LARGE_BYTES for value in values):
-            return self._outcome(values)
+        packed = self._pack(result)
+        if isinstance(packed, Outcome):
+            return packed
+        if not self.worker.objects.shared or all(value.nbytes < LARGE_BYTES for value in packed):
+            return self._outcome(packed)
         import asyncio
 
-        copying = asyncio.ensure_future(asyncio.to_thread(self._outcome, values))
+        copying = asyncio.ensure_future(asyncio.to_thread(self._outcome, packed))
         while not copying.done():
             with contextlib.suppress(asyncio.CancelledError):  # too late: the call has ended
                 await asyncio.wait([copying])
         return copying.result()
 
-    def _small(self, result: Any) -> Outcome | None:
-        """The outcome if it needs nothing but its own bytes, which most do."""
+    def _pack(self, result: Any) -> Outcome | list[Serialized]:
+        """The outcome if it needs nothing but its own bytes, which most do; else the values."""
         if self.task.num_returns == STREAMING:
             return Outcome(True, [_END])
         blob = serialize_small(result) if self.task.num_returns == 1 else None
-        if blob is None or len(blob) < LARGE_BYTES:
-            return None if blob is None else Outcome(True, [blob])
-        return self._outcome([Serialized(blob, [])])
+        if blob is None:
+            return list(map(serialize, split_returns(result, self.task.num_returns)))
+        return Outcome(True, [blob]) if len(blob) < LARGE_BYTES else [Serialized(blob, [])]
 
     def _outcome(self, values: list[Serialized]) -> Outcome:
         objects = self.worker.objects

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ray.protocol.references import ObjectEntry
     from ray.runtime.completion import Listener
     from ray.runtime.ref import ObjectRef
+    from ray.runtime.restoring import OnDisk
     from ray.runtime.streams import Stream
 
 #: Resource amounts are fixed-point integers: one CPU is RESOURCE_UNIT.
@@ -182,6 +183,9 @@ class Runtime(Protocol):
 
     def unsubscribe(self, listener: Listener) -> bool:
         """Undo ``subscribe``; False if the listener has been told, or was never subscribed."""
+
+    def on_disk(self, ref: ObjectRef[Any]) -> OnDisk | None:
+        """A complete object that a read would have to wait for, so that event loops have it read instead; else None."""
 
     def taken(self, stream: Stream) -> None:
         """Its consumer has taken objects of a stream whose task waits for that."""

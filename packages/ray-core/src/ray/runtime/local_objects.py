@@ -104,6 +104,9 @@ class LocalObjects:
         """See ``Runtime``."""
         return False
 
+    def on_disk(self, ref: ObjectRef[Any]) -> None:
+        """See ``Runtime``: there is no disk."""
+
     def taken(self, stream: Stream) -> None:
         """See ``Runtime``: the task has ended."""
 

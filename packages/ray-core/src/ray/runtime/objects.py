@@ -17,6 +17,7 @@ from ray.exceptions import (
     ObjectLostError,
     OwnerDiedError,
     RayConnectionError,
+    RayError,
 )
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
@@ -24,6 +25,7 @@ from ray.runtime import interface
 from ray.runtime.completion import Waiter, complete
 from ray.runtime.interface import STREAMING
 from ray.runtime.records import TaskRecord
+from ray.runtime.restoring import OnDisk, Restoring
 from ray.runtime.stored_views import StoredViews
 from ray.serialization import deserialize, deserialize_copy, open_envelope
 
@@ -54,6 +56,7 @@ class ObjectExchange:
         #: Whether large values are in memory that every process of the node sees.
         self.shared = SHARED in runtime.store.capabilities
         self.views = StoredViews(runtime.store)
+        self._restoring = Restoring(self.stored_blob)
         #: Whether this process has ever borrowed an object.
         self.borrows = False
 
@@ -80,6 +83,20 @@ class ObjectExchange:
         if blob is None:
             raise ObjectLostError(object_id, "it is not in the node's store any more")
         return blob
+
+    def on_disk(self, object_id: bytes) -> OnDisk | None:
+        """An object of the node's store, for those who must not wait for its disk; None: ``stored_blob`` will not.
+
+        Without the lock.
+        """
+        try:
+            if not self.views.is_spilled(object_id):
+                return None
+        except RayConnectionError:  # it may take a while to learn what has happened to the store
+            pass
+        except RayError:  # whoever reads it is told the same
+            return None
+        return OnDisk(object_id, self._restoring)
 
     def _view(self, object_id: bytes) -> memoryview | None:
         try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from ray.abc.store import Store
+from ray.abc.store import SPILLING, Spilling, Store
 
 #: How long a view that nobody asks for again keeps its hold. Short: what is held cannot be spilled.
 KEPT_S = 0.05
@@ -20,14 +21,28 @@ class StoredViews:
         #: {object id: (view, monotonic time of the last use)}
         self._views: dict[bytes, tuple[memoryview, float]] = {}
         self._next_trim = 0.0
+        #: The same store, if it has a disk that a read may wait for.
+        self._spilling = store if isinstance(store, Spilling) and SPILLING in store.capabilities else None
 
     def view(self, object_id: bytes) -> memoryview | None:
         """The object's memory, read-only, or None if it is not in the store. May wait for a disk."""
+        return self._view(object_id, self._store.get)
+
+    def is_spilled(self, object_id: bytes) -> bool:
+        """Whether ``view`` would wait for a disk; if not, it is quick for the next moment."""
+        if self._spilling is not None:
+            try:
+                self._view(object_id, self._spilling.get_at_once)
+            except BlockingIOError:
+                return True
+        return False
+
+    def _view(self, object_id: bytes, get: Callable[[bytes], memoryview | None]) -> memoryview | None:
         known = self._views.get(object_id)
         if known is not None:
             view = known[0]
         else:
-            found = self._store.get(object_id)
+            found = get(object_id)
             if found is None:
                 return None
             view = found

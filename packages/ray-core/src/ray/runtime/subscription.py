@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ray.protocol.references import STORED
 from ray.runtime.base import OwnerBase
 from ray.runtime.completion import Listener
 from ray.runtime.ref import ObjectRef
+from ray.runtime.restoring import OnDisk
 
 
 class Subscription(OwnerBase):
@@ -37,6 +39,10 @@ class Subscription(OwnerBase):
             self.objects.want(entry)  # may fail the object at once, and so tell
         self.polling.attend()
         return True
+
+    def on_disk(self, ref: ObjectRef[Any]) -> OnDisk | None:
+        entry = ref._entry
+        return self.objects.on_disk(entry.id) if entry.status == STORED else None
 
     def unsubscribe(self, listener: Listener) -> bool:
         with self.lock:

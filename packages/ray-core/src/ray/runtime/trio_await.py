@@ -11,6 +11,7 @@ from ray.runtime.completion import Listener
 if TYPE_CHECKING:
     from ray.runtime.interface import Runtime
     from ray.runtime.ref import ObjectRef
+    from ray.runtime.restoring import OnDisk
 
 
 class _TrioListener(Listener):
@@ -40,8 +41,8 @@ class _TrioListener(Listener):
         self._task = None
 
 
-def await_on_trio(ref: ObjectRef[Any], runtime: Runtime) -> Generator[Any, Any, None]:
-    """Wait until the object is ready or failed.
+def await_on_trio(ref: ObjectRef[Any], source: Runtime | OnDisk) -> Generator[Any, Any, None]:
+    """Wait until ``source`` tells a listener.
 
     Raises:
         RuntimeError: no trio runs here either.
@@ -55,11 +56,11 @@ def await_on_trio(ref: ObjectRef[Any], runtime: Runtime) -> Generator[Any, Any, 
         raise RuntimeError(
             "await on an ObjectRef needs a running event loop, of asyncio or trio; elsewhere use ray.get(ref)."
         ) from None
-    if not runtime.subscribe(listener):
+    if not source.subscribe(listener):
         return
 
     def abort(raise_cancel: Callable[[], Any]) -> Any:
-        runtime.unsubscribe(listener)
+        source.unsubscribe(listener)
         listener.abort()
         return trio.lowlevel.Abort.SUCCEEDED
 

@@ -23,6 +23,7 @@ from ray.runtime.peers import Peer
 from ray.runtime.process_end import end_process
 from ray.runtime.records import return_ids
 from ray.runtime.replies import Replying
+from ray.runtime.spilled_arguments import SpilledArguments
 
 #: After a timed-out task was interrupted in vain, its process ends.
 TIMEOUT_GRACE_S = 1.0
@@ -53,6 +54,7 @@ class WorkerRuntime(Replying):
         self.call: TaskCall | None = None
         self.code = CodeCache()
         self.arguments = ArgumentCache()
+        self.spilled_arguments = SpilledArguments(self.objects)
         #: {hash: executions} of functions with max_calls
         self._calls: dict[bytes, int] = {}
         #: The process is about to end.
