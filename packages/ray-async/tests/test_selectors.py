@@ -109,6 +109,29 @@ def test_the_kernel_watches_objects_and_sockets_together(session):
         os.close(writer)
 
 
+def test_what_is_told_and_not_watched_any_more_is_forgotten(session):
+    """Else the descriptor would stay readable, a loop would turn and turn, and the object would be kept."""
+    kernel, objects = selectors.DefaultSelector(), EpollSelector()
+    try:
+        kernel.register(objects, selectors.EVENT_READ)
+        ref, other = nap.remote(0.01), nap.remote(0.02)
+        objects.register(ref)
+        assert len(kernel.select(20)) == 1
+        objects.unregister(ref)
+        assert kernel.select(0) == []
+        objects.register(other)
+        assert len(kernel.select(20)) == 1
+        late = objects._told.popleft()  # as if it had been told while it was unregistered
+        objects.unregister(other)
+        late.told()
+        assert len(kernel.select(0)) == 1
+        assert objects.select(0) == []
+        assert kernel.select(0) == []
+    finally:
+        kernel.close()
+        objects.close()
+
+
 def test_one_descriptor_for_all(session):
     before = descriptors()
     selector = EpollSelector()

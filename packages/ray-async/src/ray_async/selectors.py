@@ -39,10 +39,10 @@ class EpollSelector(KeyedSelector):
 
     def select(self, timeout_s: float | None = None, max_keys: int | None = None) -> list[SelectorKey]:
         self._check_open()
+        self._take_told()
         if not self._keys:
             return self._wait_for_nothing(timeout_s)
         ready = self._ready
-        self._take_told()
         if not ready and (timeout_s is None or timeout_s > 0):
             self._wait(timeout_s)
         if max_keys is None or max_keys >= len(ready):
@@ -87,9 +87,8 @@ class EpollSelector(KeyedSelector):
 
     def _end(self, id: bytes) -> None:
         self._watches.pop(id).withdraw()
-        if id in self._ready:
-            del self._ready[id]
-            self._settle()
+        self._ready.pop(id, None)
+        self._take_told()  # it may be among them, and holds the object
 
     def close(self) -> None:
         super().close()
