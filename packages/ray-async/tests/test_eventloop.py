@@ -13,6 +13,7 @@ import ray
 from ray.abc.selector import KeyedSelector
 from ray.exceptions import RayConnectionError
 from ray.experimental.plasma_eventloop import PlasmaEpoll, PlasmaObjectFuture, PlasmaPoll, PlasmaSelectorEventLoop
+from ray.runtime import interface
 
 
 @ray.remote
@@ -345,6 +346,50 @@ def test_in_a_worker(session):
             async_api.cleanup()
 
     assert ray.get(work.remote(), timeout=20) == [0.05, 0]
+
+
+@pytest.mark.parametrize("name", ["poll", "epoll"])
+def test_a_worker_that_awaits_many_lets_them_have_its_processor(one_processor, name):
+    @ray.remote
+    def work(count):
+        from ray.experimental import async_api
+
+        async_api._init_eventloop(name)
+        try:
+            return len(async_api.run_until_complete(async_api.get([nap.remote(0) for _ in range(count)])))
+        finally:
+            async_api.cleanup()
+
+    assert ray.get(work.remote(3000), timeout=30) == 3000
+
+
+@pytest.fixture
+def one_processor(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with ray.init(num_cpus=1, log_to_driver=False) as context:
+        yield context
+
+
+def test_many_that_are_not_awaited_any_more_are_let_go(loop):
+    """Whatever is listened to in the name of all is let go with them."""
+    loop.set_debug(False)
+    refs = [nap.remote(30) for _ in range(3000)]
+    listeners = 1 if loop.object_selector.name == "poll" else 3000
+
+    async def main():
+        waiting = asyncio.ensure_future(loop.get(refs))
+        while interface.current().table.listeners < listeners or len(loop.object_selector.get_map()) < 3000:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert interface.current().table.listeners == listeners
+        for _ in range(3):  # the one that is listened to ends before the others
+            ray.cancel(refs.pop(0))
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    run(loop, main())
+    assert interface.current().table.listeners == 0
+    ray.cancel(refs)
 
 
 def test_in_local_mode():

@@ -100,6 +100,8 @@ class PlasmaSelectorEventLoop(asyncio.SelectorEventLoop):
     def _forget(self, future: PlasmaObjectFuture) -> None:
         if self._awaited.pop(future.object_id.binary(), None) is not None:
             self._objects.unregister(future)
+            if self._polled is not None:
+                self._polled.forget(future.object_id.binary())
 
     async def get(self, object_ids: Any) -> Any:
         """``async_api.get`` on this loop."""

@@ -18,7 +18,7 @@ class PollSelector(KeyedSelector):
         """Make a selector.
 
         Args:
-            runtime: the session whose objects will be registered; its ``wait`` and ``is_done`` are used.
+            runtime: the session whose objects will be registered; its ``wait`` and ``done_of`` are used.
         """
         super().__init__()
         self._runtime = runtime
@@ -31,7 +31,7 @@ class PollSelector(KeyedSelector):
             return self._wait_for_nothing(timeout_s)
         limit = len(self._refs) if max_keys is None else min(max_keys, len(self._refs))
         refs = list(self._refs.values())
-        ready = self._ready(refs, limit)
+        ready = self._runtime.done_of(refs)[:limit]
         end = None if timeout_s is None else time.monotonic() + timeout_s
         left_s = timeout_s
         while not ready and (left_s is None or left_s > 0):
@@ -39,19 +39,13 @@ class PollSelector(KeyedSelector):
                 self._runtime.wait(refs, 1, left_s)
             except RayConnectionError:  # the session is about to end: what is pending fails at any moment
                 time.sleep(0.001)
-            ready = self._ready(refs, limit)
+            ready = self._runtime.done_of(refs)[:limit]
             left_s = None if end is None else end - time.monotonic()
         keys = [self._keys[ref.binary()] for ref in ready]
         if limit < len(refs):
             for key in keys:  # the others come first the next time
                 self._refs[key.fd] = self._refs.pop(key.fd)
         return keys
-
-    def _ready(self, refs: list[Any], limit: int) -> list[Any]:
-        try:
-            return self._runtime.wait(refs, limit, 0)[0]  # type: ignore[no-any-return]
-        except RayConnectionError:
-            return [ref for ref in refs if self._runtime.is_done(ref)][:limit]
 
     def _begin(self, id: bytes, ref: Any) -> None:
         self._runtime.wait([ref], 1, 0)  # refuses what belongs to a session that has ended

@@ -178,6 +178,9 @@ class Runtime(Protocol):
     def is_done(self, ref: ObjectRef[Any]) -> bool:
         """Whether the object is ready or failed, at once; has the value of a borrowed object sent."""
 
+    def done_of(self, refs: Sequence[ObjectRef[Any]]) -> list[ObjectRef[Any]]:
+        """Those for which ``is_done`` is true, in order."""
+
     def subscribe(self, listener: Listener) -> bool:
         """Have the listener told when its object is complete; False, and nothing happens, if it is already."""
 

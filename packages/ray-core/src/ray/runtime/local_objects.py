@@ -96,6 +96,10 @@ class LocalObjects:
         """See ``Runtime``: what no task and no ``put`` has made will never be made."""
         return True
 
+    def done_of(self, refs: Sequence[ObjectRef[Any]]) -> list[ObjectRef[Any]]:
+        """See ``Runtime``."""
+        return list(refs)
+
     def subscribe(self, listener: Listener) -> bool:
         """See ``Runtime``: nothing is ever pending."""
         return False

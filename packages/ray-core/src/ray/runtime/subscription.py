@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ray.protocol.references import STORED
@@ -23,6 +24,13 @@ class Subscription(OwnerBase):
             with self.lock:
                 self.objects.want(entry)
         return entry.status != 0
+
+    def done_of(self, refs: Sequence[ObjectRef[Any]]) -> list[ObjectRef[Any]]:
+        if self.objects.borrows:
+            with self.lock:
+                for ref in refs:
+                    self.objects.want(ref._entry)
+        return [ref for ref in refs if ref._entry.status]
 
     def subscribe(self, listener: Listener) -> bool:
         entry = self._own_entry(listener.ref)
