@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -768,6 +770,9 @@ def test_nothing_of_ours_blocks_the_loop(start):
         async def large(self):
             return b"x" * 500_000
 
+        async def large_without_large_parts(self):
+            return list(range(100_000))
+
         async def detects(self):
             with pytest.raises(self.error):
                 time.sleep(0.01)  # noqa: ASYNC251
@@ -781,5 +786,79 @@ def test_nothing_of_ours_blocks_the_loop(start):
     assert get(watched.works.remote(Async.remote())) == [*range(20), *range(5)]
     assert get(list(watched.numbers.remote(5))) == [*range(5)]
     assert get(watched.large.remote()) == b"x" * 500_000
+    assert get(watched.large_without_large_parts.remote()) == list(range(100_000))
     assert get(watched.detects.remote())
     get(watched.ends.remote())
+
+
+DEBUGGED = """
+import asyncio, sys, time
+import ray
+
+@ray.remote
+def echo(x, seconds=0.0):
+    time.sleep(seconds)
+    return x
+
+@ray.remote
+class Counts:
+    def __init__(self):
+        self.last = asyncio.Event()
+
+    async def debugs(self):
+        return asyncio.get_running_loop().get_debug()
+
+    async def awaits(self, x):
+        return sum(await asyncio.gather(*[echo.remote(x, 0.001) for _ in range(10)]))
+
+    async def waits(self):
+        await self.last.wait()
+
+    async def fails(self):
+        raise KeyError("k")
+
+    async def yields(self):
+        for i in range(5):
+            yield await echo.remote(i)
+
+    @ray.method(in_thread=True)
+    def gets(self, refs):
+        return sum(ray.get(refs))
+
+    async def ends(self):
+        self.last.set()
+
+with ray.init(num_cpus=2):
+    actor = Counts.remote()
+    assert ray.get(actor.debugs.remote())
+    waiting, cancelled = actor.waits.remote(), actor.waits.remote()
+    assert ray.get([actor.awaits.remote(i) for i in range(10)]) == [i * 10 for i in range(10)]
+    assert [ray.get(ref) for ref in actor.yields.remote()] == [*range(5)]
+    assert ray.get(actor.gets.remote([ray.put(1), ray.put(2)])) == 3
+    ray.cancel(cancelled)
+    for ref in (actor.fails.remote(), cancelled):
+        try:
+            ray.get(ref)
+        except (KeyError, ray.exceptions.TaskCancelledError):
+            continue
+        raise AssertionError("it did not fail")
+    ray.get([actor.ends.remote(), waiting])
+    ray.get(actor.__ray_terminate__.remote())
+"""
+
+
+def test_debug_mode_has_nothing_to_say(start, tmp_path):
+    """What the worker writes is shown by the driver."""
+    script = tmp_path / "program.py"
+    script.write_text(DEBUGGED)
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", str(script)],
+        env={**os.environ, "PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("[ray] session ")]
+    said = [line for line in lines if "Executing <" not in line]  # a machine at work
+    assert (done.returncode, said) == (0, [])

@@ -11,7 +11,7 @@ import time
 import pytest
 
 import ray
-from ray.exceptions import RayActorError, TaskCancelledError, WorkerCrashedError
+from ray.exceptions import BlockingCallError, RayActorError, TaskCancelledError, WorkerCrashedError
 from ray.runtime import interface
 
 pytest.importorskip("ray_async")
@@ -157,6 +157,54 @@ def test_how_fast_a_coroutine_is_cancelled(start):
     median_s = asyncio.run(main())
     print(f"median {median_s * 1000:.1f} ms")
     assert median_s < 0.5
+
+
+@pytest.mark.timeout(120)
+def test_a_thousand_calls_beside_every_kind_of_trouble(start):
+    """Calls that fail, that block the loop, that must not block it, and that are cancelled harm none of the others."""
+    start(num_cpus=2)
+
+    @ray.remote
+    class Troubled:
+        def __init__(self):
+            self.gate = asyncio.Event()
+
+        async def passes(self, x):
+            await self.gate.wait()
+            return x
+
+        async def raises(self):
+            await self.gate.wait()
+            raise KeyError("k")
+
+        async def blocks(self):
+            time.sleep(0.3)  # noqa: ASYNC251 - the fault
+
+        async def gets(self, refs):
+            return ray.get(refs)
+
+        async def opens(self):
+            self.gate.set()
+
+    actor = Troubled.options(max_concurrency=1100).remote()
+
+    async def main():
+        refs = [actor.passes.remote(x) for x in range(1000)]
+        failing = [actor.raises.remote() for _ in range(20)]
+        waiting = [actor.gets.remote([echo.remote(x, 0.05)]) for x in range(20)]
+        blocking, victims = actor.blocks.remote(), refs[::50]
+        for ref in victims:
+            ray.cancel(ref)
+        await blocking
+        await actor.opens.remote()
+        assert await asyncio.gather(*[outcome(ref) for ref in refs]) == [
+            CANCELLED if x % 50 == 0 else x for x in range(1000)
+        ]
+        for kind, troubled in ((KeyError, failing), (BlockingCallError, waiting)):
+            for error in await asyncio.gather(*troubled, return_exceptions=True):
+                assert isinstance(error, kind)
+
+    asyncio.run(asyncio.wait_for(main(), LIMIT_S))
 
 
 @pytest.mark.parametrize("how", ["kill -9", "ray.kill", "exit"])
