@@ -178,7 +178,7 @@ def is_done(ref: ObjectRef[Any]) -> bool:
 
 
 def value_of(ref: ObjectRef[R]) -> R:
-    """The value of an object for which ``is_done`` is true, or raise its failure. Never waits.
+    """The value of an object for which ``is_done`` is true, or raise its failure. Waits for nothing but a disk.
 
     Raises:
         GetTimeoutError: the object is not done.

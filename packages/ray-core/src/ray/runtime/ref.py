@@ -119,7 +119,7 @@ class ObjectRef(Generic[T_co]):
         return self.done() and isinstance(completion.failure_of(self), TaskCancelledError)
 
     def result(self) -> T_co:
-        """The value of an object that is ready; never waits. Raises as ``ray.get`` if it failed.
+        """The value of an object that is ready; waits for nothing but a disk. Raises as ``ray.get`` if it failed.
 
         Raises:
             asyncio.InvalidStateError: it is not ready; ``ray.get(ref)`` and ``await ref`` wait.
