@@ -13,6 +13,7 @@ import pytest
 
 import ray
 from ray.exceptions import BlockingCallError
+from ray.runtime import interface
 from ray.runtime.completion import make_selector
 from ray_async.ready_flag import ReadyFlag
 from ray_async.selectors import EpollSelector
@@ -130,6 +131,31 @@ def test_what_is_told_and_not_watched_any_more_is_forgotten(session):
     finally:
         kernel.close()
         objects.close()
+
+
+@pytest.mark.parametrize("end", ["unregister", "close"])
+@pytest.mark.parametrize("ready", [False, True])
+def test_what_is_not_watched_any_more_is_freed_without_the_collector(session, ready, end):
+    table = interface.current().table
+    gc.collect()
+    gc.disable()
+    try:
+        selector = EpollSelector()
+        refs = [nap.remote(0.2) for _ in range(3)]
+        for ref in refs:
+            selector.register(ref)
+        if ready:
+            ray.get(refs)
+        for ref in refs if end == "unregister" else ():
+            selector.unregister(ref)
+        selector.close()
+        del ref, refs
+        limit = time.monotonic() + 10
+        while table.entries:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 def test_one_descriptor_for_all(session):

@@ -86,7 +86,9 @@ class EpollSelector(KeyedSelector):
             raise
 
     def _end(self, id: bytes) -> None:
-        self._watches.pop(id).withdraw()
+        watch = self._watches.pop(id)
+        watch.withdraw()
+        watch.withdraw = _nothing  # it leads to the object, and back to the watch
         self._ready.pop(id, None)
         self._take_told()  # it may be among them, and holds the object
 
@@ -111,3 +113,7 @@ class _Watch:
         """The object is ready or failed; called on any thread, under the lock of the session."""
         self._told.append(self)
         self._flag.set()
+
+
+def _nothing() -> None:
+    """Withdraws nothing."""

@@ -46,7 +46,7 @@ class OnDisk:
             self._blob = read(self.object_id)
         except BaseException as error:
             self._error = error
-        listener = self.listener
+        listener, self.listener = self.listener, None  # it may lead back here
         if listener is not None:
             listener.told()
 
