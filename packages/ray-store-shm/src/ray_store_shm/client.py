@@ -119,7 +119,7 @@ class ShmStore(Store, Notifier, Listing):
         with self._undone_on_error(serial, nbytes):
             fd = self._kind.make(nbytes)
             try:
-                written = segments.write(fd, pieces)
+                written = self._kind.write(fd, pieces)
                 if written != nbytes:
                     raise ValueError(f"the pieces of the object {object_id.hex()} have {written} bytes, not {nbytes}")
             except BaseException:

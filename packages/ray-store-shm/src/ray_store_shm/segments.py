@@ -42,6 +42,10 @@ class Segments(ABC):
             OSError: there are no descriptors, or there is no memory.
         """
 
+    def write(self, fd: int, pieces: Sequence[Piece]) -> int:
+        """Write pieces one after the other, from the start; returns how many bytes they are together."""
+        return write(fd, pieces)
+
     @abstractmethod
     def seal(self, fd: int) -> int:
         """End all writing; returns the descriptor to pass on, in place of ``fd``, which may be closed.
@@ -100,16 +104,28 @@ class NamedSegments(Segments):
 
     _numbers = itertools.count(1)
 
-    def __init__(self, prefix: str = "/ray") -> None:
+    def __init__(self, prefix: str = "/ray", *, takes_writes: bool = sys.platform == "linux") -> None:
+        """Nothing is made yet.
+
+        Args:
+            prefix: of the names.
+            takes_writes: whether this system writes to segments; others only map them.
+        """
         self._prefix = prefix
+        self._takes_writes = takes_writes
         #: {descriptor for writing: the same for reading}
         self._readers: dict[int, int] = {}
 
     def make(self, nbytes: int) -> int:
         import _posixshmem
 
-        name = f"{self._prefix}-{os.getpid()}-{next(self._numbers)}"
-        fd: int = _posixshmem.shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        while True:
+            name = f"{self._prefix}-{os.getpid()}-{next(self._numbers)}"
+            try:
+                fd: int = _posixshmem.shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+                break
+            except FileExistsError:  # a process that had this number has left it, where names cannot be swept
+                continue
         try:
             reader = _posixshmem.shm_open(name, os.O_RDONLY, 0o600)
         except BaseException:
@@ -124,6 +140,9 @@ class NamedSegments(Segments):
             raise
         self._readers[fd] = reader
         return fd
+
+    def write(self, fd: int, pieces: Sequence[Piece]) -> int:
+        return write(fd, pieces) if self._takes_writes else _write_mapped(fd, pieces)
 
     def seal(self, fd: int) -> int:
         reader: int = self._readers.pop(fd)
@@ -180,6 +199,17 @@ def write(fd: int, pieces: Sequence[Piece]) -> int:
         if written:
             buffers[first] = memoryview(buffers[first])[written:]
     return position
+
+
+def _write_mapped(fd: int, pieces: Sequence[Piece]) -> int:
+    total = sum(map(len, pieces))
+    if 0 < total <= os.fstat(fd).st_size:
+        with map_for_writing(fd, total) as memory:
+            position = 0
+            for piece in pieces:
+                memory[position : position + len(piece)] = piece
+                position += len(piece)
+    return total
 
 
 def map_for_writing(fd: int, nbytes: int) -> mmap.mmap:
