@@ -1,7 +1,8 @@
-"""A broker and its clients, and a check that nothing stays behind."""
+"""A broker and its clients, in each way that works here, and a check that nothing stays behind."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from ray.testing import leaks
 from ray_store_shm.client import ShmStore
 from ray_store_shm.process import ShmStoreServer
+from ray_store_shm.systems import Linux, Posix, System
 
 
 @pytest.fixture(autouse=True)
@@ -19,11 +21,30 @@ def nothing_left() -> Iterator[None]:
     leaks.assert_clean(before)
 
 
+@pytest.fixture(params=[Linux, Posix] if sys.platform == "linux" else [Posix], ids=lambda system: system.__name__)
+def system(request: pytest.FixtureRequest) -> System:
+    return request.param()
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ShmStoreServer]:
-    started = ShmStoreServer(str(tmp_path), 64 << 20, 0.2)
-    yield started
-    started.close()
+def start(tmp_path: Path, system: System) -> Iterator[Callable[[int, float], ShmStoreServer]]:
+    """A function that starts a broker of a capacity and a timeout."""
+    made: list[ShmStoreServer] = []
+
+    def make(capacity_bytes: int, full_timeout_s: float = 0.2) -> ShmStoreServer:
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(ShmStoreServer(str(folder), capacity_bytes, full_timeout_s, system=system))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+@pytest.fixture
+def server(start: Callable[[int], ShmStoreServer]) -> ShmStoreServer:
+    return start(64 << 20)
 
 
 @pytest.fixture

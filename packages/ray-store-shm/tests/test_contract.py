@@ -1,4 +1,4 @@
-"""The shm store keeps the contract of the store seam, however its memory is made."""
+"""The shm store keeps the contract of the store seam, however its memory is made and its processes talk."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from ray.testing.faults import FaultyStore
 from ray_store_shm.client import ShmStore
 from ray_store_shm.process import ShmStoreServer
 from ray_store_shm.segments import MemoryFiles, NamedSegments, Segments
+from ray_store_shm.systems import System
 
-KINDS = [NamedSegments, MemoryFiles] if sys.platform == "linux" else [NamedSegments]
+
+def mapped_segments() -> Segments:
+    """As on systems on which segments can only be mapped."""
+    return NamedSegments(takes_writes=False)
+
+
+KINDS = [NamedSegments, mapped_segments, MemoryFiles] if sys.platform == "linux" else [NamedSegments]
 
 
 class TestShm(StoreContract):
@@ -23,8 +30,8 @@ class TestShm(StoreContract):
         return request.param
 
     @pytest.fixture
-    def open_store(self, tmp_path: Path, kind: Callable[[], Segments]) -> Iterator[StoreOpener]:
-        server = ShmStoreServer(str(tmp_path), self.capacity_bytes, 0.2, kind())
+    def open_store(self, tmp_path: Path, kind: Callable[[], Segments], system: System) -> Iterator[StoreOpener]:
+        server = ShmStoreServer(str(tmp_path), self.capacity_bytes, 0.2, kind(), system)
         yield lambda: ShmStore(server.address, kind())
         server.close()
 
@@ -33,7 +40,7 @@ class TestShmSlow(StoreContract):
     """Behind a wrapper that delays each call, which breaks no promise."""
 
     @pytest.fixture
-    def open_store(self, tmp_path: Path) -> Iterator[StoreOpener]:
-        server = ShmStoreServer(str(tmp_path), self.capacity_bytes, 0.2)
+    def open_store(self, tmp_path: Path, system: System) -> Iterator[StoreOpener]:
+        server = ShmStoreServer(str(tmp_path), self.capacity_bytes, 0.2, system=system)
         yield lambda: FaultyStore(ShmStore(server.address), max_delay_s=0.0005)
         server.close()

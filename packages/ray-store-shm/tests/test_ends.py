@@ -17,12 +17,13 @@ from collections.abc import Callable
 import pytest
 
 from ray.exceptions import ObjectStoreFullError, RayConnectionError
-from ray_store_shm import descriptors
+from ray_store_shm import descriptors, systems
 from ray_store_shm.client import ShmStore
 from ray_store_shm.process import ShmStoreServer
 from ray_store_shm.segments import NamedSegments
+from ray_store_shm.systems import Posix
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.skipif(sys.platform != "linux", reason="the broker needs Linux")]
+pytestmark = [pytest.mark.timeout(60), pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
 
 FORK = multiprocessing.get_context("fork")
 DATA = bytes(range(256)) * 512
@@ -133,8 +134,10 @@ def test_an_id_that_others_deleted_before_is_free(server, connect):
 
 def test_who_comes_while_another_leaves_is_not_taken_for_him(server):
     """The broker reuses the numbers of what it closes, while it still has news about them."""
-    leaving = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    leaving.connect(server.address.removeprefix("shm:"))
+    system, path = systems.of_address(server.address)
+    leaving = system.open()
+    leaving.settimeout(5)
+    leaving.connect(path)
     _, (channel,), _ = descriptors.receive(leaving, 65536, 1)
     came: list[ShmStore] = []
     stop(server)
@@ -154,8 +157,8 @@ def test_who_comes_while_another_leaves_is_not_taken_for_him(server):
     store.close()
 
 
-def test_who_waits_for_room_holds_up_nobody_else(tmp_path):
-    server = ShmStoreServer(str(tmp_path), 1 << 20, 10.0)
+def test_who_waits_for_room_holds_up_nobody_else(start):
+    server = start(1 << 20, 10.0)
     store = ShmStore(server.address)
     store.put(an_id(1), [bytes(1 << 20)], 1 << 20)
     waiting = threading.Thread(target=store.put, args=(an_id(2), [DATA], len(DATA)))
@@ -173,12 +176,11 @@ def test_who_waits_for_room_holds_up_nobody_else(tmp_path):
     assert time.monotonic() - begun < 8
     assert store.contains(an_id(2))
     store.close()
-    server.close()
 
 
 @pytest.mark.parametrize("kind", [TimeoutError, KeyboardInterrupt])
-def test_a_request_that_was_interrupted_leaves_nothing(tmp_path, kind):
-    server = ShmStoreServer(str(tmp_path), 1 << 20, 10.0)
+def test_a_request_that_was_interrupted_leaves_nothing(start, kind):
+    server = start(1 << 20, 10.0)
     store = ShmStore(server.address)
     store.put(an_id(1), [bytes(1 << 20)], 1 << 20)
 
@@ -197,14 +199,13 @@ def test_a_request_that_was_interrupted_leaves_nothing(tmp_path, kind):
     until(lambda: store.stats().used_bytes == 0)
     store.put(an_id(2), [b"data"], 4)
     store.close()
-    server.close()
 
 
 # --- the broker's end -------------------------------------------------------------------------------------------------
 
 
-def test_threads_that_wait_get_an_error_when_the_broker_is_killed(tmp_path):
-    server = ShmStoreServer(str(tmp_path), 1 << 20, 30.0)
+def test_threads_that_wait_get_an_error_when_the_broker_is_killed(start):
+    server = start(1 << 20, 30.0)
     store = ShmStore(server.address)
     store.put(an_id(1), [bytes(1 << 20)], 1 << 20)
     raised: list[BaseException] = []
@@ -231,13 +232,15 @@ def test_threads_that_wait_get_an_error_when_the_broker_is_killed(tmp_path):
     server.close()
 
 
-def test_close_kills_no_process_that_has_the_number_of_the_broker_by_now(tmp_path):
-    server = ShmStoreServer(str(tmp_path), 1 << 20)
+def test_close_kills_no_process_that_has_the_number_of_the_broker_by_now(server, system, monkeypatch):
+    monkeypatch.setattr("ray_store_shm.systems._END_S", 0.2)
     os.kill(server.pid, signal.SIGKILL)
     os.waitpid(server.pid, 0)  # as the node manager does
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
     try:
         server.pid = other.pid
+        if isinstance(system, Posix):  # which knows it by its number only
+            server._broker = other.pid
         server.close()
         with pytest.raises(subprocess.TimeoutExpired):
             other.wait(0.5)
@@ -251,8 +254,9 @@ import os, sys, random
 from ray_store_shm.client import ShmStore
 from ray_store_shm.process import ShmStoreServer
 from ray_store_shm.segments import MemoryFiles, NamedSegments
+from ray_store_shm.systems import Linux, Posix
 folder, kind = sys.argv[1], {"files": MemoryFiles, "names": lambda: NamedSegments("/ray-end")}[sys.argv[2]]()
-server = ShmStoreServer(folder, 64 << 20, 0.2, kind)
+server = ShmStoreServer(folder, 64 << 20, 0.2, kind, {"Linux": Linux, "Posix": Posix}[sys.argv[3]]())
 for worker in range(2):
     if not os.fork():
         store, chance = ShmStore(server.address, kind), random.Random(worker)
@@ -272,14 +276,14 @@ while True:
 
 
 @pytest.mark.parametrize("kind", ["files", "names"])
-def test_nothing_is_left_when_everything_is_killed_at_any_moment(tmp_path, kind):
+def test_nothing_is_left_when_everything_is_killed_at_any_moment(tmp_path, kind, system):
     chance = random.Random(5)
     before = set(os.listdir("/dev/shm"))
     for attempt in range(6):
         folder = tmp_path / str(attempt)
         folder.mkdir()
         world = subprocess.Popen(
-            [sys.executable, "-c", WORLD, str(folder), kind],
+            [sys.executable, "-c", WORLD, str(folder), kind, type(system).__name__],
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,

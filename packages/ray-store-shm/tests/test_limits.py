@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,13 +18,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ray.exceptions import ObjectStoreFullError, RayConnectionError
-from ray_store_shm import descriptors, messages, segments
+from ray_store_shm import descriptors, messages, segments, systems
 from ray_store_shm.client import ShmStore
 from ray_store_shm.messages import MAX_PACKET_BYTES, encode
 from ray_store_shm.process import ShmStoreServer
 from ray_store_shm.segments import MemoryFiles, NamedSegments
+from ray_store_shm.systems import Linux, System
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.skipif(sys.platform != "linux", reason="the broker needs Linux")]
+pytestmark = [pytest.mark.timeout(60), pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
 
 FORK = multiprocessing.get_context("fork")
 
@@ -104,10 +104,10 @@ def test_every_error_of_the_system_names_a_limit():
         assert words in descriptors.explain(OSError(number, os.strerror(number)))
 
 
-def test_the_broker_waits_for_a_descriptor_without_spinning(server):
+def test_the_broker_waits_for_a_descriptor_without_spinning(server, system):
     first = ShmStore(server.address)
     limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-    until_all_are_in(server.pid, 1)
+    until_all_are_in(system, server.pid, 1)
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (first_free(server.pid), limits[1]))
     second: list[ShmStore] = []
     thread = threading.Thread(target=lambda: second.append(ShmStore(server.address)))
@@ -127,10 +127,19 @@ def test_the_broker_waits_for_a_descriptor_without_spinning(server):
     first.close()
 
 
-def test_the_broker_says_so_when_it_cannot_take_another_client(server):
+def test_the_broker_does_not_spin_for_clients_that_have_gone(server, system):
+    for _ in range(10):
+        ShmStore(server.address).close()
+    until_all_are_in(system, server.pid, 0)
+    before = cpu_seconds(server.pid)
+    time.sleep(0.5)
+    assert cpu_seconds(server.pid) - before < 0.2
+
+
+def test_the_broker_says_so_when_it_cannot_take_another_client(server, system):
     first = ShmStore(server.address)
     limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-    until_all_are_in(server.pid, 1)
+    until_all_are_in(system, server.pid, 1)
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (first_free(server.pid) + 1, limits[1]))
     with pytest.raises(RayConnectionError, match="Too many open files; raise the hard limit"):
         ShmStore(server.address)
@@ -139,14 +148,11 @@ def test_the_broker_says_so_when_it_cannot_take_another_client(server):
     first.close()
 
 
-#: Descriptors of a broker without clients or objects: the standard ones, listener, node manager, epoll.
-_OWN = 6
-
-
-def until_all_are_in(pid: int, clients: int) -> None:
+def until_all_are_in(system: System, pid: int, clients: int) -> None:
     """Until what the broker opens for a short time while it lets somebody in is closed again."""
+    own = 6 if isinstance(system, Linux) else 5  # the standard ones, listener, node manager, epoll
     end = time.monotonic() + 5
-    while len(os.listdir(f"/proc/{pid}/fd")) != _OWN + 2 * clients:
+    while len(os.listdir(f"/proc/{pid}/fd")) != own + 2 * clients:
         assert time.monotonic() < end, os.listdir(f"/proc/{pid}/fd")
         time.sleep(0.01)
 
@@ -162,14 +168,15 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_who_is_one_client_too_many_is_told_so(tmp_path):
+def test_who_is_one_client_too_many_is_told_so(tmp_path, system):
     program = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 from ray.exceptions import RayConnectionError
 from ray_store_shm.client import ShmStore
 from ray_store_shm.process import ShmStoreServer
-server = ShmStoreServer({str(tmp_path)!r}, 1 << 20, 0.2)
+from ray_store_shm.systems import {type(system).__name__}
+server = ShmStoreServer({str(tmp_path)!r}, 1 << 20, 0.2, system={type(system).__name__}())
 stores = []
 try:
     for _ in range(40):
@@ -208,10 +215,10 @@ def in_child_without_privileges(body: Callable[[], None]) -> None:
     assert code == 0
 
 
-def test_too_many_descriptors_under_way_to_the_broker_cost_one_object():
+def test_too_many_descriptors_under_way_to_the_broker_cost_one_object(system):
     def body() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            server = ShmStoreServer(folder, 1 << 20, 0.2)
+            server = ShmStoreServer(folder, 1 << 20, 0.2, system=system)
             store = ShmStore(server.address)
             for number in range(60):
                 store.create(an_id(number), 10).release()
@@ -240,16 +247,16 @@ def test_too_many_descriptors_under_way_to_the_broker_cost_one_object():
     in_child_without_privileges(body)
 
 
-def test_too_many_descriptors_under_way_to_clients_leave_none_waiting():
+def test_too_many_descriptors_under_way_to_clients_leave_none_waiting(system):
     def body() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            server = ShmStoreServer(folder, 1 << 20, 0.2)
+            server = ShmStoreServer(folder, 1 << 20, 0.2, system=system)
             store = ShmStore(server.address)
             store.put(an_id(1), [b"data"], 4)
             resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (30, 30))
-            slow = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            slow = system.open()
             slow.settimeout(5)
-            slow.connect(server.address.removeprefix("shm:"))
+            slow.connect(systems.of_address(server.address)[1])
             for number in range(1, 61):
                 slow.send(encode(messages.Get(number, an_id(1), 0)))
             for _ in range(300):  # more than the broker hears of one client before the others have their turn, thrice

@@ -17,9 +17,9 @@ import msgspec
 
 from ray.abc.store import LISTING, NOTIFICATIONS, SHARED, Listing, Notifier, Store, StoredObject, StoreStats
 from ray.exceptions import ObjectExistsError, ObjectStoreFullError, RayConnectionError
-from ray_store_shm import descriptors, messages, segments
+from ray_store_shm import descriptors, messages, segments, systems
 from ray_store_shm.link import Link
-from ray_store_shm.messages import MAX_PACKET_BYTES, SCHEME, Answer, Counted, Found, Listed, Refused, Reserved
+from ray_store_shm.messages import MAX_PACKET_BYTES, Answer, Counted, Found, Listed, Refused, Reserved
 from ray_store_shm.segments import Piece, Segments
 
 
@@ -79,11 +79,13 @@ class ShmStore(Store, Notifier, Listing):
         Raises:
             RayConnectionError: there is no broker.
         """
-        if not address.startswith(SCHEME):
-            raise RayConnectionError(f"{address!r} is not the address of a shm store")
+        try:
+            system, path = systems.of_address(address)
+        except ValueError as error:
+            raise RayConnectionError(str(error)) from None
         self._kind = kind or segments.of_this_system()
         descriptors.raise_limit()
-        self._link = Link(address.removeprefix(SCHEME))
+        self._link = Link(system, path)
         # Re-entrant: the garbage collector may run a destructor that releases or deletes while this thread has it.
         self._lock = threading.RLock()
         self._unsealed: dict[bytes, _Unsealed] = {}

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import resource
 import socket
 import struct
+from collections.abc import Iterable
 
 _DESCRIPTOR = struct.Struct("@i")
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-#: Where the hard limit is infinite: what a Linux kernel allows at most unless it is told otherwise.
-_MOST = 1 << 20
+#: Where the hard limit is infinite: what a Linux kernel allows at most unless it is told otherwise; what macOS does.
+_MOST, _OPEN_MAX = 1 << 20, 10_240
 
 
 def raise_limit() -> int:
     """Raise what this process may have open to its hard limit, where that is allowed; returns what it is then."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST if hard == resource.RLIM_INFINITY else hard
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    for wanted in (_MOST if hard == resource.RLIM_INFINITY else hard, _OPEN_MAX):
+        if limit() < wanted:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return limit()
 
 
@@ -53,9 +55,18 @@ def receive(sock: socket.socket, nbytes: int, descriptors: int) -> tuple[bytes, 
     ``socket.recv_fds`` is the same but does not pass flags on, so that its descriptors live on in what is executed.
     """
     packet, ancillary, flags, _ = sock.recvmsg(nbytes, socket.CMSG_LEN(descriptors * _DESCRIPTOR.size), _CLOEXEC)
+    found = among(ancillary)
+    if not _CLOEXEC:
+        for fd in found:
+            os.set_inheritable(fd, False)
+    return packet, found, flags
+
+
+def among(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors in what ``recvmsg`` gave beside the data."""
     found: list[int] = []
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             whole = data[: len(data) // _DESCRIPTOR.size * _DESCRIPTOR.size]
             found += [fd for (fd,) in _DESCRIPTOR.iter_unpack(whole)]
-    return packet, found, flags
+    return found

@@ -12,7 +12,6 @@ import itertools
 import os
 import select
 import socket
-import struct
 import threading
 from collections.abc import Callable
 from typing import TypeAlias
@@ -35,11 +34,11 @@ from ray_store_shm.messages import (
     decode_reply,
     encode,
 )
+from ray_store_shm.systems import System
 
 #: Longer than any answer takes, the slowest one being for room.
 ANSWER_S = 40
 _CONNECT_S = 10.0
-_TIMEVAL = struct.Struct("@ll")
 _DEAF = f"the shm store of this node has not listened for {ANSWER_S} s"
 _CLOSED = "the shm store is closed in this process"
 _FORKED = "the shm store belongs to the process that opened it, of which this one is a fork"
@@ -51,13 +50,13 @@ Make: TypeAlias = Callable[[int], Message]
 class Link:
     """``channel`` is where notifications arrive. Of the process that made it; a forked child has no use for it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, system: System, path: str) -> None:
         """Connect.
 
         Raises:
             RayConnectionError: nobody answers there, or not as a broker of this version.
         """
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._sock = system.open()
         self._pid = os.getpid()
         self._numbers = itertools.count(1)
         self._turn = threading.Condition()
@@ -87,11 +86,9 @@ class Link:
                 os.close(fd)
             self._sock.close()
             raise RayConnectionError(f"there is no shm store at {path}: {error}") from error
-        self.channel = socket.socket(fileno=fds[0])
+        self.channel = system.open(fds[0])
         self.channel.setblocking(False)
-        self._sock.settimeout(None)
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self._sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(ANSWER_S, 0))
+        system.limit_waits(self._sock, ANSWER_S)
 
     def ask(self, make: Make) -> tuple[Reply, int]:
         """Send the request that ``make`` makes from a number; returns the reply and its descriptor, or -1.

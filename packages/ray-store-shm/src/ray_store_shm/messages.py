@@ -1,4 +1,4 @@
-"""What clients and the broker say: one msgpack array for each packet of a ``SOCK_SEQPACKET`` socket.
+"""What clients and the broker say: one msgpack array for each packet.
 
 Requests with a ``number`` are answered by a reply of the same number. An object is named by id until the broker has
 given it a serial, which is never used again; its memory travels as a descriptor beside the packet.
@@ -10,8 +10,6 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
-#: What the address of a broker begins with; its socket's path follows.
-SCHEME = "shm:"
 PROTOCOL = 1
 MAX_PACKET_BYTES = 64 * 1024
 #: Objects in one ``Listed``, and pids of holders for each.

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import signal
 import socket
-import struct
 import traceback
 from collections.abc import Iterable
 from typing import NoReturn
 
 from ray.abc.store import StoreServer
-from ray_store_shm import descriptors
-from ray_store_shm.messages import SCHEME, OwnerLost, encode
-from ray_store_shm.segments import NamedSegments, Segments, of_this_system
+from ray_store_shm import descriptors, segments, systems
+from ray_store_shm.messages import OwnerLost, encode
+from ray_store_shm.segments import NamedSegments, Segments
 from ray_store_shm.server import Server
+from ray_store_shm.systems import System
 from ray_store_shm.table import Table
 
 _SOCKET = "shm.sock"
 _MAX_PATH_BYTES = 100
 _BACKLOG = 1024
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
 #: How long a broker that is busy may keep ``owner_lost`` waiting.
 _OWNER_LOST_S = 1
 #: What is kept of the descriptors for clients and for the broker itself; the rest is for objects.
@@ -37,34 +34,41 @@ class ShmStoreServer(StoreServer):
     pid: int
 
     def __init__(
-        self, session_dir: str, capacity_bytes: int, full_timeout_s: float = 3.0, segments: Segments | None = None
+        self,
+        session_dir: str,
+        capacity_bytes: int,
+        full_timeout_s: float = 3.0,
+        kind: Segments | None = None,
+        system: System | None = None,
     ) -> None:
-        """Start the broker; clients can connect when this returns. Linux only, whatever the segments.
+        """Start the broker; clients can connect when this returns.
 
         Args:
             session_dir: for its socket.
             capacity_bytes: what all objects together may take.
             full_timeout_s: how long ``create`` waits for room.
-            segments: how memory is made; by default the best way of this system.
+            kind: how memory is made; by default the best way of this system.
+            system: how to do what is not the same on every system; by default the best way of this one.
 
         Raises:
             OSError: the socket cannot be made.
         """
-        segments = segments or of_this_system()
-        if isinstance(segments, NamedSegments):
-            segments.sweep()
+        kind = kind or segments.of_this_system()
+        if isinstance(kind, NamedSegments):
+            kind.sweep()
+        self._system = system or systems.of_this_system()
         self._path = os.path.join(session_dir, _SOCKET)
-        self.address = f"{SCHEME}{self._path}"
-        with _listen(self._path) as listener:
-            self._node, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.address = f"{self._system.scheme}{self._path}"
+        with _listen(self._system, self._path) as listener:
+            self._node, theirs = self._system.pair()
             self._owner = os.getpid()
             with theirs:
                 self.pid = os.fork()
                 if not self.pid:
-                    _run(self._owner, listener, theirs, Table(capacity_bytes, full_timeout_s), segments)
-        # The node manager may reap it elsewhere, and its number may be given to another child.
-        self._process = os.pidfd_open(self.pid)
-        self._node.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _OWNER_LOST_S, 0))
+                    table = Table(capacity_bytes, full_timeout_s)
+                    _run(self._owner, self._system, listener, theirs, table, kind)
+        self._broker = self._system.follow(self.pid)
+        self._system.limit_waits(self._node, _OWNER_LOST_S)
 
     def owner_lost(self, process_id: bytes) -> None:
         with contextlib.suppress(OSError):  # the broker's death is noticed elsewhere
@@ -74,20 +78,16 @@ class ShmStoreServer(StoreServer):
         if self._node.fileno() < 0 or os.getpid() != self._owner:
             return
         # It has nothing to tidy up: its memory has no names.
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._process, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):  # reaped elsewhere, when it died
-            os.waitid(os.P_PIDFD, self._process, os.WEXITED)
-        os.close(self._process)
+        self._system.end(self._broker, self._node)
         self._node.close()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
 
 
-def _listen(path: str) -> socket.socket:
+def _listen(system: System, path: str) -> socket.socket:
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
         raise OSError(f"socket path is longer than {_MAX_PATH_BYTES} bytes: {path}; set TMPDIR to a shorter directory")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener = system.open()
     try:
         listener.bind(path)
         os.chmod(path, 0o600)
@@ -98,15 +98,18 @@ def _listen(path: str) -> socket.socket:
     return listener
 
 
-def _run(parent: int, listener: socket.socket, node: socket.socket, table: Table, segments: Segments) -> NoReturn:
+def _run(
+    parent: int, system: System, listener: socket.socket, node: socket.socket, table: Table, kind: Segments
+) -> NoReturn:
     """Be the broker. Never returns to what the parent was doing."""
     try:
+        system.die_with_parent()
         _become_its_own(parent, {listener.fileno(), node.fileno()})
         limit = descriptors.raise_limit()
         clients = min(_MAX_CLIENTS, limit // 8)
         table.max_objects = max(0, limit - _DESCRIPTORS_PER_CLIENT * clients - _OWN_DESCRIPTORS)
         gc.freeze()
-        Server(table, segments, clients).serve(listener, node)
+        Server(table, kind, system, clients).serve(listener, node)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -114,10 +117,7 @@ def _run(parent: int, listener: socket.socket, node: socket.socket, table: Table
 
 
 def _become_its_own(parent: int, keep: Iterable[int]) -> None:
-    """Let go of everything of the parent, but die with it."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(_PR_SET_NAME, b"ray-shm", 0, 0, 0)
+    """Let go of everything of the parent, if it is still there."""
     if os.getppid() != parent:
         os._exit(1)
     signal.set_wakeup_fd(-1)
@@ -131,7 +131,7 @@ def _become_its_own(parent: int, keep: Iterable[int]) -> None:
     for descriptor in sorted(keep):
         os.closerange(low, descriptor)
         low = descriptor + 1
-    os.closerange(low, max(int(name) for name in os.listdir("/proc/self/fd")) + 1)
+    os.closerange(low, systems.highest_descriptor() + 1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)

@@ -7,7 +7,6 @@ import errno
 import os
 import select
 import socket
-import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,9 +14,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ray_store_shm import descriptors, messages
+from ray_store_shm import descriptors, messages, systems
 from ray_store_shm.messages import PROTOCOL, Refused, Request, Welcome, decode_request, encode
 from ray_store_shm.segments import Segments
+from ray_store_shm.systems import System
 from ray_store_shm.table import MAX_SUBSCRIPTIONS, Close, Send, Table, Tell, Violation
 
 Handler: TypeAlias = Callable[[int, Any, list[int]], None]
@@ -34,14 +34,14 @@ _TURN, _BACKLOG = 64, 4096
 #: A client that does not take as many replies is not one of ours.
 _MAX_REPLIES = 4096
 _BATCH = 512
-#: ``struct ucred``: pid, uid, gid
-_CREDENTIALS = struct.Struct("3i")
+#: What epoll tells of in any case, and ``poll`` of macOS only if it is asked to.
+_END = select.POLLHUP
 
 
 class Peer:
     """One client: its socket, the one for notifications, and what waits to be sent on each."""
 
-    __slots__ = ("channel", "notifications", "number", "replies", "sock")
+    __slots__ = ("channel", "notifications", "number", "replies", "sock", "telling")
 
     def __init__(self, number: int, sock: socket.socket, channel: socket.socket | None) -> None:
         self.number = number
@@ -50,23 +50,27 @@ class Peer:
         #: (packet, descriptor or -1)
         self.replies: deque[tuple[bytes, int]] = deque()
         self.notifications: deque[tuple[bytes, int]] = deque()
+        #: The packet of notifications that is being sent.
+        self.telling = b""
 
 
 class Server:
     """Serves one table to the clients of one listening socket."""
 
-    def __init__(self, table: Table, segments: Segments, limit: int) -> None:
+    def __init__(self, table: Table, segments: Segments, system: System, limit: int) -> None:
         """Start nothing yet.
 
         Args:
             table: the state.
             segments: what sealed memory looks like.
+            system: sockets and how to wait for them.
             limit: how many clients may be connected at a time.
         """
         self._table = table
         self._segments = segments
         self._limit = limit
-        self._poller = select.epoll()
+        self._system = system
+        self._poller = system.poller()
         self._peers: dict[int, Peer] = {}
         self._by_fd: dict[int, Peer] = {}
         self._last = 0
@@ -97,7 +101,7 @@ class Server:
     def serve(self, listener: socket.socket, node: socket.socket) -> None:
         """Run until ``node``, the node manager's end of a socket pair, is closed."""
         listener.setblocking(False)
-        self._poller.register(listener.fileno(), select.EPOLLIN)
+        self._poller.register(listener.fileno(), select.POLLIN)
         self._node = self._add(node, os.getppid(), None).number
         while self._node in self._peers:
             early, self._early = self._early, []
@@ -113,7 +117,7 @@ class Server:
             now = time.monotonic()
             if self._deaf_until is not None and self._deaf_until <= now:
                 self._deaf_until = None
-                self._poller.modify(listener.fileno(), select.EPOLLIN)
+                self._poller.modify(listener.fileno(), select.POLLIN)
             self._table.advance(now)
             self._perform()
 
@@ -131,14 +135,17 @@ class Server:
                 self._poller.modify(listener.fileno(), 0)
                 self._deaf_until = time.monotonic() + _ACCEPT_AGAIN_S
             return
-        pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        try:
+            pid, uid = systems.other_end(sock)
+        except OSError:  # it has gone
+            pid, uid = 0, -1
         if uid != os.geteuid():
             sock.close()
             return
         try:
             if len(self._peers) >= self._limit:
                 raise OSError(errno.EMFILE, f"it has {self._limit} connections already")
-            channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            channel, theirs = self._system.pair()
         except OSError as error:
             with sock, contextlib.suppress(OSError):
                 sock.send(encode(Refused(0, "clients", f"{error.strerror}; raise the hard limit of open files")))
@@ -154,7 +161,7 @@ class Server:
     def _add(self, sock: socket.socket, pid: int, channel: socket.socket | None) -> Peer:
         self._last += 1
         peer = self._peers[self._last] = Peer(self._last, sock, channel)
-        for end, events in ((sock, select.EPOLLIN), (channel, 0)):
+        for end, events in ((sock, select.POLLIN), (channel, _END)):
             if end is not None:
                 end.setblocking(False)
                 self._by_fd[end.fileno()] = peer
@@ -166,18 +173,22 @@ class Server:
         if self._peers.pop(peer.number, None) is not None:
             for end in (peer.sock, peer.channel):
                 if end is not None:
-                    del self._by_fd[end.fileno()]
-                    end.close()
+                    self._close(end)
             self._table.lost(peer.number)
             self._perform()
 
+    def _close(self, end: socket.socket) -> None:
+        self._poller.unregister(end.fileno())
+        del self._by_fd[end.fileno()]
+        end.close()
+
     def _happened(self, peer: Peer, fd: int, events: int, turn: int) -> None:
         if fd == peer.sock.fileno():
-            if events & select.EPOLLOUT:
+            if events & select.POLLOUT:
                 self._flush(peer)
-            if events & ~select.EPOLLOUT:
+            if events & ~select.POLLOUT:
                 self._receive(peer, turn)
-        elif events & (select.EPOLLHUP | select.EPOLLERR):
+        elif events & (select.POLLHUP | select.POLLERR):
             self._deafen(peer)
         else:
             self._notify(peer)
@@ -185,8 +196,7 @@ class Server:
     def _deafen(self, peer: Peer) -> None:
         """It does not listen to notifications any more; its last words may still be in the other socket."""
         assert peer.channel is not None
-        del self._by_fd[peer.channel.fileno()]
-        peer.channel.close()
+        self._close(peer.channel)
         peer.channel = None
         peer.notifications.clear()
 
@@ -280,7 +290,7 @@ class Server:
                 _send(peer.sock, packet, fd)
                 return True
             except BlockingIOError:
-                self._poller.modify(peer.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+                self._poller.modify(peer.sock.fileno(), select.POLLIN | select.POLLOUT)
             except OSError:  # gone: learned when it is read from, after its last words
                 return True
         peer.replies.append((packet, fd))
@@ -295,24 +305,26 @@ class Server:
                     return
                 peer.replies.popleft()
         peer.replies.clear()
-        self._poller.modify(peer.sock.fileno(), select.EPOLLIN)
+        self._poller.modify(peer.sock.fileno(), select.POLLIN)
 
     def _notify(self, peer: Peer) -> None:
         waiting = peer.notifications
         if peer.channel is None:
             return
         with contextlib.suppress(ConnectionError):
-            while waiting:
-                batch = [waiting[n] for n in range(min(len(waiting), _BATCH))]
+            while peer.telling or waiting:
+                if not peer.telling:
+                    batch = [waiting.popleft() for _ in range(min(len(waiting), _BATCH))]
+                    peer.telling = msgspec.msgpack.encode(batch)
                 try:
-                    peer.channel.send(msgspec.msgpack.encode(batch))
+                    peer.channel.send(peer.telling)
                 except BlockingIOError:
-                    self._poller.modify(peer.channel.fileno(), select.EPOLLOUT)
+                    self._poller.modify(peer.channel.fileno(), select.POLLOUT)
                     return
-                for _ in batch:
-                    waiting.popleft()
+                peer.telling = b""
         waiting.clear()
-        self._poller.modify(peer.channel.fileno(), 0)
+        peer.telling = b""
+        self._poller.modify(peer.channel.fileno(), _END)
 
 
 def _send(sock: socket.socket, packet: bytes, fd: int) -> None:
