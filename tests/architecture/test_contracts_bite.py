@@ -937,8 +937,32 @@ class UnregistersForTheParent(UnixTransport):
     is_own_process = True  # so that abort in the child reaches for the shared poller
 
 
-@pytest.mark.parametrize("broken", [HangsUpForTheParent, RemovesTheParentsSocket, UnregistersForTheParent])
-def test_transports_after_a_fork(broken, tmp_path_factory):
+class SettlesTooSoon(UnixTransport):
+    """Sends a little later than it says."""
+
+    def connect(self, address, timeout_s=5.0):
+        connection = super().connect(address, timeout_s)
+        send = connection.send
+        connection.send = lambda frames: threading.Timer(0.2, send, (frames,)).start()
+        return connection
+
+
+class SettlesForEver(UnixTransport):
+    def settle(self, timeout_s):
+        time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("check", "broken"),
+    [
+        ("a_forked_child_disturbs_nobody", HangsUpForTheParent),
+        ("a_forked_child_disturbs_nobody", RemovesTheParentsSocket),
+        ("a_forked_child_disturbs_nobody", UnregistersForTheParent),
+        ("what_was_settled_outlives_its_process", SettlesTooSoon),
+        ("what_was_settled_outlives_its_process", SettlesForEver),
+    ],
+)
+def test_transports_between_processes(check, broken, tmp_path_factory):
     folder = Path(os.path.relpath(tmp_path_factory.mktemp("s")))  # short enough for a socket, wherever it is
     numbers = iter(range(1000))
 
@@ -947,13 +971,13 @@ def test_transports_after_a_fork(broken, tmp_path_factory):
 
         def make():
             own = folder / str(next(numbers))
-            own.mkdir()
+            own.mkdir(exist_ok=True)  # a forked child has counted as well
             made.append(kind(str(own)))
             return made[-1]
 
         return Subject(_link.TransportSubject(make), lambda: [transport.close() for transport in made])
 
-    bites(_checks_transport_ends.a_forked_child_disturbs_nobody, subject_of, UnixTransport, broken)
+    bites(getattr(_checks_transport_ends, check), subject_of, UnixTransport, broken)
 
 
 # --- schedulers -----------------------------------------------------------------------------------------------------

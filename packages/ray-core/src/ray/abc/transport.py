@@ -84,6 +84,17 @@ class Transport(ABC):
             are read-only or private to the receiver. May be empty (time over, ``wake``, or a watched descriptor).
         """
 
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until what was sent depends on this process no longer: it arrives even if the process is killed then.
+
+        What the system does not take, because the peer does not read, is beyond it. Safe from any thread. The default
+        is for transports whose ``send`` hands over to the system itself.
+
+        Returns:
+            Whether it is so; False if the time is over, or if it cannot be known.
+        """
+        return True
+
     @abstractmethod
     def wake(self) -> None:
         """Make a running or the next ``poll`` return soon; safe from any thread and from signal handlers."""

@@ -39,7 +39,7 @@ class ReliableConnection(Connection):
             self._transport.send(self, list(frames))
 
     def close(self) -> None:
-        self._transport.settle([self])
+        self._transport.flush([self])
         self.abort()
 
     def abort(self) -> None:
@@ -146,12 +146,18 @@ class ReliableTransport(Transport):
         self._connections.discard(connection)
         self._inbox.append((connection, None))
 
-    def settle(self, connections: Sequence[ReliableConnection]) -> None:
+    def settle(self, timeout_s: float) -> bool:
+        return self._confirmed(list(self._connections), timeout_s)
+
+    def flush(self, connections: Sequence[ReliableConnection]) -> None:
         """Wait for a bounded time until the peers have confirmed everything."""
-        deadline = time.monotonic() + self._close_s
-        while time.monotonic() < deadline:
-            if all(connection.closed or connection.delivery.is_settled for connection in connections):
-                return
+        self._confirmed(connections, self._close_s)
+
+    def _confirmed(self, connections: Sequence[ReliableConnection], timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not all(connection.closed or connection.delivery.is_settled for connection in connections):
+            if time.monotonic() >= deadline:
+                return False
             if self._polling.acquire(timeout=_LOOK_S):
                 try:
                     self._poll_inner(_LOOK_S)
@@ -159,6 +165,7 @@ class ReliableTransport(Transport):
                     self._polling.release()
                 if self._inbox:
                     self.wake()  # whoever polls otherwise has to take them
+        return True
 
     def forget(self, connection: ReliableConnection) -> None:
         """The connection ends at this end."""
@@ -174,7 +181,7 @@ class ReliableTransport(Transport):
         self._inner.unwatch(fd)
 
     def close(self) -> None:
-        self.settle(list(self._connections))
+        self.flush(list(self._connections))
         self._connections.clear()
         self._inner.close()
 

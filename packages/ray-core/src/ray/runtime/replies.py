@@ -1,6 +1,7 @@
 """The replies of a worker: collected while they are small and soon made, and sent together.
 
-What is not sent is lost if the process dies, so nothing waits here while a call runs that is not known to be short.
+What is not sent is lost if the process dies, so nothing waits here while a call runs that is not known to be short. Nor
+is the result of a call that was not short lost by the death of its process in a later one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ MAX_OUTBOX = 64
 #: … or until one has taken this long, or waits this long.
 FLUSH_US = 100
 FLUSH_S = 0.005
+#: What was sent is given this long to leave the process before a call begins that may take it along.
+SETTLE_S = 0.01
 
 
 class Replying(WaitingWorker):
@@ -37,6 +40,8 @@ class Replying(WaitingWorker):
         self._unsent: dict[Peer, float] = {}
         #: Functions and methods that were short the last time.
         self._brief: set[bytes] = set()
+        #: A call that was not has ended, and its reply may not have left the process.
+        self._long_ended = False
         #: A loop is about to send the results of its calls.
         self._turn_ends = False
 
@@ -57,6 +62,7 @@ class Replying(WaitingWorker):
         peer = call.peer
         if duration_us > FLUSH_US:
             self._brief.discard(call.task.function)
+            self._long_ended = True
         else:
             self._brief.add(call.task.function)
         if call.coroutine is not None and self.running and not self.exiting:
@@ -127,6 +133,14 @@ class Replying(WaitingWorker):
         """Send every queued reply; called under the lock."""
         for peer in list(self._unsent):
             self.flush(peer)
+
+    def _secure(self) -> None:
+        """Have every reply outlive the process, as far as its peers take it."""
+        if self._unsent:
+            with self.lock:
+                self.flush_all()
+        self._long_ended = False
+        self.transport.settle(SETTLE_S)
 
     def after_events(self) -> None:
         super().after_events()

@@ -192,9 +192,8 @@ class WorkerRuntime(Replying):
         if self.queued.pop(task.id, None) is None:
             del self.running[task.id]
             return False
-        if self._unsent and task.function not in self._brief:
-            with self.lock:
-                self.flush_all()  # it may take long, or the process along
+        if self._long_ended or task.function not in self._brief:  # it may take long, or the process along
+            self._secure()
         self._slot[:] = task.id
         if not self.concurrent:
             self.call = call

@@ -22,6 +22,7 @@ __all__ = ["FaultyConnection", "FaultyStore", "FaultyTransport"]
 
 #: How long a message that is to be overtaken is held back.
 _REORDER_S = 0.005
+_LOOK_S = 0.001
 
 
 class FaultyTransport(Transport):
@@ -104,6 +105,15 @@ class FaultyTransport(Transport):
                     self._connections.discard(connection)
                 events.append((connection, frames))
         return events
+
+    def settle(self, timeout_s: float) -> bool:
+        end = time.monotonic() + timeout_s
+        while self._later:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_LOOK_S)
+            self.send_due()
+        return self.inner.settle(max(0.0, end - time.monotonic()))
 
     def wake(self) -> None:
         self.inner.wake()

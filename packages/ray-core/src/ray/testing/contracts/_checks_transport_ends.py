@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ray.testing.contracts._expect import (
     ContractViolationError,
@@ -18,6 +19,8 @@ from ray.testing.contracts._expect import (
 from ray.testing.contracts._link import Check, Link, Reader, TransportSubject, linked
 
 MIB = 1024 * 1024
+# Exit codes of a child.
+_UNREACHABLE, _UNSETTLED = 3, 4
 
 
 def a_closed_peer_is_reported_once(subject: TransportSubject) -> None:
@@ -133,7 +136,13 @@ def a_forked_child_disturbs_nobody(subject: TransportSubject) -> None:
             out.send([b"before"])
             at_server.wait(1, "every message arrives")
         accepted = at_server.events[0][0]
-    _in_child([out.abort, accepted.abort, client.abandon, server.abandon])
+
+    def leave() -> None:
+        for action in (out.abort, accepted.abort, client.abandon, server.abandon):
+            action()
+
+    code = _in_child(leave, "abort and abandon do not block in a forked child")
+    expect_equal(code, 0, "abort and abandon do not raise in a forked child")
     with Reader(server) as at_server, Reader(client) as at_client:
         out.send([b"after"])
         expect_equal(at_server.wait(1, "a connection outlives a fork"), [[b"after"]], "a child takes no message")
@@ -149,15 +158,43 @@ def a_forked_child_disturbs_nobody(subject: TransportSubject) -> None:
             at_server.wait(2, "a listener outlives a fork")
 
 
-def _in_child(actions: Sequence[Callable[[], None]]) -> None:
+def what_was_settled_outlives_its_process(subject: TransportSubject) -> None:
+    if not hasattr(os, "fork"):
+        return
+    wanted = [[b"%d" % number, b"x" * 100] for number in range(50)]
+
+    def send_and_die() -> None:
+        try:
+            client = subject.make()
+            out = client.connect(address)
+        except ConnectionError:
+            os._exit(_UNREACHABLE)  # it reaches its own process only
+        with Reader(client):
+            for frames in wanted:
+                out.send(frames)
+            if not client.settle(5.0):
+                os._exit(_UNSETTLED)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    server = subject.make()
+    address = server.listen("contract-server")
+    with Reader(server) as at_server:
+        code = _in_child(send_and_die, "settle returns in the time it was given")
+        expect(code in (-signal.SIGKILL, _UNREACHABLE, _UNSETTLED), f"settle does not raise: exit code {code}")
+        if code == -signal.SIGKILL:
+            seen = at_server.wait(len(wanted), "what was settled arrives, even if its process is killed at once")
+            expect_equal(seen, wanted, "what was settled arrives once and in order")
+
+
+def _in_child(action: Callable[[], None], rule: str) -> int:
+    """Run ``action`` in a forked child, which has to end in time; returns its exit code, 0 unless it raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the threads of other code are of no concern here
         pid = os.fork()
     if pid == 0:
         failed = 1
         try:
-            for action in actions:
-                action()
+            action()
             failed = 0
         finally:
             os._exit(failed)
@@ -169,12 +206,12 @@ def _in_child(actions: Sequence[Callable[[], None]]) -> None:
         return done == pid
 
     try:
-        eventually(ended, "abort and abandon do not block in a forked child")
+        eventually(ended, rule)
     except ContractViolationError:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
         raise
-    expect_equal(os.waitstatus_to_exitcode(status[-1]), 0, "abort and abandon do not raise in a forked child")
+    return os.waitstatus_to_exitcode(status[-1])
 
 
 ENDS: tuple[Check, ...] = (
@@ -184,4 +221,5 @@ ENDS: tuple[Check, ...] = (
     connecting_to_nobody_fails,
     close_releases_everything,
     a_forked_child_disturbs_nobody,
+    what_was_settled_outlives_its_process,
 )
