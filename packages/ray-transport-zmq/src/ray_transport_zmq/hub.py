@@ -73,6 +73,8 @@ class Hub:
         self._accepts = accepts
         #: The socket was used since ``pump`` last saw it empty: its descriptor may be silent in spite of messages.
         self.touched = False
+        #: Units that were handed to ZeroMQ.
+        self.handed = 0
         #: {routing id: connection}, closed ones too until ZeroMQ has let go of them
         self._links: dict[bytes, ZmqConnection] = {}
         #: {descriptor: connection}
@@ -93,6 +95,11 @@ class Hub:
     def connections(self) -> list[ZmqConnection]:
         """Those that are open."""
         return [connection for connection in self._links.values() if not connection.closed]
+
+    @property
+    def peer_fds(self) -> list[int]:
+        """ZeroMQ's descriptors to its peers."""
+        return list(self._by_fd)
 
     def bind(self, endpoint: str) -> str:
         """Listen; returns the address with what the system has chosen.
@@ -283,6 +290,7 @@ class Hub:
     def _send(self, connection: ZmqConnection, unit: wire.Unit) -> bool:
         """Hand one unit to ZeroMQ; False if the peer is not there any more."""
         self.touched = True
+        self.handed += 1
         socket, parts = self._socket, unit[1]
         try:
             _send(socket, connection.id, _NOW_MORE)

@@ -12,6 +12,7 @@ import zmq
 from zmq.utils.garbage import gc as _lenders
 
 from ray.exceptions import PluginError
+from ray_transport_zmq.settling import NAME_PREFIX
 from ray_transport_zmq.wire import MAX_PART_BYTES
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Context:
 
     def __init__(self) -> None:
         self.zmq = zmq.Context(io_threads=1)  # one, so that what it reports comes in order
+        self.zmq.set(zmq.THREAD_NAME_PREFIX, NAME_PREFIX)
         self.users = 0
         self.authenticator: Authenticator | None = None
         self._lenders_ran = _lenders.is_alive()

@@ -27,6 +27,7 @@ from ray_transport_zmq.connection import CLOSE_FLUSH_S, ZmqConnection
 from ray_transport_zmq.curve import Authenticator, Keys, read_keys, session_keys
 from ray_transport_zmq.hub import Events, Hub
 from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.settling import IoThread, await_sent
 from ray_transport_zmq.waiting import Poller, Wakeup
 
 _MAX_PATH_BYTES = 100
@@ -73,6 +74,9 @@ class ZmqTransport(Transport):
             key_file = self._options.key_file
             self._keys = read_keys(key_file) if key_file else session_keys(session_dir)
         self._context: sockets.Context | None = None
+        self._io_thread = IoThread()
+        #: Of the units handed to ZeroMQ, so many are known to be with the system.
+        self._settled = 0
         self._lock = _Lock(self._serve)
         #: One connects at a time: ZeroMQ tells of attempts by address only.
         self._connecting = threading.Lock()
@@ -213,6 +217,22 @@ class ZmqTransport(Transport):
         if self._waiting and any(hub.touched and hub.has_news() for hub in self._hubs):
             self._wakeup.set()
 
+    def settle(self, timeout_s: float) -> bool:
+        with self._lock:
+            if self._submitted or self._ended:
+                self._work()
+                self._wake_for_messages()
+            handed = sum([hub.handed for hub in self._hubs])
+            if handed == self._settled:
+                return True
+            self._io_thread.find()
+            fds = [fd for hub in self._hubs for fd in hub.peer_fds] if self._options.scheme == "tcp" else []
+        deadline = time.monotonic() + timeout_s
+        if not self._io_thread.await_rest(deadline) or not await_sent(fds, deadline):
+            return False
+        self._settled = handed
+        return True
+
     # --- polling, by one thread at a time ---------------------------------------------------------------------------
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
@@ -317,6 +337,7 @@ class ZmqTransport(Transport):
         self._submitted.clear()
         self._ended.clear()
         self._watched.clear()
+        self._io_thread.close()
         self._poller.close()
         self._wakeup.close()
         self._decided.close()
