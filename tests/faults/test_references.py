@@ -81,7 +81,8 @@ class Keeper:
     def keep(self, refs):
         self.refs += refs
 
-    def keep_after(self, seconds, refs, wrapped):
+    def keep_after(self, seconds, refs, wrapped, begun):
+        begun.touch()
         time.sleep(seconds)
         self.refs += refs + ray.get(wrapped[0], timeout=10)
 
@@ -629,24 +630,25 @@ def test_result_that_holds_its_own_ref(start):
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def passes_on_and_dies(keeper, refs, wrapped, before_reply):
+def passes_on_and_dies(keeper, refs, wrapped, before_reply, begun):
     """What it was lent is passed on, and its own hold is gone before anybody hears what became of that."""
-    ray.get(keeper.pid.remote())  # connected: the next call is sent at once
-    call = keeper.keep_after.remote(0.3 if before_reply else 0.0, refs, wrapped)
-    if not before_reply:
+    call = keeper.keep_after.remote(0.3 if before_reply else 0.0, refs, wrapped, begun)
+    if before_reply:
+        wait_until(begun.exists, "the call has begun", limit_s=10.0)
+    else:
         ray.wait([call])
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("before_reply", [True, False])
-def test_ref_passed_on_by_a_borrower_that_dies(start, before_reply):
+def test_ref_passed_on_by_a_borrower_that_dies(start, tmp_path, before_reply):
     """The actor has it, and only the dead process could have told its owner, which is this one."""
     start(num_cpus=1)
     keeper = Keeper.remote()
     ref, inside = put_big(), put_big()
     wrapped = ray.put([inside])
     ids = ref.binary(), inside.binary()
-    broker = passes_on_and_dies.remote(keeper, [ref], [wrapped], before_reply)
+    broker = passes_on_and_dies.remote(keeper, [ref], [wrapped], before_reply, tmp_path / "begun")
     del ref, inside, wrapped
     with pytest.raises(ray.exceptions.WorkerCrashedError):
         ray.get(broker, timeout=30)
