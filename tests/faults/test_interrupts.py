@@ -278,6 +278,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 shell = InteractiveShell.instance(colors="nocolor")
 shell.run_cell('''
+import asyncio  # as IPython would with the first cell that awaits; Python does not survive an interrupt of that
 import time
 import ray
 ray.init(num_cpus=1, log_to_driver=False)
