@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import importlib.util
 import os
+import random
 import signal
 import sys
 import time
@@ -120,6 +121,67 @@ def test_awaiting_in_a_loop_fills_nothing(start, store, rounds):
     assert most <= 40 * MB
     assert not spilled()
     victims.until(lambda: not used(), 0.5)
+
+
+# --- what is held is safe ---------------------------------------------------------------------------------------------
+
+
+@ray.remote
+class Viewer:
+    """Looks at arrays, or parts of them, whose refs nobody has any more."""
+
+    def __init__(self):
+        self.views = {}
+
+    def look_at(self, number, value, start):
+        self.views[number] = value[start:]
+
+    def look_away(self, number):
+        self.views.pop(number, None)
+
+    def changed(self):
+        return changed(self.views)
+
+
+def changed(views):
+    """Which are not as they were."""
+    return [number for number, view in views.items() if not (view == number).all()]
+
+
+@each_store
+def test_memory_in_use_is_given_to_nobody_else(start, store, rounds):
+    """All that is free is overwritten again and again; what somebody looks at keeps its content."""
+    capacity = 64 * MB
+    start(num_cpus=2, store=store, object_store_memory=capacity, log_to_driver=False)
+    chance = random.Random(5)
+    poison = np.full(4 * MB // 8, -1, np.int64)
+    views, viewer, looks = {}, Viewer.remote(), 0
+    for number in range(rounds(60, 3_000)):
+        size = chance.randrange(1 * MB, 3 * MB)
+        ref = ray.put(content(number, size))
+        start_at = chance.randrange(size // 8 - 1)
+        if chance.random() < 0.5:
+            views[number] = ray.get(ref)[start_at:]
+        else:
+            ray.get(viewer.look_at.remote(number, ref, start_at), timeout=TIMEOUT_S)
+        del ref
+        if number >= 8:
+            forgotten = chance.randrange(number - 8, number)
+            views.pop(forgotten, None)
+            ray.get([viewer.look_away.remote(forgotten), viewer.look_away.remote(number - 8)], timeout=TIMEOUT_S)
+            views.pop(number - 8, None)
+        written = []
+        while used() + 2 * poison.nbytes < capacity and not spilled():  # free memory may lie in pieces
+            written.append(ray.put(poison))
+        assert len(written) >= 4
+        del written
+        looks += len(views)
+        assert changed(views) == []
+        assert ray.get(viewer.changed.remote(), timeout=TIMEOUT_S) == []
+    assert looks > 60
+    views.clear()
+    ray.kill(viewer)
+    victims.until(lambda: not used() and not spilled(), 2.0)
 
 
 # --- clients that are killed ------------------------------------------------------------------------------------------
