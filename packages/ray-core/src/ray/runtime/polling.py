@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: How often the reader thread looks whether somebody polls; longer while somebody does so without a break.
 _FIRST_LOOK_S = 0.005
-_LAST_LOOK_S = 0.25
+_LAST_LOOK_S = 2.0
 #: Between two slices of a batch of messages: as short as a sleep can be that lets another thread run Python code.
 PAUSE_S = 1e-5
 #: Whoever has polled for longer than this wakes the reader thread when it leaves.
