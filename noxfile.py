@@ -20,6 +20,8 @@ ROOT = Path(__file__).parent
 SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DISTRIBUTIONS = ["ray-core", "ray-store-shm", "ray-store-plasma", "ray-transport-zmq", "ray-async"]
 PYTEST = ["-m", "pytest"]
+#: Most tests wait for processes to start or to end. The tests of a file stay together, as they may share a session.
+SIDE_BY_SIDE = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
 EVERYTHING = ["-m", ""]  # pytest's own -m: also what is marked slow, also soak; used with explicit paths only
 
 nox.needs_version = ">=2025.2.9"
@@ -95,7 +97,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
     """Every test that is not marked slow or soak: units, contracts, API, specification, faults, architecture."""
-    pytest_session(session)
+    pytest_session(session, *SIDE_BY_SIDE)
 
 
 # Parts of the above, and what takes longer.
