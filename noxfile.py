@@ -170,7 +170,7 @@ def core_only(session: nox.Session) -> None:
     wheel = next(dist.glob("ray_core-*.whl"))
     session.run("python", "-m", "pip", "uninstall", "-q", "-y", "build", "hatchling")
     session.install("-q", "--force-reinstall", str(wheel), *[r for r in group("test") if not r.startswith("numpy")])
-    session.run("python", *PYTEST, "tests/api", *session.posargs)
+    session.run("python", *PYTEST, *SIDE_BY_SIDE, "tests/api", *session.posargs)
 
 
 @nox.session(default=False)
@@ -182,11 +182,11 @@ def minimums(session: nox.Session) -> None:
     session.install("-q", *oldest, *group("test", "build"))
     session.install("-q", "--no-deps", "--no-build-isolation", *editables())
     session.run("python", "-m", "pip", "check")
-    session.run("python", *PYTEST, *(session.posargs or ["packages", "tests/api", "tests/spec"]))
+    session.run("python", *PYTEST, *SIDE_BY_SIDE, *(session.posargs or ["packages", "tests/api", "tests/spec"]))
 
 
 @nox.session(python=["3.12", "3.13"], default=False)
 def pythons(session: nox.Session) -> None:
     """The tests on the other interpreters that are supported, where they are installed."""
     session.install("-q", *group("test", "build"), *editables())
-    session.run("python", *PYTEST, *(session.posargs or ["packages", "tests/api", "tests/spec", "tests/faults"]))
+    session.run("python", *PYTEST, *SIDE_BY_SIDE, *(session.posargs or ["packages", "tests/api", "tests/spec", "tests/faults"]))
