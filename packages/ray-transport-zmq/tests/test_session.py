@@ -81,7 +81,8 @@ def listeners():
     found = []
     for process in processes():
         with contextlib.suppress(psutil.NoSuchProcess):  # one that only forked a worker
-            connections = process.net_connections("inet")
+            listed = getattr(process, "net_connections", None) or process.connections  # before psutil 6
+            connections = listed("inet")
             found += [tuple(each.laddr) for each in connections if each.status == psutil.CONN_LISTEN]
     return found
 

@@ -103,7 +103,7 @@ def read_keys(path: str) -> Keys:
         if stat.S_IMODE(status.st_mode) & 0o077 or status.st_uid != os.geteuid():
             raise _refused(path, "others than its owner, who must be this user, may read or write it: chmod 600")
         return msgspec.json.decode(data, type=Keys)
-    except (OSError, ValueError) as error:  # the errors of msgspec among them
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise _refused(path, str(error)) from error
 
 

@@ -138,13 +138,15 @@ def _set_mark() -> None:
 def _processes(sessions: Collection[str]) -> dict[tuple[int, float], str]:
     """Processes that are ours, without this one: ``{(pid, time of start): description}``."""
     infos = {}
-    fields = ["pid", "ppid", "create_time", "status", "cmdline", "environ"]
-    for process in psutil.process_iter(fields):
+    environs = {}
+    for process in psutil.process_iter(["pid", "ppid", "create_time", "status", "cmdline"]):
         infos[process.pid] = process.info
+        with contextlib.suppress(psutil.Error):  # another user's, or dead; not all versions list it then if asked above
+            environs[process.pid] = process.environ()
     parents = {pid: info["ppid"] for pid, info in infos.items()}
     ours: dict[tuple[int, float], str] = {}
     for pid, info in infos.items():
-        environ = info["environ"] or {}
+        environ = environs.get(pid, {})
         session = environ.get(SESSION_VARIABLE, "")
         marked = _mark in environ.get(_MARK_VARIABLE, "").split()
         if pid != os.getpid() and (marked or session in sessions or os.getpid() in _ancestors(pid, parents)):
