@@ -124,9 +124,16 @@ def test_a_descriptor_in_a_cycle_is_collected(before):
     leaks.assert_clean(before)
 
 
-@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no /dev/shm here")
-def test_shared_memory(before):
-    path = f"/dev/shm/ray-leak-test-{os.getpid()}"
+@pytest.fixture
+def shared_memory(tmp_path, monkeypatch):
+    """A directory in place of /dev/shm, so that what is left there leaks into no other test."""
+    monkeypatch.setattr(leaks, "_SHM", str(tmp_path))
+    return tmp_path
+
+
+def test_shared_memory(shared_memory):
+    before = leaks.snapshot()
+    path = f"{shared_memory}/abc"
     with open(path, "w"):
         pass
     texts = found(before)
@@ -135,11 +142,12 @@ def test_shared_memory(before):
     leaks.assert_clean(before)
 
 
-@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no /dev/shm here")
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil tells of mapped files on Linux only")
 @pytest.mark.parametrize("use", ["file", "memory = mmap.mmap(file.fileno(), 1); file.close()"])
-def test_shared_memory_of_others(before, use):
+def test_shared_memory_of_others(shared_memory, use):
     """What a process holds that is none of ours is not ours either, until it leaves it behind."""
-    path = f"/dev/shm/other-program-{os.getpid()}"
+    before = leaks.snapshot()
+    path = f"{shared_memory}/abc"
     code = f"import mmap; file = open({path!r}, 'wb+', buffering=0); file.write(b'x'); {use}; {SLEEPER}"
     pid = orphan({}, code)
     try:
