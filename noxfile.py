@@ -189,4 +189,6 @@ def minimums(session: nox.Session) -> None:
 def pythons(session: nox.Session) -> None:
     """The tests on the other interpreters that are supported, where they are installed."""
     session.install("-q", *group("test", "build"), *editables())
-    session.run("python", *PYTEST, *SIDE_BY_SIDE, *(session.posargs or ["packages", "tests/api", "tests/spec", "tests/faults"]))
+    session.run(
+        "python", *PYTEST, *SIDE_BY_SIDE, *(session.posargs or ["packages", "tests/api", "tests/spec", "tests/faults"])
+    )
