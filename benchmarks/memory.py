@@ -45,6 +45,8 @@ def idle_pss(budget: Budget) -> list[float]:
 
 @register(LINES, "idle_cpu", "% of a core")
 def idle_cpu(budget: Budget) -> list[float]:
+    ray.get(nothing.remote())
+    time.sleep(SETTLE_S)
     pids = processes.session()
     before = processes.cpu_seconds(pids)
     start = time.perf_counter()
