@@ -88,7 +88,7 @@ class EpollSelector(KeyedSelector):
     def _end(self, id: bytes) -> None:
         watch = self._watches.pop(id)
         watch.withdraw()
-        watch.withdraw = _nothing  # it leads to the object, and back to the watch
+        del watch.withdraw  # it leads to the object, and back to the watch
         self._ready.pop(id, None)
         self._take_told()  # it may be among them, and holds the object
 
@@ -113,7 +113,3 @@ class _Watch:
         """The object is ready or failed; called on any thread, under the lock of the session."""
         self._told.append(self)
         self._flag.set()
-
-
-def _nothing() -> None:
-    """Withdraws nothing."""
