@@ -127,6 +127,30 @@ def test_get_returns_the_same_memory_each_time_without_asking(node: Node, store:
     assert first.ctypes.data == second.ctypes.data
 
 
+@pytest.mark.parametrize("deleted", ["before its release", "after its release"])
+def test_what_another_client_deleted_stays_seen_after_close(node: Node, deleted: str) -> None:
+    maker, reader = node.connect(), node.connect()
+    size = CAPACITY // 2
+    maker.put(an_id(1), [b"a" * size], size)
+    view = reader.get(an_id(1))
+    assert view is not None
+    if deleted == "after its release":
+        reader.release(an_id(1))
+    maker.delete(an_id(1))
+    maker.stats()
+    maker.put(an_id(1), [b"b"], 1)
+    assert reader.get(an_id(1)) == b"b"
+    for _ in range(2):
+        reader.release(an_id(1))
+    reader.close()
+    with pytest.raises(ObjectStoreFullError):
+        maker.put(an_id(2), [b"c" * size], size)
+    assert view == b"a" * size
+    del view
+    maker.delete(an_id(1))
+    maker.put(an_id(2), [b"c" * size], size)
+
+
 def test_arrays_keep_their_memory_after_release_delete_and_close(node: Node) -> None:
     reader, writer = node.connect(), node.connect()
     writer.put(an_id(1), [b"\7" * 1_000_000], 1_000_000)

@@ -218,8 +218,7 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
     def close(self) -> None:
         with self._lock:
             parts, self._open = self._open, None
-            everything = [*self._held.values(), *(held for dying in self._dying.values() for held in dying)]
-            for held in everything:
+            for held in (*self._held.values(), *(held for dying in self._dying.values() for held in dying)):
                 held.view = None
             for unsealed in self._unsealed.values():
                 _invalidate(unsealed.view)
@@ -228,7 +227,7 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
             self._dying.clear()
         if parts is None:
             return
-        if any(held.is_seen for held in everything):
+        if parts.link.seen:
             # The last view closes the connection; until then the server must not give its memory to others.
             with contextlib.suppress(RayConnectionError):
                 parts.link.tell(messages.Leave())

@@ -70,8 +70,10 @@ class _End:
         self.held = held
         self.link = link
         self.mapping = mapping
+        link.seen.add(held)
 
     def __del__(self) -> None:
+        self.link.seen.discard(self.held)
         self.link.release(self.held.serial, self.held.owed)
 
 

@@ -51,6 +51,8 @@ class Link:
             RayConnectionError: nobody answers there, or not as a server of this version.
         """
         self.pid = os.getpid()
+        #: What there are views of, whether its client still knows it or not.
+        self.seen: set[object] = set()
         self.channel: socket.socket | None = None
         self.arena = -1
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
