@@ -17,7 +17,6 @@ import pytest
 
 from ray.exceptions import ObjectStoreFullError, RayConnectionError
 from ray_store_plasma import link as link_module
-from ray_store_plasma import mapping
 from ray_store_plasma.client import PlasmaStore
 
 from .conftest import CAPACITY, Node, StartNode, an_id
@@ -60,39 +59,6 @@ def test_put_stores_the_pieces_in_order_on_cold_seen_and_warm_pages(store: Plasm
         del view
         store.release(an_id(number))
         store.delete(an_id(number))
-
-
-def test_put_copies_large_pieces_with_several_threads(start: StartNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapping, "_THREADS_FROM_BYTES", 100_000)
-    store = start().connect()
-    store._mapping._pace = mapping.Pace(3)
-    data = os.urandom(1_000_003)
-    for number in range(3):
-        store.put(an_id(1), [b"head", data, b"tail"], len(data) + 8)
-        assert store.get(an_id(1)) == b"head" + data + b"tail"
-        store.release(an_id(1))
-        store.delete(an_id(1))
-        assert number < 3
-
-
-def test_the_number_of_threads_follows_what_is_faster() -> None:
-    pace = mapping.Pace(2)
-    assert {pace.choose(), pace.choose()} <= {1, 2}
-    costs = {1: 1.0, 2: 3.0}
-
-    def rounds(count: int) -> list[int]:
-        chosen = []
-        for _ in range(count):
-            chosen.append(pace.choose())
-            pace.took(chosen[-1], costs[chosen[-1]])
-        return chosen
-
-    rounds(10)
-    assert rounds(64).count(2) == 2
-    costs[1] = 9.0  # memory is shared with others now
-    rounds(10)
-    assert rounds(64).count(1) == 2
-    assert {mapping.Pace(1).choose() for _ in range(100)} == {1}
 
 
 def test_put_of_more_than_was_said_is_refused_and_leaves_nothing(store: PlasmaStore) -> None:

@@ -12,23 +12,14 @@ import ctypes
 import mmap
 import os
 import threading
-import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+
+from ray.copying import Copier, address
 
 _GRAIN_BYTES = 1 << 20
 #: How this process has met a grain: never, through the kernel only, in its mapping.
 _UNSEEN, _SEEN, _MAPPED = range(3)
-#: Up to here the interpreter copies; larger pieces are copied with its lock released.
-_SMALL_BYTES = 256 * 1024
-#: From here on the start of a second thread costs less than it saves.
-_THREADS_FROM_BYTES = 16 * 1024 * 1024
-#: Each way to copy is tried so often before it is judged, and by so many of its last times.
-_TRIES = 3
-#: One copy in so many is made in the way that was slower before.
-_TRY_OTHER_EVERY = 32
 #: The most that one call of ``write`` takes is a little less than 2 GiB.
 _MAX_WRITE_BYTES = 1 << 30
 #: From here on ``create`` has the kernel map what it returns.
@@ -49,11 +40,11 @@ class Mapping:
         """
         self._arena = arena
         self._capacity_bytes = capacity_bytes
-        self._pace = Pace(min(threads, os.cpu_count() or 1))
+        self._copier = Copier(threads)
         self._readable = mmap.mmap(arena, capacity_bytes, prot=mmap.PROT_READ)
-        with _address(self._readable) as address:
+        with address(self._readable) as start:
             #: Where it begins. Valid as long as this object.
-            self.address = address
+            self.address = start
         self._words = memoryview(self._readable)[: capacity_bytes // 8 * 8].cast("Q")
         self._writable: mmap.mmap | None = None
         self._lock = threading.Lock()
@@ -92,15 +83,7 @@ class Mapping:
             self._grains[first:end] = known.replace(b"\0", b"\1") if not cold else bytes((_SEEN,)) * (end - first)
             return
         self._populate(offset, nbytes, again=False)
-        target = memoryview(self._map())
-        for piece in pieces:
-            size = len(piece)
-            if size < _SMALL_BYTES:
-                target[offset : offset + size] = piece
-            else:
-                with _address(target[offset:]) as to, _address(piece) as source:
-                    self._move(to, source, size)
-            offset += size
+        self._copier.copy(memoryview(self._map())[offset:], pieces)
 
     def _write_through_kernel(self, offset: int, pieces: Sequence[bytes | memoryview]) -> None:
         for piece in pieces:
@@ -127,89 +110,6 @@ class Mapping:
                 if self._writable is None:
                     self._writable = mmap.mmap(self._arena, self._capacity_bytes)
         return self._writable
-
-    def _move(self, target: int, source: int, nbytes: int) -> None:
-        """Copy memory with the interpreter's lock released."""
-        if nbytes < _THREADS_FROM_BYTES:
-            ctypes.memmove(target, source, nbytes)
-            return
-        count = self._pace.choose()
-        begin = time.perf_counter()
-        _move_with(count, target, source, nbytes)
-        self._pace.took(count, (time.perf_counter() - begin) / nbytes)
-
-
-class Pace:
-    """Whether one thread copies faster here, or several: memory may be as fast as one processor, or the others busy."""
-
-    def __init__(self, most: int) -> None:
-        """Choose between 1 and ``most``."""
-        #: {number of threads: what a byte took, the last times}
-        self._lately: dict[int, deque[float]] = {count: deque(maxlen=_TRIES) for count in sorted({1, most})}
-        self._round = 0
-
-    def choose(self) -> int:
-        """The faster one, mostly; at first, and now and then, the other, so that it is known."""
-        self._round += 1
-        ranked = sorted(self._lately, key=self._known_cost)
-        return ranked[-1] if self._round % _TRY_OTHER_EVERY == 0 else ranked[0]
-
-    def took(self, count: int, cost: float) -> None:
-        """Note what a byte took."""
-        self._lately[count].append(cost)
-
-    def _known_cost(self, count: int) -> float:
-        """The best of the last tries, as a single one may have been disturbed; who was tried too seldom comes first."""
-        costs = self._lately[count]
-        return min(costs) if len(costs) == _TRIES else len(costs) - _TRIES
-
-
-def _move_with(count: int, target: int, source: int, nbytes: int) -> None:
-    share = -(-nbytes // count) + 63 & ~63
-    parts = [(target + at, source + at, min(share, nbytes - at)) for at in range(0, nbytes, share)]
-    started = []
-    try:
-        for part in parts[1:]:
-            thread = threading.Thread(target=ctypes.memmove, args=part, daemon=True)
-            thread.start()
-            started.append(thread)
-    except RuntimeError:  # no more threads: copy the rest here
-        for part in parts[1 + len(started) :]:
-            ctypes.memmove(*part)
-    try:
-        ctypes.memmove(*parts[0])
-    finally:
-        for thread in started:
-            thread.join()
-
-
-class _Buffer(ctypes.Structure):
-    """``Py_buffer``, part of the stable ABI since 3.11."""
-
-    _fields_ = [
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.py_object),
-        ("len", ctypes.c_ssize_t),
-        ("itemsize", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int),
-        ("ndim", ctypes.c_int),
-        ("format", ctypes.c_char_p),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("suboffsets", ctypes.c_void_p),
-        ("internal", ctypes.c_void_p),
-    ]
-
-
-@contextlib.contextmanager
-def _address(exporter: Any) -> Iterator[int]:
-    """Of the memory of anything that has a contiguous buffer; it stays there inside the block."""
-    buffer = _Buffer()
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(exporter), ctypes.byref(buffer), 0)
-    try:
-        yield buffer.buf or 0
-    finally:
-        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
 
 
 @cache
