@@ -2,8 +2,9 @@
 
     python benchmarks/fresh_memory.py [--rounds 200]
 
-Each object is memory that no process has used before. Beside ``ray.put`` stands what it cannot do without: a memory
-file is made, written, sealed and given back, in a bare process.
+An object of a size that is new is in memory that no process has used before. Beside ``ray.put`` of such stands what it
+cannot do without: a memory file is made, written, sealed and given back, in a bare process. The last column is a
+``ray.put`` into the memory of an object that was deleted.
 """
 
 from __future__ import annotations
@@ -55,23 +56,33 @@ def bare(data: memoryview, rounds: int) -> dict[str, float]:
     return {step: statistics.median(times[2:]) * 1e6 for step, times in steps.items()}
 
 
+def put_us(arrays: dict[str, np.ndarray], rounds: dict[str, int], keep_s: float) -> dict[str, float]:
+    """Microseconds of ``ray.put`` of each, where memory of deleted objects is kept for so long."""
+    options = {"store": {"keep_s": keep_s}}
+    ray.init(num_cpus=2, store="shm", log_to_driver=False, object_store_memory=2 << 30, options=options)
+    taken = {
+        name: median_us(lambda array=array: ray.put(array), rounds[name])  # type: ignore[misc]
+        for name, array in arrays.items()
+    }
+    ray.shutdown()
+    return taken
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=200, help="for 1 MiB; fewer for larger objects")
     most = parser.parse_args().rounds
-    print("| size | memcpy, used memory | make | write | seal | give back | together | `ray.put` |")
-    print("|---|---|---|---|---|---|---|---|")
-    ray.init(num_cpus=2, store="shm", log_to_driver=False, object_store_memory=2 << 30)
-    for name, nbytes in SIZES.items():
-        rounds = max(10, most * SIZES["1 MiB"] // nbytes)
-        array = np.ones(nbytes, np.uint8)
+    arrays = {name: np.ones(nbytes, np.uint8) for name, nbytes in SIZES.items()}
+    rounds = {name: max(30, most * SIZES["1 MiB"] // nbytes) for name, nbytes in SIZES.items()}
+    new, used = (put_us(arrays, rounds, keep_s) for keep_s in (0.0, 2.0))
+    print("| size | memcpy, used memory | make | write | seal | give back | together | `ray.put`, new | used memory |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, array in arrays.items():
         target = np.empty_like(array)
-        copied = median_us(lambda target=target, array=array: np.copyto(target, array), rounds)  # type: ignore[misc]
-        steps = bare(array.data, rounds)
-        put = median_us(lambda array=array: ray.put(array), rounds)  # type: ignore[misc]
-        figures = [copied, *steps.values(), sum(steps.values()), put]
+        copied = median_us(lambda target=target, array=array: np.copyto(target, array), rounds[name])  # type: ignore[misc]
+        steps = bare(array.data, rounds[name])
+        figures = [copied, *steps.values(), sum(steps.values()), new[name], used[name]]
         print(f"| {name} | " + " | ".join(f"{figure:,.0f} µs" for figure in figures) + " |")
-    ray.shutdown()
 
 
 if __name__ == "__main__":

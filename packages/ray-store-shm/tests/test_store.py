@@ -19,6 +19,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from ray import copying
 from ray.exceptions import ObjectStoreFullError, RayConnectionError
 from ray.testing import leaks
 from ray_store_shm import descriptors, messages, systems
@@ -71,9 +72,8 @@ def test_the_kernel_refuses_every_later_write(connect):
     assert view is not None
     assert view.readonly
     libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/self/maps") as maps:
-        address = next(int(line.split("-")[0], 16) for line in maps if "ray-object" in line)
-    page = ctypes.c_void_p(address)
+    with copying.address(view) as start:
+        page = ctypes.c_void_p(start)
     assert libc.mprotect(page, ctypes.c_size_t(4096), 3) == -1  # PROT_READ | PROT_WRITE
     assert ctypes.get_errno() == 13  # EACCES
     assert bytes(view) == DATA
@@ -232,11 +232,18 @@ def test_holds_end_with_the_last_view_whatever_was_called_before(connect):
         until(lambda: store.stats().used_bytes == 0)
 
 
-def test_nothing_touches_dev_shm(connect):
-    before = os.statvfs("/dev/shm").f_bfree, set(os.listdir("/dev/shm"))
+def test_nothing_touches_dev_shm(server, connect):
     store = connect()
     store.put(an_id(1), [bytes(32 << 20)], 32 << 20)
-    assert (os.statvfs("/dev/shm").f_bfree, set(os.listdir("/dev/shm"))) == before
+    view = store.get(an_id(1))
+    assert view is not None
+    for pid in (os.getpid(), server.pid):
+        with open(f"/proc/{pid}/maps") as maps:
+            assert "/dev/shm" not in maps.read()
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # of the listing itself
+                assert not os.readlink(f"/proc/{pid}/fd/{number}").startswith("/dev/shm")
+    store.release(an_id(1))
 
 
 def test_a_full_store_names_the_biggest_and_what_to_do(connect):

@@ -8,7 +8,6 @@ import errno
 import mmap
 import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -18,6 +17,8 @@ import msgspec
 from ray.abc.store import LISTING, NOTIFICATIONS, SHARED, Listing, Notifier, Store, StoredObject, StoreStats
 from ray.exceptions import ObjectExistsError, ObjectStoreFullError, RayConnectionError
 from ray_store_shm import descriptors, messages, segments, systems
+from ray_store_shm.held import Held
+from ray_store_shm.kept import Kept
 from ray_store_shm.link import Link
 from ray_store_shm.messages import MAX_PACKET_BYTES, Answer, Counted, Found, Listed, Refused, Reserved
 from ray_store_shm.segments import Piece, Segments
@@ -31,50 +32,19 @@ class _Unsealed(NamedTuple):
     view: memoryview
 
 
-class Held:
-    """A sealed object that this process has mapped. Its holds end when it is released and its last view has gone."""
-
-    __slots__ = ("_memory", "_store", "_token", "holds", "object_id", "owed", "serial")
-
-    def __init__(self, store: ShmStore, object_id: bytes, serial: int, memory: mmap.mmap) -> None:
-        self.object_id = object_id
-        self.serial = serial
-        #: How often the broker has counted this process.
-        self.holds = 1
-        #: How many ``get`` have no ``release`` yet.
-        self.owed = 1
-        self._store = store
-        self._token = [None]
-        self._memory = weakref.ref(memory, self._unmapped)
-
-    def memory(self) -> mmap.mmap | None:
-        """The mapping, if some view of it is left."""
-        return self._memory()
-
-    def settle(self) -> None:
-        """Tell the broker when nobody needs it any more; once."""
-        if not self.owed and self._memory() is None:
-            with contextlib.suppress(IndexError):  # another thread was quicker
-                self._token.pop()
-                self._store.end_holds(self)
-
-    def _unmapped(self, memory: weakref.ref[mmap.mmap]) -> None:
-        """The last view has gone; called on whatever thread that was, maybe by the garbage collector."""
-        self.settle()
-
-
 class ShmStore(Store, Notifier, Listing):
     """One connection for all threads of the process."""
 
     name = "shm"
     capabilities = frozenset({SHARED, NOTIFICATIONS, LISTING})
 
-    def __init__(self, address: str, kind: Segments | None = None) -> None:
+    def __init__(self, address: str, kind: Segments | None = None, *, memcopy_threads: int = 2) -> None:
         """Connect.
 
         Args:
             address: of a ``ShmStoreServer``.
             kind: how memory is made; as the server's.
+            memcopy_threads: how many may copy a value of 16 MiB or more.
 
         Raises:
             RayConnectionError: there is no broker.
@@ -86,6 +56,7 @@ class ShmStore(Store, Notifier, Listing):
         self._kind = kind or segments.of_this_system()
         descriptors.raise_limit()
         self._link = Link(system, path)
+        self._kept = Kept(self._link, memcopy_threads)
         # Re-entrant: the garbage collector may run a destructor that releases or deletes while this thread has it.
         self._lock = threading.RLock()
         self._unsealed: dict[bytes, _Unsealed] = {}
@@ -102,7 +73,7 @@ class ShmStore(Store, Notifier, Listing):
     # --- making -------------------------------------------------------------------------------------------------------
 
     def create(self, object_id: bytes, nbytes: int) -> memoryview:
-        serial = self._reserve(object_id, nbytes)
+        serial = self._reserve(object_id, nbytes, afresh=True).serial
         with self._undone_on_error(serial, nbytes):
             fd = self._kind.make(nbytes)
             try:
@@ -117,17 +88,25 @@ class ShmStore(Store, Notifier, Listing):
 
     def put(self, object_id: bytes, pieces: Sequence[Piece], nbytes: int, *, patient: bool = True) -> None:
         """See ``Store.put``. Raises ValueError if the pieces are not ``nbytes`` together."""
-        serial = self._reserve(object_id, nbytes, patient=patient)
+        total = sum(map(len, pieces))
+        if total != nbytes:
+            raise ValueError(f"the pieces of the object {object_id.hex()} have {total} bytes, not {nbytes}")
+        reserved = self._reserve(object_id, nbytes, patient=patient)
+        serial = reserved.serial
+        if reserved.segment:
+            with self._undone_on_error(serial, nbytes):
+                self._kept.write(reserved.segment, serial, pieces, nbytes)
+            self._link.tell(messages.Seal(serial))
+            return
         with self._undone_on_error(serial, nbytes):
             fd = self._kind.make(nbytes)
             try:
-                written = self._kind.write(fd, pieces)
-                if written != nbytes:
-                    raise ValueError(f"the pieces of the object {object_id.hex()} have {written} bytes, not {nbytes}")
+                self._kind.write(fd, pieces)
+                keeps = self._kept.keep(serial, fd, nbytes)
             except BaseException:
                 self._kind.discard(fd)
                 raise
-        self._pass_on(serial, fd, nbytes)
+        self._pass_on(serial, fd, nbytes, keeps=keeps)
 
     def seal(self, object_id: bytes) -> None:
         """See ``Store.seal``. Slices of the creator's view that are still in use must go first.
@@ -161,14 +140,14 @@ class ShmStore(Store, Notifier, Listing):
             raise KeyError(f"the object {object_id.hex()} is not being written here, or is sealed already")
         return unsealed
 
-    def _reserve(self, object_id: bytes, nbytes: int, *, patient: bool = True) -> int:
+    def _reserve(self, object_id: bytes, nbytes: int, *, patient: bool = True, afresh: bool = False) -> Reserved:
         while self._unsaid:  # else it might wait for room that this process has no use for
             self._link.await_space()
             with self._lock:
                 self._tidy()
-        reply, _ = self._link.ask(lambda number: messages.Reserve(number, object_id, nbytes, patient))
+        reply, _ = self._link.ask(lambda number: messages.Reserve(number, object_id, nbytes, patient, afresh))
         if isinstance(reply, Reserved):
-            return reply.serial
+            return reply
         if not isinstance(reply, Refused):
             raise RayConnectionError(f"the shm store answers a request for room with {reply}")
         if reply.why == "exists":
@@ -199,11 +178,12 @@ class ShmStore(Store, Notifier, Listing):
         stats = self.stats()
         return ObjectStoreFullError(nbytes, stats.capacity_bytes, stats.used_bytes, descriptors.explain(error))
 
-    def _pass_on(self, serial: int, fd: int, nbytes: int) -> None:
+    def _pass_on(self, serial: int, fd: int, nbytes: int, *, keeps: bool = False) -> None:
         sealed = self._kind.seal(fd)
         try:
-            self._link.tell(messages.Seal(serial), sealed)
+            self._link.tell(messages.Seal(serial, keeps), sealed)
         except OSError as error:
+            self._kept.forget(serial)
             if error.errno != errno.ETOOMANYREFS:
                 raise
             self._link.tell(messages.Abort(serial))
@@ -282,8 +262,11 @@ class ShmStore(Store, Notifier, Listing):
     def end_holds(self, held: Held) -> None:
         """Nobody here needs the object. Takes no lock, never waits and never raises: destructors call it."""
         self._gone.append(held)
-        if not self._link.mention(messages.Release(held.serial, held.holds)):
+        if not self._mention_end(held):
             self._unsaid.append(held)
+
+    def _mention_end(self, held: Held) -> bool:
+        return self._link.mention(messages.Release(held.serial, held.holds, held.was_forked()))
 
     def _tidy(self) -> None:
         """Forget what has gone."""
@@ -292,7 +275,7 @@ class ShmStore(Store, Notifier, Listing):
             self._mapped.discard(held)
             if self._held.get(held.object_id) is held:
                 del self._held[held.object_id]
-        while self._unsaid and self._link.mention(messages.Release(self._unsaid[0].serial, self._unsaid[0].holds)):
+        while self._unsaid and self._mention_end(self._unsaid[0]):
             self._unsaid.popleft()
 
     def _put_aside(self, object_id: bytes) -> None:
@@ -362,8 +345,10 @@ class ShmStore(Store, Notifier, Listing):
             self._mapped.clear()
         for entry in unsealed:
             self._let_go(entry)
+        self._kept.close()
         self._link.close()
 
     def abandon(self) -> None:
         self._lock = threading.RLock()  # a thread of the parent may have had it at the fork
+        self._kept.abandon()
         self._link.abandon()

@@ -86,6 +86,8 @@ class Link:
                 os.close(fd)
             self._sock.close()
             raise RayConnectionError(f"there is no shm store at {path}: {error}") from error
+        #: Whether segments are used again.
+        self.reuses = welcome.reuses
         self.channel = system.open(fds[0])
         self.channel.setblocking(False)
         system.limit_waits(self._sock, ANSWER_S)

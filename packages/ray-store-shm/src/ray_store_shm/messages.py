@@ -6,11 +6,12 @@ given it a serial, which is never used again; its memory travels as a descriptor
 
 from __future__ import annotations
 
+import struct
 from typing import Annotated, TypeAlias
 
 import msgspec
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_PACKET_BYTES = 64 * 1024
 #: Objects in one ``Listed``, and pids of holders for each.
 MAX_LISTED = 256
@@ -26,18 +27,35 @@ class Message(msgspec.Struct, array_like=True, tag=True, gc=False, frozen=True):
 
 
 class Reserve(Message, frozen=True):
-    """Room for an object: ``Reserved``, or ``Refused``: ``exists``, ``full``; ``wait`` if it is not ``patient``."""
+    """Room for an object: ``Reserved``, or ``Refused``: ``exists``, ``full``; ``wait`` if it is not ``patient``.
+
+    ``afresh``: in new memory, whatever the client keeps.
+    """
 
     number: Count
     object_id: Id
     nbytes: Count
     patient: bool = True
+    afresh: bool = False
 
 
 class Seal(Message, frozen=True):
-    """It is written; its descriptor comes along. Not answered."""
+    """It is written. Its descriptor comes along, unless it is in a segment that was used before. Not answered.
+
+    ``keeps``: the creator keeps a mapping, and can use the segment again.
+    """
 
     serial: Count
+    keeps: bool = False
+
+
+class Keep(Message, frozen=True):
+    """The client keeps so many segments at most. Not answered.
+
+    A socket comes along, on which it hears an ``ORDER`` when it is to do something with one.
+    """
+
+    limit: Count
 
 
 class Abort(Message, frozen=True):
@@ -62,10 +80,14 @@ class Contains(Message, frozen=True):
 
 
 class Release(Message, frozen=True):
-    """Ends ``holds`` holds; each ``Found`` is one. Not answered."""
+    """Ends ``holds`` holds; each ``Found`` is one. Not answered.
+
+    ``forked``: a child of the client may see the object for longer, so nobody may use its memory again.
+    """
 
     serial: Count
     holds: Count
+    forked: bool = False
 
 
 class Delete(Message, frozen=True):
@@ -106,7 +128,19 @@ class OwnerLost(Message, frozen=True):
 
 
 Request: TypeAlias = (
-    Reserve | Seal | Abort | Get | Contains | Release | Delete | Stats | List | Subscribe | Unsubscribe | OwnerLost
+    Reserve
+    | Seal
+    | Keep
+    | Abort
+    | Get
+    | Contains
+    | Release
+    | Delete
+    | Stats
+    | List
+    | Subscribe
+    | Unsubscribe
+    | OwnerLost
 )
 
 
@@ -116,13 +150,15 @@ class Welcome(Message, frozen=True):
     number: int
     protocol: int
     capacity_bytes: int
+    reuses: bool = False
 
 
 class Reserved(Message, frozen=True):
-    """Write it, then seal it."""
+    """Write it, then seal it; in new memory, or in a ``segment`` that the client keeps."""
 
     number: int
     serial: int
+    segment: int = 0
 
 
 class Found(Message, frozen=True):
@@ -171,5 +207,8 @@ Reply: TypeAlias = Welcome | Reserved | Found | Answer | Refused | Counted | Lis
 encode = msgspec.msgpack.Encoder().encode
 decode_request = msgspec.msgpack.Decoder(Request).decode
 decode_reply = msgspec.msgpack.Decoder(Reply).decode
+#: On the socket of ``Keep``: a segment, and the serial of the object in it while which is there the mapping is to be
+#: protected; or 0 if it is to be forgotten.
+ORDER = struct.Struct("<QQ")
 #: A packet of the second descriptor: ``(object id, size in bytes or -1)`` of each.
 decode_notifications = msgspec.msgpack.Decoder(list[tuple[bytes, int]]).decode

@@ -25,7 +25,7 @@ _BACKLOG = 1024
 #: How long a broker that is busy may keep ``owner_lost`` waiting.
 _OWNER_LOST_S = 1
 #: What is kept of the descriptors for clients and for the broker itself; the rest is for objects.
-_MAX_CLIENTS, _DESCRIPTORS_PER_CLIENT, _OWN_DESCRIPTORS = 2048, 2, 32
+_MAX_CLIENTS, _DESCRIPTORS_PER_CLIENT, _OWN_DESCRIPTORS = 2048, 3, 32
 
 
 class ShmStoreServer(StoreServer):
@@ -40,6 +40,7 @@ class ShmStoreServer(StoreServer):
         full_timeout_s: float = 3.0,
         kind: Segments | None = None,
         system: System | None = None,
+        keep_s: float = 2.0,
     ) -> None:
         """Start the broker; clients can connect when this returns.
 
@@ -49,6 +50,7 @@ class ShmStoreServer(StoreServer):
             full_timeout_s: how long ``create`` waits for room.
             kind: how memory is made; by default the best way of this system.
             system: how to do what is not the same on every system; by default the best way of this one.
+            keep_s: how long memory of deleted objects is kept for its creator's next ones; 0 for not at all.
 
         Raises:
             OSError: the socket cannot be made.
@@ -65,7 +67,7 @@ class ShmStoreServer(StoreServer):
             with theirs:
                 self.pid = os.fork()
                 if not self.pid:
-                    table = Table(capacity_bytes, full_timeout_s)
+                    table = Table(capacity_bytes, full_timeout_s, keep_s=keep_s if kind.reusable else 0.0)
                     _run(self._owner, self._system, listener, theirs, table, kind)
         self._broker = self._system.follow(self.pid)
         self._system.limit_waits(self._node, _OWNER_LOST_S)

@@ -7,6 +7,7 @@ Elsewhere a POSIX segment that loses its name at once; what others get is a desc
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import functools
@@ -17,6 +18,8 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+
+from ray import copying
 
 # Of <linux/fcntl.h>; Python does not name all of them before 3.13.
 _F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
@@ -34,6 +37,9 @@ Piece = bytes | memoryview
 class Segments(ABC):
     """One way to get memory that can be passed on."""
 
+    #: Whether a mapping for writing that exists at ``seal`` can be written through for ever.
+    reusable = False
+
     @abstractmethod
     def make(self, nbytes: int) -> int:
         """A new segment, for writing; returns its descriptor, which the caller owns.
@@ -50,7 +56,7 @@ class Segments(ABC):
     def seal(self, fd: int) -> int:
         """End all writing; returns the descriptor to pass on, in place of ``fd``, which may be closed.
 
-        The caller has unmapped what it has mapped for writing.
+        The caller has unmapped what it has mapped for writing, or keeps it to itself.
         """
 
     @abstractmethod
@@ -64,6 +70,8 @@ class Segments(ABC):
 
 class MemoryFiles(Segments):
     """``memfd_create`` and file seals (Linux 5.1)."""
+
+    reusable = True
 
     @classmethod
     def work_here(cls) -> bool:
@@ -223,11 +231,39 @@ def map_for_writing(fd: int, nbytes: int) -> mmap.mmap:
     return memory
 
 
+def map_to_keep(fd: int, nbytes: int) -> mmap.mmap:
+    """All of a segment that is not sealed yet: protected, but so that ``protect`` can make it writable later."""
+    memory = _map(fd, nbytes, mmap.PROT_READ | mmap.PROT_WRITE)
+    protect(memory, writable=False)
+    return memory
+
+
+def protect(memory: mmap.mmap, *, writable: bool) -> None:
+    """Let a mapping be written, or not; whoever writes all the same ends with a signal.
+
+    Raises:
+        OSError: the system does not let it.
+    """
+    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    with copying.address(memory) as start:
+        if _libc().mprotect(ctypes.c_void_p(start), ctypes.c_size_t(len(memory)), protection):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def map_for_reading(fd: int, nbytes: int) -> mmap.mmap:
     """All of a segment, read-only; unmapped when the last view of it has gone."""
+    return _map(fd, nbytes, mmap.PROT_READ)
+
+
+def _map(fd: int, nbytes: int, protection: int) -> mmap.mmap:
     if sys.version_info >= (3, 13):  # before, each mapping keeps a descriptor of its own
-        return mmap.mmap(fd, max(1, nbytes), flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, trackfd=False)
-    return mmap.mmap(fd, max(1, nbytes), flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+        return mmap.mmap(fd, max(1, nbytes), flags=mmap.MAP_SHARED, prot=protection, trackfd=False)
+    return mmap.mmap(fd, max(1, nbytes), flags=mmap.MAP_SHARED, prot=protection)
 
 
 def _sized(fd: int, nbytes: int) -> int:

@@ -7,6 +7,7 @@ import errno
 import os
 import select
 import socket
+import stat
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,10 +16,11 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ray_store_shm import descriptors, messages, systems
-from ray_store_shm.messages import PROTOCOL, Refused, Request, Welcome, decode_request, encode
+from ray_store_shm.effects import Close, Order, Send, Tell
+from ray_store_shm.messages import ORDER, PROTOCOL, Refused, Request, Welcome, decode_request, encode
 from ray_store_shm.segments import Segments
 from ray_store_shm.systems import System
-from ray_store_shm.table import MAX_SUBSCRIPTIONS, Close, Send, Table, Tell, Violation
+from ray_store_shm.table import MAX_SUBSCRIPTIONS, Table, Violation
 
 Handler: TypeAlias = Callable[[int, Any, list[int]], None]
 
@@ -41,12 +43,14 @@ _END = select.POLLHUP
 class Peer:
     """One client: its socket, the one for notifications, and what waits to be sent on each."""
 
-    __slots__ = ("channel", "notifications", "number", "replies", "sock", "telling")
+    __slots__ = ("channel", "notifications", "number", "orders", "replies", "sock", "telling")
 
     def __init__(self, number: int, sock: socket.socket, channel: socket.socket | None) -> None:
         self.number = number
         self.sock = sock
         self.channel = channel
+        #: Where it hears what to do with the segments that it keeps.
+        self.orders: socket.socket | None = None
         #: (packet, descriptor or -1)
         self.replies: deque[tuple[bytes, int]] = deque()
         self.notifications: deque[tuple[bytes, int]] = deque()
@@ -82,14 +86,13 @@ class Server:
         self._early: list[tuple[Peer, Request]] = []
         table_ = table
         self._handlers: dict[type[Request], Handler] = {
-            messages.Reserve: lambda c, m, _: table_.reserve(
-                c, m.number, m.object_id, m.nbytes, time.monotonic(), patient=m.patient
-            ),
+            messages.Reserve: lambda c, m, _: table_.reserve(c, m, time.monotonic()),
             messages.Seal: self._seal,
+            messages.Keep: self._keep,
             messages.Abort: lambda c, m, _: table_.abort(c, m.serial),
             messages.Get: lambda c, m, _: table_.get(c, m.number, m.object_id, m.known),
             messages.Contains: lambda c, m, _: table_.contains(c, m.number, m.object_id),
-            messages.Release: lambda c, m, _: table_.release(c, m.serial, m.holds),
+            messages.Release: lambda c, m, _: table_.release(c, m.serial, m.holds, forked=m.forked),
             messages.Delete: lambda c, m, _: table_.delete(m.object_id),
             messages.Stats: lambda c, m, _: table_.stats(c, m.number),
             messages.List: lambda c, m, _: table_.list_objects(c, m.number, m.after),
@@ -151,7 +154,7 @@ class Server:
                 sock.send(encode(Refused(0, "clients", f"{error.strerror}; raise the hard limit of open files")))
             return
         with theirs, contextlib.suppress(OSError):
-            welcome = encode(Welcome(0, PROTOCOL, self._table.capacity_bytes))
+            welcome = encode(Welcome(0, PROTOCOL, self._table.capacity_bytes, self._table.keep_s > 0))
             socket.send_fds(sock, [welcome], [theirs.fileno()])
             self._add(sock, pid, channel)
             return
@@ -174,6 +177,8 @@ class Server:
             for end in (peer.sock, peer.channel):
                 if end is not None:
                     self._close(end)
+            if peer.orders is not None:
+                peer.orders.close()
             self._table.lost(peer.number)
             self._perform()
 
@@ -242,10 +247,22 @@ class Server:
             self._perform()
 
     def _seal(self, client: int, request: messages.Seal, fds: list[int]) -> None:
-        nbytes = self._table.size_of(client, request.serial)
-        if len(fds) != 1 or not self._segments.check(fds[0], nbytes):
+        nbytes = self._table.awaits_memory(client, request.serial)
+        if nbytes is None and not fds:
+            self._table.seal(client, request.serial)
+            return
+        if nbytes is None or len(fds) != 1 or not self._segments.check(fds[0], nbytes):
             raise Violation("seals something else than one sealed segment of the size it reserved")
-        self._table.seal(client, request.serial, fds.pop())
+        if request.keeps and not self._table.spares.can_keep(client):
+            raise Violation("keeps a segment, but does not listen to what becomes of it")
+        self._table.seal(client, request.serial, fds.pop(), keeps=request.keeps)
+
+    def _keep(self, client: int, request: messages.Keep, fds: list[int]) -> None:
+        if len(fds) != 1 or not stat.S_ISSOCK(os.fstat(fds[0]).st_mode):
+            raise Violation("keeps segments, but sends no socket to hear of them")
+        self._table.keep(client, request.limit)
+        self._peers[client].orders = orders = socket.socket(fileno=fds.pop())
+        orders.setblocking(False)
 
     def _owner_lost(self, client: int, request: messages.OwnerLost, fds: list[int]) -> None:
         if client != self._node:
@@ -272,6 +289,10 @@ class Server:
                         heard.add(peer)
                         if len(peer.notifications) > MAX_SUBSCRIPTIONS:  # it asks, but does not listen
                             rude.append(peer)
+                case Order(client, segment, serial):
+                    peer = self._peers.get(client)
+                    if peer is not None and not _order(peer, segment, serial):
+                        rude.append(peer)
                 case Close(fd):
                     for peer in self._peers.values():  # a reply with it may wait to be sent
                         if peer.replies:
@@ -325,6 +346,17 @@ class Server:
         waiting.clear()
         peer.telling = b""
         self._poller.modify(peer.channel.fileno(), _END)
+
+
+def _order(peer: Peer, segment: int, serial: int) -> bool:
+    """Say what to do with a segment; False if it does not listen."""
+    assert peer.orders is not None
+    try:
+        return peer.orders.send(ORDER.pack(segment, serial)) == ORDER.size
+    except BlockingIOError:
+        return False
+    except OSError:  # gone, as is seen when it is read from
+        return True
 
 
 def _send(sock: socket.socket, packet: bytes, fd: int) -> None:

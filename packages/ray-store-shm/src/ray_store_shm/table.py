@@ -9,10 +9,12 @@ import bisect
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from ray_store_shm import messages
-from ray_store_shm.messages import Answer, Counted, Found, Listed, Refused, Reply, Reserved
+from ray_store_shm.effects import Close, Effect, Order, Send, Tell
+from ray_store_shm.messages import Answer, Counted, Found, Listed, Refused, Reply, Reserve, Reserved
+from ray_store_shm.spares import Segment, Spares
 
 #: Objects that an error names.
 _NAMED = 5
@@ -26,7 +28,7 @@ class Violation(Exception):  # noqa: N818 - it is the client's, not an error of 
 class Stored:
     """One object, from the request for room until nobody holds it."""
 
-    __slots__ = ("creator", "deleted", "fd", "holders", "nbytes", "object_id", "serial")
+    __slots__ = ("creator", "deleted", "holders", "nbytes", "object_id", "room", "segment", "serial")
 
     def __init__(self, serial: int, object_id: bytes, nbytes: int, creator: int) -> None:
         self.serial = serial
@@ -34,8 +36,10 @@ class Stored:
         self.nbytes = nbytes
         #: The client that writes it; 0 once it is sealed.
         self.creator = creator
-        #: Its memory, once it is sealed.
-        self.fd = -1
+        #: Its memory; of a new segment only once it is sealed.
+        self.segment: Segment | None = None
+        #: What it takes: the size of the segment.
+        self.room = nbytes
         #: The id is not its any more.
         self.deleted = False
         #: {client: how many holds}
@@ -62,37 +66,23 @@ class Waiting(NamedTuple):
     object_id: bytes
     nbytes: int
     deadline: float
-
-
-class Send(NamedTuple):
-    """Reply to a client, with a descriptor unless it is -1."""
-
-    client: int
-    reply: Reply
-    fd: int = -1
-
-
-class Tell(NamedTuple):
-    """Notify a client."""
-
-    client: int
-    object_id: bytes
-    nbytes: int
-
-
-class Close(NamedTuple):
-    """Nobody needs this memory any more."""
-
-    fd: int
-
-
-Effect: TypeAlias = Send | Tell | Close
+    afresh: bool = False
 
 
 class Table:
     """State of one store."""
 
-    def __init__(self, capacity_bytes: int, full_timeout_s: float, max_objects: int = 1 << 40) -> None:
+    def __init__(
+        self, capacity_bytes: int, full_timeout_s: float, max_objects: int = 1 << 40, keep_s: float = 0.0
+    ) -> None:
+        """An empty store.
+
+        Args:
+            capacity_bytes: what objects and spare segments may take together.
+            full_timeout_s: how long a request for room waits.
+            max_objects: how many there may be, with spare segments.
+            keep_s: how long a segment may be spare; 0 if none is used again.
+        """
         self.capacity_bytes = capacity_bytes
         #: Each object takes a descriptor of this process.
         self.max_objects = max_objects
@@ -106,6 +96,8 @@ class Table:
         self.waiting: deque[Waiting] = deque()
         self._subscribers: dict[bytes, set[int]] = {}
         self._full_timeout_s = full_timeout_s
+        self.keep_s = keep_s
+        self.spares = Spares()
         self._last = 0
 
     # --- clients ------------------------------------------------------------------------------------------------------
@@ -114,9 +106,16 @@ class Table:
         """A process has connected."""
         self.clients[client] = Client(pid)
 
+    def keep(self, client: int, limit: int) -> None:
+        """It is going to keep segments, so many at most."""
+        if not self.keep_s or self.spares.can_keep(client) or not limit:
+            raise Violation("keeps what it may not")
+        self.spares.join(client, limit)
+
     def lost(self, client: int) -> None:
         """It is gone: what it was writing never was, and it holds nothing."""
         left = self.clients.pop(client)
+        self.effects += [Close(segment.fd) for segment in self.spares.leave(client)]
         self.waiting = deque(wish for wish in self.waiting if wish.client != client)
         for object_id in left.subscriptions:
             self._unsubscribe(client, object_id)
@@ -125,6 +124,7 @@ class Table:
         for serial in left.holds:
             entry = self.entries[serial]
             del entry.holders[client]
+            self._use_once(entry)  # it may have left its views, to a child or to itself
             self._settle(entry)
         self._grant()
 
@@ -144,28 +144,41 @@ class Table:
             or self.used_bytes + nbytes > self.capacity_bytes
         )
 
-    def reserve(
-        self, client: int, number: int, object_id: bytes, nbytes: int, now: float, *, patient: bool = True
-    ) -> None:
+    def reserve(self, client: int, wish: Reserve, now: float) -> None:
         """A client wants to make an object."""
+        number, object_id, nbytes = wish.number, wish.object_id, wish.nbytes
         if object_id in self.live:
             self._send(client, Refused(number, "exists"))
         elif len(self.entries) + len(self.waiting) >= self.max_objects:
             self._send(client, Refused(number, "descriptors", str(self.max_objects), self.used_bytes))
         elif nbytes > self.capacity_bytes:
             self._refuse(Waiting(client, number, object_id, nbytes, now))
-        elif not patient and not self.would_grant(object_id, nbytes):
+        elif not wish.patient and not self.would_grant(object_id, nbytes):
             self._send(client, Refused(number, "wait"))
         else:
-            self.waiting.append(Waiting(client, number, object_id, nbytes, now + self._full_timeout_s))
+            deadline = now + self._full_timeout_s
+            self.waiting.append(Waiting(client, number, object_id, nbytes, deadline, wish.afresh))
             self._grant()
             self.advance(now)
 
-    def seal(self, client: int, serial: int, fd: int) -> None:
-        """The object is written, and in the memory ``fd``, which is this table's from now on."""
+    def seal(self, client: int, serial: int, fd: int = -1, *, keeps: bool = False) -> None:
+        """The object is written.
+
+        Args:
+            client: its creator.
+            serial: its number.
+            fd: its memory, which is this table's from now on; of a new segment only.
+            keeps: whether the creator can use it again.
+        """
         entry = self._own(client, serial)
         self.clients[client].creating.discard(serial)
-        entry.creator, entry.fd = 0, fd
+        entry.creator = 0
+        if entry.segment is None:
+            entry.segment = Segment(serial, fd, entry.nbytes)
+            excess = self.spares.keep(entry.segment, client) if keeps else None
+            if excess is not None:
+                self._discard(excess)
+        entry.segment.is_written = False
         if entry.deleted:
             self._settle(entry)
         else:
@@ -178,19 +191,24 @@ class Table:
         self._undo(entry)
         self._grant()
 
-    def size_of(self, client: int, serial: int) -> int:
-        """Size of an object that the client is writing."""
-        return self._own(client, serial).nbytes
+    def awaits_memory(self, client: int, serial: int) -> int | None:
+        """The size of the new segment in which the client is writing an object; None if it is in a used one."""
+        entry = self._own(client, serial)
+        return entry.nbytes if entry.segment is None else None
 
     def advance(self, now: float) -> None:
-        """Refuse those who have waited for room for too long."""
+        """Refuse those who have waited for room for too long, and let go of what has been spare for too long."""
         while self.waiting and self.waiting[0].deadline <= now:
             self._refuse(self.waiting.popleft())
             self._grant()
+        for segment in self.spares.expired(now, self.keep_s):
+            self._discard(segment)
 
     def next_deadline(self) -> float | None:
-        """When to call ``advance``."""
-        return self.waiting[0].deadline if self.waiting else None
+        """When to call ``advance``, which was called after the last event."""
+        room = self.waiting[0].deadline if self.waiting else None
+        spare = self.spares.next_deadline(self.keep_s)
+        return spare if room is None else room if spare is None else min(room, spare)
 
     # --- sealed objects -----------------------------------------------------------------------------------------------
 
@@ -208,18 +226,24 @@ class Table:
         entry.holders[client] += 1
         self.clients[client].holds.add(entry.serial)
         reply = Found(number, entry.serial, entry.nbytes)
-        self.effects.append(Send(client, reply, -1 if known == entry.serial else entry.fd))
+        assert entry.segment is not None
+        if entry.segment.is_open and entry.segment.keeper:
+            entry.segment.is_open = False
+            self.effects.append(Order(entry.segment.keeper, entry.segment.number, entry.serial))
+        self.effects.append(Send(client, reply, -1 if known == entry.serial else entry.segment.fd))
 
     def contains(self, client: int, number: int, object_id: bytes) -> None:
         """Answer whether it is here."""
         self._send(client, Answer(number, self.has(object_id)))
 
-    def release(self, client: int, serial: int, holds: int) -> None:
-        """End holds."""
+    def release(self, client: int, serial: int, holds: int, *, forked: bool = False) -> None:
+        """End holds; children of the client may see the object for longer if it has ``forked``."""
         entry = self.entries.get(serial)
         if entry is None or not 0 < holds <= entry.holders[client]:
             raise Violation(f"releases {serial}, which it does not hold so often")
         entry.holders[client] -= holds
+        if forked:
+            self._use_once(entry)
         if not entry.holders[client]:
             del entry.holders[client]
             self.clients[client].holds.discard(serial)
@@ -285,8 +309,14 @@ class Table:
             entry = Stored(self._last, wish.object_id, wish.nbytes, wish.client)
             self.entries[entry.serial] = self.live[entry.object_id] = entry
             self.clients[wish.client].creating.add(entry.serial)
-            self.used_bytes += entry.nbytes
-            self._send(wish.client, Reserved(wish.number, entry.serial))
+            if not wish.afresh:
+                entry.segment = self.spares.take(wish.client, wish.nbytes, self.capacity_bytes - self.used_bytes)
+            if entry.segment is not None:
+                entry.room = entry.segment.nbytes
+            self.used_bytes += entry.room
+            self._make_room()
+            number = entry.segment.number if entry.segment is not None else 0
+            self._send(wish.client, Reserved(wish.number, entry.serial, number))
 
     def _undo(self, entry: Stored) -> None:
         """As if it had never been reserved."""
@@ -301,9 +331,34 @@ class Table:
         """Somebody has stopped using it; if it was the last and it is deleted, it goes."""
         if entry.deleted and not entry.creator and not entry.holders:
             del self.entries[entry.serial]
-            self.used_bytes -= entry.nbytes
-            if entry.fd >= 0:
-                self.effects.append(Close(entry.fd))
+            self.used_bytes -= entry.room
+            if entry.segment is not None and entry.segment.keeper:
+                self.spares.give(entry.segment)
+            elif entry.segment is not None:
+                self.effects.append(Close(entry.segment.fd))
+
+    # --- segments that are used again ---------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """Let go of spare segments until all is within the limits."""
+        spares = self.spares
+        while len(spares) and (
+            self.used_bytes + spares.nbytes > self.capacity_bytes or len(self.entries) + len(spares) > self.max_objects
+        ):
+            self._discard(spares.oldest())
+
+    def _use_once(self, entry: Stored) -> None:
+        """Nobody uses its memory again."""
+        if entry.segment is not None and entry.segment.keeper:
+            self._discard(entry.segment)
+
+    def _discard(self, segment: Segment) -> None:
+        """Its creator forgets it, and so does this table if nothing is in it."""
+        spare = segment in self.spares
+        self.effects.append(Order(segment.keeper, segment.number))
+        self.spares.forget(segment)
+        if spare:
+            self.effects.append(Close(segment.fd))
 
     def _tell(self, object_id: bytes, nbytes: int) -> None:
         for client in self._subscribers.pop(object_id, ()):
