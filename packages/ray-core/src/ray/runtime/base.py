@@ -20,7 +20,7 @@ from ray.protocol.references import FAILED, PENDING, ObjectEntry, ReferenceTable
 from ray.runtime import forked
 from ray.runtime.completion import Waiter, complete
 from ray.runtime.interface import ActorCore, MethodOptions
-from ray.runtime.node_link import BEAT_S, NodeLink
+from ray.runtime.node_link import IDLE_BEAT_S, NodeLink
 from ray.runtime.objects import rebuild_ref, reduce_ref
 from ray.runtime.peers import Peer, PeerTable
 from ray.runtime.ref import ObjectRef
@@ -175,7 +175,7 @@ class OwnerBase(ABC):
         if self.objects.views:
             return TRIM_S
         if not self.table.entries:
-            return BEAT_S
+            return IDLE_BEAT_S
         self.rests = False
         return COLLECT_S
 

@@ -17,6 +17,8 @@ from ray.runtime.completion import Waiter
 #: process that did not run itself misses none.
 MISSED_BEATS = 8
 BEAT_S = 0.5
+#: Of a process that has no objects, so waits for nothing.
+IDLE_BEAT_S = 1.0
 
 
 class NodeLink:

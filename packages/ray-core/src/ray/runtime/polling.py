@@ -124,6 +124,8 @@ class Polling:
         """Poll once and take what came; the caller has the role."""
         runtime = self._runtime
         limit_s = runtime.patience_s()
+        if (waiter is not None or self._waiting) and limit_s > BEAT_S:
+            limit_s = BEAT_S
         if ceiling_s is not None and ceiling_s < limit_s:
             limit_s = ceiling_s
         events: Events = runtime.transport.poll(runtime.timers.timeout_s(limit_s))
