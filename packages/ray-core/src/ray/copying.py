@@ -1,24 +1,34 @@
-"""Copies of large buffers: with the interpreter's lock released, and by several threads where that is faster."""
+"""Copies of large buffers: with the interpreter's lock released, and in whichever way is the fastest here."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
+import sys
 import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Up to here the interpreter copies; larger pieces are copied with its lock released.
 _SMALL_BYTES = 256 * 1024
 #: From here on the start of a second thread costs less than it saves.
 _THREADS_FROM_BYTES = 16 * 1024 * 1024
-#: Each way to copy is tried so often before it is judged, and by so many of its last times.
-_TRIES = 3
-#: One copy in so many is made in the way that was slower before.
-_TRY_OTHER_EVERY = 32
+#: A call of ``memmove`` for less than the second-level cache holds is a string instruction with some C libraries and
+#: processors: it does not read the target before it writes. Others have something as good for very large calls only.
+_STEP_BYTES = 768 * 1024
+_WHOLE = sys.maxsize
+#: A step that takes longer has waited for the interpreter's lock.
+_LATE_S = 0.001
+#: One copy in so many is made in another way than the best, until each has had its chance, and from then on.
+_TRY_OTHER_EVERY_FIRST = 4
+_TRY_OTHER_EVERY = 16
+#: So many times oftener than not it has to take less than this part of the time to be the best from then on.
+_WINS = 3
+_CLEARLY_FASTER = 0.95
 
 
 class Copier:
@@ -55,54 +65,88 @@ class Copier:
         if nbytes < _THREADS_FROM_BYTES:
             ctypes.memmove(target, source, nbytes)
             return
-        count = self._pace.choose()
+        way = self._pace.choose()
         begin = time.perf_counter()
-        _move_with(count, target, source, nbytes)
-        self._pace.took(count, (time.perf_counter() - begin) / nbytes)
+        _move_with(way, target, source, nbytes)
+        self._pace.took(way, (time.perf_counter() - begin) / nbytes)
+
+
+class Way(NamedTuple):
+    """How to copy: by so many threads, so much with one call."""
+
+    threads: int
+    step_bytes: int
 
 
 class Pace:
-    """Whether one thread copies faster here, or several: memory may be as fast as one processor, or the others busy."""
+    """Which way to copy is the fastest here.
+
+    One thread may be as fast as the memory, or the other processors busy; and which calls the C library makes the most
+    of is its own affair. Only copies made one after the other are compared: what they took at other times says more
+    about what else the machine did. One that was disturbed decides nothing.
+    """
 
     def __init__(self, most: int) -> None:
-        """Choose between 1 and ``most``."""
-        #: {number of threads: what a byte took, the last times}
-        self._lately: dict[int, deque[float]] = {count: deque(maxlen=_TRIES) for count in sorted({1, most})}
+        """Choose between one thread, in steps or not, and ``most`` threads."""
+        #: The best one first.
+        self._ways = tuple(dict.fromkeys((Way(1, _STEP_BYTES), Way(1, _WHOLE), Way(most, _WHOLE))))
+        #: What a byte took the last time in the best way.
+        self._best_cost = math.inf
+        #: How much oftener than not each of the others was clearly faster than the best one a moment before.
+        self._wins = Counter[Way]()
         self._round = 0
 
-    def choose(self) -> int:
-        """The faster one, mostly; at first, and now and then, the other, so that it is known."""
+    def choose(self) -> Way:
+        """The fastest one; now and then, and more often at first, another to compare it with."""
+        best, *others = self._ways
         self._round += 1
-        ranked = sorted(self._lately, key=self._known_cost)
-        return ranked[-1] if self._round % _TRY_OTHER_EVERY == 0 else ranked[0]
+        is_early = self._round <= _TRY_OTHER_EVERY_FIRST * _WINS * len(others)
+        every = _TRY_OTHER_EVERY_FIRST if is_early else _TRY_OTHER_EVERY
+        turn, rest = divmod(self._round, every)
+        return best if rest else others[turn % len(others)]
 
-    def took(self, count: int, cost: float) -> None:
+    def took(self, way: Way, cost: float) -> None:
         """Note what a byte took."""
-        self._lately[count].append(cost)
+        if way == self._ways[0]:
+            self._best_cost = cost
+        elif cost > self._best_cost * _CLEARLY_FASTER:
+            self._wins[way] = max(0, self._wins[way] - 1)
+        else:
+            self._wins[way] += 1
+            if self._wins[way] == _WINS:
+                self._ways = (way, *(other for other in self._ways if other != way))
+                self._best_cost = cost
+                self._wins.clear()
 
-    def _known_cost(self, count: int) -> float:
-        """The best of the last tries, as a single one may have been disturbed; who was tried too seldom comes first."""
-        costs = self._lately[count]
-        return min(costs) if len(costs) == _TRIES else len(costs) - _TRIES
 
-
-def _move_with(count: int, target: int, source: int, nbytes: int) -> None:
-    share = -(-nbytes // count) + 63 & ~63
-    parts = [(target + at, source + at, min(share, nbytes - at)) for at in range(0, nbytes, share)]
+def _move_with(way: Way, target: int, source: int, nbytes: int) -> None:
+    share = -(-nbytes // way.threads) + 63 & ~63
+    parts = [(target + at, source + at, min(share, nbytes - at), way.step_bytes) for at in range(0, nbytes, share)]
     started = []
     try:
         for part in parts[1:]:
-            thread = threading.Thread(target=ctypes.memmove, args=part, daemon=True)
+            thread = threading.Thread(target=_move_in_steps, args=part, daemon=True)
             thread.start()
             started.append(thread)
     except RuntimeError:  # no more threads: copy the rest here
         for part in parts[1 + len(started) :]:
-            ctypes.memmove(*part)
+            _move_in_steps(*part)
     try:
-        ctypes.memmove(*parts[0])
+        _move_in_steps(*parts[0])
     finally:
         for thread in started:
             thread.join()
+
+
+def _move_in_steps(target: int, source: int, nbytes: int, step_bytes: int) -> None:
+    done, last = 0, time.perf_counter()
+    while done < nbytes:
+        ctypes.memmove(target + done, source + done, min(step_bytes, nbytes - done))
+        done += step_bytes
+        now = time.perf_counter()
+        if now - last > _LATE_S:  # another thread computes: after each step it would keep the lock for milliseconds
+            step_bytes = nbytes
+        last = now
 
 
 class _Buffer(ctypes.Structure):
