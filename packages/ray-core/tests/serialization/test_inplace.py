@@ -14,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from ray.serialization import deserialize, deserialize_copy, dump_function, load_function, serialize, serialize_small
+from ray.serialization import (
+    deserialize,
+    deserialize_copy,
+    dump_function,
+    inplace,
+    load_function,
+    pickling,
+    register_reducer,
+    serialize,
+    serialize_small,
+)
 from ray.serialization.blob import ALIGNMENT
 
 
@@ -197,6 +207,65 @@ def test_any_array(array: Any, turned: bool) -> None:
     copy = deserialize_copy(opened.blob)["it"][0]
     assert copy.flags.writeable or not array.size
     assert copy.tobytes() == array.tobytes()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    npst.arrays(npst.scalar_dtypes(), npst.array_shapes(min_dims=0, min_side=0, max_side=4), elements=None),
+    st.booleans(),
+    st.booleans(),
+)
+def test_arrays_that_are_alike_but_for_their_memory(array: Any, turned: bool, writeable: bool) -> None:
+    """The pickle of the first one serves all of them: each has its own values, and what it says is right for each."""
+    if turned:
+        array = array.T
+    others = [array.copy("A"), np.zeros_like(array)]
+    for one in (array, *others, array):
+        one.flags.writeable = writeable
+        opened = Opened(one)
+        back, copy = opened.back, deserialize_copy(opened.blob)
+        assert (back.dtype, back.shape, back.flags.fnc) == (one.dtype, one.shape, one.flags.fnc)
+        assert back.tobytes() == copy.tobytes() == one.tobytes()
+        assert copy.flags.writeable or not copy.size
+        if one.size:
+            assert opened.is_in_place(back)
+
+
+def test_what_else_belongs_to_an_array_is_kept_apart() -> None:
+    plain = np.ones(5, "i4")
+    noted = np.ones(5, np.dtype("i4", metadata={"unit": "m"}))
+    for _ in range(2):
+        assert Opened(plain).back.dtype.metadata is None
+        assert Opened(noted).back.dtype.metadata == {"unit": "m"}
+        assert Opened(plain.astype(">i4")).back.dtype == ">i4"
+
+
+def test_the_pickles_of_arrays_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickling, "_ALIKE_PICKLES", {})
+    monkeypatch.setattr(pickling, "_MAX_ALIKE_PICKLES", 10)
+    for size in range(1, 100):
+        assert Opened(np.arange(size)).back.tolist() == list(range(size))
+        assert len(pickling._ALIKE_PICKLES) <= 10
+    assert pickling._ALIKE_PICKLES
+
+
+def test_a_reducer_for_arrays_is_asked_about_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.arange(100)
+    Opened(array)
+    monkeypatch.setattr(pickling, "_REDUCERS", dict(pickling._REDUCERS))
+    monkeypatch.setattr(inplace, "ALIKE", dict(inplace.ALIKE))
+    refs = list[int]()
+
+    def reduce_array(array: Any, refs: list[Any]) -> Any:
+        refs.append(len(array))
+        return list, (array.tolist(),)
+
+    register_reducer(np.ndarray, reduce_array)
+    for _ in range(2):
+        opened = Opened(array)
+        assert opened.back == list(range(100))
+        refs += opened.made.refs
+    assert refs == [100, 100]
 
 
 # --- scipy, pandas ----------------------------------------------------------------------------------------------------

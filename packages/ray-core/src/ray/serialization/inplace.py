@@ -10,7 +10,7 @@ No library is imported here before a value of it, or of one that works with it, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from importlib import import_module
 from pickle import PickleBuffer
 from typing import Any
@@ -21,7 +21,13 @@ _WASTE_BYTES = 1024
 #: polars frames below this size are pickled by polars where pyarrow was not imported yet: its import takes long.
 _IMPORT_FROM_BYTES = 64 * 1024
 
+#: ``numpy.dtype.isbuiltin`` of kinds of numbers that other libraries have added.
+_BY_USERS = 2
+
 Reducer = Callable[[Any, list[Any]], Any]
+
+#: {class: what gives, of a value whose memory is one buffer, all that its pickle tells; None for other values}
+ALIKE: dict[type, Callable[[Any], Hashable]] = {}
 
 
 def add_reducers(reducers: dict[type, Reducer]) -> None:
@@ -74,7 +80,15 @@ def _add_numpy(numpy: Any, reducers: dict[type, Reducer]) -> bool:
             return NotImplemented
         return _as_kind, (numpy.ndarray.view(array, array_kind), type(array))
 
-    reducers.setdefault(array_kind, reduce_array)
+    def likeness(array: Any) -> Hashable:
+        dtype, flags = array.dtype, array.flags
+        is_number = dtype.kind in "biufc" and dtype.isbuiltin != _BY_USERS and dtype.metadata is None
+        if not is_number or not flags.forc:
+            return None
+        return dtype, array.shape, flags.c_contiguous, flags.writeable
+
+    if reducers.setdefault(array_kind, reduce_array) is reduce_array:
+        ALIKE[array_kind] = likeness
     for kind in kinds:
         reducers.setdefault(kind, reduce_special)
     return True

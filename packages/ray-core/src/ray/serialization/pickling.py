@@ -6,7 +6,7 @@ import functools
 import io
 import sys
 import types
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from pickle import PickleBuffer, Pickler, dumps, loads
 from typing import Any
 
@@ -35,6 +35,9 @@ _holds_only_primitives = PRIMITIVES.issuperset
 _holds_nothing_large = _NEVER_LARGE.issuperset
 #: Libraries with reducers of their own that have not been met yet.
 _unmet = inplace.LIBRARIES.keys()
+#: {likeness: pickle} of arrays, whose pickles tell no more than that: making one takes longer than a look here.
+_ALIKE_PICKLES: dict[Hashable, bytes] = {}
+_MAX_ALIKE_PICKLES = 1000
 
 
 def register_reducer(cls: type, fn: Reducer) -> None:
@@ -46,6 +49,7 @@ def register_reducer(cls: type, fn: Reducer) -> None:
             be told about. May run twice for one value, with fresh lists.
     """
     _REDUCERS[cls] = fn
+    inplace.ALIKE.pop(cls, None)
 
 
 def serialize(value: Any) -> Serialized:
@@ -56,7 +60,9 @@ def serialize(value: Any) -> Serialized:
     """
     if _is_plain(value):
         return Serialized(dumps(value, PROTOCOL), [])
-    return _pickle(value, value)
+    likeness_of = inplace.ALIKE.get(type(value))
+    likeness = likeness_of(value) if likeness_of is not None else None
+    return _pickle(value, value) if likeness is None else _pickle_alike(value, likeness)
 
 
 def serialize_args(args: tuple[Any, ...], kwargs: dict[str, Any], target: Any = None) -> Serialized:
@@ -143,6 +149,15 @@ def _is_plain(value: Any) -> bool:
 
 def _is_small(items: Collection[Any]) -> bool:
     return _holds_only_primitives(map(type, items)) and max(map(sys.getsizeof, items), default=0) < LARGE_BYTES
+
+
+def _pickle_alike(value: Any, likeness: Hashable) -> Serialized:
+    stream = _ALIKE_PICKLES.get(likeness)
+    if stream is None:
+        if len(_ALIKE_PICKLES) >= _MAX_ALIKE_PICKLES:
+            _ALIKE_PICKLES.clear()
+        stream = _ALIKE_PICKLES[likeness] = dumps(value, PROTOCOL, buffer_callback=lambda buffer: None)
+    return Serialized.with_buffers([stream], [], [PickleBuffer(value).raw()])
 
 
 def _pickle(value: Any, shown: Any, target: Any = None, *, is_call: bool = False) -> Serialized:
