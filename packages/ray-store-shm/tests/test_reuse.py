@@ -525,10 +525,10 @@ class Rude:
             return True
 
 
-def listening(client: Rude) -> socket.socket:
+def listening(client: Rude, limit: int = 4) -> socket.socket:
     ours, theirs = socket.socketpair()
     with theirs:
-        client.say(messages.Keep(4), theirs.fileno())
+        client.say(messages.Keep(limit), theirs.fileno())
     return ours
 
 
@@ -575,31 +575,45 @@ def test_who_keeps_what_it_may_not_is_dropped(server, connect, system, what):
     assert store.stats().used_bytes == 0
 
 
+def keep_many(client: Rude, count: int) -> None:
+    """Make objects in memory that is kept, and delete them."""
+    kind = segments.MemoryFiles()
+    for number in range(count):
+        client.say(messages.Reserve(number + 1, an_id(number), 4096, afresh=True))
+        reply = messages.decode_reply(client.sock.recv(1000))
+        assert isinstance(reply, messages.Reserved)
+        fd = kind.seal(kind.make(4096))
+        try:
+            client.say(messages.Seal(reply.serial, keeps=True), fd)
+        finally:
+            os.close(fd)
+        client.say(messages.Delete(an_id(number)))
+
+
+def test_a_creator_that_is_stopped_hears_later_what_becomes_of_its_memory(connect, server, system):
+    client, store = Rude(server, system), connect()
+    orders = listening(client, 100)
+    keep_many(client, 1100)  # many more than a socket takes
+    put(store, 200)
+    assert value(store, 200) == filled(200), "others are not kept waiting"
+    heard = [messages.ORDER.unpack(orders.recv(messages.ORDER.size, socket.MSG_WAITALL)) for _ in range(1000)]
+    assert heard == [(number, 0) for number in range(1, 1001)]
+    client.say(messages.Contains(2000, an_id(200)))
+    assert messages.decode_reply(client.sock.recv(1000)) == messages.Answer(2000, True)
+    orders.close()
+    client.say(messages.Contains(2001, an_id(200)))
+    assert messages.decode_reply(client.sock.recv(1000)) == messages.Answer(2001, True)
+    client.sock.close()
+
+
 def test_who_does_not_listen_to_what_becomes_of_its_memory_is_dropped(server, connect, system):
     client, store = Rude(server, system), connect()
-    ours, theirs = socket.socketpair()
-    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-    client.say(messages.Keep(1), theirs.fileno())
-    theirs.close()
-    kind = segments.MemoryFiles()
-
-    def make_many() -> None:
-        for number in range(100_000):
-            client.say(messages.Reserve(number + 1, an_id(number), MIB, afresh=True))
-            reply = messages.decode_reply(client.sock.recv(1000))
-            assert isinstance(reply, messages.Reserved)
-            fd = kind.seal(kind.make(MIB))
-            try:
-                client.say(messages.Seal(reply.serial, keeps=True), fd)
-            finally:
-                os.close(fd)
-            client.say(messages.Delete(an_id(number)))
-
+    orders = listening(client, 1)
     with pytest.raises((ConnectionError, msgspec.DecodeError)):
-        make_many()
+        keep_many(client, 200_000)
     assert client.is_dropped()
     client.sock.close()
-    ours.close()
+    orders.close()
     for entry in store.list():  # what it had made and not deleted yet
         store.delete(entry.object_id)
     until(lambda: not memory_files(server))

@@ -35,6 +35,7 @@ _ACCEPT_AGAIN_S = 0.1
 _TURN, _BACKLOG = 64, 4096
 #: A client that does not take as many replies is not one of ours.
 _MAX_REPLIES = 4096
+_MAX_ORDERS_BYTES = 1 << 16
 _BATCH = 512
 #: What epoll tells of in any case, and ``poll`` of macOS only if it is asked to.
 _END = select.POLLHUP
@@ -43,7 +44,7 @@ _END = select.POLLHUP
 class Peer:
     """One client: its socket, the one for notifications, and what waits to be sent on each."""
 
-    __slots__ = ("channel", "notifications", "number", "orders", "replies", "sock", "telling")
+    __slots__ = ("channel", "notifications", "number", "orders", "replies", "sock", "telling", "unsaid")
 
     def __init__(self, number: int, sock: socket.socket, channel: socket.socket | None) -> None:
         self.number = number
@@ -51,6 +52,8 @@ class Peer:
         self.channel = channel
         #: Where it hears what to do with the segments that it keeps.
         self.orders: socket.socket | None = None
+        #: Orders that it has not taken.
+        self.unsaid = bytearray()
         #: (packet, descriptor or -1)
         self.replies: deque[tuple[bytes, int]] = deque()
         self.notifications: deque[tuple[bytes, int]] = deque()
@@ -164,21 +167,22 @@ class Server:
     def _add(self, sock: socket.socket, pid: int, channel: socket.socket | None) -> Peer:
         self._last += 1
         peer = self._peers[self._last] = Peer(self._last, sock, channel)
-        for end, events in ((sock, select.POLLIN), (channel, _END)):
-            if end is not None:
-                end.setblocking(False)
-                self._by_fd[end.fileno()] = peer
-                self._poller.register(end.fileno(), events)
+        self._attend(peer, sock, select.POLLIN)
+        if channel is not None:
+            self._attend(peer, channel, _END)
         self._table.join(peer.number, pid)
         return peer
 
+    def _attend(self, peer: Peer, end: socket.socket, events: int) -> None:
+        end.setblocking(False)
+        self._by_fd[end.fileno()] = peer
+        self._poller.register(end.fileno(), events)
+
     def _drop(self, peer: Peer) -> None:
         if self._peers.pop(peer.number, None) is not None:
-            for end in (peer.sock, peer.channel):
+            for end in (peer.sock, peer.channel, peer.orders):
                 if end is not None:
                     self._close(end)
-            if peer.orders is not None:
-                peer.orders.close()
             self._table.lost(peer.number)
             self._perform()
 
@@ -193,6 +197,8 @@ class Server:
                 self._flush(peer)
             if events & ~select.POLLOUT:
                 self._receive(peer, turn)
+        elif peer.orders is not None and fd == peer.orders.fileno():
+            self._order(peer, listens=not events & (select.POLLHUP | select.POLLERR))
         elif events & (select.POLLHUP | select.POLLERR):
             self._deafen(peer)
         else:
@@ -261,8 +267,9 @@ class Server:
         if len(fds) != 1 or not stat.S_ISSOCK(os.fstat(fds[0]).st_mode):
             raise Violation("keeps segments, but sends no socket to hear of them")
         self._table.keep(client, request.limit)
-        self._peers[client].orders = orders = socket.socket(fileno=fds.pop())
-        orders.setblocking(False)
+        peer = self._peers[client]
+        peer.orders = socket.socket(fileno=fds.pop())
+        self._attend(peer, peer.orders, _END)
 
     def _owner_lost(self, client: int, request: messages.OwnerLost, fds: list[int]) -> None:
         if client != self._node:
@@ -291,8 +298,11 @@ class Server:
                             rude.append(peer)
                 case Order(client, segment, serial):
                     peer = self._peers.get(client)
-                    if peer is not None and not _order(peer, segment, serial):
-                        rude.append(peer)
+                    if peer is not None and peer.orders is not None:
+                        peer.unsaid += ORDER.pack(segment, serial)
+                        self._order(peer)
+                        if len(peer.unsaid) > _MAX_ORDERS_BYTES:
+                            rude.append(peer)
                 case Close(fd):
                     for peer in self._peers.values():  # a reply with it may wait to be sent
                         if peer.replies:
@@ -328,6 +338,23 @@ class Server:
         peer.replies.clear()
         self._poller.modify(peer.sock.fileno(), select.POLLIN)
 
+    def _order(self, peer: Peer, *, listens: bool = True) -> None:
+        """Say what it has not taken yet, as far as it takes it."""
+        assert peer.orders is not None
+        try:
+            if listens:
+                del peer.unsaid[: peer.orders.send(peer.unsaid)]
+        except BlockingIOError:  # it is stopped, or computes
+            pass
+        except OSError:
+            listens = False
+        if listens:
+            self._poller.modify(peer.orders.fileno(), select.POLLOUT if peer.unsaid else _END)
+        else:  # about to disconnect
+            self._close(peer.orders)
+            peer.orders = None
+            peer.unsaid.clear()
+
     def _notify(self, peer: Peer) -> None:
         waiting = peer.notifications
         if peer.channel is None:
@@ -346,17 +373,6 @@ class Server:
         waiting.clear()
         peer.telling = b""
         self._poller.modify(peer.channel.fileno(), _END)
-
-
-def _order(peer: Peer, segment: int, serial: int) -> bool:
-    """Say what to do with a segment; False if it does not listen."""
-    assert peer.orders is not None
-    try:
-        return peer.orders.send(ORDER.pack(segment, serial)) == ORDER.size
-    except BlockingIOError:
-        return False
-    except OSError:  # gone, as is seen when it is read from
-        return True
 
 
 def _send(sock: socket.socket, packet: bytes, fd: int) -> None:
