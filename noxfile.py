@@ -20,8 +20,9 @@ ROOT = Path(__file__).parent
 SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DISTRIBUTIONS = ["ray-core", "ray-store-shm", "ray-store-plasma", "ray-transport-zmq", "ray-async"]
 PYTEST = ["-m", "pytest"]
-#: Most tests wait for processes to start or to end. The tests of a file stay together, as they may share a session.
-SIDE_BY_SIDE = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+#: One more at a time than there are processors, as most tests wait for processes to start or to end. The tests of a
+#: file stay together, as they may share a session.
+SIDE_BY_SIDE = [f"--numprocesses={min(4, (os.cpu_count() or 1) + 1)}", "--dist=loadfile"]
 EVERYTHING = ["-m", ""]  # pytest's own -m: also what is marked slow, also soak; used with explicit paths only
 
 nox.needs_version = ">=2025.2.9"
