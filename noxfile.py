@@ -57,10 +57,9 @@ def run(session: nox.Session, *command: str | Path, **env: str) -> None:
     session.run(*map(str, command), external=True, env={**os.environ, **env})
 
 
-def pytest_session(session: nox.Session, *paths: str, **env: str) -> None:
-    """Run pytest over those of the paths that exist; what follows `--` on nox's command line goes to pytest."""
-    arguments = session.posargs or [path for path in paths if path.startswith("-") or (ROOT / path).exists()]
-    run(session, dev(session), *PYTEST, *arguments, **env)
+def pytest_session(session: nox.Session, *arguments: str, **env: str) -> None:
+    """Run pytest; what follows `--` on nox's command line takes the place of the arguments."""
+    run(session, dev(session), *PYTEST, *(session.posargs or arguments), **env)
 
 
 # Quick: these run by default, and nothing less is good enough for a change.
