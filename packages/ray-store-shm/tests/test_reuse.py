@@ -438,6 +438,21 @@ def test_the_thread_that_listens_ends_with_the_store(server, connect):
     assert mappings() == []
 
 
+def test_where_no_thread_can_be_started_nothing_is_kept_and_nothing_stays_open(connect, monkeypatch):
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    store = connect()
+    put_and_delete(store, 1)
+    assert mappings() == []
+    put(store, 2)
+    assert value(store, 2) == filled(2)
+    store.close()
+    assert store._kept._orders is not None
+    assert store._kept._orders.fileno() == -1
+
+
 def test_nothing_is_kept_when_the_broker_has_ended(server, connect):
     store = connect()
     put_and_delete(store, 1)

@@ -110,10 +110,12 @@ class Kept:
         """Forget all, and end the thread."""
         self._is_off = True
         self._memories.clear()
-        if self._orders is not None and self._listener is not None:
+        if self._orders is not None:
             with contextlib.suppress(OSError):
                 self._orders.shutdown(socket.SHUT_RDWR)
-            self._listener.join(1.0)
+            if self._listener is not None:
+                self._listener.join(1.0)
+            self._orders.close()
 
     def abandon(self) -> None:
         """In a forked child, where the thread is not: let go of the parent's memory."""
