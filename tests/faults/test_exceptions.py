@@ -23,10 +23,12 @@ HERE = str(Path(__file__).parent)
 def kinds(monkeypatch):
     """The table, importable here and in the workers, which take over the path."""
     monkeypatch.setattr(sys, "path", [HERE, *sys.path])
+    for name in ("exception_kinds", "only_in_the_worker"):
+        monkeypatch.delitem(sys.modules, name, raising=False)  # what was imported before is there again afterwards
     module = importlib.import_module("exception_kinds")
     yield module.KINDS
-    sys.modules.pop("exception_kinds", None)
-    sys.modules.pop("only_in_the_worker", None)
+    for name in ("exception_kinds", "only_in_the_worker"):
+        sys.modules.pop(name, None)
 
 
 def run_kind(name):

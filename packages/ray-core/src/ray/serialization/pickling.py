@@ -15,6 +15,7 @@ from ray.serialization import inplace
 from ray.serialization.blob import Blob, Serialized
 from ray.serialization.classes import travelling
 from ray.serialization.culprit import reason_of, unpicklable
+from ray.serialization.source import reduce_code
 
 PROTOCOL = 5
 #: Byte strings of this size or more are not copied into the pickle: the pickler hands them on as they are.
@@ -258,6 +259,8 @@ def by_value_pickler() -> Callable[..., Any]:
             reducer = _REDUCERS.get(type(obj))
             if reducer is not None:
                 return reducer(obj, self.refs)
+            if type(obj) is types.CodeType:
+                return reduce_code(obj)
             reduced = super().reducer_override(obj)
             if reduced is NotImplemented and hasattr(type(obj), "__arrow_c_stream__"):
                 return inplace.reduce_stream(obj)
