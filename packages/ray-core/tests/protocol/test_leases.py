@@ -148,6 +148,19 @@ def test_a_lost_worker_ends_its_lease():
     assert table.resources.available() == table.resources.total()
 
 
+def test_a_retired_worker_still_gets_what_it_has_asked_for():
+    table = with_workers(make(CPU=1), b"w")
+    (lease,) = granted(table.demand((b"a", 1), ask(), 1))
+    table.demand((b"w", 1), ask(depth=1), 1)
+    ended, effects = table.worker_retired(b"w")
+    assert ended is lease
+    assert effects == [StartWorkers(1)]
+    assert granted(table.worker_ready(b"v"))[0].key == (b"w", 1)
+    table.demand((b"w", 2), ask(depth=1), 1)
+    table.worker_lost(b"w")
+    assert not table.demands
+
+
 def test_a_blocked_worker_lends_its_cpu_and_takes_it_back():
     table = with_workers(make(CPU=1), b"v", b"w")
     (parent,) = granted(table.demand((b"a", 1), ask(), 1))

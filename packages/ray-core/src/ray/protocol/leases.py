@@ -134,6 +134,10 @@ class LeaseTable:
         """A worker died; returns the lease that ended with it. What it wanted for its own tasks is void."""
         for key in [key for key in self.demands if key[0] == worker]:
             self._withdraw(key)
+        return self.worker_retired(worker)
+
+    def worker_retired(self, worker: bytes) -> tuple[Lease | None, list[Effect]]:
+        """A worker takes no more work, but wants what it has asked for: its own tasks are still to run."""
         self.idle.pop(worker, None)
         lease = self.by_worker.get(worker)
         if lease is not None:

@@ -316,14 +316,14 @@ class NodeManager:
             worker.timer = self.timers.after(2.0, lambda: self.pool.kill(worker, "it did not end when asked to"))
 
     def _lingering(self, peer: Peer, message: node.Lingering, frames: Sequence[Frame]) -> None:
-        """Its work is over, so its lease is: only its objects are still needed."""
+        """Its work is over, so its lease is: only its objects, and what it has submitted, are still needed."""
         worker = peer.worker
         if worker is not None:
             worker.lingers = True
             if worker.timer is not None:
                 worker.timer.cancel()
             cause = node.ExitCause(exit_code=0, pid=worker.pid)
-            lease, effects = self.leases.worker_lost(worker.id)
+            lease, effects = self.leases.worker_retired(worker.id)
             if lease is not None and lease.key[0] == self.node_id:
                 self.actors.worker_lost(worker.id, cause)
             self.apply(effects)
