@@ -120,7 +120,7 @@ def test_actors(ray_session):
     assert values(counter.count.remote(5)) == [0, 1, 2, 3, 4]
     assert values(counter.plain.remote(3)) == [0, 1, 2]
     assert values(counter.listed.remote()) == [1, 2, 3]
-    assert values(counter.count.options(num_returns=2).remote(5)) == [0, 1]
+    assert values(counter.count.options(num_returns=2).remote(2)) == [0, 1]
     with pytest.raises(ValueError, match=r"returned 1 objects"):
         values(counter.count.options(num_returns=2).remote(1))
 

@@ -76,11 +76,10 @@ class UnpicklableError(RayError, TypeError):
     Args:
         path: where the culprit is, such as ``argument 'model' → .layers[2] → <class '_thread.lock'>``.
         reason: what the pickler said.
+        advice: what to do about it, a sentence; without it, what helps with most.
     """
 
-    def __init__(self, path: str, reason: str = "") -> None:
+    def __init__(self, path: str, reason: str = "", advice: str = "") -> None:
         self.path, self.reason = path, reason
-        super().__init__(
-            f"Cannot pickle {path}{f': {reason}' if reason else ''}. Remove it, create it inside the task, or give its "
-            "class a __reduce__ method."
-        )
+        advice = advice or "Remove it, create it inside the task, or give its class a __reduce__ method."
+        super().__init__(f"Cannot pickle {path}{f': {reason}' if reason else ''}. {advice}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import ObjectLostError, RayConnectionError
@@ -13,6 +13,7 @@ from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, Referen
 from ray.runtime import interface
 from ray.runtime.completion import Listener
 from ray.runtime.ref import ObjectRef
+from ray.runtime.returns import streamable
 from ray.serialization import (
     Serialized,
     deserialize,
@@ -168,10 +169,8 @@ class LocalObjects:
 
     def _drain(self, values: Any, entries: list[ObjectEntry], refs: list[ObjectRef[Any]]) -> None:
         """Make an object of everything that a generator yields, and one for what comes next: the one in ``entries``."""
-        if not isinstance(values, Iterable):
-            raise TypeError(f"num_returns='streaming' needs a generator, not {type(values).__name__}")
         done = len(refs) - 1  # of an earlier attempt
-        for value in itertools.islice(values, done, None):
+        for value in itertools.islice(streamable(values), done, None):
             self._fill(entries, [value])
             with self._lock:
                 entry = self._table.own(object_id(task_of(refs[0].binary()), len(refs)))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+#: What Python could take apart, though whoever returns one means a single value.
+_SINGLE = (str, bytes, bytearray, memoryview)
+_UNORDERED = (dict, set, frozenset)
 
 
 def split_returns(result: Any, num_returns: int) -> list[Any]:
     """The values of a task's objects.
 
-    With more than one, ``result`` is indexed (or, if it is an iterator, drawn from); what it holds beyond
-    ``num_returns`` is ignored.
+    With more than one, ``result`` is a tuple, a list, something else that can be indexed, or an iterator, and holds
+    exactly as many.
 
     Raises:
-        ValueError: it holds too few.
+        ValueError: it holds too few or too many, or is a single value such as a string.
         TypeError: it cannot be indexed.
     """
     if num_returns == 1:
@@ -22,19 +26,67 @@ def split_returns(result: Any, num_returns: int) -> list[Any]:
     if num_returns == 0:
         return []
     if isinstance(result, Iterator):
-        result = list(itertools.islice(result, num_returns))
-    if isinstance(result, (tuple, list)):
-        values = list(result[:num_returns])
-        if len(values) < num_returns:
-            raise ValueError(f"Task returned {len(values)} objects, but num_returns={num_returns}.")
-        return values
-    try:
-        return [result[index] for index in range(num_returns)]
-    except IndexError:
+        values = list(itertools.islice(result, num_returns + 1))
+        if len(values) > num_returns:
+            raise _wrong_count(f"{len(values)} or more", num_returns)
+    elif isinstance(result, (tuple, list)):
+        values = list(result)
+    elif isinstance(result, _SINGLE):
         raise ValueError(
-            f"Task returned a {type(result).__name__} with too few objects, but num_returns={num_returns}."
-        ) from None
+            f"Task returned {_a(result)}, which is one object, but num_returns={num_returns}: return a tuple or a list "
+            f"of {num_returns}."
+        )
+    elif isinstance(result, _UNORDERED):
+        raise _not_indexable(result, num_returns)
+    else:
+        values = _indexed(result, num_returns)
+    if len(values) != num_returns:
+        raise _wrong_count(str(len(values)), num_returns)
+    return values
+
+
+def streamable(values: Any) -> Iterable[Any]:
+    """What a task with ``num_returns="streaming"`` returned, if it can be drawn from in an order that is meant.
+
+    Raises:
+        TypeError: it is no generator, nor anything like one.
+    """
+    if not isinstance(values, Iterable) or isinstance(values, (*_SINGLE, *_UNORDERED)):
+        name = type(values).__name__
+        raise TypeError(f"num_returns='streaming' needs a generator, not {name}: yield the values, or return a list.")
+    return values
+
+
+def _indexed(result: Any, num_returns: int) -> list[Any]:
+    try:
+        count = len(result)
+    except Exception:  # it is its own code, or has none
+        count = None
+    if count is not None and count != num_returns:
+        raise _wrong_count(str(count), num_returns)
+    try:
+        values = [result[index] for index in range(num_returns)]
+    except IndexError:
+        raise ValueError(f"Task returned {_a(result)} with too few objects, but num_returns={num_returns}.") from None
     except (TypeError, KeyError):
-        raise TypeError(
-            f"Task returned a {type(result).__name__}, but num_returns={num_returns} needs a tuple or a list."
-        ) from None
+        raise _not_indexable(result, num_returns) from None
+    if count is None:
+        try:
+            result[num_returns]
+        except Exception:
+            return values
+        raise _wrong_count(f"{num_returns + 1} or more", num_returns)
+    return values
+
+
+def _wrong_count(count: str, num_returns: int) -> ValueError:
+    return ValueError(f"Task returned {count} objects, but num_returns={num_returns}.")
+
+
+def _not_indexable(result: Any, num_returns: int) -> TypeError:
+    return TypeError(f"Task returned {_a(result)}, but num_returns={num_returns} needs a tuple or a list.")
+
+
+def _a(value: Any) -> str:
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"

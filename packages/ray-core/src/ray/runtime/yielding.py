@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ray.ids import object_id
 from ray.messages import codec, wire
 from ray.runtime.completion import Waiter
+from ray.runtime.returns import streamable
 from ray.runtime.submission import LARGE_BYTES
 from ray.serialization import Serialized, serialize, serialize_small
 
@@ -39,7 +40,7 @@ class Yielding:
     def drain(self, values: Any) -> None:
         """Send what a generator yields, on this thread."""
         call = self._call
-        for value in _iterable(values):
+        for value in streamable(values):
             call.interruptible = False  # an object must not be lost half-way between this process and its owner
             self._send(value)
             call.interruptible = True
@@ -52,7 +53,7 @@ class Yielding:
         import asyncio
 
         if not hasattr(values, "__aiter__"):
-            for value in _iterable(values):
+            for value in streamable(values):
                 self._send(value)
                 await asyncio.sleep(0)
                 while self._is_full():
@@ -152,20 +153,15 @@ class Yielding:
             waiter.count()
 
 
-async def first_of(values: Any, count: int) -> list[Any]:
-    """At most ``count`` values of an async generator, which is closed then."""
+async def first_of(values: Any, count: int) -> Iterable[Any]:
+    """The first ``count`` values of an async generator, and one more if several are wanted; it is closed then."""
     found: list[Any] = []
+    limit = count + 1 if count > 1 else count
     try:
-        while len(found) < count:
+        while len(found) < limit:
             found.append(await anext(values))
     except StopAsyncIteration:
         pass
     finally:
         await values.aclose()
-    return found
-
-
-def _iterable(values: Any) -> Iterable[Any]:
-    if not isinstance(values, Iterable):
-        raise TypeError(f"num_returns='streaming' needs a generator, not {type(values).__name__}")
-    return values
+    return iter(found) if count > 1 else found

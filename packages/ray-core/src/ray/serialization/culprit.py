@@ -18,6 +18,13 @@ _MAX_TRIALS = 2_000
 _MAX_DEPTH = 60
 _MAX_SECONDS = 2.0
 _MAX_SHOWN = 80
+_STREAM_IT = 'Give the task num_returns="streaming" to send what it yields one by one, or make a list of it: list(...).'
+#: What to do about values that nobody can pickle, and that have another way.
+_ADVICE: dict[type, str] = {
+    types.GeneratorType: _STREAM_IT,
+    types.AsyncGeneratorType: 'Give the method num_returns="streaming" to send what it yields one by one.',
+    types.CoroutineType: "Await it and send what it gives; only methods of actors may be async def.",
+}
 
 
 def unpicklable(
@@ -103,7 +110,7 @@ class _Search:
                 path[-1] += name
             else:
                 path.append(name)
-        return UnpicklableError(" → ".join([*path, _type_text(value)]), reason)
+        return UnpicklableError(" → ".join([*path, _type_text(value)]), reason, _ADVICE.get(type(value), ""))
 
     def _failing_part(self, value: Any, seen: set[int]) -> tuple[str, Any, str] | None:
         for name, part in _parts(value):
