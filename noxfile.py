@@ -18,6 +18,8 @@ import nox
 
 ROOT = Path(__file__).parent
 SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+#: Every version that a run today and a run next year have in common, those of run-time dependencies included.
+PINNED = ["-c", str(ROOT / "constraints.txt")]
 DISTRIBUTIONS = ["ray-core", "ray-store-shm", "ray-store-plasma", "ray-transport-zmq", "ray-async"]
 PYTEST = ["-m", "pytest"]
 #: One more at a time than there are processors, as most tests wait for processes to start or to end. The tests of a
@@ -35,6 +37,11 @@ def group(*names: str) -> list[str]:
     return list(nox.project.dependency_groups(SETTINGS, *names))
 
 
+def names(*groups: str, without: str = "") -> list[str]:
+    """The requirements of dependency groups without their versions."""
+    return [name for name in (requirement.partition("==")[0] for requirement in group(*groups)) if name != without]
+
+
 def editables() -> list[str]:
     return [argument for name in DISTRIBUTIONS for argument in ("-e", f"packages/{name}")]
 
@@ -44,11 +51,13 @@ def dev(session: nox.Session) -> str:
     home = ROOT / ".nox" / "dev"
     python = home / "bin" / "python"
     stamp = home / "stamp"
-    inputs = [ROOT / "pyproject.toml", *sorted(ROOT.glob("packages/*/pyproject.toml"))]
+    inputs = [ROOT / "pyproject.toml", ROOT / "constraints.txt", *sorted(ROOT.glob("packages/*/pyproject.toml"))]
     state = sys.version + hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
     if not stamp.exists() or stamp.read_text() != state:
         venv.create(home, with_pip=True, clear=True)
-        run(session, python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *group("dev"), *editables())
+        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *PINNED]
+        run(session, *install, *group("dev"))
+        run(session, *install, "--no-build-isolation", *editables())  # with the pinned build tools, too
         stamp.write_text(state)
     return str(python)
 
@@ -162,14 +171,14 @@ def bench(session: nox.Session) -> None:
 @nox.session(default=False)
 def core_only(session: nox.Session) -> None:
     """Nothing but the wheel of ray-core: the whole API must work."""
-    session.install("-q", "build==1.6.1", "hatchling==1.33.0")
+    session.install("-q", *PINNED, "build", "hatchling")
     dist = Path(session.create_tmp()).resolve()
     for old in dist.glob("*.whl"):
         old.unlink()
     session.run("python", "-m", "build", "-q", "--wheel", "--no-isolation", "-o", str(dist), "packages/ray-core")
     wheel = next(dist.glob("ray_core-*.whl"))
     session.run("python", "-m", "pip", "uninstall", "-q", "-y", "build", "hatchling")
-    session.install("-q", "--force-reinstall", str(wheel), *[r for r in group("test") if not r.startswith("numpy")])
+    session.install("-q", *PINNED, "--force-reinstall", str(wheel), *names("test", without="numpy"))
     session.run("python", *PYTEST, *SIDE_BY_SIDE, "tests/api", *session.posargs)
 
 
@@ -185,10 +194,31 @@ def minimums(session: nox.Session) -> None:
     session.run("python", *PYTEST, *SIDE_BY_SIDE, *(session.posargs or ["packages", "tests/api", "tests/spec"]))
 
 
-@nox.session(python=["3.12", "3.13"], default=False)
+@nox.session(default=False)
+def newest(session: nox.Session) -> None:
+    """The newest of everything, as pip installs it today: what fails here fails for those who install it now."""
+    session.install("-q", *names("test", "test-extras", "build"))
+    session.install("-q", "--no-build-isolation", "--upgrade", "--upgrade-strategy", "eager", *editables())
+    session.run("python", "-m", "pip", "check")
+    session.run("python", *PYTEST, *SIDE_BY_SIDE, *(session.posargs or ["packages", "tests/api", "tests/spec"]))
+
+
+@nox.session(default=False)
+def pin(session: nox.Session) -> None:
+    """Write constraints.txt anew: the versions of the groups, and the newest of what these bring along."""
+    session.install("-q", *group("dev"))
+    session.install("-q", "--no-build-isolation", *editables())
+    found = session.run("python", "-m", "pip", "freeze", "--exclude-editable", silent=True)
+    path = ROOT / "constraints.txt"
+    comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    path.write_text("\n".join([*comment, *str(found).split()]) + "\n")
+
+
+@nox.session(python=["3.12", "3.13", "3.14"], default=False)
 def pythons(session: nox.Session) -> None:
     """The tests on the other interpreters that are supported, where they are installed."""
-    session.install("-q", *group("test", "build"), *editables())
+    session.install("-q", *PINNED, *group("test", "build"))
+    session.install("-q", *PINNED, "--no-build-isolation", *editables())
     session.run(
         "python", *PYTEST, *SIDE_BY_SIDE, *(session.posargs or ["packages", "tests/api", "tests/spec", "tests/faults"])
     )

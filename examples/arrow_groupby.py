@@ -1,6 +1,6 @@
 """Group a large Arrow table in parallel: split, aggregate in tasks, join the parts.
 
-    pip install "ray-core[plasma]" pyarrow
+    pip install ./packages/ray-core ./packages/ray-store-plasma pyarrow
     python examples/arrow_groupby.py [--limit N] [--parts N]
 
 The table is real: one row for each line of each source file of the installed standard library, with the package it

@@ -1,6 +1,6 @@
 """A large matrix that several processes read at the same time, in one copy; the memory is measured to prove it.
 
-    pip install "ray-core[plasma]" numpy
+    pip install ./packages/ray-core ./packages/ray-store-plasma numpy
     python examples/shared_matrix.py [--megabytes N] [--workers N]
 
 The matrix is put into the object store once. Each worker adds up all of it, so that all its pages are read everywhere,

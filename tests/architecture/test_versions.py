@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from ray.plugins.discovery import normalise
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 
@@ -72,10 +74,30 @@ def test_the_changelog_has_a_place_for_the_next_release() -> None:
     assert "\n## Unreleased\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_every_mention_of_nox_is_the_same_version() -> None:
-    mentions = {
-        match
-        for name in ("README.md", "CONTRIBUTING.md", "pyproject.toml", ".ci/run")
-        for match in re.findall(r"nox==([0-9.]+\d)", (ROOT / name).read_text())
-    }
-    assert len(mentions) == 1
+CONSTRAINTS = dict(
+    line.split("==")
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+)
+PINNED = {normalise(name): version for name, version in CONSTRAINTS.items()}
+
+
+def test_the_groups_and_the_constraints_say_the_same() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    wanted = [entry for name, group in groups.items() if name != "bench" for entry in group if isinstance(entry, str)]
+    assert len(wanted) > 20
+    for requirement in wanted:
+        name, _, exact = requirement.partition("==")
+        assert PINNED[normalise(re.sub(r"\[.*\]", "", name))] == exact
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_what_a_package_needs_is_pinned_for_the_tests(package: Path) -> None:
+    for requirement in project(package)["dependencies"]:
+        name = re.split(r"[<>=~!\[ ]", requirement)[0]
+        assert name.startswith("ray-") or normalise(name) in PINNED, name
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", ".ci/run"])
+def test_nox_is_installed_with_the_constraints(page: str) -> None:
+    assert "install -q -c constraints.txt nox" in (ROOT / page).read_text().replace("--disable-pip-version-check ", "")

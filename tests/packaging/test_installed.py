@@ -24,6 +24,20 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+@pytest.fixture(scope="module")
+def from_a_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment made with the lines that the README gives for extras."""
+    home, dist = tmp_path_factory.mktemp("extras"), tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True, timeout=120)
+    python = home / "bin" / "python"
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
+    packages = [str(path.parent) for path in ROOT.glob("packages/*/pyproject.toml")]
+    subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", str(dist), *packages], check=True, timeout=240)
+    env = {**os.environ, "PIP_FIND_LINKS": str(dist)}
+    subprocess.run([*pip, "install", "-q", "ray-core[plasma,zmq]"], check=True, timeout=240, env=env)
+    return python
+
+
 def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RAY_"))}
     return subprocess.run(
@@ -46,9 +60,23 @@ def test_a_task_runs(python: Path, tmp_path: Path) -> None:
 
 
 def test_a_missing_plugin_is_named_with_the_command_that_installs_it(python: Path, tmp_path: Path) -> None:
-    result = run(python, "-c", "import ray; ray.init(store='plasma')", cwd=tmp_path)
+    program = ["-c", "import ray; ray.init(store='plasma'); print(ray.get(ray.put(1)))"]
+    result = run(python, *program, cwd=tmp_path)
     assert result.returncode == 1
-    assert 'pip install "ray-core[plasma]"' in result.stderr.splitlines()[-1]
+    command = result.stderr.splitlines()[-1].partition("install it: ")[2]
+    assert command == f"pip install {ROOT / 'packages' / 'ray-store-plasma'}"
+    assert run(python, "-m", *command.split(), cwd=tmp_path).returncode == 0
+    result = run(python, *program, cwd=tmp_path)
+    assert result.stdout == "1\n", result.stderr
+    assert run(python, "-m", "pip", "uninstall", "-q", "-y", "ray-store-plasma", cwd=tmp_path).returncode == 0
+
+
+def test_extras_resolve_from_the_wheels_of_a_clone(from_a_clone: Path, tmp_path: Path) -> None:
+    program = "import ray; ray.init(store='plasma', transport='zmq'); print(ray.get(ray.put(1)))"
+    result = run(from_a_clone, "-c", program, cwd=tmp_path)
+    assert result.stdout == "1\n", result.stderr
+    result = run(from_a_clone, "-c", "import ray; ray.init(store='shm')", cwd=tmp_path)
+    assert result.stderr.splitlines()[-1].endswith('install it: pip install "ray-core[shm]"')
 
 
 def test_the_command_is_installed(python: Path, tmp_path: Path) -> None:

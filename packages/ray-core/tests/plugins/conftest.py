@@ -50,6 +50,7 @@ def neutral(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No choice comes from where the tests run."""
     for variable in ("RAY_CONFIG", "RAY_OBSERVERS", "RAY_TRACE_PLUGINS", *(seam.env for seam in SEAMS.values())):
         monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("ray.plugins.installing.clone", lambda: "")
     empty = tmp_path / "cwd"
     empty.mkdir()
     monkeypatch.chdir(empty)

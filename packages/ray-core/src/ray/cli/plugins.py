@@ -10,6 +10,7 @@ from ray.cli.output import add_format, as_json, as_table
 from ray.exceptions import PluginError
 from ray.plugins import ResolvedPlan, resolve_plan
 from ray.plugins.discovery import Inventory, info_of, normalise, scan
+from ray.plugins.installing import command_for
 from ray.plugins.seams import OBSERVER, SEAMS
 
 
@@ -66,5 +67,5 @@ def survey(inventory: Inventory, plan: ResolvedPlan | None) -> Iterator[dict[str
                     "state": "not in package" if version else "not installed",
                     "package": known.package,
                     "version": version,
-                    "text": f'pip install {"--upgrade " if version else ""}"{known.requirement}"',
+                    "text": command_for(known, upgrade=bool(version)),
                 }

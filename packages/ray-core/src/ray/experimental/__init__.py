@@ -24,8 +24,12 @@ def implementation(name: str) -> Any:
     offers = entry_points(group=GROUP, name=name)
     for offer in offers:
         return offer.load()
+    from ray.plugins.installing import command_for
+    from ray.plugins.seams import SEAMS
+
+    command = command_for(SEAMS["executor"].known["asyncio"])
     raise PluginNotInstalledError(
-        f"ray.experimental.{name} needs the package 'ray-async'; install it: pip install \"ray-core[async]\"",
+        f"ray.experimental.{name} needs the package 'ray-async'; install it: {command}",
         seam="async_api",
         plugin=name,
     )

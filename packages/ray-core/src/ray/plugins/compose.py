@@ -19,6 +19,7 @@ from ray.config import make_options
 from ray.exceptions import PluginContractError, PluginNotInstalledError
 from ray.plugins import specs
 from ray.plugins.discovery import import_failure, info_of, load
+from ray.plugins.installing import command_for
 from ray.plugins.seams import SEAMS
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ class Composition:
             part = additional_part(SEAMS["selector"], name, self.plan, scan(), info_of)
         if part is None:
             raise PluginNotInstalledError(
-                'no selector is in use: install one before ray.init: pip install "ray-core[async]"', seam="selector"
+                f"no selector is in use: install one before ray.init: {command_for(SEAMS['selector'].known['epoll'])}",
+                seam="selector",
             )
         return self._build(part, "ray_make_selector", ObjectSelector, runtime=runtime)
 
@@ -127,7 +129,7 @@ class Composition:
         part = self.plan.executor or self.plan.executors.get(name)
         if part is None:
             known = SEAMS["executor"].known.get(name)
-            advice = f'; install it before ray.init: pip install "{known.requirement}"' if known else ""
+            advice = f"; install it before ray.init: {command_for(known)}" if known else ""
             raise PluginNotInstalledError(
                 f"executor={name!r} is not in this session's plan{advice}", seam="executor", plugin=name
             )

@@ -18,6 +18,7 @@ from ray.exceptions import (
     UnknownPluginError,
 )
 from ray.plugins.discovery import Candidate, Inventory, normalise, path_candidate
+from ray.plugins.installing import command_for
 from ray.plugins.plan import PlannedPart, ResolvedPlan
 from ray.plugins.seams import OBSERVER, PROCESSES, SEAMS, Seam
 from ray.plugins.specs import PLUGIN_API, PluginInfo
@@ -146,12 +147,12 @@ def _missing(seam: Seam, value: str, source: str, inventory: Inventory) -> Plugi
     provider = known.offered_by or known.package
     version = inventory.versions.get(normalise(provider))
     if version is None or normalise(known.package) not in inventory.versions:
-        text = f'{choice} needs the package {known.package!r}; install it: pip install "{known.requirement}"'
+        text = f"{choice} needs the package {known.package!r}; install it: {command_for(known)}"
     else:
         # The package is there and does not offer the name: an older release, or one that is still to bring it.
         text = (
             f"{choice} is not in the installed {provider!r} {version}; "
-            f'look for a newer one: pip install --upgrade "{known.requirement}"'
+            f"look for a newer one: {command_for(known, upgrade=True)}"
         )
     return PluginNotInstalledError(text, seam=seam.name, plugin=value)
 
