@@ -55,7 +55,7 @@ def dev(session: nox.Session) -> str:
     state = sys.version + hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
     if not stamp.exists() or stamp.read_text() != state:
         venv.create(home, with_pip=True, clear=True)
-        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *PINNED]
+        install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *PINNED]
         run(session, *install, *group("dev"))
         run(session, *install, "--no-build-isolation", *editables())  # with the pinned build tools, too
         stamp.write_text(state)
