@@ -110,7 +110,7 @@ class ActorHandle(Generic[T_co]):
     _core: ActorCore
 
     def __init__(self, core: ActorCore) -> None:
-        self._core = core
+        self.__dict__["_core"] = core
         if "call" in core.methods:  # the actor's own method wins over ours
             self.__dict__["call"] = ActorMethod(core, "call", core.methods["call"])
 
@@ -131,6 +131,18 @@ class ActorHandle(Generic[T_co]):
             shown = "an actor handle" if core is None else repr(self)
             hint = "" if core is None or name.startswith("__") else did_you_mean(name, core.methods)
             raise AttributeError(f"{shown} has no method {name!r}; fields cannot be read from outside.{hint}")
+
+        def __setattr__(self, name: str, value: Any) -> NoReturn:
+            raise AttributeError(
+                f"{self!r} has its state in a process of its own, so {name!r} cannot be set from outside. Give the "
+                f"class a method that sets it, such as set_{name}, and call handle.set_{name}.remote(...)."
+            )
+
+        def __delattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"{self!r} has its state in a process of its own, so {name!r} cannot be deleted from outside. Give the "
+                "class a method that does."
+            )
 
     @overload
     def call(
@@ -255,6 +267,14 @@ class ActorClass(Generic[T_co]):
         def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
             name = self.__name__
             raise TypeError(f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'.")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(
+                f"{self!r} sends its class to other processes as it was decorated: {name!r} cannot be set afterwards. "
+                "Set it in the class, or give it to the constructor."
+            )
+        object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return f"ActorClass({self.__name__})"

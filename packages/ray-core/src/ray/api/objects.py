@@ -64,8 +64,9 @@ def get(object_refs: Any, timeout: Any = None, *, copy: bool = False) -> Any:
     if type(object_refs) is ObjectRef:
         return runtime.get_one(object_refs, None if timeout is None else seconds("timeout", timeout), copy)
     if not isinstance(object_refs, list):
+        each = " Use [ray.get(ref) for ref in it]." if hasattr(object_refs, "__next__") else ""
         raise ValueError(
-            f"'object_refs' must either be an object ref or a list of object refs, not {_shown(object_refs)}."
+            f"'object_refs' must either be an object ref or a list of object refs, not {_shown(object_refs)}.{each}"
         )
     _check_elements("ray.get", object_refs)
     timeout_s = seconds("timeout", timeout)

@@ -9,6 +9,7 @@ from ray.exceptions import RayConnectionError, TaskCancelledError
 from ray.ids import NIL_OBJECT_ID, OBJECT_ID_BYTES, task_of
 from ray.protocol.references import ObjectEntry
 from ray.runtime import completion, interface
+from ray.runtime.not_a_value import NotAValue
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 
 
-class ObjectRef(Generic[T_co]):
+class ObjectRef(NotAValue, Generic[T_co]):
     """A reference to an object: pass it to tasks, ``ray.get`` it, keep it to keep the object.
 
     Equality and hash are by id. Refs may be pickled inside arguments, results and ``ray.put`` values; the object then
