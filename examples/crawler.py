@@ -22,6 +22,7 @@ import importlib
 import importlib.util
 import os
 import pydoc
+import re
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,10 @@ MODULES = (
     "tempfile textwrap threading time timeit tokenize traceback types typing unittest urllib uuid warnings weakref "
     "xml zipfile zlib"
 )
+
+
+#: pydoc links every module that it meets, wherever the pages are.
+MODULE_LINK = re.compile(r'<a href="(?P<name>[\w.]+)\.html[^"]*">(?P<text>.*?)</a>', re.DOTALL)
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -358,6 +363,7 @@ def pydoc_pages(directory: Path, names: list[str]) -> Path:
     (directory / "index.html").write_text(f"<title>Modules</title><ul>{index}</ul>")
     for name in names:
         text = pydoc.html.page(name, pydoc.html.document(importlib.import_module(name), name))
+        text = MODULE_LINK.sub(lambda link: link[0] if link["name"] in names else link["text"], text)
         (directory / f"{name}.html").write_text(text, encoding="utf-8", errors="replace")
     return directory
 
@@ -414,12 +420,14 @@ async def main_crawl(options: argparse.Namespace, root: Path) -> int:
 
     found = await crawl(seeds, robots, options.crawlers)
     seen = await site.seen.remote()
+    print(f"{len(found.pages):,} pages in {found.took_s:.2f} s, {len(found.pages) / found.took_s:.0f}/s")
+    least_s = len(found.pages) * options.latency
+    print(f"the same one by one, to compare: {least_s:.0f} s or more", flush=True)
     plain = await asyncio.to_thread(crawl_sequentially, seeds, robots)
     complaints = impolite("crawl", seen, REQUESTS_PER_HOST)
     await site.stop.remote()
 
     print_summary(found, seen)
-    print(f"{len(found.pages):,} pages in {found.took_s:.2f} s, {len(found.pages) / found.took_s:.0f}/s")
     print(f"{len(plain.pages):,} pages one by one in {plain.took_s:.2f} s, {len(plain.pages) / plain.took_s:.0f}/s")
     print(f"speed-up {plain.took_s / found.took_s:.1f}, with {options.crawlers} crawlers")
     if {(page.url, page.status, page.size) for page in found.pages} != {
@@ -458,7 +466,7 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as scratch:
         root, name = choose_site(options, Path(scratch))
-        print(f"{name}: {sum(1 for _ in root.rglob('*.html'))} files, on {options.hosts} hosts")
+        print(f"{name}: {sum(1 for _ in root.rglob('*.html'))} files, on {options.hosts} hosts", flush=True)
         with ray.init(num_cpus=options.crawlers):
             return asyncio.run(main_crawl(options, root))
 

@@ -112,6 +112,19 @@ def count_in_parallel(chunks: Sequence[Chunk], stop_words: frozenset[str]) -> tu
     return ray.get(total.result.remote()), read, undecodable
 
 
+def verdict(serial: float, parallel: float, start: float, cores: int) -> str:
+    """The speed-up; if there is none, why."""
+    text = (
+        f"speed-up {serial / parallel:.2f} on {cores} cores, {serial / (parallel + start):.2f} with the start included"
+    )
+    if parallel < serial:
+        return text
+    load = os.getloadavg()[0]
+    if load > cores:
+        return f"{text}: none, as other programs keep the cores busy (load {load:.1f})"
+    return f"{text}: none, as there is too little to count" if serial < 1 else f"{text}: none with so few cores"
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N files")
@@ -148,9 +161,7 @@ def main() -> int:
     print(f"{counts.total():,} words, {len(counts):,} different; {undecodable} files with bytes that are not UTF-8")
     parallel, start = finished - started, started - begun
     print(f"serial {serial:.2f} s; in parallel {parallel:.2f} s, after {start:.2f} s to start")
-    print(
-        f"speed-up {serial / parallel:.2f} on {cores} cores, {serial / (parallel + start):.2f} with the start included"
-    )
+    print(verdict(serial, parallel, start, cores))
     if counts != expected or read != len(sizes):
         print("wordcount: the parallel result differs from the serial one", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -37,6 +38,16 @@ def test_one_file_makes_one_chunk() -> None:
     done = run("--limit", "1", "--top", "1")
     assert done.returncode == 0, done.stderr
     assert ", 1 chunks, " in done.stdout.splitlines()[0]
+
+
+def test_no_speed_up_is_explained(monkeypatch) -> None:
+    spec = importlib.util.spec_from_file_location("wordcount_example", PROGRAM)
+    wordcount = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(wordcount)
+    monkeypatch.setattr("os.getloadavg", lambda: (7.0, 0, 0))
+    assert wordcount.verdict(2.0, 1.0, 1.0, 2) == "speed-up 2.00 on 2 cores, 1.00 with the start included"
+    assert wordcount.verdict(2.0, 4.0, 1.0, 2).endswith("none, as other programs keep the cores busy (load 7.0)")
+    assert wordcount.verdict(0.2, 0.4, 1.0, 8).endswith("none, as there is too little to count")
 
 
 def test_a_limit_below_one_is_refused() -> None:
