@@ -53,7 +53,7 @@ class Counter:
         return ray.get_gpu_ids(), os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
-def all_free(timeout_s=2.0):
+def all_free(timeout_s=leaks.PATIENCE_S):
     """Everything is given back in time."""
     leaks.assert_settled(interface.current(), timeout_s)
     assert ray.available_resources() == ray.cluster_resources()

@@ -117,3 +117,56 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) 
     assert lines["fast"]["median"] == 1.0
     assert lines["slow"]["failures"] == ["stopped after 2 s: no message"]
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
+
+
+def test_the_interval_of_the_gate_is_of_the_order(programs: Any) -> None:
+    gate = programs("gate")
+    assert gate.interval([1.0] * 6) == (1.0, 1.0)
+    assert gate.interval([*range(6)]) == (0, 5), "of six, all are needed for 95 %"
+    # The fourth from either end, for 15: 2 * (1 + 15 + 105 + 455) / 2**15 is 3.5 %, with one more 11.8 %.
+    assert gate.interval([*range(15, 0, -1)]) == (4, 12)
+    assert gate.interval([*range(1, 31)]) == (10, 21)
+
+
+def test_the_gate_refuses_what_is_worse_beyond_doubt(programs: Any) -> None:
+    gate = programs("gate")
+    assert not gate.refused([1.02] * 15)
+    assert gate.refused([1.03] * 15)
+    assert gate.refused([0.5] * 3 + [1.03] * 12), "three lucky ones do not help"
+    assert not gate.refused([0.5] * 4 + [1.5] * 11)
+
+
+def test_the_costs_of_the_gate(programs: Any) -> None:
+    gate = programs("gate")
+    assert gate.cost("task_sync", {"value": 100.0}) == 100.0
+    assert gate.cost("tasks_pipelined", {"value": 50_000.0}) == 20.0
+    assert gate.cost("task_sync", {"value": None, "failed": "so"}) is None
+    text, worse = gate.table({"task_sync": [(100.0, 110.0)] * 6, "get_small": [(2.0, 2.0)] * 6}, {})
+    assert worse
+    assert [line.split()[-1] for line in text.splitlines()[1:]] == ["REFUSED", "1.000"]
+    assert not gate.table({"get_small": [(2.0, 2.0)] * 6}, {})[1]
+    assert not gate.table({"async_actor_sync": []}, {"async_actor_sync": "needs ray-async"})[1]
+    assert gate.table({"async_actor_sync": []}, {"async_actor_sync": "REFUSED: it fails"})[1]
+
+
+def test_the_lines_of_the_gate_exist(programs: Any) -> None:
+    code = "import gate_lines; print(*gate_lines.LINES)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, capture_output=True, text=True, timeout=50)
+    assert set(programs("gate").LINES) <= set(done.stdout.split()), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["main", "--lines", "task_sync,nosuchline"], "there is no line nosuchline; there are task_sync"),
+        (["main", "--pairs", "5"], "at least 6 pairs"),
+        ([], "REV"),
+        (["no-such-revision"], "no-such-revision"),
+    ],
+)
+def test_the_gate_says_what_is_wrong(wrong: list[str], said: str) -> None:
+    command = [sys.executable, str(BENCHMARKS / "gate.py"), *wrong]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -30,8 +30,8 @@ def start() -> Iterator[Callable[..., ray.RayContext]]:
     runtime = interface.current()
     if runtime is not None:
         gc.collect()
-        leaks.assert_settled(runtime, timeout_s=5.0)
-        end = time.monotonic() + 2.0
+        leaks.assert_settled(runtime)
+        end = time.monotonic() + leaks.PATIENCE_S
         while (runtime.table.entries or runtime.store.stats().used_bytes) and time.monotonic() < end:
             time.sleep(0.01)
             gc.collect()  # a thread may just have been holding what leads to a ref

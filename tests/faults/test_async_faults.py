@@ -9,6 +9,8 @@ import threading
 import time
 
 import pytest
+from tests.faults import victims
+from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import BlockingCallError, RayActorError, TaskCancelledError, WorkerCrashedError
@@ -148,10 +150,10 @@ def test_how_fast_a_coroutine_is_cancelled(start):
         for x in range(20):
             ref = actor.sleep.remote(30, x)
             await actor.facts.remote()
-            started = time.monotonic()
+            started = Stopwatch()
             ray.cancel(ref)
             assert await outcome(ref) == CANCELLED
-            took.append(time.monotonic() - started)
+            took.append(started.undisturbed_s())
         return statistics.median(took)
 
     median_s = asyncio.run(main())
@@ -230,7 +232,7 @@ def test_death_of_an_actor_with_many_calls(start, how):
         refs = [victim.sleep.remote() for _ in range(1000)]
         tasks = [asyncio.ensure_future(ref) for ref in refs]
         await victim.pid.remote()
-        started = time.monotonic()
+        started = Stopwatch()
         if how == "kill -9":
             os.kill(pid, signal.SIGKILL)
         elif how == "ray.kill":
@@ -238,7 +240,7 @@ def test_death_of_an_actor_with_many_calls(start, how):
         else:
             victim.exit.remote()
         errors = await asyncio.gather(*tasks, return_exceptions=True)
-        took = time.monotonic() - started
+        took = started.undisturbed_s()
         assert {type(error) for error in errors} == {RayActorError}
         assert took < 3
         with pytest.raises(RayActorError):
@@ -289,26 +291,33 @@ def test_an_actor_restarts_under_awaiting_callers(start):
     asyncio.run(asyncio.wait_for(main(), LIMIT_S))
 
 
+@ray.remote
+def wait_for(path):
+    victims.until(path.exists, 100, "the test goes on")
+    return 0
+
+
 @pytest.mark.timeout(120)
-def test_ten_thousand_refs_awaited_at_once(start):
+def test_ten_thousand_refs_awaited_at_once(start, tmp_path):
     """The loop has its turns, no thread is added, and nothing is asked of the owner for refs nobody awaits."""
     start(num_cpus=2)
     threads, lags = threading.active_count(), []
 
     async def watch():
         while True:
-            started = time.perf_counter()
+            started = time.thread_time()  # what the loop has done meanwhile, however busy the machine is
             await asyncio.sleep(0.001)
-            lags.append(time.perf_counter() - started - 0.001)
+            lags.append(time.thread_time() - started)
 
     async def main():
-        gate = echo.remote(0, 1.0)
+        gate = wait_for.remote(tmp_path / "go")
         refs = [echo.remote(gate) for _ in range(10_000)]
         tasks = [asyncio.ensure_future(ref) for ref in refs]
         await asyncio.sleep(0)
         assert interface.current().table.listeners == 10_000
         assert threading.active_count() == threads
         watcher = asyncio.create_task(watch())
+        (tmp_path / "go").touch()
         assert await asyncio.gather(*tasks) == [0] * 10_000
         watcher.cancel()
         assert interface.current().table.listeners == 0

@@ -139,7 +139,7 @@ def test_session_ends_with_its_driver(before, rounds, moment, number):
             processes = victims.until(lambda: found if len(found := everything(driver.pid)) >= 4 else None)
             os.kill(driver.pid, number)
             driver.wait(5)
-        leaks.assert_clean(before, timeout_s=2.0)
+        leaks.assert_clean(before)
         # One that is just ending has lost its environment, and so its mark, but not yet its number.
         victims.until(lambda: not any(victims.alive(process.pid) for process in processes), 1.0)  # noqa: B023
 
@@ -153,7 +153,7 @@ def test_driver_killed_inside_init(before, rounds):
             assert victims.told(driver) == 1
             time.sleep(0.4 * step / count)
             driver.kill()
-        leaks.assert_clean(before, timeout_s=2.0)
+        leaks.assert_clean(before)
 
 
 @pytest.mark.timeout(600)
@@ -165,7 +165,7 @@ def test_driver_killed_inside_shutdown(before, rounds):
             assert victims.told(driver) == 1
             time.sleep(0.1 * step / count)
             driver.kill()
-        leaks.assert_clean(before, timeout_s=2.0)
+        leaks.assert_clean(before)
 
 
 @pytest.mark.timeout(120)
@@ -175,7 +175,7 @@ def test_driver_stopped_and_killed(before):
         os.kill(driver.pid, signal.SIGSTOP)
         time.sleep(0.2)
         driver.kill()
-    leaks.assert_clean(before, timeout_s=2.0)
+    leaks.assert_clean(before)
 
 
 @pytest.mark.timeout(120)
@@ -185,7 +185,7 @@ def test_whole_process_group_killed(before):
         assert victims.told(driver) == 1
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait(5)
-    leaks.assert_clean(before, timeout_s=2.0)
+    leaks.assert_clean(before)
 
 
 @pytest.mark.timeout(120)
@@ -198,7 +198,7 @@ def test_driver_and_node_manager_killed_together(before):
         driver.kill()
     victims.until(lambda: not [leak for leak in leaks.leaks(before) if "process" in leak], 2.0, "processes are left")
     assert victims.in_program("import ray; ray.init(num_cpus=1); ray.shutdown(); print(1)") == 1
-    leaks.assert_clean(before, timeout_s=2.0)
+    leaks.assert_clean(before)
 
 
 @pytest.mark.timeout(120)
@@ -209,7 +209,7 @@ def test_other_sessions_are_untouched(before):
         victim.kill()
         assert victims.told(other) == 1000
         assert other.wait(30) == 0
-    leaks.assert_clean(before, timeout_s=2.0)
+    leaks.assert_clean(before)
 
 
 OTHER = """

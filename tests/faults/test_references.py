@@ -13,6 +13,7 @@ import signal
 import time
 
 import pytest
+from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import ObjectLostError, OwnerDiedError
@@ -29,11 +30,11 @@ def table():
 
 
 def wait_until(true, what, limit_s=FREED_S):
-    started = time.monotonic()
+    started = Stopwatch()
     while not true():
-        assert time.monotonic() - started < limit_s, f"{what}: not within {limit_s} s"
+        assert started.undisturbed_s() < limit_s, f"{what}: not within {limit_s} s"
         time.sleep(0.002)
-    print(f"{what}: {(time.monotonic() - started) * 1000:.0f} ms")
+    print(f"{what}: {started.elapsed_s() * 1000:.0f} ms")
 
 
 def assert_freed(*ids):

@@ -135,7 +135,8 @@ def quiet(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -
     yield
     gc.collect()
     logged = [record.getMessage() for record in caplog.records if record.name == "asyncio"]
-    assert [text for text in logged if not text.startswith("Using selector")] == []
+    # "Executing … took 0.2 seconds" tells how busy the machine is.
+    assert [text for text in logged if not text.startswith(("Using selector", "Executing <"))] == []
     # A failure of a task that nobody has asked for in time is shown by the session, and rightly so.
     printed = capfd.readouterr().err
     noise = ["Exception ignored", "Exception in callback", "never retrieved", "never awaited", "was destroyed"]

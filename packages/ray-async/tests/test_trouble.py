@@ -201,8 +201,17 @@ def test_cancelled_while_results_arrive(loop, quiet):
     assert dict(loop.object_selector.get_map()) == {}
 
 
-def test_one_object_awaited_a_thousand_times(loop, quiet):
-    ref = nap.remote(2)
+@ray.remote(max_retries=0)
+def wait_for(path, value):
+    end = time.monotonic() + 50
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return value
+
+
+def test_one_object_awaited_a_thousand_times(loop, quiet, tmp_path):
+    ref = wait_for.remote(tmp_path / "go", 2)
 
     async def main():
         waiting = [asyncio.ensure_future(async_api.get(ref)) for _ in range(1000)]
@@ -210,6 +219,7 @@ def test_one_object_awaited_a_thousand_times(loop, quiet):
         assert len(loop.object_selector.get_map()) == 1
         for each in waiting[::2]:
             each.cancel()
+        (tmp_path / "go").touch()
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert results[1::2] == [2] * 500
         assert all(isinstance(each, asyncio.CancelledError) for each in results[::2])

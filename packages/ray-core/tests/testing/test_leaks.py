@@ -131,34 +131,75 @@ def shared_memory(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_shared_memory(shared_memory):
+@pytest.mark.parametrize("name", ["ray-1-1", "abc"])
+def test_shared_memory(shared_memory, name):
+    """Ours is what is named as the stores name it, and whatever one of our processes holds."""
     before = leaks.snapshot()
-    path = f"{shared_memory}/abc"
-    with open(path, "w"):
-        pass
-    texts = found(before)
+    path = f"{shared_memory}/{name}"
+    with open(path, "wb") as file:
+        texts = found(before)
+        assert f"shared memory {path}" in texts
+    if name == "abc":
+        leaks.assert_clean(before)
+    else:
+        assert found(before) == [f"shared memory {path}"]
     os.unlink(path)
-    assert texts == [f"shared memory {path}"]
+    assert file.closed
     leaks.assert_clean(before)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="psutil tells of mapped files on Linux only")
-@pytest.mark.parametrize("use", ["file", "memory = mmap.mmap(file.fileno(), 1); file.close()"])
-def test_shared_memory_of_others(shared_memory, use):
-    """What a process holds that is none of ours is not ours either, until it leaves it behind."""
+HOLD = {"open": "", "mapped": "memory = mmap.mmap(file.fileno(), 1); file.close(); "}
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="psutil tells of mapped files on Linux only")
+
+
+def holder(path, how):
+    return f"import mmap; file = open({path!r}, 'wb+', buffering=0); file.write(b'x'); {HOLD[how]}{SLEEPER}"
+
+
+def until_written(path):
+    end = time.monotonic() + 30
+    while not (os.path.exists(path) and os.path.getsize(path)):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@only_linux
+@pytest.mark.parametrize("how", HOLD)
+def test_shared_memory_of_a_child(shared_memory, how):
     before = leaks.snapshot()
     path = f"{shared_memory}/abc"
-    code = f"import mmap; file = open({path!r}, 'wb+', buffering=0); file.write(b'x'); {use}; {SLEEPER}"
-    pid = orphan({}, code)
+    with subprocess.Popen([sys.executable, "-c", holder(path, how)]) as process:
+        until_written(path)
+        process_text, text = found(before)
+        process.kill()
+    assert (process_text.split(",")[0], text) == (f"process {process.pid}", f"shared memory {path}")
+
+
+@only_linux
+@pytest.mark.parametrize("how", HOLD)
+@pytest.mark.parametrize("name", ["abc", "sem.loky-1-abc", "psm_12345678", "ray-1-1"])
+def test_shared_memory_of_others(shared_memory, how, name):
+    """What other programs make is not ours: neither while they hold it nor when they leave it behind."""
+    before = leaks.snapshot()
+    path = f"{shared_memory}/{name}"
+    pid = orphan({}, holder(path, how))
     try:
-        while not (os.path.exists(path) and os.path.getsize(path)):
-            time.sleep(0.01)
+        until_written(path)
         assert leaks.leaks(before) == []
     finally:
         os.kill(pid, 9)
-    assert found(before) == [f"shared memory {path}"]
-    os.unlink(path)
-    leaks.assert_clean(before)
+    if not name.startswith("ray-"):
+        leaks.assert_clean(before)
+
+
+def test_shared_memory_that_nobody_holds_is_not_ours(shared_memory):
+    before = leaks.snapshot()
+    for name in ("abc", "sem.mp-abc", "psm_12345678", "pulse-shm-1", "rayon", "folder"):
+        if name == "folder":
+            (shared_memory / name).mkdir()
+        else:
+            (shared_memory / name).write_bytes(b"x")
+        leaks.assert_clean(before, 0.0)
 
 
 @pytest.fixture

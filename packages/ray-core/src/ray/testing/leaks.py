@@ -26,8 +26,12 @@ from ray.runtime.interface import Runtime
 SESSION_VARIABLE = "RAY_SESSION"
 _MARK_VARIABLE = "RAY_LEAK_CHECK"
 _SHM = "/dev/shm"
+#: How the names start that stores give, where the system has no memory without names.
+_SHM_PREFIX = "ray-"
 _FDS = "/dev/fd"
 _POLL_S = 0.02
+#: How long ends may take on a machine that has more to run than it has processors. Elsewhere they take 0.1 s.
+PATIENCE_S = 10.0
 
 _mark = ""
 
@@ -85,14 +89,13 @@ def leaks(before: Snapshot, sessions: Collection[str] = ()) -> list[str]:
     ]
     found += [f"descriptor {fd}: {target}" for fd, target in sorted(_fds() - before.fds)]
     own = {pid for pid, _ in processes} | {os.getpid()}
-    names = sorted(_listed(_SHM) - before.shared_memory)
-    found += [f"shared memory {_SHM}/{name}" for name in names if not _in_use_by_others(f"{_SHM}/{name}", own)]
+    found += [f"shared memory {path}" for path in _shared_memory(_listed(_SHM) - before.shared_memory, own)]
     new = sorted(_session_dirs() - before.session_dirs)
     found += [f"session directory {path}" for path in new if not _belongs_to_others(path, own)]
     return found
 
 
-def assert_clean(before: Snapshot, timeout_s: float = 2.0, sessions: Collection[str] = ()) -> None:
+def assert_clean(before: Snapshot, timeout_s: float = PATIENCE_S, sessions: Collection[str] = ()) -> None:
     """Wait up to ``timeout_s`` for everything new to be gone.
 
     Raises:
@@ -109,7 +112,7 @@ def assert_clean(before: Snapshot, timeout_s: float = 2.0, sessions: Collection[
         found = leaks(before, sessions)
 
 
-def assert_settled(runtime: Runtime, timeout_s: float = 2.0) -> None:
+def assert_settled(runtime: Runtime, timeout_s: float = PATIENCE_S) -> None:
     """Wait up to ``timeout_s`` for everything granted to be free again: nothing runs, no actor lives.
 
     Raises:
@@ -185,16 +188,30 @@ def _session_dirs() -> set[str]:
     return {os.path.join(root, name) for root in roots for name in _listed(root)}
 
 
-def _in_use_by_others(path: str, own: Collection[int]) -> bool:
-    """Whether a process that is none of ours has that file mapped or open."""
-    for pid in psutil.pids():
-        if pid not in own:
-            with contextlib.suppress(psutil.Error, OSError):  # it has ended, or is another user's
-                process = psutil.Process(pid)
-                used = [*process.memory_maps(), *process.open_files()]
-                if any(file.path == path for file in used):
-                    return True
-    return False
+def _shared_memory(names: Collection[str], own: Collection[int]) -> list[str]:
+    """Those of the new files that are ours. Nothing else tells who has made a file that nobody holds:
+
+    - what one of our processes has mapped or open,
+    - what bears the name that stores give, if no other process holds it.
+    """
+    if not names:
+        return []
+    held = _held(own)
+    paths = {f"{_SHM}/{name}": name.startswith(_SHM_PREFIX) for name in sorted(names)}
+    by_name = {path for path, is_named in paths.items() if is_named and path not in held}
+    if by_name:
+        by_name -= _held(set(psutil.pids()).difference(own))
+    return [path for path in paths if path in held or path in by_name]
+
+
+def _held(pids: Collection[int]) -> set[str]:
+    """The files that processes have mapped or open."""
+    paths = set()
+    for pid in pids:
+        with contextlib.suppress(psutil.Error, OSError):  # it has ended, or is another user's
+            process = psutil.Process(pid)
+            paths |= {file.path for file in (*process.memory_maps(), *process.open_files())}
+    return paths
 
 
 def _belongs_to_others(session_dir: str, own: Collection[int]) -> bool:
