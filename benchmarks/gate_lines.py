@@ -1,4 +1,4 @@
-"""The lines of ``gate.py`` under one tree: reads ``LINE latency|cpu`` from stdin, answers each with a record of JSON."""
+"""The lines of ``gate.py`` in one tree: reads ``LINE latency|cpu`` from stdin, answers each with a record of JSON."""
 
 from __future__ import annotations
 

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-HEAVY = {"numpy", "pyarrow", "zmq", "asyncio", "redis", "pytest", "hypothesis", "multiprocessing", "cloudpickle"}
+HEAVY = {
+    "numpy", "pyarrow", "zmq", "asyncio", "redis", "pytest", "hypothesis", "multiprocessing", "cloudpickle", "click",
+}  # fmt: skip
 LIMIT_S = 0.150
 
 WHAT_RUNS = """

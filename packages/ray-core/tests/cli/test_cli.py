@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from ray._version import __version__
+from ray.cli import COMMANDS
+from ray.cli.exits import MEANINGS
 
 BIN = Path(sys.executable).parent
 
@@ -57,9 +59,84 @@ def test_version_and_help_are_cheap(tmp_path):
 def test_help_lists_the_commands(ray, arguments):
     done = ray(*arguments)
     assert done.returncode == 0
-    assert "usage: ray [--help] [--version] COMMAND ..." in done.stdout
+    assert "Usage: ray [OPTIONS] COMMAND [ARGS]..." in done.stdout
     assert "doctor " in done.stdout
     assert "plugins " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_help_is_plain_and_ends_with_the_exit_codes(ray, command):
+    done = ray(*command.split(), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "``" not in done.stdout
+    assert "::" not in done.stdout
+    _, _, codes = done.stdout.partition("Exit codes:\n")
+    assert [line.split(maxsplit=1) for line in codes.splitlines()] == [[str(n), text] for n, text in MEANINGS.items()]
+    assert list(MEANINGS) == [0, 1, 2, 3, 4, 130]
+
+
+WRONG = {
+    "microbenchmark --only [": ("'[' is no regular expression", "\n  tasks, pipelined\n"),
+    "microbenchmark --only nosuchline": ("no line matches 'nosuchline'", "\n  tasks, pipelined\n"),
+    "microbenchmark --seconds -1": ("-1 is no time to measure for",),
+    "microbenchmark --seconds 0": ("0 is no time to measure for",),
+    "microbenchmark --seconds nan": ("nan is no time to measure for",),
+    "microbenchmark --seconds inf": ("inf is no time to measure for",),
+    "microbenchmark --seconds long": ("'long' is not a valid float",),
+    "memory --limit -3": ("-3 is not in the range x>=0",),
+    "memory --limit many": ("'many' is not a valid integer",),
+    "memory --format yaml": ("'yaml' is not one of 'table', 'json'",),
+    "doctor --nonsense": ("--nonsense",),
+    "plugins extra": ("extra",),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_usage_is_said_and_nothing_is_started(ray, wrong):
+    done = ray(*wrong.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ray: ")
+    assert done.stderr.endswith(f"`ray {wrong.split()[0]} --help` shows what can be given.\n")
+    assert [said for said in WRONG[wrong] if said not in done.stderr] == []
+    assert "Traceback" not in done.stderr
+    assert "session" not in done.stderr
+
+
+@pytest.mark.parametrize("choice", [{"RAY_STORE": "nope"}, {"RAY_TRANSPORT": "nope"}, {"RAY_CONFIG": "/no/such/file"}])
+def test_what_was_chosen_wrongly_is_a_problem(ray, choice):
+    (name, value) = next(iter(choice.items()))
+    done = ray("doctor", **choice)
+    assert done.returncode == 2
+    problems = done.stdout.partition("Problems\n")[2]
+    assert name in problems
+    assert value in problems
+    assert json.loads(ray("doctor", "--format=json", **choice).stdout)["problems"]
+    done = ray("microbenchmark", **choice)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ray: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_no_session_can_be_reached(ray):
+    done = ray("memory", "--session", "nothing-begins-so")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "ray: no running session begins with 'nothing-begins-so' (of this user, on this machine)\n"
+
+
+def test_an_interrupt(tmp_path):
+    code = (
+        "import os, signal, sys; from ray.cli import commands, main\n"
+        "commands.contributed = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(main(['--help']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_the_program_does_not_import_the_command_line(tmp_path):
+    code = "import sys, ray; ray.put; print([name for name in sys.modules if name.partition('.')[0] == 'click'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_unknown_commands_and_options(ray):
@@ -99,10 +176,9 @@ def test_doctor_as_table(ray):
 def test_doctor_on_a_plan_that_cannot_be_resolved(ray):
     done = ray("doctor", RAY_STORE="shn")
     assert done.returncode == 2
-    assert (
-        "it cannot be resolved: store='shn' (from environment RAY_STORE) is not a known store. Did you mean 'shm'?"
-        in done.stdout
-    )
+    said = "cannot be resolved: store='shn' (from environment RAY_STORE) is not a known store. Did you mean 'shm'?"
+    assert f"  it {said}\n" in done.stdout
+    assert done.stdout.endswith(f"Problems\n  the plan {said}\n")
     assert json.loads(ray("doctor", "--format=json", RAY_STORE="shn").stdout)["plan"] is None
 
 
@@ -155,8 +231,8 @@ def test_a_command_of_a_plugin(ray, tmp_path):
         "    return [Command('watch', 'prints its arguments', lambda arguments: print(*arguments) or 4)]\n"
     )
     environ = {"PYTHONPATH": str(site), "RAY_OBSERVERS": "watch"}
-    done = ray("watch", "one", "--two", **environ)
-    assert (done.returncode, done.stdout) == (4, "one --two\n")
+    done = ray("watch", "one", "--two", "--help", "-x", **environ)
+    assert (done.returncode, done.stdout) == (4, "one --two --help -x\n")
     assert re.search("^  watch +prints its arguments$", ray("--help", **environ).stdout, re.MULTILINE)
 
 

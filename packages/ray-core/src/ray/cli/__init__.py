@@ -1,34 +1,44 @@
 """The ``ray`` command. Each subcommand is a module that is imported only when it is asked for.
 
-Data goes to stdout, errors to stderr. Exit codes: 0 done; 1 the operation failed or found something wrong; 2 wrong
-usage, including a plugin that does not exist; 3 no session can be reached; 4 time over; 130 interrupted.
+Data goes to stdout, errors to stderr. The exit codes are those of ``ray.cli.exits``.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+import click
+
+from ray.cli.commands import HELP_OPTIONS, Commands
+from ray.cli.exits import DONE, FAILED, INTERRUPTED, TIMED_OUT, UNREACHABLE, USAGE
 from ray.exceptions import PluginError, RayConnectionError, RayError
 
-#: {subcommand: (``module:function(arguments) -> exit code``, one line of help)}
+#: {subcommand: (``module:command``, one line of help)}
 COMMANDS: dict[str, tuple[str, str]] = {
-    "doctor": ("ray.cli.doctor:run", "show the plan and why, versions, limits and conflicts of this installation"),
-    "memory": ("ray.cli.memory:run", "list the objects in the stores of running sessions: size, state, who holds them"),
-    "microbenchmark": ("ray.cli.microbenchmark:main", "measure what tasks, actors and objects cost on this machine"),
-    "plugins": ("ray.cli.plugins:run", "list plugins: installed, chosen, and what else could be installed"),
+    "doctor": ("ray.cli.doctor:doctor", "show the plan and why, versions, limits and conflicts of this installation"),
+    "memory": ("ray.cli.memory:memory", "list the objects in the stores of running sessions, and who holds them"),
+    "microbenchmark": ("ray.cli.microbenchmark:microbenchmark", "measure what tasks, actors and objects cost here"),
+    "plugins": ("ray.cli.plugins:plugins", "list plugins: installed, chosen, and what else could be installed"),
 }
-
-FAILED, USAGE, UNREACHABLE, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; ``arguments`` are those of the process if None. Returns the exit code."""
+    group = Commands(
+        COMMANDS,
+        name="ray",
+        help="Remote tasks, actors and shared objects for Python. `ray COMMAND --help` shows the options of a command.",
+        params=[click.Option(["--version"], is_flag=True, is_eager=True, callback=_version, help="Show the version.")],
+        context_settings=HELP_OPTIONS,
+        subcommand_metavar="COMMAND [ARGS]...",
+        no_args_is_help=False,
+        invoke_without_command=True,
+    )
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = _dispatch(sys.argv[1:] if arguments is None else list(arguments))
+        code = _run(group, given or ["--help"])
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -36,7 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader, such as `head`, has had enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return DONE
+    except click.UsageError as error:
+        return _fail(error.format_message(), USAGE, error.ctx)
+    except click.ClickException as error:
+        return _fail(error.format_message(), FAILED)
     except PluginError as error:
         return _fail(error, USAGE)
     except RayConnectionError as error:
@@ -47,61 +61,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, FAILED)
 
 
-def _dispatch(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="ray",
-        description="Remote tasks, actors and shared objects for Python.",
-        epilog="`ray COMMAND --help` shows the options of a command.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    parser.add_argument("-h", "--help", action="store_true", help="show this text")
-    parser.add_argument("--version", action="store_true", help="show the version")
-    parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
-    if given.version:
+def _run(group: Commands, arguments: list[str]) -> int:
+    # Not `Group.main`, whose way with interrupts and closed pipes differs from the one above.
+    try:
+        with group.make_context("ray", arguments) as context:
+            return int(group.invoke(context) or DONE)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+
+
+def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
         from ray._version import __version__
 
-        print(f"ray-core {__version__}")
-        return 0
-    if given.command in COMMANDS:
-        module, _, function = COMMANDS[given.command][0].partition(":")
-        run: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
-        return run(given.arguments)
-    return _contributed(parser, given.command, given.arguments)
+        click.echo(f"ray-core {__version__}")
+        context.exit()
 
 
-def _contributed(parser: argparse.ArgumentParser, command: str | None, arguments: list[str]) -> int:
-    """Commands of plugins: they cost a resolved plan, so they are asked for only now."""
-    from ray.config import did_you_mean
-    from ray.plugins import Command, Composition, resolve_plan
-
-    brought: dict[str, Command] = {}
-    warning = ""
-    try:
-        brought = {entry.name: entry for entry in Composition(resolve_plan()).commands()}
-    except Exception as error:
-        # Whatever a plugin does wrong must not take the help away.
-        warning = f"ray: commands of plugins are not available: {type(error).__name__}: {error}"
-    if command in brought:
-        return brought[command].run(arguments)
-    if warning:
-        print(warning, file=sys.stderr)
-    if command is not None:
-        hint = did_you_mean(command, [*COMMANDS, *brought])
-        print(f"ray: there is no command {command!r}.{hint}", file=sys.stderr)
-        return USAGE
-    listed = {name: summary for name, (_, summary) in COMMANDS.items()}
-    listed.update({name: entry.summary for name, entry in brought.items()})
-    width = max(map(len, listed)) + 2
-    lines = "\n".join(f"  {name:<{width}}{summary}" for name, summary in sorted(listed.items()))
-    parser.usage = "ray [--help] [--version] COMMAND ..."
-    parser.epilog = f"commands:\n{lines}\n\n{parser.epilog}"
-    print(parser.format_help(), end="")
-    return 0
-
-
-def _fail(error: BaseException, code: int) -> int:
+def _fail(error: object, code: int, context: click.Context | None = None) -> int:
     print(f"ray: {error}", file=sys.stderr)
+    if context is not None and context.parent is not None:
+        print(f"`{context.command_path} --help` shows what can be given.", file=sys.stderr)
     return code

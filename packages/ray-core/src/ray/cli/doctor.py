@@ -1,19 +1,16 @@
-"""``ray doctor``: the plan and why each part was chosen, versions, limits of the machine, and what is wrong.
-
-Exit codes: 0 nothing is wrong; 1 something is; 2 the plan cannot be resolved, because of what was asked for.
-"""
+"""``ray doctor``: the plan and why each part was chosen, versions, limits of the machine, and what is wrong."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
 from typing import Any
 
-from ray.cli.output import add_format, as_json, as_size, as_table
+from ray.cli import exits
+from ray.cli.commands import command, with_format
+from ray.cli.output import as_json, as_size, as_table
 from ray.cli.plugins import survey
 from ray.exceptions import PluginError
 from ray.plugins import Composition, PlannedPart, ResolvedPlan, foreign_owners, resolve_plan
@@ -23,26 +20,24 @@ from ray.plugins.seams import SEAMS
 #: Whose versions matter in a report; of those that are installed.
 _REPORTED = (
     "ray-core", "ray-store-shm", "ray-store-plasma", "ray-transport-zmq", "ray-async",
-    "msgspec", "pluggy", "cloudpickle", "psutil", "numpy", "pyarrow", "pyzmq", "redis", "uvloop",
+    "click", "msgspec", "pluggy", "cloudpickle", "psutil", "numpy", "pyarrow", "pyzmq", "redis", "uvloop",
 )  # fmt: skip
 _FEW_FILES = 1024
 _SMALL_SHM_BYTES = 256 * 1024 * 1024
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Print the report. Starts nothing."""
-    parser = argparse.ArgumentParser(
-        prog="ray doctor",
-        description="Show the plan and why each part was chosen, versions, limits and conflicts.",
-        epilog="exit codes: 0 nothing is wrong, 1 something is, 2 the plan cannot be resolved",
-    )
-    add_format(parser)
-    given = parser.parse_args(arguments)
+@command("doctor")
+@with_format
+def doctor(form: str) -> int:
+    """Show the plan and why each part was chosen, versions, limits and conflicts. Starts nothing.
+
+    A plan that cannot be resolved because of what was asked for is wrong usage; other problems are failures.
+    """
     report = examine()
-    print(as_json(report) if given.format == "json" else _as_text(report))
+    print(as_json(report) if form == "json" else _as_text(report))
     if report["error"]:
-        return 2
-    return 1 if report["problems"] else 0
+        return exits.USAGE
+    return exits.FAILED if report["problems"] else exits.DONE
 
 
 def examine() -> dict[str, Any]:
@@ -67,7 +62,11 @@ def examine() -> dict[str, Any]:
         "versions": _versions(inventory),
         "limits": limits,
         "plugins": facts,
-        "problems": [*([ownership_conflict(owners)] if owners else []), *defects],
+        "problems": [
+            *([f"the plan cannot be resolved: {error}"] if error else []),
+            *([ownership_conflict(owners)] if owners else []),
+            *defects,
+        ],
         "warnings": [*_plugin_warnings(inventory, plan), *_limit_warnings(limits)],
     }
 

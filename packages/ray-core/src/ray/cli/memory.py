@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
-from collections.abc import Sequence
 from typing import Any
 
+import click
+
 from ray.abc.store import Listing
-from ray.cli.output import add_format, as_json, as_size, as_table
+from ray.cli import exits
+from ray.cli.commands import command, with_format
+from ray.cli.output import as_json, as_size, as_table
 from ray.exceptions import RayConnectionError
 from ray.ids import PROCESS_ID_BYTES
 from ray.runtime.observer import SessionObserver
 from ray.runtime.session import live_sessions
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Print every session of this user on this machine, or the one that is named."""
-    parser = argparse.ArgumentParser(prog="ray memory", description=__doc__)
-    parser.add_argument("--session", help="the id of one session, as ray.init prints it; a part from its start will do")
-    parser.add_argument("--limit", type=int, default=50, help="objects to show for each session; default: %(default)s")
-    add_format(parser)
-    given = parser.parse_args(arguments)
+@command("memory")
+@click.option("--session", default="", help="The id of one session, as ray.init prints it; its first letters will do.")
+@click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="Objects of each session.")
+@with_format
+def memory(session: str, limit: int, form: str) -> int:
+    """List what is in the stores of running sessions of this user on this machine, biggest first, and who holds it."""
     reports = []
     for path, facts in live_sessions():
-        if facts.session.startswith(given.session or ""):
+        if facts.session.startswith(session):
             with contextlib.suppress(ConnectionError):  # it has ended meanwhile
                 observer = SessionObserver(path, facts)
                 try:
@@ -33,14 +34,14 @@ def run(arguments: Sequence[str]) -> int:
                 finally:
                     observer.close()
     if not reports:
-        which = f"no running session begins with {given.session!r}" if given.session else "no session is running"
+        which = f"no running session begins with {session!r}" if session else "no session is running"
         raise RayConnectionError(f"{which} (of this user, on this machine)")
-    if given.format == "json":
+    if form == "json":
         print(as_json(reports))
-        return 0
+        return exits.DONE
     for found in reports:
-        _print(found, given.limit)
-    return 0
+        _print(found, limit)
+    return exits.DONE
 
 
 def report(observer: SessionObserver) -> dict[str, Any]:

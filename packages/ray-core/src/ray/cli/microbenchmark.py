@@ -1,19 +1,20 @@
-"""``ray microbenchmark``: what a call costs here, in a minute. ``benchmarks/`` compares in depth.
-
-Exit codes: 0 measured; 1 a line failed.
-"""
+"""``ray microbenchmark``: what a call costs here, in a minute. ``benchmarks/`` compares in depth."""
 
 from __future__ import annotations
 
-import argparse
+import math
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+import click
+
 import ray
-from ray.cli.output import add_format, as_json, as_table
+from ray.cli import exits
+from ray.cli.commands import command, with_format
+from ray.cli.output import as_json, as_table
 from ray.exceptions import PluginNotInstalledError
 
 Measure = Callable[[float], float]
@@ -89,34 +90,54 @@ def _born(count: int) -> None:
         ray.kill(actor)
 
 
-def _lines() -> dict[str, tuple[str, Measure]]:
-    """{name: (unit, measure)}; made when the runtime is up."""
-    task, nested = ray.remote(_nothing), ray.remote(_nested)
-    small, payload = ray.put(1), bytes(1 << 20)
+def _tasks(count: int) -> list[Any]:
+    task = ray.remote(_nothing)
+    return [task.remote() for _ in range(count)]
 
-    def calls(actor: Any, seconds: float) -> float:
-        return _rate(lambda: ray.get([actor.ping.remote() for _ in range(2_000)]), 2_000, seconds)
 
-    def answers(actor: Any, seconds: float) -> float:
-        return _latency(lambda: ray.get(actor.ping.remote()), seconds)
+def _one_by_one(seconds: float) -> float:
+    task = ray.remote(_nothing)
+    return _latency(lambda: ray.get(task.remote()), seconds)
 
-    return {
-        "one task, synchronous": ("µs", lambda s: _latency(lambda: ray.get(task.remote()), s)),
-        "tasks, pipelined": ("/s", lambda s: _rate(lambda: ray.get([task.remote() for _ in range(2_000)]), 2_000, s)),
-        "nested tasks": ("/s", lambda s: _rate(lambda: ray.get([nested.remote(250) for _ in range(4)]), 1_004, s)),
-        "get of a small object": ("/s", lambda s: _rate(lambda: _repeat(lambda: ray.get(small), 2_000), 2_000, s)),
-        "put of a small object": ("/s", lambda s: _rate(lambda: _repeat(lambda: ray.put(1), 2_000), 2_000, s)),
-        "put of 1 MiB": ("/s", lambda s: _rate(lambda: _repeat(lambda: ray.put(payload), 100), 100, s)),
-        "1,000 refs, one wait each": (
-            "/s",
-            lambda s: _rate(lambda: _drain([task.remote() for _ in range(1_000)]), 1_000, s),
-        ),
-        "actor call, synchronous": ("µs", lambda s: _with_actor(_Server, lambda actor: answers(actor, s))),
-        "actor calls, pipelined": ("/s", lambda s: _with_actor(_Server, lambda actor: calls(actor, s))),
-        "async-actor call, synchronous": ("µs", lambda s: _with_actor(_AsyncServer, lambda actor: answers(actor, s))),
-        "async-actor calls, pipelined": ("/s", lambda s: _with_actor(_AsyncServer, lambda actor: calls(actor, s))),
-        "actors born and answering": ("/s", lambda s: _rate(lambda: _born(10), 10, s)),
-    }
+
+def _nesting(seconds: float) -> float:
+    nested = ray.remote(_nested)
+    return _rate(lambda: ray.get([nested.remote(250) for _ in range(4)]), 1_004, seconds)
+
+
+def _gets(seconds: float) -> float:
+    small = ray.put(1)
+    return _rate(lambda: _repeat(lambda: ray.get(small), 2_000), 2_000, seconds)
+
+
+def _puts(value: object, count: int, seconds: float) -> float:
+    return _rate(lambda: _repeat(lambda: ray.put(value), count), count, seconds)
+
+
+def _calls(actor: Any, seconds: float) -> float:
+    return _rate(lambda: ray.get([actor.ping.remote() for _ in range(2_000)]), 2_000, seconds)
+
+
+def _answers(actor: Any, seconds: float) -> float:
+    return _latency(lambda: ray.get(actor.ping.remote()), seconds)
+
+
+FIRST = "init to first result"
+#: {name: (unit, measure)}, after the first.
+LINES: dict[str, tuple[str, Measure]] = {
+    "one task, synchronous": ("µs", _one_by_one),
+    "tasks, pipelined": ("/s", lambda s: _rate(lambda: ray.get(_tasks(2_000)), 2_000, s)),
+    "nested tasks": ("/s", _nesting),
+    "get of a small object": ("/s", _gets),
+    "put of a small object": ("/s", lambda s: _puts(1, 2_000, s)),
+    "put of 1 MiB": ("/s", lambda s: _puts(bytes(1 << 20), 100, s)),
+    "1,000 refs, one wait each": ("/s", lambda s: _rate(lambda: _drain(_tasks(1_000)), 1_000, s)),
+    "actor call, synchronous": ("µs", lambda s: _with_actor(_Server, lambda actor: _answers(actor, s))),
+    "actor calls, pipelined": ("/s", lambda s: _with_actor(_Server, lambda actor: _calls(actor, s))),
+    "async-actor call, synchronous": ("µs", lambda s: _with_actor(_AsyncServer, lambda actor: _answers(actor, s))),
+    "async-actor calls, pipelined": ("/s", lambda s: _with_actor(_AsyncServer, lambda actor: _calls(actor, s))),
+    "actors born and answering": ("/s", lambda s: _rate(lambda: _born(10), 10, s)),
+}
 
 
 def _measured(name: str, unit: str, measure: Measure, seconds: float) -> dict[str, Any]:
@@ -130,33 +151,46 @@ def _measured(name: str, unit: str, measure: Measure, seconds: float) -> dict[st
         return record | {"problem": f"unavailable: {reason}" if missing else f"failed: {text[:300]}"}
 
 
-def main(argv: Sequence[str]) -> int:
-    """Start a session on this machine, measure each line, print a table (or JSON), shut down."""
-    parser = argparse.ArgumentParser(
-        prog="ray microbenchmark",
-        description="Measure tasks, objects and actors of a new session on this machine.",
-        epilog="exit codes: 0 measured, 1 a line failed",
-    )
-    add_format(parser)
-    parser.add_argument("--seconds", type=float, default=1.0, help="time for each line (default: %(default)s)")
-    parser.add_argument("--only", default="", metavar="REGEX", help="run only the lines whose name matches")
-    given = parser.parse_args(argv)
+def _seconds(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    if not (value > 0 and math.isfinite(value)):
+        raise click.BadParameter(f"{value:g} is no time to measure for; give a number above 0.")
+    return value
+
+
+def _chosen(_context: click.Context, _option: click.Parameter, pattern: str) -> list[str]:
+    """The lines that a pattern matches."""
+    names = [FIRST, *LINES]
+    listed = "".join(f"\n  {name}" for name in names)
+    try:
+        found = [name for name in names if re.search(pattern, name)]
+    except re.error as error:
+        raise click.BadParameter(f"{pattern!r} is no regular expression: {error}. The lines are:{listed}") from error
+    if not found:
+        raise click.BadParameter(f"no line matches {pattern!r}. The lines are:{listed}")
+    return found
+
+
+@command("microbenchmark")
+@with_format
+@click.option("--seconds", type=float, default=1.0, show_default=True, callback=_seconds, help="Time for each line.")
+@click.option("--only", "chosen", default="", metavar="REGEX", callback=_chosen, help="Only lines whose name matches.")
+def microbenchmark(form: str, seconds: float, chosen: list[str]) -> int:
+    """Measure tasks, objects and actors of a new session on this machine."""
     start = time.perf_counter()
     ray.init(log_to_driver=False)
     try:
         ray.get(ray.remote(_nothing).remote())
         first = time.perf_counter() - start
-        records: list[dict[str, Any]] = [{"name": "init to first result", "value": first, "unit": "s", "problem": ""}]
-        for name, (unit, measure) in _lines().items():
-            if re.search(given.only, name):
-                records.append(_measured(name, unit, measure, given.seconds))
+        records: list[dict[str, Any]] = [{"name": FIRST, "value": first, "unit": "s", "problem": ""}]
+        records += [_measured(name, *LINES[name], seconds) for name in chosen if name != FIRST]
     finally:
         ray.shutdown()
-    if given.format == "json":
+    if form == "json":
         print(as_json(records))
     else:
         print(as_table([("line", "value", "unit"), *map(_row, records)]))
-    return int(any(record["problem"].startswith("failed") for record in records))
+    failed = any(record["problem"].startswith("failed") for record in records)
+    return exits.FAILED if failed else exits.DONE
 
 
 def _row(record: dict[str, Any]) -> tuple[str, str, str]:
@@ -164,7 +198,3 @@ def _row(record: dict[str, Any]) -> tuple[str, str, str]:
         return record["name"], "-", record["problem"]
     value = record["value"]
     return record["name"], f"{value:,.0f}" if value >= 100 else f"{value:.3g}", record["unit"]
-
-
-run = main
-"""The name by which the ``ray`` command finds it."""

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
-
-
-def add_format(parser: argparse.ArgumentParser) -> None:
-    """Add the ``--format`` that every reading command has."""
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="default: %(default)s")
 
 
 def as_json(value: Any) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from ray.cli.output import add_format, as_json, as_table
+from ray.cli import exits
+from ray.cli.commands import command, with_format
+from ray.cli.output import as_json, as_table
 from ray.exceptions import PluginError
 from ray.plugins import ResolvedPlan, resolve_plan
 from ray.plugins.discovery import Inventory, info_of, normalise, scan
@@ -14,26 +15,28 @@ from ray.plugins.installing import command_for
 from ray.plugins.seams import OBSERVER, SEAMS
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Print the list; imports every installed plugin module to see whether it works."""
-    parser = argparse.ArgumentParser(prog="ray plugins", description=__doc__)
-    add_format(parser)
-    given = parser.parse_args(arguments)
+@command("plugins")
+@with_format
+def plugins(form: str) -> int:
+    """Show what is installed for each seam, which is chosen here, and what else there is.
+
+    Every installed plugin is imported, to see whether it works.
+    """
     try:
         plan = resolve_plan()
     except PluginError:
         plan = None  # `ray doctor` tells why; the list is what helps to choose something else.
     rows = list(survey(scan(), plan))
-    if given.format == "json":
+    if form == "json":
         print(as_json(rows))
-        return 0
+        return exits.DONE
     header = ("SEAM", "PLUGIN", "STATE", "PACKAGE", "")
     cells = [
         (row["seam"], row["name"], row["state"], f"{row['package']} {row['version']}".strip(), row["text"])
         for row in rows
     ]
     print(as_table([header, *cells]))
-    return 0
+    return exits.DONE
 
 
 def survey(inventory: Inventory, plan: ResolvedPlan | None) -> Iterator[dict[str, Any]]:
