@@ -53,6 +53,7 @@ from ray.testing.contracts import (
     _checks_store_optional,
     _checks_transport,
     _checks_transport_ends,
+    _checks_transport_strangers,
     _expect,
     _link,
 )
@@ -928,8 +929,8 @@ class HangsUpForTheParent(UnixTransport):
 
 class RemovesTheParentsSocket(UnixTransport):
     def abandon(self):
-        if self._path:
-            os.unlink(self._path)
+        if self._listener:
+            os.unlink(self._listener.path)
         super().abandon()
 
 
@@ -952,9 +953,37 @@ class SettlesForEver(UnixTransport):
         time.sleep(60)
 
 
+class KeepsEverybody(UnixTransport):
+    def _tend(self, listener):
+        pass
+
+
+class HearsAnybody(UnixTransport):
+    """Does not look at who has just come."""
+
+    def _accept(self):
+        super()._accept()
+        for connection in list(self._connections.values()):
+            self._introduced(connection)
+
+
+class ForgetsWhoHasSpoken(UnixTransport):
+    def _introduced(self, connection):
+        connection.first_bytes = 0
+
+
+class WantsEveryMessageSmall(UnixTransport):
+    def _introduced(self, connection):
+        self._listener.strangers.left(connection)
+
+
 @pytest.mark.parametrize(
     ("check", "broken"),
     [
+        ("a_large_first_message_is_refused", HearsAnybody),
+        ("strangers_have_to_leave", KeepsEverybody),
+        ("strangers_have_to_leave", ForgetsWhoHasSpoken),
+        ("a_large_first_message_is_refused", WantsEveryMessageSmall),
         ("a_forked_child_disturbs_nobody", HangsUpForTheParent),
         ("a_forked_child_disturbs_nobody", RemovesTheParentsSocket),
         ("a_forked_child_disturbs_nobody", UnregistersForTheParent),
@@ -977,7 +1006,7 @@ def test_transports_between_processes(check, broken, tmp_path_factory):
 
         return Subject(_link.TransportSubject(make), lambda: [transport.close() for transport in made])
 
-    bites(getattr(_checks_transport_ends, check), subject_of, UnixTransport, broken)
+    bites(checks_of(_checks_transport_ends, _checks_transport_strangers)[check], subject_of, UnixTransport, broken)
 
 
 # --- schedulers -----------------------------------------------------------------------------------------------------

@@ -35,6 +35,17 @@ def settle(condition, within_s=10.0):
         time.sleep(0.005)
 
 
+def introduced(pair):
+    """A connection whose first message, which must be small, has arrived."""
+    server, client, address = pair
+    with Reader(server) as at_server, Reader(client):
+        out = client.connect(address)
+        out.send([b"hello"])
+        at_server.wait(1, "it arrives")
+        settle(lambda: out.queued_bytes == 0)
+    return out
+
+
 def test_a_receiver_that_does_not_poll_holds_the_sender_back(pair):
     """ZeroMQ holds a window; the rest stays here and is counted. Nothing is lost in between."""
     server, client, address = pair
@@ -48,8 +59,8 @@ def test_a_receiver_that_does_not_poll_holds_the_sender_back(pair):
 
 
 def test_what_is_queued_is_counted(pair):
-    server, client, address = pair
-    out = client.connect(address)
+    server, client, _ = pair
+    out = introduced(pair)
     assert out.queued_bytes == 0
     for _ in range(40):
         out.send([bytes(MIB)])
@@ -99,8 +110,8 @@ def test_both_ends_may_be_in_the_middle_of_large_messages(pair):
 
 def test_large_frames_are_read_where_they_were_received(pair):
     """Up to the size of a piece, no copy is made of what ZeroMQ has received."""
-    server, client, address = pair
-    out = client.connect(address)
+    server, client, _ = pair
+    out = introduced(pair)
     out.send([b"head", bytes(3 * MIB)])
     events = []
     while not events:
@@ -114,8 +125,8 @@ def test_large_frames_are_read_where_they_were_received(pair):
 
 def test_lent_memory_comes_back(pair):
     """What was sent without a copy is let go of when it is sent, and when it never will be."""
-    server, client, address = pair
-    out = client.connect(address)
+    server, client, _ = pair
+    out = introduced(pair)
 
     class Memory(bytearray):
         pass
@@ -214,12 +225,16 @@ def test_a_peer_that_breaks_the_protocol_is_lost(folders):
             with context.socket(zmq.DEALER) as rogue:
                 rogue.set(zmq.LINGER, 500)
                 rogue.connect(address)
+                rogue.send(b"\x00hello")
+                at_server.wait(2 * number + 1, "it arrives")
                 rogue.send_multipart(parts)
                 settle(lambda number=number: len(at_server.ends()) == number + 1)
                 rogue.send_multipart([b"\x00ignored from now on"])
                 out.send([b"%d" % number])
-                at_server.wait(number + 1, "honest messages arrive")
-        assert at_server.messages() == [[b"%d" % number] for number in range(len(nonsense))]
+                at_server.wait(2 * number + 2, "honest messages arrive")
+        assert at_server.messages() == [
+            part for number in range(len(nonsense)) for part in ([b"hello"], [b"%d" % number])
+        ]
     context.term()
     honest.close()
     server.close()

@@ -32,6 +32,8 @@ class ZmqConnection(Connection):
         self.fd = -1
         #: Where it was opened to; empty if the peer opened it.
         self.address = ""
+        #: The peer has connected, and its first message is still to come.
+        self.stranger = False
         self.ready = False
         #: Why it could not be opened.
         self.failure = ""

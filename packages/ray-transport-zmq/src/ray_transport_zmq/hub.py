@@ -11,7 +11,6 @@ import contextlib
 import errno
 import itertools
 import os
-import stat
 import struct
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -20,10 +19,12 @@ from typing import Any, TypeAlias
 import zmq
 from zmq.backend import Socket as _Base
 
+from ray.abc.strangers import FIRST_MESSAGE_BYTES, Strangers
 from ray.abc.transport import Connection, Frame
 from ray.exceptions import RemoteProtocolError
 from ray_transport_zmq import sockets, wire
 from ray_transport_zmq.connection import ZmqConnection
+from ray_transport_zmq.descriptors import hang_up, inode
 from ray_transport_zmq.refusals import Refusals
 
 #: What ``poll`` returns.
@@ -85,6 +86,8 @@ class Hub:
         self._users: Counter[str] = Counter()
         #: Connections whose descriptor is closed; reported once everything they brought has been taken.
         self._gone: list[ZmqConnection] = []
+        #: Descriptors of peers that have said nothing yet, or are to leave.
+        self.strangers: Strangers[int] = Strangers()
         self._refusals = Refusals()
         #: The one being made, if any.
         self._pending: ZmqConnection | None = None
@@ -154,12 +157,15 @@ class Hub:
     def _tell(self, event: int, value: int, address: str) -> None:
         pending = self._pending if self._pending is not None and self._pending.address == address else None
         if event in (zmq.EVENT_LISTENING, zmq.EVENT_ACCEPTED, zmq.EVENT_CONNECTED):
-            self._open[value] = _inode(value)
+            self._open[value] = inode(value)
+            if event == zmq.EVENT_ACCEPTED:
+                self.strangers.arrived(value)
             if event == zmq.EVENT_CONNECTED and pending is not None:
                 pending.fd = value
                 self._by_fd[value] = pending
         elif event == zmq.EVENT_DISCONNECTED:
             self._open.pop(value, None)
+            self.strangers.left(value)
             connection = self._by_fd.pop(value, None)
             if connection is not None and connection is pending:
                 pending.failure = pending.failure or "the peer has closed the connection"
@@ -213,7 +219,7 @@ class Hub:
         frame = _receive(socket, _NOW, False)
         connection = self._links.get(id)
         if connection is None and self._accepts:
-            connection = self._accept(id, frame.get(zmq.SRCFD))
+            connection = self._accept(id, frame)
         data = frame.bytes
         parts = []
         while frame.more:
@@ -225,7 +231,10 @@ class Hub:
             self._take(connection, data, parts)
         except RemoteProtocolError:
             self.end(connection)
-            self._events.append((connection, None))
+            if connection.stranger:
+                hang_up(connection.fd, self._open.get(connection.fd))
+            else:
+                self._events.append((connection, None))
 
     def _take(self, connection: ZmqConnection, data: bytes, parts: list[Any]) -> None:
         kind = data[0] if data else wire.BYE
@@ -245,18 +254,32 @@ class Hub:
             return
         elif kind == wire.BYE:
             self._lost(connection, let_go=not self._accepts)
+            self._see_off(connection)
             return
         else:
             raise RemoteProtocolError(f"unit of kind {kind}")
+        if connection.stranger:
+            if frames is None or nbytes > FIRST_MESSAGE_BYTES:
+                raise RemoteProtocolError(f"the first message of a peer has more than {FIRST_MESSAGE_BYTES} bytes")
+            connection.stranger = False
+            self.strangers.left(connection.fd)
         if frames is not None:
             self._events.append((connection, frames))
         if connection.received.taken(nbytes):
             self._send(connection, wire.credit_unit(connection.received.credit()))
 
-    def _accept(self, id: bytes, fd: int) -> ZmqConnection:
-        """Take the first unit of a peer that has connected; what ZeroMQ told before that is known first."""
+    def _accept(self, id: bytes, frame: zmq.Frame) -> ZmqConnection | None:
+        """Take the first unit of a peer that has connected; what ZeroMQ told before that is known first.
+
+        None for a peer of ZeroMQ 2, of which ZeroMQ does not tell the descriptor: as it stays a stranger, it is turned
+        away in a while.
+        """
+        try:
+            fd: int = frame.get(zmq.SRCFD)
+        except zmq.ZMQError:
+            return None
         connection = self._make(self)
-        connection.id, connection.fd = id, fd
+        connection.id, connection.fd, connection.stranger = id, fd, True
         self._links[id] = connection
         self.read_monitor()
         if fd in self._open:
@@ -316,6 +339,21 @@ class Hub:
             self._send(connection, wire.BYE_UNIT)
             if not self._accepts:
                 self._let_go(connection)
+            self._see_off(connection)
+
+    def _see_off(self, connection: ZmqConnection) -> None:
+        """Both ends know that it is over: ours close now, others may not."""
+        if self._accepts and self._by_fd.get(connection.fd) is connection:
+            self.strangers.arrived(connection.fd)
+
+    def turn_away(self) -> None:
+        """End the connections of those who have said nothing in time, or are too many."""
+        strangers = self.strangers
+        if len(strangers) <= 2 * strangers.limit and self.has_messages():
+            self.touched = True  # one of these may be what was waited for
+            return
+        for fd in strangers.surplus():
+            hang_up(fd, self._open.get(fd))
 
     def _lost(self, connection: ZmqConnection, *, let_go: bool = True) -> None:
         """The peer has closed or died."""
@@ -324,7 +362,8 @@ class Hub:
         if not connection.closed:
             connection.closed = True
             connection.drop_queue()
-            self._events.append((connection, None))
+            if not connection.stranger:  # else nobody knows of it
+                self._events.append((connection, None))
 
     def _let_go(self, connection: ZmqConnection) -> None:
         if self._links.pop(connection.id, None) is None:
@@ -349,17 +388,8 @@ class Hub:
 
     def abandon(self) -> None:
         """In a forked child: close ZeroMQ's descriptors, so that its peers see when the parent ends."""
-        for fd, inode in self._open.items():
-            if inode and _inode(fd) == inode:
+        for fd, number in self._open.items():
+            if number and inode(fd) == number:
                 os.close(fd)
         for socket in (self._socket, self._monitor):
             sockets.disown(socket)
-
-
-def _inode(fd: int) -> int:
-    """The number of the socket behind a descriptor; 0 if it is no socket any more."""
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return 0
-    return status.st_ino if stat.S_ISSOCK(status.st_mode) else 0

@@ -240,6 +240,8 @@ class ZmqTransport(Transport):
         with self._lock:
             self._work()
             self._pump(hub for hub in self._hubs if hub.touched)
+        for hub in self._hubs:
+            timeout_s = hub.strangers.wait_s(timeout_s)
         if self._inbox or any(hub.touched for hub in self._hubs):
             timeout_s = 0.0
         try:
@@ -262,6 +264,10 @@ class ZmqTransport(Transport):
                     if hub.fds[1] in arrived and hub.read_monitor():
                         self._decided.set()
                 self._pump(hub for hub in self._hubs if hub.touched or hub.fds[0] in arrived or hub.fds[1] in arrived)
+        if any(len(hub.strangers) for hub in self._hubs):
+            with self._lock:
+                for hub in self._hubs:
+                    hub.turn_away()
         events = []
         while self._inbox:
             events.append(self._inbox.popleft())

@@ -57,7 +57,8 @@ class Transport(ABC):
 
     @abstractmethod
     def listen(self, hint: str) -> str:
-        """Accept connections from now on.
+        """Accept connections from now on; the first message of each has to be small and to come soon, see
+        ``ray.abc.strangers``.
 
         Args:
             hint: a short file-name-safe name for this end, such as ``"worker-4f2a"``.

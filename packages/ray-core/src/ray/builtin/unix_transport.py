@@ -10,15 +10,15 @@ import contextlib
 import os
 import select
 import socket
-import struct
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ray.abc.strangers import FIRST_MESSAGE_BYTES
 from ray.abc.transport import Connection, Frame, Transport
+from ray.builtin.unix_listener import UnixListener
 from ray.exceptions import ProtocolError
 from ray.protocol.framing import FrameReader, head
 
@@ -26,7 +26,8 @@ SCHEME = "unix:"
 _MAX_PATH_BYTES = 100
 _MAX_PARTS = 512
 _CLOSE_FLUSH_S = 0.5
-_BACKLOG = 1024
+#: How long before another try to connect to a listener with a full queue.
+_FULL_S = 0.001
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
@@ -41,6 +42,8 @@ class UnixConnection(Connection):
         self._out: deque[Any] = deque()
         self._queued = 0
         self._reader = FrameReader()
+        #: Bytes that a peer who has connected may still send until its first message is complete; 0: it is.
+        self.first_bytes = 0
         self.context = None
         self.closed = False
         self.fd = sock.fileno()
@@ -100,8 +103,11 @@ class UnixConnection(Connection):
 
     def _receive(self) -> list[list[Any]] | None:
         """Messages that have arrived; None when the peer is gone."""
+        memory = self._reader.free()
+        if self.first_bytes:
+            memory = memory[: self.first_bytes]
         try:
-            received = self._sock.recv_into(self._reader.free())
+            received = self._sock.recv_into(memory)
         except (BlockingIOError, InterruptedError):
             return []
         except OSError:
@@ -109,9 +115,17 @@ class UnixConnection(Connection):
         if not received:
             return None
         try:
-            return self._reader.filled(received)
+            messages = self._reader.filled(received)
         except ProtocolError:
             return None
+        if self.first_bytes:
+            if messages:
+                self._transport._introduced(self)
+            elif received < self.first_bytes:
+                self.first_bytes -= received
+            else:
+                return None
+        return messages
 
     def close(self) -> None:
         deadline = time.monotonic() + _CLOSE_FLUSH_S
@@ -172,8 +186,7 @@ class UnixTransport(Transport):
         self._connections: dict[int, UnixConnection] = {}
         #: {descriptor: callback}
         self._watched: dict[int, Callable[[], None]] = {}
-        self._listener: socket.socket | None = None
-        self._path: str | None = None
+        self._listener: UnixListener | None = None
         self._wake_read, self._wake_write = _wake_pair()
         self._poller.register(self._wake_read)
         self._watched[self._wake_read] = self._drain_wake
@@ -190,32 +203,33 @@ class UnixTransport(Transport):
             raise OSError(
                 f"socket path is longer than {_MAX_PATH_BYTES} bytes: {path}; set TMPDIR to a shorter directory"
             )
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listener.bind(path)
-            os.chmod(path, 0o600)
-            listener.listen(_BACKLOG)
-            listener.setblocking(False)
-        except BaseException:
-            listener.close()
-            raise
-        self._listener, self._path = listener, path
-        self.watch(listener.fileno(), self._accept)
+        self._listener = UnixListener(path)
+        self.watch(self._listener.fd, self._accept)
         return SCHEME + path
 
     def _accept(self) -> None:
-        assert self._listener is not None
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:  # out of descriptors, or the listener is being closed
-                return
-            if _peer_uid(sock) not in (None, os.geteuid()):
-                sock.close()
-                continue
-            self._add(sock)
+        listener = self._listener
+        assert listener is not None
+        for sock in listener.accept():
+            connection = self._add(sock)
+            connection.first_bytes = FIRST_MESSAGE_BYTES
+            listener.strangers.arrived(connection)
+        if listener.paused_until:
+            self._poller.unregister(listener.fd)
+
+    def _introduced(self, connection: UnixConnection) -> None:
+        """The first message of a peer that has connected is there."""
+        connection.first_bytes = 0
+        if self._listener is not None:
+            self._listener.strangers.left(connection)
+
+    def _tend(self, listener: UnixListener) -> None:
+        """Turn away those who have said nothing in time, or are too many; let others in again after a pause."""
+        for connection in listener.strangers.surplus():
+            connection.abort()
+        if listener.paused_until and time.monotonic() >= listener.paused_until:
+            listener.paused_until = 0.0
+            self._poller.register(listener.fd)
 
     def _add(self, sock: socket.socket) -> UnixConnection:
         connection = UnixConnection(sock, self)
@@ -226,17 +240,31 @@ class UnixTransport(Transport):
     def connect(self, address: str, timeout_s: float = 5.0) -> UnixConnection:
         if not address.startswith(SCHEME):
             raise ConnectionError(f"{address!r} is not a unix socket address")
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        deadline = time.monotonic() + timeout_s
+        sock = None
         try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(timeout_s)
-            sock.connect(address[len(SCHEME) :])
+            while True:
+                try:
+                    sock.connect(address[len(SCHEME) :])
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise
+                    time.sleep(_FULL_S)
         except OSError as error:
-            sock.close()
+            if sock is not None:
+                sock.close()
             raise ConnectionError(f"cannot connect to {address}: {error}") from error
         return self._add(sock)
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
         events: list[tuple[Connection, Sequence[Frame] | None]] = []
+        listener = self._listener
+        tended = listener if listener is not None and (listener.strangers or listener.paused_until) else None
+        if tended is not None:
+            timeout_s = tended.wait_s(timeout_s)
         for fd, mask in self._poller.poll(timeout_s):
             connection = self._connections.get(fd)
             if connection is None:
@@ -249,11 +277,13 @@ class UnixTransport(Transport):
             if mask & _READABLE:
                 messages = connection._receive()
                 if messages is None:
-                    if connection._lost():
+                    if connection._lost() and not connection.first_bytes:
                         events.append((connection, None))
                 else:
                     for message in messages:
                         events.append((connection, message))
+        if tended is not None:
+            self._tend(tended)
         return events
 
     def wake(self) -> None:
@@ -280,6 +310,8 @@ class UnixTransport(Transport):
         if self._connections.get(connection.fd) is connection:
             del self._connections[connection.fd]
             self._poller.unregister(connection.fd)
+            if connection.first_bytes and self._listener is not None:
+                self._listener.strangers.left(connection)
 
     def close(self) -> None:
         if self._closed:
@@ -288,10 +320,10 @@ class UnixTransport(Transport):
         for connection in list(self._connections.values()):
             connection.close()
         if self._listener is not None:
-            self.unwatch(self._listener.fileno())
+            self.unwatch(self._listener.fd)
             self._listener.close()
             with contextlib.suppress(OSError):
-                os.unlink(self._path or "")
+                os.unlink(self._listener.path)
         self._close_own()
 
     def abandon(self) -> None:
@@ -353,10 +385,3 @@ def _wake_pair() -> tuple[int, int]:
     os.set_blocking(read, False)
     os.set_blocking(write, False)
     return read, write
-
-
-def _peer_uid(sock: socket.socket) -> int | None:
-    if sys.platform != "linux":
-        return None
-    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(uid)

@@ -51,6 +51,7 @@ def large_messages_arrive(subject: TransportSubject) -> None:
     large = os.urandom(MIB) * 5
     frames = [b"head", large, b"", large[: 3 * MIB + 1], b"tail"]
     with linked(subject) as link:
+        link.accept()
         link.out.send([frames[0], memoryview(frames[1]), *frames[2:]])
         link.out.send([large])
         seen = link.at_server.wait(2, "large messages arrive")
@@ -71,8 +72,10 @@ def frames_belong_to_the_receiver(subject: TransportSubject) -> None:
     server, client = subject.make(), subject.make()
     address = server.listen("contract-server")
     with Reader(client), ExitStack() as stack:
-        with Reader(server):
+        with Reader(server) as at_server:
             out = client.connect(address)
+            out.send([b"hello"])
+            at_server.wait(1, "every message arrives")
         small, large = bytearray(b"small"), bytearray(b"x" * (2 * MIB))
         out.send([small, memoryview(large)])
         received: list[Frame] = []
@@ -126,6 +129,7 @@ def connections_are_kept_apart(subject: TransportSubject) -> None:
 
 def threads_may_send(subject: TransportSubject) -> None:
     with linked(subject) as link:
+        link.accept()
 
         def send(index: int) -> None:
             for number in range(200):
@@ -143,8 +147,10 @@ def threads_may_send(subject: TransportSubject) -> None:
 def send_never_blocks(subject: TransportSubject) -> None:
     server, client = subject.make(), subject.make()
     address = server.listen("contract-server")
-    with Reader(server):
+    with Reader(server) as at_server, Reader(client):
         out = client.connect(address)
+        out.send([b"hello"])
+        at_server.wait(1, "every message arrives")
     chunk = os.urandom(MIB)
 
     def send() -> None:

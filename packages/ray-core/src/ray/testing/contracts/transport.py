@@ -18,6 +18,7 @@ import pytest
 from ray.abc.transport import Transport
 from ray.testing.contracts._checks_transport import MESSAGES
 from ray.testing.contracts._checks_transport_ends import ENDS
+from ray.testing.contracts._checks_transport_strangers import STRANGERS
 from ray.testing.contracts._link import Check, TransportSubject
 
 #: Every check.
@@ -26,6 +27,9 @@ REQUIRED = (*MESSAGES, *ENDS)
 
 class TransportContract:
     """Inherit it, override ``make_transport``, and pytest runs every check against fresh transports."""
+
+    #: Whether anybody but the processes of a session can connect. Set it to False where nobody can.
+    meets_strangers = True
 
     @pytest.fixture
     def make_transport(self) -> Callable[[], Transport]:
@@ -49,4 +53,11 @@ class TransportContract:
     @pytest.mark.parametrize("check", REQUIRED, ids=lambda check: check.__name__)
     def test_required(self, check: Check, subject: TransportSubject) -> None:
         """Every transport."""
+        check(subject)
+
+    @pytest.mark.parametrize("check", STRANGERS, ids=lambda check: check.__name__)
+    def test_strangers(self, check: Check, subject: TransportSubject) -> None:
+        """Transports that others can reach."""
+        if not self.meets_strangers:
+            pytest.skip("nobody else can connect")
         check(subject)

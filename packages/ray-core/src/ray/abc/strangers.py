@@ -1,0 +1,83 @@
+"""What a listener allows peers that have said nothing yet, whichever transport it belongs to.
+
+Whoever can reach a socket can open connections and leave them, or announce what never comes. Until a peer's first
+message is there, it costs a descriptor and a few kilobytes at most, for a few seconds, and there are not many like it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from itertools import islice
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+#: The first message of a peer that has connected may have so many bytes, frames and lengths together.
+FIRST_MESSAGE_BYTES = 64 * 1024
+#: A peer has so long for it.
+FIRST_MESSAGE_S = 3.0
+#: So many peers may be at it, and a part of the descriptors that the process may have at most.
+MAX_STRANGERS = 256
+_DESCRIPTORS_EACH = 4
+
+
+class Strangers(Generic[Key]):
+    """Those of one listener, oldest first. Pure but for the clock; the caller ends their connections."""
+
+    def __init__(self, limit: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """``limit``: how many there may be; None: as many as the process can afford."""
+        self.limit = limit or min(MAX_STRANGERS, max(8, _descriptors() // _DESCRIPTORS_EACH))
+        self._clock = clock
+        #: {key: until when it may take}
+        self._deadlines: dict[Key, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._deadlines)
+
+    def arrived(self, key: Key) -> None:
+        """Somebody has connected, or is to leave: either way there is a time for it."""
+        self._deadlines.pop(key, None)
+        self._deadlines[key] = self._clock() + FIRST_MESSAGE_S
+
+    def left(self, key: Key) -> None:
+        """It has said something, or is gone."""
+        self._deadlines.pop(key, None)
+
+    def oldest(self) -> Key | None:
+        """Whoever has been at it for longest; forgotten here."""
+        for key in self._deadlines:
+            del self._deadlines[key]
+            return key
+        return None
+
+    def surplus(self) -> list[Key]:
+        """Those whose time is over, and the oldest of those that are too many; forgotten here."""
+        deadlines = self._deadlines
+        if not deadlines:
+            return []
+        found = list(islice(deadlines, max(0, len(deadlines) - self.limit)))
+        now = self._clock()
+        for key in islice(deadlines, len(found), None):
+            if deadlines[key] > now:
+                break
+            found.append(key)
+        for key in found:
+            del deadlines[key]
+        return found
+
+    def wait_s(self, timeout_s: float | None) -> float | None:
+        """How long one may wait of ``timeout_s``: no longer than the oldest has."""
+        for deadline in self._deadlines.values():
+            left_s = max(0.0, deadline - self._clock())
+            return left_s if timeout_s is None else min(left_s, timeout_s)
+        return timeout_s
+
+
+def _descriptors() -> int:
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return MAX_STRANGERS * _DESCRIPTORS_EACH
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_STRANGERS * _DESCRIPTORS_EACH if soft == resource.RLIM_INFINITY else soft
