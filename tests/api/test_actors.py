@@ -408,7 +408,8 @@ def test_exit_actor():
 
     leaver = Leaver.remote()
     assert ray.get(leaver.m.remote()) == 1
-    assert ray.get(leaver.leave.remote(), timeout=30) is None
+    with pytest.raises(RayActorError, match=r"exit_actor\(\) was called.*leave\(\) ended it"):
+        ray.get(leaver.leave.remote(), timeout=30)
     assert "exit_actor" in str(ended(leaver.m.remote))
 
 

@@ -242,17 +242,17 @@ def test_errors(ray_session, mode):
     with pytest.raises(KeyError) as caught:
         get(actor.raises.remote(KeyError("k")))
     assert isinstance(caught.value, RayTaskError)
-    for error in (asyncio.CancelledError("own"), SystemExit(3), KeyboardInterrupt(), GeneratorExit()):
+    for error in (asyncio.CancelledError("own"), KeyboardInterrupt(), GeneratorExit()):
         if mode == "local_mode" and isinstance(error, KeyboardInterrupt):
             continue  # it is the user's own there
         with pytest.raises(RayTaskError, match=type(error).__name__) as caught:
             get(actor.raises.remote(error))
-        assert not isinstance(caught.value, (asyncio.CancelledError, SystemExit))
+        assert not isinstance(caught.value, asyncio.CancelledError)
     assert get(actor.fine.remote()) == 1
 
 
 def test_one_that_ends_its_own_task_harms_no_other(start):
-    """``sys.exit`` in a task of the user's own would end the loop."""
+    """``sys.exit`` in a task of the user's own that nobody awaits would end the loop."""
     start(num_cpus=1)
 
     @ray.remote
@@ -265,7 +265,7 @@ def test_one_that_ends_its_own_task_harms_no_other(start):
             async def leave():
                 raise SystemExit(3)
 
-            await asyncio.create_task(leave())
+            await asyncio.wait([asyncio.create_task(leave())])
 
         async def cancels_all(self):
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -273,8 +273,7 @@ def test_one_that_ends_its_own_task_harms_no_other(start):
 
     actor = Exits.remote()
     other = actor.waits.remote()
-    with pytest.raises(RayTaskError, match="SystemExit"):
-        get(actor.exits.remote())
+    get(actor.exits.remote())
     assert get(other) == "fine"
     refs = [actor.waits.remote(), actor.cancels_all.remote(), *(actor.waits.remote() for _ in range(300))]
     outcomes = []
@@ -560,7 +559,8 @@ def test_exit_actor(start, tmp_path):
     actor = Ends.remote(str(tmp_path / "words"))
     waiting, leaving = [actor.waits.remote(60) for _ in range(3)], actor.exits.remote()
     started = Stopwatch()
-    assert get(leaving) is None
+    with pytest.raises(RayActorError, match="exit_actor"):
+        get(leaving)
     for ref in (*waiting, actor.waits.remote(0)):
         with pytest.raises(RayActorError, match="exit_actor"):
             get(ref)
@@ -584,9 +584,9 @@ def test_exit_actor_beside_a_call_that_does_not_end(start, tmp_path):
 
     actor = Deaf.remote()
     deaf = actor.deaf.remote()
-    assert get(actor.exits.remote()) is None
-    with pytest.raises(RayActorError):
-        get(deaf)
+    for ref in (actor.exits.remote(), deaf):
+        with pytest.raises(RayActorError):
+            get(ref)
 
 
 @pytest.mark.parametrize("end", ["terminate", "last handle"])

@@ -5,6 +5,7 @@ Each case names the check, a sound part that passes it and a broken one that doe
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import random
@@ -58,6 +59,7 @@ from ray.testing.contracts import (
     _link,
 )
 from ray.testing.contracts._expect import ContractViolationError
+from ray_async.executor import AsyncioExecutor
 
 
 @pytest.fixture(autouse=True)
@@ -1234,6 +1236,12 @@ class RunsAfterClose(ThreadsExecutor):
         call.run() if self._closed else super().submit(call)
 
 
+class SaysNothingOfItsEnd(AsyncioExecutor):
+    def run(self):
+        with contextlib.suppress(RuntimeError):
+            super().run()
+
+
 @pytest.mark.parametrize(
     ("check", "sound", "broken"),
     [
@@ -1249,6 +1257,7 @@ class RunsAfterClose(ThreadsExecutor):
             ("groups_have_limits_of_their_own", ThreadsExecutor, IgnoresGroups),
             ("calls_run_on_the_main_thread", SerialExecutor, RunsElsewhere),
             ("close_can_come_at_any_time", ThreadsExecutor, RunsAfterClose),
+            ("a_loop_that_is_stopped_is_told", AsyncioExecutor, SaysNothingOfItsEnd),
         ]
     ],
 )
@@ -1256,7 +1265,10 @@ def test_executors(check, sound, broken):
     before = set(threading.enumerate())
 
     def subject_of(kind):
-        return Subject(_checks_executor.ExecutorSubject(lambda n, g: kind() if kind in SERIAL else kind(n, g)))
+        def make(limit, groups):
+            return kind() if kind in SERIAL else kind(limit, groups)
+
+        return Subject(_checks_executor.ExecutorSubject(make, is_async=issubclass(kind, AsyncioExecutor)))
 
     bites(check, subject_of, sound, broken)
     for thread in set(threading.enumerate()) - before:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import multiprocessing
+import os
+import sys
 import time
 
+import psutil
 import pytest
 
 import ray
+from ray.exceptions import RayActorError
 
 LIMIT_S = 30.0
+#: An end may take 3 s; the rest is for a busy machine.
+SOON_S = 15.0
 
 
 @ray.remote
@@ -91,3 +100,329 @@ def test_subtasks_that_nobody_holds_run_all_the_same(start, tmp_path, end):
             ray.wait([actor.__ray_terminate__.remote()], timeout=LIMIT_S * 1000)
         del actor, done
     until(lambda: len(list(tmp_path.iterdir())) == 10)
+
+
+# --- ends that the user's code holds up ---------------------------------------------------------------------------
+
+
+def sleep_at_exit():
+    atexit.register(time.sleep, 333)
+
+
+def keep_child():
+    multiprocessing.get_context("fork").Process(target=time.sleep, args=(333,)).start()
+
+
+def hold_interpreter_at_exit():
+    atexit.register(sum, range(10**12))
+
+
+class Slow:
+    def __del__(self):
+        time.sleep(333)
+
+
+class Stuck:
+    """Its end is held up."""
+
+    def __init__(self, way):
+        self.kept = None
+        if way == "destructor":
+            self.kept = Slow()
+        else:
+            {"atexit": sleep_at_exit, "child": keep_child, "interpreter": hold_interpreter_at_exit}[way]()
+
+    def leave(self):
+        ray.exit_actor()
+
+    def value(self):
+        return 1
+
+    def pid(self):
+        return os.getpid()
+
+
+class StuckOnLoop(Stuck):
+    async def value(self):
+        return 1
+
+
+WAYS = ["atexit", "child", "destructor", "interpreter"]
+
+
+def named(name):
+    try:
+        return ray.get_actor(name)
+    except ValueError:
+        return None
+
+
+def free_again():
+    return ray.available_resources() == ray.cluster_resources()
+
+
+@pytest.mark.parametrize("cls", [Stuck, StuckOnLoop])
+def test_ends_that_are_stuck_are_over_in_time(start, cls):
+    """The names and the resources are free again, the next actor starts, and calls fail with the cause."""
+    start(num_cpus=4, log_to_driver=False)
+    remote = ray.remote(num_cpus=1)(cls)
+    actors = [remote.options(name=way).remote(way) for way in WAYS]
+    assert get([actor.value.remote() for actor in actors]) == [1] * 4
+    refs = [ref for actor in actors for ref in (actor.leave.remote(), actor.value.remote())]
+    started = time.monotonic()
+    following = [remote.remote("atexit") for _ in WAYS]
+    assert get([actor.value.remote() for actor in following]) == [1] * 4
+    assert time.monotonic() - started < SOON_S
+    assert not any(map(named, WAYS))
+    for ref in (*refs, *(actor.value.remote() for actor in actors)):
+        with pytest.raises(RayActorError, match="exit_actor"):
+            get(ref)
+    for actor in following:
+        ray.kill(actor)
+
+
+def test_every_kind_of_end_is_limited(start):
+    start(num_cpus=4, resources={"mark": 6}, log_to_driver=False)
+
+    @ray.remote(max_calls=1, num_cpus=0, resources={"mark": 1})
+    def stuck(way):
+        Stuck(way)
+        return os.getpid()
+
+    pids = get([stuck.remote("atexit"), stuck.remote("child")])
+    remote = ray.remote(num_cpus=0, resources={"mark": 1})(Stuck)
+    actors = [remote.options(name=f"{way}{number}").remote(way) for way in WAYS[:2] for number in range(2)]
+    pids += get([actor.pid.remote() for actor in actors])
+    endings = [actors[0].__ray_terminate__.remote(), actors[2].__ray_terminate__.remote()]
+    del actors
+    until(free_again, SOON_S)
+    assert not any(map(named, ["atexit0", "atexit1", "child0", "child1"]))
+    until(lambda: not any(map(psutil.pid_exists, pids)), SOON_S)
+    for ref in endings:
+        assert get(ref) is None
+
+
+def test_an_end_that_is_stuck_loses_nothing_that_others_need(start):
+    """What the process owns can be had, and what it has submitted runs, until nobody holds it any more."""
+    start(num_cpus=2, log_to_driver=False)
+
+    @ray.remote(num_cpus=1)
+    class Owner(Stuck):
+        def submit(self):
+            return [norm.options(num_cpus=1 + value % 2).remote(value) for value in range(6)], ray.put("mine")
+
+        def pid(self):
+            return os.getpid()
+
+    owner = Owner.options(name="owner").remote("atexit")
+    refs, mine = get(owner.submit.remote())
+    pid = get(owner.pid.remote())
+    ray.wait([owner.leave.remote()], timeout=LIMIT_S * 1000)
+    until(lambda: named("owner") is None, SOON_S)
+    until(free_again, SOON_S)
+    assert psutil.pid_exists(pid)
+    assert get(mine) == "mine"
+    assert get(refs) == list(range(6))
+    del refs, mine
+    until(lambda: not psutil.pid_exists(pid), SOON_S)
+
+
+# --- exit_actor and sys.exit --------------------------------------------------------------------------------------
+
+
+class Exits:
+    """Ends itself in many ways."""
+
+    def ends(self, code):
+        sys.exit(*code)
+
+    def value(self):
+        return os.getpid()
+
+    @ray.method(num_returns=2)
+    def two(self):
+        ray.exit_actor()
+
+    def leaves(self):
+        ray.exit_actor()
+
+    @ray.method(num_returns="streaming")
+    def streams(self):
+        yield 1
+        sys.exit(0)
+
+
+class ExitsOnLoop:
+    async def ends(self, code):
+        await asyncio.sleep(0)
+        sys.exit(*code)
+
+    async def value(self):
+        return os.getpid()
+
+    async def leaves(self):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.leaves_in_task())
+            group.create_task(asyncio.sleep(60))
+
+    async def leaves_in_task(self):
+        await asyncio.sleep(0.01)
+        ray.exit_actor()
+
+    async def ends_in_task(self, code):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.ends(code))
+            group.create_task(asyncio.sleep(60))
+
+    async def leaves_in_thread(self):
+        await asyncio.to_thread(ray.exit_actor)
+
+    async def leaves_in_gather(self):
+        await asyncio.gather(self.leaves_in_task(), asyncio.sleep(60))
+
+    @ray.method(in_thread=True)
+    def leaves_beside_the_loop(self):
+        ray.exit_actor()
+
+
+def ended(ref, said):
+    with pytest.raises(RayActorError, match=said) as caught:
+        get(ref)
+    return caught.value
+
+
+@pytest.mark.parametrize("cls", [Exits, ExitsOnLoop])
+def test_sys_exit_without_a_failure_is_an_end_by_plan(ray_session, cls, capfd):
+    """Not restarted, and nothing is printed."""
+    for code, said in [((), r"sys.exit\(\) was called"), ((0,), r"sys.exit\(0\) was called")]:
+        actor = ray.remote(max_restarts=-1, max_task_retries=-1)(cls).remote()
+        error = ended(actor.ends.remote(code), said)
+        assert error.exit_code == 0
+        ended(actor.value.remote(), said)
+        actor = ray.remote(cls).remote()
+        actor.ends.remote(code)
+    time.sleep(0.5)  # failures are printed after a while
+    assert "failed" not in capfd.readouterr().err
+    assert not [record for record in ray.error_info() if "ended it" in record["message"]]
+
+
+@pytest.mark.parametrize("cls", [Exits, ExitsOnLoop])
+def test_sys_exit_with_a_failure_is_a_death(ray_session, mode, cls):
+    for code, expected in [((3,), 3), (("no disk",), 1), ((True,), 1), ((257,), 1)]:
+        actor = ray.remote(cls).remote()
+        error = ended(actor.ends.remote(code), r"exit code .*sys.exit\(.*\) was called")
+        assert error.exit_code == expected
+        ended(actor.value.remote(), "sys.exit")
+    actor = ray.remote(max_restarts=1)(cls).remote()
+    before = get(actor.value.remote())
+    ended(actor.ends.remote((3,)), "sys.exit")
+    assert (get(actor.value.remote()) == before) == (mode == "local_mode")
+    ended(actor.ends.remote((3,)), "sys.exit")
+    ended(actor.value.remote(), "sys.exit")
+
+
+def test_calls_that_end_the_process_are_retried_where_that_is_allowed(start, tmp_path):
+    start(num_cpus=1, log_to_driver=False)
+
+    @ray.remote(max_restarts=2, max_task_retries=2)
+    class Third:
+        def ends(self):
+            (tmp_path / str(os.getpid())).write_text("")
+            if len(list(tmp_path.iterdir())) < 3:
+                sys.exit(3)
+            return "third time"
+
+    assert get(Third.remote().ends.remote()) == "third time"
+
+
+def test_functions_of_atexit_run_at_every_exit(start, tmp_path):
+    start(num_cpus=1, log_to_driver=False)
+    for number, code in enumerate([(), (3,)]):
+
+        @ray.remote
+        class Registers(Exits):
+            def __init__(self, path):
+                atexit.register(path.write_text, "done")
+
+        path = tmp_path / str(number)
+        ended(Registers.remote(path).ends.remote(code), "sys.exit")
+        until(path.exists)
+
+
+@pytest.mark.parametrize(
+    "way", ["leaves", "leaves_in_thread", "leaves_in_gather", "leaves_beside_the_loop", "ends_in_task"]
+)
+def test_exits_of_tasks_of_a_call_end_the_actor(start, way):
+    start(num_cpus=1)
+    actor = ray.remote(ExitsOnLoop).remote()
+    said = "sys.exit" if way == "ends_in_task" else "exit_actor"
+    ended(getattr(actor, way).remote(*[()] * (way == "ends_in_task")), said)
+    ended(actor.value.remote(), said)
+
+
+def test_the_call_that_ends_its_actor_raises(ray_session):
+    remote = ray.remote(Exits)
+    error = ended(remote.remote().leaves.remote(), r"leaves\(\) ended it")
+    assert error.exit_code == 0
+    for ref in remote.remote().two.remote():
+        ended(ref, "exit_actor")
+    stream = remote.remote().streams.remote()
+    assert get(next(stream)) == 1
+    with pytest.raises(RayActorError, match=r"sys\.exit"):
+        get(next(stream))
+
+
+@pytest.mark.parametrize("way", [sys.exit, ray.exit_actor])
+def test_a_constructor_that_exits(start, way):
+    start(num_cpus=1)
+
+    @ray.remote(max_restarts=3)
+    class Never:
+        def __init__(self):
+            way()
+
+        def value(self):
+            return 1
+
+    ended(Never.remote().value.remote(), "SystemExit" if way is sys.exit else "exit_actor")
+
+
+# --- loops that the user's code stops -----------------------------------------------------------------------------
+
+
+class Stops:
+    async def stops(self, how):
+        loop = asyncio.get_running_loop()
+        if how == "stop":
+            loop.stop()
+        else:
+            await asyncio.to_thread(loop.call_soon_threadsafe, loop.stop)
+        await asyncio.sleep(60)
+
+    async def waits(self):
+        await asyncio.sleep(60)
+
+    async def value(self, folder=None):
+        if folder is not None:
+            (folder / str(os.getpid())).write_text("")
+            if len(list(folder.iterdir())) < 2:
+                asyncio.get_running_loop().stop()
+                await asyncio.sleep(60)
+        return os.getpid()
+
+
+@pytest.mark.parametrize("how", ["stop", "from a thread"])
+def test_a_loop_that_was_stopped_is_the_death_of_its_actor(start, how):
+    start(num_cpus=1, log_to_driver=False)
+    actor = ray.remote(Stops).remote()
+    waiting = [actor.waits.remote() for _ in range(3)]
+    for ref in (actor.stops.remote(how), *waiting):
+        assert ended(ref, "its event loop was stopped").exit_code == 1
+    ended(actor.value.remote(), "its event loop was stopped")
+
+
+def test_calls_on_a_loop_that_was_stopped_are_retried_where_that_is_allowed(start, tmp_path):
+    start(num_cpus=1, log_to_driver=False)
+    actor = ray.remote(max_restarts=1, max_task_retries=1)(Stops).remote()
+    before = get(actor.value.remote())
+    assert get(actor.value.remote(tmp_path)) != before

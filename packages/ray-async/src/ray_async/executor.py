@@ -149,12 +149,22 @@ class AsyncioExecutor(Executor):
         try:
             if not self._closed:  # else nobody would stop it
                 loop.call_soon(self._take)
-                _serve(loop)
+                self._serve(loop)
                 loop.run_until_complete(wind_up(WIND_UP_S))
         finally:
             asyncio.set_event_loop(None)
             self._threads.shutdown(wait=False, cancel_futures=True)
             loop.close()
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            try:
+                loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):  # of some task, which keeps it for whoever awaits that task
+                continue
+            if not self._closed:
+                raise RuntimeError("its event loop was stopped")
+            return
 
     def idle(self) -> bool:
         return self._closed or not (self._submitted or self._unstarted or self._waiting)
@@ -174,13 +184,3 @@ class _Lane:
         self.limit = limit
         self.running = 0
         self.queue: deque[Call] = deque()
-
-
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    """Run until ``stop``."""
-    while True:
-        try:
-            loop.run_forever()
-        except (KeyboardInterrupt, SystemExit):  # of some task, which keeps it for whoever awaits that task
-            continue
-        return

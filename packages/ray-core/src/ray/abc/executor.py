@@ -43,7 +43,12 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """Serve until ``close``. Called once, on the process's main thread, which it keeps."""
+        """Serve until ``close``. Called once, on the process's main thread, which it keeps.
+
+        Raises:
+            RuntimeError: it cannot go on, since the user's code has ended what it serves with. The text, a clause that
+                follows "the actor is dead:", says what. Calls that have begun, or are queued, are left as they are.
+        """
 
     @abstractmethod
     def idle(self) -> bool:

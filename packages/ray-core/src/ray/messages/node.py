@@ -285,5 +285,14 @@ class Lingering(Struct, frozen=True, tag=64):
     """Worker to node manager: its last call has ended, and it ends when nobody needs what it owns any more."""
 
 
+class Leaving(Struct, frozen=True, tag=70):
+    """Worker to node manager: its last call has ended; unless it lingers, it ends soon or is to be killed."""
+
+    reason: str = ""
+    """Why it ends, where that was neither planned nor announced."""
+    needed: bool = False
+    """Others need what it owns or has submitted, so it will linger."""
+
+
 class Stay(Struct, frozen=True, tag=61):
     """Worker to node manager: others need what it owns or has submitted, so it did not end."""

@@ -163,7 +163,8 @@ class ActorTable:
         if entry.state == DEAD:
             return []
         if entry.exiting:
-            return self._die(entry, ExitCause(reason=entry.exiting))
+            reason = f"{entry.exiting}; {cause.reason}" if cause.reason else entry.exiting
+            return self._die(entry, ExitCause(reason=reason))
         return self._restart(entry, cause)
 
     def kill(self, actor: bytes, no_restart: bool, reason: str) -> list[Effect]:

@@ -9,6 +9,7 @@ from typing import Any
 from ray.abc.executor import Executor
 from ray.exceptions import RayActorError
 from ray.messages import node, wire
+from ray.runtime.actor_exit import EXIT_ACTOR, ActorExit
 from ray.runtime.code_cache import ArgumentCache, with_dependencies
 from ray.runtime.interface import RESOURCE_UNIT
 from ray.runtime.owner import OwnerRuntime
@@ -121,6 +122,10 @@ class ActorCreation:
             worker._instance = cls(*args, **kwargs)
             del args, kwargs
         except BaseException as problem:
+            if isinstance(problem, ActorExit):
+                worker.announce_exit(EXIT_ACTOR)
+                worker.leave()
+                return
             worker._failed = problem
             error = make_envelope(
                 problem,

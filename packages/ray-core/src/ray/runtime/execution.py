@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ray.abc.transport import Frame
 from ray.exceptions import RayActorError, TaskCancelledError, TaskTimeoutError
 from ray.messages import codec, wire
+from ray.runtime.actor_exit import Exit, exit_of
 from ray.runtime.code_cache import with_dependencies
 from ray.runtime.forked import end_forked_child
 from ray.runtime.interface import IN_THREAD, STREAMING
@@ -24,6 +25,7 @@ from ray.runtime.submission import LARGE_BYTES
 from ray.runtime.yielding import Yielding, first_of
 from ray.serialization import (
     EMPTY_ARGS,
+    ORDERLY,
     Serialized,
     deserialize,
     load_function,
@@ -46,10 +48,6 @@ current_call: contextvars.ContextVar[TaskCall | None] = contextvars.ContextVar("
 
 
 NO_SIZES: list[int] = []
-
-
-class ActorExit(BaseException):
-    """Raised by ``exit_actor``: ends the method, then the actor."""
 
 
 class Outcome:
@@ -268,17 +266,17 @@ class TaskCall:
 
     def _fail(self, error: BaseException) -> Outcome:
         task, worker = self.task, self.worker
-        if issubclass(type(error), ActorExit):
-            worker.announce_exit("exit_actor() was called")
-            worker.interrupt_others(self)
-            return self._succeed(None) if task.num_returns <= 1 else self._fail(_exited(worker))
+        if task.actor:
+            left = exit_of(error)
+            if left is not None and not (self.cancelled or self.timed_out):
+                return self._leave(left)
         kind = "user"
         if self.cancelled:
             error, kind = TaskCancelledError(self.name, task.id), "system"
         elif self.timed_out:
             error, kind = TaskTimeoutError(self.name, task.timeout_s), "system"
         elif worker.exiting and type(error).__name__ == "CancelledError":
-            error, kind = _exited(worker), "system"
+            error, kind = RayActorError(worker.actor_name, worker.actor_id, worker.exiting), "system"
         envelope = make_envelope(
             error,
             function=self.name or worker.name_of(task),
@@ -292,13 +290,27 @@ class TaskCall:
         _forget_frames(error)
         return Outcome(False, [envelope], retry=retry)
 
+    def _leave(self, left: Exit) -> Outcome:
+        """The method ends its actor."""
+        task, worker = self.task, self.worker
+        if left.code:
+            worker.ending.run(left.code, left.reason)
+        worker.announce_exit(left.reason)
+        worker.interrupt_others(self)
+        error = RayActorError(
+            worker.actor_name,
+            worker.actor_id,
+            left.reason,
+            method=task.function.decode(errors="replace"),
+            fate="ended it",
+            pid=os.getpid(),
+            exit_code=0,
+        )
+        return Outcome(False, [worker.failures.envelope(error, self.name, task.id, task.attempt, kind=ORDERLY)])
+
 
 #: What completes the object that would have come next.
 _END = serialize_small(None)
-
-
-def _exited(worker: WorkerRuntime) -> BaseException:
-    return RayActorError(worker.actor_name, worker.actor_id, "exit_actor() was called")
 
 
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]

@@ -17,7 +17,7 @@ from ray.exceptions import (
 )
 from ray.messages import node
 from ray.runtime.records import TaskRecord
-from ray.serialization import make_envelope, open_envelope, read_envelope
+from ray.serialization import ORDERLY, SYSTEM, make_envelope, open_envelope, read_envelope
 
 if TYPE_CHECKING:
     from ray.runtime.calls import ActorClient
@@ -43,7 +43,9 @@ class Failures:
 
     # --- envelopes ---------------------------------------------------------------------------------------------------
 
-    def envelope(self, error: RayError, name: str, task_id: bytes, attempt: int, pid: int = 0) -> bytes:
+    def envelope(
+        self, error: RayError, name: str, task_id: bytes, attempt: int, pid: int = 0, kind: str = SYSTEM
+    ) -> bytes:
         """An error of the system as bytes."""
         return make_envelope(
             error,
@@ -52,7 +54,7 @@ class Failures:
             attempt=attempt,
             pid=pid or os.getpid(),
             node=self._runtime.node_id,
-            kind="system",
+            kind=kind,
         )
 
     def crashed(self, record: TaskRecord, cause: node.ExitCause) -> bytes:
@@ -109,7 +111,7 @@ class Failures:
     def note(self, record: TaskRecord, envelope: bytes) -> None:
         """A task has failed: record it, and print it soon unless somebody gets it."""
         opened = read_envelope(envelope)
-        if opened.cause_type.endswith("TaskCancelledError"):
+        if opened.kind == ORDERLY or opened.cause_type.endswith("TaskCancelledError"):
             return
         detail, summary = (opened.traceback or opened.message).rstrip(), opened.summary or opened.cause_type
         if detail.startswith(summary):  # there is no traceback, only the error itself

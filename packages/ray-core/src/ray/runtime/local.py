@@ -20,7 +20,7 @@ from ray.exceptions import RayActorError, RayConnectionError, RayError, RayTaskE
 from ray.ids import object_id, random_id, task_of
 from ray.plugins.compose import Composition
 from ray.protocol.references import FAILED, ObjectEntry
-from ray.runtime.execution import ActorExit
+from ray.runtime.actor_exit import EXIT_ACTOR, ActorExit, Exit
 from ray.runtime.failures import print_failure
 from ray.runtime.interface import (
     RESOURCE_UNIT,
@@ -31,16 +31,15 @@ from ray.runtime.interface import (
     MethodOptions,
     TaskOptions,
 )
-from ray.runtime.local_actors import Frame, LocalActor
+from ray.runtime.local_actors import Frame, LocalActor, matches
 from ray.runtime.local_objects import LocalObjects, Packed
 from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
 from ray.runtime.start_options import StartOptions, offered
 from ray.runtime.streams import ObjectRefGenerator, Stream
-from ray.serialization import make_envelope, open_envelope, read_envelope, register_reducer
+from ray.serialization import ORDERLY, make_envelope, open_envelope, read_envelope, register_reducer
 
 _NODE = "local"
-_EXITED = "exit_actor() was called"
 
 
 _frame: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("ray_local_frame", default=None)
@@ -126,17 +125,14 @@ class LocalRuntime(LocalObjects):
                         self._drain(result, entries, refs)
                     else:
                         self._fill(entries, split_returns(result, num_returns))
-                except ActorExit:
-                    if len(entries) == 1:
-                        self._fill(entries, [None])
-                    elif entries:
-                        error = RayActorError(frame.name.partition(".")[0], reason=_EXITED, method=frame.name)
-                        self._fail(entries, frame, error)
-                    break
                 except KeyboardInterrupt:
                     raise  # from the keyboard: the user is in this very thread
                 except BaseException as error:
-                    if frame.attempt == retries or not _matches(error, retry_on):
+                    left = frame.exit_of(error)
+                    if left is not None:
+                        self._left(entries, frame, left)
+                        break
+                    if frame.attempt == retries or not matches(error, retry_on):
                         self._fail(entries, frame, error)
                         break
                     frame.attempt += 1
@@ -149,8 +145,15 @@ class LocalRuntime(LocalObjects):
             return ObjectRefGenerator(Stream(refs))
         return refs[0] if num_returns == 1 else refs or None
 
-    def _fail(self, entries: list[ObjectEntry], frame: Frame, error: BaseException) -> None:
-        kind = "system" if isinstance(error, RayError) and not isinstance(error, RayTaskError) else "user"
+    def _left(self, entries: list[ObjectEntry], frame: Frame, left: Exit) -> None:
+        """A method has ended its actor."""
+        assert frame.actor is not None
+        error = frame.actor.left_by(left, frame.name)
+        self._fail(entries, frame, error, "" if left.code else ORDERLY)
+        self._stop(frame.actor, left.reason, restart=left.code != 0)
+
+    def _fail(self, entries: list[ObjectEntry], frame: Frame, error: BaseException, kind: str = "") -> None:
+        system = isinstance(error, RayError) and not isinstance(error, RayTaskError)
         blob = make_envelope(
             error,
             function=frame.name,
@@ -158,20 +161,19 @@ class LocalRuntime(LocalObjects):
             attempt=frame.attempt,
             pid=os.getpid(),
             node=_NODE,
-            kind=kind,
+            kind=kind or ("system" if system else "user"),
         )
         self._fail_with(entries, frame, blob)
 
     def _fail_with(self, entries: list[ObjectEntry], frame: Frame, blob: bytes) -> None:
         facts = read_envelope(blob)
         message = f"{facts.summary or facts.cause_type} in {frame.name}\n{facts.traceback or facts.message}".rstrip()
-        record: dict[str, Any] = {"type": "task", "message": message, "timestamp": time.time()}
-        record |= {"task_id": frame.task_id.hex(), "actor_id": frame.actor.actor_id.hex() if frame.actor else ""}
-        record |= {"pid": os.getpid(), "function": frame.name}
         with self._lock:
             for entry in entries:
                 entry.value, entry.status = blob, FAILED
-            self._errors.append(record)
+            if facts.kind == ORDERLY:
+                return
+            self._errors.append(frame.record(message))
             if entries:
                 self._unread[entries[0].id] = message
         if not entries:
@@ -216,7 +218,9 @@ class LocalRuntime(LocalObjects):
 
             def call() -> None:
                 args, kwargs = self._unpack(packed)
+                actor.made = False
                 actor.instance = actor.call(actor.cls.target, tuple(args), kwargs)
+                actor.made = True
 
             made = self._run(frame, call, 1, None)
             if made._entry.status == FAILED:
@@ -270,11 +274,14 @@ class LocalRuntime(LocalObjects):
         local = self._local(actor)
         if local.reason is not None:
             return
-        if not no_restart and local.restarts != local.options.max_restarts:
+        self._stop(local, "ray.kill() was called", restart=not no_restart)
+
+    def _stop(self, local: LocalActor, reason: str, *, restart: bool) -> None:
+        if restart and local.restarts != local.options.max_restarts:
             local.restarts += 1
             local.start(local)
         else:
-            self._end(local, "ray.kill() was called")
+            self._end(local, reason)
 
     def terminate_actor(self, actor: ActorCore) -> ObjectRef[Any]:
         """End the actor; no call is pending."""
@@ -286,7 +293,7 @@ class LocalRuntime(LocalObjects):
         frame = _frame.get()
         if frame is None or frame.actor is None:
             raise TypeError("exit_actor() was called outside of an actor.")
-        self._end(frame.actor, _EXITED)
+        self._end(frame.actor, EXIT_ACTOR)
         raise ActorExit
 
     def _freed(self, id: bytes) -> None:
@@ -390,9 +397,3 @@ class LocalRuntime(LocalObjects):
             actor.end("the session has ended")
         for message in unread.values():
             print_failure(message)
-
-
-def _matches(error: BaseException, retry_on: bool | tuple[type[BaseException], ...]) -> bool:
-    if isinstance(retry_on, tuple):
-        return isinstance(error, retry_on)
-    return retry_on and isinstance(error, Exception)

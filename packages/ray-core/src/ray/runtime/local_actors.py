@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import os
+import time
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ray.exceptions import RayActorError
+from ray.runtime.actor_exit import Exit, exit_of
 from ray.runtime.interface import IN_THREAD, ActorOptions, FunctionDescriptor
 from ray.runtime.ref import ObjectRef
 
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 class LocalActor:
     """One actor: its instance, or why it has none."""
 
-    __slots__ = ("actor_id", "cls", "instance", "is_async", "loop", "options", "reason", "restarts", "start")
+    __slots__ = ("actor_id", "cls", "instance", "is_async", "loop", "made", "options", "reason", "restarts", "start")
 
     def __init__(
         self,
@@ -34,6 +38,8 @@ class LocalActor:
         #: Makes the instance anew, from the arguments of the first time.
         self.start = start
         self.instance: Any = None
+        #: Its constructor has ended.
+        self.made = False
         #: Why the actor is dead: a clause, or the envelope of what its constructor raised; None while it lives.
         self.reason: str | bytes | None = None
         self.restarts = 0
@@ -66,6 +72,12 @@ class LocalActor:
                 inner.close()
         finally:
             asyncio._set_running_loop(outer)
+
+    def left_by(self, left: Exit, method: str) -> RayActorError:
+        """What the call gets that has ended its actor."""
+        return RayActorError(
+            self.cls.name, self.actor_id, left.reason, method=method, fate="ended it", exit_code=left.code
+        )
 
     def end(self, reason: str | bytes) -> None:
         """Let the instance go; the first reason stays."""
@@ -109,6 +121,29 @@ class Frame:
     actor: LocalActor | None = None
     attempt: int = 0
     outer: Frame | None = None
+
+    def exit_of(self, error: BaseException) -> Exit | None:
+        """The end of its actor that a method asks for by ``error``."""
+        return exit_of(error) if self.actor is not None and self.actor.made else None
+
+    def record(self, message: str) -> dict[str, Any]:
+        """The row of its failure in ``ray.error_info()``."""
+        return {
+            "type": "task",
+            "message": message,
+            "timestamp": time.time(),
+            "task_id": self.task_id.hex(),
+            "actor_id": self.actor.actor_id.hex() if self.actor else "",
+            "pid": os.getpid(),
+            "function": self.name,
+        }
+
+
+def matches(error: BaseException, retry_on: bool | tuple[type[BaseException], ...]) -> bool:
+    """Whether a task that failed so is to be retried."""
+    if isinstance(retry_on, tuple):
+        return isinstance(error, retry_on)
+    return retry_on and isinstance(error, Exception)
 
 
 def _never(actor: LocalActor) -> None:

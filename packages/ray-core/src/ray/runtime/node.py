@@ -24,12 +24,11 @@ from ray.plugins.specs import EventSink
 from ray.protocol import handshake, leases, waiting
 from ray.protocol.resources import NodeResources
 from ray.runtime.node_actors import NodeActors
+from ray.runtime.node_ends import NodeEnds
 from ray.runtime.session import NodeConfig
 from ray.runtime.timers import Timers
 from ray.runtime.worker_pool import WorkerPool, WorkerProcess
 
-#: Idle workers beyond one per CPU are ended after about this long.
-IDLE_TRIM_S = 2.0
 #: After a worker's connection is lost its process has this long to end by itself.
 LOST_GRACE_S = 0.3
 MAX_ERRORS = 1000
@@ -84,13 +83,12 @@ class NodeManager:
         if store.pid is not None:
             self.pool.vital[store.pid] = "the process of the object store"
         self.actors = NodeActors(self)
+        self.ends = NodeEnds(self, keep_idle=max(1, min(config.resources.get("CPU", 0) // 10_000, 64)))
         self.stopping = False
         #: A child has ended, stopped or continued.
         self.reap_due = False
-        self._trim_armed = False
         #: Workers in a row that ended before they were ready.
         self._failed_starts = 0
-        self._keep_idle = max(1, min(config.resources.get("CPU", 0) // 10_000, 64))
         self._handlers: dict[type, Callable[[Peer, Any, Sequence[Frame]], None]] = {
             node.Demand: self._demand,
             node.Release: self._release,
@@ -99,8 +97,6 @@ class NodeManager:
             node.Blocked: lambda peer, message, frames: self.apply(self.leases.blocked(peer.id)),
             node.Resumed: lambda peer, message, frames: self.leases.resumed(peer.id),
             node.Ready: self._ready,
-            node.Stay: self._stay,
-            node.Lingering: self._lingering,
             node.RecordError: lambda peer, message, frames: self.record_error(message.record, print_it=False),
             node.Ping: lambda peer, message, frames: peer.send(node.Pong(message.number)),
             node.ShowFailure: lambda peer, message, frames: self._to_drivers(message),
@@ -108,6 +104,7 @@ class NodeManager:
             node.Stop: lambda peer, message, frames: self.stop(),
             node.Question: self._question,
             **self.actors.handlers(),
+            **self.ends.handlers(),
         }
         self._answers: dict[str, Callable[[bytes], Any]] = {
             "errors": lambda data: [msgspec.msgpack.decode(item) for item in self.control.items("errors")],
@@ -239,8 +236,8 @@ class NodeManager:
         worker = self.pool.workers.get(lease.worker)
         self.apply(self.leases.release(message.lease, retired=message.retired))
         if message.retired and worker is not None:
-            self.pool.expect_end(worker, 5.0, "it did not end after its last call")
-        self._arm_trim()
+            self.ends.expect(worker)
+        self.ends.arm_trim()
 
     def _suspect(self, peer: Peer, message: node.Suspect, frames: Sequence[Frame]) -> None:
         lease = self.leases.leases.get(message.lease)
@@ -265,7 +262,7 @@ class NodeManager:
         if worker.timer is not None:
             worker.timer.cancel()
         self.apply(self.leases.worker_ready(worker.id))
-        self._arm_trim()
+        self.ends.arm_trim()
 
     def _worker_died(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
         if not worker.ready:
@@ -295,45 +292,6 @@ class NodeManager:
         self.leases.starting += count
         for _ in range(count):
             self.pool.start_worker()
-
-    def _arm_trim(self) -> None:
-        if not self._trim_armed and len(self.leases.idle) > self._keep_idle:
-            self._trim_armed = True
-            self.timers.after(IDLE_TRIM_S, self._trim)
-
-    def _trim(self) -> None:
-        self._trim_armed = False
-        surplus = self.leases.surplus(self._keep_idle)
-        self.leases.forget(surplus)
-        for worker_id in surplus:
-            self.end_worker(worker_id)
-
-    def end_worker(self, worker_id: bytes) -> None:
-        """Ask an unleased worker to end, and see that it does."""
-        worker = self.pool.workers.get(worker_id)
-        if worker is not None and worker.connection is not None:
-            worker.connection.send([codec.encode(node.Exit())])
-            worker.timer = self.timers.after(2.0, lambda: self.pool.kill(worker, "it did not end when asked to"))
-
-    def _lingering(self, peer: Peer, message: node.Lingering, frames: Sequence[Frame]) -> None:
-        """Its work is over, so its lease is: only its objects, and what it has submitted, are still needed."""
-        worker = peer.worker
-        if worker is not None:
-            worker.lingers = True
-            if worker.timer is not None:
-                worker.timer.cancel()
-            cause = node.ExitCause(exit_code=0, pid=worker.pid)
-            lease, effects = self.leases.worker_retired(worker.id)
-            if lease is not None and lease.key[0] == self.node_id:
-                self.actors.worker_lost(worker.id, cause)
-            self.apply(effects)
-
-    def _stay(self, peer: Peer, message: node.Stay, frames: Sequence[Frame]) -> None:
-        worker = peer.worker
-        if worker is not None and worker.timer is not None:
-            worker.timer.cancel()
-            self.apply(self.leases.stayed(worker.id))
-            self._arm_trim()
 
     # --- errors, logs, questions --------------------------------------------------------------------------------------
 

@@ -68,6 +68,10 @@ class Polling:
             self._thread.join(2.0)
         self._role.acquire(timeout=2.0)
 
+    def abandon(self) -> None:
+        """The process ends at once: nobody minds what becomes of the transport."""
+        self._stopping = True
+
     def nudge(self) -> None:
         """Have the reader thread look at once whether it should poll."""
         try:

@@ -1,4 +1,4 @@
-"""The orderly end of a worker process."""
+"""The end of a worker process: orderly, and never longer than it may take."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import contextlib
 import gc
 import os
 import sys
+import threading
+import time
+import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from ray.messages import node
@@ -14,31 +17,113 @@ from ray.messages import node
 if TYPE_CHECKING:
     from ray.runtime.worker import WorkerRuntime
 
+#: What the user's code may take for its end: functions of atexit, destructors, threads, child processes.
+END_S = 2.0
+#: How often it is looked whether a process is still needed whose end is over its time.
+_LOOK_S = 0.1
 
-def _linger(runtime: WorkerRuntime) -> None:
-    """Serve those who hold what this process owns until they do not."""
-    if runtime.is_needed():
-        runtime.node.send(node.Lingering())
-        runtime.polling.serve_while(runtime.is_needed)
+
+class ProcessEnd:
+    """How one worker ends.
+
+    From ``begin`` on the time for it is limited. The process sees to that itself, as it knows who still needs it; the
+    node manager kills one that does not even come to that.
+    """
+
+    def __init__(self, runtime: WorkerRuntime) -> None:
+        self._runtime = runtime
+        self._code = 0
+        #: The thread that runs what the user registered for the end.
+        self._thread = threading.main_thread().ident or 0
+        self._begun = False
+        #: Nothing of the user's runs any more that belongs to the end.
+        self._cleared = False
+        self._overdue = False
+        #: Held by the thread that runs what the user registered for the end, and by the one that leaves.
+        self._running = threading.Lock()
+        self._leaving = threading.Lock()
+
+    def begin(self, reason: str = "") -> None:
+        """The last call has ended. Called under the lock.
+
+        Args:
+            reason: why the process ends, a clause; empty if that was announced, or planned.
+        """
+        if not self._begun:
+            self._begun = True
+            runtime = self._runtime
+            runtime.node.send(node.Leaving(reason, not self._code and runtime.is_needed()))
+            runtime.timers.after(END_S, self._look)
+            runtime.transport.wake()
+
+    def run(self, code: int, reason: str = "") -> NoReturn:
+        """Run what the user registered for the end and leave; with code 0 not before nobody needs this process."""
+        runtime = self._runtime
+        if not self._running.acquire(False):
+            time.sleep(1e6)  # another thread ends the process
+        self._code, self._thread = code, threading.get_ident()
+        try:
+            with runtime.lock:
+                runtime.flush_all()
+                self.begin(reason)
+            if not code:
+                runtime.leave_plugins()
+                runtime.drop_actor()
+                gc.collect()
+            atexit._run_exitfuncs()
+            self._cleared = True
+            if not code and runtime.is_needed():
+                runtime.node.send(node.Lingering())
+                runtime.polling.serve_while(runtime.is_needed)
+        finally:
+            self.leave(code)
+
+    def leave(self, code: int) -> NoReturn:
+        """Send what is queued and end at once, without waiting for threads."""
+        runtime = self._runtime
+        if not self._leaving.acquire(False):
+            time.sleep(END_S)  # another thread does
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    stream.flush()
+            with runtime.lock:
+                runtime.flush_all()
+                runtime.closed = True
+            runtime.polling.abandon()
+            runtime.transport.close()
+        finally:
+            os._exit(code)
+
+    def _look(self) -> None:
+        """The end is over its time: leave as soon as nobody needs this process. Called under the lock by a poller."""
+        if self._cleared:
+            return
+        runtime = self._runtime
+        needed = not self._code and runtime.is_needed()
+        if not self._overdue:
+            self._overdue = True
+            print(_held_up(self._thread), file=sys.stderr, flush=True)
+            if needed:
+                runtime.node.send(node.Lingering())
+        if not needed:
+            self.leave(self._code)
+        runtime.timers.after(_LOOK_S, self._look)
+
+
+def _held_up(thread: int) -> str:
+    """What to say of an end that takes too long: where its thread is."""
+    frame = sys._current_frames().get(thread)
+    place = traceback.extract_stack(frame)[-1] if frame is not None else None
+    where = f"; it was held up in {place.name} ({place.filename}:{place.lineno})" if place is not None else ""
+    return (
+        f"[ray] The end of this process took longer than {END_S:g} s (functions of atexit, destructors, threads, child "
+        f"processes) and was cut short{where}"
+    )
 
 
 def end_process(runtime: WorkerRuntime, code: int) -> NoReturn:
-    """Send what is queued, run what the user registered for the end, and leave without waiting for threads."""
-    try:
-        with runtime.lock:
-            runtime.flush_all()
-        if not code:
-            runtime.leave_plugins()
-            runtime.drop_actor()
-            gc.collect()
-            atexit._run_exitfuncs()
-            _linger(runtime)
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-        with runtime.lock:
-            runtime.flush_all()
-            runtime.closed = True
-        runtime.transport.close()
-    finally:
-        os._exit(code)
+    """End in order with code 0, else at once."""
+    if code:
+        runtime.ending.leave(code)
+    runtime.ending.run(0)

@@ -16,11 +16,12 @@ from ray.abc.transport import Frame, Transport
 from ray.exceptions import RaySystemError, TaskCancelledError
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
+from ray.runtime.actor_exit import ActorExit
 from ray.runtime.code_cache import ArgumentCache, CodeCache
-from ray.runtime.execution import ActorExit, Outcome, TaskCall, current_call
+from ray.runtime.execution import Outcome, TaskCall, current_call
 from ray.runtime.interrupts import in_critical_code
 from ray.runtime.peers import Peer
-from ray.runtime.process_end import end_process
+from ray.runtime.process_end import ProcessEnd, end_process
 from ray.runtime.records import return_ids
 from ray.runtime.replies import Replying
 from ray.runtime.spilled_arguments import SpilledArguments
@@ -59,6 +60,7 @@ class WorkerRuntime(Replying):
         self._calls: dict[bytes, int] = {}
         #: The process is about to end.
         self.left = False
+        self.ending = ProcessEnd(self)
         self._gpu_ids: list[str] | None = None
         #: Writes what was printed without an end of line.
         self.flush_output: Callable[[], None] = lambda: None
@@ -280,11 +282,15 @@ class WorkerRuntime(Replying):
         self.next_executor = None
         self.left = True
         self.executor.close()
+        with self.lock:
+            if not self.running:  # else it is called again when they have ended
+                self.ending.begin()
 
     def interrupt_others(self, call: TaskCall) -> None:
         """The actor ends with ``call``: cancel the coroutines of the others, and end the process if they go on."""
         with self.lock:
             others = [other for other in self.running.values() if other is not call]
+            self.ending.begin()
             if any(other.coroutine is not None for other in others):
                 self.timers.after(TIMEOUT_GRACE_S, threading.Thread(target=end_process, args=(self, 0)).start)
                 self.transport.wake()

@@ -56,7 +56,10 @@ def worker_main(
     executor = runtime.executor
     executor.submit(IdlePoll(runtime))
     while True:
-        executor.run()
+        try:
+            executor.run()
+        except BaseException as error:
+            runtime.ending.run(1, str(error))
         following, runtime.next_executor = runtime.next_executor, None
         if following is None:
             end_process(runtime, 0)

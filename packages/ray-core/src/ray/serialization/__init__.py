@@ -2,7 +2,7 @@
 
 from ray.serialization.blob import Serialized, deserialize, deserialize_copy
 from ray.serialization.captures import largest_captures
-from ray.serialization.envelope import Envelope, make_envelope, open_envelope, read_envelope
+from ray.serialization.envelope import ORDERLY, SYSTEM, Envelope, make_envelope, open_envelope, read_envelope
 from ray.serialization.pickling import (
     EMPTY_ARGS,
     args_blob,
@@ -16,6 +16,8 @@ from ray.serialization.pickling import (
 
 __all__ = [
     "EMPTY_ARGS",
+    "ORDERLY",
+    "SYSTEM",
     "Envelope",
     "Serialized",
     "args_blob",

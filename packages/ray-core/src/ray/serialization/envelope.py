@@ -15,6 +15,8 @@ from ray.serialization.render import message_of, place_of, render, shorten, summ
 USER = "user"
 #: Errors of the system: they come back as themselves.
 SYSTEM = "system"
+#: The same, but wanted by whoever caused them: nobody is told who does not ask.
+ORDERLY = "orderly"
 _MAX_VIA = 16
 _MAX_NOTES = 16
 #: What numpy, Cython and Python say of an attempt to change memory that is shared with others.
@@ -70,7 +72,7 @@ def make_envelope(
         attempt: from 0.
         pid: of the process that ran it.
         node: name or id in hex of its node.
-        kind: "user" or "system".
+        kind: "user", "system" or "orderly".
     """
     function, node = _text(function), _text(node)
     try:
@@ -97,7 +99,7 @@ def open_envelope(blob: bytes | memoryview) -> BaseException:
     except Exception as failure:
         return RayTaskError("(unknown)", summary=f"the record of a task's failure is damaged: {failure}")
     cause = _load_exception(envelope.cause)
-    if envelope.kind == SYSTEM and cause is not None:
+    if envelope.kind in (SYSTEM, ORDERLY) and cause is not None:
         return cause
     kind = type(cause) if cause is not None else _find_type(envelope)
     facts = {
@@ -128,9 +130,8 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
     if isinstance(exc, RayTaskError) and exc._origin is not None:
         passed = _decode(exc._origin[1][0])
         return msgspec.structs.replace(passed, via=_with_hop(passed.via, _hop(exc, function, pid)))
-    if isinstance(exc, RayError):
-        if kind != SYSTEM:
-            _note_hop(exc, _hop(exc, function, pid))
+    if isinstance(exc, RayError) and kind == USER:
+        _note_hop(exc, _hop(exc, function, pid))
         kind = SYSTEM
     cls = type(exc)
     if cls in (ValueError, TypeError):
@@ -149,8 +150,8 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
         attempt=attempt,
         pid=pid,
         node=node,
-        exit_code=exit_code if type(exit_code) is int and kind == SYSTEM else None,
-        signal=signal if type(signal) is int and kind == SYSTEM else None,
+        exit_code=exit_code if type(exit_code) is int and kind != USER else None,
+        signal=signal if type(signal) is int and kind != USER else None,
         types=pack_types(cls),
         cause=pack_exception(exc),
     )

@@ -249,6 +249,27 @@ def groups_have_limits_of_their_own(subject: ExecutorSubject) -> None:
     expect_equal(peaks, {"io": 2, "one": 1, None: 1}, "each concurrency group keeps its own limit")
 
 
+def a_loop_that_is_stopped_is_told(subject: ExecutorSubject) -> None:
+    """Of executors of coroutine functions: their calls can end what all of them run on."""
+    if not subject.is_async:
+        return
+    executor, record, raised = subject.make(1, {}), Record(), []
+
+    def run() -> None:
+        try:
+            executor.run()
+        except RuntimeError as error:
+            raised.append(str(error))
+
+    thread = threading.Thread(target=run, name="contract-executor", daemon=True)
+    thread.start()
+    executor.submit(Probe(record, then=lambda: asyncio.get_running_loop().stop(), is_async=True))
+    thread.join(DEADLINE_S)
+    executor.close()
+    expect(not thread.is_alive(), "run returns when the user's code has stopped the loop")
+    expect(raised != [], "run raises RuntimeError when the user's code has stopped the loop")
+
+
 REQUIRED: tuple[Check, ...] = (
     calls_run_once_in_order,
     submit_never_blocks,
@@ -263,5 +284,5 @@ REQUIRED: tuple[Check, ...] = (
 #: {value of ``Executor.concurrent``: what such an executor must do as well}
 BY_CONCURRENCY: dict[bool, tuple[Check, ...]] = {
     False: (calls_run_on_the_main_thread,),
-    True: (calls_run_at_the_same_time, groups_have_limits_of_their_own),
+    True: (calls_run_at_the_same_time, groups_have_limits_of_their_own, a_loop_that_is_stopped_is_told),
 }
