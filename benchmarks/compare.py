@@ -16,9 +16,10 @@ import sys
 import time
 from collections.abc import Callable
 
+import chart
 import contestants
 from contestants import Contestant
-from report import markdown, misses
+from report import Comparison, markdown, misses
 from targets import DEFAULTS, GROUPS, ONCE, VARIANTS
 
 QUICK_TASKS = "20000"
@@ -118,6 +119,8 @@ def main() -> int:
     folder = contestants.out(options)
     (folder / "comparison.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     (folder / "comparison.md").write_text(text)
+    if Comparison(document).rivals:
+        (folder / "comparison.svg").write_text(chart.draw(document))
     return 1 if options.check and misses(document) else 0
 
 

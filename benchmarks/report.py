@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from targets import RATES, REMARKS, SECTIONS, ZMQ_SHARE, Row, Section
+from targets import LINES, RATES, REMARKS, SECTIONS, ZMQ_SHARE, Row, Section
 
 Document = dict[str, Any]
 MISSED = "**no**"
@@ -106,39 +106,58 @@ class Comparison:
         }
         return ", ".join(f"{peer} {number(value)}" for peer, value in found.items())
 
+    def unit(self, row: Row, names: Sequence[str]) -> str:
+        """Of the row's line; empty if none of the contestants ``names`` ran it."""
+        return next((line["unit"] for name in names if (line := self.line(name, row.line)).get("unit")), "")
+
+    def gain(self, row: Row, rival: str) -> float | None:
+        """How many times better than ``rival``; None where either did not run the line."""
+        value, other = self.value(self.judged, row), self.value(rival, row)
+        return None if value is None or other is None else row.gain(value, other)
+
     def cells(self, section: Section, row: Row) -> list[str]:
         """One row as text; empty if nobody ran its line."""
-        names = [self.name(variant) for _, variant in section.columns] + self.rivals * section.rivals
-        lines = [self.line(name, row.line) for name in names]
-        if not any("unit" in line for line in lines):
-            return []
+        unit = self.unit(row, [self.name(variant) for _, variant in section.columns])
         verdicts = {variant: self.verdict(row, variant) for _, variant in section.columns}
         own = [self.cell(row, self.name(variant), verdict) for variant, verdict in verdicts.items()]
-        rivals: list[str] = []
-        if section.rivals:
-            value = self.value(self.judged, row)
-            for name in self.rivals:
-                other = self.value(name, row)
-                gain = "" if value is None or other is None else f"{row.gain(value, other):.3g}"
-                rivals += [self.cell(row, name), gain]
-            rivals.append(self.peers(row))
+        if not unit and not any(own):
+            return []
         sign = "≤" if row.better == "lower" else "≥"
         target = "" if row.target is None else f"{sign} {row.target:,g}"
-        unit = next(line["unit"] for line in lines if line.get("unit"))
         missed = [heading for heading, variant in section.columns if verdicts[variant] is False]
         unknown = [v for v in row.judged if row.target is not None and verdicts[v] is None]
         met = f"{MISSED}: {', '.join(missed)}" if missed else "not run" if unknown else "yes" if row.target else ""
-        return [row.label, "" if row.of else unit, target, *own, *rivals, met]
+        return [row.label, "" if row.of else unit, target, *own, met]
 
     def table(self, section: Section) -> list[list[str]]:
         """Head and rows; only the head when nothing of it was run."""
-        head = ["line", "unit", "target", *(heading for heading, _ in section.columns)]
-        if section.rivals:
-            head += [cell for name in self.rivals for cell in (name, f"times {name}")] + ["others"]
-        return [[*head, "met"]] + [cells for row in section.rows if (cells := self.cells(section, row))]
+        head = ["line", "unit", "target", *(heading for heading, _ in section.columns), "met"]
+        return [head] + [cells for row in section.rows if (cells := self.cells(section, row))]
+
+    def ratios(self) -> list[list[str]]:
+        """What most ask first: each line, here and under the others, and how many times better."""
+        head = ["line", *(f"times {name}" for name in self.rivals), "here", *self.rivals, "unit"]
+        rows = []
+        for row in LINES.rows:
+            gains = [self.gain(row, name) for name in self.rivals]
+            if row.judged and any(gain is not None for gain in gains):
+                times = ["" if gain is None else f"{gain:.3g}" for gain in gains]
+                values = [self.cell(row, name) for name in (self.judged, *self.rivals)]
+                rows.append([row.label, *times, *values, "" if row.of else self.unit(row, [self.judged])])
+        return [head, *rows]
+
+    def others(self) -> list[list[str]]:
+        """The lines that others than the contestants share."""
+        rows = []
+        for row in LINES.rows:
+            if found := self.peers(row):
+                rows.append([row.label, self.cell(row, self.judged), found, self.unit(row, [self.judged])])
+        return [["line", "here", "others", "unit"], *rows]
 
     def tables(self) -> list[list[list[str]]]:
-        return [table for section in SECTIONS if len(table := self.table(section)) > 1]
+        """The ratios, the parts beside their targets, the others; only those with rows."""
+        found = [self.ratios(), *(self.table(section) for section in SECTIONS), self.others()]
+        return [table for table in found if len(table) > 1]
 
     def notes(self) -> list[str]:
         """The circumstances, then everything that did not go as planned, with its reason."""

@@ -59,11 +59,10 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Section:
-    """A table: ``columns`` are (heading, variant); ``rivals`` says whether the other contestants have columns too."""
+    """A table of our own parts: ``columns`` are (heading, variant)."""
 
     columns: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
-    rivals: bool = True
 
 
 SHARED = ("plasma", "shm")
@@ -125,7 +124,6 @@ SELECTORS = Section(
         Row("loop_lag_p99", "lag p99 of the loop of the async API, 10,000 refs awaited", "lower", 5, ("epoll",)),
         Row("loop_idle_cpu", "processor time of that loop, waiting", "lower", 0.5, ("epoll",)),
     ),
-    rivals=False,
 )
 
 SECTIONS = (LINES, SELECTORS)
