@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, 
 from typing import Any, TypeVar
 
 import ray
+from ray.runtime.completion import session_of
 from ray_async.selectors import EpollSelector
 
 T = TypeVar("T")
@@ -186,6 +187,6 @@ def _check_limit(limit: int | None) -> None:
 def _cancel(refs: Iterable[ray.ObjectRef[Any]]) -> None:
     try:
         for ref in refs:
-            ray.cancel(ref)
+            session_of(ref).cancel(ref, False, True)
     except ConnectionError:  # their session has ended, and they with it
         pass

@@ -156,7 +156,7 @@ def cancel(
         if not isinstance(value, bool):
             raise TypeError(f"{name} must be True or False, not {value!r}")
     for ref in refs:
-        runtime.cancel(ref, force, recursive)
+        runtime.cancel(ref, force, recursive, again=True)
 
 
 def _check_unique(refs: Sequence[ObjectRef[Any]]) -> None:

@@ -140,10 +140,14 @@ class Unblocked(Struct, frozen=True, tag=6):
 
 
 class Cancel(Struct, frozen=True, tag=7):
-    """Owner to worker: cancel one task, queued or running."""
+    """Owner to worker: cancel one task, queued or running.
+
+    ``again``: also one that was cancelled before, and has gone on.
+    """
 
     task: bytes
     recursive: bool = True
+    again: bool = False
 
 
 class Fetch(Struct, frozen=True, tag=8):
@@ -206,3 +210,4 @@ class CancelMade(Struct, frozen=True, tag=12):
     id: bytes
     force: bool
     recursive: bool = True
+    again: bool = False

@@ -184,7 +184,7 @@ class OwnerBase(ABC):
         """A generator for the results of a new task; called under the lock."""
 
     @abstractmethod
-    def cancel_entry(self, entry: ObjectEntry, force: bool, recursive: bool) -> None:
+    def cancel_entry(self, entry: ObjectEntry, force: bool, recursive: bool, again: bool = False) -> None:
         """``cancel`` under the lock."""
 
     @abstractmethod

@@ -211,14 +211,14 @@ class ActorCalls:
             record.retries -= 1
         client.queue.appendleft(record)
 
-    def cancel(self, record: TaskRecord, client: ActorClient, recursive: bool) -> None:
+    def cancel(self, record: TaskRecord, client: ActorClient, recursive: bool, again: bool) -> None:
         """Cancel a call that is queued here or there, or running."""
         record.retries = 0
         record.cancelled = True
         if record.id not in client.inflight:
             self._runtime.fail_cancelled(record)
         elif client.peer is not None:
-            client.peer.send(wire.Cancel(record.id, recursive))
+            client.peer.send(wire.Cancel(record.id, recursive, again))
 
     def handle_gone(self, life: ObjectEntry) -> None:
         """The entry that counted this process's handles to an actor is gone."""

@@ -18,6 +18,7 @@ from ray.runtime.actor_exit import Exit, exit_of
 from ray.runtime.code_cache import with_dependencies
 from ray.runtime.forked import end_forked_child
 from ray.runtime.interface import IN_THREAD, STREAMING
+from ray.runtime.interrupts import handles_interrupt, interrupt_of
 from ray.runtime.records import return_ids
 from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
@@ -77,8 +78,8 @@ class TaskCall:
     """Implements ``ray.abc.executor.Call``."""
 
     __slots__ = (
-        "_frames", "cancelled", "coroutine", "gpu_ids", "group", "held", "interruptible", "name", "noticed", "peer",
-        "resources", "stream", "task", "timed_out", "values", "worker",
+        "_frames", "abandoned", "cancelled", "coroutine", "descended", "gpu_ids", "group", "held", "interruptible",
+        "name", "noticed", "peer", "resources", "stream", "task", "timed_out", "values", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -97,9 +98,13 @@ class TaskCall:
         #: Refs in the arguments that this process must return; pinned until the call ends, or is given back.
         self.held: Sequence[ObjectEntry] = ()
         self.cancelled = False
+        #: What it had submitted when it was cancelled has been cancelled too.
+        self.descended = False
         self.timed_out = False
-        #: The user's code has been interrupted, as one of the two asks for.
+        #: The user's code has been interrupted, as one of the two asks for, and is left alone while it cleans up.
         self.noticed = False
+        #: It goes on beyond its limit, and its caller has been answered.
+        self.abandoned = False
         #: The user's code runs, and may be interrupted.
         self.interruptible = False
         #: The loop and the asyncio task that run it.
@@ -125,11 +130,24 @@ class TaskCall:
             return False
 
     def interrupt(self) -> None:
-        """Cancel the coroutine; no effect once it has ended. Any thread."""
+        """Cancel the coroutine, once; no effect when it has ended. Any thread."""
         running = self.coroutine
         if running is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                running[0].call_soon_threadsafe(running[1].cancel)
+                running[0].call_soon_threadsafe(self._cancel, running[1])
+
+    def _cancel(self, task: Task[Any]) -> None:
+        """Called on the loop, where no code of the call runs before it sees the cancellation."""
+        if not self.noticed:
+            self.noticed = True
+            task.cancel()
+
+    def check(self) -> None:
+        """Interrupt the user's code, which this thread runs or is about to, if that is asked for and not done."""
+        if (self.cancelled or self.timed_out) and not self.noticed:
+            self.noticed = True
+            if not handles_interrupt(self.task.id):
+                raise interrupt_of(self.task.id)
 
     def run(self) -> None:
         """Run the function on this thread, and reply."""
@@ -142,8 +160,7 @@ class TaskCall:
             function, call = self._prepare()
             self.interruptible = True
             try:
-                if self.cancelled or self.timed_out:
-                    raise KeyboardInterrupt  # while it was prepared
+                self.check()  # while it was prepared
                 result = function(*call[0], **call[1])
                 if self.task.num_returns == STREAMING:
                     self.stream = Yielding(self)
@@ -270,16 +287,16 @@ class TaskCall:
             left = exit_of(error)
             if left is not None and not (self.cancelled or self.timed_out):
                 return self._leave(left)
-        kind = "user"
+        kind, name = "user", self.name or worker.name_of(task)
         if self.cancelled:
-            error, kind = TaskCancelledError(self.name, task.id), "system"
+            error, kind = TaskCancelledError(name, task.id), "system"
         elif self.timed_out:
-            error, kind = TaskTimeoutError(self.name, task.timeout_s), "system"
+            error, kind = TaskTimeoutError(name, task.timeout_s), "system"
         elif worker.exiting and type(error).__name__ == "CancelledError":
             error, kind = RayActorError(worker.actor_name, worker.actor_id, worker.exiting), "system"
         envelope = make_envelope(
             error,
-            function=self.name or worker.name_of(task),
+            function=name,
             task_id=task.id,
             attempt=task.attempt,
             pid=os.getpid(),

@@ -196,8 +196,11 @@ class Runtime(Protocol):
     def check_blocking(self, call: str) -> None:
         """Raise BlockingCallError if a wait in ``call`` on this thread would stop the event loop of an async actor."""
 
-    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
-        """Cancel the task that makes ``ref``; no effect once it has ended."""
+    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
+        """Cancel the task that makes ``ref``; no effect once it has ended.
+
+        ``again``: also if it was cancelled before, and has gone on: what asks for it is the user's program itself.
+        """
 
     def kill_actor(self, actor: ActorCore, no_restart: bool) -> None:
         """End the actor's process now."""

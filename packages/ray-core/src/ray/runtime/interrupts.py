@@ -121,6 +121,33 @@ def in_critical_code(frame: FrameType | None, inside: CodeType | None = None) ->
     return False
 
 
+def in_destructor(frame: FrameType | None) -> bool:
+    """Whether what is raised here would be lost, as an object is being destroyed."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def interrupt_of(task_id: bytes) -> KeyboardInterrupt:
+    """What to raise in the code of a task that is to end."""
+    error = KeyboardInterrupt()
+    error.__dict__[_TASK] = task_id
+    return error
+
+
+def handles_interrupt(task_id: bytes) -> bool:
+    """Whether this thread is in an ``except`` or ``finally`` block, or ``__exit__``, for the interrupt of a task."""
+    error = sys.exception()
+    while error is not None and getattr(error, _TASK, None) != task_id:
+        error = error.__context__
+    return error is not None
+
+
+_TASK = "_ray_task"
+
+
 def _is_user_code(path: str) -> bool:
     """Neither the standard library nor an installed package: our own code calls into both."""
     return not path.startswith((_LIBRARY, "<frozen")) and "-packages" + os.sep not in path

@@ -118,7 +118,7 @@ class LocalObjects:
     def check_blocking(self, call: str) -> None:
         """See ``Runtime``: nothing ever waits."""
 
-    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
+    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
         """Check that the ref is of this session; its task has ended."""
         self._own(ref)
 

@@ -86,23 +86,23 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
                 self.calls.submit(client, record)
         return refs
 
-    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
+    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
         entry = self._own_entry(ref)
         with self.lock:
-            self.cancel_entry(entry, force, recursive)
+            self.cancel_entry(entry, force, recursive, again)
 
-    def cancel_entry(self, entry: ObjectEntry, force: bool, recursive: bool) -> None:
+    def cancel_entry(self, entry: ObjectEntry, force: bool, recursive: bool, again: bool = False) -> None:
         """``cancel`` under the lock."""
         if entry.status != PENDING:
             return
         record = entry.task
         if entry.owner is not None:
-            self.objects.send_to_owner(entry, wire.CancelMade(entry.id, force, recursive))
+            self.objects.send_to_owner(entry, wire.CancelMade(entry.id, force, recursive, again))
         elif isinstance(record, TaskRecord):
             if isinstance(record.link, ActorClient):
-                self.calls.cancel(record, record.link, recursive)
+                self.calls.cancel(record, record.link, recursive, again)
             else:
-                self.tasks.cancel(record, force, recursive)
+                self.tasks.cancel(record, force, recursive, again)
 
     def cancel_children(self, parent: bytes) -> None:
         """Cancel what the task ``parent`` has submitted; called under the lock."""

@@ -128,4 +128,4 @@ class Reader:
     def _cancel_made(self, peer: Peer, message: wire.CancelMade, frames: Sequence[Frame]) -> None:
         entry = self._runtime.table.entries.get(message.id)
         if entry is not None and entry.owner is None:
-            self._runtime.cancel_entry(entry, message.force, message.recursive)
+            self._runtime.cancel_entry(entry, message.force, message.recursive, message.again)

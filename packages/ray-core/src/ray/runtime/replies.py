@@ -79,7 +79,8 @@ class Replying(WaitingWorker):
     def _append(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """Queue a reply; called under the lock."""
         peer, task = call.peer, call.task
-        self.let_go(call)
+        if not call.abandoned:
+            self.let_go(call)
         blobs = outcome.blobs
         values: list[Any] = [
             blob

@@ -377,7 +377,7 @@ class TaskSubmitter:
                 self._runtime.fail_crashed(record, msgspec.structs.replace(cause, reason=_RESULT_LOST))
         self.pump(link.cls)
 
-    def cancel(self, record: TaskRecord, force: bool, recursive: bool) -> None:
+    def cancel(self, record: TaskRecord, force: bool, recursive: bool, again: bool) -> None:
         """Cancel a task of this owner that is queued or pushed."""
         link = record.link
         if not isinstance(link, Link):
@@ -388,7 +388,7 @@ class TaskSubmitter:
             return
         record.retries = 0
         record.cancelled = True
-        link.peer.send(wire.Cancel(record.id, recursive))
+        link.peer.send(wire.Cancel(record.id, recursive, again))
         if force:
             self._runtime.timers.after(FORCE_AFTER_S, lambda: self._end_by_force(record, link))
             self._runtime.transport.wake()

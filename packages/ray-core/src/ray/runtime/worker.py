@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from _signal import getsignal  # type: ignore[import-not-found]  # that of ``signal`` takes as long as a short task
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -18,8 +19,9 @@ from ray.messages import node, wire
 from ray.plugins.compose import Composition
 from ray.runtime.actor_exit import ActorExit
 from ray.runtime.code_cache import ArgumentCache, CodeCache
+from ray.runtime.completion import Waiter
 from ray.runtime.execution import Outcome, TaskCall, current_call
-from ray.runtime.interrupts import in_critical_code
+from ray.runtime.interrupts import in_critical_code, in_destructor
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import ProcessEnd, end_process
 from ray.runtime.records import return_ids
@@ -61,7 +63,11 @@ class WorkerRuntime(Replying):
         #: The process is about to end.
         self.left = False
         self.ending = ProcessEnd(self)
+        #: Calls that go on beyond their limits; their callers have been answered.
+        self.overdue: set[TaskCall] = set()
         self._gpu_ids: list[str] | None = None
+        #: As Python hands it back.
+        self.sigint_handler = self.on_interrupt
         #: Writes what was printed without an end of line.
         self.flush_output: Callable[[], None] = lambda: None
 
@@ -117,8 +123,6 @@ class WorkerRuntime(Replying):
 
     def on_cancel(self, peer: Peer, message: wire.Cancel, frames: Sequence[Frame]) -> None:
         """Cancel a task that is queued or running here; one that has ended is left alone."""
-        if message.recursive:
-            self.cancel_children(message.task)
         call = self.queued.pop(message.task, None)
         if call is not None:
             error = TaskCancelledError(call.task.name or self.name_of(call.task), message.task)
@@ -128,10 +132,18 @@ class WorkerRuntime(Replying):
             return
         call = self.running.get(message.task)
         if call is not None:
-            call.cancelled = True
-            self.flush_all()  # what has ended before must not be lost if the process is killed
-            call.noticed = False
-            self._insist(call)
+            if not call.cancelled:
+                call.cancelled = True
+                self.flush_all()  # what has ended before must not be lost if the process is killed
+                self._insist(call)  # before its children fail, which would interrupt it as well
+            elif message.again and call.coroutine is None:
+                call.noticed = False  # unless it cleans up still
+                self._insist(call)
+            if call.descended or not message.recursive:
+                return  # what it has submitted since is its clean-up
+            call.descended = True
+        if message.recursive:
+            self.cancel_children(message.task)
 
     def on_taken(self, peer: Peer, message: wire.Taken, frames: Sequence[Frame]) -> None:
         """The consumer of a stream has come so far."""
@@ -153,37 +165,62 @@ class WorkerRuntime(Replying):
         elif not self.concurrent:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    def _insist(self, call: TaskCall) -> None:
-        if self.running.get(call.task.id) is call and not call.noticed:
+    def _insist(self, call: TaskCall, *, sent: bool = False) -> None:
+        """Interrupt the user's code; called under the lock, so that a signal cannot come to a later call."""
+        if self.running.get(call.task.id) is not call or call.noticed:
+            return
+        if not sent or self._handles_signals():  # a handler of the user's is called once
             self._interrupt(call)
-            if call.coroutine is None and not self.concurrent:
-                self.timers.after(INSIST_S, lambda: self._insist(call))
+        if call.coroutine is None and not self.concurrent:
+            self.timers.after(INSIST_S, lambda: self._insist(call, sent=True))
+
+    def _handles_signals(self) -> bool:
+        return getsignal(signal.SIGINT) is self.sigint_handler
 
     def on_interrupt(self, number: int, frame: Any) -> None:
-        """SIGINT in the main thread: for the user's code if it runs and is meant, else for nobody."""
-        call = self.call
-        if call is None or not call.interruptible or not (call.cancelled or call.timed_out) or call.noticed:
-            return  # meant for a call that has ended meanwhile, or that cleans up already
-        if in_critical_code(frame, inside=_user_call_code):
-            timer = threading.Timer(0.001, lambda: self._interrupt(call) if self.call is call else None)
+        """SIGINT in the main thread, of ours or of the user's: for the code of the call that runs there."""
+        call = self.this_call()
+        if call is None or call.noticed or not (call.interruptible or self.concurrent):
+            return  # it comes between two calls, or the call cleans up already
+        if in_critical_code(frame, inside=_user_call_code) or in_destructor(frame):
+            timer = threading.Timer(0.001, self._send_again, (call,))
             timer.daemon = True
             timer.start()
             return
-        call.noticed = True
-        raise KeyboardInterrupt
+        if self.concurrent or not (call.cancelled or call.timed_out):
+            raise KeyboardInterrupt  # the user's code has sent it
+        call.check()
+
+    def _send_again(self, call: TaskCall) -> None:
+        with self.lock:
+            if self.running.get(call.task.id) is call:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        done = super().block(waiter, timeout_s)
+        call = self.call
+        if call is not None and call.cancelled and call.interruptible and self._handles_signals() and _on_main_thread():
+            call.check()  # else it sees its children fail with it, and is interrupted in what it then does
+        return done
 
     def _time_out(self, call: TaskCall) -> None:
-        """A task is over its time: interrupt it, and end the process if that does not help."""
+        """A task is over its time: interrupt it, and answer without it if that does not help; called under the lock."""
         if self.running.get(call.task.id) is not call:
             return
-        if call.timed_out:
-            self._append(call, call._fail(TimeoutError()), 0)
-            self.exiting = "a task ran over its time and could not be interrupted"
-            end_process(self, 1)
-        call.timed_out = True
-        call.noticed = False
-        self._insist(call)
-        self.timers.after(TIMEOUT_GRACE_S, lambda: self._time_out(call))
+        if not call.timed_out:
+            call.timed_out = True
+            self._insist(call)
+            self.timers.after(TIMEOUT_GRACE_S, lambda: self._time_out(call))
+            return
+        del self.running[call.task.id]
+        call.abandoned = True
+        self._append(call, call._fail(TimeoutError()), 0)
+        if self.concurrent:  # other callers' calls run here: it goes on until it ends, and keeps its place
+            self.overdue.add(call)
+            self.flush(call.peer)
+            return
+        self.exiting = "a task ran over its time and could not be interrupted"
+        end_process(self, 1)
 
     # --- running; called by executors ---------------------------------------------------------------------------------
 
@@ -219,15 +256,20 @@ class WorkerRuntime(Replying):
         self.flush_output()  # before the reply, and under the name of this call
         if not self.concurrent:
             self.call = None
+            if not (self.actor_id or self._handles_signals()):
+                signal.signal(signal.SIGINT, self.sigint_handler)  # the user's was for this task
         if task.max_calls and not self.exiting:
             count = self._calls[task.function] = self._calls.get(task.function, 0) + 1
             if count >= task.max_calls:
                 self.exiting = f"max_calls={task.max_calls} was reached"
         with self.lock:
-            if self.running.pop(task.id, None) is None:  # it was over its time, and the reply has been sent
+            if call.abandoned:
+                self.overdue.discard(call)
+                self.let_go(call)
                 self.objects.discard(id for id in return_ids(task.id, task.num_returns) if None in outcome.blobs)
-                return
-            self._reply(call, outcome, duration_us)
+            else:
+                del self.running[task.id]
+                self._reply(call, outcome, duration_us)
         if self.exiting:
             self.leave()
 
@@ -289,7 +331,7 @@ class WorkerRuntime(Replying):
     def interrupt_others(self, call: TaskCall) -> None:
         """The actor ends with ``call``: cancel the coroutines of the others, and end the process if they go on."""
         with self.lock:
-            others = [other for other in self.running.values() if other is not call]
+            others = [other for other in [*self.running.values(), *self.overdue] if other is not call]
             self.ending.begin()
             if any(other.coroutine is not None for other in others):
                 self.timers.after(TIMEOUT_GRACE_S, threading.Thread(target=end_process, args=(self, 0)).start)
@@ -310,6 +352,10 @@ class WorkerRuntime(Replying):
 
     def shutdown(self) -> None:
         raise RaySystemError("ray.shutdown() cannot be called inside a worker; the driver ends the session.")
+
+
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 _user_call_code = TaskCall.run.__code__

@@ -30,7 +30,7 @@ def worker_main(
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     runtime.flush_output = install_streams(runtime.current_name)
     faulthandler.enable(2, all_threads=False)  # the stack of a crash ends up in the error that the owner gets
-    signal.signal(signal.SIGINT, runtime.on_interrupt)
+    signal.signal(signal.SIGINT, runtime.sigint_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     runtime.attach(f"w-{worker_id.hex()}", node_address)
     reader = runtime.reader

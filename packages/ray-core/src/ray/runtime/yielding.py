@@ -99,9 +99,12 @@ class Yielding:
         self._count += 1
 
     def _check(self) -> None:
-        if self._call.peer.lost:
+        """Raise if nobody wants more. On a loop, where the task is cancelled too, only when it has seen that."""
+        call = self._call
+        if call.peer.lost:
             raise ConnectionError("the process that consumes this generator is gone")
-        if self._call.cancelled or self._call.timed_out:
+        if call.noticed or (call.coroutine is None and (call.cancelled or call.timed_out)):
+            call.noticed = True
             raise KeyboardInterrupt
 
     def _is_full(self) -> bool:
