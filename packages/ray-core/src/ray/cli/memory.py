@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ray.abc.store import Listing
+from ray.abc.store import Listing, StoredObject
 from ray.cli import exits
 from ray.cli.commands import command, with_format
 from ray.cli.output import as_json, as_size, as_table
@@ -46,22 +46,33 @@ def memory(session: str, limit: int, form: str) -> int:
 
 def report(observer: SessionObserver) -> dict[str, Any]:
     """Facts of one session: totals in bytes, and a dict per object."""
-    processes = observer.ask("processes")
-    kinds = {pid: kind for _, kind, pid in processes}
-    owners = {process: pid for process, _, pid in processes}
+    processes = [process for process in observer.ask("processes") if process[1] != "observer"]
+    names = {pid: kind for _, kind, pid, _ in processes}
+    names |= {actor["pid"]: f"actor {actor['class_name']}" for actor in observer.ask("actors") if actor["pid"] in names}
+    owners = {process: pid for process, _, pid, _ in processes}
     store = observer.open_store()
     try:
         stats = store.stats()
         listed = store.list() if isinstance(store, Listing) else None
     finally:
         store.close()
+    pids = {address: pid for _, _, pid, address in processes}
+    references = observer.holders([entry.object_id for entry in listed or ()], list(pids)) if listed else {}
+    silent = [_process(pid, names) for address, pid in pids.items() if listed and address not in references]
+
+    def holders(entry: StoredObject) -> list[str]:
+        """Processes that use its memory, and those that have references to it."""
+        found = dict.fromkeys(entry.holders)
+        found |= {pids[address]: None for address, ids in references.items() if entry.object_id in ids}
+        return [_process(pid, names) for pid in found] or [f"{name}?" for name in silent]
+
     objects = [
         {
             "object_id": entry.object_id.hex(),
             "bytes": entry.nbytes,
             "state": entry.state,
-            "owner": _process(owners.get(entry.object_id[:PROCESS_ID_BYTES], 0), kinds),
-            "holders": [_process(pid, kinds) for pid in entry.holders],
+            "owner": _process(owners.get(entry.object_id[:PROCESS_ID_BYTES], 0), names),
+            "holders": holders(entry),
         }
         for entry in listed or ()
     ]
@@ -72,12 +83,13 @@ def report(observer: SessionObserver) -> dict[str, Any]:
         "used_bytes": stats.used_bytes,
         "capacity_bytes": stats.capacity_bytes,
         "spilled_bytes": stats.spilled_bytes,
+        "silent": silent,
         "objects": objects,
     }
 
 
-def _process(pid: int, kinds: dict[int, str]) -> str:
-    return f"{kinds.get(pid, 'process')} {pid}" if pid else "gone"
+def _process(pid: int, names: dict[int, str]) -> str:
+    return f"{names.get(pid, 'process')} {pid}" if pid else "gone"
 
 
 def _print(found: dict[str, Any], limit: int) -> None:
@@ -97,5 +109,7 @@ def _print(found: dict[str, Any], limit: int) -> None:
         rows.append((entry["object_id"], as_size(entry["bytes"]), entry["state"], entry["owner"], held))
     if objects:
         print(as_table(rows, indent="  "))
+    for name in found["silent"]:
+        print(f"  {name} does not answer: it may hold more", file=sys.stderr)
     if len(objects) > limit:
         print(f"  … and {len(objects) - limit} more (--limit)", file=sys.stderr)

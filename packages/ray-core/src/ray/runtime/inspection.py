@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+from ray.exceptions import RemoteProtocolError
+from ray.messages import node
+from ray.protocol.references import ReferenceTable
 from ray.runtime.base import OwnerBase
 from ray.runtime.interface import RESOURCE_UNIT
 
@@ -50,6 +55,23 @@ class Inspection(OwnerBase):
             "gpu_ids": [],
             "resources": {},
         }
+
+
+def answer(table: ReferenceTable, question: node.Question) -> node.Answer:
+    """The answer of a process to an observer: ``held`` asks which of some objects it has a reference to.
+
+    Raises:
+        RemoteProtocolError: it is no such question.
+    """
+    if question.what != "held":
+        return node.Answer(question.request, False, error=f"this process knows no answer to {question.what!r}")
+    try:
+        ids = msgspec.msgpack.decode(question.data, type=list[bytes])
+    except msgspec.DecodeError as error:
+        raise RemoteProtocolError(f"a question is about {error}") from error
+    entries = ((id, table.entries.get(id)) for id in ids)
+    held = [id for id, entry in entries if entry is not None and (entry.local > 0 or entry.pins > 0)]
+    return node.Answer(question.request, True, msgspec.msgpack.encode(held))
 
 
 def _amounts(fixed: dict[str, int]) -> dict[str, float]:

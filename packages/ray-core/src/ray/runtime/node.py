@@ -114,7 +114,7 @@ class NodeManager:
             "actor": self.actors.find_named,
             "actors": lambda data: self.actors.describe(),
             "workers": lambda data: self.pool.diagnostics(),
-            "processes": lambda data: [[peer.id, peer.kind, peer.pid] for peer in self.peers.values()],
+            "processes": lambda data: [[p.id, p.kind, p.pid, p.address] for p in self.peers.values()],
         }
 
     # --- loop -------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from ray.runtime.session import SessionFacts
 
 
 class SessionObserver:
-    """Asks the node manager questions, and may open the session's store. Not thread-safe; close it."""
+    """Asks the node manager and the processes of a session, and may open its store. Not thread-safe; close it."""
 
     def __init__(self, session_dir: str, facts: SessionFacts) -> None:
         """Connect.
@@ -36,8 +36,8 @@ class SessionObserver:
         except BaseException:
             self._transport.close()
             raise
-        hello = handshake.hello(facts.session, "observer", random_id(8), "", os.getpid())
-        self._connection.send((codec.encode(hello),))
+        self._hello = codec.encode(handshake.hello(facts.session, "observer", random_id(8), "", os.getpid()))
+        self._connection.send((self._hello,))
 
     def ask(self, what: str, timeout_s: float = 5.0) -> Any:
         """The decoded answer to a question.
@@ -59,6 +59,32 @@ class SessionObserver:
                         raise RayConnectionError(message.error)
                     return msgspec.msgpack.decode(message.data)
         raise TimeoutError(f"the node manager of session {self.facts.session} does not answer")
+
+    def holders(self, ids: list[bytes], addresses: list[str], timeout_s: float = 2.0) -> dict[str, set[bytes]]:
+        """Which of some objects the processes at some addresses have references to.
+
+        Returns:
+            ``{address: ids}`` of those that answer in time; one that computes without a pause does not.
+        """
+        self._number += 1
+        question = codec.encode(node.Question(self._number, "held", msgspec.msgpack.encode(ids)))
+        asked, found = {}, {}
+        for address in addresses:
+            try:
+                connection = self._transport.connect(address)
+                connection.send((self._hello,))
+                connection.send((question,))
+            except ConnectionError:  # it has ended meanwhile, and holds nothing
+                found[address] = set[bytes]()
+                continue
+            asked[connection] = address
+        deadline = time.monotonic() + timeout_s
+        while asked and (left_s := deadline - time.monotonic()) > 0:
+            for connection, frames in self._transport.poll(left_s):
+                message = node.Answer(self._number, True, b"\x90") if frames is None else codec.decode(frames)
+                if connection in asked and isinstance(message, node.Answer) and message.request == self._number:
+                    found[asked.pop(connection)] = set(msgspec.msgpack.decode(message.data, type=list[bytes]))
+        return found
 
     @property
     def store_name(self) -> str:

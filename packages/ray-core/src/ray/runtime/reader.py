@@ -11,6 +11,7 @@ from ray.abc.transport import Connection, Frame
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
 from ray.runtime.calls import ActorClient
+from ray.runtime.inspection import answer
 from ray.runtime.node_link import NodeLink
 from ray.runtime.peers import Peer
 from ray.runtime.records import Link
@@ -42,6 +43,7 @@ class Reader:
             wire.Credit: objects.on_credit,
             wire.CancelMade: self._cancel_made,
             wire.Yielded: runtime.on_yielded,
+            node.Question: lambda peer, message, frames: peer.send(answer(runtime.table, message)),
         }
         self.node_handlers: dict[type, Callable[[Any], None]] = {
             node.Granted: tasks.granted,
