@@ -123,11 +123,42 @@ def test_killing_for_good_ends_the_worker_at_once(state):
 
 @pytest.mark.parametrize("state", [PLACING, RESTARTING])
 def test_killing_one_without_a_worker(state):
-    table, entry = in_state(state, max_restarts=1)
-    assert table.kill(b"a", False, "killed") == []
+    """It loses the process to come: with restarts left it waits on, for the next one."""
+    table, entry = in_state(state, max_restarts=2)
+    restarts = entry.restarts
+    assert table.kill(b"a", False, "killed") == [Publish(entry)]
+    assert (entry.state, entry.restarts, entry.incarnation) == (RESTARTING, restarts + 1, restarts + 1)
     assert table.kill(b"a", True, "killed") == [Unplace(entry), Publish(entry)]
     assert entry.state == DEAD
+    table, entry = in_state(PLACING)
+    assert table.kill(b"a", False, "killed") == [Unplace(entry), Publish(entry)]
+    assert (entry.state, entry.cause.reason) == (DEAD, "killed")
     assert table.kill(b"nobody", True, "killed") == []
+
+
+def test_an_actor_is_known_before_its_arguments_are_there():
+    table = ActorTable()
+    assert table.create(spec(name="n", max_restarts=1), ready=False) == []
+    entry = table.named("", "n")
+    with pytest.raises(ValueError, match="already taken"):
+        table.create(spec(b"b", name="n"))
+    assert table.kill(b"a", False, "killed") == [Publish(entry)]
+    whole = spec(name="n", max_restarts=1, max_concurrency=3)
+    assert table.create(whole) == [Place(entry)]
+    assert table.create(whole) == []
+    assert entry.spec.max_concurrency == 3
+    table.create(spec(b"b"), ready=False)
+    other = table.actors[b"b"]
+    assert table.kill(b"b", True, "an argument failed", b"error") == [Unplace(other), Publish(other)]
+    assert (other.error, other.update().error) == (b"error", b"error")
+    assert table.create(spec(b"b")) == []
+
+
+def test_a_detached_actor_without_its_arguments_dies_with_its_creator():
+    table = ActorTable()
+    table.create(spec(detached=True), ready=False)
+    assert Publish(table.actors[b"a"]) in table.owner_lost("me")
+    assert table.actors[b"a"].state == DEAD
 
 
 def test_killing_with_restart_counts_as_one():
@@ -234,8 +265,8 @@ class Life:
         self.table = ActorTable(self.max_dead)
         self.numbers = count(1)
         self.entries, self.specs = {}, {}
-        #: Actors that wait for a worker.
-        self.placing = set()
+        #: Actors that wait for a worker, and for their arguments.
+        self.placing, self.incomplete = set(), set()
         #: Processes that live: {worker: actor}; some were told to end.
         self.processes, self.doomed = {}, set()
         self.delays, self.deaths, self.announced = {}, Counter(), set()
@@ -244,7 +275,7 @@ class Life:
         rng, table = self.rng, self.table
         actor = rng.choice(list(self.entries)) if self.entries else b""
         worker = rng.choice(list(self.processes)) if self.processes else b""
-        match rng.choices(range(9), [6, 12, 12, 5, 2, 3, 1, 1, 0.3])[0]:
+        match rng.choices(range(10), [6, 12, 12, 5, 2, 3, 1, 1, 0.3, 4])[0]:
             case 0:
                 self.create()
             case 1 if self.placing:
@@ -272,6 +303,11 @@ class Life:
                 self.apply(table.unheld(actor))
             case 8:
                 self.lose_owner(rng.choice("xyz"))
+            case 9 if self.incomplete:
+                actor = rng.choice(sorted(self.incomplete))
+                if self.entries[actor].state != DEAD:
+                    self.apply(table.create(self.specs[actor]), late=True)
+                self.incomplete.discard(actor)
         self.check()
 
     def create(self):
@@ -284,12 +320,15 @@ class Life:
             entry.state != DEAD and new.name == self.specs[actor].name != "" for actor, entry in self.entries.items()
         )
         try:
-            effects = self.table.create(new)
+            complete = rng.random() < 0.7
+            effects = self.table.create(new, ready=complete)
         except ValueError:
             assert taken
             return
         assert not taken
         self.entries[new.id], self.specs[new.id] = self.table.actors[new.id], new
+        if not complete:
+            self.incomplete.add(new.id)
         self.apply(effects)
 
     def lose(self, worker):
@@ -303,10 +342,10 @@ class Life:
     def lose_owner(self, owner):
         self.apply(self.table.owner_lost(owner))
         for actor, entry in self.entries.items():
-            if self.specs[actor].owner == owner and not self.specs[actor].detached:
+            if self.specs[actor].owner == owner and (not self.specs[actor].detached or not entry.ready):
                 assert entry.state == DEAD
 
-    def apply(self, effects):
+    def apply(self, effects, late=False):
         published = set()
         for effect in effects:
             match effect:
@@ -316,7 +355,7 @@ class Life:
                     assert entry.state in (PLACING, RESTARTING)
                     assert actor not in self.announced
                     assert self.delays.get(actor, 0.0) <= delay_s <= MAX_RESTART_DELAY_S
-                    assert (delay_s > 0) == (entry.restarts > FREE_RESTARTS)
+                    assert (delay_s > 0) == (entry.restarts > FREE_RESTARTS and not late)
                     self.delays[actor] = delay_s
                     self.placing.add(actor)
                 case Unplace(entry):
@@ -351,7 +390,8 @@ class Life:
         free = self.processes.keys() - self.doomed
         assert table.by_worker.keys() == free
         assert max(Counter(self.processes[worker] for worker in free).values(), default=0) <= 1
-        assert self.placing == {actor for actor, entry in live.items() if entry.worker is None}
+        waiting = {actor for actor, entry in live.items() if entry.worker is None}
+        assert self.placing == waiting - self.incomplete
         names = {("", self.specs[actor].name): actor for actor in live if self.specs[actor].name}
         assert table.names == names
         for actor, entry in self.entries.items():

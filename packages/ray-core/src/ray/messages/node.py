@@ -132,6 +132,8 @@ class CreateActor(Struct, frozen=True, tag=40):
 
     request: int
     spec: ActorSpec
+    ready: bool = True
+    """False: its arguments are not there, so that neither they nor its code are in ``spec``; another one follows."""
 
 
 class ActorUpdate(Struct, frozen=True, tag=41):
@@ -163,6 +165,8 @@ class KillActor(Struct, frozen=True, tag=43):
     id: bytes
     no_restart: bool
     reason: str
+    error: bytes = b""
+    """Envelope of the exception that kept its creator from starting it."""
 
 
 class StartActor(Struct, frozen=True, tag=44):

@@ -26,6 +26,8 @@ class ActorEntry:
     """One actor. ``incarnation`` counts processes, from 0."""
 
     spec: ActorSpec
+    #: Its arguments are there: it may be placed.
+    ready: bool = True
     state: str = PLACING
     incarnation: int = 0
     restarts: int = 0
@@ -109,12 +111,18 @@ class ActorTable:
         self._dead: dict[bytes, None] = {}
         self._max_dead = max_dead
 
-    def create(self, spec: ActorSpec) -> list[Effect]:
-        """Add an actor.
+    def create(self, spec: ActorSpec, *, ready: bool = True) -> list[Effect]:
+        """Add an actor, or, where that was done before its arguments were there, have it placed.
 
         Raises:
             ValueError: the name is taken.
         """
+        known = self.actors.get(spec.id)
+        if known is not None:
+            if known.state == DEAD or known.ready:
+                return []
+            known.spec, known.ready = spec, True
+            return [Place(known)]
         if spec.name:
             key = (spec.namespace, spec.name)
             if key in self.names:
@@ -122,8 +130,8 @@ class ActorTable:
                     f"The name {spec.name!r} is already taken by a live actor in namespace {spec.namespace!r}."
                 )
             self.names[key] = spec.id
-        entry = self.actors[spec.id] = self._living[spec.id] = ActorEntry(spec)
-        return [Place(entry)]
+        entry = self.actors[spec.id] = self._living[spec.id] = ActorEntry(spec, ready)
+        return [Place(entry)] if ready else []
 
     def named(self, namespace: str, name: str) -> ActorEntry | None:
         """The live actor of that name."""
@@ -167,16 +175,18 @@ class ActorTable:
             return self._die(entry, ExitCause(reason=reason))
         return self._restart(entry, cause)
 
-    def kill(self, actor: bytes, no_restart: bool, reason: str) -> list[Effect]:
-        """End the process now; killing a dead actor has no effect."""
+    def kill(self, actor: bytes, no_restart: bool, reason: str, error: bytes = b"") -> list[Effect]:
+        """End the process now; killing a dead actor has no effect. One that has no process yet loses that to come."""
         entry = self.actors.get(actor)
         if entry is None or entry.state == DEAD:
             return []
         worker = entry.worker
         cause = ExitCause(reason=reason)
+        entry.error = error or entry.error
         no_restart = no_restart or bool(entry.exiting)
         if worker is None:
-            return self._die(entry, cause) if no_restart else []
+            effects = self._die(entry, cause) if no_restart else self._restart(entry, cause)
+            return [effect for effect in effects if type(effect) is not Place]  # it is being placed, or to be, already
         del self.by_worker[worker]
         entry.worker = None
         effects = self._die(entry, cause) if no_restart else self._restart(entry, cause)
@@ -202,7 +212,7 @@ class ActorTable:
         """A process died: the actors it made, other than detached ones, die with it."""
         effects: list[Effect] = []
         for entry in list(self._living.values()):
-            if entry.spec.owner == owner and not entry.spec.detached:
+            if entry.spec.owner == owner and not (entry.spec.detached and entry.ready):
                 effects += self.kill(entry.spec.id, True, "the process that created it has died")
         return effects
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import msgspec
 
 from ray.exceptions import RayConnectionError, RaySystemError
 from ray.ids import FIRST_RETURN, random_id
 from ray.messages import node, wire
-from ray.protocol.references import FAILED, PENDING, READY, STORED
+from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime.access import ObjectAccess
 from ray.runtime.base import OwnerBase
 from ray.runtime.exports import export_of
@@ -17,7 +19,7 @@ from ray.runtime.objects import ActorLife, rebuild_ref
 from ray.runtime.records import TaskRecord
 from ray.runtime.ref import ObjectRef
 from ray.runtime.submission import LARGE_BYTES
-from ray.serialization import deserialize, open_envelope, serialize
+from ray.serialization import deserialize, serialize
 
 _TERMINATE = "__ray_terminate__"
 
@@ -65,8 +67,13 @@ class ActorOwner(ObjectAccess):
                     life._entry.contained = record.pins
         handle = _pack_handle(core, concurrent, self.address)
 
-        def spec() -> node.ActorSpec:
-            return _spec(self, core, export.hash, export.data, record, options, handle)
+        def spec(ready: bool) -> node.ActorSpec:
+            whole = _spec(self, core, export.hash, record, options, handle)
+            if not ready:
+                return whole
+            return msgspec.structs.replace(
+                whole, code=export.data, args=bytes(record.args), deps=_dependencies(self, record, options)
+            )
 
         try:
             self._start_actor(core, record, options, spec)
@@ -83,43 +90,44 @@ class ActorOwner(ObjectAccess):
         record.args, record.stored = b"", entry.id
         record.pins += (entry,)
 
-    def _start_actor(self, core: ActorCore, record: TaskRecord, options: ActorOptions, spec: Any) -> None:
-        """Ask for the actor now if its arguments are there, else when they are."""
-        with self.lock:
-            pending = {entry for _, entry in record.deps if entry.status == PENDING}
+    def _start_actor(
+        self, core: ActorCore, record: TaskRecord, options: ActorOptions, spec: Callable[[bool], node.ActorSpec]
+    ) -> None:
+        """Ask for the actor. Where its arguments are not there, that reserves its name, and it is placed when they are.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        ready = all(entry.status in (READY, STORED) for _, entry in record.deps)
         if options.name:
-            # Whether the name is free is known only after asking, so arguments are waited for first.
-            if pending:
-                self._wait_group(pending, len(pending), None)
-            for _, entry in record.deps:
-                if entry.status == FAILED:
-                    raise open_envelope(entry.value)
-            answer = self.node.request(lambda number: node.CreateActor(number, spec()))
+            answer = self.node.request(lambda number: node.CreateActor(number, spec(ready), ready))
             if not answer.ok:
                 raise ValueError(answer.error)
-            return
-        with self.lock:
-            left = [len(pending)]
+        else:
+            self.node.send(node.CreateActor(0, spec(ready), ready))
+        if not ready:
+            with self.lock:
+                self._await_arguments(core, record, spec)
 
-            def ready(entry: Any) -> None:
-                left[0] -= 1
-                if left[0] <= 0 and not core.client.dead:
-                    failed = next((entry for _, entry in record.deps if entry.status == FAILED), None)
-                    if failed is not None:
-                        cause = node.ExitCause(reason="an argument of its __init__ failed")
-                        update = node.ActorUpdate(core.actor_id, "dead", 0, "", 0, cause, failed.value)
-                        self.calls.updated(update)
-                    else:
-                        self.node.send(node.CreateActor(0, spec()))
+    def _await_arguments(self, core: ActorCore, record: TaskRecord, spec: Callable[[bool], node.ActorSpec]) -> None:
+        """Have the actor placed when its arguments are there, or ended as soon as one has failed."""
 
-            for entry in pending:
-                self.objects.want(entry)
-            waiting = [entry for entry in pending if entry.status == PENDING]
-            left[0] = len(waiting)
-            for entry in waiting:
-                entry.waiters = [*(entry.waiters or ()), ready]
-            if not waiting:
-                ready(None)
+        def look(_: ObjectEntry | None) -> None:
+            failed = next((entry for _, entry in record.deps if entry.status == FAILED), None)
+            if core.client.dead:
+                pass
+            elif failed is not None:
+                reason = "an argument of its __init__ failed"
+                self.node.send(node.KillActor(0, core.actor_id, True, reason, bytes(failed.value)))
+            elif all(entry.status != PENDING for _, entry in record.deps):
+                self.node.send(node.CreateActor(0, spec(True)))
+
+        pending = {entry for _, entry in record.deps if entry.status == PENDING}
+        for entry in pending:
+            entry.waiters = [*(entry.waiters or ()), look]
+        for entry in pending:
+            self.objects.want(entry)  # may fail it at once
+        look(None)
 
     def adopt_actor(self, core: ActorCore) -> ActorCore:
         foreign = core.client is not None and core.client.calls is not self.calls
@@ -141,7 +149,7 @@ class ActorOwner(ObjectAccess):
         self.adopt_actor(actor)
         reason = "ray.kill() was called"
         answer = self.node.request(lambda number: node.KillActor(number, actor.actor_id, no_restart, reason))
-        if not answer.ok and no_restart:  # it waits for arguments: nothing was created yet
+        if not answer.ok:  # it died long ago
             with self.lock:
                 self.calls.updated(node.ActorUpdate(actor.actor_id, "dead", 0, cause=node.ExitCause(reason=reason)))
 
@@ -190,29 +198,22 @@ def _spec(
     runtime: OwnerBase,
     core: ActorCore,
     function: bytes,
-    code: bytes,
     record: TaskRecord,
     options: ActorOptions,
     handle: bytes,
 ) -> node.ActorSpec:
+    """All but what its class and its arguments are, which are not needed before it is started."""
     address = runtime.address
-    deps = []
-    for at, entry in record.deps:
-        fetched = entry.status == STORED or (len(entry.value) >= LARGE_BYTES and not options.detached)
-        data = None if fetched else bytes(entry.value)
-        refs = [wire.Ref(inner.id, inner.owner or address) for inner in entry.contained]
-        deps.append(wire.Dependency(at, data, entry.id, entry.owner or address, refs))
     return node.ActorSpec(
         id=core.actor_id,
         class_name=core.class_name,
         function=function,
-        code=code,
-        args=bytes(record.args),
+        code=b"",
+        args=b"",
         owner=address,
         resources=dict(options.resources),
         placement=dict(options.placement_resources),
         handle=handle,
-        deps=deps,
         refs=[wire.Ref(entry.id, entry.owner or address) for entry in record.refs],
         name=options.name or "",
         namespace=options.namespace or runtime.namespace,
@@ -224,3 +225,14 @@ def _spec(
         depth=runtime.depth,
         stored=record.stored,
     )
+
+
+def _dependencies(runtime: OwnerBase, record: TaskRecord, options: ActorOptions) -> list[wire.Dependency]:
+    address = runtime.address
+    deps = []
+    for at, entry in record.deps:
+        fetched = entry.status == STORED or (len(entry.value) >= LARGE_BYTES and not options.detached)
+        data = None if fetched else bytes(entry.value)
+        refs = [wire.Ref(inner.id, inner.owner or address) for inner in entry.contained]
+        deps.append(wire.Dependency(at, data, entry.id, entry.owner or address, refs))
+    return deps

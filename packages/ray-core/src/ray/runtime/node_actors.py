@@ -64,7 +64,7 @@ class NodeActors:
 
     def _create(self, peer: Peer, message: node.CreateActor, frames: Sequence[Frame]) -> None:
         try:
-            effects = self.table.create(message.spec)
+            effects = self.table.create(message.spec, ready=message.ready)
         except ValueError as error:
             peer.send(node.Answer(message.request, False, error=str(error)))
             return
@@ -74,7 +74,7 @@ class NodeActors:
         self.apply(effects)
 
     def _kill(self, peer: Peer, message: node.KillActor, frames: Sequence[Frame]) -> None:
-        self.apply(self.table.kill(message.id, message.no_restart, message.reason))
+        self.apply(self.table.kill(message.id, message.no_restart, message.reason, message.error))
         peer.send(node.Answer(message.request, message.id in self.table.actors))
 
     def _watch(self, peer: Peer, message: node.WatchActor, frames: Sequence[Frame]) -> None:
