@@ -13,6 +13,7 @@ from ray.messages import codec, node
 from ray.plugins.compose import Composition
 from ray.plugins.planning import resolve_plan
 from ray.protocol import handshake
+from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime.node import NodeManager, Peer
 from ray.runtime.session import NodeConfig
 from ray.runtime.worker_pool import WorkerProcess
@@ -64,7 +65,7 @@ def manager() -> Iterator[NodeManager]:
 
 def join(manager: NodeManager) -> tuple[Link, WorkerProcess]:
     """A worker that has said hello and nothing else."""
-    worker = WorkerProcess(b"w" * 8, [], slot=0)
+    worker = WorkerProcess(b"w" * 8, [], slot=0, note=RunSlot(memoryview(bytearray(SLOT_BYTES))))
     worker.pid = 12345
     manager.pool.workers[worker.id] = worker
     link = worker.connection = Link()  # type: ignore[assignment]

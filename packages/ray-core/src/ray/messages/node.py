@@ -83,6 +83,24 @@ class KillLease(Struct, frozen=True, tag=37):
     reason: str
 
 
+class RecallLease(Struct, frozen=True, tag=80):
+    """Owner: the worker of my lease does not answer this recall, as its interpreter is busy. See to it."""
+
+    lease: bytes
+    recall: bytes
+
+
+class LeaseRecalled(Struct, frozen=True, tag=81):
+    """Node manager: what has become of the recall."""
+
+    lease: bytes
+    recall: bytes
+    in_force: bool = False
+    """The worker starts nothing any more of what it holds but ``running``; else it answers the recall by itself."""
+    running: bytes = b""
+    """Id of the task that it has started last, whether that has ended or not; zeros if it has started none."""
+
+
 class Blocked(Struct, frozen=True, tag=38):
     """Worker: my task waits for other tasks; my CPU is free."""
 

@@ -124,7 +124,9 @@ class Replies(Struct, frozen=True, tag=3):
 
 
 class Recall(Struct, frozen=True, tag=4):
-    """Owner to worker: give back what has not started."""
+    """Owner to worker: give back what has not started. Answered with ``Returned``."""
+
+    id: bytes = b""
 
 
 class Returned(Struct, frozen=True, tag=5):
@@ -133,6 +135,10 @@ class Returned(Struct, frozen=True, tag=5):
     tasks: list[bytes]
     blocked: bool = False
     """The worker waits for others and takes no new tasks until ``Unblocked``."""
+    recall: bytes = b""
+    """The recall that this answers; empty: it gives them back by itself."""
+    settled: bool = False
+    """The recall was in force, and what it revoked is dropped."""
 
 
 class Unblocked(Struct, frozen=True, tag=6):

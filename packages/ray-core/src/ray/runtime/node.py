@@ -25,6 +25,7 @@ from ray.protocol import handshake, leases, waiting
 from ray.protocol.resources import NodeResources
 from ray.runtime.node_actors import NodeActors
 from ray.runtime.node_ends import NodeEnds
+from ray.runtime.node_running import NodeRunning
 from ray.runtime.session import NodeConfig
 from ray.runtime.timers import Timers
 from ray.runtime.worker_pool import WorkerPool, WorkerProcess
@@ -93,7 +94,6 @@ class NodeManager:
             node.Demand: self._demand,
             node.Release: self._release,
             node.Suspect: self._suspect,
-            node.KillLease: self._kill_lease,
             node.Blocked: lambda peer, message, frames: self.apply(self.leases.blocked(peer.id)),
             node.Resumed: lambda peer, message, frames: self.leases.resumed(peer.id),
             node.Ready: self._ready,
@@ -105,6 +105,7 @@ class NodeManager:
             node.Question: self._question,
             **self.actors.handlers(),
             **self.ends.handlers(),
+            **NodeRunning(self).handlers(),
         }
         self._answers: dict[str, Callable[[bytes], Any]] = {
             "errors": lambda data: [msgspec.msgpack.decode(item) for item in self.control.items("errors")],
@@ -246,12 +247,6 @@ class NodeManager:
             self.pool.expect_end(worker, LOST_GRACE_S, "it closed its connections (exec, or closed descriptors)")
         elif lease is None:
             peer.send(node.LeaseEnded(message.lease, node.ExitCause(reason="the lease had ended before")))
-
-    def _kill_lease(self, peer: Peer, message: node.KillLease, frames: Sequence[Frame]) -> None:
-        lease = self.leases.leases.get(message.lease)
-        worker = lease and self.pool.workers.get(lease.worker)
-        if worker:
-            self.pool.kill_if_running(worker, message.running, message.reason)
 
     def _ready(self, peer: Peer, message: node.Ready, frames: Sequence[Frame]) -> None:
         worker = peer.worker

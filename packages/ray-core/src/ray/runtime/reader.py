@@ -49,6 +49,7 @@ class Reader:
             node.Granted: tasks.granted,
             node.Revoke: lambda message: tasks.revoked(message.lease, soft=message.soft),
             node.Infeasible: tasks.infeasible,
+            node.LeaseRecalled: tasks.recalls.recalled,
             node.LeaseEnded: tasks.lease_ended,
             node.ActorUpdate: calls.updated,
             node.Pong: lambda message: None,

@@ -13,6 +13,7 @@ from ray.protocol.references import STORED, ObjectEntry
 
 if TYPE_CHECKING:
     from ray.messages.node import ExitCause
+    from ray.protocol.run_slot import OpenRecall
     from ray.runtime.peers import Peer
     from ray.runtime.streams import Stream
 
@@ -196,7 +197,7 @@ class Link:
 
     __slots__ = (
         "blocked", "cls", "dead", "ended", "gpu_ids", "granted", "idle_since", "inflight", "lease", "peer", "pid",
-        "progress", "recalled", "revoked", "wanted",
+        "progress", "recall", "revoked", "wanted",
     )  # fmt: skip
 
     def __init__(self, lease: bytes, cls: SchedulingClass, peer: Peer, pid: int, gpu_ids: list[str]) -> None:
@@ -211,8 +212,8 @@ class Link:
         self.revoked = False
         #: Others wait for the worker.
         self.wanted = False
-        #: Asked to give back what it has not started, and without a sign of progress since.
-        self.recalled = False
+        #: Asked to give back what it has not started: it gets nothing until it has answered.
+        self.recall: OpenRecall | None = None
         self.dead = False
         #: How the worker ended, while its last replies are still to be read.
         self.ended: ExitCause | None = None
@@ -222,8 +223,23 @@ class Link:
         #: Monotonic time of the last reply, or of the first push after it.
         self.progress = 0.0
 
-    def started(self, running: bytes) -> int:
-        """How many of ``inflight`` the dead worker had started, ``running`` last; one if that is not known."""
+    @property
+    def is_idle(self) -> bool:
+        """Whether it could be released."""
+        return not (self.inflight or self.blocked or self.recall or self.dead)
+
+    def room(self) -> int:
+        """How many more tasks may wait behind those that it has: none behind one that may take long."""
+        last = self.inflight[next(reversed(self.inflight))].export
+        return (last.pipeline() if last is not None else 1) - len(self.inflight)
+
+    def started(self, running: bytes, *, died: bool = False) -> int:
+        """How many of ``inflight`` the worker has started, ``running`` last; one if that is not known.
+
+        A dead worker may have looked at one more task, which it was not to start any more.
+        """
+        if died and self.recall is not None and self.recall.exempt and running not in self.inflight:
+            running = self.recall.exempt
         for index, id in enumerate(self.inflight, 1):
             if id == running:
                 return index

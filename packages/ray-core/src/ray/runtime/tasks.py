@@ -6,11 +6,13 @@ Every method is called under the runtime's lock.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ray.messages import codec, node, wire
+from ray.runtime.recalls import Recalls
 from ray.runtime.records import AHEAD_TASKS, BATCH_TASKS, LAST_WORDS_S, SHORT_US, Link, SchedulingClass, TaskRecord
 
 if TYPE_CHECKING:
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 #: An idle lease is kept this long for the next task.
 IDLE_HOLD_S = 0.1
-#: A worker without a reply for this long gets no more tasks, and is asked to give back what it has not started.
-STALL_S = 0.01
 #: A task cancelled by force has this long until its worker is killed, which first sends what others wait for.
 FORCE_AFTER_S = 0.01
 _RESULT_LOST = "it ran a later task by then, and the result of this one, not sent yet, was lost with it"
@@ -33,6 +33,7 @@ class TaskSubmitter:
 
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
+        self.recalls = Recalls(runtime, self)
         self._classes: dict[tuple[Any, ...], SchedulingClass] = {}
         self._by_number: dict[int, SchedulingClass] = {}
         #: {id(options): (options, class, whether the options change nothing but resources)}
@@ -88,12 +89,12 @@ class TaskSubmitter:
         if queue:
             if self._starving:
                 self._yield(cls)
-            open_links = [
-                link for link in cls.links if not (link.blocked or link.revoked or link.recalled or link.dead)
-            ]
+            open_links = [link for link in cls.links if not (link.blocked or link.revoked or link.recall or link.dead)]
             for index, link in enumerate(open_links):
                 export = queue[0].export
                 room = (export.pipeline() if export is not None else 1) - len(link.inflight)
+                if link.inflight and room > 0:
+                    room = min(room, link.room())
                 waiting = len(queue)
                 short = export is not None and 0 <= export.mean_us < SHORT_US
                 if room <= 0 or (len(link.inflight) >= AHEAD_TASKS and waiting < BATCH_TASKS and short):
@@ -110,12 +111,24 @@ class TaskSubmitter:
         tasks: list[wire.Task] = []
         functions: list[wire.Function] = []
         address = self._runtime.address
-        while queue and len(tasks) < count:
-            record = queue.popleft()
+        inflight = link.inflight
+        last = None
+        while queue and count > 0:
+            record = queue[0]
             if record.done:
+                queue.popleft()
                 continue
             export = record.export
             assert export is not None
+            if record.attempt and inflight:  # so that no note of an earlier attempt says that others have started
+                break
+            if export is not last:  # nothing waits behind what may take long
+                last = export
+                count = min(count, export.pipeline() - len(inflight))
+                if count <= 0:
+                    break
+            queue.popleft()
+            count -= 1
             if export.hash not in peer.known:
                 peer.known.add(export.hash)
                 functions.append(wire.Function(export.hash, codec.attach(export.data, frames), export.name))
@@ -123,14 +136,13 @@ class TaskSubmitter:
                 self._runtime.objects.hand_over_arguments(record, peer.address)
             tasks.append(record.to_wire(frames, address, peer))
             record.link = link
-            link.inflight[record.id] = record
+            inflight[record.id] = record
         if not tasks:
             return
-        if len(link.inflight) == len(tasks):
+        if len(inflight) == len(tasks):
             link.progress = time.monotonic()
-        if len(link.inflight) > 1 and not link.cls.checking:
-            link.cls.checking = True
-            self._runtime.timers.after(STALL_S, lambda: self._take_back(link.cls))
+        if len(inflight) > 1 and not link.cls.checking:
+            self.recalls.watch(link.cls)
         peer.send(wire.Push(tasks, functions, link.gpu_ids, self._runtime.depth, link.cls.resources), frames)
         peer.send_forgets()
 
@@ -176,7 +188,7 @@ class TaskSubmitter:
         cls.links.append(link)
         self.pump(cls)
         if not link.inflight:
-            self._became_idle(link)
+            self.became_idle(link)
 
     def infeasible(self, message: node.Infeasible) -> None:
         """No node has what a class needs: others need not make room for it."""
@@ -191,18 +203,20 @@ class TaskSubmitter:
             return
         link.wanted = True
         if soft:
-            if not (link.inflight or link.cls.queue or link.dead):
+            if not (link.inflight or link.recall or link.cls.queue or link.dead):
                 self._release(link)
             return
         link.revoked = True
-        if link.inflight:
-            if len(link.inflight) > 1:
-                self._recall(link)
-        else:
+        if len(link.inflight) > 1:
+            self.recalls.start(link)
+        elif not (link.inflight or link.recall):
             self._release(link)
         self._update_demand(link.cls)
 
-    def _became_idle(self, link: Link) -> None:
+    def became_idle(self, link: Link) -> None:
+        """A worker has nothing to do: keep it for the next task, unless others wait for it."""
+        if link.recall is not None:  # it counts as busy until it has answered
+            return
         cls = link.cls
         if link.wanted or not self._starving <= {cls}:
             self._release(link)
@@ -215,9 +229,9 @@ class TaskSubmitter:
     def _release_idle(self) -> None:
         self._release_armed = False
         limit = time.monotonic() - IDLE_HOLD_S
-        idle = [link for link in self.links.values() if not link.inflight and not link.blocked]
+        idle = [link for link in self.links.values() if link.is_idle]
         for link in idle:
-            if link.idle_since <= limit and not link.dead:
+            if link.idle_since <= limit:
                 self._release(link)
         if any(link.idle_since > limit for link in idle):
             self._release_armed = True
@@ -238,7 +252,7 @@ class TaskSubmitter:
     def _release_for(self, cls: SchedulingClass) -> None:
         """Tasks of ``cls`` wait for a worker: they need not wait for those that are kept for others' next tasks."""
         for link in list(self.links.values()):
-            if link.cls is not cls and not (link.inflight or link.blocked or link.dead):
+            if link.cls is not cls and link.is_idle:
                 self._release(link)
 
     def _yield(self, cls: SchedulingClass) -> None:
@@ -247,32 +261,14 @@ class TaskSubmitter:
         for link in list(cls.links):
             if not link.dead and any(other.precedes(link, now) for other in self._starving):
                 link.wanted = link.revoked = True
-                if not (link.inflight or link.blocked):
+                if link.is_idle:
                     self._release(link)
-
-    def _take_back(self, cls: SchedulingClass) -> None:
-        """Workers that sit on tasks without a sign of progress give them back: another worker may have them."""
-        cls.checking = False
-        limit = time.monotonic() - STALL_S
-        for link in cls.links:
-            if len(link.inflight) > 1 and not (link.recalled or link.blocked or link.dead):
-                if link.progress <= limit:
-                    self._recall(link)
-                else:
-                    cls.checking = True
-        if cls.checking:
-            self._runtime.timers.after(STALL_S, lambda: self._take_back(cls))
-
-    def _recall(self, link: Link) -> None:
-        link.recalled = True
-        link.peer.send(wire.Recall())
 
     # --- replies ----------------------------------------------------------------------------------------------------
 
     def on_replies(self, link: Link, message: wire.Replies, frames: Any) -> None:
         """Tasks have ended."""
         inflight = link.inflight
-        link.recalled = False
         link.progress = time.monotonic()
         finish = self._runtime.finish
         for done in message.done:
@@ -280,7 +276,7 @@ class TaskSubmitter:
             if record is not None and finish(record, done, frames, link.peer):
                 self._retry(record)
         if message.returned:
-            self._requeue([inflight.pop(id) for id in message.returned if id in inflight])
+            self.take_back(link, message.returned)
         if message.exiting:
             self._requeue(list(inflight.values()))
             inflight.clear()
@@ -289,15 +285,15 @@ class TaskSubmitter:
         if cls.queue:
             self.pump(cls)
         if not inflight and not link.dead:
-            self._became_idle(link)
+            self.became_idle(link)
 
     def on_returned(self, link: Link, message: wire.Returned) -> None:
         """Tasks were not started and come back; ``blocked``: its running task waits for others."""
         link.blocked = link.blocked or message.blocked
-        self._requeue([link.inflight.pop(id) for id in message.tasks if id in link.inflight])
-        link.recalled = link.recalled and bool(link.inflight)
+        self.take_back(link, message.tasks)
+        self.recalls.returned(link, message)
         self.pump(link.cls)
-        if link.revoked and not link.inflight and not link.dead:
+        if link.revoked and not (link.inflight or link.recall or link.dead):
             self._release(link)
 
     def on_unblocked(self, link: Link) -> None:
@@ -306,7 +302,12 @@ class TaskSubmitter:
         if link.inflight:
             self.pump(link.cls)
         elif not link.dead:
-            self._became_idle(link)
+            self.became_idle(link)
+
+    def take_back(self, link: Link, ids: Iterable[bytes]) -> None:
+        """The worker will not start these, as far as they are still its own: they go to others."""
+        inflight = link.inflight
+        self._requeue([inflight.pop(id) for id in ids if id in inflight])
 
     def _requeue(self, records: list[TaskRecord]) -> None:
         for record in reversed(records):
@@ -363,7 +364,7 @@ class TaskSubmitter:
         if self.links.get(link.lease) is not link:
             return
         self._drop(link)
-        records, started = list(link.inflight.values()), link.started(cause.running)
+        records, started = list(link.inflight.values()), link.started(cause.running, died=True)
         link.inflight.clear()
         self._requeue(records[started:])
         for record in records[:started]:

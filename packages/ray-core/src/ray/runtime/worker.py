@@ -15,12 +15,15 @@ from typing import Any, NoReturn
 from ray.abc.store import Store
 from ray.abc.transport import Frame, Transport
 from ray.exceptions import RaySystemError, TaskCancelledError
+from ray.ids import TASK_ID_BYTES
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
+from ray.protocol.run_slot import IN_FORCE, RunSlot
 from ray.runtime.actor_exit import ActorExit
 from ray.runtime.code_cache import ArgumentCache, CodeCache
 from ray.runtime.completion import Waiter
 from ray.runtime.execution import Outcome, TaskCall, current_call
+from ray.runtime.giving_back import GivingBack
 from ray.runtime.interrupts import in_critical_code, in_destructor
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import ProcessEnd, end_process
@@ -50,7 +53,12 @@ class WorkerRuntime(Replying):
         slot: memoryview,
     ) -> None:
         super().__init__(session_id, "worker", worker_id, namespace, transport, store, composition)
-        self._slot = slot
+        self._slot = RunSlot(slot)
+        self.giving_back = GivingBack(self, self._slot)
+        #: The memory of the slot: it begins with the id of the task that was started last.
+        self._noted = slot
+        #: That id.
+        self.started = bytes(TASK_ID_BYTES)
         self.executor = composition.make_executor("serial", 1, {})
         self.next_executor = None
         #: The call that runs on the main thread of a serial worker.
@@ -98,28 +106,8 @@ class WorkerRuntime(Replying):
         """An owner has no more use for argument values that are kept here."""
         self.arguments.forget(message.ids)
 
-    def on_recall(self, peer: Peer, message: wire.Recall, frames: Sequence[Frame]) -> None:
-        """The owner wants back what has not started, except what is about to.
-
-        A recall may arrive together with the tasks, when they are large: were all given back, they would go to and fro
-        for ever.
-        """
-        about_to = 0 if self.running.keys() - self.queued.keys() else 1
-        self._give_back(blocked=self._blocked > 0, keep=about_to)
-
-    def _give_back(self, *, blocked: bool, keep: int = 0) -> None:
-        """Return unstarted tasks but the first ``keep`` to whoever pushed them; say whether this worker is blocked."""
-        returned: dict[Peer, list[bytes]] = {}
-        if self._lessee is not None:
-            returned[self._lessee] = []
-        for task_id in list(self.queued)[keep:]:
-            call = self.queued.pop(task_id, None)
-            if call is not None:
-                self.let_go(call)
-                returned.setdefault(call.peer, []).append(task_id)
-        for peer, tasks in returned.items():
-            self.flush(peer)
-            peer.send(wire.Returned(tasks, blocked))
+    def _give_back(self, *, blocked: bool) -> None:
+        self.giving_back.give_back(blocked=blocked)
 
     def on_cancel(self, peer: Peer, message: wire.Cancel, frames: Sequence[Frame]) -> None:
         """Cancel a task that is queued or running here; one that has ended is left alone."""
@@ -227,13 +215,23 @@ class WorkerRuntime(Replying):
     def begin(self, call: TaskCall) -> bool:
         """Claim a call that is about to run; False if it was given back or cancelled meanwhile."""
         task = call.task
+        if (self._long_ended or task.function not in self._brief) and task.id in self.queued:
+            self._secure()  # it may take long, or the process along
         self.running[task.id] = call  # at every moment in one of the two, so that no cancel misses it
-        if self.queued.pop(task.id, None) is None:
+        if self.queued.get(task.id) is not call:  # it was given back, and may have come again as another call
             del self.running[task.id]
             return False
-        if self._long_ended or task.function not in self._brief:  # it may take long, or the process along
-            self._secure()
-        self._slot[:] = task.id
+        noted = self._noted
+        noted[:TASK_ID_BYTES] = task.id  # before the look at recalls: see ``RunSlot``
+        if noted[IN_FORCE] and not self._slot.may_start(task.id):
+            self.queued.pop(task.id, None)
+        if self.queued.pop(task.id, None) is None:
+            noted[:TASK_ID_BYTES] = self.started
+            del self.running[task.id]
+            with self.lock:
+                self.let_go(call)
+            return False
+        self.started = task.id
         if not self.concurrent:
             self.call = call
         if call.gpu_ids is not self._gpu_ids and call.gpu_ids != self._gpu_ids and not self.actor_id:

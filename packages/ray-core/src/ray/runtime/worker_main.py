@@ -36,7 +36,7 @@ def worker_main(
     reader = runtime.reader
     reader.handlers |= {
         wire.Push: runtime.on_push,
-        wire.Recall: runtime.on_recall,
+        wire.Recall: runtime.giving_back.on_recall,
         wire.Cancel: runtime.on_cancel,
         wire.Forget: runtime.on_forget,
         wire.Taken: runtime.on_taken,

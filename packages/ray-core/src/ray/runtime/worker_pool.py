@@ -16,16 +16,16 @@ import msgspec
 from ray.abc.transport import Connection, Transport
 from ray.ids import random_id
 from ray.messages.node import ExitCause, Logs
+from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime import zygote
 from ray.runtime.output import LineReader
 from ray.runtime.session import NodeConfig
+from ray.runtime.stops import Look, Stops
 from ray.runtime.supervision import OomWatch, exit_cause, kill_group
 from ray.runtime.timers import Timer, Timers
 
 #: A stopped process (SIGSTOP, SIGTSTP) is killed after this time: whoever waits for it gets an error, not a hang.
 STOPPED_GRACE_S = 3.0
-#: How often, and how long in between, a worker is looked at that was told to stop; it takes microseconds.
-_STOP_POLLS, _STOP_POLL_S = 100, 0.0002
 #: A forked worker that does not say it is ready within this time is killed.
 START_GRACE_S = 30.0
 MAX_WORKERS = 8192
@@ -37,13 +37,15 @@ class WorkerProcess:
     """One worker, from the request to fork it to its reaping."""
 
     __slots__ = (
-        "address", "connection", "id", "kill_reason", "lingers", "pid", "readers", "ready", "slot", "stopped", "timer",
+        "address", "connection", "id", "kill_reason", "lingers", "note", "pid", "readers", "ready", "slot", "stopped",
+        "timer",
     )  # fmt: skip
 
-    def __init__(self, id: bytes, readers: list[LineReader], slot: int) -> None:
+    def __init__(self, id: bytes, readers: list[LineReader], slot: int, note: RunSlot) -> None:
         self.id = id
-        #: Its place in the shared memory where workers note what they run.
+        #: The number of its place in the shared memory where workers note what they run, and that place.
         self.slot = slot
+        self.note = note
         self.pid = 0
         self.ready = False
         #: It works no more, and ends when nobody needs its objects.
@@ -84,8 +86,9 @@ class WorkerPool:
         self._by_pid: dict[int, WorkerProcess] = {}
         #: {pid: wait status} of children that ended before the zygote's report of them was read
         self._unclaimed: dict[int, int] = {}
-        self._slots = memoryview(mmap.mmap(-1, MAX_WORKERS * zygote.SLOT_BYTES))
+        self._slots = memoryview(mmap.mmap(-1, MAX_WORKERS * SLOT_BYTES))
         self._free_slots = list(range(MAX_WORKERS - 1, -1, -1))
+        self._stops = Stops(timers)
         self._oom = OomWatch()
         self._zygote_pid = 0
         self._zygote: socket.socket | None = None
@@ -133,7 +136,8 @@ class WorkerPool:
         """Ask the zygote for one more worker; returns its id. ``on_death`` follows if it does not come up."""
         worker_id = random_id(8)
         slot = self._free_slots.pop()
-        self._slots[zygote.place(slot)] = bytes(zygote.SLOT_BYTES)
+        place = self._slots[zygote.place(slot)]
+        place[:] = bytes(SLOT_BYTES)
         ends = [os.pipe() for _ in range(2)]
         readers = []
         for stream, (read, _) in enumerate(ends, 1):
@@ -141,7 +145,7 @@ class WorkerPool:
             reader = LineReader(read, stream, self._on_logs)
             self._transport.watch(read, lambda reader=reader: self._read_output(reader))  # type: ignore[misc]
             readers.append(reader)
-        worker = self.workers[worker_id] = WorkerProcess(worker_id, readers, slot)
+        worker = self.workers[worker_id] = WorkerProcess(worker_id, readers, slot, RunSlot(place))
         request = zygote.encode(zygote.ForkRequest(worker_id, self.node_address, slot))
         try:
             assert self._zygote is not None
@@ -222,6 +226,8 @@ class WorkerPool:
         if pid == self._zygote_pid or pid in self.vital:
             self._frozen[pid] = self._timers.after(STOPPED_GRACE_S, lambda: os.kill(pid, signal.SIGKILL))
             return
+        if number == signal.SIGSTOP and self._stops.stopped(pid):
+            return
         worker = self._by_pid.get(pid)
         if worker is not None and number != signal.SIGTRAP:  # a debugger may stop it for as long as it likes
             reason = f"it was stopped by {name} and did not continue within {STOPPED_GRACE_S:g} s"
@@ -232,6 +238,8 @@ class WorkerPool:
         timer = self._frozen.pop(pid, None) or (worker.stopped if worker else None)
         if timer is not None:
             timer.cancel()
+        if worker is not None:
+            worker.stopped = None
 
     def _reaped(self, pid: int, status: int) -> None:
         frozen = self._frozen.pop(pid, None)
@@ -249,6 +257,7 @@ class WorkerPool:
             if any(not worker.pid for worker in self.workers.values()):  # else it is an orphan that a worker left
                 self._unclaimed[pid] = status
             return
+        self._stops.ended(pid)
         kill_group(pid)  # what it started in its group goes with it
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         oom = killed and not worker.kill_reason and self._oom.happened()
@@ -257,7 +266,7 @@ class WorkerPool:
                 reader.drain()
         tail = list(worker.readers[1].tail)
         cause = exit_cause(pid, status, worker.kill_reason, tail, oom=oom)
-        self._forget(worker, msgspec.structs.replace(cause, running=self.running(worker)))
+        self._forget(worker, msgspec.structs.replace(cause, running=worker.note.running))
 
     def _forget(self, worker: WorkerProcess, cause: ExitCause) -> None:
         if self.workers.pop(worker.id, None) is None:
@@ -272,9 +281,14 @@ class WorkerPool:
             worker.connection.abort()
         self._on_death(worker, cause)
 
-    def running(self, worker: WorkerProcess) -> bytes:
-        """Id of the task that the worker started last; zeros if none."""
-        return bytes(self._slots[zygote.place(worker.slot)])
+    def stop(self, worker: WorkerProcess, look: Look) -> None:
+        """Call ``look`` while the worker stands still, so that its note stays true; it goes on if it did before."""
+        if worker.stopped is not None:
+            look(True)
+        elif worker.pid:
+            self._stops.stop(worker.pid, look)
+        else:
+            look(False)
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
@@ -287,22 +301,13 @@ class WorkerPool:
 
     def kill_if_running(self, worker: WorkerProcess, task: bytes, reason: str) -> None:
         """Kill the worker if ``task`` is what it started last; it is stopped meanwhile, so that it cannot go on."""
-        if self.running(worker) != task or not worker.pid:
-            return
-        if not hasattr(os, "waitid"):
-            self.kill(worker, reason)
-            return
-        with contextlib.suppress(OSError):
-            os.kill(worker.pid, signal.SIGSTOP)
-            flags = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
-            for _ in range(_STOP_POLLS):
-                if os.waitid(os.P_PID, worker.pid, flags) is not None:
-                    break
-                time.sleep(_STOP_POLL_S)
-            if self.running(worker) == task:
+
+        def look(stands: bool) -> None:
+            if worker.note.running == task:
                 self.kill(worker, reason)
-            else:
-                os.kill(worker.pid, signal.SIGCONT)
+
+        if worker.note.running == task:
+            self.stop(worker, look)
 
     def expect_end(self, worker: WorkerProcess, grace_s: float, reason: str) -> None:
         """Kill the worker unless it ends by itself in time."""

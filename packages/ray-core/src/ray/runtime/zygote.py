@@ -17,19 +17,15 @@ from typing import NoReturn
 
 import msgspec
 
-from ray.ids import TASK_ID_BYTES
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
+from ray.protocol.run_slot import SLOT_BYTES
 from ray.runtime.session import NodeConfig
 from ray.runtime.supervision import die_with_parent
 
 _MAX_REQUEST_BYTES = 4096
 #: What every worker comes to import; pickles of functions and classes name it.
 _NEEDED = ("cloudpickle", "ray.api.decorator", "ray.api.objects", "ray.api.actors", "ray.api.inspection")
-
-
-#: What a worker notes is the id of the task that it has started last.
-SLOT_BYTES = TASK_ID_BYTES
 
 
 def place(slot: int) -> slice:

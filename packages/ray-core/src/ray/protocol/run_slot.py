@@ -1,0 +1,110 @@
+"""What a worker and its node manager tell each other through memory, without the worker's interpreter.
+
+Each worker has a slot that both see. The worker notes what it runs. The node manager stops the worker for a moment, so
+that what the slot says stays true, decides, writes what it has decided, and lets the worker go on. The worker reads
+that where it matters, however long it has not come to look at its messages.
+
+*Recalls.* An owner wants back what a worker has not started. The worker answers when its interpreter has time for it.
+If it does not answer, the owner turns to the node manager, which puts the recall in force instead: everything that the
+worker holds is revoked but the task that it has started last. So that owner and worker agree on which tasks may still
+be started, whatever the moment at which the worker was stopped:
+
+1. The worker notes a task as started *before* it looks whether a recall is in force.
+2. It notes a recall as handled *after* it has answered. If it was in force by then, it drops what was revoked, and
+   answers again.
+3. It answers while it does not look at a task, so no note of one that it was not to start lasts beyond the recall.
+4. The owner sends a task that has run before behind no other: the note may be of that time.
+5. It sends nothing between a recall and its end, when everybody who was asked has answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ray.ids import TASK_ID_BYTES
+
+SLOT_BYTES = 128
+#: Where the flag lies that says that a recall is in force: read before each task.
+IN_FORCE = 4 * TASK_ID_BYTES
+
+_RUNNING = slice(0, TASK_ID_BYTES)
+_HANDLED = slice(TASK_ID_BYTES, 2 * TASK_ID_BYTES)
+_RECALL = slice(2 * TASK_ID_BYTES, 3 * TASK_ID_BYTES)
+_EXEMPT = slice(3 * TASK_ID_BYTES, 4 * TASK_ID_BYTES)
+
+
+class RunSlot:
+    """One slot, from either side. Starts as zeros."""
+
+    __slots__ = ("memory",)
+
+    def __init__(self, memory: memoryview) -> None:
+        self.memory = memory
+        """``SLOT_BYTES``, writable. Begins with the id of the task that the worker has started last."""
+
+    @property
+    def running(self) -> bytes:
+        """Id of the task that the worker has started last; zeros if none."""
+        return bytes(self.memory[_RUNNING])
+
+    # --- recalls, the node manager's side: the worker is stopped ------------------------------------------------------
+
+    def revoke(self, recall: bytes) -> bytes | None:
+        """Put a recall in force; returns the id of the only task that it spares, None if the worker has answered it."""
+        memory = self.memory
+        if memory[_HANDLED] == recall:
+            return None
+        exempt = self.running
+        memory[_RECALL], memory[_EXEMPT] = recall, exempt
+        memory[IN_FORCE] = 1
+        return exempt
+
+    # --- recalls, the worker's side ---------------------------------------------------------------------------------
+
+    def may_start(self, task: bytes) -> bool:
+        """Whether a task that was noted as ``running`` has not been revoked."""
+        return not self.memory[IN_FORCE] or bytes(self.memory[_EXEMPT]) == task
+
+    def handled(self, recall: bytes) -> bytes | None:
+        """The worker has answered a recall. If it was in force before, returns the id of the only task to be kept.
+
+        All others are to be dropped before ``settled``.
+        """
+        self.memory[_HANDLED] = recall
+        return bytes(self.memory[_EXEMPT]) if self.memory[IN_FORCE] else None
+
+    def settled(self) -> None:
+        """The worker holds nothing any more that was revoked."""
+        self.memory[IN_FORCE] = 0
+
+
+class OpenRecall:
+    """A recall from its owner's side: until it ends, the worker gets no more tasks."""
+
+    __slots__ = ("answered", "asked", "exempt", "held", "id", "settled")
+
+    def __init__(self, id: bytes, held: Iterable[bytes]) -> None:
+        self.id = id
+        #: Ids of the tasks that the worker has not reported as ended, in their order.
+        self.held = list(held)
+        #: The worker has given back what it had not started.
+        self.answered = False
+        #: The node manager was asked as well, and has not answered.
+        self.asked = False
+        #: The only task that the worker may still start, where the recall was put in force.
+        self.exempt = b""
+        #: The worker has dropped what was revoked.
+        self.settled = False
+
+    def put_in_force(self, running: bytes) -> list[bytes]:
+        """The node manager has revoked all but ``running``; returns the ids of what the worker will not start.
+
+        It starts them in order: what came before ``running`` was started, or given back.
+        """
+        self.exempt = running
+        return self.held[self.held.index(running) + 1 :] if running in self.held else self.held
+
+    @property
+    def ended(self) -> bool:
+        """Everybody who was asked has answered, so that owner and worker agree on what the worker holds."""
+        return self.answered and not self.asked and (self.settled or not self.exempt)
