@@ -8,7 +8,6 @@ a person can look up is worth more.
 from __future__ import annotations
 
 import linecache
-import os
 from types import CodeType
 from typing import Any
 
@@ -54,6 +53,7 @@ def make_code(arguments: tuple[Any, ...], text: str) -> CodeType:
 def _text_of(name: str) -> str:
     """The source under a name that is no file's: a cell of a notebook, a line typed at a prompt; empty if unknown."""
     entry = linecache.cache.get(name)
-    if entry is None or len(entry) == 1 or entry[0] > _MAX_SOURCE or os.path.exists(name):
+    # A time of change is a file's. Looking for the file would block, and this may be the thread of an event loop.
+    if entry is None or len(entry) == 1 or entry[0] > _MAX_SOURCE or entry[1] is not None:
         return ""
     return "".join(entry[2])
