@@ -59,14 +59,22 @@ class ObjectExistsError(RayError, ValueError):
 
 
 class GetTimeoutError(RayError, TimeoutError):
-    """``ray.get`` waited for its ``timeout``."""
+    """``ray.get`` waited for its ``timeout``.
 
-    def __init__(self, timeout_s: float | None = None, pending: int = 0, total: int = 0) -> None:
-        self.timeout_s, self.pending, self.total = timeout_s, pending, total
+    Args:
+        timeout_s: how long.
+        pending: how many objects were not ready.
+        total: of how many.
+        reason: why they cannot become ready as things are, a sentence; empty if nothing of the kind is known.
+    """
+
+    def __init__(self, timeout_s: float | None = None, pending: int = 0, total: int = 0, reason: str = "") -> None:
+        self.timeout_s, self.pending, self.total, self.reason = timeout_s, pending, total, reason
         after = f" after {timeout_s:g} s" if timeout_s is not None else ""
         count = f"{pending} of {total} objects are" if total else "some object(s)"
         super().__init__(
-            f"Get timed out{after}: {count} not ready. The tasks go on: get again, or ray.cancel() what is not needed."
+            f"Get timed out{after}: {count} not ready. {f'{reason} ' if reason else ''}The tasks go on: get again, or "
+            "ray.cancel() what is not needed."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ray.exceptions.base import RayError, exit_advice, exit_text, last_lines, stderr_block
+from ray.exceptions.dual import DualError
 
 
 class WorkerCrashedError(RayError, RuntimeError):
@@ -69,8 +70,11 @@ class OutOfMemoryError(RayError, MemoryError):
         )
 
 
-class RayActorError(RayError, RuntimeError):
+class RayActorError(DualError, RuntimeError):
     """The process of an actor is dead, so a call to it cannot run (or it is not known whether it ran).
+
+    Where the actor's ``__init__`` raised, ``ray.get`` raises an instance of a class that is both this and the type of
+    that exception, which is its ``__cause__``.
 
     Args:
         actor_class: the class's name.
@@ -82,7 +86,21 @@ class RayActorError(RayError, RuntimeError):
         restarts: whether the actor is started again.
         pid: of its last process; 0 if unknown.
         stderr_tail: as in WorkerCrashedError.
+        summary: type and message of what its ``__init__`` raised, where that is the reason.
+        traceback_str: the remote traceback of that.
     """
+
+    actor_class: str = ""
+    actor_id: bytes = b""
+    reason: str = ""
+    method: str = ""
+    pid: int = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    stderr_tail: str = ""
+    summary: str = ""
+    traceback_str: str = ""
+    _text: str = ""
 
     def __init__(
         self,
@@ -98,6 +116,8 @@ class RayActorError(RayError, RuntimeError):
         exit_code: int | None = None,
         signal: int | None = None,
         stderr_tail: str = "",
+        summary: str = "",
+        traceback_str: str = "",
     ) -> None:
         if signal is None and exit_code is not None and exit_code < 0:
             signal, exit_code = -exit_code, None
@@ -106,6 +126,7 @@ class RayActorError(RayError, RuntimeError):
         )  # fmt: skip
         self.pid, self.exit_code, self.signal = pid, exit_code, signal
         self.stderr_tail = last_lines(stderr_tail)
+        self.summary, self.traceback_str = summary, traceback_str
         self.__cause__ = cause
         facts = [actor_id.hex()] if actor_id else []
         if pid:
@@ -114,8 +135,8 @@ class RayActorError(RayError, RuntimeError):
         why = [] if exit_code is None and signal is None else [f"its process died: {exit_text(exit_code, signal)}"]
         if reason:
             why.append(reason)
-        if cause is not None:
-            why.append(f"caused by {getattr(cause, 'summary', '') or type(cause).__name__}")
+        if summary or cause is not None:
+            why.append(f"caused by {summary or getattr(cause, 'summary', '') or type(cause).__name__}")
         because = f": {'; '.join(why)}" if why else ""
         lost = f" The call to {method}() {fate}." if method else ""
         if restarts:
@@ -123,11 +144,25 @@ class RayActorError(RayError, RuntimeError):
             advice = "With max_task_retries= such calls are repeated."
         else:
             state = "is dead"
-            advice = "Create a new one, or decorate its class with max_restarts= to have it started again."
-        super().__init__(
+            crashed = signal is not None or bool(exit_code) or not reason
+            advice = _actor_advice(failed=bool(summary) or cause is not None, crashed=crashed)
+        remote = f"\n\nRemote traceback:\n{traceback_str.rstrip()}" if traceback_str else ""
+        self._text = (
             f"The actor {actor_class or '(unknown class)'}{known} {state}{because}.{lost} {advice}"
-            + stderr_block(self.stderr_tail)
+            f"{stderr_block(self.stderr_tail)}{remote}"
         )
+        self.args = (self._text,)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+def _actor_advice(*, failed: bool, crashed: bool) -> str:
+    if failed:
+        return "Mend its __init__, or what it is given, and create a new one."
+    if crashed:
+        return "Create a new one, or decorate its class with max_restarts= to have it started again."
+    return "Create a new one if it is still needed."
 
 
 class TaskCancelledError(RayError):

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from ray.exceptions.base import qualified_name
+from ray.exceptions.dual import DualError
 
-from ray.exceptions.base import RayError, qualified_name
 
-
-class RayTaskError(RayError):
+class RayTaskError(DualError):
     """A task or actor method raised.
 
     ``ray.get`` raises an instance of a class that is both this and the type of the original exception, with the
     original as ``__cause__`` and its ``args`` and attributes. Exceptions that steer the interpreter (``SystemExit``,
     ``KeyboardInterrupt``, ``StopIteration``, …) arrive as a plain RayTaskError, so that they cannot end the caller.
-
-    Class attributes shield against properties and slots of the same name in the other base.
     """
 
     function_name: str = ""
     traceback_str: str = ""
     """Remote traceback text with the chain of causes and notes; bounded."""
-    cause: BaseException | None = None
-    """The original exception, or None if it could not travel."""
     cause_type: str = ""
     """Qualified name of the original type, also when it could not travel."""
     summary: str = ""
@@ -32,8 +27,6 @@ class RayTaskError(RayError):
     node: str = ""
     via: tuple[str, ...] = ()
     """The tasks that let the error pass through, first to last; long chains are cut in the middle."""
-    _origin: tuple[Any, ...] | None = None
-    """How to make this object again, as a reduce value; set where it was made from an envelope."""
 
     def __init__(
         self,
@@ -68,19 +61,6 @@ class RayTaskError(RayError):
         self.args = (summary,)
         self.__cause__ = cause
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Keep the other base's hook from running: a class made for one error is no new class of the user's."""
-
-    # The other base may define any of these; ours must stay in force.
-    __getattribute__ = object.__getattribute__
-    __setattr__ = object.__setattr__
-    __format__ = object.__format__
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
-
-    def __bool__(self) -> bool:
-        return True
-
     def __str__(self) -> str:
         lines = [self.summary, f"  in {self.place}", *(f"  passed on by {hop}" for hop in self.via)]
         if self.traceback_str:
@@ -101,21 +81,3 @@ class RayTaskError(RayError):
         if self.attempt:
             facts.append(f"attempt={self.attempt}")
         return f"task {self.function_name}" + (f" ({', '.join(facts)})" if facts else "")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._origin is None:
-            return super().__reduce__()
-        notes = list(getattr(self, "__notes__", ()))
-        return (*self._origin[:2], {"__notes__": notes} if notes else None)
-
-    def __setstate__(self, state: Any) -> None:
-        self.__dict__.update(state or {})
-
-    def __copy__(self) -> RayTaskError:
-        function, args, state = (*self.__reduce__(), None)[:3]
-        error: RayTaskError = function(*args)
-        error.__setstate__(state)
-        return error
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> RayTaskError:
-        return self.__copy__()

@@ -47,6 +47,8 @@ class Infeasible(Struct, frozen=True, tag=62):
     """Node manager: what you asked for with ``key`` no node has at all."""
 
     key: int
+    lack: str = ""
+    """What is needed and what there is: a predicate."""
 
 
 class ExitCause(Struct, frozen=True):
@@ -168,6 +170,8 @@ class ActorUpdate(Struct, frozen=True, tag=41):
     class_name: str = ""
     concurrent: bool = False
     """Calls may overlap there: nobody may hold one back until another has ended."""
+    lack: str = ""
+    """Why it cannot be placed, where no node has what it needs: a predicate."""
 
 
 class WatchActor(Struct, frozen=True, tag=42):

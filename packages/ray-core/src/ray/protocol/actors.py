@@ -16,6 +16,8 @@ from typing import TypeAlias
 from ray.messages.node import ActorSpec, ActorUpdate, ExitCause
 
 PLACING, STARTING, ALIVE, RESTARTING, DEAD = "placing", "starting", "alive", "restarting", "dead"
+#: Why an actor is dead whose constructor failed.
+INIT_RAISED = "its __init__ raised"
 #: Restarts of one actor beyond this many wait for ``restart_delay_s``.
 FREE_RESTARTS = 3
 MAX_RESTART_DELAY_S = 5.0
@@ -36,6 +38,8 @@ class ActorEntry:
     pid: int = 0
     cause: ExitCause | None = None
     error: bytes = b""
+    #: What no node has that it needs, while that is so: a predicate.
+    lack: str = ""
     #: The actor announced its own end: the death that follows is not a failure and not restarted.
     exiting: str = ""
     #: Processes that asked to be told, by process id.
@@ -46,6 +50,7 @@ class ActorEntry:
         return ActorUpdate(
             self.spec.id, self.state, self.incarnation, self.address, self.pid, self.cause, self.error,
             self.spec.class_name, self.spec.is_async or self.spec.max_concurrency > 1 or bool(self.spec.groups),
+            self.lack,
         )  # fmt: skip
 
 
@@ -141,9 +146,15 @@ class ActorTable:
     def granted(self, actor: bytes, worker: bytes, pid: int, address: str) -> list[Effect]:
         """A worker is there: the shell sends it the spec."""
         entry = self.actors[actor]
-        entry.state, entry.worker, entry.pid, entry.address = STARTING, worker, pid, address
+        entry.state, entry.worker, entry.pid, entry.address, entry.lack = STARTING, worker, pid, address, ""
         self.by_worker[worker] = actor
         return []
+
+    def infeasible(self, actor: bytes, lack: str) -> list[Effect]:
+        """No node has what it needs: whoever waits for it may know."""
+        entry = self.actors[actor]
+        entry.lack = lack
+        return [Publish(entry)]
 
     def started(self, worker: bytes, error: bytes) -> list[Effect]:
         """``__init__`` has ended; with an error the actor is dead."""
@@ -155,7 +166,7 @@ class ActorTable:
             del self.by_worker[worker]
             entry.worker = None
             return [
-                *self._die(entry, ExitCause(reason="its __init__ raised")),
+                *self._die(entry, ExitCause(reason=INIT_RAISED)),
                 KillWorker(worker, "actor failed to start"),
             ]
         entry.state = ALIVE

@@ -11,6 +11,7 @@ from ray.exceptions import GetTimeoutError
 from ray.ids import FIRST_RETURN
 from ray.protocol.references import READY, ObjectEntry
 from ray.runtime.completion import GroupWaiter, Waiter, add_waiter, remove_waiter
+from ray.runtime.lacking import why_pending
 from ray.runtime.ref import ObjectRef
 from ray.runtime.submission import LARGE_BYTES, Submission
 from ray.serialization import Serialized, serialize, serialize_small
@@ -100,7 +101,7 @@ class ObjectAccess(Submission):
         if entry.table is not self.table:
             self._own_entry(ref)
         if not entry.status and not self._wait_entry(entry, timeout_s):
-            raise GetTimeoutError(timeout_s, 1, 1)
+            raise GetTimeoutError(timeout_s, 1, 1, why_pending((entry,)))
         return self.objects.value(entry, copy)
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
@@ -109,8 +110,8 @@ class ObjectAccess(Submission):
         entries = [self._own_entry(ref) for ref in refs]
         pending = {entry for entry in entries if not entry.status}
         if pending and not self._wait_group(pending, len(pending), timeout_s):
-            left = sum(not entry.status for entry in pending)
-            raise GetTimeoutError(timeout_s, left, len(set(entries)))
+            unfinished = [entry for entry in pending if not entry.status]
+            raise GetTimeoutError(timeout_s, len(unfinished), len(set(entries)), why_pending(unfinished))
         value = self.objects.value
         return [value(entry, copy) for entry in entries]
 

@@ -7,13 +7,13 @@ from abc import abstractmethod
 from typing import Any
 
 from ray.abc.executor import Executor
-from ray.exceptions import RayActorError
 from ray.messages import node, wire
+from ray.protocol.actors import INIT_RAISED
 from ray.runtime.actor_exit import EXIT_ACTOR, ActorExit
 from ray.runtime.code_cache import ArgumentCache, with_dependencies
 from ray.runtime.interface import RESOURCE_UNIT
 from ray.runtime.owner import OwnerRuntime
-from ray.serialization import deserialize, load_function, make_envelope
+from ray.serialization import deserialize, failed_start, load_function, make_envelope
 
 _TERMINATE = "__ray_terminate__"
 
@@ -34,7 +34,8 @@ class ActorHost(OwnerRuntime):
     actor_name: str = ""
     actor_resources: dict[str, float] = {}
     _instance: Any = None
-    _failed: BaseException | None = None
+    #: What ``__init__`` raised, as an envelope.
+    _failed: bytes = b""
 
     @abstractmethod
     def use_gpus(self, gpu_ids: list[str]) -> None:
@@ -73,7 +74,8 @@ class ActorHost(OwnerRuntime):
         """The bound method that a call names."""
         name = task.function.decode()
         if self._instance is None:
-            raise RayActorError(self.actor_name, self.actor_id, "its __init__ failed", self._failed)
+            facts = {"actor_class": self.actor_name, "actor_id": self.actor_id, "reason": INIT_RAISED, "method": name}
+            raise failed_start(facts, self._failed)
         if name == _TERMINATE:
             return self._terminate
         return getattr(self._instance, name)
@@ -126,8 +128,7 @@ class ActorCreation:
                 worker.announce_exit(EXIT_ACTOR)
                 worker.leave()
                 return
-            worker._failed = problem
-            error = make_envelope(
+            error = worker._failed = make_envelope(
                 problem,
                 function=self.name,
                 task_id=spec.id,

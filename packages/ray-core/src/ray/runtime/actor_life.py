@@ -57,6 +57,8 @@ class ActorOwner(ObjectAccess):
             core = ActorCore(actor_id, cls.name, methods, life, options.max_task_retries, is_async)
             concurrent = is_async or (options.max_concurrency or 1) > 1 or bool(options.concurrency_groups)
             client = core.client = self.calls.client(actor_id, cls.name, concurrent, watch=False)
+            client.created_here = True
+            client.creating = life
             if life is not None:
                 self.calls.hold(client, life._entry)
             if record.pins:

@@ -31,8 +31,22 @@ class ActorClient:
     """This process's way to one actor."""
 
     __slots__ = (
-        "actor_id", "calls", "cause", "class_name", "concurrent", "dead", "error", "held", "incarnation", "inflight",
-        "life", "peer", "queue",
+        "actor_id",
+        "calls",
+        "cause",
+        "class_name",
+        "concurrent",
+        "created_here",
+        "creating",
+        "dead",
+        "error",
+        "held",
+        "incarnation",
+        "inflight",
+        "lack",
+        "life",
+        "peer",
+        "queue",
     )  # fmt: skip
 
     def __init__(self, calls: ActorCalls, actor_id: bytes, class_name: str, concurrent: bool) -> None:
@@ -53,6 +67,12 @@ class ActorClient:
         self.held: list[node.ActorUpdate] = []
         #: The entry that keeps the actor alive, or None (detached actors).
         self.life: Any = None
+        #: This process has created the actor, and reports the failure of its ``__init__``.
+        self.created_here = False
+        #: A ref that keeps the actor until its ``__init__`` has ended, as a task runs whose ref was dropped.
+        self.creating: Any = None
+        #: Why the actor cannot be placed, where no node has what it needs: a predicate.
+        self.lack = ""
 
 
 class ActorCalls:
@@ -161,9 +181,14 @@ class ActorCalls:
             self._process_ended(client, update)
         client.incarnation = update.incarnation
         client.concurrent = client.concurrent or update.concurrent
+        client.lack = update.lack
+        if update.state in (actors.ALIVE, actors.DEAD) or update.lack:  # what nobody can place need not be kept
+            client.creating = None
         if update.state == actors.ALIVE:
             self._connect(client, update)
         elif update.state == actors.DEAD:
+            if client.created_here and update.error:
+                self._runtime.failures.note_start(client, update.error, asked=bool(client.queue))
             client.dead, client.cause, client.error = True, update.cause, update.error
             for record in client.queue:
                 if not record.done:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import (
     OutOfMemoryError,
@@ -17,7 +17,7 @@ from ray.exceptions import (
 )
 from ray.messages import node
 from ray.runtime.records import TaskRecord
-from ray.serialization import ORDERLY, SYSTEM, make_envelope, open_envelope, read_envelope
+from ray.serialization import ORDERLY, SYSTEM, Envelope, failed_start, make_envelope, read_envelope
 
 if TYPE_CHECKING:
     from ray.runtime.calls import ActorClient
@@ -37,7 +37,7 @@ class Failures:
 
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
-        #: {object id: (text to print, monotonic time of the failure)}, oldest first
+        #: {object id, or that of an actor: (text to print, monotonic time of the failure)}, oldest first
         self._waiting: dict[bytes, tuple[str, float]] = {}
         self._armed = False
 
@@ -89,21 +89,21 @@ class Failures:
         """The actor is dead, or its process was and is replaced."""
         if record.cancelled:
             return self.cancelled(record)
-        inner = open_envelope(error) if error else None
+        self._waiting.pop(client.actor_id, None)  # the call tells it
         cause = cause or node.ExitCause()
-        dead = RayActorError(
-            client.class_name,
-            client.actor_id,
-            cause.reason,
-            inner,
-            method=record.method.decode(),
-            fate=fate,
-            restarts=restarts,
-            pid=cause.pid,
-            exit_code=cause.exit_code,
-            signal=cause.signal,
-            stderr_tail="\n".join(cause.stderr),
-        )
+        facts: dict[str, Any] = {
+            "actor_class": client.class_name,
+            "actor_id": client.actor_id,
+            "reason": cause.reason,
+            "method": record.method.decode(),
+            "fate": fate,
+            "restarts": restarts,
+            "pid": cause.pid,
+            "exit_code": cause.exit_code,
+            "signal": cause.signal,
+            "stderr_tail": "\n".join(cause.stderr),
+        }
+        dead = failed_start(facts, error) if error else RayActorError(**facts)
         return self.envelope(dead, record.name, record.id, record.attempt, cause.pid)
 
     # --- reports -----------------------------------------------------------------------------------------------------
@@ -113,12 +113,8 @@ class Failures:
         opened = read_envelope(envelope)
         if opened.kind == ORDERLY or opened.cause_type.endswith("TaskCancelledError"):
             return
-        detail, summary = (opened.traceback or opened.message).rstrip(), opened.summary or opened.cause_type
-        if detail.startswith(summary):  # there is no traceback, only the error itself
-            text = f"{record.name}: {detail}"
-        else:
-            text = f"{summary} in {record.name}\n{detail}"
-        kind = "worker_died" if opened.cause_type.rpartition(".")[2] in _DEATHS else "task"
+        text = _text_of(record.name, opened)
+        kind = "worker_died" if opened.cause_type.partition("(")[0].rpartition(".")[2] in _DEATHS else "task"
         row = node.ErrorRecord(kind, text, time.time(), record.id.hex(), record.actor.hex(), opened.pid, record.name)
         self._runtime.node.send(node.RecordError(row))
         if record.entries and len(self._waiting) < MAX_WAITING:
@@ -126,6 +122,23 @@ class Failures:
             self._arm()
         elif not record.entries:
             self._show(text)
+
+    def note_start(self, client: ActorClient, envelope: bytes, *, asked: bool) -> None:
+        """The ``__init__`` of an actor of this process has failed.
+
+        Args:
+            client: of the actor.
+            envelope: the failure.
+            asked: calls wait for the actor: they fail with it, and tell whoever gets them.
+        """
+        opened = read_envelope(envelope)
+        name = f"{client.class_name}.__init__"
+        text = _text_of(name, opened)
+        row = node.ErrorRecord("task", text, time.time(), opened.task_id.hex(), client.actor_id.hex(), opened.pid, name)
+        self._runtime.node.send(node.RecordError(row))
+        if not asked and len(self._waiting) < MAX_WAITING:
+            self._waiting[client.actor_id] = text, time.monotonic()
+            self._arm()
 
     def retrieved(self, object_id: bytes) -> None:
         """The failure was raised to the user: no need to print it."""
@@ -157,6 +170,13 @@ class Failures:
     def flush(self) -> None:
         """The session ends: print what waits."""
         self._print(share=0.0)
+
+
+def _text_of(name: str, opened: Envelope) -> str:
+    detail, summary = (opened.traceback or opened.message).rstrip(), opened.summary or opened.cause_type
+    if detail.startswith(summary):  # there is no traceback, only the error itself
+        return f"{name}: {detail}"
+    return f"{summary} in {name}\n{detail}"
 
 
 _DEATHS = frozenset({"WorkerCrashedError", "OutOfMemoryError", "RayActorError"})

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from ray.config.spelling import did_you_mean
-from ray.exceptions import RayActorError, RayConnectionError, RayError, RayTaskError, TaskTimeoutError
+from ray.exceptions import RayConnectionError, RayError, RayTaskError, TaskTimeoutError
 from ray.ids import object_id, random_id, task_of
 from ray.plugins.compose import Composition
 from ray.protocol.references import FAILED, ObjectEntry
@@ -37,7 +37,7 @@ from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
 from ray.runtime.start_options import StartOptions, offered
 from ray.runtime.streams import ObjectRefGenerator, Stream
-from ray.serialization import ORDERLY, make_envelope, open_envelope, read_envelope, register_reducer
+from ray.serialization import ORDERLY, make_envelope, read_envelope, register_reducer
 
 _NODE = "local"
 
@@ -225,6 +225,8 @@ class LocalRuntime(LocalObjects):
             made = self._run(frame, call, 1, None)
             if made._entry.status == FAILED:
                 self._end(actor, made._entry.value)
+                del made
+                self._collect()  # nobody can ask for it: it is told of now
 
         return start
 
@@ -238,10 +240,8 @@ class LocalRuntime(LocalObjects):
         frame = Frame(self._next_task_id(), name, {}, local)
 
         def call() -> Any:
-            if isinstance(local.reason, str):
-                raise RayActorError(actor.class_name, actor.actor_id, local.reason, method=name)
             if local.reason is not None:
-                raise open_envelope(local.reason)
+                raise local.death(local.reason, method)
             given, named = self._unpack(packed)
             return local.call(getattr(local.instance, method), tuple(given), named)
 

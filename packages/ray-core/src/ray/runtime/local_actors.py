@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayActorError
+from ray.protocol.actors import INIT_RAISED
 from ray.runtime.actor_exit import Exit, exit_of
 from ray.runtime.interface import IN_THREAD, ActorOptions, FunctionDescriptor
 from ray.runtime.ref import ObjectRef
+from ray.serialization import failed_start
 
 if TYPE_CHECKING:
     import asyncio
@@ -78,6 +80,14 @@ class LocalActor:
         return RayActorError(
             self.cls.name, self.actor_id, left.reason, method=method, fate="ended it", exit_code=left.code
         )
+
+    def death(self, reason: str | bytes, method: str) -> RayActorError:
+        """What a call of ``method`` raises that comes too late; ``reason`` is text or what ``__init__`` raised."""
+        facts: dict[str, Any] = {"actor_class": self.cls.name, "actor_id": self.actor_id, "method": method}
+        facts["fate"] = "did not start"
+        if isinstance(reason, bytes):
+            return failed_start(facts | {"reason": INIT_RAISED}, reason)
+        return RayActorError(**facts, reason=reason)
 
     def end(self, reason: str | bytes) -> None:
         """Let the instance go; the first reason stays."""

@@ -293,14 +293,17 @@ class NodeManager:
     def _infeasible(self, entry: waiting.DemandEntry) -> None:
         wanted = {name: amount / 10_000 for name, amount in entry.request.resources.items()}
         total = {name: amount / 10_000 for name, amount in self.leases.resources.total().items()}
+        lack = f"needs {wanted}, which no node has (this one has {total})"
         text = (
-            f"{entry.name or 'A task'} needs {wanted}, which no node has (this one has {total}); "
-            "it waits until such a node joins. Ask for less, or start the session with more resources."
+            f"{entry.name or 'A task'} {lack}; it waits until such a node joins. Ask for less, or start the session "
+            "with more resources."
         )
         self.record_error(node.ErrorRecord("infeasible_task", text, time.time(), function=entry.name))
         owner = self.peers.get(entry.key[0])
-        if owner is not None:  # else it is for an actor
-            owner.send(node.Infeasible(entry.key[1]))
+        if owner is not None:
+            owner.send(node.Infeasible(entry.key[1], lack))
+        elif entry.key[0] == self.node_id:
+            self.actors.infeasible(entry.key[1], lack)
 
     def record_error(self, record: node.ErrorRecord, *, print_it: bool = True) -> None:
         """Keep a failure for ``ray.error_info``; the drivers print what this process found itself."""

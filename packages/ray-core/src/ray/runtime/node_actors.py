@@ -25,13 +25,15 @@ Shape: TypeAlias = tuple[str, int, frozenset[tuple[str, int]]]
 class Placing:
     """Actors of one class that wait for a worker, first come first served: one demand, however many they are."""
 
-    __slots__ = ("name", "number", "request", "shape", "waiting")
+    __slots__ = ("lack", "name", "number", "request", "shape", "waiting")
 
     def __init__(self, number: int, shape: Shape, request: ResourceRequest, name: str) -> None:
         self.number = number
         self.shape = shape
         self.request = request
         self.name = name
+        #: What no node has that they need: a predicate, or empty.
+        self.lack = ""
         #: Actor ids: a dict as an ordered set.
         self.waiting: dict[bytes, None] = {}
 
@@ -100,6 +102,13 @@ class NodeActors:
         gpu_ids = list(lease.allocation.gpu_ids)
         worker.connection.send([codec.encode(node.StartActor(entry.spec, entry.incarnation, gpu_ids))])
 
+    def infeasible(self, number: int, lack: str) -> None:
+        """No node has what the actors of a demand need."""
+        placing = self._placing[number]
+        placing.lack = lack
+        for actor in list(placing.waiting):
+            self.apply(self.table.infeasible(actor, lack))
+
     def worker_lost(self, worker: bytes, cause: node.ExitCause) -> None:
         """The process of an actor has died and been reaped."""
         self.apply(self.table.worker_lost(worker, cause))
@@ -157,6 +166,8 @@ class NodeActors:
         placing.waiting[spec.id] = None
         self._waiting[spec.id] = placing
         self._demand(placing)
+        if placing.lack and not entry.lack:
+            self.apply(self.table.infeasible(spec.id, placing.lack))
 
     def _demand(self, placing: Placing) -> None:
         key = (self._node.node_id, placing.number)

@@ -168,7 +168,7 @@ def _pickle_types(types: Any) -> bytes:
 class SchedulingClass:
     """Tasks with the same needs: one queue, and the leases that serve it."""
 
-    __slots__ = ("checking", "demanded", "depth", "infeasible", "links", "number", "priority", "queue", "resources")
+    __slots__ = ("checking", "demanded", "depth", "lack", "links", "number", "priority", "queue", "resources")
 
     def __init__(self, number: int, resources: Mapping[str, int], priority: int, depth: int) -> None:
         self.number = number
@@ -179,8 +179,8 @@ class SchedulingClass:
         self.links: list[Link] = []
         #: Workers asked for and not granted yet.
         self.demanded = 0
-        #: What was asked for is more than any node has.
-        self.infeasible = False
+        #: What was asked for is more than any node has: says so in a predicate, else empty.
+        self.lack = ""
         #: A check for work to take back from stalled workers is due.
         self.checking = False
 

@@ -148,7 +148,7 @@ class TaskSubmitter:
 
     def _update_demand(self, cls: SchedulingClass) -> None:
         waiting = len(cls.queue)
-        if waiting and not (cls.links or cls.infeasible):
+        if waiting and not (cls.links or cls.lack):
             self._starving.add(cls)
         else:
             self._starving.discard(cls)
@@ -160,7 +160,7 @@ class TaskSubmitter:
                 self._send_demand(cls)
         elif cls.demanded:
             cls.demanded = 0
-            cls.infeasible = False
+            cls.lack = ""
             self._send_demand(cls)
 
     def _send_demand(self, cls: SchedulingClass) -> None:
@@ -175,7 +175,7 @@ class TaskSubmitter:
         """The node manager leased us a worker."""
         cls = self._by_number[message.key]
         cls.demanded = max(0, cls.demanded - 1)
-        cls.infeasible = False
+        cls.lack = ""
         try:
             peer = self._runtime.peers.reach(message.address)
         except ConnectionError:
@@ -193,7 +193,7 @@ class TaskSubmitter:
     def infeasible(self, message: node.Infeasible) -> None:
         """No node has what a class needs: others need not make room for it."""
         cls = self._by_number[message.key]
-        cls.infeasible = bool(cls.demanded)
+        cls.lack = message.lack if cls.demanded else ""
         self._update_demand(cls)
 
     def revoked(self, lease: bytes, *, soft: bool) -> None:

@@ -3,6 +3,7 @@
 from ray.serialization.blob import Serialized, deserialize, deserialize_copy
 from ray.serialization.captures import largest_captures
 from ray.serialization.envelope import ORDERLY, SYSTEM, Envelope, make_envelope, open_envelope, read_envelope
+from ray.serialization.failed_start import failed_start
 from ray.serialization.pickling import (
     EMPTY_ARGS,
     args_blob,
@@ -24,6 +25,7 @@ __all__ = [
     "deserialize",
     "deserialize_copy",
     "dump_function",
+    "failed_start",
     "largest_captures",
     "load_function",
     "make_envelope",

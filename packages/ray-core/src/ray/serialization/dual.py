@@ -1,13 +1,16 @@
-"""The class of a task's error: RayTaskError and the original type at once."""
+"""The class of an error that is of the original type as well: RayTaskError, or RayActorError, and that type."""
 
 from __future__ import annotations
 
 import functools
 import types
-from typing import Any
+from typing import Any, TypeVar
 
 from ray.exceptions import RayTaskError
+from ray.exceptions.dual import DualError
 from ray.serialization.carry import bare_exception, builtin_base, fields_of, restore
+
+D = TypeVar("D", bound=DualError)
 
 
 def task_error(facts: dict[str, Any], kind: type[BaseException] | None, origin: tuple[Any, ...]) -> RayTaskError:
@@ -18,14 +21,25 @@ def task_error(facts: dict[str, Any], kind: type[BaseException] | None, origin: 
         kind: the original type or the nearest base that is known here; None for a plain RayTaskError.
         origin: a reduce value that makes this object again.
     """
-    error: RayTaskError | None = None
+    return of_both_types(RayTaskError(**facts), kind, origin)
+
+
+def of_both_types(plain: D, kind: type[BaseException] | None, origin: tuple[Any, ...]) -> D:
+    """``plain``, or the same as an instance of ``kind`` too, with the arguments and attributes of its cause.
+
+    Args:
+        plain: an error of ours; its ``cause`` is the exception behind it, or None.
+        kind: the type of that exception, or the nearest base that is known here; None for no other type.
+        origin: a reduce value that makes this object again.
+    """
+    error: D | None = None
     if kind is not None:
         try:
-            error = _dual_error(kind, facts)
+            error = _dual_error(plain, kind)
         except Exception:
             error = None  # A class that cannot be combined: the plain error says as much.
     if error is None:
-        error = RayTaskError(**facts)
+        error = plain
     error.__dict__["_origin"] = origin
     return error
 
@@ -35,40 +49,41 @@ def steers_interpreter(kind: type[BaseException]) -> bool:
     return not issubclass(kind, Exception) or issubclass(kind, (StopIteration, StopAsyncIteration))
 
 
-def dual_class(kind: type[BaseException]) -> type[RayTaskError]:
-    """A class that is RayTaskError and ``kind``; made once per type.
+def dual_class(base: type[DualError], kind: type[BaseException]) -> type[DualError]:
+    """A class that is ``base`` and ``kind``; made once for the two.
 
     Raises:
         TypeError: they cannot be combined. A metaclass may raise anything else.
     """
     try:
-        return _cached_dual_class(kind)  # type: ignore[arg-type]
+        return _cached_dual_class(base, kind)  # type: ignore[arg-type]
     except TypeError:
-        return _make_dual_class(kind)  # The class may be unhashable; otherwise this raises the same.
+        return _make_dual_class(base, kind)  # The class may be unhashable; otherwise this raises the same.
 
 
-def _make_dual_class(kind: type[BaseException]) -> type[RayTaskError]:
-    name = f"RayTaskError({kind.__name__})"
-    members = {"__module__": RayTaskError.__module__, "__qualname__": name, "__doc__": RayTaskError.__doc__}
-    return types.new_class(name, (RayTaskError, kind), exec_body=lambda namespace: namespace.update(members))
+def _make_dual_class(base: type[DualError], kind: type[BaseException]) -> type[DualError]:
+    name = f"{base.__name__}({kind.__name__})"
+    members = {"__module__": base.__module__, "__qualname__": name, "__doc__": base.__doc__}
+    return types.new_class(name, (base, kind), exec_body=lambda namespace: namespace.update(members))
 
 
 _cached_dual_class = functools.lru_cache(maxsize=512)(_make_dual_class)
 
 
-def _dual_error(kind: type[BaseException], facts: dict[str, Any]) -> RayTaskError | None:
+def _dual_error(plain: D, kind: type[BaseException]) -> D | None:
     if steers_interpreter(kind) or (
         builtin_base(kind) in (BaseException, Exception) and kind in (BaseException, Exception)
     ):
         return None
+    facts = dict(vars(plain))
     cause = facts["cause"]
     if isinstance(cause, kind):
         args, fields, state = cause.args, fields_of(cause), dict(vars(cause))
     else:
         args, fields, state = (facts["summary"],), {}, {}
-    error = bare_exception(dual_class(kind), args)
-    assert isinstance(error, RayTaskError)
+    error: Any = bare_exception(dual_class(type(plain), kind), args)
     restore(error, args, fields, state)
     error.__dict__.update(facts)
     error.__cause__ = cause
-    return error if str(error) and error.cause is cause and isinstance(error, kind) else None
+    made: D = error
+    return made if str(made) and made.cause is cause and isinstance(made, kind) else None

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ray.exceptions import RayError, RayTaskError, qualified_name
+from ray.exceptions.dual import DualError
 from ray.serialization.carry import builtin_base, pack_exception, pack_types
 from ray.serialization.dual import steers_interpreter, task_error
 from ray.serialization.render import message_of, place_of, render, shorten, summary_of
@@ -152,7 +153,7 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
         node=node,
         exit_code=exit_code if type(exit_code) is int and kind != USER else None,
         signal=signal if type(signal) is int and kind != USER else None,
-        types=pack_types(cls),
+        types=[] if isinstance(exc, DualError) else pack_types(cls),  # it is made anew, and so is its class
         cause=pack_exception(exc),
     )
 
