@@ -307,6 +307,10 @@ class Exit(Struct, frozen=True, tag=56):
     """Node manager to idle worker: end now, orderly, or answer with ``Stay``."""
 
 
+class Collect(Struct, frozen=True, tag=71):
+    """Node manager to everybody: look for handles that only a cycle of references keeps; others wait for room."""
+
+
 class Lingering(Struct, frozen=True, tag=64):
     """Worker to node manager: its last call has ended, and it ends when nobody needs what it owns any more."""
 

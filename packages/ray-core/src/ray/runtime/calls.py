@@ -256,6 +256,10 @@ class ActorCalls:
         client.life = life
         self._by_life[life.id] = client.actor_id
 
+    def holds_handles(self) -> bool:
+        """Whether this process keeps any actor alive."""
+        return bool(self._by_life)
+
     def forget(self, actor_id: bytes) -> None:
         """No handle of this process is left."""
         client = self.clients.get(actor_id)

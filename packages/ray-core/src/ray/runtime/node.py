@@ -25,6 +25,7 @@ from ray.protocol import handshake, leases, waiting
 from ray.protocol.resources import NodeResources
 from ray.runtime.node_actors import NodeActors
 from ray.runtime.node_ends import NodeEnds
+from ray.runtime.node_patience import NodePatience
 from ray.runtime.node_running import NodeRunning
 from ray.runtime.session import NodeConfig
 from ray.runtime.timers import Timers
@@ -85,6 +86,7 @@ class NodeManager:
             self.pool.vital[store.pid] = "the process of the object store"
         self.actors = NodeActors(self)
         self.ends = NodeEnds(self, keep_idle=max(1, min(config.resources.get("CPU", 0) // 10_000, 64)))
+        self.patience = NodePatience(self)
         self.stopping = False
         #: A child has ended, stopped or continued.
         self.reap_due = False
@@ -229,6 +231,7 @@ class NodeManager:
     def _demand(self, peer: Peer, message: node.Demand, frames: Sequence[Frame]) -> None:
         request = ResourceRequest(message.resources, message.depth, message.priority)
         self.apply(self.leases.demand((peer.id, message.key), request, message.count, message.name))
+        self.patience.attend()
 
     def _release(self, peer: Peer, message: node.Release, frames: Sequence[Frame]) -> None:
         lease = self.leases.leases.get(message.lease)

@@ -172,6 +172,7 @@ class NodeActors:
     def _demand(self, placing: Placing) -> None:
         key = (self._node.node_id, placing.number)
         self._node.apply(self._node.leases.demand(key, placing.request, len(placing.waiting), placing.name))
+        self._node.patience.attend()
 
     def _leave(self, actor: bytes) -> Placing | None:
         """The actor waits no more."""

@@ -11,6 +11,7 @@ from ray.plugins.compose import Composition
 from ray.protocol.references import PENDING, ObjectEntry
 from ray.runtime.actor_life import ActorOwner
 from ray.runtime.calls import ActorCalls, ActorClient
+from ray.runtime.collecting import Collecting
 from ray.runtime.events import TaskEventLog
 from ray.runtime.failures import Failures
 from ray.runtime.inspection import Inspection
@@ -48,6 +49,7 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         self.failures = Failures(self)
         self.events = TaskEventLog(self)
         self.reader = Reader(self)
+        self.collecting = Collecting(self)
         self.polling = Polling(self, self.reader)
         may_interrupt(transport.wait_code)
 

@@ -53,6 +53,7 @@ class Reader:
             node.LeaseEnded: tasks.lease_ended,
             node.ActorUpdate: calls.updated,
             node.Pong: lambda message: None,
+            node.Collect: lambda message: runtime.collecting.begin(),
             node.Answer: lambda message: runtime.node.answered(message),  # noqa: PLW0108 - attached later
             wire.Hello: lambda message: None,
         }

@@ -1,0 +1,111 @@
+"""Handles that only cycles of references keep: nobody waits for ever for what their actors hold."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+import pytest
+
+import ray
+
+LIMIT_S = 30.0
+
+
+def get(refs):
+    return ray.get(refs, timeout=LIMIT_S)
+
+
+@pytest.fixture(autouse=True)
+def _no_chance_collections():
+    """The interpreter looks for cycles by itself now and then."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@ray.remote(num_cpus=1)
+class Holder:
+    def __init__(self):
+        self.kept = []
+
+    def value(self):
+        return 1
+
+    def keep_in_a_cycle(self, handles):
+        gc.disable()
+        handles.append(handles)
+
+
+class Closer:
+    """A destructor that calls and waits."""
+
+    def __init__(self, actor):
+        self.actor = actor
+        self.me = self
+
+    def __del__(self):
+        get(self.actor.value.remote())
+
+
+def drop_in_a_cycle(actor):
+    ring = [actor]
+    ring.append(ring)
+
+
+@ray.remote
+def f():
+    return 2
+
+
+def test_the_next_actor_gets_the_room(start):
+    start(num_cpus=1)
+    for _ in range(3):
+        actor = Holder.remote()
+        assert get(actor.value.remote()) == 1
+        drop_in_a_cycle(actor)
+        del actor
+
+
+def test_tasks_get_the_room(start):
+    start(num_cpus=2, resources={"mark": 1})
+    actor = Holder.options(num_cpus=2, resources={"mark": 1}).remote()
+    get(actor.value.remote())
+    drop_in_a_cycle(actor)
+    del actor
+    assert get([f.remote() for _ in range(3)]) == [2] * 3
+    assert get(f.options(resources={"mark": 1}).remote()) == 2
+
+
+def test_handles_in_the_cycles_of_workers(start):
+    start(num_cpus=1)
+    actor, keeper = Holder.remote(), Holder.options(num_cpus=0).remote()
+    get(actor.value.remote())
+    get(keeper.keep_in_a_cycle.remote([actor]))
+    del actor
+    assert get(f.remote()) == 2
+
+
+def test_destructors_may_call_and_wait(start):
+    start(num_cpus=1)
+    for _ in range(2):
+        actor = Holder.remote()
+        get(actor.value.remote())
+        Closer(actor)
+        del actor
+    assert get(f.remote()) == 2
+
+
+def test_handles_in_use_are_kept(start):
+    start(num_cpus=1)
+    actor = Holder.remote()
+    get(actor.value.remote())
+    ring = [actor]
+    ring.append(ring)
+    del actor
+    waiting = f.remote()
+    time.sleep(1.5)
+    assert ray.wait([waiting], timeout=50)[0] == []
+    assert get(ring[0].value.remote()) == 1
+    ring.clear()
+    assert get(waiting) == 2
