@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import time
+import typing
 
 import pytest
 
 import ray
+from ray.exceptions import RayActorError
 
 LIMIT_S = 30.0
 
@@ -40,12 +43,22 @@ class Holder:
 class Closer:
     """A destructor that calls and waits."""
 
-    def __init__(self, actor):
-        self.actor = actor
+    said: typing.ClassVar = []
+
+    def __init__(self, kept, called):
+        self.kept = kept
+        self.called = called
         self.me = self
 
     def __del__(self):
-        get(self.actor.value.remote())
+        try:
+            self.said.append(get(self.called().value.remote()))
+        except RayActorError:
+            self.said.append("too late")
+
+
+def the_same(actor):
+    return actor
 
 
 def drop_in_a_cycle(actor):
@@ -88,12 +101,29 @@ def test_handles_in_the_cycles_of_workers(start):
 
 def test_destructors_may_call_and_wait(start):
     start(num_cpus=1)
+    other = Holder.options(num_cpus=0, name="other").remote()
+    Closer.said.clear()
     for _ in range(2):
         actor = Holder.remote()
         get(actor.value.remote())
-        Closer(actor)
+        Closer(actor, functools.partial(ray.get_actor, "other"))
         del actor
     assert get(f.remote()) == 2
+    assert Closer.said == [1, 1]
+    del other
+
+
+def test_a_destructor_that_uses_what_was_collected_with_it(start):
+    """It may come too late: then it is told."""
+    start(num_cpus=1)
+    Closer.said.clear()
+    for _ in range(20):
+        actor = Holder.options(num_cpus=0).remote()
+        Closer(actor, functools.partial(the_same, actor))
+        del actor
+    gc.collect()
+    assert len(Closer.said) == 20
+    assert set(Closer.said) <= {1, "too late"}
 
 
 def test_handles_in_use_are_kept(start):

@@ -265,6 +265,8 @@ class ActorCalls:
         client = self.clients.get(actor_id)
         if client is not None and not client.inflight and not client.queue:
             del self.clients[actor_id]
+            # A destructor may use a handle that was collected together with its object, and before it.
+            client.dead, client.cause = True, node.ExitCause(reason="its handle was collected as garbage")
 
 
 def _says_ended(client: ActorClient, update: node.ActorUpdate) -> bool:
