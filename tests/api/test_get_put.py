@@ -147,6 +147,7 @@ def test_bad_timeouts(timeout, error):
 
 def test_the_first_failure_in_list_order_is_raised():
     key, value = fail.remote(KeyError), fail.remote(ValueError)
+    ray.wait([key, value], num_returns=2)
     with pytest.raises(KeyError):
         ray.get([ray.put(1), key, value])
     with pytest.raises(ValueError, match="boom"):

@@ -56,7 +56,8 @@ def get(object_refs: Any, timeout: Any = None, *, copy: bool = False) -> Any:
         ValueError: neither a reference nor a list.
         TypeError: an element of the list that is no reference.
         GetTimeoutError: not ready in time; the tasks go on.
-        RayError: the first failure in the order of the list. The error of a task is of its original type as well.
+        RayError: one has failed; the others are not waited for. If several have by then, the first of them in the list.
+            The error of a task is of its original type as well.
     """
     runtime = interface._current
     if runtime is None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ray.exceptions import GetTimeoutError
 from ray.ids import FIRST_RETURN
-from ray.protocol.references import READY, ObjectEntry
-from ray.runtime.completion import GroupWaiter, Waiter, add_waiter, remove_waiter
+from ray.protocol.references import FAILED, READY, ObjectEntry
+from ray.runtime.completion import AllOrFailureWaiter, GroupWaiter, Waiter, add_waiter, remove_waiter
 from ray.runtime.lacking import why_pending
 from ray.runtime.ref import ObjectRef
 from ray.runtime.submission import LARGE_BYTES, Submission
@@ -109,10 +109,15 @@ class ObjectAccess(Submission):
             self.check_blocking("ray.get")
         entries = [self._own_entry(ref) for ref in refs]
         pending = {entry for entry in entries if not entry.status}
-        if pending and not self._wait_group(pending, len(pending), timeout_s):
-            unfinished = [entry for entry in pending if not entry.status]
-            raise GetTimeoutError(timeout_s, len(unfinished), len(set(entries)), why_pending(unfinished))
         value = self.objects.value
+        if pending:
+            failed = any(entry.status == FAILED for entry in entries)
+            if not failed and not self._wait_group(pending, len(pending), timeout_s, or_failure=True):
+                unfinished = [entry for entry in pending if not entry.status]
+                raise GetTimeoutError(timeout_s, len(unfinished), len(set(entries)), why_pending(unfinished))
+            for entry in entries:
+                if entry.status == FAILED:
+                    value(entry)
         return [value(entry, copy) for entry in entries]
 
     def wait(
@@ -180,17 +185,19 @@ class ObjectAccess(Submission):
                 with self.lock:
                     remove_waiter((entry,), waiter)
 
-    def _wait_group(self, pending: set[ObjectEntry], needed: int, timeout_s: float | None) -> bool:
-        """Wait until ``needed`` of ``pending`` are complete."""
+    def _wait_group(
+        self, pending: set[ObjectEntry], needed: int, timeout_s: float | None, *, or_failure: bool = False
+    ) -> bool:
+        """Wait until ``needed`` of ``pending`` are complete, or, if asked to, until one has failed."""
         if timeout_s == 0:
             self._want(list(pending))
             return needed <= 0
         with self.lock:
             completed = [entry for entry in pending if entry.status]
             needed -= len(completed)
-            if needed <= 0:
+            if needed <= 0 or (or_failure and any(entry.status == FAILED for entry in completed)):
                 return True
-            waiter = GroupWaiter(pending, needed)
+            waiter = (AllOrFailureWaiter if or_failure else GroupWaiter)(pending, needed)
             self.table.watchers.append(waiter)
             if self.objects.borrows:
                 for entry in pending:

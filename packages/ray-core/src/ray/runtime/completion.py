@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.exceptions import RayConnectionError
-from ray.protocol.references import PENDING, READY, STORED, ObjectEntry
+from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime import interface
 
 if TYPE_CHECKING:
@@ -65,6 +65,19 @@ class GroupWaiter(Waiter):
     def completed(self, entry: ObjectEntry) -> None:
         """Some entry of the table is complete."""
         if entry in self.entries and self.needed:
+            self.count()
+
+
+class AllOrFailureWaiter(GroupWaiter):
+    """Waits for all of a set of entries, or until one of them has failed."""
+
+    __slots__ = ()
+
+    def completed(self, entry: ObjectEntry) -> None:
+        """Some entry of the table is complete."""
+        if entry in self.entries and self.needed:
+            if entry.status == FAILED:
+                self.needed = 1
             self.count()
 
 

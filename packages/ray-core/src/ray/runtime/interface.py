@@ -159,7 +159,7 @@ class Runtime(Protocol):
         """Store a copy of ``value``."""
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
-        """Values in order; waits for all, then raises the first failure in list order, GetTimeoutError on time-out."""
+        """Values in order. Raises as soon as one has failed (the first in the list that has by then), or in time."""
 
     def get_one(self, ref: ObjectRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
         """``get([ref])[0]`` without the lists."""
