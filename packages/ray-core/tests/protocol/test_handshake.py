@@ -39,7 +39,7 @@ def test_every_kind_is_accepted_as_it_was_sent(kind: str) -> None:
 
 def test_process_without_an_address() -> None:
     """It is reached by nobody: an observer."""
-    assert check(hello(SESSION, "observer", b"p", "", 1), SESSION).address == ""
+    assert check(hello(SESSION, "observer", b"process!", "", 1), SESSION).address == ""
 
 
 @pytest.mark.parametrize("message", [wire.Recall(), wire.Fetch(b"x"), wire.Push([]), None, "hello", b"", 1], ids=repr)
@@ -96,3 +96,10 @@ def test_no_bytes_make_anything_but_a_hello_or_an_error() -> None:
         assert received.kind in KINDS
         accepted += 1
     assert accepted  # what differs in the fields that nobody judges
+
+
+@pytest.mark.parametrize(
+    "changes", [{"process": b""}, {"process": b"7 bytes"}, {"process": bytes(9)}, {"address": "x" * 1001}], ids=repr
+)
+def test_odd_ids_and_addresses_are_refused(changes: dict[str, Any]) -> None:
+    assert "id of" in refused(a_hello(**changes))

@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -156,6 +157,9 @@ class Server:
         try:
             self._handlers[type(request)](peer.number, request, time.monotonic())
         except Violation:
+            self._drop(peer)
+        except Exception:  # a mistake of this process, which is to cost nobody else anything
+            traceback.print_exc()
             self._drop(peer)
         self._perform()
 

@@ -9,6 +9,7 @@ import select
 import socket
 import stat
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -249,6 +250,9 @@ class Server:
                     raise Violation("sends descriptors that belong to nothing")
             except Violation:
                 _close(fds)
+                self._drop(peer)
+            except Exception:  # a mistake of this process, which is to cost nobody else anything
+                traceback.print_exc()
                 self._drop(peer)
             self._perform()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ray.messages.wire import Dependency, Ref, Struct
+from ray.messages.wire import Amount, Count, Dependency, Depth, Ref, Struct
 
 # --- leases ---------------------------------------------------------------------------------------------------------
 
@@ -11,9 +11,9 @@ class Demand(Struct, frozen=True, tag=31):
     """Owner: I can use ``count`` more workers of this class now. Replaces its earlier demand for ``key``."""
 
     key: int
-    resources: dict[str, int]
-    count: int
-    depth: int = 0
+    resources: dict[str, Amount]
+    count: Count
+    depth: Depth = 0
     priority: int = 0
     name: str = ""
 
@@ -130,8 +130,8 @@ class ActorSpec(Struct, frozen=True):
     code: bytes
     args: bytes
     owner: str
-    resources: dict[str, int]
-    placement: dict[str, int]
+    resources: dict[str, Amount]
+    placement: dict[str, Amount]
     handle: bytes
     deps: list[Dependency] = []
     refs: list[Ref] = []
@@ -142,7 +142,7 @@ class ActorSpec(Struct, frozen=True):
     detached: bool = False
     is_async: bool = False
     groups: dict[str, int] = {}
-    depth: int = 0
+    depth: Depth = 0
     stored: bytes = b""
     """Id of the object that holds the arguments, where they are too large to send; ``args`` is empty then."""
 

@@ -6,12 +6,20 @@ Process addresses are transport addresses and name a process for its life.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
+
+#: Limits that a decoder sees to: what is beyond them is no message.
+Count: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 32)]
+Depth: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 31)]
+Amount: TypeAlias = Annotated[int, Meta(ge=0)]
+"""Of a resource, in fixed point."""
+Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 
 #: Bytes in place, or the index (≥ 1) of the frame that holds them.
-Data: TypeAlias = bytes | int
+Data: TypeAlias = bytes | Annotated[int, Meta(ge=1)]
 
 
 class Struct(msgspec.Struct, frozen=True, array_like=True, gc=False, omit_defaults=True):
@@ -26,7 +34,7 @@ class Ref(Struct, frozen=True):
 
     id: bytes
     owner: str
-    credits: int = 0
+    credits: Count = 0
     """Inside an argument: credits that the submitter, who is not the owner, has registered for the receiver."""
 
 
@@ -54,8 +62,8 @@ class Task(Struct, frozen=True):
     deps: list[Dependency] = []
     refs: list[Ref] = []
     """Refs inside the arguments, covered by the submitter until the reply."""
-    attempt: int = 0
-    timeout_s: float = 0.0
+    attempt: Count = 0
+    timeout_s: Seconds = 0.0
     """0: no limit."""
     max_calls: int = 0
     actor: bytes = b""
@@ -74,7 +82,7 @@ class Done(Struct, frozen=True):
     ok: bool
     values: list[Data | None]
     """Blob of each return, None where it is in the node's store; on failure one error envelope."""
-    duration_us: int = 0
+    duration_us: Amount = 0
     kept: list[bytes] = []
     """Ids of argument refs that this process still holds: the submitter registers a credit for each."""
     refs: list[list[Ref]] = []
@@ -109,9 +117,9 @@ class Push(Struct, frozen=True, tag=2):
     tasks: list[Task]
     functions: list[Function] = []
     gpu_ids: list[str] = []
-    depth: int = 0
+    depth: Depth = 0
     """How many tasks deep the submitter is."""
-    resources: dict[str, int] = {}
+    resources: dict[str, Amount] = {}
 
 
 class Replies(Struct, frozen=True, tag=3):
@@ -177,7 +185,7 @@ class Credit(Struct, frozen=True, tag=10):
 
     id: bytes
     borrower: str
-    credits: int
+    credits: Annotated[int, Meta(gt=-(1 << 32), lt=1 << 32)]
 
 
 class Terminate(Struct, frozen=True, tag=11):
@@ -194,7 +202,7 @@ class Yielded(Struct, frozen=True, tag=14):
     """Worker to owner: a task with ``num_returns`` -1 has yielded its object number ``index``."""
 
     task: bytes
-    index: int
+    index: Count
     data: Data | None
     """None: in the node's store."""
     refs: list[Ref] = []

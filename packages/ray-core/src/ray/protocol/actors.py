@@ -120,10 +120,12 @@ class ActorTable:
         """Add an actor, or, where that was done before its arguments were there, have it placed.
 
         Raises:
-            ValueError: the name is taken.
+            ValueError: the name is taken, or the id.
         """
         known = self.actors.get(spec.id)
         if known is not None:
+            if known.spec.owner != spec.owner:
+                raise ValueError(f"There is an actor of the id {spec.id.hex()} already.")
             if known.state == DEAD or known.ready:
                 return []
             known.spec, known.ready = spec, True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ray.exceptions import RemoteProtocolError
+from ray.ids import PROCESS_ID_BYTES
 from ray.messages.codec import PROTOCOL_VERSION
 from ray.messages.wire import Hello
 
+MAX_ADDRESS_CHARS = 1000
 KINDS = frozenset({"driver", "worker", "node", "observer"})
 
 
@@ -29,4 +31,8 @@ def check(message: object, session: str) -> Hello:
         raise RemoteProtocolError(f"peer belongs to session {message.session}, this process to {session}")
     if message.kind not in KINDS:
         raise RemoteProtocolError(f"peer is of unknown kind {message.kind!r}")
+    if len(message.process) != PROCESS_ID_BYTES or len(message.address) > MAX_ADDRESS_CHARS:
+        raise RemoteProtocolError(
+            f"peer has an id of {len(message.process)} bytes and an address of {len(message.address)} characters"
+        )
     return message

@@ -27,6 +27,7 @@ from ray.runtime.node_actors import NodeActors
 from ray.runtime.node_ends import NodeEnds
 from ray.runtime.node_patience import NodePatience
 from ray.runtime.node_running import NodeRunning
+from ray.runtime.refusals import Refusals
 from ray.runtime.session import NodeConfig
 from ray.runtime.timers import Timers
 from ray.runtime.worker_pool import WorkerPool, WorkerProcess
@@ -85,6 +86,7 @@ class NodeManager:
         if store.pid is not None:
             self.pool.vital[store.pid] = "the process of the object store"
         self.actors = NodeActors(self)
+        self._refusals = Refusals(lambda text: print(text, flush=True))
         self.ends = NodeEnds(self, keep_idle=max(1, min(config.resources.get("CPU", 0) // 10_000, 64)))
         self.patience = NodePatience(self)
         self.stopping = False
@@ -160,16 +162,18 @@ class NodeManager:
             if handler is None:
                 raise RemoteProtocolError(f"{type(message).__name__} is not for a node manager")
             handler(peer, message, frames)
-        except RemoteProtocolError as error:
-            print(f"dropping a connection: {error}", flush=True)
+        except Exception as error:  # costs nobody but the peer
+            self._refusals.note(error)
             connection.abort()
             self._lost(connection)
 
     def _welcome(self, connection: Connection, message: Any) -> None:
         hello = handshake.check(message, self.config.session)
         worker = self.pool.workers.get(hello.process) if hello.kind == "worker" else None
-        if hello.kind == "worker" and worker is None:
-            raise RemoteProtocolError("unknown worker")
+        if hello.kind == "worker" and (worker is None or worker.connection is not None):
+            raise RemoteProtocolError("a worker that is not expected")
+        if hello.process in self.peers:
+            raise RemoteProtocolError("a process that is connected already")
         peer = Peer(connection, hello, worker)
         if worker is not None:
             worker.connection, worker.address = connection, hello.address
@@ -321,7 +325,10 @@ class NodeManager:
         if message.dropped:
             events.append({"state": "dropped", "count": message.dropped, "pid": peer.pid})
         for sink in self._sinks:
-            sink.write(events)
+            try:
+                sink.write(events)
+            except Exception as error:  # of no concern to those who sent them
+                self._refusals.note(error)
 
     def _forward_logs(self, logs: node.Logs) -> None:
         if self.config.log_to_driver:
@@ -337,7 +344,13 @@ class NodeManager:
         if answer is None:
             peer.send(node.Answer(message.request, False, error=f"unknown question {message.what!r}"))
             return
-        peer.send(node.Answer(message.request, True, msgspec.msgpack.encode(answer(message.data))))
+        try:
+            found = answer(message.data)
+        except msgspec.MsgspecError as error:
+            raise RemoteProtocolError(
+                f"a question after {message.what!r} of {len(message.data)} bytes: {error}"
+            ) from None
+        peer.send(node.Answer(message.request, True, msgspec.msgpack.encode(found)))
 
     def _describe(self) -> dict[str, Any]:
         return {

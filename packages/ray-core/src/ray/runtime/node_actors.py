@@ -10,6 +10,7 @@ import msgspec
 
 from ray.abc.scheduler import ResourceRequest
 from ray.abc.transport import Frame
+from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
 from ray.protocol import actors, leases
 
@@ -65,8 +66,15 @@ class NodeActors:
     # --- events -----------------------------------------------------------------------------------------------------
 
     def _create(self, peer: Peer, message: node.CreateActor, frames: Sequence[Frame]) -> None:
+        spec = message.spec
+        if any(amount > spec.placement.get(name, 0) for name, amount in spec.resources.items()):
+            raise RemoteProtocolError(
+                f"an actor that needs {spec.resources} to live, and {spec.placement} to be placed"
+            )
+        if spec.resources.get("GPU", 0) != spec.placement.get("GPU", 0):
+            raise RemoteProtocolError("an actor that needs other GPUs to live than to be placed")
         try:
-            effects = self.table.create(message.spec, ready=message.ready)
+            effects = self.table.create(spec, ready=message.ready)
         except ValueError as error:
             peer.send(node.Answer(message.request, False, error=str(error)))
             return

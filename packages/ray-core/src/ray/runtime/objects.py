@@ -18,7 +18,9 @@ from ray.exceptions import (
     OwnerDiedError,
     RayConnectionError,
     RayError,
+    RemoteProtocolError,
 )
+from ray.ids import OBJECT_ID_BYTES
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime import interface
@@ -270,7 +272,9 @@ class ObjectExchange:
     def on_fetched(self, peer: Peer, message: wire.Fetched, frames: Any) -> None:
         """An owner sent a value."""
         entry = self._runtime.table.entries.get(message.id)
-        if entry is None or entry.status != PENDING:
+        if message.status not in (READY, STORED, FAILED):
+            raise RemoteProtocolError(f"an object of status {message.status}")
+        if entry is None or entry.status != PENDING or entry.owner is None:
             entry = ObjectEntry(message.id, self._runtime.table, peer.address)
             entry.freed = True  # nobody waits any more; only the refs inside are taken, and returned
             self.receive_refs(entry, message.refs, credits=1)
@@ -316,6 +320,8 @@ class ObjectExchange:
 
     def borrow(self, id: bytes, owner: str, credits: int = 0) -> ObjectEntry:
         """The entry of a ref that arrived here."""
+        if len(id) != OBJECT_ID_BYTES:
+            raise RemoteProtocolError(f"an object with an id of {len(id)} bytes")
         runtime = self._runtime
         if owner == runtime.address:
             entry = runtime.table.entries.get(id)

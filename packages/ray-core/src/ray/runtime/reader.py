@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,6 +16,7 @@ from ray.runtime.inspection import answer
 from ray.runtime.node_link import NodeLink
 from ray.runtime.peers import Peer
 from ray.runtime.records import Link
+from ray.runtime.refusals import Refusals
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
@@ -32,6 +34,7 @@ class Reader:
 
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
+        self._refusals = Refusals(lambda text: print(f"[ray] {text}", file=sys.stderr, flush=True))
         tasks, calls, objects = runtime.tasks, runtime.calls, runtime.objects
         #: {message type: handler(peer or node link, message, frames)}
         self.handlers: dict[type, Handler] = {
@@ -101,7 +104,8 @@ class Reader:
                     node_handler(message)
                     return
             raise RemoteProtocolError(f"unexpected {kind.__name__}")
-        except RemoteProtocolError:
+        except Exception as error:  # costs nobody but the peer
+            self._refusals.note(error)
             connection.abort()
             self._lost(context)
 

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
-from ray.ids import object_id
+from ray.exceptions import RemoteProtocolError
+from ray.ids import OBJECT_ID_BYTES, object_id
 from ray.messages import codec, wire
 from ray.protocol.references import PENDING, READY, ObjectEntry
 from ray.runtime.base import OwnerBase
@@ -134,20 +135,23 @@ class Streaming(OwnerBase):
             self._drop_yielded(peer, message)  # the consumer has left, or an earlier attempt has got that far
             return
         [entry] = record.entries
+        data = None if message.data is None else codec.detach(message.data, frames)
+        self.objects.receive_refs(entry, message.refs, credits=1)
         record.streamed += 1
         following = self.table.own(object_id(record.id, record.streamed))
         following.task = record
         record.entries = (following,)
         stream.refs.append(ObjectRef(following))  # before anybody is woken who looks what follows
         stream.full = message.full
-        self.objects.receive_refs(entry, message.refs, credits=1)
-        if message.data is None:
+        if data is None:
             self.objects.stored(entry, message.nbytes)
         else:
-            complete(entry, READY, codec.detach(message.data, frames))
+            complete(entry, READY, data)
 
     def _drop_yielded(self, peer: Peer, message: wire.Yielded) -> None:
         id = object_id(message.task, message.index)
+        if len(id) != OBJECT_ID_BYTES:
+            raise RemoteProtocolError(f"a task with an id of {len(message.task)} bytes")
         entry = ObjectEntry(id, self.table, peer.address)
         entry.freed = True
         self.objects.receive_refs(entry, message.refs, credits=1)

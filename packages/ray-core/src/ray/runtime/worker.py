@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from ray.abc.store import Store
 from ray.abc.transport import Frame, Transport
-from ray.exceptions import RaySystemError, TaskCancelledError
+from ray.exceptions import RaySystemError, RemoteProtocolError, TaskCancelledError
 from ray.ids import TASK_ID_BYTES
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
@@ -83,6 +83,8 @@ class WorkerRuntime(Replying):
 
     def on_push(self, peer: Peer, message: wire.Push, frames: Sequence[Frame]) -> None:
         """Run these, in order."""
+        if message.gpu_ids and "\0" in "".join(message.gpu_ids):
+            raise RemoteProtocolError("GPUs that the environment cannot name")
         for function in message.functions:
             self.code.add(function, frames)
         if self.exiting:
@@ -93,11 +95,14 @@ class WorkerRuntime(Replying):
             self._lessee = peer
         submit = self.executor.submit
         for task in message.tasks:
-            call = self.queued[task.id] = TaskCall(self, peer, task, frames, message)
+            if len(task.id) != TASK_ID_BYTES or task.timeout_s != task.timeout_s:
+                raise RemoteProtocolError(f"a task with an id of {len(task.id)} bytes and {task.timeout_s} s to run")
+            call = TaskCall(self, peer, task, frames, message)
             if task.deps:
                 call.values = self.arguments.take(task.deps, frames)
             if task.deps or task.refs:
                 call.held = self.objects.receive_arguments(task)
+            self.queued[task.id] = call
             submit(call)
         if self._blocked and not self.actor_id:
             self._give_back(blocked=True)
