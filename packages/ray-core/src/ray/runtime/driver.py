@@ -29,6 +29,7 @@ from ray.runtime.owner import OwnerRuntime
 from ray.runtime.session import NodeConfig, new_session_id, place_session, remove_session_dir
 from ray.runtime.start_options import StartOptions
 from ray.runtime.supervision import kill_session
+from ray.runtime.unfinished import unfinished_line
 
 _START_S = 30.0
 _STOP_S = 2.0
@@ -193,9 +194,11 @@ class DriverRuntime(OwnerRuntime):
     def shutdown(self) -> None:
         if os.getpid() != self._pid:
             return  # a forked child: the session is its parent's
+        undone = ""
         with self.lock:
             if not self.closed:
                 self.leave_plugins()
+                undone = unfinished_line(self)
                 self.failures.flush()
                 self.events.flush()
                 self.node.send(node.Stop())
@@ -211,6 +214,8 @@ class DriverRuntime(OwnerRuntime):
         self.transport.close()
         self.objects.views.close()
         self.store.close()
+        if undone:
+            self._printer.show(undone)
         self._printer.close()
         remove_session_dir(self.session_dir)
         self._interrupts.remove()

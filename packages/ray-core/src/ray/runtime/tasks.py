@@ -34,7 +34,7 @@ class TaskSubmitter:
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
         self.recalls = Recalls(runtime, self)
-        self._classes: dict[tuple[Any, ...], SchedulingClass] = {}
+        self.classes: dict[tuple[Any, ...], SchedulingClass] = {}
         self._by_number: dict[int, SchedulingClass] = {}
         #: {id(options): (options, class, whether the options change nothing but resources)}
         self._by_options: dict[int, tuple[TaskOptions, SchedulingClass, bool]] = {}
@@ -53,10 +53,10 @@ class TaskSubmitter:
             return found
         depth = self._runtime.depth
         key = (tuple(sorted(options.resources.items())), options.priority)
-        cls = self._classes.get(key)
+        cls = self.classes.get(key)
         if cls is None:
-            number = len(self._classes) + 1
-            cls = self._classes[key] = SchedulingClass(number, options.resources, options.priority, depth)
+            number = len(self.classes) + 1
+            cls = self.classes[key] = SchedulingClass(number, options.resources, options.priority, depth)
             self._by_number[number] = cls
         plain = not (options.retry_exceptions or options.max_calls or options.name or options.timeout_s)
         if len(self._by_options) > 1000:
@@ -66,7 +66,7 @@ class TaskSubmitter:
 
     def is_busy(self) -> bool:
         """Whether any task of this owner is queued or pushed."""
-        return any(link.inflight for link in self.links.values()) or any(cls.queue for cls in self._classes.values())
+        return any(link.inflight for link in self.links.values()) or any(cls.queue for cls in self.classes.values())
 
     def enqueue(self, record: TaskRecord) -> None:
         """All arguments are there: push the task, or queue it for the next free worker."""

@@ -1,0 +1,44 @@
+"""What a session leaves undone at its end."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ray.runtime.records import TaskRecord
+
+if TYPE_CHECKING:
+    from ray.runtime.owner import OwnerRuntime
+
+#: Asks an actor to end, which the end of the session does as well.
+_TERMINATE = b"__ray_terminate__"
+
+
+def unfinished_line(runtime: OwnerRuntime) -> str:
+    """Says how many tasks and calls of this process have not finished; empty if all have. Called under the lock.
+
+    Those count, too, whose refs were dropped: they were to run for what they do. Cancelled ones do not.
+    """
+    records = {record.id: record for record in _records(runtime) if not (record.done or record.cancelled)}
+    count = sum(record.method != _TERMINATE for record in records.values())
+    if not count:
+        return ""
+    tasks = "1 task had not finished and was" if count == 1 else f"{count} tasks had not finished and were"
+    return f"[ray] {tasks} stopped; ray.get what you need\n"
+
+
+def _records(runtime: OwnerRuntime) -> Iterator[TaskRecord]:
+    for cls in runtime.tasks.classes.values():
+        yield from cls.queue
+    for link in runtime.tasks.links.values():
+        yield from link.inflight.values()
+    for client in runtime.calls.clients.values():
+        yield from client.queue
+        yield from client.inflight.values()
+    for entry in runtime.table.entries.values():
+        if type(entry.task) is TaskRecord:
+            yield entry.task
+        for waiter in entry.waiters or ():  # a task that waits for an argument, and whose own ref was dropped
+            if isinstance(waiter, functools.partial) and waiter.args and type(waiter.args[0]) is TaskRecord:
+                yield waiter.args[0]
