@@ -1231,6 +1231,21 @@ class ReturnsTooEarly(ThreadsExecutor):
         self._done.wait()
 
 
+class LeavesTasksToTheLoop(AsyncioExecutor):
+    def _start(self, call, lane):
+        lane.running += 1
+        task = self._loop.create_task(self._run(call))
+        self._unstarted[task] = call, lane
+        self._tasks.add(task)
+        task.add_done_callback(lambda task: self._ended(lane, task))
+
+
+class DropsWhatTheSystemHasNoThreadFor(ThreadsExecutor):
+    def submit(self, call):
+        if call.name != "b":
+            super().submit(call)
+
+
 class RunsAfterClose(ThreadsExecutor):
     def submit(self, call):
         call.run() if self._closed else super().submit(call)
@@ -1257,6 +1272,8 @@ class SaysNothingOfItsEnd(AsyncioExecutor):
             ("groups_have_limits_of_their_own", ThreadsExecutor, IgnoresGroups),
             ("calls_run_on_the_main_thread", SerialExecutor, RunsElsewhere),
             ("close_can_come_at_any_time", ThreadsExecutor, RunsAfterClose),
+            ("every_call_is_answered", ThreadsExecutor, DropsWhatTheSystemHasNoThreadFor),
+            ("every_call_is_answered", AsyncioExecutor, LeavesTasksToTheLoop),
             ("a_loop_that_is_stopped_is_told", AsyncioExecutor, SaysNothingOfItsEnd),
         ]
     ],

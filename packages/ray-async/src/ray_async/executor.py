@@ -27,7 +27,8 @@ class AsyncioExecutor(Executor):
 
     Within the default group and within each named one, calls start in the order of ``submit``. The loop runs on the
     thread of ``run``. Calls that are no coroutine functions run on it too, or on threads beside it if they, or
-    ``sync_in_threads``, ask for that.
+    ``sync_in_threads``, ask for that. Where there are concurrency groups all of them do, or they would hold up other
+    groups: those of the default group one at a time, as on the loop.
     """
 
     name = "asyncio"
@@ -60,8 +61,10 @@ class AsyncioExecutor(Executor):
         self._default = self._lanes[None]
         self._new_loop = new_loop
         self._sync_in_threads = sync_in_threads
-        #: Starts no thread before it needs one.
+        self._sync_beside_loop = sync_in_threads or bool(concurrency_groups)
+        #: Start no thread before they need one.
         self._threads = ThreadPoolExecutor(sum(limits.values()), "ray-call")
+        self._one_thread = ThreadPoolExecutor(1, "ray-plain-call")
         self._loop: asyncio.AbstractEventLoop | None = None
         #: Taken over by the loop in one go.
         self._submitted: deque[Call] = deque()
@@ -111,7 +114,8 @@ class AsyncioExecutor(Executor):
     def _start(self, call: Call, lane: _Lane) -> None:
         assert self._loop is not None
         lane.running += 1
-        task = self._loop.create_task(self._run(call), context=contextvars.Context())
+        # Not by the loop's factory, which is the user's: it may run the task at once, or refuse.
+        task = asyncio.Task(self._run(call), loop=self._loop, context=contextvars.Context())
         self._unstarted[task] = call, lane
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._ended, lane))
@@ -119,11 +123,25 @@ class AsyncioExecutor(Executor):
     async def _run(self, call: Call) -> None:
         task: Any = asyncio.current_task()
         del self._unstarted[task]
-        if call.in_thread or (self._sync_in_threads and not call.is_async):
-            assert self._loop is not None
-            await self._loop.run_in_executor(self._threads, call.run)
-        else:
-            await call.run_async()
+        try:
+            if call.in_thread:
+                await self._run_on(self._threads, call)
+            elif self._sync_beside_loop and not call.is_async:
+                serial = not self._sync_in_threads and self._lanes.get(call.group) in (None, self._default)
+                await self._run_on(self._one_thread if serial else self._threads, call)
+            else:
+                await call.run_async()
+        except Exception as error:
+            call.fail(error)
+
+    async def _run_on(self, threads: ThreadPoolExecutor, call: Call) -> None:
+        """Run a call on a thread; it cannot be cancelled there, whoever cancels this task."""
+        assert self._loop is not None
+        running = self._loop.run_in_executor(threads, call.run)
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        running.result()
 
     def _ended(self, lane: _Lane, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -150,10 +168,12 @@ class AsyncioExecutor(Executor):
             if not self._closed:  # else nobody would stop it
                 loop.call_soon(self._take)
                 self._serve(loop)
+                loop.set_task_factory(None)
                 loop.run_until_complete(wind_up(WIND_UP_S))
         finally:
             asyncio.set_event_loop(None)
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            for threads in (self._threads, self._one_thread):
+                threads.shutdown(wait=False, cancel_futures=True)
             loop.close()
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -19,6 +19,9 @@ class Call(Protocol):
     async def run_async(self) -> None:
         """The same for coroutine functions, on the executor's loop. Sync functions run inline."""
 
+    def fail(self, error: Exception) -> None:
+        """Deliver ``error`` in the place of the outcome, unless one has been; of a call that could not be run."""
+
     @property
     def is_async(self) -> bool:
         """Whether the target is a coroutine function (or async generator function)."""
@@ -31,7 +34,11 @@ class Call(Protocol):
 
 
 class Executor(ABC):
-    """Runs calls in the order of ``submit``, at most ``max_concurrency`` at a time."""
+    """Runs calls in the order of ``submit``, at most ``max_concurrency`` at a time.
+
+    Every call that is not dropped by ``close`` is run or fails, whatever the user's code does to the threads and loops
+    of the process: somebody waits for it.
+    """
 
     name: str
     #: Whether calls may run on several threads or interleave; the worker then keeps per-thread task context.

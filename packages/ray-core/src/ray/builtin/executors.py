@@ -110,8 +110,15 @@ class _Lane:
                 self._waiting -= 1
             elif not self._executor._closed:
                 thread = threading.Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the system gives no more threads: those that there are have to do
+                    if self._threads:
+                        self._waiting -= 1
+                    else:
+                        self.queue.get().fail(error)  # type: ignore[union-attr]
+                else:
+                    self._threads.append(thread)
 
     def _serve(self) -> None:
         while True:

@@ -172,6 +172,10 @@ class ActorUpdate(Struct, frozen=True, tag=41):
     """Calls may overlap there: nobody may hold one back until another has ended."""
     lack: str = ""
     """Why it cannot be placed, where no node has what it needs: a predicate."""
+    places: int = 1
+    """How many calls run at a time, besides those of concurrency groups."""
+    groups: list[str] = []
+    """Its concurrency groups."""
 
 
 class WatchActor(Struct, frozen=True, tag=42):

@@ -18,6 +18,8 @@ from ray.messages.node import ActorSpec, ActorUpdate, ExitCause
 PLACING, STARTING, ALIVE, RESTARTING, DEAD = "placing", "starting", "alive", "restarting", "dead"
 #: Why an actor is dead whose constructor failed.
 INIT_RAISED = "its __init__ raised"
+#: Calls that an actor with an event loop runs at a time, unless it says otherwise.
+DEFAULT_PLACES = 1000
 #: Restarts of one actor beyond this many wait for ``restart_delay_s``.
 FREE_RESTARTS = 3
 MAX_RESTART_DELAY_S = 5.0
@@ -47,11 +49,18 @@ class ActorEntry:
 
     def update(self) -> ActorUpdate:
         """The state as others may see it."""
+        spec = self.spec
+        places = places_of(spec)
         return ActorUpdate(
-            self.spec.id, self.state, self.incarnation, self.address, self.pid, self.cause, self.error,
-            self.spec.class_name, self.spec.is_async or self.spec.max_concurrency > 1 or bool(self.spec.groups),
-            self.lack,
+            spec.id, self.state, self.incarnation, self.address, self.pid, self.cause, self.error, spec.class_name,
+            spec.is_async or places > 1 or bool(spec.groups), self.lack, places,
+            list(spec.groups),
         )  # fmt: skip
+
+
+def places_of(spec: ActorSpec) -> int:
+    """How many calls the actor runs at a time, besides those of concurrency groups."""
+    return spec.max_concurrency or (DEFAULT_PLACES if spec.is_async else 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 from ray.abc.executor import Executor
 from ray.messages import node, wire
-from ray.protocol.actors import INIT_RAISED
+from ray.protocol.actors import INIT_RAISED, places_of
 from ray.runtime.actor_exit import EXIT_ACTOR, ActorExit
 from ray.runtime.code_cache import ArgumentCache, with_dependencies
 from ray.runtime.interface import RESOURCE_UNIT
@@ -33,6 +34,8 @@ class ActorHost(OwnerRuntime):
     actor_id: bytes = b""
     actor_name: str = ""
     actor_resources: dict[str, float] = {}
+    #: {concurrency group: how many of its calls run at a time}
+    groups: Mapping[str, int] = {}
     _instance: Any = None
     #: What ``__init__`` raised, as an envelope.
     _failed: bytes = b""
@@ -55,7 +58,8 @@ class ActorHost(OwnerRuntime):
         self.actor_id, self.actor_name = spec.id, spec.class_name
         self.actor_resources = {name: amount / RESOURCE_UNIT for name, amount in spec.resources.items()}
         self.depth = spec.depth + 1
-        limit = spec.max_concurrency or (1000 if spec.is_async else 1)
+        self.groups = spec.groups
+        limit = places_of(spec)
         old = self.executor
         if spec.is_async or limit > 1 or spec.groups:
             self.concurrent = True
@@ -108,7 +112,6 @@ class ActorCreation:
     def run(self) -> None:
         """Make the instance and tell the node manager."""
         worker, spec = self._worker, self._message.spec
-        error = b""
         if self._message.gpu_ids:
             worker.use_gpus(self._message.gpu_ids)
         try:
@@ -128,15 +131,25 @@ class ActorCreation:
                 worker.announce_exit(EXIT_ACTOR)
                 worker.leave()
                 return
-            error = worker._failed = make_envelope(
-                problem,
-                function=self.name,
-                task_id=spec.id,
-                attempt=self._message.incarnation,
-                pid=os.getpid(),
-                node=worker.node_id,
-            )
-        worker.node.send(node.ActorStarted(spec.id, error))
+            self._failed(problem)
+        else:
+            worker.node.send(node.ActorStarted(spec.id))
+
+    def fail(self, error: Exception) -> None:
+        """See ``Call``."""
+        self._failed(error)
+
+    def _failed(self, problem: BaseException) -> None:
+        worker = self._worker
+        error = worker._failed = make_envelope(
+            problem,
+            function=self.name,
+            task_id=self._message.spec.id,
+            attempt=self._message.incarnation,
+            pid=os.getpid(),
+            node=worker.node_id,
+        )
+        worker.node.send(node.ActorStarted(self._message.spec.id, error))
 
     async def run_async(self) -> None:
         """As ``run``, on the loop, so that what ``__init__`` makes belongs to it."""
@@ -159,6 +172,10 @@ class ActorEnd:
         """Leave the executor after what came before."""
         self._worker._terminate()
         self._worker.leave()
+
+    def fail(self, error: Exception) -> None:
+        """Leave all the same."""
+        self.run()
 
     async def run_async(self) -> None:
         """As ``run``."""

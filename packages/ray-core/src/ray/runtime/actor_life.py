@@ -59,6 +59,7 @@ class ActorOwner(ObjectAccess):
             client = core.client = self.calls.client(actor_id, cls.name, concurrent, watch=False)
             client.created_here = True
             client.creating = life
+            client.groups = options.concurrency_groups
             if life is not None:
                 self.calls.hold(client, life._entry)
             if record.pins:

@@ -5,7 +5,9 @@ Every method is called under the runtime's lock.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from ray.ids import PROCESS_ID_BYTES
@@ -23,8 +25,11 @@ _UNSTARTED = "did not start"
 _INTERRUPTED = "did not complete"
 _RESULT_LOST = "ran, but its result was lost with the process"
 _UNKNOWN = "may have run, or not: its result did not come"
-#: Calls handed to one actor ahead of its replies; more wait here.
-MAX_INFLIGHT = 2000
+#: Calls handed to one actor ahead of its replies, besides those that it runs at a time; more wait here. Those in front
+#: may wait for one that is behind them, as long as there is a place for it.
+MAX_AHEAD = 2000
+#: Where each concurrency group has places of its own, and those for one group must not hold up those for another.
+_WITHOUT_LIMIT = sys.maxsize
 
 
 class ActorClient:
@@ -40,6 +45,7 @@ class ActorClient:
         "creating",
         "dead",
         "error",
+        "groups",
         "held",
         "incarnation",
         "inflight",
@@ -47,6 +53,7 @@ class ActorClient:
         "life",
         "peer",
         "queue",
+        "window",
     )  # fmt: skip
 
     def __init__(self, calls: ActorCalls, actor_id: bytes, class_name: str, concurrent: bool) -> None:
@@ -60,6 +67,10 @@ class ActorClient:
         self.inflight: dict[bytes, TaskRecord] = {}
         self.peer: Peer | None = None
         self.incarnation = -1
+        #: Calls that may be under way at a time.
+        self.window = MAX_AHEAD
+        #: The actor's concurrency groups, once they are known.
+        self.groups: Collection[str] | None = None
         self.dead = False
         self.cause: node.ExitCause | None = None
         self.error = b""
@@ -115,7 +126,7 @@ class ActorCalls:
         tasks = []
         address = self._runtime.address
         inflight = client.inflight
-        while queue and len(inflight) < MAX_INFLIGHT:
+        while queue and len(inflight) < client.window:
             record = queue[0]
             if record.waiting and not record.done:
                 break
@@ -185,6 +196,8 @@ class ActorCalls:
         if update.state in (actors.ALIVE, actors.DEAD) or update.lack:  # what nobody can place need not be kept
             client.creating = None
         if update.state == actors.ALIVE:
+            client.window = _WITHOUT_LIMIT if update.groups else MAX_AHEAD + update.places
+            client.groups = update.groups
             self._connect(client, update)
         elif update.state == actors.DEAD:
             if client.created_here and update.error:

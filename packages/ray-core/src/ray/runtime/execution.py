@@ -19,6 +19,7 @@ from ray.runtime.code_cache import with_dependencies
 from ray.runtime.forked import end_forked_child
 from ray.runtime.interface import IN_THREAD, STREAMING
 from ray.runtime.interrupts import handles_interrupt, interrupt_of
+from ray.runtime.lanes import check_group
 from ray.runtime.records import return_ids
 from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
@@ -221,6 +222,12 @@ class TaskCall:
         worker.end(self, outcome, (time.perf_counter_ns() - started) // 1000)
         self.coroutine = None
 
+    def fail(self, error: Exception) -> None:
+        """See ``Call``."""
+        worker = self.worker
+        if worker.running.get(self.task.id) is self or worker.begin(self):
+            worker.end(self, self._fail(error), 0)
+
     def _stored_ids(self) -> list[bytes]:
         """Of the arguments that are in the node's store."""
         task = self.task
@@ -232,6 +239,8 @@ class TaskCall:
         worker = self.worker
         function = worker.target_of(task)
         self.name = task.name or worker.name_of(task)
+        if task.group:
+            check_group(self.name, task.group, worker.groups)
         stored_blob = worker.objects.stored_blob
         data = stored_blob(task.stored) if task.stored else codec.detach(task.args, self._frames)
         if not task.deps:
@@ -253,7 +262,7 @@ class TaskCall:
             return self._outcome(packed)
         import asyncio
 
-        copying = asyncio.ensure_future(asyncio.to_thread(self._outcome, packed))
+        copying = asyncio.get_running_loop().run_in_executor(None, self._outcome, packed)
         while not copying.done():
             with contextlib.suppress(asyncio.CancelledError):  # too late: the call has ended
                 await asyncio.wait([copying])

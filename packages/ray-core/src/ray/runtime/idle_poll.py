@@ -33,5 +33,8 @@ class IdlePoll:
         worker = self._worker
         return not worker.left and worker.executor is self._executor and worker.executor.idle()
 
+    def fail(self, error: Exception) -> None:
+        """Never called: serial executors run every call."""
+
     async def run_async(self) -> None:
         """Never called: serial executors run calls on their thread."""

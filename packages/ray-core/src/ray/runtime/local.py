@@ -235,8 +235,8 @@ class LocalRuntime(LocalObjects):
     ) -> Any:
         """Run the method and return refs to what it gave."""
         local = self._local(actor)
+        name = local.name_of(method, options)
         packed = self._pack(args, kwargs)
-        name = options.name or f"{actor.class_name}.{method}"
         frame = Frame(self._next_task_id(), name, {}, local)
 
         def call() -> Any:

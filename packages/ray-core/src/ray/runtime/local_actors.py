@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import RayActorError
 from ray.protocol.actors import INIT_RAISED
 from ray.runtime.actor_exit import Exit, exit_of
-from ray.runtime.interface import IN_THREAD, ActorOptions, FunctionDescriptor
+from ray.runtime.interface import IN_THREAD, ActorOptions, FunctionDescriptor, MethodOptions
+from ray.runtime.lanes import check_group
 from ray.runtime.ref import ObjectRef
 from ray.serialization import failed_start
 
@@ -74,6 +75,13 @@ class LocalActor:
                 inner.close()
         finally:
             asyncio._set_running_loop(outer)
+
+    def name_of(self, method: str, options: MethodOptions) -> str:
+        """What messages call a call; raises ValueError if it is for a concurrency group that there is not."""
+        name = options.name or f"{self.cls.name}.{method}"
+        if options.concurrency_group is not None:
+            check_group(name, options.concurrency_group, self.options.concurrency_groups)
+        return name
 
     def left_by(self, left: Exit, method: str) -> RayActorError:
         """What the call gets that has ended its actor."""

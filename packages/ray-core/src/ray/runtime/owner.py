@@ -18,6 +18,7 @@ from ray.runtime.inspection import Inspection
 from ray.runtime.interface import ActorCore, MethodOptions
 from ray.runtime.interrupts import may_interrupt
 from ray.runtime.joining import PluginLife
+from ray.runtime.lanes import check_group
 from ray.runtime.node_link import NodeLink
 from ray.runtime.objects import ObjectExchange
 from ray.runtime.polling import Polling
@@ -72,6 +73,8 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         if retries is None:
             retries = actor.max_task_retries
         name = options.name or f"{actor.class_name}.{method}"
+        if options.concurrency_group is not None and client.groups is not None:
+            check_group(name, options.concurrency_group, client.groups)
         record = self._record(name, options.num_returns, retries, options.timeout_s, args, kwargs)
         record.actor = actor.actor_id
         record.method = method.encode()

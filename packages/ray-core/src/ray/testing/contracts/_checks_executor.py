@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ray.abc.executor import Executor
 from ray.testing.contracts._expect import DEADLINE_S, eventually, expect, expect_equal, in_time
@@ -34,6 +34,7 @@ class Record:
 
     started: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     running: int = 0
     peak: int = 0
@@ -74,6 +75,11 @@ class Probe:
         while self._gate is not None and not self._gate.is_set():  # noqa: ASYNC110 (set by another thread)
             await asyncio.sleep(0.001)
         self._leave()
+
+    def fail(self, error: Exception) -> None:
+        """Note that it could not be run."""
+        with self._record.lock:
+            self._record.failed.append(self.name)
 
     def _enter(self) -> None:
         record = self._record
@@ -212,6 +218,48 @@ def finished_calls_are_forgotten(subject: ExecutorSubject) -> None:
         eventually(lambda: gone() is None, "a call that has ended is not kept: it holds arguments", 2.0)
 
 
+def every_call_is_answered(subject: ExecutorSubject) -> None:
+    """It runs, or fails, whatever the user's code has the tasks of the loop made with, where there is a loop."""
+    for factory in (_eager_task, _no_task):
+        executor, record = subject.make(4, {}), Record()
+        with running(executor):
+            executor.submit(Probe(record, "meddles", then=lambda f=factory: _meddle(f), is_async=subject.is_async))  # type: ignore[misc]
+            eventually(lambda r=record: r.ended, "a submitted call runs")  # type: ignore[misc]
+            for name in "abc":
+                executor.submit(Probe(record, name, is_async=subject.is_async))
+            eventually(
+                lambda r=record: len(r.ended) + len(r.failed) == 4,  # type: ignore[misc]
+                "every call is run or fails, whatever the tasks of the loop are made with",
+            )
+        expect_equal({*record.ended, *record.failed}, {"meddles", *"abc"}, "a call is answered once")
+
+
+def _meddle(factory: Any) -> None:
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        loop.set_task_factory(factory)
+
+
+def _eager_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+    """As ``asyncio.eager_task_factory`` of Python 3.12 for a coroutine that ends, or waits, without a current task."""
+    future = loop.create_future()
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        future.set_result(end.value)
+        return future
+    except BaseException as error:
+        future.set_exception(error)
+        future.exception()
+        return future
+    raise RuntimeError("a task that was begun cannot be handed over")
+
+
+def _no_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+    coroutine.close()
+    raise RuntimeError("no tasks here")
+
+
 def calls_run_on_the_main_thread(subject: ExecutorSubject) -> None:
     executor, record = subject.make(1, {}), Record()
     with running(executor) as thread:
@@ -278,6 +326,7 @@ REQUIRED: tuple[Check, ...] = (
     close_drops_what_is_queued,
     close_can_come_at_any_time,
     a_call_may_close_its_executor,
+    every_call_is_answered,
     finished_calls_are_forgotten,
 )
 
