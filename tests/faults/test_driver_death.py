@@ -168,6 +168,34 @@ def test_driver_killed_inside_shutdown(before, rounds):
         leaks.assert_clean(before)
 
 
+STARTS_CHILDREN = """
+import ray, subprocess, sys, time
+ray.init(num_cpus=1)
+
+@ray.remote
+def start():
+    program = [sys.executable, "-c", "import time; time.sleep(600)"]
+    return [subprocess.Popen(program, start_new_session=True, env=env).pid for env in (None, {})]
+
+print([*ray.get(start.remote()), int(ray.nodes()[0]["Pid"])], flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=lambda number: number.name)
+def test_the_node_manager_cannot_clean_up_after_its_driver(before, number):
+    """It was stopped, or killed too, and tasks have started what has neither its group nor its environment."""
+    with victims.program(STARTS_CHILDREN) as driver:
+        *children, manager = victims.told(driver)
+        others = [process.pid for process in everything(driver.pid)]
+        os.kill(manager, number)
+        driver.kill()
+        driver.wait(5)
+        victims.until(lambda: not any(map(victims.alive, [manager, *children, *others])), 30.0, "some are left")
+    leaks.assert_clean(before)
+
+
 @pytest.mark.timeout(120)
 def test_driver_stopped_and_killed(before):
     with victims.program(SUBMITTING) as driver:

@@ -18,6 +18,7 @@ from ray.abc.scheduler import ResourceRequest, SchedulerPolicy
 from ray.abc.store import StoreServer
 from ray.abc.transport import Connection, Frame, Transport
 from ray.exceptions import RemoteProtocolError
+from ray.exceptions.base import exit_text
 from ray.ids import random_id
 from ray.messages import codec, node, wire
 from ray.plugins.specs import EventSink
@@ -285,7 +286,7 @@ class NodeManager:
         self._owner_lost(worker.id, worker.address)
 
     def _report_failed_start(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
-        detail = cause.reason or f"exit code {cause.exit_code}, signal {cause.signal}"
+        detail = cause.reason or exit_text(cause.exit_code, cause.signal)
         text = "\n".join(["A worker process failed to start: " + detail, *cause.stderr])
         self.record_error(node.ErrorRecord("worker_died", text, time.time(), pid=cause.pid))
 

@@ -16,7 +16,7 @@ import msgspec
 
 from ray.runtime.node import NodeManager
 from ray.runtime.session import NodeConfig, SessionFacts, create_session_dir, publish_session, remove_session_dir
-from ray.runtime.supervision import become_subreaper, children, kill_group
+from ray.runtime.supervision import become_subreaper, children, kill_group, mark_session
 
 _CLOSE_S = 2.0
 
@@ -32,6 +32,7 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.umask(0o077)
+    mark_session(config.session)
     try:
         create_session_dir(config.session_dir, config.driver_pid)
         _serve(config, lifeline)
@@ -67,6 +68,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
         sinks,
     )
     try:
+        manager.pool.lifeline = lifeline.fileno()
         manager.pool.start_zygote()
         manager.pool.node_address = transport.listen("node")
         manager.prestart(config.prestart)

@@ -13,6 +13,7 @@ from ray.runtime.hardware import cgroup_folders
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SWEEPS = 5
+_LEAST_MARK = 1 << 61
 
 
 def _prctl(option: int, value: int) -> None:
@@ -32,6 +33,37 @@ def die_with_parent(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def outlive_parent() -> None:
+    """Undo ``die_with_parent``."""
+    _prctl(_PR_SET_PDEATHSIG, 0)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process was stopped by a signal."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rsplit(b")", 1)[1].split()[0] == b"T"
+    except (OSError, IndexError):
+        return False
+
+
+def mark_session(session: str) -> None:
+    """Have all processes that this one comes to start carry the session, whatever environment and group they are given.
+
+    The mark is a limit that concerns none of them, of the time that a process with real-time priority may compute: it
+    stands for thousands of years.
+    """
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # other systems, or a limit that was set
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
+        resource.setrlimit(resource.RLIMIT_RTTIME, (_mark(session), hard))
+
+
+def _mark(session: str) -> int:
+    return _LEAST_MARK | int(session, 16) % _LEAST_MARK
 
 
 def exit_cause(pid: int, status: int, reason: str, stderr: list[str], *, oom: bool = False) -> ExitCause:
@@ -58,20 +90,28 @@ def children() -> list[int]:
 
 
 def kill_session(session: str) -> None:
-    """Kill what a node manager that was itself killed has left: processes with the session in their environment."""
+    """Kill what a node manager that was itself killed has left: all that carry its session."""
     mark = f"RAY_SESSION={session}".encode()
+    limit = f"Max realtime timeout {_mark(session)} ".encode()
     for _ in range(_SWEEPS):  # what is forked meanwhile is found the next time
         found = False
         for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
             if name.isdigit() and int(name) != os.getpid():
-                with contextlib.suppress(OSError):
-                    with open(f"/proc/{name}/environ", "rb") as file:
-                        if mark not in file.read().split(b"\0"):
-                            continue
-                    os.kill(int(name), signal.SIGKILL)
-                    found = True
+                limits, environ = _read(name, "limits"), _read(name, "environ")
+                if limit in b" ".join(limits.split()) or mark in environ.split(b"\0"):
+                    with contextlib.suppress(OSError):
+                        os.kill(int(name), signal.SIGKILL)
+                        found = True
         if not found:
             return
+
+
+def _read(process: str, what: str) -> bytes:
+    try:
+        with open(f"/proc/{process}/{what}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 class OomWatch:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ray.abc.transport import Connection, Transport
+from ray.exceptions.base import exit_text
 from ray.ids import random_id
 from ray.messages.node import ExitCause, Logs
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
@@ -81,6 +82,8 @@ class WorkerPool:
         #: Called with the reason when there can be no more workers.
         self._on_ruin = on_ruin
         self.node_address = ""
+        #: Descriptor of a channel that ends with the driver.
+        self.lifeline = -1
         #: {worker id: process}, until reaped
         self.workers: dict[bytes, WorkerProcess] = {}
         self._by_pid: dict[int, WorkerProcess] = {}
@@ -106,7 +109,7 @@ class WorkerPool:
     def start_zygote(self) -> None:
         """Fork it; the process must have no threads."""
         self._zygote_started = time.monotonic()
-        self._zygote_pid, self._zygote = zygote.start(self._config, self._slots)
+        self._zygote_pid, self._zygote = zygote.start(self._config, self._slots, self.lifeline)
         self._zygote.setblocking(False)
         self._transport.watch(self._zygote.fileno(), self._read_forked)
 
@@ -249,7 +252,7 @@ class WorkerPool:
             return  # its channel reports the loss
         if pid in self.vital:
             cause = exit_cause(pid, status, "", [])
-            ended = f"exit code {cause.exit_code}" if cause.signal is None else signal.Signals(cause.signal).name
+            ended = exit_text(cause.exit_code, cause.signal)
             self._on_ruin(f"{self.vital.pop(pid)} (pid {pid}) died: {ended}")
             return
         worker = self._by_pid.get(pid)

@@ -20,6 +20,7 @@ import msgspec
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
 from ray.protocol.run_slot import SLOT_BYTES
+from ray.runtime.node_survivor import NodeSurvivor
 from ray.runtime.session import NodeConfig
 from ray.runtime.supervision import die_with_parent
 
@@ -54,10 +55,13 @@ _decode_request = msgspec.msgpack.Decoder(ForkRequest).decode
 decode_forked = msgspec.msgpack.Decoder(Forked).decode
 
 
-def start(config: NodeConfig, slots: memoryview) -> tuple[int, socket.socket]:
+def start(config: NodeConfig, slots: memoryview, lifeline: int) -> tuple[int, socket.socket]:
     """Fork the zygote from the node manager, which must have no threads; returns its pid and the channel to it.
 
-    ``slots`` is memory that the node manager and all workers share: one slot a worker, where it notes what it runs.
+    Args:
+        config: of the session.
+        slots: memory that the node manager and all workers share: one slot a worker, where it notes what it runs.
+        lifeline: descriptor of a channel that ends with the driver.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     node = os.getpid()
@@ -67,27 +71,29 @@ def start(config: NodeConfig, slots: memoryview) -> tuple[int, socket.socket]:
         return pid, ours
     try:
         die_with_parent(node)
-        _close_all_but(theirs.fileno())
-        _serve(theirs, config, node, slots)
+        _close_all_but(theirs.fileno(), lifeline)
+        _serve(theirs, config, node, slots, lifeline)
     finally:
         os._exit(1)
 
 
-def _close_all_but(fd: int) -> None:
+def _close_all_but(*kept: int) -> None:
     """The child needs nothing of what the node manager had open."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.closerange(3, fd)
-    os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX") if sys.platform != "linux" else _highest_fd() + 1)
+    first = 3
+    for fd in (*sorted(kept), os.sysconf("SC_OPEN_MAX") if sys.platform != "linux" else _highest_fd() + 1):
+        os.closerange(first, fd)
+        first = fd + 1
 
 
 def _highest_fd() -> int:
     return max((int(name) for name in os.listdir("/proc/self/fd")), default=3)
 
 
-def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryview) -> NoReturn:
+def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryview, lifeline: int) -> NoReturn:
     sys.path[:] = config.sys_path
     for name in (*_NEEDED, *config.preload):
         with contextlib.suppress(Exception):  # a module that cannot be preloaded fails where it is used
@@ -96,7 +102,9 @@ def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryv
     composition.prepare()
     gc.collect()
     gc.freeze()
+    survivor = NodeSurvivor(channel, lifeline, node, config)
     while True:
+        survivor.wait()
         data, fds, _, _ = socket.recv_fds(channel, _MAX_REQUEST_BYTES, 2)
         if not data:
             os._exit(0)
@@ -107,7 +115,7 @@ def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryv
             channel.send(encode(Forked(request.worker, 0, str(error))))
         else:
             if not intermediate:
-                _fork_worker(channel, config, composition, node, request, fds, slots)
+                _fork_worker(channel, survivor, config, composition, node, request, fds, slots)
             os.waitpid(intermediate, 0)
         for fd in fds:
             os.close(fd)
@@ -115,6 +123,7 @@ def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryv
 
 def _fork_worker(
     channel: socket.socket,
+    survivor: NodeSurvivor,
     config: NodeConfig,
     composition: Composition,
     node: int,
@@ -132,7 +141,7 @@ def _fork_worker(
         with contextlib.suppress(OSError):
             channel.send(encode(Forked(request.worker, pid)))
         os._exit(0)
-    channel.close()
+    survivor.close()
     try:
         while os.getppid() == parent:  # the intermediate ends at once
             os.sched_yield()
