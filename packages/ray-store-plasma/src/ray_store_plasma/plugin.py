@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -11,6 +12,10 @@ from ray.plugins import PluginInfo, hookimpl
 
 if TYPE_CHECKING:
     from ray.abc import Store, StoreServer
+
+
+#: Smaller arenas hold no object that is large enough to go into one.
+MIN_CAPACITY_BYTES = 1 << 20
 
 
 class PlasmaOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +33,28 @@ class PlasmaOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How long ``create``, and ``get`` of a spilled object, wait for room that the disk does not make."""
     memcopy_threads: Annotated[int, msgspec.Meta(ge=1, le=16)] = 2
     """Threads that may copy one large value, where that is faster than with one."""
+
+    def __post_init__(self) -> None:
+        if 0 < self.capacity_bytes < MIN_CAPACITY_BYTES:
+            raise ValueError(
+                f"capacity_bytes must be 0 or at least {MIN_CAPACITY_BYTES:,}, not {self.capacity_bytes:,}"
+            )
+
+    def check_machine(self) -> None:
+        """Whether the session could spill; called once, before anything is started.
+
+        Raises:
+            ValueError: no file can be written where the options say.
+        """
+        if self.spill and self.spill_dir:
+            try:
+                with tempfile.TemporaryFile(dir=self.spill_dir):
+                    pass
+            except OSError as error:
+                raise ValueError(
+                    f"option 'spill_dir': no file can be written under {self.spill_dir!r} ({error.strerror}); give a "
+                    "directory that exists, on a disk with room"
+                ) from None
 
 
 PLUGIN = PluginInfo(

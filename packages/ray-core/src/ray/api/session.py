@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from ray.api.address import ClusterAddress, cluster_address, refuse_to_join
 from ray.api.options import check_name, custom_resources, memory_bytes, quantity, whole_quantity
@@ -16,11 +16,16 @@ from ray.runtime import interface
 from ray.runtime.interface import Runtime
 from ray.runtime.start_options import DEFAULT_NAMESPACE, StartOptions
 
+if TYPE_CHECKING:
+    from ray.plugins.plan import ResolvedPlan
+
 _log = logging.getLogger("ray")
 #: Held while a session starts or ends, so that two threads cannot start two.
 _lock = threading.RLock()
 _registered = False
 
+#: Objects of 100 KiB and more go into the store: one that is not much larger holds none.
+MIN_STORE_BYTES = 1 << 20
 _SEAMS = ("store", "transport", "scheduler", "selector", "control", "executor", "observers")
 #: What describes the machine, and so cannot be said to a cluster that runs already.
 _START_UP = ("num_cpus", "num_gpus", "resources", "memory", "object_store_memory")
@@ -112,10 +117,11 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
     if unknown:
         name = min(unknown)
         raise TypeError(f"ray.init() has no option {name!r}.{did_you_mean(name, InitOptions.__annotations__)}")
+    ignore = _flag(options, "ignore_reinit_error", default=False)
     with _lock:
         running = interface.current()
         if running is not None:
-            return _again(running, _flag(options, "ignore_reinit_error", default=False))
+            return _again(running, address, options, ignore)
         runtime = _start(address, options)
         interface.set_current(runtime)
         _shut_down_at_exit()
@@ -142,13 +148,18 @@ def is_initialized() -> bool:
     return interface.current() is not None
 
 
-def _again(running: Runtime, ignore: bool) -> RayContext:
+def _again(running: Runtime, address: str | None, options: InitOptions, ignore: bool) -> RayContext:
     if not ignore:
         where = "in a worker, which has a session" if running.is_worker else "a second time"
         raise RuntimeError(
             f"Maybe you called ray.init twice by accident? It was called {where}. Pass ignore_reinit_error=True to "
             "go on with the session there is, or call ray.shutdown() first."
         )
+    local_mode = _flag(options, "local_mode", default=False)
+    cluster_address(address, options.get("redis_address"), local_mode=local_mode)
+    _checked(options)
+    if any(options.get(name) is not None for name in (*_SEAMS, "options")):
+        _plan(options, local_mode)
     _log.info("ray.init() was called again: the session there is goes on, and the arguments are ignored")
     return RayContext(running)
 
@@ -161,11 +172,7 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
         refuse_to_join(cluster)
     checked = _checked(options)
     _refuse_foreign_package()
-    from ray.plugins.planning import resolve_plan
-
-    chosen: dict[str, Any] = {name: options.get(name) for name in _SEAMS}
-    plan = resolve_plan(**chosen, options=options.get("options"), local_mode=local_mode)
-    start_options = StartOptions(plan, **checked)
+    start_options = StartOptions(_plan(options, local_mode), **checked)
     if local_mode:
         from ray.runtime.local import LocalRuntime
 
@@ -175,13 +182,22 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
     return start(start_options)
 
 
+def _plan(options: InitOptions, local_mode: bool) -> ResolvedPlan:
+    from ray.plugins.planning import resolve_plan
+
+    chosen: dict[str, Any] = {name: options.get(name) for name in _SEAMS}
+    return resolve_plan(**chosen, options=options.get("options"), local_mode=local_mode)
+
+
 def _checked(options: InitOptions) -> dict[str, Any]:
     """The fields of ``StartOptions`` but for the plan."""
     cpus, gpus = options.get("num_cpus"), options.get("num_gpus")
     memory, store = options.get("memory"), options.get("object_store_memory")
     namespace = options.get("namespace")
-    if store is not None and memory_bytes("object_store_memory", store) == 0:
-        raise ValueError("object_store_memory (bytes) must be greater than 0")
+    if store is not None and memory_bytes("object_store_memory", store) < MIN_STORE_BYTES:
+        raise ValueError(
+            f"object_store_memory (bytes) must be greater than 0, at least {MIN_STORE_BYTES:,}, not {store!r}"
+        )
     return {
         "num_cpus": None if cpus is None else quantity("num_cpus", cpus),
         "num_gpus": None if gpus is None else whole_quantity("num_gpus", gpus),

@@ -24,7 +24,8 @@ def check_options(schema: type[msgspec.Struct] | None, given: Mapping[str, Setti
         Plain values for every option, ready for JSON: a plan must not depend on what another process holds as default.
 
     Raises:
-        PluginOptionsError: an option is unknown, missing or of the wrong type.
+        PluginOptionsError: an option is unknown, missing or of the wrong type, or the machine does not have what it
+            names, as the struct's ``check_machine`` says, if it has one, by a ValueError.
     """
     if schema is None:
         for option, setting in given.items():
@@ -33,13 +34,19 @@ def check_options(schema: type[msgspec.Struct] | None, given: Mapping[str, Setti
     names = schema.__struct_encode_fields__
     for option, setting in given.items():
         if option not in names:
-            hint = did_you_mean(option, names)
+            hint = did_you_mean(str(option), names)
             raise PluginOptionsError(f"{subject} has no option {option!r} ({setting.source}).{hint}")
     plain = {option: setting.value for option, setting in given.items()}
     try:
         checked = msgspec.convert(plain, schema)
     except msgspec.ValidationError as error:
         raise PluginOptionsError(f"{subject}: {_sentence(str(error), given)}") from None
+    check_machine = getattr(checked, "check_machine", None)
+    if check_machine is not None:
+        try:
+            check_machine()
+        except ValueError as error:
+            raise PluginOptionsError(f"{subject}: {error}") from None
     return {
         option: msgspec.to_builtins(getattr(checked, attribute))
         for attribute, option in zip(schema.__struct_fields__, names, strict=True)
