@@ -36,6 +36,12 @@ class Ref(Struct, frozen=True):
     owner: str
     credits: Count = 0
     """Inside an argument: credits that the submitter, who is not the owner, has registered for the receiver."""
+    status: int = 0
+    """What the sender knows of the object: one of the states of ``ray.protocol.references``, or 0."""
+    value: bytes = b""
+    """A small value, or the envelope of the failure."""
+    nbytes: int = 0
+    """Size of a value that is in the sender's node's store."""
 
 
 class Dependency(Struct, frozen=True):

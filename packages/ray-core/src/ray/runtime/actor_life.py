@@ -14,8 +14,9 @@ from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime.access import ObjectAccess
 from ray.runtime.base import OwnerBase
 from ray.runtime.exports import export_of
+from ray.runtime.handed_refs import ActorLife
 from ray.runtime.interface import ActorCore, ActorOptions, FunctionDescriptor, MethodOptions
-from ray.runtime.objects import ActorLife, rebuild_ref
+from ray.runtime.objects import rebuild_ref
 from ray.runtime.records import TaskRecord
 from ray.runtime.ref import ObjectRef
 from ray.runtime.submission import LARGE_BYTES

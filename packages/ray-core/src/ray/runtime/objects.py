@@ -25,9 +25,11 @@ from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime import interface
 from ray.runtime.completion import Waiter, complete
+from ray.runtime.handed_refs import ActorLife, describe, take_note
 from ray.runtime.interface import STREAMING
 from ray.runtime.records import TaskRecord
 from ray.runtime.restoring import OnDisk, Restoring
+from ray.runtime.store_looks import StoreLooks
 from ray.runtime.stored_views import StoredViews
 from ray.serialization import deserialize, deserialize_copy, open_envelope
 
@@ -41,15 +43,6 @@ if TYPE_CHECKING:
 _WANTED = object()
 
 
-class ActorLife:
-    """The value of the entry that counts an actor's handles."""
-
-    __slots__ = ("actor_id",)
-
-    def __init__(self, actor_id: bytes) -> None:
-        self.actor_id = actor_id
-
-
 class ObjectExchange:
     """The object half of an owner."""
 
@@ -58,6 +51,7 @@ class ObjectExchange:
         #: Whether large values are in memory that every process of the node sees.
         self.shared = SHARED in runtime.store.capabilities
         self.views = StoredViews(runtime.store)
+        self._looks = StoreLooks(runtime, self)
         self._restoring = Restoring(self.stored_blob)
         #: Whether this process has ever borrowed an object.
         self.borrows = False
@@ -224,6 +218,8 @@ class ObjectExchange:
         if entry.owner is not None and entry.status == PENDING and entry.task is None:
             entry.task = _WANTED
             self.send_to_owner(entry, wire.Fetch(entry.id))
+            if self.shared and entry.status == PENDING:
+                self._looks.expect(entry)
 
     def send_to_owner(self, entry: ObjectEntry, message: Any) -> None:
         """Send to the owner; if it is dead the entry fails."""
@@ -289,7 +285,7 @@ class ObjectExchange:
         """Register a credit for ``receiver`` on each entry, and describe them for the wire."""
         refs = []
         for entry in entries:
-            refs.append(wire.Ref(entry.id, entry.owner or self._runtime.address))
+            refs.append(describe(entry, self._runtime.address))
             self._grant(entry, receiver)
         return refs
 
@@ -309,7 +305,7 @@ class ObjectExchange:
 
     def receive_refs(self, entry: ObjectEntry, refs: Iterable[wire.Ref], credits: int) -> None:
         """A value came with refs inside: hold them for as long as the value's entry lives."""
-        inner = [self.borrow(ref.id, ref.owner, credits) for ref in refs]
+        inner = [self._receive(ref, credits) for ref in refs]
         if not inner:
             return
         if not entry.freed:
@@ -317,6 +313,13 @@ class ObjectExchange:
             return
         self._runtime.table.pin(inner)
         self._runtime.table.unpin(inner)
+
+    def _receive(self, ref: wire.Ref, credits: int) -> ObjectEntry:
+        """The entry of a ref that arrived here, with what came along of its object."""
+        entry = self.borrow(ref.id, ref.owner, credits)
+        if ref.status:
+            take_note(entry, ref, shared=self.shared)
+        return entry
 
     def borrow(self, id: bytes, owner: str, credits: int = 0) -> ObjectEntry:
         """The entry of a ref that arrived here."""
@@ -342,7 +345,7 @@ class ObjectExchange:
     def receive_arguments(self, task: wire.Task) -> list[ObjectEntry]:
         """Hold, for the time of a call, the argument refs that were handed over with it."""
         refs = (*task.refs, *(ref for dependency in task.deps for ref in dependency.refs))
-        held = [self.borrow(ref.id, ref.owner, ref.credits) for ref in refs if ref.credits]
+        held = [self._receive(ref, ref.credits) for ref in refs if ref.credits or ref.status]
         self._runtime.table.pin(held)
         return held
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ray.ids import FIRST_RETURN
 from ray.messages import codec, wire
 from ray.protocol.references import STORED, ObjectEntry
+from ray.runtime.handed_refs import describe
 
 if TYPE_CHECKING:
     from ray.messages.node import ExitCause
@@ -154,9 +155,7 @@ def _dependency(at: int | str, entry: ObjectEntry, frames: list[Any], address: s
 
 
 def _refs(entries: Iterable[ObjectEntry], address: str, receiver: str) -> list[wire.Ref]:
-    return [
-        wire.Ref(entry.id, entry.owner or address, 0 if entry.owner in (None, receiver) else 1) for entry in entries
-    ]
+    return [describe(entry, address, 0 if entry.owner in (None, receiver) else 1) for entry in entries]
 
 
 def _pickle_types(types: Any) -> bytes:

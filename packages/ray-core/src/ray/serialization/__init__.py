@@ -1,6 +1,6 @@
 """Values, functions and failures as bytes. The only room that pickles; opened in drivers and workers only."""
 
-from ray.serialization.blob import Serialized, deserialize, deserialize_copy
+from ray.serialization.blob import Serialized, deserialize, deserialize_copy, pickle_of
 from ray.serialization.captures import largest_captures
 from ray.serialization.envelope import ORDERLY, SYSTEM, Envelope, make_envelope, open_envelope, read_envelope
 from ray.serialization.failed_start import failed_start
@@ -30,6 +30,7 @@ __all__ = [
     "load_function",
     "make_envelope",
     "open_envelope",
+    "pickle_of",
     "read_envelope",
     "register_reducer",
     "serialize",

@@ -163,6 +163,17 @@ def split(blob: Blob) -> tuple[memoryview, list[memoryview], int]:
     return stream, buffers, flags
 
 
+def pickle_of(blob: Blob) -> memoryview:
+    """The pickle in a blob, without the large buffers beside it.
+
+    Raises:
+        ValueError: as ``deserialize``.
+    """
+    if blob and blob[0] == PICKLE:
+        return memoryview(blob).toreadonly()
+    return split(blob)[0]
+
+
 class _WritableUnpickler(pickle._Unpickler):
     """Gives writable buffers also to objects that were read-only; the C unpickler cannot be told to."""
 
