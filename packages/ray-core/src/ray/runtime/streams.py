@@ -6,6 +6,7 @@ failure, whose ref is given like any other, or the end of the generator.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
@@ -31,7 +32,7 @@ TELL_EVERY = 16
 class Stream:
     """What a task has yielded and nobody has taken. Held by the generator; the task's record refers to it weakly."""
 
-    __slots__ = ("__weakref__", "full", "record", "refs", "taken", "told")
+    __slots__ = ("__weakref__", "full", "record", "refs", "taken", "told", "turn")
 
     def __init__(self, refs: Iterable[ObjectRef[Any]], record: TaskRecord | None = None) -> None:
         #: In order; the last one is that of the object which comes next, or of the end.
@@ -41,6 +42,8 @@ class Stream:
         #: The worker waits until more are taken than it was ``told`` of.
         self.full = False
         self.told = 0
+        #: Held by whoever waits for the next one.
+        self.turn = allocate_lock()
 
 
 class ObjectRefGenerator(Generic[T_co]):
@@ -61,10 +64,15 @@ class ObjectRefGenerator(Generic[T_co]):
     def __next__(self) -> ObjectRef[T_co]:
         refs = self._stream.refs
         if refs:
-            runtime = session_of(refs[0])
-            if not runtime.is_done(refs[0]):
-                runtime.wait([refs[0]], 1, None)
-            ref = self._take()
+            self._begin()
+            try:
+                if refs:
+                    runtime = session_of(refs[0])
+                    if not runtime.is_done(refs[0]):
+                        runtime.wait([refs[0]], 1, None)
+                ref = self._take()
+            finally:
+                self._stream.turn.release()
             if ref is not None:
                 return ref
         raise StopIteration
@@ -80,15 +88,29 @@ class ObjectRefGenerator(Generic[T_co]):
 
         refs = self._stream.refs
         if refs:
-            await wait_for_ref(refs[0])
-            ref = self._take()
+            self._begin()
+            try:
+                if refs:
+                    await wait_for_ref(refs[0])
+                ref = self._take()
+            finally:
+                self._stream.turn.release()
             if ref is not None:
                 return ref
         raise StopAsyncIteration
 
+    def _begin(self) -> None:
+        if not self._stream.turn.acquire(False):
+            raise RuntimeError(
+                "An ObjectRefGenerator has one consumer, and another one waits for its next ref: draw the refs in one "
+                "place, and hand them on from there."
+            )
+
     def _take(self) -> ObjectRef[T_co] | None:
         """The first ref, which is done; None at the end."""
         stream = self._stream
+        if not stream.refs:  # it was closed, or another consumer came to its end
+            return None
         if len(stream.refs) == 1:
             last = stream.refs.pop()
             return last if last._entry.status != READY else None
