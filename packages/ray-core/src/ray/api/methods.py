@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, 
 from ray.api.options import METHOD_NAMES, method_options, normalise
 from ray.api.typed import FixedReturn, MethodMarks, P, R
 from ray.runtime.arity import arity_of
+from ray.runtime.async_functions import runs_on_loop, streams_on_loop
 from ray.runtime.interface import IN_THREAD, STREAMING, MethodOptions
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def actor_methods(cls: type, base: type) -> dict[str, MethodOptions]:
         if not inspect.isroutine(plain):
             continue
         options: MethodOptions = getattr(plain, _MARK, None) or MethodOptions()
-        if inspect.isasyncgenfunction(plain) and options.num_returns == 1:
+        if streams_on_loop(plain) and options.num_returns == 1:
             options = dataclasses.replace(options, num_returns=STREAMING)
         arity = arity_of(plain, bound=not isinstance(attribute, staticmethod))
         methods[name] = dataclasses.replace(options, arity=arity)
@@ -147,7 +148,7 @@ def actor_methods(cls: type, base: type) -> dict[str, MethodOptions]:
 
 def is_async_class(cls: type) -> bool:
     """Whether any method, inherited ones too, is an ``async def``."""
-    return any(_runs_on_loop(_plain(attribute)) for _, attribute in inspect.getmembers_static(cls))
+    return any(runs_on_loop(_plain(attribute)) for _, attribute in inspect.getmembers_static(cls))
 
 
 def _runs_on_loop(function: Any) -> bool:

@@ -15,6 +15,7 @@ from ray.abc.transport import Frame
 from ray.exceptions import RayActorError, TaskCancelledError, TaskTimeoutError
 from ray.messages import codec, wire
 from ray.runtime.actor_exit import Exit, exit_of
+from ray.runtime.async_functions import check_awaited, check_streamed, runs_on_loop
 from ray.runtime.code_cache import with_dependencies
 from ray.runtime.forked import end_forked_child
 from ray.runtime.interface import IN_THREAD, STREAMING
@@ -120,7 +121,7 @@ class TaskCall:
             target = self.worker.target_of(self.task)
         except Exception:
             return True
-        return inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target)
+        return runs_on_loop(target)
 
     @property
     def in_thread(self) -> bool:
@@ -164,6 +165,7 @@ class TaskCall:
                 self.check()  # while it was prepared
                 result = function(*call[0], **call[1])
                 if self.task.num_returns == STREAMING:
+                    check_awaited(self.name, result, of_actor=bool(self.task.actor))
                     self.stream = Yielding(self)
                     self.stream.drain(result)
             finally:
@@ -209,6 +211,7 @@ class TaskCall:
                     self.stream = Yielding(self)
                     await self.stream.drain_async(result)
                 elif inspect.isasyncgen(result):
+                    check_streamed(self.name, self.task.num_returns)
                     result = await first_of(result, self.task.num_returns)
             finally:
                 if worker.is_forked:
@@ -274,6 +277,7 @@ class TaskCall:
             return Outcome(True, [_END])
         blob = serialize_small(result) if self.task.num_returns == 1 else None
         if blob is None:
+            check_awaited(self.name, result, of_actor=bool(self.task.actor))
             return list(map(serialize, split_returns(result, self.task.num_returns)))
         return Outcome(True, [blob]) if len(blob) < LARGE_BYTES else [Serialized(blob, [])]
 

@@ -118,7 +118,7 @@ class LocalRuntime(LocalObjects):
             while True:
                 try:
                     started = time.monotonic()
-                    result = call()
+                    result = frame.awaited(call())
                     if timeout_s is not None and time.monotonic() - started > timeout_s:
                         raise TaskTimeoutError(frame.name, timeout_s)
                     if num_returns == STREAMING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import RayActorError
 from ray.protocol.actors import INIT_RAISED
 from ray.runtime.actor_exit import Exit, exit_of
+from ray.runtime.async_functions import check_awaited
 from ray.runtime.interface import IN_THREAD, ActorOptions, FunctionDescriptor, MethodOptions
 from ray.runtime.lanes import check_group
 from ray.runtime.ref import ObjectRef
@@ -57,9 +58,9 @@ class LocalActor:
 
         async def run() -> Any:
             result = function(*args, **kwargs)
-            if inspect.isasyncgen(result):
-                return _replay(*await _run_out(result))
-            return await result if inspect.isawaitable(result) and type(result) is not ObjectRef else result
+            if inspect.isawaitable(result) and type(result) is not ObjectRef:
+                result = await result
+            return _replay(*await _run_out(result)) if inspect.isasyncgen(result) else result
 
         outer = asyncio._get_running_loop()
         asyncio._set_running_loop(None)  # the call is inline: the caller's loop stands still meanwhile
@@ -139,6 +140,11 @@ class Frame:
     actor: LocalActor | None = None
     attempt: int = 0
     outer: Frame | None = None
+
+    def awaited(self, result: Any) -> Any:
+        """``result``, which is not left to an event loop that there is not."""
+        check_awaited(self.name, result, of_actor=self.actor is not None)
+        return result
 
     def exit_of(self, error: BaseException) -> Exit | None:
         """The end of its actor that a method asks for by ``error``."""
