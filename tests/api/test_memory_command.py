@@ -3,12 +3,12 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 
 import pytest
-from tests.api.meeting import wait_for
+from tests.api.meeting import LIMIT_S, wait_for
+from tests.faults import victims
 
 import ray
 
@@ -35,6 +35,11 @@ def holders(ref_id):
     return sorted(entry["holders"])
 
 
+def until_held(name, by):
+    """On a busy machine a process may not answer in time, and is shown with a question mark then."""
+    victims.until(lambda: holders(name) == by, LIMIT_S, f"{name} is not held by {by}")
+
+
 @ray.remote(num_cpus=0)
 class Keeper:
     def __init__(self):
@@ -44,6 +49,10 @@ class Keeper:
         self.kept.append(value)
         return os.getpid()
 
+    def compute(self, folder):
+        (folder / "runs").touch()
+        re.match(r"(a+)+$", "a" * 60 + "b")  # never ends, nor lets another thread run
+
     def put(self):
         self.kept.append(ray.put(LARGE))
         return self.kept[-1].hex()
@@ -51,7 +60,7 @@ class Keeper:
 
 @ray.remote(num_cpus=0)
 def hold(folder, value):
-    (folder / "runs").touch()
+    (folder / str(os.getpid())).touch()
     wait_for(folder, 2)
     return len(value)
 
@@ -60,9 +69,9 @@ def test_an_attribute_that_is_a_reference(session):
     keeper = Keeper.remote()
     ref = ray.put(LARGE)
     pid, name = ray.get(keeper.keep.remote([ref])), ref.hex()
-    assert holders(name) == [f"actor Keeper {pid}", f"driver {os.getpid()}"]
+    until_held(name, [f"actor Keeper {pid}", f"driver {os.getpid()}"])
     del ref
-    assert holders(name) == [f"actor Keeper {pid}"]
+    until_held(name, [f"actor Keeper {pid}"])
 
 
 def test_an_attribute_that_is_a_view(session):
@@ -71,20 +80,20 @@ def test_an_attribute_that_is_a_view(session):
     ref = ray.put(numpy.ones(100_000))
     pid, name = ray.get(keeper.keep.remote(ref)), ref.hex()
     del ref
-    assert holders(name) == [f"actor Keeper {pid}"]
+    until_held(name, [f"actor Keeper {pid}"])
 
 
 def test_what_an_actor_has_put(session):
     keeper = Keeper.remote()
     name = ray.get(keeper.put.remote())
-    assert [re.sub(r"\d+", "N", text) for text in holders(name)] == ["actor Keeper N"]
+    until_held(name, [f"actor Keeper {ray.get(keeper.keep.remote(0))}"])
 
 
 def test_what_another_object_contains(session):
     inner = ray.put(LARGE)
     outer, name = ray.put([inner]), inner.hex()
     del inner
-    assert holders(name) == [f"driver {os.getpid()}"]
+    until_held(name, [f"driver {os.getpid()}"])
     del outer
 
 
@@ -93,24 +102,26 @@ def test_what_a_task_is_given(session, tmp_path):
     running, name = hold.remote(tmp_path, ref), ref.hex()
     del ref
     wait_for(tmp_path, 1)
-    assert f"driver {os.getpid()}" in holders(name)
+    [pid] = os.listdir(tmp_path)
+    until_held(name, [f"driver {os.getpid()}", f"worker {pid}"])
     (tmp_path / "go").touch()
     assert ray.get(running) == len(LARGE)
 
 
-def test_a_process_that_does_not_answer_is_named(session):
+def test_a_process_that_does_not_answer_is_named(session, tmp_path):
     keeper = Keeper.remote()
     ref = ray.put(LARGE)
     pid, name = ray.get(keeper.keep.remote([ref])), ref.hex()
     del ref
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        done = memory()
-    finally:
-        os.kill(pid, signal.SIGCONT)
+    computing = keeper.compute.remote(tmp_path)
+    wait_for(tmp_path, 1)
+    done = memory()
     [row] = [line for line in done.stdout.splitlines() if name in line]
-    assert row.endswith(f"actor Keeper {pid}?")
+    assert f"actor Keeper {pid}?" in row
     assert f"actor Keeper {pid} does not answer: it may hold more" in done.stderr
+    ray.kill(keeper)
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(computing)
 
 
 def test_what_nobody_holds_is_not_listed_for_long(session):

@@ -33,7 +33,9 @@ def test_one_copy_for_all(store: str) -> None:
     assert grown
     assert float(grown[1]) < 1.6
     assert f"store {store}, 1 objects, 256.0 MiB" in done.stdout
-    assert re.search(r"256\.0 MiB +sealed +driver \d+ +worker \d+, worker \d+, worker \d+", done.stdout)
+    assert re.search(
+        r"256\.0 MiB +sealed +driver \d+ +actor Reader \d+, actor Reader \d+, actor Reader \d+, driver", done.stdout
+    )
 
 
 @pytest.mark.timeout(60)

@@ -262,13 +262,15 @@ class RecordError(Struct, frozen=True, tag=50):
 
 
 class Logs(Struct, frozen=True, tag=51):
-    """Node manager to driver: whole lines that a worker wrote. ``stream``: 1 is stdout, 2 is stderr."""
+    """Node manager to driver: lines that a worker wrote. ``stream``: 1 is stdout, 2 is stderr."""
 
     pid: int
     name: str
     stream: int
     lines: list[bytes]
     dropped: int = 0
+    rest: bytes = b""
+    """The newest state of a line that has no end yet, instead of lines; a carriage return alone takes it away."""
 
 
 class ShowFailure(Struct, frozen=True, tag=59):

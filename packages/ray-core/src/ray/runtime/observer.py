@@ -60,7 +60,7 @@ class SessionObserver:
                     return msgspec.msgpack.decode(message.data)
         raise TimeoutError(f"the node manager of session {self.facts.session} does not answer")
 
-    def holders(self, ids: list[bytes], addresses: list[str], timeout_s: float = 2.0) -> dict[str, set[bytes]]:
+    def holders(self, ids: list[bytes], addresses: list[str], timeout_s: float = 3.0) -> dict[str, set[bytes]]:
         """Which of some objects the processes at some addresses have references to.
 
         Returns:

@@ -1,28 +1,28 @@
 """What workers print: tagged at the worker, cut into lines at the node manager, printed at the driver.
 
 A worker's stdout and stderr are pipes to its node manager, so that last words survive any death. Before output of
-another task the worker writes a mark with the task's name into the stream.
+another task the worker writes a mark with the task's name into the stream. What has no end of line yet is written soon
+after it was printed.
 """
 
 from __future__ import annotations
 
+import _thread
 import io
 import os
-import re
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import TextIO
 
 from ray.messages.node import Logs
+from ray.runtime.screen import Screen
 
-_MARK = re.compile(rb"\x1e\x1eray ([^\x1f]{0,200})\x1f")
-_MAX_LINE_BYTES = 64 * 1024
-_READ_BYTES = 64 * 1024
 #: Batches that a driver with a stuck terminal keeps before it drops the oldest.
 _MAX_WAITING_BATCHES = 10_000
-TAIL_LINES = 20
+#: What was printed without an end of line is written so much later.
+FLUSH_S = 0.3
 
 
 class TaggedStream(io.RawIOBase):
@@ -52,99 +52,75 @@ def _write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
+class LineStream(io.TextIOWrapper):
+    """A worker's ``sys.stdout`` or ``sys.stderr``: written at the end of each line, and soon after anything else."""
+
+    def __init__(self, stream: TaggedStream, flusher: Flusher) -> None:
+        super().__init__(io.BufferedWriter(stream), encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        self._flusher = flusher
+
+    def write(self, text: str, /) -> int:
+        count = super().write(text)
+        if not self._flusher.is_armed:
+            self._flusher.arm()
+        return count
+
+
+class Flusher:
+    """Flushes streams from a thread of its own, which begins with the first output and may block where that does."""
+
+    def __init__(self) -> None:
+        self.streams: list[LineStream] = []
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        """No thread runs, here or in this copy of the process."""
+        #: A flush is due.
+        self.is_armed = False
+        self._wake = threading.Event()
+        self._runs = False
+
+    def arm(self) -> None:
+        """Flush soon."""
+        self.is_armed = True
+        if not self._runs:
+            try:
+                _thread.start_new_thread(self._run, (self._wake,))
+            except RuntimeError:  # there are no more threads: the next end of line flushes, or the end of the call
+                return
+            self._runs = True
+        self._wake.set()
+
+    def _run(self, wake: threading.Event) -> None:
+        while wake.wait():
+            wake.clear()
+            time.sleep(FLUSH_S)
+            self.is_armed = False
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has no end of line yet; never raises."""
+        for stream in self.streams:
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                pass  # the user has closed it
+
+
 def install_streams(current_name: Callable[[], str]) -> Callable[[], None]:
-    """Replace ``sys.stdout`` and ``sys.stderr`` of a worker by tagged, line-buffered ones.
+    """Replace ``sys.stdout`` and ``sys.stderr`` of a worker by tagged ones.
 
     Returns:
         A function that writes what has no end of line yet; it never raises.
     """
-    flushes = []
+    flusher = Flusher()
     for fd, attribute in ((1, "stdout"), (2, "stderr")):
-        stream = io.TextIOWrapper(
-            io.BufferedWriter(TaggedStream(fd, current_name)),
-            encoding="utf-8",
-            errors="backslashreplace",
-            line_buffering=True,
-        )
+        stream = LineStream(TaggedStream(fd, current_name), flusher)
+        flusher.streams.append(stream)
         setattr(sys, attribute, stream)
         setattr(sys, f"__{attribute}__", stream)
-        flushes.append(stream.flush)
-
-    def flush() -> None:
-        for flush_stream in flushes:
-            try:
-                flush_stream()
-            except (OSError, ValueError):
-                pass  # the user has closed it
-
-    return flush
-
-
-class LineReader:
-    """One worker stream at the node manager: bytes in, ``Logs`` out."""
-
-    def __init__(self, fd: int, stream: int, emit: Callable[[Logs], None]) -> None:
-        self.fd = fd
-        self.pid = 0
-        self._stream = stream
-        self._emit = emit
-        self._name = ""
-        self._rest = b""
-        #: The last lines, for the report of a death.
-        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-
-    def read(self) -> bool:
-        """Take what is there; False at the end of the stream."""
-        try:
-            data = os.read(self.fd, _READ_BYTES)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        if not data:
-            return False
-        pieces = _MARK.split(self._rest + data)
-        for index, piece in enumerate(pieces):
-            if index % 2:
-                self._name = piece.decode(errors="replace")
-            else:
-                self._take(piece, last=index == len(pieces) - 1)
-        return True
-
-    def _take(self, data: bytes, last: bool) -> None:
-        lines = data.split(b"\n")
-        self._rest = lines.pop()
-        if not last and self._rest:
-            lines.append(self._rest)
-            self._rest = b""
-        while len(self._rest) > _MAX_LINE_BYTES:
-            lines.append(self._rest[:_MAX_LINE_BYTES])
-            self._rest = self._rest[_MAX_LINE_BYTES:]
-        if lines:
-            self._send(lines)
-
-    def _send(self, lines: list[bytes]) -> None:
-        self.tail.extend(line.decode(errors="replace") for line in lines[-TAIL_LINES:])
-        self._emit(Logs(self.pid, self._name, self._stream, lines))
-
-    def drain(self) -> None:
-        """The worker is dead: take everything that it still wrote; processes that it left may go on writing."""
-        waiting = self._waiting()
-        while waiting > 0 and self.read():
-            waiting -= _READ_BYTES
-        if self._rest:
-            rest, self._rest = self._rest, b""
-            self._send([rest])
-
-    def _waiting(self) -> int:
-        """Bytes waiting in the pipe."""
-        import fcntl
-        import termios
-
-        try:
-            return int.from_bytes(fcntl.ioctl(self.fd, termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
-        except OSError:
-            return 0
+    return flusher.flush
 
 
 class Printer:
@@ -163,7 +139,11 @@ class Printer:
     def show(self, batch: Logs | str) -> None:
         """Queue a batch; never blocks."""
         if len(self._batches) == _MAX_WAITING_BATCHES:
-            self._dropped += 1
+            try:
+                oldest = self._batches.popleft()
+                self._dropped += 1 if isinstance(oldest, str) else len(oldest.lines)
+            except IndexError:  # the thread has just emptied it
+                pass
         self._batches.append(batch)
         self._wake.set()
         if self._thread is None:
@@ -171,24 +151,30 @@ class Printer:
             self._thread.start()
 
     def _run(self) -> None:
+        screen, due_s = Screen(), None
         while not self._closed or self._batches:
-            self._wake.wait()
+            self._wake.wait(due_s)
             self._wake.clear()
             while self._batches:
-                self._print(self._batches.popleft())
+                self._print(screen, self._batches.popleft())
                 self._printed += 1
+            due_s = screen.catch_up()
+        screen.close()
 
-    def _print(self, batch: Logs | str) -> None:
+    def _print(self, screen: Screen, batch: Logs | str) -> None:
         dropped, self._dropped = self._dropped, 0
         if dropped:
-            _write(sys.stderr, f"[ray] Output of workers is missing here: {dropped} pieces waited for too long.\n")
+            screen.message(f"[ray] {dropped:,} lines of workers' output are missing here: they waited for too long.\n")
         if isinstance(batch, str):
-            _write(sys.stderr, batch)
+            screen.message(batch)
             return
         name = batch.name or "worker"
         prefix = f"({name} pid={batch.pid}) " if batch.pid else f"({name}) "
-        text = "".join(f"{prefix}{line.decode(errors='backslashreplace')}\n" for line in batch.lines)
-        _write(sys.stderr if batch.stream == 2 else sys.stdout, text)
+        key = (batch.pid, batch.stream)
+        if batch.lines:
+            screen.finish(key, prefix, [line.decode(errors="backslashreplace") for line in batch.lines])
+        if batch.rest:
+            screen.update(key, prefix, batch.rest.strip(b"\r").decode(errors="ignore"))
 
     def close(self, timeout_s: float = 0.5) -> None:
         """Print what is queued, for as long as something is printed in every ``timeout_s``."""
@@ -199,14 +185,3 @@ class Printer:
             self._thread.join(timeout_s)
             if self._printed == printed:
                 return
-
-
-def _write(stream: TextIO, text: str) -> None:
-    try:
-        try:
-            stream.write(text)
-        except UnicodeEncodeError as error:
-            stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
-        stream.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # the driver's stream is closed; there is nobody to tell

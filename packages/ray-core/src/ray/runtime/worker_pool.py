@@ -19,7 +19,7 @@ from ray.ids import random_id
 from ray.messages.node import ExitCause, Logs
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime import zygote
-from ray.runtime.output import LineReader
+from ray.runtime.line_reader import LineReader
 from ray.runtime.session import NodeConfig
 from ray.runtime.stops import Look, Stops
 from ray.runtime.supervision import OomWatch, exit_cause, kill_group
@@ -145,7 +145,7 @@ class WorkerPool:
         readers = []
         for stream, (read, _) in enumerate(ends, 1):
             os.set_blocking(read, False)
-            reader = LineReader(read, stream, self._on_logs)
+            reader = LineReader(read, stream, self._on_logs, self._timers.after)
             self._transport.watch(read, lambda reader=reader: self._read_output(reader))  # type: ignore[misc]
             readers.append(reader)
         worker = self.workers[worker_id] = WorkerProcess(worker_id, readers, slot, RunSlot(place))

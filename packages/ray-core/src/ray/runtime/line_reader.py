@@ -1,0 +1,138 @@
+"""What workers print, at the node manager: bytes of a pipe are cut into lines, and a line's newest state is told."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Callable
+
+from ray.messages.node import Logs
+
+_MARK = re.compile(rb"\x1e\x1eray ([^\x1f]{0,200})\x1f")
+_MARK_BEGIN = b"\x1e"
+_CONTROLS = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_MAX_LINE_BYTES = 64 * 1024
+_READ_BYTES = 64 * 1024
+#: A line that has no end yet is told of so much later, and its states are told no more often.
+UNFINISHED_S = 0.2
+TAIL_LINES = 20
+
+
+def newest(line: bytes) -> bytes:
+    """The state of a line that is written again and again, each time from its beginning, after a carriage return."""
+    if b"\r" not in line:
+        return line
+    return next((state for state in reversed(line.split(b"\r")) if state), b"")
+
+
+def is_blank(state: bytes) -> bool:
+    """Whether there is nothing to see, as where a bar has been wiped out."""
+    return not _CONTROLS.sub(b"", state).strip()
+
+
+class LineReader:
+    """One worker stream at the node manager: bytes in, ``Logs`` out."""
+
+    def __init__(
+        self, fd: int, stream: int, emit: Callable[[Logs], None], later: Callable[[float, Callable[[], None]], object]
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            fd: of the pipe; does not block.
+            stream: 1 is stdout, 2 is stderr.
+            emit: takes what was read.
+            later: calls a function after so many seconds.
+        """
+        self.fd = fd
+        self.pid = 0
+        self._stream = stream
+        self._emit = emit
+        self._later = later
+        self._name = ""
+        #: What came after the last end of a line, without the states that later ones have replaced.
+        self._rest = b""
+        self._told = b""
+        self._is_due = False
+        #: The last lines, for the report of a death.
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+    def read(self) -> bool:
+        """Take what is there; False at the end of the stream."""
+        try:
+            data = os.read(self.fd, _READ_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not data:
+            return False
+        pieces = _MARK.split(self._rest + data)
+        for index, piece in enumerate(pieces):
+            if index % 2:
+                self._name = piece.decode(errors="replace")
+            else:
+                self._take(piece, last=index == len(pieces) - 1)
+        if (self._rest or self._told) and not self._is_due:
+            self._is_due = True
+            self._later(UNFINISHED_S, self._tell)
+        return True
+
+    def _take(self, data: bytes, last: bool) -> None:
+        lines = data.split(b"\n")
+        self._rest = lines.pop()
+        if not last and self._rest:
+            lines.append(self._rest)
+            self._rest = b""
+        while len(self._rest) > _MAX_LINE_BYTES and b"\r" not in self._rest:
+            lines.append(self._rest[:_MAX_LINE_BYTES])
+            self._rest = self._rest[_MAX_LINE_BYTES:]
+        if b"\r" in self._rest:
+            state, mark, begun = self._rest.partition(_MARK_BEGIN)
+            end = b"\r" if state.endswith(b"\r") else b""
+            self._rest = newest(state)[-_MAX_LINE_BYTES:] + end + mark + begun
+        if lines:
+            self._send(lines)
+
+    def _send(self, lines: list[bytes]) -> None:
+        """Lines that are finished."""
+        if any(b"\r" in line for line in lines):
+            lines = [newest(line) for line in lines if b"\r" not in line or not is_blank(newest(line))]
+            if not lines and self._told:
+                self._told = b""
+                self._emit(Logs(self.pid, self._name, self._stream, [], rest=b"\r"))
+        if lines:
+            self._told = b""
+            self.tail.extend(line.decode(errors="replace") for line in lines[-TAIL_LINES:])
+            self._emit(Logs(self.pid, self._name, self._stream, lines))
+
+    def _tell(self) -> None:
+        """Send the newest state of the line that is not finished, if it is another one."""
+        self._is_due = False
+        state = newest(self._rest.partition(_MARK_BEGIN)[0])
+        if is_blank(state):
+            state = b""
+        if state != self._told:
+            self._told = state
+            self._emit(Logs(self.pid, self._name, self._stream, [], rest=state or b"\r"))
+
+    def drain(self) -> None:
+        """The worker is dead: take everything that it still wrote; processes that it left may go on writing."""
+        waiting = self._waiting()
+        while waiting > 0 and self.read():
+            waiting -= _READ_BYTES
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            self._send([rest])
+
+    def _waiting(self) -> int:
+        """Bytes waiting in the pipe."""
+        import fcntl
+        import termios
+
+        try:
+            return int.from_bytes(fcntl.ioctl(self.fd, termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
+        except OSError:
+            return 0

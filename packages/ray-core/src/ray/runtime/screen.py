@@ -1,0 +1,269 @@
+"""Where the driver prints what workers wrote: plain lines, or a terminal with unfinished lines at its end.
+
+On a terminal the unfinished line of each worker, such as a progress bar, is drawn below everything else and replaced in
+place; whatever is printed through ``sys.stdout`` or ``sys.stderr`` meanwhile goes above. Elsewhere only finished lines
+are printed, and the newest state of an unfinished one once a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, TextIO
+
+#: How often the states of an unfinished line are printed where they cannot be replaced.
+PLAIN_S = 1.0
+#: Lines that the program has wiped out, by printing something itself, are drawn anew so much later.
+REDRAW_S = 0.25
+#: Whoever prints a line in parts is waited for, for so long.
+END_S = 0.1
+_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f]")
+#: To the first column, and everything from there on wiped out.
+_WIPE = "\r\x1b[J"
+
+_screens: weakref.WeakSet[Screen] = weakref.WeakSet()
+
+Key = tuple[int, int]
+"""Whose line it is: (pid, stream)."""
+
+
+class Unfinished:
+    """A line that has no end yet."""
+
+    __slots__ = ("prefix", "printed", "printed_at", "text")
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.text = ""
+        #: The state that was printed last, where it cannot be replaced.
+        self.printed = ""
+        self.printed_at = 0.0
+
+
+class Screen:
+    """Used by one thread; others may print through the streams of the program meanwhile."""
+
+    def __init__(self) -> None:
+        self._lines: dict[Key, Unfinished] = {}
+        #: How many lines are drawn at the end of the terminal, on which stream, and what it writes with.
+        self._drawn = 0
+        self._terminal: TextIO | None = None
+        #: The program has printed a line without its end: nothing can be drawn below it.
+        self._amid = False
+        self._lock = threading.RLock()
+        #: Streams of the program whose ``write`` is ours.
+        self._shadowed: list[Any] = []
+        _screens.add(self)
+
+    def finish(self, key: Key, prefix: str, lines: list[str]) -> None:
+        """Print lines; the first of them is the end of the unfinished one."""
+        self._let_end()
+        stream = _stream(key)
+        line = self._lines.pop(key, None)
+        if line is not None and line.printed == lines[0] and line.printed:
+            lines = lines[1:]  # it has just been printed
+        text = "".join(f"{prefix}{each}\n" for each in lines)
+        with self._lock:
+            if self._drawn and is_terminal(stream):
+                text, self._drawn = self._above(text), 0
+            if text:
+                write(stream, text)
+                self._amid = False
+            if line is not None or self._lines:
+                self._draw()
+
+    def update(self, key: Key, prefix: str, text: str) -> None:
+        """Show the newest state of an unfinished line; an empty one takes it away."""
+        if not text:
+            self._lines.pop(key, None)
+        else:
+            line = self._lines.setdefault(key, Unfinished(prefix))
+            line.prefix, line.text = prefix, text
+        with self._lock:
+            self._draw()
+
+    def catch_up(self) -> float | None:
+        """Print the states that cannot be replaced and are due, and draw anew what the program has wiped out.
+
+        Returns:
+            In how many seconds to come again, if that is necessary.
+        """
+        due = []
+        with self._lock:
+            if self._shadowed and not self._drawn:
+                self._draw()
+            if self._shadowed:
+                due = [REDRAW_S]
+        for key, line in self._lines.items():
+            stream = _stream(key)
+            if line.text == line.printed or is_terminal(stream):
+                continue
+            left_s = line.printed_at + PLAIN_S - time.monotonic()
+            if left_s > 0:
+                due.append(left_s)
+                continue
+            line.printed, line.printed_at = line.text, time.monotonic()
+            write(stream, f"{line.prefix}{line.text}\n")
+        return min(due, default=None)
+
+    def message(self, text: str) -> None:
+        """Print what is not of a worker on stderr."""
+        self._let_end()
+        with self._lock:
+            if self._drawn and is_terminal(sys.stderr):
+                text, self._drawn = self._above(text), 0
+            write(sys.stderr, text)
+            self._amid = False
+            self._draw()
+
+    def close(self) -> None:
+        """Nothing is replaced any more: what is drawn stays."""
+        with self._lock:
+            if self._drawn and self._terminal is not None:
+                write(self._terminal, "\n")
+            self._drawn = 0
+            self._lines.clear()
+            self._reveal()
+
+    def _let_end(self) -> None:
+        """Give the program a moment to end the line that it prints: ``print`` writes its end by itself."""
+        end = time.monotonic() + END_S
+        while self._amid and time.monotonic() < end:
+            time.sleep(0.001)
+
+    def _above(self, text: str) -> str:
+        """Text that goes to where the drawn lines are, which are to be drawn anew after it."""
+        up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
+        return f"{up}{_WIPE}{text}"
+
+    def _draw(self) -> None:
+        """Draw the unfinished lines in place of the ones that are drawn; under the lock."""
+        if self._amid:
+            return
+        shown = [line for key, line in self._lines.items() if is_terminal(_stream(key))]
+        if not shown and not self._drawn:
+            self._reveal()
+            return
+        terminal = self._terminal if self._drawn and self._terminal is not None else _terminal()
+        if terminal is None:
+            return
+        columns, rows = _size(terminal)
+        texts = [fitted(f"{line.prefix}{line.text}", columns - 1) for line in shown]
+        if len(texts) > rows - 1:
+            hidden = len(texts) - max(1, rows - 2)
+            texts = [*texts[: max(1, rows - 2)], fitted(f"… and {hidden} more", columns - 1)]
+        write(terminal, self._above("\n".join(texts)) if self._drawn else "\n".join(texts))
+        self._terminal, self._drawn = terminal, len(texts)
+        if texts:
+            self._shadow()
+        else:
+            self._reveal()
+
+    def _shadow(self) -> None:
+        """While lines are drawn, what the program prints itself goes above them."""
+        for stream in (sys.stdout, sys.stderr):
+            if stream not in self._shadowed and is_terminal(stream):
+                with contextlib.suppress(AttributeError):  # a stream whose methods cannot be replaced
+                    stream.write = self._shadowing(stream.write)  # type: ignore[method-assign]
+                    self._shadowed.append(stream)
+
+    def _shadowing(self, write: Callable[[str], int]) -> Callable[[str], int]:
+        def shadowed(text: str) -> int:
+            with self._lock:
+                if self._drawn:
+                    if self._terminal is not None:
+                        self._terminal.flush()
+                    wipe, self._drawn = self._above(""), 0
+                    write(wipe)
+                self._amid = not text.endswith("\n") if text else self._amid
+                return write(text)
+
+        return shadowed
+
+    def _let_go(self) -> None:
+        """This is a copy of the process."""
+        self._lock = threading.RLock()
+        self._drawn = 0
+        self._reveal()
+
+    def _reveal(self) -> None:
+        """Nothing is drawn: let the program's streams be as they were."""
+        self._amid = False
+        for stream in self._shadowed:
+            with contextlib.suppress(AttributeError):
+                del stream.write
+        self._shadowed.clear()
+
+
+def _stream(key: Key) -> TextIO:
+    return sys.stderr if key[1] == 2 else sys.stdout
+
+
+def _terminal() -> TextIO | None:
+    return next((stream for stream in (sys.stderr, sys.stdout) if is_terminal(stream)), None)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether lines can be replaced there."""
+    try:
+        return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    except (AttributeError, ValueError):  # none, or closed
+        return False
+
+
+def _size(terminal: TextIO) -> tuple[int, int]:
+    try:
+        size = os.get_terminal_size(terminal.fileno())
+    except (OSError, ValueError):
+        return 80, 24
+    return size.columns or 80, size.lines or 24
+
+
+def fitted(text: str, columns: int) -> str:
+    """A line without control characters that takes at most so many columns."""
+    text = _CONTROLS.sub("", text)
+    if len(text) <= columns and text.isascii():
+        return text
+    import unicodedata
+
+    taken = 0
+    for place, character in enumerate(text):
+        taken += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if taken > columns:
+            return text[:place]
+    return text
+
+
+def write(stream: TextIO, text: str) -> None:
+    """Write and flush; where nobody is there to read it, nothing happens."""
+    put = getattr(type(stream), "write", None)
+    try:
+        try:
+            _put(stream, put, text)
+        except UnicodeEncodeError as error:
+            _put(stream, put, text.encode(error.encoding, "backslashreplace").decode(error.encoding))
+        stream.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # the driver's stream is closed; there is nobody to tell
+
+
+def _put(stream: TextIO, put: Callable[[TextIO, str], int] | None, text: str) -> None:
+    """Past the method that stands for the one of the class while lines are drawn."""
+    if put is None or "write" not in vars(stream):
+        stream.write(text)
+    else:
+        put(stream, text)
+
+
+def _after_fork_in_child() -> None:
+    for screen in _screens:
+        screen._let_go()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
