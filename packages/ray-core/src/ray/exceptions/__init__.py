@@ -13,6 +13,7 @@ from ray.exceptions.base import (
     qualified_name,
 )
 from ray.exceptions.objects import (
+    DeserializationError,
     GetTimeoutError,
     ObjectExistsError,
     ObjectLostError,
@@ -66,6 +67,7 @@ __all__ = [
     "AmbiguousPluginError",
     "BackPressureError",
     "BlockingCallError",
+    "DeserializationError",
     "GetTimeoutError",
     "IncompatiblePluginsError",
     "InvalidTransition",

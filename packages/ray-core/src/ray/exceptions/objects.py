@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from ray.exceptions.base import RayError
+from ray.exceptions.dual import DualError
 
 
 class ObjectLostError(RayError, LookupError):
@@ -76,6 +77,60 @@ class GetTimeoutError(RayError, TimeoutError):
             f"Get timed out{after}: {count} not ready. {f'{reason} ' if reason else ''}The tasks go on: get again, or "
             "ray.cancel() what is not needed."
         )
+
+
+class DeserializationError(DualError, ValueError):
+    """A value cannot be unpickled here: its class is missing, or its code raises.
+
+    It is of the type of the exception behind it, too, which is its ``__cause__``.
+
+    Args:
+        what: what cannot be unpickled, as the subject of a sentence.
+        cause: what unpickling it has raised.
+        object_id: where it is an object: 20 bytes, else empty.
+        task: the name of the task that made it, or empty.
+        pid: of the process that has tried.
+        summary: type and message of the cause.
+        traceback_str: the traceback of the cause.
+    """
+
+    what: str = ""
+    object_id: bytes = b""
+    task: str = ""
+    pid: int = 0
+    summary: str = ""
+    traceback_str: str = ""
+    _text: str = ""
+
+    def __init__(
+        self,
+        what: str = "a value",
+        cause: BaseException | None = None,
+        *,
+        object_id: bytes = b"",
+        task: str = "",
+        pid: int = 0,
+        summary: str = "",
+        traceback_str: str = "",
+    ) -> None:
+        self.what, self.cause, self.object_id, self.task = what, cause, object_id, task
+        self.pid = pid
+        self.summary, self.traceback_str = summary or type(cause).__name__ * (cause is not None), traceback_str
+        self.__cause__ = cause
+        subject = what[:1].upper() + what[1:]
+        made_by = f", made by the task {task}," if task else ""
+        why = f": {self.summary}" if self.summary else ""
+        remote = f"\n\nIts traceback:\n{traceback_str.rstrip()}" if traceback_str else ""
+        self._text = (
+            f"{subject}{made_by} cannot be unpickled{f' (pid={pid})' if pid else ''}{why}. {_READ_ADVICE}{remote}"
+        )
+        self.args = (self._text,)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+_READ_ADVICE = "Its class must be importable, and what rebuilds it (__setstate__, __reduce__) must not raise."
 
 
 class UnpicklableError(RayError, TypeError):

@@ -14,6 +14,7 @@ from ray.runtime.actor_exit import EXIT_ACTOR, ActorExit
 from ray.runtime.code_cache import ArgumentCache, with_dependencies
 from ray.runtime.interface import RESOURCE_UNIT
 from ray.runtime.owner import OwnerRuntime
+from ray.runtime.unreadable import raise_unreadable
 from ray.serialization import deserialize, failed_start, load_function, make_envelope
 
 _TERMINATE = "__ray_terminate__"
@@ -117,7 +118,7 @@ class ActorCreation:
         try:
             cls = load_function(spec.code)
             blob_of = worker.objects.blob_of
-            args, kwargs = deserialize(blob_of(spec.stored, spec.owner) if spec.stored else spec.args)
+            args, kwargs = self._arguments(blob_of(spec.stored, spec.owner) if spec.stored else spec.args)
             if spec.deps:
                 owners = {dependency.id: dependency.owner for dependency in spec.deps}
                 values = worker.arguments.take(spec.deps, ())
@@ -150,6 +151,12 @@ class ActorCreation:
             node=worker.node_id,
         )
         worker.node.send(node.ActorStarted(self._message.spec.id, error))
+
+    def _arguments(self, data: Any) -> Any:
+        try:
+            return deserialize(data)
+        except Exception as error:
+            raise_unreadable(error, f"an argument of {self.name}")
 
     async def run_async(self) -> None:
         """As ``run``, on the loop, so that what ``__init__`` makes belongs to it."""

@@ -9,6 +9,7 @@ from ray.abc.transport import Frame
 from ray.exceptions import RaySystemError
 from ray.messages import codec, wire
 from ray.runtime.peers import MAX_KEPT_BYTES
+from ray.runtime.unreadable import raise_unreadable, value_of_ref
 from ray.serialization import deserialize, load_function
 
 
@@ -83,7 +84,13 @@ def with_dependencies(
     """Put the values of arguments that were refs into their places; ``stored_blob`` reads the node's store."""
     args, kwargs = list(call[0]), call[1]
     for dependency, blob in zip(deps, values, strict=True):
-        value = deserialize(stored_blob(dependency.id) if blob is None else blob)
+        data = stored_blob(dependency.id) if blob is None else blob
+        try:
+            value = deserialize(data)
+        except Exception as error:
+            raise_unreadable(
+                error, f"{value_of_ref(dependency.id)}, given as argument {dependency.at!r},", dependency.id
+            )
         if isinstance(dependency.at, int):
             args[dependency.at] = value
         else:

@@ -25,6 +25,7 @@ from ray.runtime.records import return_ids
 from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
 from ray.runtime.submission import LARGE_BYTES
+from ray.runtime.unreadable import raise_unreadable
 from ray.runtime.yielding import Yielding, first_of
 from ray.serialization import (
     EMPTY_ARGS,
@@ -249,8 +250,8 @@ class TaskCall:
         if not task.deps:
             if data == EMPTY_ARGS:
                 return function, ((), {})
-            return function, deserialize(data)
-        return function, with_dependencies(deserialize(data), task.deps, self.values, stored_blob)
+            return function, _arguments(data, self.name)
+        return function, with_dependencies(_arguments(data, self.name), task.deps, self.values, stored_blob)
 
     def _succeed(self, result: Any) -> Outcome:
         packed = self._pack(result)
@@ -337,6 +338,14 @@ class TaskCall:
             exit_code=0,
         )
         return Outcome(False, [worker.failures.envelope(error, self.name, task.id, task.attempt, kind=ORDERLY)])
+
+
+def _arguments(data: Any, call: str) -> CallArguments:
+    try:
+        arguments: CallArguments = deserialize(data)
+        return arguments
+    except Exception as error:
+        raise_unreadable(error, f"an argument of {call}")
 
 
 #: What completes the object that would have come next.

@@ -94,7 +94,7 @@ class LocalRuntime(LocalObjects):
         frame = Frame(self._next_task_id(), options.name or function.name, options.resources)
 
         def call() -> Any:
-            given, named = self._unpack(packed)
+            given, named = self._unpack(packed, frame.name)
             return function.target(*given, **named)
 
         retries = options.max_retries if options.retry_exceptions else 0
@@ -122,9 +122,9 @@ class LocalRuntime(LocalObjects):
                     if timeout_s is not None and time.monotonic() - started > timeout_s:
                         raise TaskTimeoutError(frame.name, timeout_s)
                     if num_returns == STREAMING:
-                        self._drain(result, entries, refs)
+                        self._drain(result, entries, refs, frame.name)
                     else:
-                        self._fill(entries, split_returns(result, num_returns))
+                        self._fill(entries, split_returns(result, num_returns), frame.name)
                 except KeyboardInterrupt:
                     raise  # from the keyboard: the user is in this very thread
                 except BaseException as error:
@@ -217,7 +217,7 @@ class LocalRuntime(LocalObjects):
             frame = Frame(self._next_task_id(), f"{actor.cls.name}.__init__", actor.options.resources, actor)
 
             def call() -> None:
-                args, kwargs = self._unpack(packed)
+                args, kwargs = self._unpack(packed, frame.name)
                 actor.made = False
                 actor.instance = actor.call(actor.cls.target, tuple(args), kwargs)
                 actor.made = True
@@ -242,7 +242,7 @@ class LocalRuntime(LocalObjects):
         def call() -> Any:
             if local.reason is not None:
                 raise local.death(local.reason, method)
-            given, named = self._unpack(packed)
+            given, named = self._unpack(packed, name)
             return local.call(getattr(local.instance, method), tuple(given), named)
 
         try:

@@ -14,6 +14,7 @@ from ray.runtime import interface
 from ray.runtime.completion import Listener
 from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import streamable
+from ray.runtime.unreadable import raise_unreadable, raise_unreadable_value
 from ray.serialization import (
     Serialized,
     deserialize,
@@ -66,7 +67,10 @@ class LocalObjects:
     def _value(self, ref: ObjectRef[Any], copy: bool = False) -> Any:
         entry = self._own(ref)
         if entry.status == READY:
-            return (deserialize_copy if copy else deserialize)(entry.value)
+            try:
+                return (deserialize_copy if copy else deserialize)(entry.value)
+            except Exception as error:
+                raise_unreadable_value(error, entry)
         if entry.status == FAILED:
             self._retrieved(entry.id)
             raise open_envelope(entry.value)
@@ -153,30 +157,34 @@ class LocalObjects:
         packed = serialize_args(args, kwargs)
         return packed.to_bytes(), packed.refs
 
-    def _unpack(self, packed: Packed) -> tuple[list[Any], dict[str, Any]]:
+    def _unpack(self, packed: Packed, call: str) -> tuple[list[Any], dict[str, Any]]:
         """The copy, with the values of top-level refs in their place; raises what made one of them fail."""
-        args, kwargs = deserialize(packed[0])
+        try:
+            args, kwargs = deserialize(packed[0])
+        except Exception as error:
+            raise_unreadable(error, f"an argument of {call}")
         return (
             [self._value(value) if type(value) is ObjectRef else value for value in args],
             {name: self._value(value) if type(value) is ObjectRef else value for name, value in kwargs.items()},
         )
 
-    def _fill(self, entries: list[ObjectEntry], values: list[Any]) -> None:
+    def _fill(self, entries: list[ObjectEntry], values: list[Any], name: str) -> None:
         packed = [serialize(value) for value in values]  # all or none
         with self._lock:
             for entry, value in zip(entries, packed, strict=True):
                 self._set(entry, value)
+                entry.task = name
 
-    def _drain(self, values: Any, entries: list[ObjectEntry], refs: list[ObjectRef[Any]]) -> None:
+    def _drain(self, values: Any, entries: list[ObjectEntry], refs: list[ObjectRef[Any]], name: str) -> None:
         """Make an object of everything that a generator yields, and one for what comes next: the one in ``entries``."""
         done = len(refs) - 1  # of an earlier attempt
         for value in itertools.islice(streamable(values), done, None):
-            self._fill(entries, [value])
+            self._fill(entries, [value], name)
             with self._lock:
                 entry = self._table.own(object_id(task_of(refs[0].binary()), len(refs)))
                 entries[:] = [entry]
                 refs.append(ObjectRef(entry))
-        self._fill(entries, [None])
+        self._fill(entries, [None], name)
 
     def _set(self, entry: ObjectEntry, packed: Serialized) -> None:
         entry.value, entry.status = packed.to_bytes(), READY

@@ -31,6 +31,7 @@ from ray.runtime.records import TaskRecord
 from ray.runtime.restoring import OnDisk, Restoring
 from ray.runtime.store_looks import StoreLooks
 from ray.runtime.stored_views import StoredViews
+from ray.runtime.unreadable import raise_unreadable_value
 from ray.serialization import deserialize, deserialize_copy, open_envelope
 
 if TYPE_CHECKING:
@@ -60,14 +61,14 @@ class ObjectExchange:
 
     def value(self, entry: ObjectEntry, copy: bool = False) -> Any:
         """The value of a complete entry, or raise its failure. Without the lock."""
-        status = entry.status
-        if status == READY:
-            return deserialize(entry.value) if not copy else deserialize_copy(entry.value)
-        if status == FAILED:
+        if entry.status == FAILED:
             self._runtime.failures.retrieved(entry.id)
             raise open_envelope(entry.value)
-        blob = self.stored_blob(entry.id)
-        return deserialize_copy(blob) if copy else deserialize(blob)
+        blob = entry.value if entry.status == READY else self.stored_blob(entry.id)
+        try:
+            return deserialize(blob) if not copy else deserialize_copy(blob)
+        except Exception as error:
+            raise_unreadable_value(error, entry)
 
     def stored_blob(self, object_id: bytes) -> memoryview:
         """An object in the node's store. Without the lock.
@@ -378,8 +379,7 @@ class ObjectExchange:
                 self._owner_died(entry)
 
 
-# --- pickling of refs; called without the lock
-# --------------------------------------------------------------------------
+# --- pickling of refs; called without the lock ------------------------------------------------------------------------
 
 
 def reduce_ref(ref: ObjectRef[Any], refs: list[Any]) -> tuple[Any, ...]:

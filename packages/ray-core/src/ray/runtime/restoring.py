@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ray.runtime.completion import Listener
+from ray.runtime.unreadable import raise_unreadable, value_of_ref
 from ray.serialization import deserialize
 
 #: Threads that read at a time; there is none while nothing is to be read.
@@ -55,7 +56,10 @@ class OnDisk:
         if self._error is not None:
             raise self._error
         assert self._blob is not None
-        return deserialize(self._blob)
+        try:
+            return deserialize(self._blob)
+        except Exception as error:
+            raise_unreadable(error, value_of_ref(self.object_id), self.object_id)
 
 
 class Restoring:

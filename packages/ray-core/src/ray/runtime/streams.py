@@ -169,6 +169,7 @@ class Streaming(OwnerBase):
             self.objects.stored(entry, message.nbytes)
         else:
             complete(entry, READY, data)
+        entry.task = record.name  # as ``finish`` does
 
     def _drop_yielded(self, peer: Peer, message: wire.Yielded) -> None:
         id = object_id(message.task, message.index)

@@ -188,6 +188,7 @@ class Submission(OwnerBase):
                 self.objects.stored(entry, done.sizes[index])
             else:
                 complete(entry, READY, data)
+            entry.task = record.name  # for the error of a value that cannot be unpickled
         self._ended(record)
         if self.events.wanted:
             self.events.note(record, "finished", done.duration_us)

@@ -2,8 +2,8 @@
 
 from ray.serialization.blob import Serialized, deserialize, deserialize_copy, pickle_of
 from ray.serialization.captures import largest_captures
+from ray.serialization.caused import failed_start, unreadable
 from ray.serialization.envelope import ORDERLY, SYSTEM, Envelope, make_envelope, open_envelope, read_envelope
-from ray.serialization.failed_start import failed_start
 from ray.serialization.pickling import (
     EMPTY_ARGS,
     args_blob,
@@ -36,4 +36,5 @@ __all__ = [
     "serialize",
     "serialize_args",
     "serialize_small",
+    "unreadable",
 ]

@@ -88,14 +88,15 @@ def fields_of(exc: BaseException) -> dict[str, Any]:
     """Values outside ``__dict__``: those of built-in classes (``errno``, ``code``, …) and of ``__slots__``."""
     found = {}
     for base in type(exc).__mro__:
+        users = bool(base.__flags__ & _HEAP_TYPE)
         for name, item in list(vars(base).items()):
             is_field = isinstance(item, (types.MemberDescriptorType, types.GetSetDescriptorType))
-            if is_field and not name.startswith("__") and name not in _LEFT_BEHIND and name not in found:
+            if is_field and not name.startswith("__") and (users or name not in _LEFT_BEHIND) and name not in found:
                 try:
                     value = item.__get__(exc)
                 except Exception:
                     continue  # Not set.
-                if value is not None:  # What an OSError answers for a file name that it does not have.
+                if users or value is not None:  # What an OSError answers for a file name that it does not have.
                     found[name] = value
     return found
 
@@ -107,7 +108,12 @@ def restore(exc: BaseException, args: tuple[Any, ...], fields: dict[str, Any], s
             object.__setattr__(exc, name, value)
         except Exception:
             continue  # Read-only.
-    exc.__dict__.update(state)
+    for name, value in state.items():
+        slot = next((vars(base)[name] for base in type(exc).__mro__ if name in vars(base)), None)
+        if isinstance(slot, types.MemberDescriptorType):  # The class had no slots where this comes from.
+            slot.__set__(exc, value)
+        else:
+            exc.__dict__[name] = value
     BaseException.args.__set__(exc, args)  # type: ignore[attr-defined]
     return exc
 

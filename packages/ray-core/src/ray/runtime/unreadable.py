@@ -1,0 +1,36 @@
+"""Raises what says which value could not be unpickled, and where it comes from."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from ray.exceptions import RayError
+from ray.protocol.references import ObjectEntry
+from ray.serialization import unreadable
+
+
+def raise_unreadable(error: Exception, what: str, object_id: bytes = b"", task: str = "") -> NoReturn:
+    """Raise a DeserializationError, or ``error`` if it is one of ours.
+
+    Args:
+        error: what unpickling has raised.
+        what: what was unpickled, as the subject of a sentence.
+        object_id: where it is an object.
+        task: the name of the task that made it, or empty.
+    """
+    __tracebackhide__ = True
+    if isinstance(error, RayError):
+        raise error
+    raise unreadable(error, what, object_id=object_id, task=task) from error
+
+
+def raise_unreadable_value(error: Exception, entry: ObjectEntry) -> NoReturn:
+    """The same for the value of a complete entry."""
+    __tracebackhide__ = True
+    task = entry.task if isinstance(entry.task, str) else ""
+    raise_unreadable(error, value_of_ref(entry.id), entry.id, task)
+
+
+def value_of_ref(object_id: bytes) -> str:
+    """How messages name an object's value."""
+    return f"the value of ObjectRef({object_id.hex()})"

@@ -1,0 +1,62 @@
+"""Errors of ours with the user's exception behind them: they are of its type, too, and survive pickling."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+from ray.exceptions import DeserializationError, RayActorError, RayError, RayTaskError
+from ray.serialization.dual import of_both_types
+from ray.serialization.envelope import make_envelope, open_envelope
+from ray.serialization.render import message_of, summary_of
+
+D = TypeVar("D", RayActorError, DeserializationError)
+
+
+def failed_start(facts: dict[str, Any], envelope: bytes) -> RayActorError:
+    """What calls to an actor raise whose ``__init__`` has raised.
+
+    Args:
+        facts: keyword arguments of RayActorError.
+        envelope: what became of ``__init__``.
+    """
+    return caused(RayActorError, facts, envelope)
+
+
+def unreadable(error: Exception, what: str, *, object_id: bytes = b"", task: str = "") -> RayError:
+    """What to raise where unpickling has raised ``error``; an error of ours is that itself.
+
+    Args:
+        error: as caught.
+        what: what could not be unpickled, as the subject of a sentence.
+        object_id: where it is an object.
+        task: the name of the task that made it, or empty.
+    """
+    if isinstance(error, RayError):
+        return error
+    envelope = make_envelope(error, function=what, task_id=b"", attempt=0, pid=os.getpid(), node="")
+    made = caused(
+        DeserializationError, {"what": what, "object_id": object_id, "task": task, "pid": os.getpid()}, envelope
+    )
+    made.__dict__["cause"] = made.__cause__ = error
+    return made
+
+
+def caused(base: type[D], facts: dict[str, Any], envelope: bytes) -> D:
+    """A fresh error to raise: of type ``base`` and, as far as that can be had here, of the type of its cause.
+
+    Args:
+        base: takes ``facts``, ``cause``, ``summary`` and ``traceback_str`` as keywords.
+        facts: its other keywords.
+        envelope: of the exception behind it.
+    """
+    inner = open_envelope(envelope)
+    kind: type[BaseException] | None
+    cause: BaseException | None
+    if isinstance(inner, RayTaskError):
+        cause, summary, text = inner.cause, inner.summary, inner.traceback_str
+        kind = next((type_ for type_ in type(inner).__bases__ if not issubclass(RayTaskError, type_)), None)
+    else:
+        cause, kind, summary, text = inner, type(inner), summary_of(inner), message_of(inner)
+    error = base(**facts, cause=cause, summary=summary, traceback_str=text)
+    return of_both_types(error, kind, (caused, (base, facts, envelope)))
