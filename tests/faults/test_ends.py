@@ -7,6 +7,7 @@ import atexit
 import multiprocessing
 import os
 import sys
+import threading
 import time
 
 import psutil
@@ -100,6 +101,59 @@ def test_subtasks_that_nobody_holds_run_all_the_same(start, tmp_path, end):
             ray.wait([actor.__ray_terminate__.remote()], timeout=LIMIT_S * 1000)
         del actor, done
     until(lambda: len(list(tmp_path.iterdir())) == 10)
+
+
+def test_subtasks_of_an_actor_that_ends_with_its_creator_run_all_the_same(start, tmp_path):
+    start(num_cpus=2)
+
+    @ray.remote(max_calls=1)
+    def create():
+        get(Leaver.remote().submit.remote(tmp_path, 10))
+
+    get(create.remote())
+    until(lambda: len(list(tmp_path.iterdir())) == 10)
+
+
+def test_subtasks_are_retried_after_the_end_of_their_submitter(start, tmp_path):
+    start(num_cpus=1, log_to_driver=False)
+
+    @ray.remote(max_retries=5)
+    def die():
+        attempts = len(list(tmp_path.iterdir()))
+        (tmp_path / str(attempts)).write_text("")
+        if attempts < 3:
+            os._exit(1)
+
+    @ray.remote(max_calls=1)
+    def submit():
+        die.remote()
+
+    get(submit.remote())
+    until(lambda: len(list(tmp_path.iterdir())) == 4)
+
+
+def test_nobody_lingers_for_what_only_its_own_threads_wait_for(start, tmp_path):
+    start(num_cpus=2)
+
+    @ray.remote
+    def never():
+        until((tmp_path / "go").exists)
+
+    @ray.remote
+    class Waits:
+        def begin(self, refs):
+            threading.Thread(target=ray.get, args=refs, daemon=True).start()
+            return os.getpid()
+
+        def leave(self):
+            ray.exit_actor()
+
+    actor, ref = Waits.remote(), never.remote()
+    pid = get(actor.begin.remote([ref]))
+    ray.wait([actor.leave.remote()], timeout=LIMIT_S * 1000)
+    until(lambda: not psutil.pid_exists(pid), SOON_S)
+    (tmp_path / "go").write_text("")
+    get(ref)
 
 
 # --- ends that the user's code holds up ---------------------------------------------------------------------------

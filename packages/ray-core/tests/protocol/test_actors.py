@@ -17,6 +17,7 @@ from ray.protocol.actors import (
     STARTING,
     ActorTable,
     EndOrderly,
+    ExpectEnd,
     KillWorker,
     Place,
     Publish,
@@ -212,6 +213,16 @@ def test_a_lost_owner_takes_its_actors_along():
     assert table.owner_lost("me") == []
 
 
+def test_an_actor_that_ends_in_order_may_do_so_after_its_owner():
+    for announce in (lambda table: table.unheld(b"a"), lambda table: table.exiting(b"w", "exit_actor")):
+        table, entry = in_state(ALIVE, max_restarts=-1)
+        announce(table)
+        assert table.owner_lost("me") == [ExpectEnd(b"w")]
+        assert entry.state == ALIVE
+        assert Publish(entry) in table.worker_lost(b"w", CRASH)
+        assert entry.state == DEAD
+
+
 def test_names_are_taken_per_namespace_until_death():
     table, entry = in_state(PLACING, name="n", namespace="s")
     with pytest.raises(ValueError, match="already taken"):
@@ -343,7 +354,7 @@ class Life:
         self.apply(self.table.owner_lost(owner))
         for actor, entry in self.entries.items():
             if self.specs[actor].owner == owner and (not self.specs[actor].detached or not entry.ready):
-                assert entry.state == DEAD
+                assert entry.state == DEAD or actor in self.announced
 
     def apply(self, effects, late=False):
         published = set()
@@ -369,7 +380,7 @@ class Life:
                     assert worker in self.processes
                     assert worker not in self.table.by_worker
                     self.doomed.add(worker)
-                case EndOrderly(worker):
+                case EndOrderly(worker) | ExpectEnd(worker):
                     assert self.table.by_worker[worker] == self.processes[worker] in self.announced
         changed = {actor for actor, state in self.states().items() if self.before.get(actor, PLACING) != state}
         unseen = {actor for actor in changed if self.entries[actor].state == STARTING}

@@ -107,7 +107,14 @@ class EndOrderly:
     worker: bytes
 
 
-Effect: TypeAlias = Place | Unplace | Publish | Settle | KillWorker | EndOrderly
+@dataclass(frozen=True, slots=True)
+class ExpectEnd:
+    """The process is ending in order: see that it comes to that."""
+
+    worker: bytes
+
+
+Effect: TypeAlias = Place | Unplace | Publish | Settle | KillWorker | EndOrderly | ExpectEnd
 
 
 class ActorTable:
@@ -231,10 +238,14 @@ class ActorTable:
         return [EndOrderly(entry.worker)]
 
     def owner_lost(self, owner: str) -> list[Effect]:
-        """A process died: the actors it made, other than detached ones, die with it."""
+        """A process died: the actors it made, other than detached ones, die with it, or end as they were about to."""
         effects: list[Effect] = []
         for entry in list(self._living.values()):
-            if entry.spec.owner == owner and not (entry.spec.detached and entry.ready):
+            if entry.spec.owner != owner or (entry.spec.detached and entry.ready):
+                continue
+            if entry.exiting and entry.worker is not None:
+                effects.append(ExpectEnd(entry.worker))
+            else:
                 effects += self.kill(entry.spec.id, True, "the process that created it has died")
         return effects
 

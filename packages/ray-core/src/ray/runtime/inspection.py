@@ -8,8 +8,9 @@ import msgspec
 
 from ray.exceptions import RemoteProtocolError
 from ray.messages import node
-from ray.protocol.references import ReferenceTable
+from ray.protocol.references import ObjectEntry, ReferenceTable
 from ray.runtime.base import OwnerBase
+from ray.runtime.completion import Listener, Waiter
 from ray.runtime.interface import RESOURCE_UNIT
 
 
@@ -22,7 +23,7 @@ class Inspection(OwnerBase):
             self.collect()
             entries = self.table.entries.values()
             return (
-                any(entry.waiters or (entry.credits and entry.owner is None) for entry in entries)
+                any((entry.credits and entry.owner is None) or _serves(entry) for entry in entries)
                 or self.tasks.is_busy()
                 or any(client.inflight or client.queue for client in self.calls.clients.values())
             )
@@ -72,6 +73,11 @@ def answer(table: ReferenceTable, question: node.Question) -> node.Answer:
     entries = ((id, table.entries.get(id)) for id in ids)
     held = [id for id, entry in entries if entry is not None and (entry.local > 0 or entry.pins > 0)]
     return node.Answer(question.request, True, msgspec.msgpack.encode(held))
+
+
+def _serves(entry: ObjectEntry) -> bool:
+    """Whether somebody waits for the object other than threads and loops of this process, which end with it."""
+    return any(not isinstance(waiter, (Waiter, Listener)) for waiter in entry.waiters or ())
 
 
 def _amounts(fixed: dict[str, int]) -> dict[str, float]:

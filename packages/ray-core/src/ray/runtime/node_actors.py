@@ -143,6 +143,10 @@ class NodeActors:
                 worker = self._node.pool.workers.get(effect.worker)
                 if worker is not None:
                     self._node.pool.kill(worker, effect.reason)
+            elif type(effect) is actors.ExpectEnd:
+                worker = self._node.pool.workers.get(effect.worker)
+                if worker is not None:
+                    self._node.ends.expect(worker)
             elif type(effect) is actors.EndOrderly:
                 worker = self._node.pool.workers.get(effect.worker)
                 if worker is not None and worker.connection is not None:

@@ -167,7 +167,9 @@ def _pickle_types(types: Any) -> bytes:
 class SchedulingClass:
     """Tasks with the same needs: one queue, and the leases that serve it."""
 
-    __slots__ = ("checking", "demanded", "depth", "lack", "links", "number", "priority", "queue", "resources")
+    __slots__ = (
+        "checking", "demanded", "depth", "lack", "links", "number", "priority", "queue", "resources", "resting",
+    )  # fmt: skip
 
     def __init__(self, number: int, resources: Mapping[str, int], priority: int, depth: int) -> None:
         self.number = number
@@ -175,6 +177,8 @@ class SchedulingClass:
         self.priority = priority
         self.depth = depth
         self.queue: deque[TaskRecord] = deque()
+        #: Tasks that have failed and wait for their next attempt.
+        self.resting = 0
         self.links: list[Link] = []
         #: Workers asked for and not granted yet.
         self.demanded = 0

@@ -65,8 +65,10 @@ class TaskSubmitter:
         return found
 
     def is_busy(self) -> bool:
-        """Whether any task of this owner is queued or pushed."""
-        return any(link.inflight for link in self.links.values()) or any(cls.queue for cls in self.classes.values())
+        """Whether any task of this owner is queued or pushed, or rests before it is tried again."""
+        return any(link.inflight for link in self.links.values()) or any(
+            c.queue or c.resting for c in self.classes.values()
+        )
 
     def enqueue(self, record: TaskRecord) -> None:
         """All arguments are there: push the task, or queue it for the next free worker."""
@@ -323,19 +325,19 @@ class TaskSubmitter:
         record.attempt += 1
         if record.retries > 0:
             record.retries -= 1
-        cls = record.link.cls
-        record.link = cls
-        delay_s = 0.0 if record.attempt == 1 else min(2.0, 0.025 * 2.0 ** min(record.attempt, 10))
+        cls = record.link = record.link.cls
+        cls.resting += 1
 
         def again() -> None:
+            cls.resting -= 1
             if not record.done:
                 cls.queue.appendleft(record)
                 self.pump(cls)
 
-        if delay_s:
-            self._runtime.timers.after(delay_s, again)
-        else:
+        if record.attempt == 1:
             again()
+        else:
+            self._runtime.timers.after(min(2.0, 0.025 * 2.0 ** min(record.attempt, 10)), again)
 
     # --- failures ---------------------------------------------------------------------------------------------------
 
