@@ -438,7 +438,8 @@ def test_thousands_of_waiting_actors_do_not_stall_the_node():
         assert ray.get(first.here.remote())
         waiting = [Waits.remote() for _ in range(3000)]
         assert ray.get(waiting[0].here.remote(), timeout=30)
-        del waiting
+        for actor in waiting:  # those whose handles only go run their constructors first
+            ray.kill(actor)
         assert ray.get(Waits.remote().here.remote(), timeout=30)
         assert ray.available_resources()["CPU"] <= 1
 

@@ -187,6 +187,10 @@ class SchedulingClass:
         #: A check for work to take back from stalled workers is due.
         self.checking = False
 
+    def waits(self) -> bool:
+        """Whether any of its tasks has no worker."""
+        return bool(self.queue or self.resting)
+
     def precedes(self, link: Link, now: float) -> bool:
         """Whether this class, which has no worker, should have that of ``link`` when what it runs has ended."""
         other = link.cls

@@ -66,9 +66,7 @@ class TaskSubmitter:
 
     def is_busy(self) -> bool:
         """Whether any task of this owner is queued or pushed, or rests before it is tried again."""
-        return any(link.inflight for link in self.links.values()) or any(
-            c.queue or c.resting for c in self.classes.values()
-        )
+        return any(link.inflight for link in self.links.values()) or any(cls.waits() for cls in self.classes.values())
 
     def enqueue(self, record: TaskRecord) -> None:
         """All arguments are there: push the task, or queue it for the next free worker."""
