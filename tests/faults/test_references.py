@@ -343,7 +343,7 @@ def test_pickled_by_hand(start):
     assert_stays(id)
     ray.shutdown()
     with pytest.raises(ray.exceptions.RayConnectionError):
-        pickle.loads(by_hand)
+        ray.get(pickle.loads(by_hand))
 
 
 def test_traceback_cycles(start):

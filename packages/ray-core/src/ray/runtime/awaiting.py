@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator
@@ -155,6 +156,25 @@ class wait_for_ref:  # noqa: N801 - used like a coroutine function
             yield from _wait(self._ref, runtime)
 
 
+def current_loop() -> asyncio.AbstractEventLoop:
+    """The running loop, else the one that was set for this thread and is to run later. Makes none.
+
+    Raises:
+        RuntimeError: there is neither.
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None and sys.version_info >= (3, 14):
+        loop = asyncio.get_event_loop()  # it makes none there
+    elif loop is None:
+        loop = getattr(getattr(asyncio.get_event_loop_policy(), "_local", None), "_loop", None)
+    if loop is None:
+        raise RuntimeError(
+            "There is no running event loop, and none was set for this thread: call this in a coroutine, or after "
+            "asyncio.set_event_loop(loop)."
+        )
+    return loop
+
+
 class _DoneCallback(LoopListener):
     """A function that is to be called with the ref."""
 
@@ -181,7 +201,7 @@ def add_done_callback(
     ref: ObjectRef[Any], function: Callable[[Any], object], context: contextvars.Context | None
 ) -> None:
     """See ``ObjectRef``."""
-    loop = asyncio.get_running_loop()
+    loop = current_loop()
     listener = _DoneCallback(ref, function, loop, context)
     try:
         waits = session_of(ref).subscribe(listener)
@@ -244,6 +264,6 @@ def deliver(ref: ObjectRef[Any], future: asyncio.Future[Any]) -> None:
 def as_future(ref: ObjectRef[R]) -> asyncio.Future[R]:
     """See ``ObjectRef``."""
     session_of(ref)
-    future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+    future: asyncio.Future[R] = current_loop().create_future()
     deliver(ref, future)
     return future

@@ -10,7 +10,7 @@ from ray.exceptions import RaySystemError
 from ray.messages import codec, wire
 from ray.runtime.peers import MAX_KEPT_BYTES
 from ray.runtime.unreadable import raise_unreadable, value_of_ref
-from ray.serialization import deserialize, load_function
+from ray.serialization import deserialize_aligned, load_function
 
 
 class CodeCache:
@@ -86,7 +86,7 @@ def with_dependencies(
     for dependency, blob in zip(deps, values, strict=True):
         data = stored_blob(dependency.id) if blob is None else blob
         try:
-            value = deserialize(data)
+            value = deserialize_aligned(data)
         except Exception as error:
             raise_unreadable(
                 error, f"{value_of_ref(dependency.id)}, given as argument {dependency.at!r},", dependency.id

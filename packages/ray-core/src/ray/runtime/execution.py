@@ -31,7 +31,7 @@ from ray.serialization import (
     EMPTY_ARGS,
     ORDERLY,
     Serialized,
-    deserialize,
+    deserialize_aligned,
     load_function,
     make_envelope,
     serialize,
@@ -342,7 +342,7 @@ class TaskCall:
 
 def _arguments(data: Any, call: str) -> CallArguments:
     try:
-        arguments: CallArguments = deserialize(data)
+        arguments: CallArguments = deserialize_aligned(data)
         return arguments
     except Exception as error:
         raise_unreadable(error, f"an argument of {call}")

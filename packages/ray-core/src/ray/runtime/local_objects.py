@@ -17,7 +17,7 @@ from ray.runtime.returns import streamable
 from ray.runtime.unreadable import raise_unreadable, raise_unreadable_value
 from ray.serialization import (
     Serialized,
-    deserialize,
+    deserialize_aligned,
     deserialize_copy,
     open_envelope,
     register_reducer,
@@ -68,7 +68,7 @@ class LocalObjects:
         entry = self._own(ref)
         if entry.status == READY:
             try:
-                return (deserialize_copy if copy else deserialize)(entry.value)
+                return (deserialize_copy if copy else deserialize_aligned)(entry.value)
             except Exception as error:
                 raise_unreadable_value(error, entry)
         if entry.status == FAILED:
@@ -160,7 +160,7 @@ class LocalObjects:
     def _unpack(self, packed: Packed, call: str) -> tuple[list[Any], dict[str, Any]]:
         """The copy, with the values of top-level refs in their place; raises what made one of them fail."""
         try:
-            args, kwargs = deserialize(packed[0])
+            args, kwargs = deserialize_aligned(packed[0])
         except Exception as error:
             raise_unreadable(error, f"an argument of {call}")
         return (

@@ -32,7 +32,7 @@ from ray.runtime.restoring import OnDisk, Restoring
 from ray.runtime.store_looks import StoreLooks
 from ray.runtime.stored_views import StoredViews
 from ray.runtime.unreadable import raise_unreadable_value
-from ray.serialization import deserialize, deserialize_copy, open_envelope
+from ray.serialization import deserialize_aligned, deserialize_copy, open_envelope
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
@@ -66,7 +66,7 @@ class ObjectExchange:
             raise open_envelope(entry.value)
         blob = entry.value if entry.status == READY else self.stored_blob(entry.id)
         try:
-            return deserialize(blob) if not copy else deserialize_copy(blob)
+            return deserialize_aligned(blob) if not copy else deserialize_copy(blob)
         except Exception as error:
             raise_unreadable_value(error, entry)
 

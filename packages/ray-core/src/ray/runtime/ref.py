@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from ray.exceptions import RayConnectionError, TaskCancelledError
+from ray.exceptions import TaskCancelledError
 from ray.ids import NIL_OBJECT_ID, OBJECT_ID_BYTES, task_of
-from ray.protocol.references import ObjectEntry
+from ray.protocol.references import FAILED, ObjectEntry, ReferenceTable
 from ray.runtime import completion, interface
 from ray.runtime.not_a_value import NotAValue
 
@@ -69,10 +69,12 @@ class ObjectRef(NotAValue, Generic[T_co]):
         return RefCoroutine(self, cancel, grace_s)
 
     def as_future(self) -> asyncio.Future[T_co]:
-        """A new future of the running event loop, with the value or the error. Cancelling it leaves the task alone.
+        """A new future with the value or the error. Cancelling it leaves the task alone.
+
+        It is of the running event loop, or else of the current one, which may run later.
 
         Raises:
-            RuntimeError: there is no running loop.
+            RuntimeError: there is no loop.
             RayConnectionError: the session has ended.
         """
         from ray.runtime.awaiting import as_future
@@ -94,12 +96,12 @@ class ObjectRef(NotAValue, Generic[T_co]):
     def add_done_callback(
         self, fn: Callable[[ObjectRef[T_co]], object], *, context: contextvars.Context | None = None
     ) -> None:
-        """Have the running event loop call ``fn(ref)`` once the object is ready or failed.
+        """Have the event loop call ``fn(ref)`` once the object is ready or failed: the running one, else the current.
 
         The ref is kept until then. With these methods ``asyncio.wait`` takes refs and returns them.
 
         Raises:
-            RuntimeError: there is no running loop.
+            RuntimeError: there is no loop.
         """
         from ray.runtime.awaiting import add_done_callback
 
@@ -169,6 +171,10 @@ class ObjectRef(NotAValue, Generic[T_co]):
         """An id that no object has."""
         return ObjectRef(os.urandom(OBJECT_ID_BYTES))
 
+    #: Names of early releases.
+    id = binary
+    nil_id = nil
+
     @staticmethod
     def size() -> int:
         """Length of an id in bytes."""
@@ -186,11 +192,51 @@ class ObjectRef(NotAValue, Generic[T_co]):
         return f"ObjectRef({self._entry.id.hex()})"
 
     def __reduce__(self) -> Any:
-        """Pickling outside arguments, results and ``put``: the object then lives until the session ends."""
+        """Pickling outside arguments, results and ``put``: the object then lives until the session ends.
+
+        Of a ref whose session has ended, and of one that never had any, only the id travels.
+        """
         runtime = interface.current()
-        if runtime is None or self._entry.table.closed:
-            raise RayConnectionError("An ObjectRef can only be pickled while the session that made it is open.")
-        return runtime.reduce_ref(self, None)
+        if runtime is not None and runtime.knows(self):
+            way: _Way = (runtime.session_id, *runtime.reduce_ref(self, None))
+        else:
+            table = self._entry.table
+            way = table.way if isinstance(table, _NoSession) else ("", None, ())
+        return _open_ref, (self._entry.id, way)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+#: The session that a pickled ref belongs to, and what makes the ref there.
+_Way = tuple[str, Any, tuple[Any, ...]]
+
+
+class _NoSession(ReferenceTable):
+    """The table of one ref that is of no session of this process; it keeps the way back."""
+
+    def __init__(self, way: _Way = ("", None, ())) -> None:
+        super().__init__()
+        self.way = way
+
+    def entry(self, id: bytes) -> ObjectEntry:
+        """Of an object that nothing can complete any more: whoever waits for it need not wait."""
+        entry = ObjectEntry(id, self)
+        entry.status = FAILED
+        return entry
+
+
+def _open_ref(id: bytes, way: _Way) -> ObjectRef[Any]:
+    """What a ref becomes that was pickled outside arguments, results and ``put``: only its own session knows it."""
+    session_id, function, args = way
+    runtime = interface.current()
+    if runtime is not None and runtime.session_id == session_id:
+        ref: ObjectRef[Any] = function(*args)
+        return ref
+    return ObjectRef(_NoSession(way).entry(id))
 
 
 def _entry_of(id: object) -> ObjectEntry:
@@ -200,7 +246,5 @@ def _entry_of(id: object) -> ObjectEntry:
         raise ValueError(f"ID string needs to have length {OBJECT_ID_BYTES}, got {len(id)}")
     runtime = interface.current()
     if runtime is None:
-        from ray.protocol.references import ReferenceTable
-
-        return ObjectEntry(id, ReferenceTable())
+        return _NoSession().entry(id)
     return runtime.find_entry(id)

@@ -1,6 +1,6 @@
 """Values, functions and failures as bytes. The only room that pickles; opened in drivers and workers only."""
 
-from ray.serialization.blob import Serialized, deserialize, deserialize_copy, pickle_of
+from ray.serialization.blob import Serialized, deserialize, deserialize_aligned, deserialize_copy, pickle_of
 from ray.serialization.captures import largest_captures
 from ray.serialization.caused import failed_start, unreadable
 from ray.serialization.envelope import ORDERLY, SYSTEM, Envelope, make_envelope, open_envelope, read_envelope
@@ -23,6 +23,7 @@ __all__ = [
     "Serialized",
     "args_blob",
     "deserialize",
+    "deserialize_aligned",
     "deserialize_copy",
     "dump_function",
     "failed_start",

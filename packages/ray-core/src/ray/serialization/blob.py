@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+from array import array
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,8 @@ _STOP = pickle.STOP[0]
 _HEAD = struct.Struct("<BBBBIQ")
 _LENGTH = struct.Struct("<Q")
 _PADDING = bytes(ALIGNMENT)
+#: Blobs up to this size come beside their entries, wherever the memory of a message or of a bytes object begins.
+_MAX_MOVED_BYTES = 128 * 1024
 
 Blob = bytes | memoryview
 
@@ -111,6 +114,23 @@ def deserialize(blob: Blob) -> Any:
         return pickle.loads(blob)
     stream, buffers, _ = split(blob)
     return pickle.loads(stream, buffers=buffers)
+
+
+def deserialize_aligned(blob: Blob) -> Any:
+    """As ``deserialize``; a small blob, which may begin anywhere, is copied to where its arrays are aligned."""
+    if blob and blob[0] == PICKLE:
+        return pickle.loads(blob)
+    return deserialize(blob if len(blob) > _MAX_MOVED_BYTES else _aligned(blob))
+
+
+def _aligned(blob: Blob) -> memoryview:
+    """A copy whose address is a multiple of ALIGNMENT, as that of a large value in a store is."""
+    nbytes = len(blob)
+    memory = array("B", _PADDING) * (nbytes // ALIGNMENT + 2)
+    start = -memory.buffer_info()[0] % ALIGNMENT
+    view = memoryview(memory)[start : start + nbytes]
+    view[:] = blob
+    return view
 
 
 def deserialize_copy(blob: Blob) -> Any:

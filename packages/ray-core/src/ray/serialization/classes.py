@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import types
+import typing
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,7 +26,26 @@ def travelling(cls: type, reduced: Any) -> Any:
     if cls not in _received:
         _home.add(cls)
     function, args, state, _, _, setter = reduced
+    if "__slots__" in vars(cls):
+        args, state = _with_slots(cls, args), _without_members(state)
     return function, args, (setter, state), None, None, set_state
+
+
+def _with_slots(cls: type, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Cloudpickle makes the class anew without its slots, so that its instances would have a ``__dict__`` instead."""
+    kind, name, bases, contents, *rest = args
+    if typing.NamedTuple in bases:  # which makes slots itself, and refuses ours
+        return args
+    members = vars(cls)
+    slots = [slot for slot, member in members.items() if isinstance(member, types.MemberDescriptorType)]
+    slots += [slot for slot in ("__dict__", "__weakref__") if isinstance(members.get(slot), types.GetSetDescriptorType)]
+    return kind, name, bases, {**contents, "__slots__": tuple(slots)}, *rest
+
+
+def _without_members(state: tuple[dict[str, Any], Any]) -> tuple[dict[str, Any], Any]:
+    contents, rest = state
+    kept = {name: item for name, item in contents.items() if not isinstance(item, types.MemberDescriptorType)}
+    return kept, rest
 
 
 def set_state(cls: type, state: tuple[Callable[[type, Any], Any], Any]) -> type:

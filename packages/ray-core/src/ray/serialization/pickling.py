@@ -262,6 +262,8 @@ def by_value_pickler() -> Callable[..., Any]:
             if type(obj) is types.CodeType:
                 return reduce_code(obj)
             reduced = super().reducer_override(obj)
+            if reduced is NotImplemented and isinstance(obj, (types.FunctionType, type)) and _is_behind_an_object(obj):
+                reduced = _reduce_class(obj) if isinstance(obj, type) else self._dynamic_function_reduce(obj)
             if reduced is NotImplemented and hasattr(type(obj), "__arrow_c_stream__"):
                 return inplace.reduce_stream(obj)
             return travelling(obj, reduced) if isinstance(obj, type) else reduced
@@ -277,7 +279,26 @@ def is_importable(obj: Any) -> bool:
     found: Any = sys.modules.get(module_name)
     for name in path.split("."):
         found = getattr(found, name, None)
-    return found is obj
+    return found is obj and not _is_behind_an_object(obj)
+
+
+def _is_behind_an_object(obj: Any) -> bool:
+    """Whether a function or class would be found through what is neither module nor class, such as an actor class.
+
+    Such a thing travels by value, as that which holds it does, so that both stay parts of one class.
+    """
+    found: Any = sys.modules.get(obj.__module__)
+    for name in obj.__qualname__.split(".")[:-1]:
+        found = getattr(found, name, None)
+        if not isinstance(found, type):
+            return found is not None
+    return False
+
+
+def _reduce_class(cls: type) -> Any:
+    from cloudpickle.cloudpickle import _dynamic_class_reduce
+
+    return _dynamic_class_reduce(cls)
 
 
 class _Sink:
