@@ -198,7 +198,7 @@ def test_call_by_function():
     handle = ray.remote(Plain).remote()
     assert ray.get(handle.call.remote(1)) == "mine"  # the class's own method wins
     counter = Counter.remote()
-    assert ray.get(counter.call(Counter._class.add, 4)) == 4
+    assert ray.get(counter.call(Counter.add, 4)) == 4
     with pytest.raises(TypeError, match="method of the actor's class"):
         counter.call(3)
     with pytest.raises(AttributeError):

@@ -13,7 +13,7 @@ def task(**options):
 
 
 def actor(**options):
-    return ray.remote(**options)(type("A", (), {}))._options
+    return ray.remote(**options)(type("A", (), {}))._ray_options
 
 
 def test_defaults_of_functions():

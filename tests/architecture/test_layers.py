@@ -15,10 +15,10 @@ SOURCES = ROOT / "packages" / "ray-core" / "src" / "ray"
 MODULES = sorted(SOURCES.rglob("*.py"))
 
 #: Rooms above `api`: only these may import the package `ray` itself, which leads back to it.
-MAY_IMPORT_RAY = {"cli", "experimental", "testing"}
+MAY_IMPORT_RAY = {"cli", "experimental", "testing", "worker"}
 
-#: Room that may pickle. Control processes import nothing else that could.
-MAY_PICKLE = {"serialization"}
+#: Rooms that may pickle: the second is a name for programs. Control processes import nothing else that could.
+MAY_PICKLE = {"serialization", "cloudpickle"}
 
 #: Libraries that are used where they are installed; nothing requires them.
 OPTIONAL = {"numpy", "pynvml", "pytest", "hypothesis", "redis", "tblib", "uvloop"}

@@ -116,7 +116,7 @@ class PlasmaSelectorEventLoop(asyncio.SelectorEventLoop):
         timeout: float | None = None,  # noqa: ASYNC109 - the specification's
         return_exact_num: bool = True,
     ) -> tuple[list[Any], list[Any]]:
-        """``async_api.wait`` on this loop, but for the unit.
+        """``async_api.wait`` on this loop, but for the unit, and for inputs that are repeated: each counts.
 
         Args:
             object_ids: see there.
@@ -126,7 +126,7 @@ class PlasmaSelectorEventLoop(asyncio.SelectorEventLoop):
         """
         from ray_async.waiting import check_wait, wait_ready
 
-        check_wait(object_ids, num_returns)
+        check_wait(object_ids, num_returns, unique=False)
         return await wait_ready(self, list(object_ids), num_returns, timeout, exact=return_exact_num)
 
     def close(self) -> None:

@@ -118,8 +118,13 @@ async def _all_done(loop: Loop, refs: Sequence[ray.ObjectRef[Any]]) -> None:
 # --- wait -------------------------------------------------------------------------------------------------------------
 
 
-def check_wait(inputs: Any, num_returns: int) -> None:
+def check_wait(inputs: Any, num_returns: int, *, unique: bool = True) -> None:
     """The checks of ``ray.wait``, for a list that may also hold coroutines and futures.
+
+    Args:
+        inputs: what the user gave.
+        num_returns: how many to wait for.
+        unique: whether an input may not be repeated.
 
     Raises:
         TypeError: not a list, or an element that cannot be waited for.
@@ -135,7 +140,7 @@ def check_wait(inputs: Any, num_returns: int) -> None:
     current_session()
     if not inputs:
         return
-    if len(set(inputs)) != len(inputs):
+    if unique and len(set(inputs)) != len(inputs):
         raise ValueError("wait() requires a list of unique object refs, coroutines and futures.")
     if isinstance(num_returns, bool) or not isinstance(num_returns, int):
         raise TypeError(f"num_returns must be a whole number, not {num_returns!r}")

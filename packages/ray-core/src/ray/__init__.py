@@ -12,24 +12,18 @@ from typing import TYPE_CHECKING, Any
 from ray._version import __version__
 
 if TYPE_CHECKING:
-    from ray import actor, async_compat, exceptions, experimental, worker
+    from ray import actor, async_compat, cloudpickle, exceptions, experimental, runtime_context, worker
     from ray.api.actor_calls import exit_actor, get_actor, kill
-    from ray.api.actors import Actor, ActorClass, ActorHandle, ActorMethod
+    from ray.api.actor_method import ActorMethod
+    from ray.api.actors import ActorClass, ActorHandle
+    from ray.api.context import RuntimeContext, get_gpu_ids, get_runtime_context
     from ray.api.decorator import remote
-    from ray.api.inspection import (
-        RuntimeContext,
-        available_resources,
-        cluster_resources,
-        error_info,
-        get_gpu_ids,
-        get_runtime_context,
-        nodes,
-        show_versions,
-    )
+    from ray.api.inspection import available_resources, cluster_resources, error_info, nodes, show_versions
     from ray.api.methods import method
     from ray.api.objects import cancel, get, put, wait
     from ray.api.remote_function import RemoteFunction
     from ray.api.session import RayContext, init, is_initialized, shutdown
+    from ray.api.typed_actor import Actor
     from ray.runtime.ref import ObjectRef
     from ray.runtime.ref import ObjectRef as ObjectID
     from ray.runtime.streams import ObjectRefGenerator
@@ -50,6 +44,7 @@ __all__ = [
     "async_compat",
     "available_resources",
     "cancel",
+    "cloudpickle",
     "cluster_resources",
     "error_info",
     "exceptions",
@@ -66,6 +61,7 @@ __all__ = [
     "nodes",
     "put",
     "remote",
+    "runtime_context",
     "show_versions",
     "shutdown",
     "wait",
@@ -75,33 +71,29 @@ __all__ = [
 #: {module: names that live there}; the same as the imports above, which are for type checkers.
 _HOMES = {
     "ray.api.actor_calls": ("exit_actor", "get_actor", "kill"),
-    "ray.api.actors": ("Actor", "ActorClass", "ActorHandle", "ActorMethod"),
+    "ray.api.actor_method": ("ActorMethod",),
+    "ray.api.actors": ("ActorClass", "ActorHandle"),
+    "ray.api.context": ("RuntimeContext", "get_gpu_ids", "get_runtime_context"),
     "ray.api.decorator": ("remote",),
-    "ray.api.inspection": (
-        "RuntimeContext",
-        "available_resources",
-        "cluster_resources",
-        "error_info",
-        "get_gpu_ids",
-        "get_runtime_context",
-        "nodes",
-        "show_versions",
-    ),
+    "ray.api.inspection": ("available_resources", "cluster_resources", "error_info", "nodes", "show_versions"),
     "ray.api.methods": ("method",),
     "ray.api.objects": ("cancel", "get", "put", "wait"),
     "ray.api.remote_function": ("RemoteFunction",),
     "ray.api.session": ("RayContext", "init", "is_initialized", "shutdown"),
+    "ray.api.typed_actor": ("Actor",),
     "ray.runtime.ref": ("ObjectRef",),
     "ray.runtime.streams": ("ObjectRefGenerator",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_MODULES = frozenset({"actor", "async_compat", "exceptions", "experimental", "worker"})
+_MODULES = frozenset(
+    {"actor", "async_compat", "cloudpickle", "exceptions", "experimental", "runtime_context", "worker"}
+)
 
 
 if not TYPE_CHECKING:  # checkers are to see a misspelt name
 
     def __getattr__(name: str) -> Any:
-        if name in _MODULES:
+        if name in _MODULES or name == "later_names":
             return import_module(f"ray.{name}")
         if name == "ObjectID":
             value = __getattr__("ObjectRef")
@@ -112,7 +104,11 @@ if not TYPE_CHECKING:  # checkers are to see a misspelt name
             if not name.startswith("_"):
                 from ray.config.spelling import did_you_mean
 
-                hint = did_you_mean(name, __all__)
+                later_names = import_module("ray.later_names")
+                found = later_names.find("ray", name)
+                if found is not None and found.kind == later_names.ALIAS:
+                    return getattr(import_module("ray"), found.text)
+                hint = later_names.sentence("ray", name) or did_you_mean(name, __all__)
             raise AttributeError(f"module 'ray' has no attribute {name!r}.{hint}")
         globals()[name] = value
         return value

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.api.actors import ActorHandle
 from ray.api.objects import running
 from ray.api.options import check_name
 
+if TYPE_CHECKING:
+    from ray.api.typed_actor import Actor
 
-def kill(actor: Any, *, no_restart: bool = True) -> None:
+
+def kill(actor: ActorHandle[Any] | Actor, *, no_restart: bool = True) -> None:
     """End an actor's process at once. The running call fails with ``RayActorError``; killing twice does nothing.
 
     Args:

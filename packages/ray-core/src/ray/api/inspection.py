@@ -1,67 +1,12 @@
-"""Questions about the session: errors, nodes, resources, and where this code runs."""
+"""Questions about the session: errors, nodes and resources."""
 
 from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 from ray.api.objects import running
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeContext:
-    """Where this code runs. Ids are hexadecimal; None is "not in a task" or "not in an actor"."""
-
-    session_id: str
-    job_id: str
-    node_id: str
-    worker_id: str
-    task_id: str | None
-    actor_id: str | None
-    attempt: int
-    """0 for the first run of the task, one more for each retry."""
-    namespace: str
-    gpu_ids: list[int | str]
-    """As ``get_gpu_ids``."""
-    resources: dict[str, float]
-    """What the running task or actor holds."""
-    is_worker: bool
-    local_mode: bool
-
-
-def get_runtime_context() -> RuntimeContext:
-    """Where this code runs: session, node, process, task, actor and attempt.
-
-    Raises:
-        RayConnectionError: there is no session.
-    """
-    runtime = running()
-    facts = runtime.context()
-    return RuntimeContext(
-        session_id=runtime.session_id,
-        job_id=_hex(facts.get("job_id")) or "",
-        node_id=_hex(facts.get("node_id")) or "",
-        worker_id=_hex(facts.get("worker_id")) or "",
-        task_id=_hex(facts.get("task_id")),
-        actor_id=_hex(facts.get("actor_id")),
-        attempt=facts.get("attempt", 0),
-        namespace=facts.get("namespace", ""),
-        gpu_ids=_gpus(facts),
-        resources=dict(facts.get("resources") or {}),
-        is_worker=runtime.is_worker,
-        local_mode=runtime.is_local_mode,
-    )
-
-
-def get_gpu_ids() -> list[int | str]:
-    """The GPUs of the running task or actor, as ``CUDA_VISIBLE_DEVICES`` names them: numbers, or UUIDs as text.
-
-    Raises:
-        RayConnectionError: there is no session.
-    """
-    return _gpus(running().context())
 
 
 def error_info() -> list[dict[str, Any]]:
@@ -112,12 +57,3 @@ def show_versions() -> None:
             print(f"{name:<11} {version(name)}")
         except PackageNotFoundError:
             print(f"{name:<11} not installed")
-
-
-def _hex(value: bytes | str | None) -> str | None:
-    return value.hex() if isinstance(value, bytes) else value
-
-
-def _gpus(facts: dict[str, Any]) -> list[int | str]:
-    names = [str(name) for name in facts.get("gpu_ids") or ()]
-    return [int(name) if name.isdigit() else name for name in names]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import types
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, TypeVar, Unpack, overload
 
 from ray.api.options import METHOD_NAMES, method_options, normalise
-from ray.api.typed import FixedReturn, MethodMarks, P, R
+from ray.api.typed import T0, T1, T2, T3, FixedReturn, MethodMarks, P, R
 from ray.runtime.arity import arity_of
 from ray.runtime.async_functions import runs_on_loop, streams_on_loop
 from ray.runtime.interface import IN_THREAD, STREAMING, MethodOptions
 
 if TYPE_CHECKING:
-    from ray.api.actors import ActorMethod
+    from ray.api.actor_method import OwnAsyncMethod, OwnMethod
+    from ray.api.typed import FourRefs, OnlyAny, ThreeRefs, TwoRefs
     from ray.runtime.ref import ObjectRef
     from ray.runtime.streams import ObjectRefGenerator
 
@@ -37,7 +38,16 @@ if TYPE_CHECKING:
         @overload
         def __get__(self, obj: None, owner: object = ...) -> Callable[Concatenate[S_contra, P], R_co]: ...
         @overload
-        def __get__(self, obj: object, owner: object = ...) -> ActorMethod[Callable[P, R_co]]: ...
+        def __get__(self, obj: object, owner: object = ...) -> OwnMethod[Callable[P, R_co]]: ...
+        def __get__(self, obj: object, owner: object = None) -> Any: ...
+
+    class TypedAsyncMethod(Generic[S_contra, P, R_co]):
+        """The same for an ``async def``."""
+
+        @overload
+        def __get__(self, obj: None, owner: object = ...) -> Callable[Concatenate[S_contra, P], R_co]: ...
+        @overload
+        def __get__(self, obj: object, owner: object = ...) -> OwnAsyncMethod[Callable[P, R_co]]: ...
         def __get__(self, obj: object, owner: object = None) -> Any: ...
 
     class TypedFixedMethod(Generic[P, Out_co]):
@@ -53,16 +63,72 @@ if TYPE_CHECKING:
             self, function: Callable[Concatenate[S, P], AsyncIterator[R]], /
         ) -> TypedFixedMethod[P, ObjectRefGenerator[R]]: ...
         @overload
-        def __call__(
+        def __call__(  # type: ignore[overload-overlap]
             self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /
-        ) -> TypedMethod[S, P, R]: ...
+        ) -> TypedAsyncMethod[S, P, R]: ...
         @overload
         def __call__(self, function: Callable[Concatenate[S, P], R], /) -> TypedMethod[S, P, R]: ...
 
     class FixedMethodDecorator(Protocol[Out_co]):
-        """The same with ``num_returns`` other than 1."""
+        """The same with ``num_returns=0``."""
 
         def __call__(self, function: Callable[Concatenate[S, P], Any], /) -> TypedFixedMethod[P, Out_co]: ...
+
+    class SeveralMethodDecorator(Protocol):
+        """The same with ``num_returns`` of two or more."""
+
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], OnlyAny], /
+        ) -> TypedFixedMethod[P, list[ObjectRef[Any]]]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, tuple[T0, T1]]], /
+        ) -> TypedFixedMethod[P, TwoRefs[T0, T1]]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, tuple[T0, T1, T2]]], /
+        ) -> TypedFixedMethod[P, ThreeRefs[T0, T1, T2]]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, tuple[T0, T1, T2, T3]]], /
+        ) -> TypedFixedMethod[P, FourRefs[T0, T1, T2, T3]]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, list[R]]], /
+        ) -> TypedFixedMethod[P, list[ObjectRef[R]]]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], tuple[T0, T1]], /
+        ) -> TypedFixedMethod[P, TwoRefs[T0, T1]]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], tuple[T0, T1, T2]], /
+        ) -> TypedFixedMethod[P, ThreeRefs[T0, T1, T2]]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], tuple[T0, T1, T2, T3]], /
+        ) -> TypedFixedMethod[P, FourRefs[T0, T1, T2, T3]]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], list[R]], /
+        ) -> TypedFixedMethod[P, list[ObjectRef[R]]]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], Any], /
+        ) -> TypedFixedMethod[P, list[ObjectRef[Any]]]: ...
+
+    class StreamingMethodDecorator(Protocol):
+        """The same with ``num_returns="streaming"``."""
+
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], Iterable[R] | AsyncIterator[R]], /
+        ) -> TypedFixedMethod[P, ObjectRefGenerator[R]]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], Any], /
+        ) -> TypedFixedMethod[P, ObjectRefGenerator[Any]]: ...
 
 
 @overload
@@ -70,7 +136,9 @@ def method(  # type: ignore[overload-overlap]
     function: Callable[Concatenate[S, P], AsyncIterator[R]], /
 ) -> TypedFixedMethod[P, ObjectRefGenerator[R]]: ...
 @overload
-def method(function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /) -> TypedMethod[S, P, R]: ...
+def method(  # type: ignore[overload-overlap]
+    function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /
+) -> TypedAsyncMethod[S, P, R]: ...
 @overload
 def method(function: Callable[Concatenate[S, P], R], /) -> TypedMethod[S, P, R]: ...
 @overload
@@ -78,13 +146,11 @@ def method(*, num_returns: Literal[1] = ..., **options: Unpack[MethodMarks]) -> 
 @overload
 def method(*, num_returns: Literal[0], **options: Unpack[MethodMarks]) -> FixedMethodDecorator[None]: ...  # type: ignore[overload-overlap]
 @overload
-def method(
-    *, num_returns: Literal["streaming"], **options: Unpack[MethodMarks]
-) -> FixedMethodDecorator[ObjectRefGenerator[Any]]: ...
+def method(*, num_returns: Literal["streaming"], **options: Unpack[MethodMarks]) -> StreamingMethodDecorator: ...
 @overload
-def method(*, num_returns: int, **options: Unpack[MethodMarks]) -> FixedMethodDecorator[list[ObjectRef[Any]]]: ...
+def method(*, num_returns: int, **options: Unpack[MethodMarks]) -> SeveralMethodDecorator: ...
 @overload
-def method(*, num_return_vals: int, **options: Unpack[MethodMarks]) -> FixedMethodDecorator[list[ObjectRef[Any]]]: ...
+def method(*, num_return_vals: int, **options: Unpack[MethodMarks]) -> SeveralMethodDecorator: ...
 def method(function: Any = None, /, **options: Any) -> Any:
     """Set options of an actor's method; without any, only make its type known to checkers.
 
@@ -110,50 +176,69 @@ def method(function: Any = None, /, **options: Any) -> Any:
     marked = method_options(given)
 
     def decorate(target: Any) -> Any:
-        plain = _plain(target)
-        if not isinstance(plain, types.FunctionType):
+        function = plain(target)
+        if not isinstance(function, types.FunctionType):
             raise TypeError(f"@ray.method must be put over a method, not over {target!r} ({type(target).__name__})")
-        if in_thread and _runs_on_loop(plain):
-            raise ValueError(f"in_thread=True is for plain methods; {plain.__qualname__} is an 'async def'.")
-        setattr(plain, _MARK, marked)
+        if in_thread and runs_on_loop(function):
+            raise ValueError(f"in_thread=True is for plain methods; {function.__qualname__} is an 'async def'.")
+        setattr(function, _MARK, marked)
         if in_thread:
-            setattr(plain, IN_THREAD, True)
+            setattr(function, IN_THREAD, True)
         return target
 
     return decorate if function is None else decorate(function)
 
 
-def actor_methods(cls: type, base: type) -> dict[str, MethodOptions]:
+#: Base classes for typing, whose own methods are not the actor's.
+TYPED_BASES: list[type] = []
+
+
+class FromActorClass:
+    """An attribute of a class, not of its instances, that is one of its actor class."""
+
+    __slots__ = ("_actor_class", "_name")
+
+    def __init__(self, actor_class: Any, name: str) -> None:
+        self._actor_class = actor_class
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is not None:
+            raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}")
+        return getattr(self._actor_class, self._name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FromActorClass, (self._actor_class, self._name)
+
+
+def actor_methods(cls: type) -> dict[str, MethodOptions]:
     """The options of every method that a handle offers, by name.
 
     Args:
         cls: the user's class.
-        base: the typed base class, whose own methods are not the actor's.
     """
+    not_offered = _NOT_CALLABLE_FROM_OUTSIDE.union(*(vars(base) for base in TYPED_BASES if issubclass(cls, base)))
     methods: dict[str, MethodOptions] = {}
     for name in dir(cls):
-        if hasattr(object, name) or name in vars(base) or name in _NOT_CALLABLE_FROM_OUTSIDE:
+        if hasattr(object, name) or name in not_offered:
             continue
         attribute = inspect.getattr_static(cls, name)
-        plain = _plain(attribute)
-        if not inspect.isroutine(plain):
+        function = plain(attribute)
+        if not inspect.isroutine(function) or isinstance(attribute, FromActorClass):
             continue
-        options: MethodOptions = getattr(plain, _MARK, None) or MethodOptions()
-        if streams_on_loop(plain) and options.num_returns == 1:
+        options: MethodOptions = getattr(function, _MARK, None) or MethodOptions()
+        if streams_on_loop(function) and options.num_returns == 1:
             options = dataclasses.replace(options, num_returns=STREAMING)
-        arity = arity_of(plain, bound=not isinstance(attribute, staticmethod))
+        arity = arity_of(function, bound=not isinstance(attribute, staticmethod))
         methods[name] = dataclasses.replace(options, arity=arity)
     return methods
 
 
 def is_async_class(cls: type) -> bool:
     """Whether any method, inherited ones too, is an ``async def``."""
-    return any(runs_on_loop(_plain(attribute)) for _, attribute in inspect.getmembers_static(cls))
+    return any(runs_on_loop(plain(attribute)) for _, attribute in inspect.getmembers_static(cls))
 
 
-def _runs_on_loop(function: Any) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-
-
-def _plain(attribute: Any) -> Any:
+def plain(attribute: Any) -> Any:
+    """The function behind a static or class method."""
     return attribute.__func__ if isinstance(attribute, (staticmethod, classmethod)) else attribute

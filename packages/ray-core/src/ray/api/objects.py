@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
+from ray import later_names
 from ray.api.options import seconds, whole_number
+from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError
 from ray.runtime import interface
 from ray.runtime.interface import Runtime
 from ray.runtime.ref import ObjectRef
 from ray.units import seconds_from_milliseconds
 
+if TYPE_CHECKING:
+    from ray.api.typed import SeveralRefs
+
 R = TypeVar("R")
+#: Stands for an argument that was not given.
+_MISSING: Any = object()
 _ONLY_REFS = frozenset({ObjectRef})
 #: A process has one entry for an id, and entries hash by identity: much quicker than refs.
 _entry_of = attrgetter("_entry")
@@ -38,7 +45,11 @@ def get(object_refs: ObjectRef[R], timeout: float | datetime.timedelta | None = 
 def get(
     object_refs: list[ObjectRef[R]], timeout: float | datetime.timedelta | None = ..., *, copy: bool = ...
 ) -> list[R]: ...
-def get(object_refs: Any, timeout: Any = None, *, copy: bool = False) -> Any:
+@overload
+def get(
+    object_refs: SeveralRefs[R], timeout: float | datetime.timedelta | None = ..., *, copy: bool = ...
+) -> list[R]: ...
+def get(object_refs: Any = _MISSING, timeout: Any = None, *, copy: bool = False, **later: Any) -> Any:
     """Wait for objects and return their values.
 
     Arrays inside the values are read-only views of the store.
@@ -47,6 +58,7 @@ def get(object_refs: Any, timeout: Any = None, *, copy: bool = False) -> Any:
         object_refs: a reference, or a list of references.
         timeout: seconds, a timedelta, or None to wait for as long as it takes; 0 takes only what is ready.
         copy: make writable copies instead of views.
+        **later: keywords of other releases, see ``ray.later_names``.
 
     Returns:
         The value, or the list of values in the order of the references.
@@ -59,6 +71,8 @@ def get(object_refs: Any, timeout: Any = None, *, copy: bool = False) -> Any:
         RayError: one has failed; the others are not waited for. If several have by then, the first of them in the list.
             The error of a task is of its original type as well.
     """
+    if later or object_refs is _MISSING:
+        return get(**_settled("ray.get", later, object_refs=object_refs, timeout=timeout, copy=copy))
     runtime = interface._current
     if runtime is None:
         raise RayConnectionError
@@ -74,13 +88,19 @@ def get(object_refs: Any, timeout: Any = None, *, copy: bool = False) -> Any:
     return runtime.get(object_refs, timeout_s, copy) if object_refs else []
 
 
-def put(value: R) -> ObjectRef[R]:
+def put(value: R, **later: Never) -> ObjectRef[R]:
     """Store an immutable copy of ``value`` and return a reference to it.
+
+    Args:
+        value: anything that can be pickled.
+        **later: keywords of other releases, see ``ray.later_names``.
 
     Raises:
         RayConnectionError: there is no session.
         TypeError: ``value`` is a reference (put it in a list if that is meant), or cannot be pickled.
     """
+    if later:
+        _settled("ray.put", later)
     runtime = interface._current
     if runtime is None:
         raise RayConnectionError
@@ -93,7 +113,10 @@ def put(value: R) -> ObjectRef[R]:
 
 
 def wait(
-    object_refs: list[ObjectRef[R]], num_returns: int = 1, timeout: float | datetime.timedelta | None = None
+    object_refs: list[ObjectRef[R]] | SeveralRefs[R] = _MISSING,
+    num_returns: int = 1,
+    timeout: float | datetime.timedelta | None = None,
+    **later: Never,
 ) -> tuple[list[ObjectRef[R]], list[ObjectRef[R]]]:
     """Wait until some objects are ready. A failed task counts as ready; its error is not raised here.
 
@@ -101,6 +124,7 @@ def wait(
         object_refs: references, no two alike.
         num_returns: how many to wait for.
         timeout: **milliseconds**, a timedelta, or None to wait for as long as it takes; 0 looks and returns.
+        **later: keywords of other releases, see ``ray.later_names``.
 
     Returns:
         At most ``num_returns`` ready references, and the rest, both in the order of ``object_refs``.
@@ -110,28 +134,30 @@ def wait(
         ValueError: a negative timeout, duplicates, or a ``num_returns`` below 1 or above the length of the list.
         RayConnectionError: there is no session.
     """
-    given: object = object_refs
-    if not isinstance(given, list):
-        single = "; put it in a list" if type(given) is ObjectRef else ""
-        raise TypeError(f"wait() expected a list of object refs, not {_shown(given)}{single}")
+    refs: Any = object_refs
+    if later or refs is _MISSING:
+        settled = _settled("ray.wait", later, object_refs=object_refs, num_returns=num_returns, timeout=timeout)
+        return wait(**settled)
+    if not isinstance(refs, list):
+        single = "; put it in a list" if type(refs) is ObjectRef else ""
+        raise TypeError(f"wait() expected a list of object refs, not {_shown(refs)}{single}")
     timeout_s = seconds_from_milliseconds(timeout)
     current = interface._current
-    if current is None or not current.remembers(object_refs):
-        _check_elements("wait()", object_refs)
+    if current is None or not current.remembers(refs):
+        _check_elements("wait()", refs)
         running()
-        _check_unique(object_refs)
+        _check_unique(refs)
     runtime = running()
-    if not object_refs:
+    if not refs:
         return [], []
     count = whole_number("num_returns", num_returns, least=None)
     if count <= 0:
         raise ValueError(f"Invalid number of objects to return {count}: num_returns must be at least 1.")
-    if count > len(object_refs):
+    if count > len(refs):
         raise ValueError(
-            "num_returns cannot be greater than the number of objects provided to ray.wait: "
-            f"{count} of {len(object_refs)}."
+            f"num_returns cannot be greater than the number of objects provided to ray.wait: {count} of {len(refs)}."
         )
-    return runtime.wait(object_refs, count, timeout_s)
+    return runtime.wait(refs, count, timeout_s)
 
 
 def cancel(
@@ -158,6 +184,26 @@ def cancel(
             raise TypeError(f"{name} must be True or False, not {value!r}")
     for ref in refs:
         runtime.cancel(ref, force, recursive, again=True)
+
+
+def _settled(call: str, later: Mapping[str, Any], **given: Any) -> dict[str, Any]:
+    """The arguments of a call with keywords of other releases.
+
+    Raises:
+        TypeError: as Python, for names that nobody knows, for those that are not here, and for what is missing.
+    """
+    own = {name: value for name, value in given.items() if value is not _MISSING}
+    settled = later_names.settle(call, later)
+    for name in settled:
+        if name in own:
+            raise TypeError(f"{call}() got multiple values for argument {name!r}")
+        if name not in given:
+            instead = later_names.sentence(call, name) or did_you_mean(name, given)
+            raise TypeError(f"{call}() got an unexpected keyword argument {name!r}.{instead}")
+    for name in given:
+        if name not in own and name not in settled:
+            raise TypeError(f"{call}() missing 1 required positional argument: {name!r}")
+    return own | settled
 
 
 def _check_unique(refs: Sequence[ObjectRef[Any]]) -> None:

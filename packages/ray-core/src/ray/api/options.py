@@ -8,6 +8,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any, SupportsFloat
 
+from ray import later_names
 from ray.api.typed import CallOptions, ClassOptions, FunctionOptions
 from ray.config.spelling import did_you_mean
 from ray.runtime.interface import RESOURCE_UNIT, STREAMING, ActorOptions, MethodOptions, TaskOptions
@@ -22,7 +23,8 @@ _RETURNS = frozenset({"num_returns"})
 FUNCTION_NAMES = frozenset(FunctionOptions.__annotations__) | _RETURNS
 CLASS_NAMES = frozenset(ClassOptions.__annotations__)
 METHOD_NAMES = frozenset(CallOptions.__annotations__) | _RETURNS
-_SYNONYMS = {"num_return_vals": "num_returns"}
+#: Where to look for a name that a decorator does not know, before it has seen its target.
+_EITHER = ("a remote function", "an actor class")
 _BUILT_IN_RESOURCES = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
 
@@ -40,23 +42,38 @@ def normalise(options: Mapping[str, Any], known: frozenset[str], what: str) -> G
     """
     given: Given = {}
     for name, value in options.items():
-        own = _SYNONYMS.get(name, name)
+        own = name if name in known else _own_name(name, value, known, what)
         if own != name and own in options:
             raise ValueError(f"{name}={value!r} and {own}={options[own]!r} are the same option: give one of them.")
-        if own not in known:
-            raise _unknown(name, own, known, what)
-        if value is not None:
+        if value is not None and own:
             given[own] = value
     return given
 
 
-def _unknown(name: str, own: str, known: frozenset[str], what: str) -> Exception:
+def _own_name(name: str, value: Any, known: frozenset[str], what: str) -> str:
+    """What an option of another release is called here; empty for one that does no harm. Raises for all others."""
+    places = (what,) if what in later_names.NAMES else _EITHER
+    place, found = next(
+        ((place, found) for place in places if (found := later_names.find(place, name)) is not None), (what, None)
+    )
+    if found is None or (found.kind == later_names.ABSENT and value is not None):
+        raise _unknown(name, known, what, later_names.sentence(place, name))
+    if found.kind == later_names.ALIAS:
+        return found.text
+    if value is not None and what == place:
+        later_names.hint(place, name)
+    return ""
+
+
+def _unknown(name: str, known: frozenset[str], what: str, sentence: str) -> Exception:
+    renamed = next((found for place in _EITHER if (found := later_names.find(place, name)) is not None), None)
+    own = renamed.text if renamed is not None and renamed.kind == later_names.ALIAS else name
     if known is CLASS_NAMES and own in FUNCTION_NAMES:
         hint = " Use @ray.method(num_returns=...) on the method." if own in _RETURNS else ""
         return TypeError(f"{name} is an option of remote functions; {what} does not take it.{hint}")
     if known is FUNCTION_NAMES and own in CLASS_NAMES:
         return ValueError(f"{name} is an option of actor classes; {what} does not take it.")
-    return ValueError(f"{name!r} is not an option of {what}.{did_you_mean(name, known)}")
+    return ValueError(f"{name!r} is not an option of {what}.{sentence or did_you_mean(name, known)}")
 
 
 def task_options(given: Given) -> TaskOptions:
@@ -100,13 +117,19 @@ def actor_options(given: Given) -> ActorOptions:
             "run a call again."
         )
     groups = _groups(given.get("concurrency_groups"))
+    name = _text(given, "name", "Actor")
+    get_if_exists = given.get("get_if_exists", False)
+    if not isinstance(get_if_exists, bool):
+        raise TypeError(f"get_if_exists must be True or False, not {get_if_exists!r}")
+    if get_if_exists and name is None:
+        raise ValueError("get_if_exists=True needs name=: it looks for the actor by its name")
     return ActorOptions(
         resources=held,
         placement_resources=held if asked else {"CPU": RESOURCE_UNIT},
         max_concurrency=_integer(given, "max_concurrency", 1, least=1) if "max_concurrency" in given else None,
         max_restarts=max_restarts,
         max_task_retries=max_task_retries,
-        name=_text(given, "name", "Actor"),
+        name=name,
         namespace=_text(given, "namespace", "Namespace"),
         detached=lifetime == "detached",
         concurrency_groups=groups,

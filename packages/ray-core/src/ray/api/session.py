@@ -7,8 +7,9 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 
+from ray import later_names
 from ray.api.address import ClusterAddress, cluster_address, refuse_to_join
 from ray.api.options import check_name, custom_resources, memory_bytes, quantity, whole_quantity
 from ray.config.spelling import did_you_mean
@@ -113,10 +114,11 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
         PluginError: a part that does not exist, is not installed, or does not fit.
         RayConnectionError: no cluster answers at the address.
     """
-    unknown = options.keys() - InitOptions.__annotations__.keys()
+    unknown = later_names.settle("ray.init", options, quiet=True).keys() - InitOptions.__annotations__.keys()
     if unknown:
         name = min(unknown)
-        raise TypeError(f"ray.init() has no option {name!r}.{did_you_mean(name, InitOptions.__annotations__)}")
+        instead = later_names.sentence("ray.init", name) or did_you_mean(name, InitOptions.__annotations__)
+        raise TypeError(f"ray.init() has no option {name!r}.{instead}")
     ignore = _flag(options, "ignore_reinit_error", default=False)
     with _lock:
         running = interface.current()
@@ -170,6 +172,7 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
     if cluster is not None:
         _refuse_start_up_options(cluster, options)
         refuse_to_join(cluster)
+    options = cast("InitOptions", later_names.settle("ray.init", options))
     checked = _checked(options)
     _refuse_foreign_package()
     start_options = StartOptions(_plan(options, local_mode), **checked)
@@ -217,7 +220,7 @@ def _flag(options: InitOptions, name: str, *, default: bool) -> bool:
 
 
 def _refuse_start_up_options(cluster: ClusterAddress, options: InitOptions) -> None:
-    given = [name for name in _START_UP if options.get(name) is not None]
+    given = [name for name in (*_START_UP, *sorted(later_names.START_UP)) if options.get(name) is not None]
     if options.get("local_mode"):
         given.append("local_mode")
     if given:

@@ -6,6 +6,9 @@ builtin that a Python user would catch, and survives ``copy`` and ``pickle``.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from ray import later_names
 from ray.exceptions.base import (
     STDERR_TAIL_LINES,
     RayError,
@@ -53,7 +56,19 @@ from ray.exceptions.task import (
     RayTaskError,
 )
 
-# Names of earlier releases.
+# Names of other releases; the table of them all is ``ray.later_names``.
+ActorDiedError = RayActorError
+ActorUnavailableError = RayActorError
+LocalRayletDiedError = NodeDiedError
+ObjectFetchTimedOutError = ObjectLostError
+ObjectFreedError = ObjectLostError
+ObjectReconstructionFailedError = ObjectLostError
+ObjectReconstructionFailedLineageEvictedError = ObjectLostError
+ObjectReconstructionFailedMaxAttemptsExceededError = ObjectLostError
+PendingCallsLimitExceeded = BackPressureError
+PlasmaObjectNotAvailable = ObjectLostError
+ReferenceCountingAssertionError = ObjectLostError
+UserCodeException = RayTaskError
 RayTimeoutError = GetTimeoutError
 RayWorkerError = WorkerCrashedError
 RayCancellationError = TaskCancelledError
@@ -64,6 +79,8 @@ RayGetArgumentError = RayTaskError
 
 __all__ = [
     "STDERR_TAIL_LINES",
+    "ActorDiedError",
+    "ActorUnavailableError",
     "AmbiguousPluginError",
     "BackPressureError",
     "BlockingCallError",
@@ -72,13 +89,21 @@ __all__ = [
     "IncompatiblePluginsError",
     "InvalidTransition",
     "LocalProtocolError",
+    "LocalRayletDiedError",
     "NodeDiedError",
     "ObjectExistsError",
+    "ObjectFetchTimedOutError",
+    "ObjectFreedError",
     "ObjectLostError",
+    "ObjectReconstructionFailedError",
+    "ObjectReconstructionFailedLineageEvictedError",
+    "ObjectReconstructionFailedMaxAttemptsExceededError",
     "ObjectStoreFullError",
     "OutOfDiskError",
     "OutOfMemoryError",
     "OwnerDiedError",
+    "PendingCallsLimitExceeded",
+    "PlasmaObjectNotAvailable",
     "PluginContractError",
     "PluginError",
     "PluginNotInstalledError",
@@ -95,16 +120,24 @@ __all__ = [
     "RayTimeoutError",
     "RayWorkerError",
     "RayletError",
+    "ReferenceCountingAssertionError",
     "RemoteProtocolError",
     "TaskCancelledError",
     "TaskTimeoutError",
     "UnknownPluginError",
     "UnpicklableError",
     "UnreconstructableError",
+    "UserCodeException",
     "WorkerCrashedError",
     "exit_text",
     "qualified_name",
 ]
+
+if not TYPE_CHECKING:  # checkers are to see a misspelt name
+
+    def __getattr__(name: str) -> Any:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{later_names.sentence(__name__, name)}")
+
 
 for _item in list(globals().values()):
     # One public place: what users see in tracebacks and what pickles name.

@@ -70,6 +70,19 @@ class RayTaskError(DualError):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} in {self.place}: {self.summary}>"
 
+    def as_instanceof_cause(self) -> RayTaskError:
+        """This error as one that is of the original type as well, which is what ``ray.get`` raises already."""
+        if self.cause is None or isinstance(self, type(self.cause)):
+            return self
+        from importlib import import_module
+
+        # By its name: the room that makes such classes is above this one.
+        names = ["function_name", "traceback_str", "cause", "cause_type", "summary"]
+        facts = {name: getattr(self, name) for name in [*names, "task_id", "attempt", "pid", "node", "via"]}
+        make = import_module("ray.serialization.dual").task_error
+        both: RayTaskError = make(facts, type(self.cause), None)
+        return both
+
     @property
     def place(self) -> str:
         """Which task, in which process, on which node."""

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import functools
+from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ray import later_names
 from ray.exceptions import PluginNotInstalledError
 
-__all__ = ["async_api", "plasma_eventloop"]
+__all__ = ["async_api", "get", "plasma_eventloop", "wait"]
+
+_MODULES = ("async_api", "plasma_eventloop")
+_COLLECTIONS = ("get", "wait")
+
+if TYPE_CHECKING:
+    from ray.experimental import async_api, plasma_eventloop
+    from ray.experimental.collections import get, wait
 
 #: Entry-point group that offers the modules behind the façades, one entry point for each.
 GROUP = "ray.async_api"
@@ -36,8 +45,12 @@ def implementation(name: str) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from importlib import import_module
-
+    if name in _MODULES:
         return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _COLLECTIONS:
+        return getattr(import_module(f"{__name__}.collections"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{later_names.sentence(__name__, name)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

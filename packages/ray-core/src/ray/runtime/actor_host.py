@@ -12,10 +12,11 @@ from ray.messages import node, wire
 from ray.protocol.actors import INIT_RAISED, places_of
 from ray.runtime.actor_exit import EXIT_ACTOR, ActorExit
 from ray.runtime.code_cache import ArgumentCache, with_dependencies
-from ray.runtime.interface import RESOURCE_UNIT
+from ray.runtime.interface import RESOURCE_UNIT, ActorCore
+from ray.runtime.own_class import method_of, name_own_class
 from ray.runtime.owner import OwnerRuntime
 from ray.runtime.unreadable import raise_unreadable
-from ray.serialization import deserialize, failed_start, load_function, make_envelope
+from ray.serialization import deserialize_aligned, failed_start, load_function, make_envelope
 
 _TERMINATE = "__ray_terminate__"
 
@@ -37,6 +38,8 @@ class ActorHost(OwnerRuntime):
     actor_resources: dict[str, float] = {}
     #: {concurrency group: how many of its calls run at a time}
     groups: Mapping[str, int] = {}
+    #: What made this process an actor.
+    _start: node.StartActor | None = None
     _instance: Any = None
     #: What ``__init__`` raised, as an envelope.
     _failed: bytes = b""
@@ -56,6 +59,7 @@ class ActorHost(OwnerRuntime):
     def on_start_actor(self, message: node.StartActor) -> None:
         """The node manager makes this worker an actor; called by the reader under the lock."""
         spec = message.spec
+        self._start = message
         self.actor_id, self.actor_name = spec.id, spec.class_name
         self.actor_resources = {name: amount / RESOURCE_UNIT for name, amount in spec.resources.items()}
         self.depth = spec.depth + 1
@@ -83,7 +87,12 @@ class ActorHost(OwnerRuntime):
             raise failed_start(facts, self._failed)
         if name == _TERMINATE:
             return self._terminate
-        return getattr(self._instance, name)
+        return method_of(self._instance, name)
+
+    def own_actor(self) -> ActorCore:
+        if self._start is None:
+            return super().own_actor()
+        return self._adopt_packed(self.actor_id, self._start.spec.handle)
 
     def _terminate(self) -> None:
         self.announce_exit("__ray_terminate__ was called, or all handles went out of scope")
@@ -117,6 +126,7 @@ class ActorCreation:
             worker.use_gpus(self._message.gpu_ids)
         try:
             cls = load_function(spec.code)
+            name_own_class(cls)
             blob_of = worker.objects.blob_of
             args, kwargs = self._arguments(blob_of(spec.stored, spec.owner) if spec.stored else spec.args)
             if spec.deps:
@@ -154,7 +164,7 @@ class ActorCreation:
 
     def _arguments(self, data: Any) -> Any:
         try:
-            return deserialize(data)
+            return deserialize_aligned(data)
         except Exception as error:
             raise_unreadable(error, f"an argument of {self.name}")
 

@@ -172,7 +172,13 @@ class ActorOwner(ObjectAccess):
                 f"Failed to look up actor with name {name!r} in namespace {namespace or self.namespace!r}: "
                 "it does not exist, or it has died."
             )
-        actor_id, handle = found
+        return self._adopt_packed(*found)
+
+    def own_actor(self) -> ActorCore:
+        raise RaySystemError("There is no actor in this process.")
+
+    def _adopt_packed(self, actor_id: bytes, handle: bytes) -> ActorCore:
+        """A handle that came from the node manager: its hold on the actor's life is registered here."""
         core = _unpack_handle(actor_id, handle)
         if core.life is not None:
             with self.lock:

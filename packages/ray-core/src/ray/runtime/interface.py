@@ -214,6 +214,9 @@ class Runtime(Protocol):
     def get_named_actor(self, name: str, namespace: str | None) -> ActorCore:
         """Raises ValueError if there is no live actor of that name."""
 
+    def own_actor(self) -> ActorCore:
+        """The actor that runs here; only inside an actor."""
+
     def errors(self) -> list[dict[str, Any]]:
         """Failures recorded so far, oldest first."""
 
@@ -233,7 +236,7 @@ class Runtime(Protocol):
         """The entry of an id, known or not (``ObjectRef(bytes)``)."""
 
     def context(self) -> dict[str, Any]:
-        """job_id, node_id, worker_id, task_id, actor_id, attempt, namespace, gpu_ids, resources of the running task."""
+        """Where this code runs: the fields of ``RuntimeContext``, as far as they are known."""
 
     def shutdown(self) -> None:
         """End the session; idempotent."""

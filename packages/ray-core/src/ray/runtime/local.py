@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from ray.config.spelling import did_you_mean
-from ray.exceptions import RayConnectionError, RayError, RayTaskError, TaskTimeoutError
+from ray.exceptions import RayConnectionError, RayError, RaySystemError, RayTaskError, TaskTimeoutError
 from ray.ids import object_id, random_id, task_of
 from ray.plugins.compose import Composition
 from ray.protocol.references import FAILED, ObjectEntry
@@ -31,8 +31,9 @@ from ray.runtime.interface import (
     MethodOptions,
     TaskOptions,
 )
-from ray.runtime.local_actors import Frame, LocalActor, matches
+from ray.runtime.local_actors import Frame, LocalActor, facts_of, matches
 from ray.runtime.local_objects import LocalObjects, Packed
+from ray.runtime.own_class import method_of
 from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
 from ray.runtime.start_options import StartOptions, offered
@@ -243,7 +244,7 @@ class LocalRuntime(LocalObjects):
             if local.reason is not None:
                 raise local.death(local.reason, method)
             given, named = self._unpack(packed, name)
-            return local.call(getattr(local.instance, method), tuple(given), named)
+            return local.call(method_of(local.instance, method), tuple(given), named)
 
         try:
             return self._run(frame, call, options.num_returns, options.timeout_s)
@@ -327,6 +328,13 @@ class LocalRuntime(LocalObjects):
                 )
             return core
 
+    def own_actor(self) -> ActorCore:
+        """The core of the actor that runs now."""
+        frame = _frame.get()
+        if frame is None or frame.actor is None:
+            raise RaySystemError("own_actor() was called outside of an actor.")
+        return self._cores[frame.actor.actor_id]
+
     # --- questions ---------------------------------------------------------------------------------------------------
 
     def errors(self) -> list[dict[str, Any]]:
@@ -368,20 +376,8 @@ class LocalRuntime(LocalObjects):
 
     def context(self) -> dict[str, Any]:
         """See ``Runtime``."""
-        frame = _frame.get()
-        actor = frame.actor if frame is not None else None
-        held = {} if frame is None else actor.options.resources if actor is not None else frame.resources
-        return {
-            "job_id": self._job_id,
-            "node_id": self._node_id,
-            "worker_id": self._worker_id,
-            "task_id": None if frame is None else frame.task_id,
-            "actor_id": None if actor is None else actor.actor_id,
-            "attempt": 0 if frame is None else frame.attempt,
-            "namespace": self._namespace,
-            "gpu_ids": [str(index) for index in range(-(-held.get("GPU", 0) // RESOURCE_UNIT))],
-            "resources": {name: amount / RESOURCE_UNIT for name, amount in held.items()},
-        }
+        ids = {"job_id": self._job_id, "node_id": self._node_id, "worker_id": self._worker_id}
+        return {**ids, "namespace": self._namespace, **facts_of(_frame.get())}
 
     def shutdown(self) -> None:
         """See ``Runtime``."""

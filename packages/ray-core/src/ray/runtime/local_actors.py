@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError
 from ray.protocol.actors import INIT_RAISED
 from ray.runtime.actor_exit import Exit, exit_of
 from ray.runtime.async_functions import check_awaited
-from ray.runtime.interface import IN_THREAD, ActorOptions, FunctionDescriptor, MethodOptions
+from ray.runtime.interface import IN_THREAD, RESOURCE_UNIT, ActorOptions, FunctionDescriptor, MethodOptions
 from ray.runtime.lanes import check_group
 from ray.runtime.ref import ObjectRef
 from ray.serialization import failed_start
@@ -168,6 +168,22 @@ def matches(error: BaseException, retry_on: bool | tuple[type[BaseException], ..
     if isinstance(retry_on, tuple):
         return isinstance(error, retry_on)
     return retry_on and isinstance(error, Exception)
+
+
+def facts_of(frame: Frame | None) -> dict[str, Any]:
+    """What ``Runtime.context`` says of the task or call that runs."""
+    actor = None if frame is None else frame.actor
+    held = {} if frame is None else frame.resources if actor is None else actor.options.resources
+    return {
+        "task_id": None if frame is None else frame.task_id,
+        "task_name": None if frame is None else frame.name,
+        "attempt": 0 if frame is None else frame.attempt,
+        "actor_id": None if actor is None else actor.actor_id,
+        "actor_name": None if actor is None else actor.options.name,
+        "restarts": 0 if actor is None else actor.restarts,
+        "gpu_ids": [str(index) for index in range(-(-held.get("GPU", 0) // RESOURCE_UNIT))],
+        "resources": {name: amount / RESOURCE_UNIT for name, amount in held.items()},
+    }
 
 
 def _never(actor: LocalActor) -> None:
