@@ -17,6 +17,7 @@ import msgspec
 from ray.runtime.node import NodeManager
 from ray.runtime.session import NodeConfig, SessionFacts, create_session_dir, publish_session, remove_session_dir
 from ray.runtime.supervision import become_subreaper, children, kill_group, mark_session
+from ray.runtime.titles import set_title
 
 _CLOSE_S = 2.0
 
@@ -51,6 +52,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
     from ray.plugins.plan import ResolvedPlan
 
     become_subreaper()
+    set_title("node")
     # Plugins may be modules beside the program. Behind everything else: none of them replaces what this process needs.
     sys.path.extend(path for path in config.sys_path if path not in sys.path)
     composition = Composition(ResolvedPlan.from_json(config.plan))

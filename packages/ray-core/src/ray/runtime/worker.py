@@ -30,6 +30,7 @@ from ray.runtime.process_end import ProcessEnd, end_process
 from ray.runtime.records import return_ids
 from ray.runtime.replies import Replying
 from ray.runtime.spilled_arguments import SpilledArguments
+from ray.runtime.titles import TITLE_S, Title
 
 #: After a timed-out task was interrupted in vain, its process ends.
 TIMEOUT_GRACE_S = 1.0
@@ -76,6 +77,7 @@ class WorkerRuntime(Replying):
         self._gpu_ids: list[str] | None = None
         #: As Python hands it back.
         self.sigint_handler = self.on_interrupt
+        self._title = Title()
         #: Writes what was printed without an end of line.
         self.flush_output: Callable[[], None] = lambda: None
 
@@ -149,6 +151,21 @@ class WorkerRuntime(Replying):
         for call in self.running.values():
             if call.peer is peer and call.stream is not None:
                 call.stream.look()
+
+    def on_start_actor(self, message: node.StartActor) -> None:
+        super().on_start_actor(message)
+        self._title.based_on(message.spec.class_name)
+
+    def after_events(self) -> None:
+        super().after_events()
+        self._title.look(self._oldest_call(), lambda call: call.name or self.name_of(call.task))
+
+    def patience_s(self) -> float:
+        patience_s = super().patience_s()
+        return min(patience_s, TITLE_S) if self.running and not self._title.shows(self._oldest_call()) else patience_s
+
+    def _oldest_call(self) -> TaskCall | None:
+        return self.call if not self.concurrent else next(iter(list(self.running.values())), None)
 
     def _interrupt(self, call: TaskCall) -> None:
         if call.stream is not None:
@@ -313,8 +330,12 @@ class WorkerRuntime(Replying):
         if self.actor_id:
             facts["actor_id"] = self.actor_id
             facts["resources"] = self.actor_resources
+            if self._start is not None:
+                facts["actor_name"] = self._start.spec.name
+                facts["restarts"] = self._start.incarnation
         if call is not None:
             facts["task_id"] = call.task.id
+            facts["task_name"] = call.name
             facts["attempt"] = call.task.attempt
             if not self.actor_id:
                 facts["resources"] = {name: amount / 10_000 for name, amount in call.resources.items()}

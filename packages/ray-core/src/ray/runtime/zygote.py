@@ -23,6 +23,7 @@ from ray.protocol.run_slot import SLOT_BYTES
 from ray.runtime.node_survivor import NodeSurvivor
 from ray.runtime.session import NodeConfig
 from ray.runtime.supervision import die_with_parent
+from ray.runtime.titles import IDLE, set_title
 
 _MAX_REQUEST_BYTES = 4096
 #: What every worker comes to import; pickles of functions and classes name it.
@@ -98,6 +99,9 @@ def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryv
     for name in (*_NEEDED, *config.preload):
         with contextlib.suppress(Exception):  # a module that cannot be preloaded fails where it is used
             importlib.import_module(name)
+    with contextlib.suppress(ImportError):  # it shows more of a name than the kernel keeps
+        importlib.import_module("setproctitle")
+    set_title("zygote")
     composition = Composition(ResolvedPlan.from_json(config.plan))
     composition.prepare()
     gc.collect()
@@ -153,6 +157,7 @@ def _fork_worker(
         for fd in fds:
             os.close(fd)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        set_title(IDLE)
         from ray.runtime.worker_main import worker_main
 
         worker_main(config, composition, request.worker, request.address, slots[place(request.slot)])
