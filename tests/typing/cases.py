@@ -54,6 +54,21 @@ def three() -> tuple[int, int, int]:
     return 1, 2, 3
 
 
+@ray.remote(num_returns=2)
+def listed(x: int) -> list[bytes]:
+    return [bytes(x)] * 2
+
+
+@ray.remote(num_returns=2)
+def untold() -> Any:
+    return 1, 2
+
+
+@ray.remote
+def pair_of(x: str) -> tuple[str, float]:
+    return x, 1.0
+
+
 @ray.remote(num_returns=0)
 def nothing(x: int) -> None:
     print(x)
@@ -67,6 +82,16 @@ def eight(a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: str) -> int
 @ray.remote
 def eleven(a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int, i: int, j: int, k: str) -> int:
     return a
+
+
+@ray.remote
+def count(document: str, weight: float = 1.0, *, limit: int = 0, word: str = "") -> int:
+    return len(document)
+
+
+@ray.remote
+def variadic(*values: int, **named: str) -> int:
+    return sum(values)
 
 
 @ray.remote
@@ -104,12 +129,45 @@ def functions(number: ray.ObjectRef[int], text: ray.ObjectRef[str]) -> None:
     nested.remote([text])  # E
 
 
+def refs_beside_keywords(number: ray.ObjectRef[int], text: ray.ObjectRef[str], ratio: ray.ObjectRef[float]) -> None:
+    assert_type(count.remote(text, weight=2.0), ray.ObjectRef[int])
+    assert_type(count.remote(text, 2.0, limit=3), ray.ObjectRef[int])
+    assert_type(count.remote(text, ratio, limit=3, word="w"), ray.ObjectRef[int])
+    assert_type(count.remote("document", ratio, word="w"), ray.ObjectRef[int])
+    count.remote(text, weight="bad")  # E
+    count.remote(number, weight=2.0)  # E
+    count.remote(text, text, limit=3)  # E
+    count.remote(text, nope=2.0)  # E
+    count.remote(text, 1.0, 2.0)  # E
+    assert_type(variadic.remote(number, 2, word="w"), ray.ObjectRef[int])
+    variadic.remote(text)  # E
+    variadic.remote(number, word=1)  # E
+    assert_type(eight.remote(number, number, 3, 4, 5, 6, 7, h="h"), ray.ObjectRef[int])
+    eight.remote(number, number, 3, 4, 5, 6, 7, h=1)  # E
+    assert_type(eleven.remote(number, number, 3, 4, 5, 6, 7, 8, 9, 10, k="k"), ray.ObjectRef[int])
+    assert_type(count.options(num_cpus=1).remote(text, weight=2.0), ray.ObjectRef[int])
+
+
 def numbers_of_returns(number: ray.ObjectRef[int]) -> None:
-    assert_type(two.remote(1), list[ray.ObjectRef[Any]])
-    assert_type(two.remote(number), list[ray.ObjectRef[Any]])
+    first, second = two.remote(1)
+    assert_type(first, ray.ObjectRef[int])
+    assert_type(second, ray.ObjectRef[str])
+    assert_type(two.remote(number)[1], ray.ObjectRef[str])
     two.remote("bad")  # E
-    _a, _b = two.remote(1)
-    assert_type(three.remote(), list[ray.ObjectRef[Any]])
+    one, two_, three_ = three.remote()
+    assert_type((one, two_, three_), tuple[ray.ObjectRef[int], ray.ObjectRef[int], ray.ObjectRef[int]])
+    first, second, third = two.remote(1)  # E
+    assert_type(ray.get(two.remote(1)), list[int | str])
+    ready, rest = ray.wait(three.remote(), num_returns=2)
+    assert_type(ready, list[ray.ObjectRef[int]])
+    assert_type(listed.remote(1), list[ray.ObjectRef[bytes]])
+    _x, _y, _z = untold.remote()
+    _x, _y, _z = untold.options(num_returns=3).remote()
+    left, right = pair_of.options(num_returns=2).remote("a")
+    assert_type(left, ray.ObjectRef[str])
+    assert_type(right, ray.ObjectRef[float])
+    pair_of.options(num_returns=2).remote(1)  # E
+    print(rest, third)
     nothing.remote("bad")  # E
     assert_type(f.options(num_returns=2).remote(1), list[ray.ObjectRef[Any]])
     assert_type(f.options(num_returns=1).remote(1), ray.ObjectRef[str])
@@ -145,6 +203,9 @@ def objects(number: ray.ObjectRef[int], text: ray.ObjectRef[str]) -> None:
     ray.get(1)  # E
     ray.get((number,))  # E
     ray.get(number, timeout="1")  # E
+    ray.get(object_ids=number)  # E
+    ray.wait([number], fetch_local=True)  # E
+    ray.put(1, weakref=True)  # E
     ray.wait(number)  # E
     ray.wait([1])  # E
     ray.wait([number], timeout="1")  # E
@@ -194,6 +255,16 @@ def yields(n: int) -> Iterator[int]:
     yield n
 
 
+@ray.remote(num_returns="streaming")
+def yields_untold(n: int) -> Any:
+    yield n
+
+
+@ray.remote
+def generator(word: str) -> Iterator[str]:
+    yield word
+
+
 class Yields(ray.Actor):
     @ray.method
     async def numbers(self, n: int) -> AsyncIterator[int]:
@@ -210,11 +281,13 @@ class Yields(ray.Actor):
 
 async def streams() -> None:
     actor = Yields.remote()
-    assert_type(yields.remote(1), ray.ObjectRefGenerator[Any])
-    assert_type(f.options(num_returns="streaming").remote(1), ray.ObjectRefGenerator[Any])
+    assert_type(yields.remote(1), ray.ObjectRefGenerator[int])
+    assert_type(yields_untold.remote(1), ray.ObjectRefGenerator[Any])
+    assert_type(generator.options(num_returns="streaming").remote("a"), ray.ObjectRefGenerator[str])
+    assert_type([ray.get(ref) for ref in yields.remote(1)], list[int])
     assert_type(actor.numbers.remote(1), ray.ObjectRefGenerator[int])
     assert_type(actor.words.remote(1), ray.ObjectRefGenerator[str])
-    assert_type(actor.plain.remote(1), ray.ObjectRefGenerator[Any])
+    assert_type(actor.plain.remote(1), ray.ObjectRefGenerator[int])
     assert_type([ray.get(ref) for ref in actor.numbers.remote(1)], list[int])
     async for ref in actor.numbers.remote(1):
         assert_type(await ref, int)
@@ -243,8 +316,18 @@ class A(ray.Actor):
         return x / 2
 
     @ray.method(num_returns=2)
-    def pair(self, x: int) -> tuple[int, int]:
-        return x, x
+    def pair(self, x: int) -> tuple[int, str]:
+        return x, ""
+
+    @ray.method(num_returns=2)
+    async def later_pair(self, x: int) -> tuple[int, bytes]:
+        return x, b""
+
+    async def several(self, x: int) -> bytes:
+        assert_type(self.m(x), str)
+        self.m("bad")  # E
+        assert_type(await self.later(x), bytes)
+        return await self.later(x) + self.m(x, "k").encode()
 
     @ray.method(num_returns=0)
     def quiet(self) -> None:
@@ -284,6 +367,15 @@ class LooseWithOptions:
         return 1
 
 
+@ray.remote
+class Counted:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def m(self, x: int) -> int:
+        return self.n + x
+
+
 def actors(number: ray.ObjectRef[int], text: ray.ObjectRef[str]) -> None:
     a = A.remote(1)
     assert_type(a, A)
@@ -303,7 +395,15 @@ def actors(number: ray.ObjectRef[int], text: ray.ObjectRef[str]) -> None:
     assert_type(a.later.remote(2), ray.ObjectRef[bytes])
     a.later.remote("bad")  # E
     assert_type(a.limited.remote(2), ray.ObjectRef[float])
-    assert_type(a.pair.remote(1), list[ray.ObjectRef[Any]])
+    left, right = a.pair.remote(1)
+    assert_type(left, ray.ObjectRef[int])
+    assert_type(right, ray.ObjectRef[str])
+    one, two = a.later_pair.remote(1)
+    assert_type(two, ray.ObjectRef[bytes])
+    assert_type(a.m.remote(number, y="k"), ray.ObjectRef[str])
+    assert_type(A.remote(number, name="n"), A)
+    A.remote(number, name=1)  # E
+    print(one)
     a.pair.remote("bad")  # E
     a.nope.remote()  # E
     assert_type(A.options(name="n", lifetime="detached").remote(1), A)
@@ -326,7 +426,32 @@ def undecorated_classes() -> None:
     LooseWithOptions.remote().m.remote()  # E mypy
     Loose.options(max_concurrencyy=2)  # E
     found: ray.ActorHandle[Any] = ray.get_actor("name")
+    found.m.remote(1)
+    found.m(1)  # E
     ray.kill(found, no_restart=False)
+    ray.kill("name")  # E
+    ray.kill(A)  # E
+    ray.kill(A.remote(1))
+
+
+def constructors(number: ray.ObjectRef[int], text: ray.ObjectRef[str]) -> None:
+    assert_type(ray.remote(Plain).remote(number), ray.ActorHandle[Plain])
+    ray.remote(Plain).remote("bad")  # E
+    ray.remote(Plain).remote(text)  # E
+    ray.remote(Plain).remote()  # E
+    ray.remote(Plain).remote(1, 2)  # E
+    ray.remote(Plain).options(num_cpus=1).remote("bad")  # E
+    ray.remote(num_cpus=1)(Plain).remote("bad")  # E
+    assert_type(ray.remote(num_cpus=1)(Plain).remote(1), ray.ActorHandle[Plain])
+    general: ray.ActorClass[Plain] = ray.remote(Plain)
+    general.remote(1)
+    handle = ray.remote(Plain).remote(1)
+    handle.m(3)  # E
+    handle.n = 3  # E
+    Loose.remote(1)  # E
+    LooseWithOptions.remote(1)  # E
+    Counted.remote("bad")  # E
+    Counted.remote(1).m(1)  # E
 
 
 # --- sessions ---

@@ -5,21 +5,24 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Unpack, overload
 
-from ray.api.actors import Actor, ActorClass, set_options
+from ray.api.actors import ActorClass
 from ray.api.options import CLASS_NAMES, FUNCTION_NAMES, normalise
 from ray.api.remote_function import RemoteFunction
-from ray.api.typed import AnyOptions, FixedReturn
+from ray.api.typed import T0, T1, T2, T3, AnyOptions, FixedReturn, P, R
+from ray.api.typed_actor import Actor, set_options
 
 if TYPE_CHECKING:
+    from ray.api.checked_class import CheckedClass
+    from ray.api.typed import FourRefs, OnlyAny, ThreeRefs, TwoRefs
     from ray.runtime.ref import ObjectRef
     from ray.runtime.streams import ObjectRefGenerator
 
 F = TypeVar("F", bound=Callable[..., Any])
 A = TypeVar("A", bound=Actor)
-T = TypeVar("T")
+C = TypeVar("C", bound=type)
 Out_co = TypeVar("Out_co", covariant=True)
 
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
@@ -32,22 +35,52 @@ if TYPE_CHECKING:
         """What ``ray.remote(...)`` is before it meets its target."""
 
         @overload
-        def __call__(self, target: type[A], /) -> type[A]: ...  # type: ignore[overload-overlap]
+        def __call__(self, target: type[A], /) -> type[A]: ...  # pyright: ignore[reportOverlappingOverload]
         @overload
-        def __call__(self, target: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
+        def __call__(self, target: C, /) -> CheckedClass[C]: ...  # type: ignore[overload-overlap]
         @overload
         def __call__(self, target: F, /) -> RemoteFunction[F]: ...
 
     class FixedDecorator(Protocol[Out_co]):
-        """The same with ``num_returns`` other than 1."""
+        """The same with ``num_returns=0``."""
 
         def __call__(self, target: F, /) -> FixedReturn[F, Out_co]: ...
 
+    class SeveralDecorator(Protocol):
+        """The same with ``num_returns`` of two or more: what the function returns says of what each reference is."""
+
+        @overload
+        def __call__(self, target: Callable[P, OnlyAny], /) -> FixedReturn[Callable[P, Any], list[ObjectRef[Any]]]: ...
+        @overload
+        def __call__(self, target: Callable[P, tuple[T0, T1]], /) -> FixedReturn[Callable[P, Any], TwoRefs[T0, T1]]: ...  # pyright: ignore[reportOverlappingOverload]
+        @overload
+        def __call__(
+            self, target: Callable[P, tuple[T0, T1, T2]], /
+        ) -> FixedReturn[Callable[P, Any], ThreeRefs[T0, T1, T2]]: ...
+        @overload
+        def __call__(
+            self, target: Callable[P, tuple[T0, T1, T2, T3]], /
+        ) -> FixedReturn[Callable[P, Any], FourRefs[T0, T1, T2, T3]]: ...
+        @overload
+        def __call__(self, target: Callable[P, list[R]], /) -> FixedReturn[Callable[P, Any], list[ObjectRef[R]]]: ...
+        @overload
+        def __call__(self, target: F, /) -> FixedReturn[F, list[ObjectRef[Any]]]: ...
+
+    class StreamingDecorator(Protocol):
+        """The same with ``num_returns="streaming"``."""
+
+        @overload
+        def __call__(
+            self, target: Callable[P, Iterable[R]], /
+        ) -> FixedReturn[Callable[P, Any], ObjectRefGenerator[R]]: ...
+        @overload
+        def __call__(self, target: F, /) -> FixedReturn[F, ObjectRefGenerator[Any]]: ...
+
 
 @overload
-def remote(target: type[A], /) -> type[A]: ...  # type: ignore[overload-overlap]
+def remote(target: type[A], /) -> type[A]: ...  # pyright: ignore[reportOverlappingOverload]
 @overload
-def remote(target: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
+def remote(target: C, /) -> CheckedClass[C]: ...  # type: ignore[overload-overlap]
 @overload
 def remote(target: F, /) -> RemoteFunction[F]: ...
 @overload
@@ -55,13 +88,11 @@ def remote(*, num_returns: Literal[1] = ..., **options: Unpack[AnyOptions]) -> D
 @overload
 def remote(*, num_returns: Literal[0], **options: Unpack[AnyOptions]) -> FixedDecorator[None]: ...  # type: ignore[overload-overlap]
 @overload
-def remote(
-    *, num_returns: Literal["streaming"], **options: Unpack[AnyOptions]
-) -> FixedDecorator[ObjectRefGenerator[Any]]: ...
+def remote(*, num_returns: Literal["streaming"], **options: Unpack[AnyOptions]) -> StreamingDecorator: ...
 @overload
-def remote(*, num_returns: int, **options: Unpack[AnyOptions]) -> FixedDecorator[list[ObjectRef[Any]]]: ...
+def remote(*, num_returns: int, **options: Unpack[AnyOptions]) -> SeveralDecorator: ...
 @overload
-def remote(*, num_return_vals: int, **options: Unpack[AnyOptions]) -> FixedDecorator[list[ObjectRef[Any]]]: ...
+def remote(*, num_return_vals: int, **options: Unpack[AnyOptions]) -> SeveralDecorator: ...
 def remote(*targets: Any, **options: Any) -> Any:
     """Make a function or a class remote; as a decorator with or without options.
 

@@ -1,15 +1,15 @@
 """The static shape of remote calls: what ``f.remote(...)`` takes and gives, for type checkers only.
 
-Each class repeats one pattern: a call with plain values (keywords and defaults as in the function), and calls of one
-to eight positional arguments where a reference may stand for a value. A reference by keyword is what Python's type
-system cannot say here; pass it by position.
+Each class repeats one pattern: a call with plain values (keywords and defaults as in the function), and calls where a
+reference may stand for each of the first one to eight values, given by position. A reference by keyword is what
+Python's type system cannot say here.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 if TYPE_CHECKING:
     from ray.runtime.ref import ObjectRef
@@ -18,6 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 F_co = TypeVar("F_co", bound=Callable[..., Any], covariant=True)
 Out_co = TypeVar("Out_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 T0 = TypeVar("T0")
 T1 = TypeVar("T1")
 T2 = TypeVar("T2")
@@ -56,6 +57,7 @@ class ClassOptions(ResourceOptions, total=False):
     max_task_retries: int | None
     namespace: str | None
     lifetime: Literal["detached", "non_detached"] | None
+    get_if_exists: bool | None
     concurrency_groups: Mapping[str, int] | None
 
 
@@ -86,46 +88,60 @@ class OneReturn(Generic[F_co]):
     if TYPE_CHECKING:
 
         @overload
-        def remote(self: OneReturn[Callable[P, R]], *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
-        @overload
-        def remote(self: OneReturn[Callable[[T0], R]], a0: T0 | ObjectRef[T0], /) -> ObjectRef[R]: ...
+        def remote(self: OneReturn[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
         @overload
         def remote(
-            self: OneReturn[Callable[[T0, T1], R]],
+            self: OneReturn[Callable[Concatenate[T0, P], R]],
             a0: T0 | ObjectRef[T0],
-            a1: T1 | ObjectRef[T1],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> ObjectRef[R]: ...
         @overload
         def remote(
-            self: OneReturn[Callable[[T0, T1, T2], R]],
+            self: OneReturn[Callable[Concatenate[T0, T1, P], R]],
+            a0: T0 | ObjectRef[T0],
+            a1: T1 | ObjectRef[T1],
+            /,
+            *args: P.args,
+            **kwargs: P.kwargs,
+        ) -> ObjectRef[R]: ...
+        @overload
+        def remote(
+            self: OneReturn[Callable[Concatenate[T0, T1, T2, P], R]],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> ObjectRef[R]: ...
         @overload
         def remote(
-            self: OneReturn[Callable[[T0, T1, T2, T3], R]],
+            self: OneReturn[Callable[Concatenate[T0, T1, T2, T3, P], R]],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
             a3: T3 | ObjectRef[T3],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> ObjectRef[R]: ...
         @overload
         def remote(
-            self: OneReturn[Callable[[T0, T1, T2, T3, T4], R]],
+            self: OneReturn[Callable[Concatenate[T0, T1, T2, T3, T4, P], R]],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
             a3: T3 | ObjectRef[T3],
             a4: T4 | ObjectRef[T4],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> ObjectRef[R]: ...
         @overload
         def remote(
-            self: OneReturn[Callable[[T0, T1, T2, T3, T4, T5], R]],
+            self: OneReturn[Callable[Concatenate[T0, T1, T2, T3, T4, T5, P], R]],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
@@ -133,10 +149,12 @@ class OneReturn(Generic[F_co]):
             a4: T4 | ObjectRef[T4],
             a5: T5 | ObjectRef[T5],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> ObjectRef[R]: ...
         @overload
         def remote(
-            self: OneReturn[Callable[[T0, T1, T2, T3, T4, T5, T6], R]],
+            self: OneReturn[Callable[Concatenate[T0, T1, T2, T3, T4, T5, T6, P], R]],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
@@ -145,10 +163,12 @@ class OneReturn(Generic[F_co]):
             a5: T5 | ObjectRef[T5],
             a6: T6 | ObjectRef[T6],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> ObjectRef[R]: ...
         @overload
         def remote(
-            self: OneReturn[Callable[[T0, T1, T2, T3, T4, T5, T6, T7], R]],
+            self: OneReturn[Callable[Concatenate[T0, T1, T2, T3, T4, T5, T6, T7, P], R]],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
@@ -158,56 +178,72 @@ class OneReturn(Generic[F_co]):
             a6: T6 | ObjectRef[T6],
             a7: T7 | ObjectRef[T7],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> ObjectRef[R]: ...
-        def remote(self, *args: Any, **kwargs: Any) -> Any: ...
+        def remote(self, /, *args: Any, **kwargs: Any) -> Any: ...
 
 
 class FixedReturn(Generic[F_co, Out_co]):
-    """A function or method with ``num_returns`` other than 1: a list of references, or None. For checkers only."""
+    """A function or method with ``num_returns`` other than 1: several references, or None. For checkers only."""
 
     if TYPE_CHECKING:
 
         @overload
-        def remote(self: FixedReturn[Callable[P, Any], Out_co], *args: P.args, **kwargs: P.kwargs) -> Out_co: ...
-        @overload
-        def remote(self: FixedReturn[Callable[[T0], Any], Out_co], a0: T0 | ObjectRef[T0], /) -> Out_co: ...
+        def remote(self: FixedReturn[Callable[P, Any], Out_co], /, *args: P.args, **kwargs: P.kwargs) -> Out_co: ...
         @overload
         def remote(
-            self: FixedReturn[Callable[[T0, T1], Any], Out_co],
+            self: FixedReturn[Callable[Concatenate[T0, P], Any], Out_co],
             a0: T0 | ObjectRef[T0],
-            a1: T1 | ObjectRef[T1],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> Out_co: ...
         @overload
         def remote(
-            self: FixedReturn[Callable[[T0, T1, T2], Any], Out_co],
+            self: FixedReturn[Callable[Concatenate[T0, T1, P], Any], Out_co],
+            a0: T0 | ObjectRef[T0],
+            a1: T1 | ObjectRef[T1],
+            /,
+            *args: P.args,
+            **kwargs: P.kwargs,
+        ) -> Out_co: ...
+        @overload
+        def remote(
+            self: FixedReturn[Callable[Concatenate[T0, T1, T2, P], Any], Out_co],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> Out_co: ...
         @overload
         def remote(
-            self: FixedReturn[Callable[[T0, T1, T2, T3], Any], Out_co],
+            self: FixedReturn[Callable[Concatenate[T0, T1, T2, T3, P], Any], Out_co],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
             a3: T3 | ObjectRef[T3],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> Out_co: ...
         @overload
         def remote(
-            self: FixedReturn[Callable[[T0, T1, T2, T3, T4], Any], Out_co],
+            self: FixedReturn[Callable[Concatenate[T0, T1, T2, T3, T4, P], Any], Out_co],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
             a3: T3 | ObjectRef[T3],
             a4: T4 | ObjectRef[T4],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> Out_co: ...
         @overload
         def remote(
-            self: FixedReturn[Callable[[T0, T1, T2, T3, T4, T5], Any], Out_co],
+            self: FixedReturn[Callable[Concatenate[T0, T1, T2, T3, T4, T5, P], Any], Out_co],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
@@ -215,10 +251,12 @@ class FixedReturn(Generic[F_co, Out_co]):
             a4: T4 | ObjectRef[T4],
             a5: T5 | ObjectRef[T5],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> Out_co: ...
         @overload
         def remote(
-            self: FixedReturn[Callable[[T0, T1, T2, T3, T4, T5, T6], Any], Out_co],
+            self: FixedReturn[Callable[Concatenate[T0, T1, T2, T3, T4, T5, T6, P], Any], Out_co],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
@@ -227,10 +265,12 @@ class FixedReturn(Generic[F_co, Out_co]):
             a5: T5 | ObjectRef[T5],
             a6: T6 | ObjectRef[T6],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> Out_co: ...
         @overload
         def remote(
-            self: FixedReturn[Callable[[T0, T1, T2, T3, T4, T5, T6, T7], Any], Out_co],
+            self: FixedReturn[Callable[Concatenate[T0, T1, T2, T3, T4, T5, T6, T7, P], Any], Out_co],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
@@ -240,10 +280,18 @@ class FixedReturn(Generic[F_co, Out_co]):
             a6: T6 | ObjectRef[T6],
             a7: T7 | ObjectRef[T7],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> Out_co: ...
-        def remote(self, *args: Any, **kwargs: Any) -> Any: ...
+        def remote(self, /, *args: Any, **kwargs: Any) -> Any: ...
 
-        def options(self, **options: Unpack[FunctionOptions]) -> FixedReturn[F_co, Out_co]: ...
+        @overload
+        def options(self, /, **options: Unpack[FunctionOptions]) -> FixedReturn[F_co, Out_co]: ...
+        @overload
+        def options(
+            self, /, *, num_returns: int | Literal["streaming"], **options: Unpack[FunctionOptions]
+        ) -> FixedReturn[F_co, Any]: ...
+        def options(self, /, **options: Any) -> Any: ...
 
 
 class ActorMaker(Generic[F_co]):
@@ -252,28 +300,71 @@ class ActorMaker(Generic[F_co]):
     if TYPE_CHECKING:
 
         @overload
-        def remote(self: ActorMaker[Callable[P, R]], *args: P.args, **kwargs: P.kwargs) -> R: ...
-        @overload
-        def remote(self: ActorMaker[Callable[[T0], R]], a0: T0 | ObjectRef[T0], /) -> R: ...
-        @overload
-        def remote(self: ActorMaker[Callable[[T0, T1], R]], a0: T0 | ObjectRef[T0], a1: T1 | ObjectRef[T1], /) -> R: ...
+        def remote(self: ActorMaker[Callable[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
         @overload
         def remote(
-            self: ActorMaker[Callable[[T0, T1, T2], R]],
+            self: ActorMaker[Callable[Concatenate[T0, P], R]],
+            a0: T0 | ObjectRef[T0],
+            /,
+            *args: P.args,
+            **kwargs: P.kwargs,
+        ) -> R: ...
+        @overload
+        def remote(
+            self: ActorMaker[Callable[Concatenate[T0, T1, P], R]],
+            a0: T0 | ObjectRef[T0],
+            a1: T1 | ObjectRef[T1],
+            /,
+            *args: P.args,
+            **kwargs: P.kwargs,
+        ) -> R: ...
+        @overload
+        def remote(
+            self: ActorMaker[Callable[Concatenate[T0, T1, T2, P], R]],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> R: ...
         @overload
         def remote(
-            self: ActorMaker[Callable[[T0, T1, T2, T3], R]],
+            self: ActorMaker[Callable[Concatenate[T0, T1, T2, T3, P], R]],
             a0: T0 | ObjectRef[T0],
             a1: T1 | ObjectRef[T1],
             a2: T2 | ObjectRef[T2],
             a3: T3 | ObjectRef[T3],
             /,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> R: ...
-        def remote(self, *args: Any, **kwargs: Any) -> Any: ...
+        def remote(self, /, *args: Any, **kwargs: Any) -> Any: ...
 
         def options(self, **options: Unpack[ClassOptions]) -> ActorMaker[F_co]: ...
+
+
+if TYPE_CHECKING:
+
+    class OnlyAny:
+        """No function returns it: what is taken for it is Any."""
+
+    class SeveralRefs(Generic[T_co]):
+        """What ``num_returns`` of two or more gives: a list, which checkers take for a tuple that knows each."""
+
+    class TwoRefs(  # noqa: SLOT001 - never made
+        tuple[ObjectRef[T0], ObjectRef[T1]], SeveralRefs[T0 | T1], Generic[T0, T1]
+    ):
+        """The references to the two values of a ``tuple[T0, T1]``."""
+
+    class ThreeRefs(  # noqa: SLOT001 - never made
+        tuple[ObjectRef[T0], ObjectRef[T1], ObjectRef[T2]], SeveralRefs[T0 | T1 | T2], Generic[T0, T1, T2]
+    ):
+        """The same for three."""
+
+    class FourRefs(  # noqa: SLOT001 - never made
+        tuple[ObjectRef[T0], ObjectRef[T1], ObjectRef[T2], ObjectRef[T3]],
+        SeveralRefs[T0 | T1 | T2 | T3],
+        Generic[T0, T1, T2, T3],
+    ):
+        """The same for four."""
