@@ -332,3 +332,19 @@ class Leaving(Struct, frozen=True, tag=70):
 
 class Stay(Struct, frozen=True, tag=61):
     """Worker to node manager: others need what it owns or has submitted, so it did not end."""
+
+
+class AskPath(Struct, frozen=True, tag=72):
+    """Worker to node manager, which passes it on to the driver: where does the program look for modules now?"""
+
+    request: int
+    worker: bytes = b""
+    """Who asks; filled in by the node manager."""
+
+
+class Path(Struct, frozen=True, tag=73):
+    """Driver to node manager: its ``sys.path``. The worker gets it as the ``Answer`` to its request."""
+
+    request: int
+    worker: bytes
+    path: list[str]

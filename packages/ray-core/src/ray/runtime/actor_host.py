@@ -13,6 +13,7 @@ from ray.protocol.actors import INIT_RAISED, places_of
 from ray.runtime.actor_exit import EXIT_ACTOR, ActorExit
 from ray.runtime.code_cache import ArgumentCache, with_dependencies
 from ray.runtime.interface import RESOURCE_UNIT, ActorCore
+from ray.runtime.native_threads import NativeThreads
 from ray.runtime.own_class import method_of, name_own_class
 from ray.runtime.owner import OwnerRuntime
 from ray.runtime.unreadable import raise_unreadable
@@ -36,6 +37,7 @@ class ActorHost(OwnerRuntime):
     actor_id: bytes = b""
     actor_name: str = ""
     actor_resources: dict[str, float] = {}
+    threads: NativeThreads
     #: {concurrency group: how many of its calls run at a time}
     groups: Mapping[str, int] = {}
     #: What made this process an actor.
@@ -62,6 +64,7 @@ class ActorHost(OwnerRuntime):
         self._start = message
         self.actor_id, self.actor_name = spec.id, spec.class_name
         self.actor_resources = {name: amount / RESOURCE_UNIT for name, amount in spec.resources.items()}
+        self.threads.set_for(spec.resources)
         self.depth = spec.depth + 1
         self.groups = spec.groups
         limit = places_of(spec)

@@ -20,6 +20,7 @@ from ray.ids import random_id
 from ray.messages import node
 from ray.plugins.compose import Composition
 from ray.runtime import hardware
+from ray.runtime.driver_path import current_path
 from ray.runtime.failures import failure_line
 from ray.runtime.forked import watch_forks
 from ray.runtime.interface import RESOURCE_UNIT
@@ -76,6 +77,9 @@ class DriverRuntime(OwnerRuntime):
                 node.Logs: self._printer.show,
                 node.RecordError: lambda message: self._printer.show(f"[ray] {message.record.message}\n"),
                 node.ShowFailure: lambda message: self.show_failure(message.text),
+                node.AskPath: lambda message: self.node.send(
+                    node.Path(message.request, message.worker, current_path())
+                ),
                 node.Ending: lambda message: self.node_lost(message.reason, orderly=True),
             }
             self.polling.start()
@@ -266,7 +270,7 @@ def _node_config(options: StartOptions, session: str, session_dir: str) -> NodeC
         resources={name: amount for name, amount in resources.items() if amount},
         gpu_ids=ids,
         store_bytes=store,
-        sys_path=list(sys.path),
+        sys_path=current_path(),
         preload=[name for name in _PRELOAD if name in sys.modules],
         prestart=max(1, min(cpus // RESOURCE_UNIT, _PRESTART)),
         namespace=options.namespace,

@@ -108,6 +108,8 @@ class NodeManager:
             node.TaskEvents: self._task_events,
             node.Stop: lambda peer, message, frames: self.stop(),
             node.Question: self._question,
+            node.AskPath: lambda peer, message, frames: self._to_drivers(node.AskPath(message.request, peer.id)),
+            node.Path: self._path,
             **self.actors.handlers(),
             **self.ends.handlers(),
             **NodeRunning(self).handlers(),
@@ -352,6 +354,11 @@ class NodeManager:
                 f"a question after {message.what!r} of {len(message.data)} bytes: {error}"
             ) from None
         peer.send(node.Answer(message.request, True, msgspec.msgpack.encode(found)))
+
+    def _path(self, peer: Peer, message: node.Path, frames: Sequence[Frame]) -> None:
+        asker = self.peers.get(message.worker)
+        if asker is not None:
+            asker.send(node.Answer(message.request, True, msgspec.msgpack.encode(message.path)))
 
     def _describe(self) -> dict[str, Any]:
         return {

@@ -95,6 +95,7 @@ class WorkerRuntime(Replying):
         self.depth = message.depth + 1
         if not self.actor_id:
             self._lessee = peer
+            self.threads.set_for(message.resources)
         submit = self.executor.submit
         for task in message.tasks:
             if len(task.id) != TASK_ID_BYTES or task.timeout_s != task.timeout_s:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import sys
 from typing import NoReturn
 
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
 from ray.runtime import interface
+from ray.runtime.driver_path import DriverPath
 from ray.runtime.forked import watch_forks
 from ray.runtime.idle_poll import IdlePoll
+from ray.runtime.native_threads import NativeThreads
 from ray.runtime.output import install_streams
 from ray.runtime.process_end import end_process
 from ray.runtime.session import NodeConfig
@@ -19,12 +22,18 @@ from ray.runtime.worker import WorkerRuntime
 
 
 def worker_main(
-    config: NodeConfig, composition: Composition, worker_id: bytes, node_address: str, slot: memoryview
+    config: NodeConfig,
+    composition: Composition,
+    worker_id: bytes,
+    node_address: str,
+    slot: memoryview,
+    threads: NativeThreads,
 ) -> NoReturn:
     """Serve until the node manager, or an actor's end, says stop. Keeps the main thread."""
     transport = composition.open_transport(config.session_dir)
     store = composition.open_store(config.extra["store_address"])
     runtime = WorkerRuntime(config.session, worker_id, config.namespace, transport, store, composition, slot)
+    runtime.threads = threads
     if config.gpu_ids:
         runtime.use_gpus([])
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -51,6 +60,7 @@ def worker_main(
     interface.set_current(runtime)
     watch_forks(runtime)
     runtime.polling.start()
+    sys.meta_path.append(DriverPath(runtime))
     runtime.join_plugins()
     runtime.node.send(node.Ready(worker_id, runtime.address))
     executor = runtime.executor

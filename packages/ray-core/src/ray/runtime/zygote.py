@@ -20,6 +20,7 @@ import msgspec
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
 from ray.protocol.run_slot import SLOT_BYTES
+from ray.runtime.native_threads import NativeThreads
 from ray.runtime.node_survivor import NodeSurvivor
 from ray.runtime.session import NodeConfig
 from ray.runtime.supervision import die_with_parent
@@ -96,6 +97,7 @@ def _highest_fd() -> int:
 
 def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryview, lifeline: int) -> NoReturn:
     sys.path[:] = config.sys_path
+    threads = NativeThreads()
     for name in (*_NEEDED, *config.preload):
         with contextlib.suppress(Exception):  # a module that cannot be preloaded fails where it is used
             importlib.import_module(name)
@@ -119,7 +121,7 @@ def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryv
             channel.send(encode(Forked(request.worker, 0, str(error))))
         else:
             if not intermediate:
-                _fork_worker(channel, survivor, config, composition, node, request, fds, slots)
+                _fork_worker(channel, survivor, config, composition, node, request, fds, slots, threads)
             os.waitpid(intermediate, 0)
         for fd in fds:
             os.close(fd)
@@ -134,6 +136,7 @@ def _fork_worker(
     request: ForkRequest,
     fds: list[int],
     slots: memoryview,
+    threads: NativeThreads,
 ) -> NoReturn:
     parent = os.getpid()
     try:
@@ -160,7 +163,7 @@ def _fork_worker(
         set_title(IDLE)
         from ray.runtime.worker_main import worker_main
 
-        worker_main(config, composition, request.worker, request.address, slots[place(request.slot)])
+        worker_main(config, composition, request.worker, request.address, slots[place(request.slot)], threads)
     except BaseException:
         import traceback
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pickle import loads
 from typing import Any
 
@@ -20,6 +22,7 @@ SYSTEM = "system"
 ORDERLY = "orderly"
 _MAX_VIA = 16
 _MAX_NOTES = 16
+_MAX_PLACES = 10
 #: What numpy, Cython and Python say of an attempt to change memory that is shared with others.
 _READ_ONLY = ("destination is read-only", "array is read-only", "WRITEABLE flag to True", "modify read-only memory")
 _READ_ONLY_NOTE = (
@@ -137,6 +140,8 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
     cls = type(exc)
     if cls in (ValueError, TypeError):
         _explain_read_only(exc)
+    elif type(exc) is ModuleNotFoundError:
+        _explain_missing(exc)
     base = builtin_base(cls)
     exit_code, signal = getattr(exc, "exit_code", None), getattr(exc, "signal", None)
     return Envelope(
@@ -156,6 +161,19 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
         types=[] if isinstance(exc, DualError) else pack_types(cls),  # it is made anew, and so is its class
         cause=pack_exception(exc),
     )
+
+
+def _explain_missing(exc: ModuleNotFoundError) -> None:
+    """Where was looked for it, and what to do; once."""
+    notes = getattr(exc, "__notes__", None)
+    if exc.name and not (notes and any("Process " in note for note in notes)):
+        places = [path for path in sys.path if "site-packages" not in path]
+        shown = ", ".join([*map(repr, places[:_MAX_PLACES]), *(["…"] if len(places) > _MAX_PLACES else [])])
+        exc.add_note(
+            f"Process {os.getpid()} has looked for {exc.name!r} in {shown} and the packages of {sys.prefix!r}. Workers "
+            "look where the program does, also in what it adds to sys.path later: add the folder of the module there, "
+            "or install its package."
+        )
 
 
 def _explain_read_only(exc: BaseException) -> None:
