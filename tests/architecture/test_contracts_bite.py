@@ -54,6 +54,7 @@ from ray.testing.contracts import (
     _checks_store_optional,
     _checks_transport,
     _checks_transport_ends,
+    _checks_transport_interrupted,
     _checks_transport_strangers,
     _expect,
     _link,
@@ -868,6 +869,22 @@ class RaisesOnDeadConnections(InprocTransport):
         return connection
 
 
+class KeepsMessagesInItsFrame(InprocTransport):
+    def poll(self, timeout_s):
+        events = []
+        for event in super().poll(timeout_s):
+            events.append(event)  # noqa: PERF402 - a call may interrupt this
+        return events
+
+
+class TakesBeforeItKeeps(InprocTransport):
+    def _take(self):
+        while self._inbox:
+            connection, frames, nbytes = self._inbox.popleft()
+            connection.handed_over(nbytes)
+            self._taken.append((connection, frames))
+
+
 def transport_subject(kind):
     made = []
 
@@ -893,8 +910,10 @@ def transport_subject(kind):
 @pytest.mark.parametrize(
     ("check", "broken"),
     cases(
-        checks_of(_checks_transport, _checks_transport_ends),
+        checks_of(_checks_transport, _checks_transport_ends, _checks_transport_interrupted),
         [
+            ("polls_interrupt_polls", KeepsMessagesInItsFrame),
+            ("polls_interrupt_polls", TakesBeforeItKeeps),
             ("messages_arrive_whole", DropsTheLastFrame),
             ("messages_arrive_once_and_in_order", Reorders),
             ("messages_arrive_once_and_in_order", Doubles),
@@ -966,16 +985,16 @@ class HearsAnybody(UnixTransport):
     def _accept(self):
         super()._accept()
         for connection in list(self._connections.values()):
-            self._introduced(connection)
+            self.introduced(connection)
 
 
 class ForgetsWhoHasSpoken(UnixTransport):
-    def _introduced(self, connection):
+    def introduced(self, connection):
         connection.first_bytes = 0
 
 
 class WantsEveryMessageSmall(UnixTransport):
-    def _introduced(self, connection):
+    def introduced(self, connection):
         self._listener.strangers.left(connection)
 
 

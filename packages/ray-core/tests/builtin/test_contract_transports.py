@@ -21,6 +21,7 @@ class TestInproc(TransportContract):
 class TestInprocDelayed(TransportContract):
     """Delay alone breaks no promise."""
 
+    may_be_interrupted = False
     meets_strangers = False
 
     @pytest.fixture
@@ -50,6 +51,7 @@ class TestUnix(TransportContract):
 class TestUnixDelayed(TransportContract):
     """Delay alone breaks no promise."""
 
+    may_be_interrupted = False
     meets_strangers = False  # seen without delay
 
     @pytest.fixture

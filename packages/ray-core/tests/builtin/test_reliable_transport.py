@@ -22,6 +22,7 @@ def make_unix(short_dir):
 
 class TestOverUnix(TransportContract):
     meets_strangers = False  # seen without the layer
+    may_be_interrupted = False  # no session uses the layer
 
     @pytest.fixture
     def make_transport(self, make_unix):
@@ -33,6 +34,7 @@ class TestOverALossyTransport(TransportContract):
     """Closing flushes for longer here, as much of what is sent needs several tries."""
 
     meets_strangers = False  # seen without the layer
+    may_be_interrupted = False  # no session uses the layer
 
     @pytest.fixture
     def make_transport(self, make_unix):

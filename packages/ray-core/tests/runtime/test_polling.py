@@ -65,14 +65,23 @@ def test_a_batch_is_taken_in_slices_while_event_loops_listen(runtime, monkeypatc
     monkeypatch.setattr(reader_module, "SLICE_S", 0.0)
     reader, taken = runtime.reader, []
     events = [(None, number) for number in range(3)]
+
+    def take(event):
+        reader.pending.popleft()
+        taken.append(event[1])
+
     with runtime.lock, monkeypatch.context() as patch:
-        patch.setattr(reader, "_take", lambda connection, frames: taken.append(frames))
-        assert not reader.take(events)
+        patch.setattr(reader, "_take", take)
+        reader.pending.extend(events)
+        assert reader.take()
         assert taken == [0, 1, 2]
         patch.setattr(runtime.table, "listeners", 1)
-        assert reader.take(events) == events[1:]
-        assert not reader.take(events[2:])
-        assert taken == [0, 1, 2, 0, 2]
+        reader.pending.extend(events)
+        assert not reader.take()
+        assert list(reader.pending) == events[1:]
+        assert not reader.take()
+        assert reader.take()
+        assert taken == [0, 1, 2, 0, 1, 2]
 
 
 @pytest.mark.timeout(60)

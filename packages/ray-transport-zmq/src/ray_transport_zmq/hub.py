@@ -25,6 +25,7 @@ from ray.exceptions import RemoteProtocolError
 from ray_transport_zmq import sockets, wire
 from ray_transport_zmq.connection import ZmqConnection
 from ray_transport_zmq.descriptors import hang_up, inode
+from ray_transport_zmq.incoming import Incoming
 from ray_transport_zmq.refusals import Refusals
 
 #: What ``poll`` returns.
@@ -70,6 +71,7 @@ class Hub:
         self._socket = socket
         self._monitor = sockets.monitor(context, socket)
         self._events = events
+        self._incoming = Incoming(socket)
         self._make = make
         self._accepts = accepts
         #: The socket was used since ``pump`` last saw it empty: its descriptor may be silent in spite of messages.
@@ -147,8 +149,9 @@ class Hub:
         """Take what the monitor tells; returns whether the attempt to connect is decided."""
         with contextlib.suppress(zmq.Again):
             while True:
-                data = _receive(self._monitor, _NOW)
-                address = _receive(self._monitor, _NOW)
+                note: list[bytes] = []
+                note.extend(map(_receive, (self._monitor, self._monitor), (_NOW, _NOW)))
+                data, address = note
                 event, value = _EVENT.unpack(data)
                 self._tell(event, value, address.decode())
         pending = self._pending
@@ -214,17 +217,12 @@ class Hub:
             self._lost(connection)
 
     def _receive_unit(self) -> None:
-        socket = self._socket
-        id = _receive(socket, _NOW)
-        frame = _receive(socket, _NOW, False)
+        id_frame, frame, *parts = self._incoming.take()
+        id = id_frame.bytes
         connection = self._links.get(id)
         if connection is None and self._accepts:
             connection = self._accept(id, frame)
         data = frame.bytes
-        parts = []
-        while frame.more:
-            frame = _receive(socket, _NOW, False)
-            parts.append(frame)
         if connection is None or connection.closed:
             return
         try:
@@ -316,10 +314,9 @@ class Hub:
         self.handed += 1
         socket, parts = self._socket, unit[1]
         try:
-            _send(socket, connection.id, _NOW_MORE)
-            for part in parts[:-1]:
-                _send(socket, part, _NOW_MORE)
-            _send(socket, parts[-1], _NOW, unit[0] < _LEND_BYTES)
+            calls = [(socket, connection.id, _NOW_MORE), *((socket, part, _NOW_MORE) for part in parts[:-1])]
+            # In one step: a send that interrupts this one must not come between the parts.
+            deque(itertools.starmap(_send, (*calls, (socket, parts[-1], _NOW, unit[0] < _LEND_BYTES))), 0)
         except zmq.Again:  # the window rules it out; were it wrong, the peer would be lost, not the message
             self._gone.append(connection)  # and the socket has just been touched
             return False

@@ -39,7 +39,7 @@ class _Lock:
     """A lock; whoever leaves it does what others wanted done meanwhile."""
 
     def __init__(self, serve: Callable[[], None]) -> None:
-        self.inner = threading.Lock()
+        self.inner = threading.RLock()  # a destructor, or a signal handler, may poll on the thread that has it
         self._serve = serve
 
     def __enter__(self) -> None:
@@ -81,6 +81,8 @@ class ZmqTransport(Transport):
         #: One connects at a time: ZeroMQ tells of attempts by address only.
         self._connecting = threading.Lock()
         self._inbox: Events = deque()
+        #: What the next ``poll`` to end returns.
+        self._taken: list[tuple[Connection, Sequence[Frame] | None]] = []
         self._submitted: deque[tuple[ZmqConnection, list[wire.Unit]]] = deque()
         self._ended: deque[ZmqConnection] = deque()
         #: Of the listening socket, where it has one.
@@ -203,11 +205,15 @@ class ZmqTransport(Transport):
 
     def _work(self) -> None:
         """Do what is on the lists; the caller has the lock."""
-        while self._submitted:
+        while True:
+            if not self._submitted:  # not in the loop's head: a call that interrupts this may come behind that
+                break
             connection, units = self._submitted.popleft()
             if not connection.closed:
                 connection.hub.offer(connection, units)
-        while self._ended:
+        while True:
+            if not self._ended:
+                break
             connection = self._ended.popleft()
             if not self._closed:
                 connection.hub.end(connection)
@@ -242,7 +248,7 @@ class ZmqTransport(Transport):
             self._pump(hub for hub in self._hubs if hub.touched)
         for hub in self._hubs:
             timeout_s = hub.strangers.wait_s(timeout_s)
-        if self._inbox or any(hub.touched for hub in self._hubs):
+        if self._inbox or self._taken or any(hub.touched for hub in self._hubs):
             timeout_s = 0.0
         try:
             ready = self._poller.poll(timeout_s)
@@ -268,9 +274,12 @@ class ZmqTransport(Transport):
             with self._lock:
                 for hub in self._hubs:
                     hub.turn_away()
-        events = []
-        while self._inbox:
-            events.append(self._inbox.popleft())
+        rest: list[tuple[Connection, Sequence[Frame] | None]] = []
+        with contextlib.suppress(IndexError):  # it is empty
+            self._taken.extend(iter(self._inbox.popleft, None))
+        # In one go: a call that interrupts this one finds them either all or not at all.
+        events = self._taken
+        self._taken = rest
         return events
 
     def _pump(self, hubs: Iterable[Hub]) -> None:

@@ -68,7 +68,7 @@ class Strangers(Generic[Key]):
 
     def wait_s(self, timeout_s: float | None) -> float | None:
         """How long one may wait of ``timeout_s``: no longer than the oldest has."""
-        for deadline in self._deadlines.values():
+        for deadline in tuple(self._deadlines.values())[:1]:
             left_s = max(0.0, deadline - self._clock())
             return left_s if timeout_s is None else min(left_s, timeout_s)
         return timeout_s

@@ -96,6 +96,9 @@ class InprocTransport(Transport):
         self._lock = threading.RLock()
         #: (connection, frames or None, bytes), oldest first
         self._inbox: deque[tuple[InprocConnection, list[bytes] | None, int]] = deque()
+        #: Of these, the one that was taken last; what the next ``poll`` to end returns.
+        self._last: object = None
+        self._taken: list[tuple[Connection, Sequence[Frame] | None]] = []
         self._address: str | None = None
         self._closed = False
         self._pid = os.getpid()
@@ -140,21 +143,37 @@ class InprocTransport(Transport):
             self._inbox = deque(kept)
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
-        for key, _ in self._selector.select(0 if self._inbox else timeout_s):
+        for key, _ in self._selector.select(0 if self._inbox or self._taken else timeout_s):
             callback: Callable[[], None] = key.data
             callback()
-        events: list[tuple[Connection, Sequence[Frame] | None]] = []
         with self._lock:
-            while self._inbox:
-                connection, frames, nbytes = self._inbox.popleft()
-                connection.handed_over(nbytes)
-                if connection.closed:
-                    continue
-                if frames is None:
-                    connection.closed = True
-                    self.connections.discard(connection)
-                events.append((connection, frames))
+            self._take()
+        rest: list[tuple[Connection, Sequence[Frame] | None]] = []
+        # In one go: a call that interrupts this one finds them either all or not at all.
+        events = self._taken
+        self._taken = rest
         return events
+
+    def _take(self) -> None:
+        """Move what has arrived to what is to be returned; another call of this may come in between anywhere."""
+        while True:
+            if not self._inbox:
+                return
+            item = self._inbox[0]
+            connection, frames, nbytes = item
+            event = (connection, frames)
+            if not self._inbox or self._inbox[0] is not item:
+                continue
+            if item is not self._last and not connection.closed:
+                self._last = item
+                connection.closed = frames is None
+                self._taken.append(event)
+            if not self._inbox or self._inbox[0] is not item:
+                continue
+            self._inbox.popleft()
+            connection.handed_over(nbytes)
+            if frames is None:
+                self.connections.discard(connection)
 
     def wake(self) -> None:
         if not self._closed:  # the descriptor may belong to somebody else by now

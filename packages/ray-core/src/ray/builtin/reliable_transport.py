@@ -5,6 +5,7 @@ The built-in transports and ZeroMQ do none of that within a connection and do no
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -73,9 +74,13 @@ class ReliableTransport(Transport):
         self._close_s = close_s
         self._lock = threading.RLock()
         #: Held by whoever polls the inner transport.
-        self._polling = threading.Lock()
+        self._polling = threading.RLock()
         self._connections: set[ReliableConnection] = set()
         self._inbox: deque[tuple[Connection, Sequence[Frame] | None]] = deque()
+        #: What the next ``poll`` to end returns.
+        self._taken: list[tuple[Connection, Sequence[Frame] | None]] = []
+        #: Packets that are not looked into yet.
+        self._arrived: deque[tuple[Connection, Sequence[Frame] | None]] = deque()
         #: Until when the thread that polls will wait.
         self._until = 0.0
 
@@ -109,10 +114,13 @@ class ReliableTransport(Transport):
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
         with self._polling:
-            self._poll_inner(0.0 if self._inbox else timeout_s)
-        events = []
-        while self._inbox:
-            events.append(self._inbox.popleft())
+            self._poll_inner(0.0 if self._inbox or self._taken or self._arrived else timeout_s)
+        rest: list[tuple[Connection, Sequence[Frame] | None]] = []
+        with contextlib.suppress(IndexError):  # it is empty
+            self._taken.extend(iter(self._inbox.popleft, None))
+        # In one go: a call that interrupts this one finds them either all or not at all.
+        events = self._taken
+        self._taken = rest
         return events
 
     def _poll_inner(self, timeout_s: float | None) -> None:
@@ -122,10 +130,13 @@ class ReliableTransport(Transport):
             due = min((connection.delivery.due() for connection in self._connections), default=float("inf"))
             self._until = min(due, float("inf") if timeout_s is None else now + timeout_s)
         left_s = None if self._until == float("inf") else max(0.0, self._until - now)
-        arrived = self._inner.poll(left_s)
+        self._arrived.extend(self._inner.poll(left_s))
         with self._lock:
             self._until = 0.0
-            for inner, frames in arrived:
+            while True:
+                if not self._arrived:  # not in the loop's head: a call that interrupts this may come behind that
+                    break
+                inner, frames = self._arrived.popleft()
                 self._take(self._wrapped(inner), frames)
             now = time.monotonic()
             for connection in self._connections:

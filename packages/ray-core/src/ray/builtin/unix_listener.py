@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ray.abc.strangers import Strangers
 
 if TYPE_CHECKING:
-    from ray.builtin.unix_transport import UnixConnection
+    from ray.builtin.unix_connection import UnixConnection
 
 _BACKLOG = 1024
 #: So many are let in before others have their turn.

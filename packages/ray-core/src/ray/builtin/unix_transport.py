@@ -10,167 +10,22 @@ import contextlib
 import os
 import select
 import socket
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.abc.strangers import FIRST_MESSAGE_BYTES
 from ray.abc.transport import Connection, Frame, Transport
+from ray.builtin.unix_connection import UnixConnection
 from ray.builtin.unix_listener import UnixListener
-from ray.exceptions import ProtocolError
-from ray.protocol.framing import FrameReader, head
 
 SCHEME = "unix:"
 _MAX_PATH_BYTES = 100
-_MAX_PARTS = 512
-_CLOSE_FLUSH_S = 0.5
 #: How long before another try to connect to a listener with a full queue.
 _FULL_S = 0.001
+#: How soon to look again for what another thread was about to write.
+_LATE_S = 0.01
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
-
-
-class UnixConnection(Connection):
-    """One socket. ``send`` writes at once what the kernel takes and leaves the rest to the polling thread."""
-
-    def __init__(self, sock: socket.socket, transport: UnixTransport) -> None:
-        sock.setblocking(False)
-        self._sock = sock
-        self._transport = transport
-        self._lock = threading.RLock()
-        self._out: deque[Any] = deque()
-        self._queued = 0
-        self._reader = FrameReader()
-        #: Bytes that a peer who has connected may still send until its first message is complete; 0: it is.
-        self.first_bytes = 0
-        self.context = None
-        self.closed = False
-        self.fd = sock.fileno()
-
-    def send(self, frames: Sequence[Frame]) -> None:
-        if len(frames) == 1:
-            frame = frames[0]
-            parts: list[Any] = [head(frames), frame]
-            total = 12 + len(frame)
-        else:
-            parts = [head(frames), *(memoryview(frame).cast("B") for frame in frames)]
-            total = sum(map(len, parts))
-        with self._lock:
-            if self.closed:
-                return
-            if not self._out:
-                try:
-                    sent = self._sock.sendmsg(parts if len(parts) <= _MAX_PARTS else parts[:_MAX_PARTS])
-                except BlockingIOError:
-                    sent = 0
-                except OSError:
-                    return  # the polling thread sees the same loss and reports it
-                if sent == total:
-                    return
-                self._out.extend(_unsent(parts, sent))
-                self._queued = total - sent
-                self._transport._watch_writable(self, True)
-            else:
-                self._out.extend(parts)
-                self._queued += total
-
-    @property
-    def queued_bytes(self) -> int:
-        return self._queued
-
-    def _flush(self) -> None:
-        """Write what is queued; called by the polling thread when the socket takes more."""
-        with self._lock:
-            while self._out and not self.closed:
-                parts = [self._out[i] for i in range(min(len(self._out), _MAX_PARTS))]
-                try:
-                    sent = self._sock.sendmsg(parts)
-                except BlockingIOError:
-                    return
-                except OSError:
-                    self._out.clear()
-                    self._queued = 0
-                    break
-                self._queued -= sent
-                for _ in parts:
-                    self._out.popleft()
-                rest = _unsent(parts, sent)
-                if rest:
-                    self._out.extendleft(reversed(rest))
-                    return
-            self._transport._watch_writable(self, False)
-
-    def _receive(self) -> list[list[Any]] | None:
-        """Messages that have arrived; None when the peer is gone."""
-        memory = self._reader.free()
-        if self.first_bytes:
-            memory = memory[: self.first_bytes]
-        try:
-            received = self._sock.recv_into(memory)
-        except (BlockingIOError, InterruptedError):
-            return []
-        except OSError:
-            return None
-        if not received:
-            return None
-        try:
-            messages = self._reader.filled(received)
-        except ProtocolError:
-            return None
-        if self.first_bytes:
-            if messages:
-                self._transport._introduced(self)
-            elif received < self.first_bytes:
-                self.first_bytes -= received
-            else:
-                return None
-        return messages
-
-    def close(self) -> None:
-        deadline = time.monotonic() + _CLOSE_FLUSH_S
-        while self._out and not self.closed:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            with contextlib.suppress(OSError, ValueError):
-                select.select([], [self.fd], [], left)
-            self._flush()
-        self.abort()
-
-    def abort(self) -> None:
-        if not self._transport.is_own_process:  # a forked child: the poller is the parent's, the lock may be held
-            self.closed = True
-            self._sock.close()
-            return
-        with self._lock:
-            if self.closed:
-                return
-            self.closed = True
-            self._out.clear()
-            self._queued = 0
-            self._transport._forget(self)
-            self._sock.close()
-
-    def _lost(self) -> bool:
-        """Mark as lost; False if this end closed it already."""
-        with self._lock:
-            if self.closed:
-                return False
-            self.closed = True
-            self._out.clear()
-            self._queued = 0
-            self._transport._forget(self)
-            self._sock.close()
-            return True
-
-
-def _unsent(parts: list[Any], sent: int) -> list[Any]:
-    for index, part in enumerate(parts):
-        if sent < len(part):
-            return [memoryview(part)[sent:], *parts[index + 1 :]]
-        sent -= len(part)
-    return []
 
 
 class UnixTransport(Transport):
@@ -186,6 +41,12 @@ class UnixTransport(Transport):
         self._connections: dict[int, UnixConnection] = {}
         #: {descriptor: callback}
         self._watched: dict[int, Callable[[], None]] = {}
+        #: What the next ``poll`` to end returns.
+        self.inbox: list[tuple[Connection, Sequence[Frame] | None]] = []
+        #: Connections of which something may have been read that is in no inbox yet: only while they are read.
+        self._reading: dict[UnixConnection, None] = {}
+        #: Connections with messages that another thread may have overlooked.
+        self._late: dict[UnixConnection, None] = {}
         self._listener: UnixListener | None = None
         self._wake_read, self._wake_write = _wake_pair()
         self._poller.register(self._wake_read)
@@ -217,7 +78,7 @@ class UnixTransport(Transport):
         if listener.paused_until:
             self._poller.unregister(listener.fd)
 
-    def _introduced(self, connection: UnixConnection) -> None:
+    def introduced(self, connection: UnixConnection) -> None:
         """The first message of a peer that has connected is there."""
         connection.first_bytes = 0
         if self._listener is not None:
@@ -260,7 +121,12 @@ class UnixTransport(Transport):
         return self._add(sock)
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
-        events: list[tuple[Connection, Sequence[Frame] | None]] = []
+        for interrupted in tuple(self._reading):  # by this call
+            interrupted.sort()
+        if self.inbox:
+            timeout_s = 0.0
+        if self._late:
+            timeout_s = self._write_late(timeout_s)
         listener = self._listener
         tended = listener if listener is not None and (listener.strangers or listener.paused_until) else None
         if tended is not None:
@@ -273,18 +139,29 @@ class UnixTransport(Transport):
                     callback()
                 continue
             if mask & select.POLLOUT:
-                connection._flush()
+                connection.write()
             if mask & _READABLE:
-                messages = connection._receive()
-                if messages is None:
-                    if connection._lost() and not connection.first_bytes:
-                        events.append((connection, None))
-                else:
-                    for message in messages:
-                        events.append((connection, message))
+                self._reading[connection] = None
+                connection.receive()
+                self._reading.pop(connection, None)
         if tended is not None:
             self._tend(tended)
+        rest: list[tuple[Connection, Sequence[Frame] | None]] = []
+        # In one go: a call that interrupts this one finds them either all or not at all.
+        events = self.inbox
+        self.inbox = rest
         return events
+
+    def write_later(self, connection: UnixConnection) -> None:
+        """Another thread writes to it, and may not have seen the last message."""
+        self._late[connection] = None
+        self.wake()
+
+    def _write_late(self, timeout_s: float | None) -> float | None:
+        for connection in tuple(self._late):
+            if connection.write():
+                self._late.pop(connection, None)
+        return timeout_s if not self._late else min(_LATE_S, _LATE_S if timeout_s is None else timeout_s)
 
     def wake(self) -> None:
         if not self._closed:  # the descriptor may belong to somebody else by now
@@ -303,10 +180,12 @@ class UnixTransport(Transport):
         if self._watched.pop(fd, None) is not None:
             self._poller.unregister(fd)
 
-    def _watch_writable(self, connection: UnixConnection, wanted: bool) -> None:
+    def watch_writable(self, connection: UnixConnection, wanted: bool) -> None:
+        """Have ``poll`` write to it as soon as that is possible, or no longer."""
         self._poller.modify(connection.fd, wanted)
 
-    def _forget(self, connection: UnixConnection) -> None:
+    def forget(self, connection: UnixConnection) -> None:
+        """It is closed."""
         if self._connections.get(connection.fd) is connection:
             del self._connections[connection.fd]
             self._poller.unregister(connection.fd)
@@ -331,8 +210,7 @@ class UnixTransport(Transport):
             return
         self._closed = True
         for connection in list(self._connections.values()):
-            connection.closed = True
-            connection._sock.close()
+            connection.abandon()
         self._connections.clear()
         if self._listener is not None:
             self._listener.close()

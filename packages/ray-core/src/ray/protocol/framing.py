@@ -1,15 +1,20 @@
 """Messages on a byte stream.
 
-A message is ``<u32 frames> <u64 length of each>`` and the frames. The reader asks for memory to fill and is told how
-much was filled; large frames are received in place, small ones come out of one reused buffer as ``bytes``.
+A message is ``<u32 frames> <u64 length of each>`` and the frames. Small frames are cut out of what was read, as
+``bytes``; large ones are received in place.
+
+What has been read so far is a value: reading goes from one to the next, and nothing is changed on the way but memory
+that the next one describes. So a call that interrupts another one between two steps may do the same work; whoever is
+first replaces the value, and the other one throws its result away.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
+from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray.exceptions import RemoteProtocolError
 
@@ -22,8 +27,8 @@ MAX_FRAMES = 16_000
 MAX_HEAD_BYTES = 256 * 1024 * 1024
 MAX_FRAME_BYTES = 1 << 42
 _MAPPED_BYTES = 1 << 20
-_FIRST_BUFFER_BYTES = 4 * 1024
-_LAST_BUFFER_BYTES = 256 * 1024
+#: Read at once, at most.
+READ_BYTES = 64 * 1024
 
 
 def head(frames: Sequence[Any]) -> bytes:
@@ -41,102 +46,97 @@ def _memory(nbytes: int) -> memoryview:
         raise RemoteProtocolError(f"no memory for a frame of {nbytes} bytes") from error
 
 
-class FrameReader:
-    """Bytes in, messages out; pure."""
+class InPlace:
+    """A large frame that is being received: its memory, and how much of it is filled."""
 
-    def __init__(self) -> None:
-        self._buffer = bytearray(_FIRST_BUFFER_BYTES)
-        self._view = memoryview(self._buffer)
-        self._start = self._end = 0
-        #: Lengths of the frames of the message being received; empty between messages.
-        self._lengths: tuple[int, ...] = ()
-        self._frames: list[Any] = []
-        self._target: memoryview | None = None
-        self._filled = 0
+    __slots__ = ("filled", "memory")
 
-    def free(self) -> memoryview:
-        """Memory for the next bytes of the stream; never empty."""
-        if self._target is not None:
-            return self._target[self._filled :]
-        if self._end == len(self._buffer):
-            self._make_room()
-        return self._view[self._end :]
+    def __init__(self, memory: memoryview, filled: int) -> None:
+        self.memory = memory
+        #: One number; a container, so that it can be replaced by what is not Python code.
+        self.filled = deque((filled,), 1)
 
-    def _make_room(self) -> None:
-        """The buffer is full up to its end: grow it while it is small, and move what is unread to the front."""
-        pending = bytes(self._view[self._start : self._end])
-        size = len(self._buffer)
-        if size < _LAST_BUFFER_BYTES or len(pending) == size:
-            self._buffer = bytearray(size * 4)
-            self._view = memoryview(self._buffer)
-        self._view[: len(pending)] = pending
-        self._start, self._end = 0, len(pending)
 
-    def filled(self, nbytes: int) -> list[list[Any]]:
-        """``nbytes`` of ``free`` are filled now; returns the messages that are complete.
+class Received(NamedTuple):
+    """What has been read of a stream, but for the messages that are complete."""
 
-        Raises:
-            RemoteProtocolError: the stream is not made of messages; it cannot be used any further.
-        """
-        messages: list[list[Any]] = []
-        if self._target is not None:
-            self._filled += nbytes
-            if self._filled < len(self._target):
-                return messages
-            self._frames.append(self._target.toreadonly())
-            self._target = None
-            if len(self._frames) == len(self._lengths):
-                self._finish(messages)
-                return messages
-        else:
-            self._end += nbytes
-        self._parse(messages)
-        if self._start == self._end and self._end < len(self._buffer):
-            self._start = self._end = 0
-        return messages
+    #: Bytes of the message being received that are no whole head, or no whole frame.
+    rest: bytes = b""
+    #: Lengths of its frames; empty between messages.
+    lengths: tuple[int, ...] = ()
+    frames: tuple[Any, ...] = ()
+    #: The next frame, if it is large.
+    large: InPlace | None = None
 
-    def _finish(self, messages: list[list[Any]]) -> None:
-        messages.append(self._frames)
-        self._frames = []
-        self._lengths = ()
 
-    def _parse(self, messages: list[list[Any]]) -> None:
-        buffer = self._buffer
-        start, end = self._start, self._end
-        while True:
-            if not self._lengths:
-                if end - start < 12:
-                    break
-                count, first = _ONE.unpack_from(buffer, start)
-                size = 4 + 8 * count
-                if not 0 < count <= MAX_FRAMES or first > MAX_HEAD_BYTES:
-                    raise RemoteProtocolError(f"message of {count} frames, the first of {first} bytes")
-                if count == 1:
-                    if first <= end - start - 12:
-                        start += 12 + first
-                        messages.append([bytes(self._view[start - first : start])])
-                        continue
-                    self._lengths = (first,)
-                else:
-                    if end - start < size:
-                        break
-                    self._lengths = struct.unpack_from(f"<{count}Q", buffer, start + 4)
-                    if max(self._lengths) > MAX_FRAME_BYTES:
-                        raise RemoteProtocolError(f"frame of {max(self._lengths)} bytes")
-                start += size
-            length = self._lengths[len(self._frames)]
-            if length <= end - start:
-                self._frames.append(bytes(self._view[start : start + length]))
-                start += length
-            elif length < IN_PLACE_BYTES:
+NOTHING = Received()
+
+
+def take(state: Received, chunk: bytes) -> tuple[Received, list[list[Any]]]:
+    """The bytes that follow on the stream: the next state, and the messages that are complete.
+
+    Raises:
+        RemoteProtocolError: the stream is not made of messages; it cannot be used any further.
+    """
+    rest, lengths, frames, large = state
+    messages: list[list[Any]] = []
+    start = 0
+    if large is not None:
+        filled = large.filled[0]
+        start = min(len(chunk), len(large.memory) - filled)
+        large.memory[filled : filled + start] = chunk[:start]
+        if filled + start < len(large.memory):
+            return Received(b"", lengths, frames, InPlace(large.memory, filled + start)), messages
+        frames += (large.memory.toreadonly(),)
+        if len(frames) == len(lengths):
+            messages.append(list(frames))
+            lengths, frames = (), ()
+        large = None
+    data = rest + chunk if rest else chunk
+    end = len(data)
+    parts = list(frames)
+    while True:
+        if not lengths:
+            if end - start < 12:
                 break
+            count, first = _ONE.unpack_from(data, start)
+            if not 0 < count <= MAX_FRAMES or first > MAX_HEAD_BYTES:
+                raise RemoteProtocolError(f"message of {count} frames, the first of {first} bytes")
+            if count == 1:
+                if first <= end - start - 12:
+                    start += 12 + first
+                    messages.append([data[start - first : start]])
+                    continue
+                lengths = (first,)
             else:
-                target = _memory(length)
-                target[: end - start] = self._view[start:end]
-                self._target, self._filled = target, end - start
-                start = end
-                break
-            if len(self._frames) == len(self._lengths):
-                self._finish(messages)
-        self._start = start
-        self._end = end
+                if end - start < 4 + 8 * count:
+                    break
+                lengths = struct.unpack_from(f"<{count}Q", data, start + 4)
+                if max(lengths) > MAX_FRAME_BYTES:
+                    raise RemoteProtocolError(f"frame of {max(lengths)} bytes")
+            start += 4 + 8 * count
+        length = lengths[len(parts)]
+        if length <= end - start:
+            parts.append(data[start : start + length])
+            start += length
+        elif length < IN_PLACE_BYTES:
+            break
+        else:
+            memory = _memory(length)
+            memory[: end - start] = data[start:]
+            large = InPlace(memory, end - start)
+            start = end
+            break
+        if len(parts) == len(lengths):
+            messages.append(parts)
+            parts, lengths = [], ()
+    return Received(data[start:], lengths, tuple(parts), large), messages
+
+
+def take_large(state: Received) -> tuple[Received, list[list[Any]]]:
+    """The same, once a large frame has been filled from outside."""
+    assert state.large is not None
+    frames = (*state.frames, state.large.memory.toreadonly())
+    if len(frames) == len(state.lengths):
+        return Received(), [list(frames)]
+    return Received(b"", state.lengths, frames), []

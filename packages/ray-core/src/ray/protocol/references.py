@@ -67,6 +67,20 @@ class ObjectEntry:
         #: The unfinished task that makes the object, where this process owns it.
         self.task: Any = None
 
+    def call_when_done(self, call: Callable[[ObjectEntry], None]) -> bool:
+        """Have ``call`` called once with this entry when it is no longer PENDING; False, without effect, if it is not.
+
+        In one go: whoever interrupts the caller may complete the entry.
+        """
+        first = [call]
+        if self.status:
+            return False
+        if self.waiters is None:
+            self.waiters = first
+        else:
+            self.waiters.append(call)
+        return True
+
 
 class ReferenceTable:
     """All entries of one process in one session."""
@@ -78,6 +92,8 @@ class ReferenceTable:
         self.dropped: deque[ObjectEntry] = deque()
         #: Threads that wait for several entries: told of every completion (``completed(entry)``).
         self.watchers: list[Any] = []
+        #: Entries completed so far: tells whoever looks at several whether any has changed meanwhile.
+        self.completions = 0
         #: How many of the entries' waiters are callbacks of those who wait without a thread.
         self.listeners = 0
         self.closed = False
@@ -141,7 +157,7 @@ class ReferenceTable:
 
     def borrowed_from(self, owner: str) -> list[ObjectEntry]:
         """Entries whose owner is ``owner`` (for when it dies)."""
-        return [entry for entry in self.entries.values() if entry.owner == owner]
+        return [entry for entry in list(self.entries.values()) if entry.owner == owner]
 
     def collect(self) -> Iterator[ObjectEntry]:
         """Remove and yield every entry that nobody holds any more; the shell frees its value or returns its credits.
@@ -150,7 +166,9 @@ class ReferenceTable:
         """
         dropped = self.dropped
         entries = self.entries
-        while dropped:
+        while True:
+            if not dropped:  # not in the loop's head: a finaliser may come between that and what follows
+                return
             entry = dropped.popleft()
             if entry.local or entry.pins or entry.credits or entry.freed:
                 continue

@@ -10,7 +10,7 @@ from typing import Any
 from ray.exceptions import GetTimeoutError
 from ray.ids import FIRST_RETURN
 from ray.protocol.references import FAILED, READY, ObjectEntry
-from ray.runtime.completion import AllOrFailureWaiter, GroupWaiter, Waiter, add_waiter, remove_waiter
+from ray.runtime.completion import AllOrFailureWaiter, GroupWaiter, Waiter, remove_waiter
 from ray.runtime.lacking import why_pending
 from ray.runtime.ref import ObjectRef
 from ray.runtime.submission import LARGE_BYTES, Submission
@@ -173,17 +173,16 @@ class ObjectAccess(Submission):
             self._want((entry,))
             return bool(entry.status)
         with self.lock:
-            if entry.status:
-                return True
             waiter = Waiter(1)
-            add_waiter((entry,), waiter)
+            if not entry.call_when_done(waiter):
+                return True
             self.objects.want(entry)  # may fail it at once
         try:
             return self.block(waiter, timeout_s)
         finally:
             if not entry.status:
                 with self.lock:
-                    remove_waiter((entry,), waiter)
+                    remove_waiter(entry, waiter)
 
     def _wait_group(
         self, pending: set[ObjectEntry], needed: int, timeout_s: float | None, *, or_failure: bool = False
@@ -193,12 +192,17 @@ class ObjectAccess(Submission):
             self._want(list(pending))
             return needed <= 0
         with self.lock:
-            completed = [entry for entry in pending if entry.status]
-            needed -= len(completed)
-            if needed <= 0 or (or_failure and any(entry.status == FAILED for entry in completed)):
-                return True
-            waiter = (AllOrFailureWaiter if or_failure else GroupWaiter)(pending, needed)
-            self.table.watchers.append(waiter)
+            table = self.table
+            while True:
+                seen = table.completions
+                completed = [entry for entry in pending if entry.status]
+                left = needed - len(completed)
+                if left <= 0 or (or_failure and any(entry.status == FAILED for entry in completed)):
+                    return True
+                waiter = (AllOrFailureWaiter if or_failure else GroupWaiter)(pending, left)
+                if table.completions == seen:  # else a call that has interrupted this one has completed some
+                    table.watchers.append(waiter)
+                    break
             if self.objects.borrows:
                 for entry in pending:
                     self.objects.want(entry)  # may fail it at once

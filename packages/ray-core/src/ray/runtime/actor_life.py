@@ -128,7 +128,7 @@ class ActorOwner(ObjectAccess):
 
         pending = {entry for _, entry in record.deps if entry.status == PENDING}
         for entry in pending:
-            entry.waiters = [*(entry.waiters or ()), look]
+            entry.call_when_done(look)
         for entry in pending:
             self.objects.want(entry)  # may fail it at once
         look(None)

@@ -169,6 +169,11 @@ class OwnerBase(ABC):
             client.inflight for client in list(self.calls.clients.values())
         )
 
+    def catch_up(self) -> None:
+        """Do what code that was interrupted by a call that waits may have left undone; called under the lock."""
+        self.tasks.catch_up()
+        self.calls.catch_up()
+
     def patience_s(self) -> float:
         """How long the reader may sleep: not at all long while refs may be dropped unnoticed."""
         self.rests = True  # before the look at the table, so that no ``put`` between the two goes unnoticed

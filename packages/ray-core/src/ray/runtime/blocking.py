@@ -45,6 +45,10 @@ class WaitingWorker(ActorHost):
         print(f"This worker ends, since it has lost its connection to the store: {error}", file=sys.stderr)
         end_process(cast("WorkerRuntime", self), 1)
 
+    def catch_up(self) -> None:
+        super().catch_up()
+        self.flush_all()
+
     @abstractmethod
     def flush_all(self) -> None:
         """Send every queued reply; called under the lock."""

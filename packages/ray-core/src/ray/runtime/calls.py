@@ -37,6 +37,7 @@ class ActorClient:
 
     __slots__ = (
         "actor_id",
+        "batch",
         "calls",
         "cause",
         "class_name",
@@ -65,6 +66,8 @@ class ActorClient:
         self.concurrent = concurrent
         self.queue: deque[TaskRecord] = deque()
         self.inflight: dict[bytes, TaskRecord] = {}
+        #: Calls that are about to be sent together.
+        self.batch: list[TaskRecord] | None = None
         self.peer: Peer | None = None
         self.incarnation = -1
         #: Calls that may be under way at a time.
@@ -116,27 +119,54 @@ class ActorCalls:
         if client.peer is not None and (not client.inflight or client.concurrent or len(queue) % BATCH_TASKS == 0):
             self.pump(client)
 
+    def catch_up(self) -> None:
+        """Whoever was about to send calls has been interrupted by somebody who waits for that."""
+        for client in list(self.clients.values()):
+            if client.queue or client.batch:
+                self.pump(client)
+
     def pump(self, client: ActorClient) -> None:
-        """Send calls in order, up to the first one whose arguments are not there."""
+        """Send calls in order, up to the first one whose arguments are not there.
+
+        A call that interrupts this one, and calls it again, sends what this one was about to send.
+        """
         queue = client.queue
         peer = client.peer
-        if peer is None or not queue:
+        if peer is None or not (queue or client.batch):
             return
         frames: list[Any] = [b""]
         tasks = []
         address = self._runtime.address
         inflight = client.inflight
-        while queue and len(inflight) < client.window:
-            record = queue[0]
-            if record.waiting and not record.done:
-                break
-            queue.popleft()
+        batch: list[TaskRecord] = []
+        if client.batch is not None:
+            batch.extend(client.batch)  # and the one that was interrupted gives up
+        client.batch = batch
+        begun = deque(batch)
+        while True:
+            if begun:
+                record = begun.popleft()
+            else:
+                if len(inflight) >= client.window or not queue:
+                    break
+                record = queue[0]
+                if record.waiting and not record.done:
+                    break
+                batch.append(record)
+            if client.batch is not batch:
+                return
+            if not record.done:
+                inflight[record.id] = record
+            if queue and queue[0] is record:
+                queue.popleft()
             if record.done:
                 continue
-            inflight[record.id] = record
             if record.refs or record.deps:
                 self._runtime.objects.hand_over_arguments(record, peer.address)
             tasks.append(record.to_wire(frames, address, peer))
+        if client.batch is not batch:
+            return
+        client.batch = None
         if tasks:
             peer.send(wire.Push(tasks, depth=self._runtime.depth), frames)
             peer.send_forgets()
@@ -144,19 +174,15 @@ class ActorCalls:
     def on_replies(self, client: ActorClient, message: wire.Replies, frames: Any) -> None:
         """Calls have ended."""
         inflight = client.inflight
-        finish = self._runtime.finish
-        retries = []
-        for done in message.done:
-            record = inflight.pop(done.id, None)
-            if record is not None and finish(record, done, frames, client.peer):
-                retries.append(record)
+        retries: list[TaskRecord] = []
+        self._runtime.reader.finish(inflight, message, frames, client.peer, retries.append)
         for record in reversed(retries):
             self._again(client, record)
         if message.returned:
             for id in reversed(message.returned):
-                record = inflight.pop(id, None)
-                if record is not None and not record.done:
-                    self._requeue(client, record)
+                back = inflight.pop(id, None)
+                if back is not None and not back.done:
+                    self._requeue(client, back)
         if message.exiting:
             client.peer = None
         elif client.queue:
@@ -224,8 +250,9 @@ class ActorCalls:
         if client.peer is not None and client.peer.sink is client:
             client.peer.sink = None
         client.peer = None
-        records = [record for record in client.inflight.values() if not record.done]
+        records = [record for record in list(client.inflight.values()) if not record.done]
         client.inflight.clear()
+        client.batch = None
         restarts = update.state == actors.RESTARTING
         fates = _fates(client, records, update.cause, self._runtime.process_id)
         for record, fate in reversed(list(zip(records, fates, strict=True))):

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from _thread import allocate_lock
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.exceptions import RayConnectionError
@@ -81,23 +82,11 @@ class AllOrFailureWaiter(GroupWaiter):
             self.count()
 
 
-def add_waiter(entries: Iterable[ObjectEntry], waiter: Waiter) -> None:
-    """Have ``waiter`` called when each entry completes; the caller has checked that they are pending."""
-    for entry in entries:
-        if entry.waiters is None:
-            entry.waiters = [waiter]
-        else:
-            entry.waiters.append(waiter)
-
-
-def remove_waiter(entries: Iterable[ObjectEntry], waiter: Waiter) -> None:
-    """Undo ``add_waiter`` after a time-out or an interrupt."""
-    for entry in entries:
-        if entry.status == PENDING and entry.waiters is not None:
-            try:
-                entry.waiters.remove(waiter)
-            except ValueError:
-                continue
+def remove_waiter(entry: ObjectEntry, waiter: Waiter) -> None:
+    """No longer have ``waiter`` called, after a time-out or an interrupt."""
+    if entry.status == PENDING and entry.waiters is not None:
+        with contextlib.suppress(ValueError):
+            entry.waiters.remove(waiter)
 
 
 def complete(entry: ObjectEntry, status: int, value: object) -> None:
@@ -105,8 +94,10 @@ def complete(entry: ObjectEntry, status: int, value: object) -> None:
     entry.status = status
     entry.value = value
     entry.task = None
-    if entry.table.watchers:
-        for watcher in entry.table.watchers:
+    table = entry.table
+    table.completions += 1
+    if table.watchers:
+        for watcher in tuple(table.watchers):  # others may come and go meanwhile
             watcher.completed(entry)
     waiters = entry.waiters
     if waiters is not None:

@@ -207,7 +207,7 @@ class ObjectExchange:
         if not self.shared and store.contains(entry.id):
             store.release(entry.id)
             store.delete(entry.id)
-        for peer in self._runtime.peers.by_address.values():
+        for peer in list(self._runtime.peers.by_address.values()):
             if entry.id in peer.kept:
                 peer.drop_kept(entry.id)
                 peer.send_forgets()
@@ -248,12 +248,8 @@ class ObjectExchange:
             error = ObjectLostError(message.id, "its owner has freed it")
             envelope = self._runtime.failures.envelope(error, "", message.id[:16], 0)
             peer.send(wire.Fetched(message.id, FAILED, envelope))
-        elif entry.status != PENDING:
+        elif not entry.call_when_done(lambda entry: self._send_value(peer, entry)):
             self._send_value(peer, entry)
-        elif entry.waiters is None:
-            entry.waiters = [lambda entry: self._send_value(peer, entry)]
-        else:
-            entry.waiters.append(lambda entry: self._send_value(peer, entry))
 
     def _send_value(self, peer: Peer, entry: ObjectEntry) -> None:
         if peer.lost:

@@ -22,6 +22,7 @@ class Peer:
         "_forgets",
         "address",
         "connection",
+        "greeted",
         "kept",
         "kept_bytes",
         "known",
@@ -42,6 +43,8 @@ class Peer:
         self._forgets: list[bytes] = []
         self.sink: Any = None
         self.lost = False
+        #: It has been told who this process is, or has said so itself.
+        self.greeted = False
         #: Results for this peer that are not sent yet, and their large buffers (frame 0 is kept free).
         self.outbox: list[Any] = []
         self.outbox_frames: list[Any] = [b""]
@@ -104,9 +107,13 @@ class PeerTable:
         peer = self.by_address.get(address)
         if peer is None:
             connection = self._transport.connect(address)
-            peer = connection.context = Peer(connection, address)
-            connection.send((self.hello(),))
-            self.by_address[address] = peer
+            connected = connection.context = Peer(connection, address)
+            peer = self.by_address.setdefault(address, connected)
+            if peer is not connected:  # somebody who has interrupted this was quicker
+                connection.abort()
+        if not peer.greeted:  # the same may have to say it first; twice does no harm
+            peer.connection.send((self.hello(),))
+            peer.greeted = True
         return peer
 
     def accept(self, connection: Connection, frames: Sequence[Frame]) -> Peer:
@@ -120,6 +127,7 @@ class PeerTable:
         peer = self.by_address.get(hello.address) if hello.address else None
         if peer is None:
             peer = self.by_address[hello.address] = Peer(connection, hello.address)
+            peer.greeted = True
         connection.context = peer
         return peer
 

@@ -3,6 +3,10 @@
 A thread that has to wait anyway polls by itself and so is not woken by another one, which saves a switch of threads at
 each end of a call. The reader thread polls whenever nobody else has done so for a few milliseconds; it makes sure that
 messages are taken while the program computes.
+
+Finalisers that the garbage collector runs, and signal handlers, run between two steps of whatever their thread does,
+and may wait in their turn. So the role is re-entrant: a wait inside a wait polls as well, and goes on where the one
+around it was interrupted; a wait inside code that has the runtime's lock lets go of the lock meanwhile.
 """
 
 from __future__ import annotations
@@ -13,14 +17,14 @@ import time
 import traceback
 from _thread import allocate_lock
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray.runtime.completion import Waiter
 from ray.runtime.node_link import BEAT_S
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
-    from ray.runtime.reader import Events, Reader
+    from ray.runtime.reader import Reader
 
 #: How often the reader thread looks whether somebody polls; longer while somebody does so without a break.
 _FIRST_LOOK_S = 0.005
@@ -37,8 +41,11 @@ class Polling:
     def __init__(self, runtime: OwnerRuntime, reader: Reader) -> None:
         self._runtime = runtime
         self._reader = reader
-        #: Held by whoever polls.
-        self._role = allocate_lock()
+        #: Held by whoever polls; re-entrant, like the runtime's lock.
+        self._role: Any = threading.RLock()
+        #: How often, so to say: a hint for other threads.
+        self._depth = 0
+        self._lock: Any = runtime.lock
         #: Released to wake the reader thread while it stands by.
         self._standby = allocate_lock()
         self._standby.acquire()
@@ -93,11 +100,13 @@ class Polling:
                     continue
                 self._wanted = False
                 try:
+                    self._depth = 1
                     while not self._should_leave():
                         self._turn(None, None)
                         if self._wanted:
                             self._standby.acquire(False)  # a nudge so far was for the turn just taken
                 finally:
+                    self._depth = 0
                     self._role.release()
                 if self._wanted:
                     look_s = _FIRST_LOOK_S
@@ -117,7 +126,7 @@ class Polling:
 
     def attend(self) -> None:
         """Somebody has begun to listen: see to it that messages are taken without delay."""
-        if not self._role.locked():
+        if not self._depth:
             self.nudge()
 
     def _awaited(self) -> bool:
@@ -132,15 +141,19 @@ class Polling:
             limit_s = BEAT_S
         if ceiling_s is not None and ceiling_s < limit_s:
             limit_s = ceiling_s
-        events: Events = runtime.transport.poll(runtime.timers.timeout_s(limit_s))
+        reader = self._reader
+        if reader.pending:  # an interrupted turn has left them
+            limit_s = 0.0
+        # Nothing can come between the two: what is not in the transport any more is in ``pending``.
+        reader.pending.extend(runtime.transport.poll(runtime.timers.timeout_s(limit_s)))
         while not self._stopping:
             with runtime.lock:
                 if waiter is not None:
                     waiter.wake = None
-                events = self._reader.take(events)
+                is_done = reader.take()
                 if waiter is not None and waiter.needed > 0:
                     waiter.wake = runtime.transport.wake
-            if not events:
+            if is_done:
                 break
             time.sleep(PAUSE_S)
         if self._stopping:
@@ -155,13 +168,34 @@ class Polling:
 
     def wait(self, waiter: Waiter, timeout_s: float | None) -> bool:
         """Wait until ``waiter`` is done, polling meanwhile if nobody else does; False when the time is over."""
-        if not self.shareable or not self._role.acquire(False):
+        if self._lock._is_owned():
+            return self._wait_inside(waiter, timeout_s)
+        return self._wait(waiter, timeout_s)
+
+    def _wait_inside(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        """A finaliser or a signal handler has interrupted code that has the lock, and waits.
+
+        What that code has begun may be what it waits for, so it is brought to an end here as far as possible.
+        """
+        with self._lock:
+            self._runtime.catch_up()
+        held = self._lock._release_save()
+        try:
+            return self._wait(waiter, timeout_s)
+        finally:
+            self._lock._acquire_restore(held)
+
+    def _wait(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        if (not self.shareable and not self._role._is_owned()) or not self._role.acquire(False):
             return self._wait_for_reader(waiter, timeout_s)
         started = time.monotonic()
+        depth = self._depth
         try:
+            self._depth = depth + 1
             self._turns += 1
-            with self._runtime.lock:
-                waiter.wake = self._runtime.transport.wake
+            with self._lock:
+                if waiter.needed > 0:
+                    waiter.wake = self._runtime.transport.wake
             left_s = timeout_s
             while waiter.needed > 0:
                 if self._stopping:
@@ -174,16 +208,39 @@ class Polling:
             return True
         finally:
             waiter.wake = None
+            self._depth = depth
             self._role.release()
-            if self._waiting or self._listened() or self._runtime.expects() or time.monotonic() - started > _LONG_S:
+            if depth:
+                self._runtime.transport.wake()  # the wait around this one: what it waits for may have been taken here
+            elif self._waiting or self._listened() or self._runtime.expects() or time.monotonic() - started > _LONG_S:
                 self.nudge()
 
     def _wait_for_reader(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        if threading.current_thread() is self._thread:
+            return self._wait_in_reader(waiter, timeout_s)
         self._waiting.add(waiter)
         self._wanted = self.shareable  # next time this thread would rather poll itself
         self.nudge()
         try:
             return waiter.block(timeout_s)
+        finally:
+            self._waiting.discard(waiter)
+
+    def _wait_in_reader(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        """A finaliser that the reader thread runs waits while another thread polls, which may leave at any time."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        self._waiting.add(waiter)
+        try:
+            while not waiter.block(_FIRST_LOOK_S):
+                left_s = None if end is None else end - time.monotonic()
+                if left_s is not None and left_s <= 0:
+                    return False
+                if self._role.acquire(False):
+                    try:
+                        return self._wait(waiter, left_s)
+                    finally:
+                        self._role.release()
+            return True
         finally:
             self._waiting.discard(waiter)
 

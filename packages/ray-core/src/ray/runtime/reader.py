@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,18 +16,21 @@ from ray.runtime.calls import ActorClient
 from ray.runtime.inspection import answer
 from ray.runtime.node_link import NodeLink
 from ray.runtime.peers import Peer
-from ray.runtime.records import Link
+from ray.runtime.records import Link, TaskRecord
 from ray.runtime.refusals import Refusals
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
 
 Handler: TypeAlias = Callable[[Any, Any, Sequence[Frame]], None]
-#: Messages that have arrived; None for the frames when the connection is lost.
-Events: TypeAlias = Sequence[tuple[Connection, Sequence[Frame] | None]]
+#: A message that has arrived; None for the frames when the connection is lost.
+Event: TypeAlias = tuple[Connection, Sequence[Frame] | None]
 
 #: While event loops await objects, messages are taken for so long at a time.
 SLICE_S = 0.001
+
+#: Messages that may be handled twice: what the first time has begun, the second time ends.
+_REPEATABLE = {node.Granted, node.ActorUpdate}
 
 
 class Reader:
@@ -35,6 +39,10 @@ class Reader:
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
         self._refusals = Refusals(lambda text: print(f"[ray] {text}", file=sys.stderr, flush=True))
+        #: What has arrived and is not taken yet; first in, first out.
+        self.pending: deque[Event] = deque()
+        #: Of messages that tell many things, what goes on with the rest of them.
+        self.rests: list[Callable[[], None]] = []
         tasks, calls, objects = runtime.tasks, runtime.calls, runtime.objects
         #: {message type: handler(peer or node link, message, frames)}
         self.handlers: dict[type, Handler] = {
@@ -47,6 +55,7 @@ class Reader:
             wire.CancelMade: self._cancel_made,
             wire.Yielded: runtime.on_yielded,
             node.Question: lambda peer, message, frames: peer.send(answer(runtime.table, message)),
+            wire.Hello: lambda peer, message, frames: None,
         }
         self.node_handlers: dict[type, Callable[[Any], None]] = {
             node.Granted: tasks.granted,
@@ -61,51 +70,101 @@ class Reader:
             wire.Hello: lambda message: None,
         }
 
-    def take(self, events: Events) -> Events:
-        """Take a batch of messages and do what is due; called under the lock by whoever polls.
+    def take(self) -> bool:
+        """Take what is pending and do what is due; called under the lock by whoever polls.
 
-        Returns what is left of it. An event loop that awaits objects would have to wait for the interpreter until all
+        Returns whether that was all. An event loop that awaits objects would have to wait for the interpreter until all
         of a large batch is taken: whoever polls lets others run in between.
+
+        A finaliser or a signal handler may interrupt this and call it again: everything is taken once, in order, except
+        that a message which is being handled is finished last.
         """
         runtime = self._runtime
         end = time.perf_counter() + SLICE_S if runtime.table.listeners else math.inf
-        for taken, (connection, frames) in enumerate(events, 1):
-            self._take(connection, frames)
-            if taken < len(events) and time.perf_counter() > end:
-                return events[taken:]
+        pending = self.pending
+        for rest in self.rests[:]:
+            rest()
+        while True:
+            if not pending:  # not in the loop's head: a call that interrupts this may come behind that
+                break
+            self._take(pending[0])
+            if time.perf_counter() > end and pending:
+                return False
         runtime.timers.run_due()
         runtime.forget_rest()
         runtime.objects.views.trim()
         if runtime.table.dropped:
             runtime.collect()
         runtime.after_events()
-        return ()
+        return True
 
-    def _take(self, connection: Connection, frames: Sequence[Frame] | None) -> None:
-        context = connection.context
-        if frames is None:
-            self._lost(context)
+    def finish(
+        self,
+        inflight: dict[bytes, TaskRecord],
+        message: wire.Replies,
+        frames: Sequence[Frame],
+        peer: Peer | None,
+        retry: Callable[[TaskRecord], None],
+    ) -> None:
+        """End the tasks that a message tells of; a call that interrupts this goes on with the rest of them."""
+        finish = self._runtime.finish
+        done = iter(message.done)
+
+        def rest() -> None:
+            for one in done:
+                record = inflight.pop(one.id, None)
+                if record is not None and finish(record, one, frames, peer):
+                    retry(record)
+
+        if len(message.done) == 1:
+            rest()
             return
+        self.rests.append(rest)
         try:
-            if context is None:
-                self._runtime.peers.accept(connection, frames)
+            rest()
+        finally:
+            self.rests.remove(rest)
+
+    def _take(self, event: Event) -> None:
+        """Take the first of what is pending, and remove it once it is handled or nobody else could handle it again."""
+        pending = self.pending
+        connection, frames = event
+        context = connection.context
+        try:
+            if frames is None or context is None:
+                if pending and pending[0] is event:
+                    pending.popleft()
+                    if frames is None:
+                        self._lost(context)
+                    else:
+                        self._runtime.peers.accept(connection, frames)
                 return
             message = codec.decode(frames)
             kind = type(message)
+            handler: Any = None
             if type(context) is Peer:
                 handler = self.handlers.get(kind)
-                if handler is not None:
-                    handler(context, message, frames)
-                    return
             elif type(context) is NodeLink:
                 context.heard()
-                node_handler = self.node_handlers.get(kind)
-                if node_handler is not None:
-                    node_handler(message)
+                handler = self.node_handlers.get(kind)
+                if kind in _REPEATABLE:  # it may bring what a call that interrupts this waits for
+                    handler(message)
+                    if pending and pending[0] is event:
+                        pending.popleft()
                     return
-            raise RemoteProtocolError(f"unexpected {kind.__name__}")
+            if not (pending and pending[0] is event):
+                return  # a call that has interrupted this one has taken it
+            pending.popleft()
+            if handler is None:
+                raise RemoteProtocolError(f"unexpected {kind.__name__}")
+            if type(context) is Peer:
+                handler(context, message, frames)
+            else:
+                handler(message)
         except Exception as error:  # costs nobody but the peer
             self._refusals.note(error)
+            if pending and pending[0] is event:
+                pending.popleft()
             connection.abort()
             self._lost(context)
 

@@ -237,7 +237,10 @@ class Link:
 
     def room(self) -> int:
         """How many more tasks may wait behind those that it has: none behind one that may take long."""
-        last = self.inflight[next(reversed(self.inflight))].export
+        try:
+            last = self.inflight[next(reversed(self.inflight))].export
+        except (KeyError, RuntimeError, StopIteration):  # a call that has interrupted this one has ended some
+            last = None
         return (last.pipeline() if last is not None else 1) - len(self.inflight)
 
     def started(self, running: bytes, *, died: bool = False) -> int:

@@ -39,7 +39,7 @@ class Submission(OwnerBase):
         record = self._record(export.name, options.num_returns, options.max_retries, options.timeout_s, args, kwargs)
         record.export = export
         with self.lock:
-            _, record.link, plain = self.tasks.classify(options)
+            _, record.link, plain = self.tasks.classes.find(options, self.depth)
             if not plain:
                 record.options = options
                 if options.name:
@@ -132,11 +132,10 @@ class Submission(OwnerBase):
         record.waiting = len(pending)
         on_ready = functools.partial(self._dependency_ready, record)
         for entry in pending:
-            if entry.waiters is None:
-                entry.waiters = [on_ready]
+            if entry.call_when_done(on_ready):
+                self.objects.want(entry)  # may fail it at once
             else:
-                entry.waiters.append(on_ready)
-            self.objects.want(entry)  # may fail it at once
+                on_ready(entry)
         return False
 
     def _dependency_ready(self, record: TaskRecord, entry: ObjectEntry) -> None:

@@ -35,14 +35,10 @@ class Subscription(OwnerBase):
     def subscribe(self, listener: Listener) -> bool:
         entry = self._own_entry(listener.ref)
         with self.lock:
-            if entry.status:
-                return False
-            if self.closed:
+            if self.closed and not entry.status:
                 self._check_open()
-            if entry.waiters is None:
-                entry.waiters = [listener]
-            else:
-                entry.waiters.append(listener)
+            if not entry.call_when_done(listener):
+                return False
             self.table.listeners += 1
             self.objects.want(entry)  # may fail the object at once, and so tell
         self.polling.attend()

@@ -6,6 +6,7 @@ Every method is called under the runtime's lock.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,9 @@ import msgspec
 from ray.messages import codec, node, wire
 from ray.runtime.recalls import Recalls
 from ray.runtime.records import AHEAD_TASKS, BATCH_TASKS, LAST_WORDS_S, SHORT_US, Link, SchedulingClass, TaskRecord
+from ray.runtime.scheduling_classes import SchedulingClasses
 
 if TYPE_CHECKING:
-    from ray.runtime.interface import TaskOptions
     from ray.runtime.owner import OwnerRuntime
 
 #: An idle lease is kept this long for the next task.
@@ -34,39 +35,29 @@ class TaskSubmitter:
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
         self.recalls = Recalls(runtime, self)
-        self.classes: dict[tuple[Any, ...], SchedulingClass] = {}
-        self._by_number: dict[int, SchedulingClass] = {}
-        #: {id(options): (options, class, whether the options change nothing but resources)}
-        self._by_options: dict[int, tuple[TaskOptions, SchedulingClass, bool]] = {}
+        self.classes = SchedulingClasses()
         #: {lease id: link}
         self.links: dict[bytes, Link] = {}
         #: Classes with tasks and without a worker.
         self._starving: set[SchedulingClass] = set()
+        #: The leases that were granted last.
+        self._granted: deque[bytes] = deque(maxlen=100)
         self._release_armed = False
 
     # --- submitting -------------------------------------------------------------------------------------------------
 
-    def classify(self, options: TaskOptions) -> tuple[TaskOptions, SchedulingClass, bool]:
-        """The scheduling class of ``options``, and whether a worker needs to know nothing of them."""
-        found = self._by_options.get(id(options))
-        if found is not None and found[0] is options:
-            return found
-        depth = self._runtime.depth
-        key = (tuple(sorted(options.resources.items())), options.priority)
-        cls = self.classes.get(key)
-        if cls is None:
-            number = len(self.classes) + 1
-            cls = self.classes[key] = SchedulingClass(number, options.resources, options.priority, depth)
-            self._by_number[number] = cls
-        plain = not (options.retry_exceptions or options.max_calls or options.name or options.timeout_s)
-        if len(self._by_options) > 1000:
-            self._by_options.clear()
-        found = self._by_options[id(options)] = (options, cls, plain)
-        return found
+    def catch_up(self) -> None:
+        """Whoever was about to send tasks, or to ask for workers, was interrupted by somebody who waits for that."""
+        for cls in self.classes.all():
+            if cls.queue:
+                self.pump(cls)
+                if cls.queue and not cls.links:
+                    self._send_demand(cls)
 
     def is_busy(self) -> bool:
         """Whether any task of this owner is queued or pushed, or rests before it is tried again."""
-        return any(link.inflight for link in self.links.values()) or any(cls.waits() for cls in self.classes.values())
+        links, classes = list(self.links.values()), self.classes.all()
+        return any(link.inflight for link in links) or any(cls.waits() for cls in classes)
 
     def enqueue(self, record: TaskRecord) -> None:
         """All arguments are there: push the task, or queue it for the next free worker."""
@@ -84,13 +75,17 @@ class TaskSubmitter:
     def pump(self, cls: SchedulingClass) -> None:
         """Push what the leased workers take, and ask for more workers if that is not all."""
         queue = cls.queue
-        while queue and queue[0].done:  # cancelled meanwhile
-            queue.popleft()
+        while True:
+            if not (queue and queue[0].done):
+                break
+            queue.popleft()  # cancelled meanwhile
         if queue:
             if self._starving:
                 self._yield(cls)
             open_links = [link for link in cls.links if not (link.blocked or link.revoked or link.recall or link.dead)]
             for index, link in enumerate(open_links):
+                if not queue:
+                    break
                 export = queue[0].export
                 room = (export.pipeline() if export is not None else 1) - len(link.inflight)
                 if link.inflight and room > 0:
@@ -100,8 +95,6 @@ class TaskSubmitter:
                 if room <= 0 or (len(link.inflight) >= AHEAD_TASKS and waiting < BATCH_TASKS and short):
                     continue
                 self._push(link, min(room, -(-waiting // (len(open_links) - index))))
-                if not queue:
-                    break
         self._update_demand(cls)
 
     def _push(self, link: Link, count: int) -> None:
@@ -113,7 +106,9 @@ class TaskSubmitter:
         address = self._runtime.address
         inflight = link.inflight
         last = None
-        while queue and count > 0:
+        while True:
+            if count <= 0 or not queue or link.dead:  # here: a call that interrupts this may come behind a loop's head
+                break
             record = queue[0]
             if record.done:
                 queue.popleft()
@@ -127,16 +122,17 @@ class TaskSubmitter:
                 count = min(count, export.pipeline() - len(inflight))
                 if count <= 0:
                     break
+            if not queue or queue[0] is not record:  # a call that has interrupted this one was quicker
+                continue
+            record.link = link
+            inflight[record.id] = record  # at once: from now on nobody takes the link for idle
             queue.popleft()
             count -= 1
-            if export.hash not in peer.known:
-                peer.known.add(export.hash)
+            if export.hash not in peer.known and all(export.hash != function.hash for function in functions):
                 functions.append(wire.Function(export.hash, codec.attach(export.data, frames), export.name))
             if record.pins:
                 self._runtime.objects.hand_over_arguments(record, peer.address)
             tasks.append(record.to_wire(frames, address, peer))
-            record.link = link
-            inflight[record.id] = record
         if not tasks:
             return
         if len(inflight) == len(tasks):
@@ -144,6 +140,8 @@ class TaskSubmitter:
         if len(inflight) > 1 and not link.cls.checking:
             self.recalls.watch(link.cls)
         peer.send(wire.Push(tasks, functions, link.gpu_ids, self._runtime.depth, link.cls.resources), frames)
+        if functions:  # not before: a push that interrupts this one must not rely on it
+            peer.known.update(function.hash for function in functions)
         peer.send_forgets()
 
     def _update_demand(self, cls: SchedulingClass) -> None:
@@ -173,8 +171,7 @@ class TaskSubmitter:
 
     def granted(self, message: node.Granted) -> None:
         """The node manager leased us a worker."""
-        cls = self._by_number[message.key]
-        cls.demanded = max(0, cls.demanded - 1)
+        cls = self.classes.by_number[message.key]
         cls.lack = ""
         try:
             peer = self._runtime.peers.reach(message.address)
@@ -183,16 +180,20 @@ class TaskSubmitter:
             self._update_demand(cls)
             return
         link = Link(message.lease, cls, peer, message.pid, message.gpu_ids)
-        peer.sink = link
+        if message.lease in self.links or message.lease in self._granted:
+            return  # a call that has interrupted this one has handled the message
         self.links[message.lease] = link
+        peer.sink = link
+        cls.demanded = cls.demanded - 1 if cls.demanded > 0 else 0
         cls.links.append(link)
+        self._granted.append(message.lease)
         self.pump(cls)
         if not link.inflight:
             self.became_idle(link)
 
     def infeasible(self, message: node.Infeasible) -> None:
         """No node has what a class needs: others need not make room for it."""
-        cls = self._by_number[message.key]
+        cls = self.classes.by_number[message.key]
         cls.lack = message.lack if cls.demanded else ""
         self._update_demand(cls)
 
@@ -229,7 +230,7 @@ class TaskSubmitter:
     def _release_idle(self) -> None:
         self._release_armed = False
         limit = time.monotonic() - IDLE_HOLD_S
-        idle = [link for link in self.links.values() if link.is_idle]
+        idle = [link for link in list(self.links.values()) if link.is_idle]
         for link in idle:
             if link.idle_since <= limit:
                 self._release(link)
@@ -238,6 +239,9 @@ class TaskSubmitter:
             self._runtime.timers.after(IDLE_HOLD_S / 2, self._release_idle)
 
     def _release(self, link: Link, *, retired: bool = False) -> None:
+        if link.dead or (link.inflight and not retired):  # somebody has been quicker, on this very thread
+            return
+        link.dead = True
         self._drop(link)
         self._runtime.node.send(node.Release(link.lease, retired))
 
@@ -270,11 +274,7 @@ class TaskSubmitter:
         """Tasks have ended."""
         inflight = link.inflight
         link.progress = time.monotonic()
-        finish = self._runtime.finish
-        for done in message.done:
-            record = inflight.pop(done.id, None)
-            if record is not None and finish(record, done, frames, link.peer):
-                self._retry(record)
+        self._runtime.reader.finish(inflight, message, frames, link.peer, self._retry)
         if message.returned:
             self.take_back(link, message.returned)
         if message.exiting:

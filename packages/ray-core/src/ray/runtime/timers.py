@@ -43,7 +43,9 @@ class Timers:
     def run_due(self) -> None:
         """Run what is due."""
         now = time.monotonic()
-        while self._heap and self._heap[0][0] <= now:
+        while True:
+            if not self._heap or self._heap[0][0] > now:  # not in the loop's head: a finaliser may come behind that
+                return
             callback = heapq.heappop(self._heap)[2].callback
             if callback is not None:
                 callback()

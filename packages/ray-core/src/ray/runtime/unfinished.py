@@ -29,7 +29,7 @@ def unfinished_line(runtime: OwnerRuntime) -> str:
 
 
 def _records(runtime: OwnerRuntime) -> Iterator[TaskRecord]:
-    for cls in runtime.tasks.classes.values():
+    for cls in runtime.tasks.classes.all():
         yield from cls.queue
     for link in runtime.tasks.links.values():
         yield from link.inflight.values()

@@ -18,6 +18,7 @@ import pytest
 from ray.abc.transport import Transport
 from ray.testing.contracts._checks_transport import MESSAGES
 from ray.testing.contracts._checks_transport_ends import ENDS
+from ray.testing.contracts._checks_transport_interrupted import INTERRUPTED
 from ray.testing.contracts._checks_transport_strangers import STRANGERS
 from ray.testing.contracts._link import Check, TransportSubject
 
@@ -30,6 +31,8 @@ class TransportContract:
 
     #: Whether anybody but the processes of a session can connect. Set it to False where nobody can.
     meets_strangers = True
+    #: Whether finalisers and signal handlers may use it inside calls of it. Only what no session uses may do without.
+    may_be_interrupted = True
 
     @pytest.fixture
     def make_transport(self) -> Callable[[], Transport]:
@@ -53,6 +56,13 @@ class TransportContract:
     @pytest.mark.parametrize("check", REQUIRED, ids=lambda check: check.__name__)
     def test_required(self, check: Check, subject: TransportSubject) -> None:
         """Every transport."""
+        check(subject)
+
+    @pytest.mark.parametrize("check", INTERRUPTED, ids=lambda check: check.__name__)
+    def test_interrupted(self, check: Check, subject: TransportSubject) -> None:
+        """Every transport that sessions use."""
+        if not self.may_be_interrupted:
+            pytest.skip("no session uses it")
         check(subject)
 
     @pytest.mark.parametrize("check", STRANGERS, ids=lambda check: check.__name__)

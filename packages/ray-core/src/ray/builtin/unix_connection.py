@@ -1,0 +1,256 @@
+"""One socket of the transport over ``AF_UNIX``.
+
+Finalisers and signal handlers run between two steps of the code here, on the same thread, and may send and poll in
+their turn. So whatever has left, or come from, the system is on record in the same step: ``deque.extend`` over ``map``
+calls the system and keeps the result without Python code in between. What follows from it can be worked out twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ray.abc.transport import Connection, Frame
+from ray.exceptions import ProtocolError
+from ray.protocol import framing
+
+if TYPE_CHECKING:
+    from ray.builtin.unix_transport import UnixTransport
+
+_MAX_PARTS = 512
+_CLOSE_FLUSH_S = 0.5
+_ONE_READ = (framing.READ_BYTES,)
+
+
+class UnixConnection(Connection):
+    """``send`` writes at once what the kernel takes and leaves the rest to the polling thread."""
+
+    def __init__(self, sock: socket.socket, transport: UnixTransport) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._transport = transport
+        self.context = None
+        self.closed = False
+        self.fd = sock.fileno()
+        #: Bytes that a peer who has connected may still send until its first message is complete; 0: it is.
+        self.first_bytes = 0
+        #: Held by the thread that writes. Nobody waits for it: who has it writes what others have queued.
+        self._lock = threading.RLock()
+        #: [where it ends on the stream, its parts] of messages that the kernel has not taken.
+        self._out: deque[list[Any]] = deque()
+        #: Bytes that were queued so far, and (one number) that the kernel has taken.
+        self._queued = 0
+        self._sent = deque((0,), 1)
+        #: The poller tells when the socket can be written to.
+        self._watched = False
+        #: What was read and is not parsed; the first one is, if ``_taken``.
+        self._chunks: deque[bytes] = deque()
+        self._taken = False
+        self._state = framing.NOTHING
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    def send(self, frames: Sequence[Frame]) -> None:
+        if self.closed:
+            return
+        if len(frames) == 1:
+            parts: list[Any] = [framing.head(frames), frames[0]]
+            total = 12 + len(frames[0])
+        else:
+            parts = [framing.head(frames), *(memoryview(frame).cast("B") for frame in frames)]
+            total = sum(map(len, parts))
+        message = [0, parts]
+        self._queued += total
+        message[0] = self._queued
+        self._out.append(message)
+        if not self._watched and not self.write():
+            self._transport.write_later(self)
+
+    @property
+    def queued_bytes(self) -> int:
+        return 0 if self.closed else self._queued - self._sent[0]
+
+    def write(self) -> bool:
+        """Hand to the kernel what it takes; False if another thread is about to, but may not know of all."""
+        out, lock = self._out, self._lock
+        while True:
+            if not lock.acquire(False):
+                return not out
+            try:
+                blocked = self._write()
+            finally:
+                lock.release()
+            if blocked or not out or self.closed:
+                return True
+
+    def _write(self) -> bool:
+        """Returns whether the kernel takes no more."""
+        out, sent = self._out, self._sent
+        blocked = False
+        while True:
+            if not out or self.closed:
+                break
+            done = sent[0]
+            if out[0][0] <= done:
+                out.popleft()
+                continue
+            parts = self._next_parts(done)
+            step = map(operator.add, (done,), map(self._sock.sendmsg, (parts,)))
+            try:
+                if sent[0] == done:
+                    sent.extend(step)
+            except BlockingIOError:
+                blocked = True
+                break
+            except OSError:
+                out.clear()  # the polling thread sees the same loss and reports it
+        while self._watched != blocked:
+            self._watched = blocked
+            self._transport.watch_writable(self, blocked)
+            blocked = bool(out)
+        if self.closed:
+            self._sock.close()
+        return blocked
+
+    def _next_parts(self, done: int) -> list[Any]:
+        """What follows the first ``done`` bytes of the stream."""
+        found: list[Any] = []
+        for end, parts in self._out.copy():
+            start = end - sum(map(len, parts))
+            if done <= start:
+                found += parts
+            else:
+                found += _unsent(parts, done - start)
+            if len(found) >= _MAX_PARTS:
+                return found[:_MAX_PARTS]
+        return found
+
+    # --- receiving ----------------------------------------------------------------------------------------------------
+
+    def receive(self) -> None:
+        """Take what has arrived into the transport's inbox; the loss of the peer as well."""
+        state = self._state
+        large = state.large
+        try:
+            if large is None or self._chunks:
+                size = (self.first_bytes,) if 0 < self.first_bytes < framing.READ_BYTES else _ONE_READ
+                self._chunks.extend(map(self._sock.recv, size))
+            elif self.first_bytes:  # a stranger that begins with much
+                self.first_bytes = 1
+                self.lose()
+            else:
+                filled = large.filled[0]
+                step = map(operator.add, (filled,), map(self._sock.recv_into, (large.memory[filled:],)))
+                if large.filled[0] == filled and self._state is state:
+                    large.filled.extend(step)
+                    if large.filled[0] == filled:
+                        self.lose()
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError:
+            self.sort()
+            self.lose()
+        self.sort()
+
+    def sort(self) -> None:
+        """Make messages of what was read."""
+        chunks = self._chunks
+        chunk = b""
+        while not self.closed:
+            state = self._state
+            large = state.large
+            is_filled = large is not None and large.filled[0] == len(large.memory)
+            if is_filled:
+                after, messages = framing.take_large(state)
+            elif not chunks:
+                return
+            else:
+                if self._taken:
+                    self._taken = False
+                    chunks.popleft()
+                    continue
+                chunk = chunks[0]
+                if not chunk:
+                    self.lose()
+                    return
+                try:
+                    after, messages = framing.take(state, chunk)
+                except ProtocolError:
+                    self.lose()
+                    return
+            events = [(self, message) for message in messages]
+            if self._state is state:
+                self._state = after
+                self._taken = self._taken or not is_filled
+                self._transport.inbox.extend(events)
+                if self.first_bytes:
+                    self._heard(messages, len(chunk))
+
+    def _heard(self, messages: list[Any], nbytes: int) -> None:
+        """A peer who has connected has sent something."""
+        if messages:
+            self._transport.introduced(self)
+        else:
+            self.first_bytes -= nbytes
+            if self.first_bytes <= 0 or self._state.large is not None:
+                self.first_bytes = 1  # a stranger still: nobody is told
+                self.lose()
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        deadline = time.monotonic() + _CLOSE_FLUSH_S
+        while self._out and not self.closed:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            with contextlib.suppress(OSError, ValueError):
+                select.select([], [self.fd], [], left)
+            self.write()
+        self.abort()
+
+    def abort(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._let_go()
+
+    def lose(self) -> None:
+        """The peer is gone: tell so, unless this end has closed."""
+        if not self.closed:
+            self.closed = True
+            if not self.first_bytes:  # else nobody has heard of it
+                self._transport.inbox.append((self, None))
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if not self._transport.is_own_process:  # a forked child: the poller is the parent's
+            self._sock.close()
+            return
+        self._out.clear()
+        self._transport.forget(self)
+        if self._lock.acquire(False):
+            self._sock.close()
+            self._lock.release()
+        else:  # another thread writes, and closes the socket when it has done so
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+
+    def abandon(self) -> None:
+        """Release the descriptor in a forked child."""
+        self.closed = True
+        self._sock.close()
+
+
+def _unsent(parts: list[Any], sent: int) -> list[Any]:
+    for index, part in enumerate(parts):
+        if sent < len(part):
+            return [memoryview(part)[sent:], *parts[index + 1 :]]
+        sent -= len(part)
+    return []

@@ -1,0 +1,73 @@
+"""Have a call interrupted, at a chosen point, by another one on the same thread.
+
+That is what the garbage collector does, which runs finalisers, and what signals do. They come at points that nobody can
+choose; here the points are numbered. What interrupts runs where CPython would let it: behind calls of what is not
+Python code, at the start of functions, where loops begin again, and where containers are made.
+"""
+
+from __future__ import annotations
+
+import opcode
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+
+_POINTS = frozenset(
+    number
+    for number, name in enumerate(opcode.opname)
+    if name.startswith(
+        ("CALL", "RESUME", "JUMP_BACKWARD", "POP_JUMP_BACKWARD", "BUILD_", "GET_ITER", "MAKE_FUNCTION", "LIST_")
+    )
+)
+
+
+def interrupted(
+    call: Callable[[], R], point: int, interrupt: Callable[[], object], inside: Callable[[str], bool]
+) -> tuple[R, int]:
+    """Run ``call`` and, at its ``point``-th point, counted from 1, ``interrupt``.
+
+    ``inside`` tells, by file name, the code whose points count. A tracer that was set is put aside meanwhile.
+
+    Returns:
+        What ``call`` returns, and how many points it has passed.
+    """
+    seen = 0
+    #: {frame: its last instruction}
+    last: dict[FrameType, int] = {}
+
+    def in_function(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal seen
+        if event == "return":
+            last.pop(frame, None)
+            if frame.f_back in last:  # there is no point behind a call of Python code
+                del last[frame.f_back]
+        elif event == "opcode":
+            before = last.get(frame)
+            last[frame] = frame.f_code.co_code[frame.f_lasti]
+            if before in _POINTS:
+                seen += 1
+                if seen == point:
+                    sys.settrace(None)
+                    try:
+                        interrupt()
+                    finally:
+                        sys.settrace(tracer)
+        return in_function
+
+    def tracer(frame: FrameType, event: str, arg: Any) -> Any:
+        if not inside(frame.f_code.co_filename):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return in_function
+
+    previous = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        result = call()
+    finally:
+        sys.settrace(previous)
+    return result, seen
