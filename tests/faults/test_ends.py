@@ -12,6 +12,7 @@ import time
 
 import psutil
 import pytest
+from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import RayActorError
@@ -30,6 +31,12 @@ def get(refs):
     return ray.get(refs, timeout=LIMIT_S)
 
 
+def ended(ref, said):
+    with pytest.raises(RayActorError, match=said) as caught:
+        get(ref)
+    return caught.value
+
+
 def until(condition, limit_s=LIMIT_S):
     """Wait for ``condition()`` to be true; returns what it gave."""
     end = time.monotonic() + limit_s
@@ -44,21 +51,21 @@ def until(condition, limit_s=LIMIT_S):
 # --- what an ending process has submitted -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{"max_calls": 1}, {"num_gpus": 1}, {"max_calls": 2}], ids=str)
-def test_a_retired_worker_serves_what_it_has_submitted(start, options):
+def test_a_retired_worker_serves_what_it_has_submitted(start):
     start(num_cpus=2, num_gpus=1)
+    for options in ({"max_calls": 1}, {"num_gpus": 1}, {"max_calls": 2}):
 
-    @ray.remote(**options)
-    def nest(value):
-        return norm.remote(value)
+        @ray.remote(**options)
+        def nest(value):
+            return norm.remote(value)
 
-    @ray.remote(**options)
-    def nest_list(value):
-        return [norm.remote(value), norm.remote(norm.remote(value + 1))]
+        @ray.remote(**options)
+        def nest_list(value):
+            return [norm.remote(value), norm.remote(norm.remote(value + 1))]
 
-    for value in range(5):
-        assert get(get(nest.remote(value))) == value
-        assert get(get(nest_list.remote(value))) == [value, value + 1]
+        for value in range(3):
+            assert get(get(nest.remote(value))) == value
+            assert get(get(nest_list.remote(value))) == [value, value + 1]
 
 
 @ray.remote
@@ -83,24 +90,26 @@ class Leaver:
             ray.exit_actor()
 
 
-@pytest.mark.parametrize("end", ["max_calls", "exit_actor", "terminate", "last handle"])
-def test_subtasks_that_nobody_holds_run_all_the_same(start, tmp_path, end):
+def test_subtasks_that_nobody_holds_run_all_the_same(start, tmp_path):
     start(num_cpus=2)
-    if end == "max_calls":
 
-        @ray.remote(max_calls=1)
-        def spread():
-            submit_notes(tmp_path, 10)
+    @ray.remote(max_calls=1)
+    def spread(folder):
+        submit_notes(folder, 10)
 
-        get(spread.remote())
-    else:
-        actor = Leaver.remote()
-        done = actor.submit.remote(tmp_path, 10, leave=end == "exit_actor")
-        ray.wait([done], timeout=LIMIT_S * 1000)
-        if end == "terminate":
-            ray.wait([actor.__ray_terminate__.remote()], timeout=LIMIT_S * 1000)
-        del actor, done
-    until(lambda: len(list(tmp_path.iterdir())) == 10)
+    for end in ("max_calls", "exit_actor", "terminate", "last handle"):
+        folder = tmp_path / end
+        folder.mkdir()
+        if end == "max_calls":
+            get(spread.remote(folder))
+        else:
+            actor = Leaver.remote()
+            done = actor.submit.remote(folder, 10, leave=end == "exit_actor")
+            ray.wait([done], timeout=LIMIT_S * 1000)
+            if end == "terminate":
+                ray.wait([actor.__ray_terminate__.remote()], timeout=LIMIT_S * 1000)
+            del actor, done
+        until(lambda folder=folder: len(list(folder.iterdir())) == 10)
 
 
 def test_subtasks_of_an_actor_that_ends_with_its_creator_run_all_the_same(start, tmp_path):
@@ -148,8 +157,14 @@ def test_nobody_lingers_for_what_only_its_own_threads_wait_for(start, tmp_path):
         def leave(self):
             ray.exit_actor()
 
+        def pid(self):
+            return os.getpid()
+
     actor, ref = Waits.remote(), never.remote()
     pid = get(actor.begin.remote([ref]))
+    for _ in range(20):  # its thread must not keep it from taking calls
+        assert get(actor.pid.remote()) == pid
+        time.sleep(0.002)
     ray.wait([actor.leave.remote()], timeout=LIMIT_S * 1000)
     until(lambda: not psutil.pid_exists(pid), SOON_S)
     (tmp_path / "go").write_text("")
@@ -215,24 +230,24 @@ def free_again():
     return ray.available_resources() == ray.cluster_resources()
 
 
-@pytest.mark.parametrize("cls", [Stuck, StuckOnLoop])
-def test_ends_that_are_stuck_are_over_in_time(start, cls):
+def test_ends_that_are_stuck_are_over_in_time(start):
     """The names and the resources are free again, the next actor starts, and calls fail with the cause."""
-    start(num_cpus=4, log_to_driver=False)
-    remote = ray.remote(num_cpus=1)(cls)
-    actors = [remote.options(name=way).remote(way) for way in WAYS]
-    assert get([actor.value.remote() for actor in actors]) == [1] * 4
+    start(num_cpus=8, log_to_driver=False)
+    ways = [(cls, way) for cls in (Stuck, StuckOnLoop) for way in WAYS]
+    names = [f"{cls.__name__} {way}" for cls, way in ways]
+    actors = [
+        ray.remote(num_cpus=1)(cls).options(name=name).remote(way) for (cls, way), name in zip(ways, names, strict=True)
+    ]
+    assert get([actor.value.remote() for actor in actors]) == [1] * 8
     refs = [ref for actor in actors for ref in (actor.leave.remote(), actor.value.remote())]
-    started = time.monotonic()
-    following = [remote.remote("atexit") for _ in WAYS]
-    assert get([actor.value.remote() for actor in following]) == [1] * 4
-    assert time.monotonic() - started < SOON_S
-    assert not any(map(named, WAYS))
+    started = Stopwatch()
+    following = ray.remote(num_cpus=8)(Stuck).remote("atexit")
+    assert get(following.value.remote()) == 1
+    assert started.undisturbed_s() < SOON_S
+    assert not any(map(named, names))
     for ref in (*refs, *(actor.value.remote() for actor in actors)):
-        with pytest.raises(RayActorError, match="exit_actor"):
-            get(ref)
-    for actor in following:
-        ray.kill(actor)
+        ended(ref, "exit_actor")
+    ray.kill(following)
 
 
 def test_every_kind_of_end_is_limited(start):
@@ -339,24 +354,16 @@ class ExitsOnLoop:
         ray.exit_actor()
 
 
-def ended(ref, said):
-    with pytest.raises(RayActorError, match=said) as caught:
-        get(ref)
-    return caught.value
-
-
-@pytest.mark.parametrize("cls", [Exits, ExitsOnLoop])
-def test_sys_exit_without_a_failure_is_an_end_by_plan(ray_session, cls, capfd):
+def test_sys_exit_without_a_failure_is_an_end_by_plan(ray_session, capfd):
     """Not restarted, and nothing is printed."""
-    for code, said in [((), r"sys.exit\(\) was called"), ((0,), r"sys.exit\(0\) was called")]:
-        actor = ray.remote(max_restarts=-1, max_task_retries=-1)(cls).remote()
-        error = ended(actor.ends.remote(code), said)
-        assert error.exit_code == 0
-        ended(actor.value.remote(), said)
-        actor = ray.remote(cls).remote()
-        actor.ends.remote(code)
+    for cls in (Exits, ExitsOnLoop):
+        for code, said in [((), r"sys.exit\(\) was called"), ((0,), r"sys.exit\(0\) was called")]:
+            actor = ray.remote(max_restarts=-1, max_task_retries=-1)(cls).remote()
+            assert ended(actor.ends.remote(code), said).exit_code == 0
+            ended(actor.value.remote(), said)
+            ray.remote(cls).remote().ends.remote(code)  # nobody asks how it ends
     time.sleep(0.5)  # failures are printed after a while
-    assert "failed" not in capfd.readouterr().err
+    assert "ended it" not in capfd.readouterr().err
     assert not [record for record in ray.error_info() if "ended it" in record["message"]]
 
 
@@ -403,15 +410,13 @@ def test_functions_of_atexit_run_at_every_exit(start, tmp_path):
         until(path.exists)
 
 
-@pytest.mark.parametrize(
-    "way", ["leaves", "leaves_in_thread", "leaves_in_gather", "leaves_beside_the_loop", "ends_in_task"]
-)
-def test_exits_of_tasks_of_a_call_end_the_actor(start, way):
-    start(num_cpus=1)
-    actor = ray.remote(ExitsOnLoop).remote()
-    said = "sys.exit" if way == "ends_in_task" else "exit_actor"
-    ended(getattr(actor, way).remote(*[()] * (way == "ends_in_task")), said)
-    ended(actor.value.remote(), said)
+def test_exits_of_tasks_of_a_call_end_the_actor(start):
+    start(num_cpus=2)
+    for way in ("leaves", "leaves_in_thread", "leaves_in_gather", "leaves_beside_the_loop", "ends_in_task"):
+        actor = ray.remote(ExitsOnLoop).remote()
+        said = "sys.exit" if way == "ends_in_task" else "exit_actor"
+        ended(getattr(actor, way).remote(*[()] * (way == "ends_in_task")), said)
+        ended(actor.value.remote(), said)
 
 
 def test_the_call_that_ends_its_actor_raises(ray_session):
@@ -426,19 +431,19 @@ def test_the_call_that_ends_its_actor_raises(ray_session):
         get(next(stream))
 
 
-@pytest.mark.parametrize("way", [sys.exit, ray.exit_actor])
-def test_a_constructor_that_exits(start, way):
-    start(num_cpus=1)
+def test_a_constructor_that_exits(start):
+    start(num_cpus=1, log_to_driver=False)
 
     @ray.remote(max_restarts=3)
     class Never:
-        def __init__(self):
+        def __init__(self, way):
             way()
 
         def value(self):
             return 1
 
-    ended(Never.remote().value.remote(), "SystemExit" if way is sys.exit else "exit_actor")
+    ended(Never.remote(sys.exit).value.remote(), "SystemExit")
+    ended(Never.remote(ray.exit_actor).value.remote(), "exit_actor")
 
 
 # --- loops that the user's code stops -----------------------------------------------------------------------------
@@ -465,14 +470,14 @@ class Stops:
         return os.getpid()
 
 
-@pytest.mark.parametrize("how", ["stop", "from a thread"])
-def test_a_loop_that_was_stopped_is_the_death_of_its_actor(start, how):
-    start(num_cpus=1, log_to_driver=False)
-    actor = ray.remote(Stops).remote()
-    waiting = [actor.waits.remote() for _ in range(3)]
-    for ref in (actor.stops.remote(how), *waiting):
-        assert ended(ref, "its event loop was stopped").exit_code == 1
-    ended(actor.value.remote(), "its event loop was stopped")
+def test_a_loop_that_was_stopped_is_the_death_of_its_actor(start):
+    start(num_cpus=2, log_to_driver=False)
+    for how in ("stop", "from a thread"):
+        actor = ray.remote(Stops).remote()
+        waiting = [actor.waits.remote() for _ in range(3)]
+        for ref in (actor.stops.remote(how), *waiting):
+            assert ended(ref, "its event loop was stopped").exit_code == 1
+        ended(actor.value.remote(), "its event loop was stopped")
 
 
 def test_calls_on_a_loop_that_was_stopped_are_retried_where_that_is_allowed(start, tmp_path):

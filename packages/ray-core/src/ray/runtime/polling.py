@@ -249,8 +249,12 @@ class Polling:
         if not self._role.acquire(False):
             self._claimed = True
             self._runtime.transport.wake()
-            self._role.acquire()
-            self._claimed = False
+            try:
+                while not self._role.acquire(timeout=_FIRST_LOOK_S):  # one of the user's threads may wait for long
+                    if not idle():
+                        return
+            finally:
+                self._claimed = False
         started = time.monotonic()
         try:
             self._turns += 1
