@@ -103,6 +103,26 @@ class LeaseRecalled(Struct, frozen=True, tag=81):
     """Id of the task that it has started last, whether that has ended or not; zeros if it has started none."""
 
 
+class Interrupt(Struct, frozen=True, tag=82):
+    """Owner: the worker that runs my cancelled task has not ended it. Interrupt it; one of the two places is given."""
+
+    task: bytes
+    lease: bytes = b""
+    actor: bytes = b""
+
+
+class Limited(Struct, frozen=True, tag=83):
+    """Worker: I run a call that is to end by this time, in seconds of the machine's monotonic clock."""
+
+    until: float
+
+
+class Overdue(Struct, frozen=True, tag=84):
+    """Node manager to an owner: its task is over its time, and the worker is too busy to say so."""
+
+    task: bytes
+
+
 class Blocked(Struct, frozen=True, tag=38):
     """Worker: my task waits for other tasks; my CPU is free."""
 

@@ -19,6 +19,7 @@ be started, whatever the moment at which the worker was stopped:
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 
 from ray.ids import TASK_ID_BYTES
@@ -31,6 +32,14 @@ _RUNNING = slice(0, TASK_ID_BYTES)
 _HANDLED = slice(TASK_ID_BYTES, 2 * TASK_ID_BYTES)
 _RECALL = slice(2 * TASK_ID_BYTES, 3 * TASK_ID_BYTES)
 _EXEMPT = slice(3 * TASK_ID_BYTES, 4 * TASK_ID_BYTES)
+_ORDER = 4 * TASK_ID_BYTES + 1
+_DEADLINE = 4 * TASK_ID_BYTES + 8
+_ORDERED = slice(5 * TASK_ID_BYTES, 6 * TASK_ID_BYTES)
+_HEARD = slice(6 * TASK_ID_BYTES, 7 * TASK_ID_BYTES)
+_SECONDS = struct.Struct("<d")
+
+#: Why a task is to be interrupted.
+CANCELLED, TIMED_OUT = 1, 2
 
 
 class RunSlot:
@@ -76,6 +85,44 @@ class RunSlot:
     def settled(self) -> None:
         """The worker holds nothing any more that was revoked."""
         self.memory[IN_FORCE] = 0
+
+    # --- interrupts: the worker's reader may be held up, so the reason for a signal lies here -------------------------
+
+    def order(self, reason: int, task: bytes) -> bool:
+        """Node manager: a signal follows, and this is why. False if the worker does not run the task, or has heard."""
+        memory = self.memory
+        if memory[_RUNNING] != task or memory[_HEARD] == task:
+            return False
+        memory[_ORDERED] = task
+        memory[_ORDER] = reason
+        return True
+
+    def heard(self, task: bytes) -> None:
+        """Worker: its interpreter had time to learn that the task is to end, so it sees to that itself."""
+        self.memory[_HEARD] = task
+
+    def take_order(self) -> tuple[int, bytes]:
+        """Worker: the reason for a signal, and for which task; 0 if it does not come from the node manager."""
+        memory = self.memory
+        reason, memory[_ORDER] = memory[_ORDER], 0
+        return reason, bytes(memory[_ORDERED])
+
+    # --- limits -------------------------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic time by which the task that runs is to end; 0 if there is no such time."""
+        deadline: float = _SECONDS.unpack_from(self.memory, _DEADLINE)[0]
+        return deadline
+
+    @deadline.setter
+    def deadline(self, at: float) -> None:
+        _SECONDS.pack_into(self.memory, _DEADLINE, at)
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether the worker sees to the end of what it runs by itself."""
+        return self.memory[_HEARD] == self.memory[_RUNNING]
 
 
 class OpenRecall:

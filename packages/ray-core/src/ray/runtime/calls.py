@@ -282,8 +282,8 @@ class ActorCalls:
         record.cancelled = True
         if record.id not in client.inflight:
             self._runtime.fail_cancelled(record)
-        elif client.peer is not None:
-            client.peer.send(wire.Cancel(record.id, recursive, again))
+        else:
+            self._runtime.cancels.cancel_call(record, client, recursive=recursive, again=again)
 
     def handle_gone(self, life: ObjectEntry) -> None:
         """The entry that counted this process's handles to an actor is gone."""

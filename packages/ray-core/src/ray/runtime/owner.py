@@ -11,6 +11,7 @@ from ray.plugins.compose import Composition
 from ray.protocol.references import PENDING, ObjectEntry
 from ray.runtime.actor_life import ActorOwner
 from ray.runtime.calls import ActorCalls, ActorClient
+from ray.runtime.cancels import Cancels
 from ray.runtime.collecting import Collecting
 from ray.runtime.events import TaskEventLog
 from ray.runtime.failures import Failures
@@ -44,6 +45,7 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         composition: Composition,
     ) -> None:
         super().__init__(session_id, kind, process_id, namespace, transport, store, composition)
+        self.cancels = Cancels(self)
         self.tasks = TaskSubmitter(self)
         self.calls = ActorCalls(self)
         self.objects = ObjectExchange(self)

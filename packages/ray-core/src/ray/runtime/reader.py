@@ -62,6 +62,7 @@ class Reader:
             node.Revoke: lambda message: tasks.revoked(message.lease, soft=message.soft),
             node.Infeasible: tasks.infeasible,
             node.LeaseRecalled: tasks.recalls.recalled,
+            node.Overdue: runtime.cancels.overdue,
             node.LeaseEnded: tasks.lease_ended,
             node.ActorUpdate: calls.updated,
             node.Pong: lambda message: None,

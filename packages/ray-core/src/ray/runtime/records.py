@@ -77,7 +77,7 @@ class TaskRecord:
     __slots__ = (
         "actor", "args", "attempt", "cancelled", "deps", "done", "entries", "export", "group", "id", "label", "link",
         "method", "name", "num_returns", "options", "parent", "pins", "refs", "retries", "stored", "stream",
-        "streamed", "timeout_s", "waiting",
+        "streamed", "timeout_s", "waiting", "warned",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +110,8 @@ class TaskRecord:
         self.link: Any = None
         self.parent: bytes | None = None
         self.cancelled = False
+        #: It was said that it does not end though it was cancelled.
+        self.warned = False
         self.done = False
         #: What a task that streams has yielded, and how much; gives None when nobody wants it any more.
         self.stream: Callable[[], Stream | None] = _none

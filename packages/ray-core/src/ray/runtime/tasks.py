@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 #: An idle lease is kept this long for the next task.
 IDLE_HOLD_S = 0.1
-#: A task cancelled by force has this long until its worker is killed, which first sends what others wait for.
-FORCE_AFTER_S = 0.01
 _RESULT_LOST = "it ran a later task by then, and the result of this one, not sent yet, was lost with it"
 #: Most workers asked for at a time per class.
 MAX_DEMAND = 1000
@@ -389,11 +387,4 @@ class TaskSubmitter:
             return
         record.retries = 0
         record.cancelled = True
-        link.peer.send(wire.Cancel(record.id, recursive, again))
-        if force:
-            self._runtime.timers.after(FORCE_AFTER_S, lambda: self._end_by_force(record, link))
-            self._runtime.transport.wake()
-
-    def _end_by_force(self, record: TaskRecord, link: Link) -> None:
-        if link.inflight.get(record.id) is record:
-            self._runtime.node.send(node.KillLease(link.lease, record.id, "its task was cancelled by force"))
+        self._runtime.cancels.cancel_task(record, link, force=force, recursive=recursive, again=again)

@@ -25,6 +25,7 @@ from ray.runtime.completion import Waiter
 from ray.runtime.execution import Outcome, TaskCall, current_call
 from ray.runtime.giving_back import GivingBack
 from ray.runtime.interrupts import in_critical_code, in_destructor
+from ray.runtime.limits import TIMEOUT_GRACE_S, Limits
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import ProcessEnd, end_process
 from ray.runtime.records import return_ids
@@ -32,8 +33,6 @@ from ray.runtime.replies import Replying
 from ray.runtime.spilled_arguments import SpilledArguments
 from ray.runtime.titles import TITLE_S, Title
 
-#: After a timed-out task was interrupted in vain, its process ends.
-TIMEOUT_GRACE_S = 1.0
 #: A signal that comes right before a system call does not end it: it is sent again this often, until it is noticed.
 INSIST_S = 0.02
 
@@ -56,6 +55,7 @@ class WorkerRuntime(Replying):
         super().__init__(session_id, "worker", worker_id, namespace, transport, store, composition)
         self._slot = RunSlot(slot)
         self.giving_back = GivingBack(self, self._slot)
+        self._limits = Limits(self, self._slot)
         #: The memory of the slot: it begins with the id of the task that was started last.
         self._noted = slot
         #: That id.
@@ -130,11 +130,12 @@ class WorkerRuntime(Replying):
         if call is not None:
             if not call.cancelled:
                 call.cancelled = True
+                self._slot.heard(message.task)
                 self.flush_all()  # what has ended before must not be lost if the process is killed
-                self._insist(call)  # before its children fail, which would interrupt it as well
+                self.insist(call)  # before its children fail, which would interrupt it as well
             elif message.again and call.coroutine is None:
                 call.noticed = False  # unless it cleans up still
-                self._insist(call)
+                self.insist(call)
             if call.descended or not message.recursive:
                 return  # what it has submitted since is its clean-up
             call.descended = True
@@ -176,14 +177,14 @@ class WorkerRuntime(Replying):
         elif not self.concurrent:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    def _insist(self, call: TaskCall, *, sent: bool = False) -> None:
+    def insist(self, call: TaskCall, *, sent: bool = False) -> None:
         """Interrupt the user's code; called under the lock, so that a signal cannot come to a later call."""
         if self.running.get(call.task.id) is not call or call.noticed:
             return
         if not sent or self._handles_signals():  # a handler of the user's is called once
             self._interrupt(call)
         if call.coroutine is None and not self.concurrent:
-            self.timers.after(INSIST_S, lambda: self._insist(call, sent=True))
+            self.timers.after(INSIST_S, lambda: self.insist(call, sent=True))
 
     def _handles_signals(self) -> bool:
         return getsignal(signal.SIGINT) is self.sigint_handler
@@ -191,7 +192,7 @@ class WorkerRuntime(Replying):
     def on_interrupt(self, number: int, frame: Any) -> None:
         """SIGINT in the main thread, of ours or of the user's: for the code of the call that runs there."""
         call = self.this_call()
-        if call is None or call.noticed or not (call.interruptible or self.concurrent):
+        if not self._limits.hear(call) or call is None or call.noticed or not (call.interruptible or self.concurrent):
             return  # it comes between two calls, or the call cleans up already
         if in_critical_code(frame, inside=_user_call_code) or in_destructor(frame):
             timer = threading.Timer(0.001, self._send_again, (call,))
@@ -213,25 +214,6 @@ class WorkerRuntime(Replying):
         if call is not None and call.cancelled and call.interruptible and self._handles_signals() and _on_main_thread():
             call.check()  # else it sees its children fail with it, and is interrupted in what it then does
         return done
-
-    def _time_out(self, call: TaskCall) -> None:
-        """A task is over its time: interrupt it, and answer without it if that does not help; called under the lock."""
-        if self.running.get(call.task.id) is not call:
-            return
-        if not call.timed_out:
-            call.timed_out = True
-            self._insist(call)
-            self.timers.after(TIMEOUT_GRACE_S, lambda: self._time_out(call))
-            return
-        del self.running[call.task.id]
-        call.abandoned = True
-        self._append(call, call._fail(TimeoutError()), 0)
-        if self.concurrent:  # other callers' calls run here: it goes on until it ends, and keeps its place
-            self.overdue.add(call)
-            self.flush(call.peer)
-            return
-        self.exiting = "a task ran over its time and could not be interrupted"
-        end_process(self, 1)
 
     # --- running; called by executors ---------------------------------------------------------------------------------
 
@@ -260,9 +242,7 @@ class WorkerRuntime(Replying):
         if call.gpu_ids is not self._gpu_ids and call.gpu_ids != self._gpu_ids and not self.actor_id:
             self.use_gpus(call.gpu_ids)
         if task.timeout_s:
-            with self.lock:
-                self.timers.after(task.timeout_s, lambda: self._time_out(call))
-            self.transport.wake()
+            self._limits.begin(call)
         return True
 
     def use_gpus(self, gpu_ids: list[str]) -> None:
@@ -277,6 +257,8 @@ class WorkerRuntime(Replying):
         self.flush_output()  # before the reply, and under the name of this call
         if not self.concurrent:
             self.call = None
+            if task.timeout_s:
+                self._limits.end()
             if not (self.actor_id or self._handles_signals()):
                 signal.signal(signal.SIGINT, self.sigint_handler)  # the user's was for this task
         if task.max_calls and not self.exiting:

@@ -1,0 +1,79 @@
+"""Calls of a worker that are to end before their time: by this process where it hears of it, else by a signal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ray.ids import TASK_ID_BYTES
+from ray.messages import node
+from ray.protocol.run_slot import CANCELLED, TIMED_OUT, RunSlot
+from ray.runtime.process_end import end_process
+
+if TYPE_CHECKING:
+    from ray.runtime.execution import TaskCall
+    from ray.runtime.worker import WorkerRuntime
+
+#: After a timed-out task was interrupted in vain, its process ends.
+TIMEOUT_GRACE_S = 1.0
+
+
+class Limits:
+    """The time limits of a worker's calls, and what the node manager says about them in the worker's slot."""
+
+    def __init__(self, worker: WorkerRuntime, slot: RunSlot) -> None:
+        self._worker = worker
+        self._slot = slot
+        #: When the node manager looks next whether a call is over its time.
+        self._looked_at = 0.0
+
+    def begin(self, call: TaskCall) -> None:
+        """A call with a limit begins. The node manager looks as well when it is over: this process may be too busy."""
+        worker, timeout_s = self._worker, call.task.timeout_s
+        if not worker.concurrent:
+            self._slot.heard(bytes(TASK_ID_BYTES))  # it may be of an earlier attempt
+            until = self._slot.deadline = time.monotonic() + timeout_s
+            if not time.monotonic() < self._looked_at <= until:  # it looks then, and finds this
+                self._looked_at = until
+                worker.node.send(node.Limited(until))
+        with worker.lock:
+            worker.timers.after(timeout_s, lambda: self._time_out(call))
+        worker.transport.wake()
+
+    def end(self) -> None:
+        """A call with a limit has ended, on the only thread that runs calls."""
+        self._slot.deadline = 0.0
+
+    def hear(self, call: TaskCall | None) -> bool:
+        """A signal has come: take what the node manager says about it. False if it is for a call that has ended."""
+        reason, task_id = self._slot.take_order()
+        if reason:
+            if call is None or call.task.id != task_id:
+                return False
+            call.cancelled = call.cancelled or reason == CANCELLED
+            call.timed_out = call.timed_out or reason == TIMED_OUT
+        return True
+
+    def _time_out(self, call: TaskCall) -> None:
+        """A task is over its time: interrupt it, unless the node manager has; called under the lock."""
+        worker = self._worker
+        if worker.running.get(call.task.id) is call:
+            call.timed_out = True
+            self._slot.heard(call.task.id)
+            worker.insist(call)
+            worker.timers.after(TIMEOUT_GRACE_S, lambda: self._give_up(call))
+
+    def _give_up(self, call: TaskCall) -> None:
+        """That did not help: answer without it; called under the lock."""
+        worker = self._worker
+        if worker.running.get(call.task.id) is not call:
+            return
+        del worker.running[call.task.id]
+        call.abandoned = True
+        worker._append(call, call._fail(TimeoutError()), 0)
+        if worker.concurrent:  # other callers' calls run here: it goes on until it ends, and keeps its place
+            worker.overdue.add(call)
+            worker.flush(call.peer)
+            return
+        worker.exiting = "a task ran over its time and could not be interrupted"
+        end_process(worker, 1)
