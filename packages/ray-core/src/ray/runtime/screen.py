@@ -70,11 +70,8 @@ class Screen:
             lines = lines[1:]  # it has just been printed
         text = "".join(f"{prefix}{each}\n" for each in lines)
         with self._lock:
-            if self._drawn and is_terminal(stream):
-                text, self._drawn = self._above(text), 0
             if text:
-                write(stream, text)
-                self._amid = False
+                self._print(stream, text)
             if line is not None or self._lines:
                 self._draw()
 
@@ -116,10 +113,7 @@ class Screen:
         """Print what is not of a worker on stderr."""
         self._let_end()
         with self._lock:
-            if self._drawn and is_terminal(sys.stderr):
-                text, self._drawn = self._above(text), 0
-            write(sys.stderr, text)
-            self._amid = False
+            self._print(sys.stderr, text)
             self._draw()
 
     def close(self) -> None:
@@ -136,6 +130,15 @@ class Screen:
         end = time.monotonic() + END_S
         while self._amid and time.monotonic() < end:
             time.sleep(0.001)
+
+    def _print(self, stream: TextIO, text: str) -> None:
+        """Print whole lines in place of what is drawn, if anything is; under the lock."""
+        if is_terminal(stream):
+            if self._amid:
+                text, self._amid = f"\n{text}", False
+            elif self._drawn:
+                text, self._drawn = self._above(text), 0
+        write(stream, text)
 
     def _above(self, text: str) -> str:
         """Text that goes to where the drawn lines are, which are to be drawn anew after it."""
