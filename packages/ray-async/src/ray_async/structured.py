@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import types
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import ray
 from ray.runtime.completion import session_of
 from ray_async.selectors import EpollSelector
+
+#: What is wrong with a function that is mapped.
+_NO_REFS = "map() needs a function that returns an object ref"
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -62,7 +66,7 @@ class TaskGroup(asyncio.TaskGroup):
             raise
 
 
-async def as_completed(
+def as_completed(
     refs: Iterable[ray.ObjectRef[R]] | AsyncIterable[ray.ObjectRef[R]],
     *,
     limit: int | None = None,
@@ -77,8 +81,18 @@ async def as_completed(
 
     Raises:
         ValueError: ``limit`` is below 1, or a ref comes twice.
+        TypeError: ``refs`` is nothing to iterate over, or holds something that is no ref.
     """
     _check_limit(limit)
+    _check_iterable("as_completed()", "object refs", refs)
+    if isinstance(refs, Collection):  # else it is noticed as they come
+        _check_refs(refs)
+    return _as_completed(refs, limit, cancel)
+
+
+async def _as_completed(
+    refs: Iterable[ray.ObjectRef[R]] | AsyncIterable[ray.ObjectRef[R]], limit: int | None, cancel: bool
+) -> AsyncGenerator[ray.ObjectRef[R], None]:
     source = _each(refs)
     selector = EpollSelector()
     pending: dict[bytes, ray.ObjectRef[R]] = {}
@@ -108,7 +122,7 @@ async def as_completed(
         await source.aclose()
 
 
-async def map(
+def map(
     function: Callable[[A], Any], items: Iterable[A] | AsyncIterable[A], *, limit: int = 100
 ) -> AsyncGenerator[Any, None]:
     """Yield the results of a remote function for each item, in the order of the items; on asyncio and on trio.
@@ -123,18 +137,27 @@ async def map(
 
     Raises:
         ValueError: ``limit`` is below 1.
-        TypeError: ``function`` returned no ref.
+        TypeError: ``items`` is nothing to iterate over, or ``function`` returns no ref.
         RayError: the first failure in the order of the items.
     """
     _check_limit(limit)
+    _check_iterable("map()", "items", items)
     call = getattr(function, "remote", function)
+    if not callable(call) or isinstance(call, (type, types.BuiltinFunctionType)):  # of others the first call tells
+        raise TypeError(f"{_NO_REFS}, which {function!r} does not do: decorate it with @ray.remote")
+    return _map(function, call, items, limit)
+
+
+async def _map(
+    function: Callable[[A], Any], call: Callable[[A], Any], items: Iterable[A] | AsyncIterable[A], limit: int
+) -> AsyncGenerator[Any, None]:
     source = _each(items)
     ahead: deque[ray.ObjectRef[Any]] = deque()
     try:
         async for item in source:
             ref = call(item)
             if not isinstance(ref, ray.ObjectRef):
-                raise TypeError(f"map() needs a function that returns an object ref; {function!r} returned {ref!r}")
+                raise TypeError(f"{_NO_REFS}; {function!r} returned {ref!r}")
             ahead.append(ref)
             if len(ahead) == limit:
                 yield await _next(ahead)
@@ -180,8 +203,29 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 1:
+    if limit is None:
+        return
+    if isinstance(limit, bool) or not hasattr(limit, "__index__"):
+        raise TypeError(f"limit must be a whole number, not {limit!r}")
+    if limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit!r}")
+
+
+def _check_iterable(caller: str, what: str, given: object) -> None:
+    if isinstance(given, ray.ObjectRef):
+        raise TypeError(f"{caller} needs an iterable of {what}, not one object ref: put it into a list")
+    if not isinstance(given, (Iterable, AsyncIterable)):
+        raise TypeError(f"{caller} needs an iterable of {what}, not {given!r} ({type(given).__name__})")
+
+
+def _check_refs(refs: Collection[Any]) -> None:
+    seen: set[ray.ObjectRef[Any]] = set()
+    for ref in refs:
+        if not isinstance(ref, ray.ObjectRef):
+            raise TypeError(f"as_completed() needs object refs, and {ref!r} ({type(ref).__name__}) is none")
+        if ref in seen:
+            raise ValueError(f"as_completed() got {ref!r} twice")
+        seen.add(ref)
 
 
 def _cancel(refs: Iterable[ray.ObjectRef[Any]]) -> None:

@@ -42,7 +42,9 @@ class RefFuture(concurrent.futures.Future[R]):
             _resolver.put(self)
 
     def cancel(self) -> bool:
-        """Give up this future, not the task. False if it is done."""
+        """Give up this future, not the task. False if it, or the object, is done."""
+        if self.object_ref._entry.status != PENDING and not self.cancelled():
+            return False  # the thread that says so to this future may still have to come to it
         if not super().cancel():
             return False
         listener = self._listener
