@@ -215,6 +215,9 @@ class StuckOnLoop(Stuck):
     async def value(self):
         return 1
 
+    async def block_loop(self):
+        asyncio.get_running_loop().call_later(0.05, time.sleep, 333)
+
 
 WAYS = ["atexit", "child", "destructor", "interpreter"]
 
@@ -251,7 +254,7 @@ def test_ends_that_are_stuck_are_over_in_time(start):
 
 
 def test_every_kind_of_end_is_limited(start):
-    start(num_cpus=4, resources={"mark": 6}, log_to_driver=False)
+    start(num_cpus=4, resources={"mark": 7}, log_to_driver=False)
 
     @ray.remote(max_calls=1, num_cpus=0, resources={"mark": 1})
     def stuck(way):
@@ -262,10 +265,13 @@ def test_every_kind_of_end_is_limited(start):
     remote = ray.remote(num_cpus=0, resources={"mark": 1})(Stuck)
     actors = [remote.options(name=f"{way}{number}").remote(way) for way in WAYS[:2] for number in range(2)]
     pids += get([actor.pid.remote() for actor in actors])
+    blocked = ray.remote(num_cpus=0, resources={"mark": 1})(StuckOnLoop).options(name="loop").remote("atexit")
+    get(blocked.block_loop.remote())
+    del blocked
     endings = [actors[0].__ray_terminate__.remote(), actors[2].__ray_terminate__.remote()]
     del actors
     until(free_again, SOON_S)
-    assert not any(map(named, ["atexit0", "atexit1", "child0", "child1"]))
+    assert not any(map(named, ["atexit0", "atexit1", "child0", "child1", "loop"]))
     until(lambda: not any(map(psutil.pid_exists, pids)), SOON_S)
     for ref in endings:
         assert get(ref) is None

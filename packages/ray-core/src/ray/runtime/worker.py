@@ -335,6 +335,12 @@ class WorkerRuntime(Replying):
             if not self.running:  # else it is called again when they have ended
                 self.ending.begin()
 
+    def on_terminate(self) -> None:
+        super().on_terminate()
+        if self._instance is not None and not (self.running or self.queued):
+            self._terminate()  # nothing is waited for but what may hold up the executor
+            self.ending.begin()
+
     def interrupt_others(self, call: TaskCall) -> None:
         """The actor ends with ``call``: cancel the coroutines of the others, and end the process if they go on."""
         with self.lock:
