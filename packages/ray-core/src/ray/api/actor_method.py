@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from ray import later_names
 from ray.api.options import METHOD_NAMES, method_options, normalise
 from ray.api.typed import T0, T1, T2, T3, CallOptions, F_co, FixedReturn, OneReturn, P, R
-from ray.exceptions import RayConnectionError
+from ray.exceptions import RayConnectionError, RayError
+from ray.exceptions.base import cut_frames
 from ray.runtime import interface
 from ray.runtime.interface import ActorCore, MethodOptions
 
@@ -39,13 +40,18 @@ class ActorMethod(OneReturn[F_co]):
 
             Returns and raises as ``RemoteFunction.remote``.
             """
+            __tracebackhide__ = True
             runtime = interface._current
             if runtime is None:
                 raise RayConnectionError
             options = self._ray_options
             if (kwargs or not self._ray_least <= len(args) <= self._ray_most) and (arity := options.arity) is not None:
                 arity.check(f"{self._ray_core.class_name}.{self._ray_name}.remote()", len(args), kwargs)
-            return runtime.submit_call(self._ray_core, self._ray_name, options, args, kwargs)
+            try:
+                return runtime.submit_call(self._ray_core, self._ray_name, options, args, kwargs)
+            except RayError as error:
+                cut_frames(error)
+                raise
 
     @overload
     def options(  # type: ignore[overload-overlap]

@@ -13,6 +13,7 @@ from ray.api.options import CLASS_NAMES, Given, actor_options, normalise
 from ray.api.typed import ClassOptions, P, R
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
+from ray.exceptions.base import cut_frames
 from ray.runtime import interface
 from ray.runtime.arity import Arity, constructor_arity
 from ray.runtime.interface import ActorCore, FunctionDescriptor, MethodOptions, Runtime
@@ -183,12 +184,17 @@ class ActorClass(Generic[T_co]):
         runtime = interface._current
         if runtime is None:
             raise RayConnectionError
+        __tracebackhide__ = True
         methods, arity, is_async = self._ray_methods()
         arity.check(f"{self._ray_name}.remote()", len(args), kwargs)
-        if self._ray_given.get("get_if_exists"):
-            core = self._get_or_create(runtime, args, kwargs)
-        else:
-            core = runtime.create_actor(self._ray_descriptor, self._ray_options, methods, args, kwargs, is_async)
+        try:
+            if self._ray_given.get("get_if_exists"):
+                core = self._get_or_create(runtime, args, kwargs)
+            else:
+                core = runtime.create_actor(self._ray_descriptor, self._ray_options, methods, args, kwargs, is_async)
+        except RayError as error:
+            cut_frames(error)
+            raise
         return ActorHandle(core, self._ray_class)
 
     def _get_or_create(self, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ActorCore:

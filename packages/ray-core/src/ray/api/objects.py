@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 from ray import later_names
 from ray.api.options import seconds, whole_number
 from ray.config.spelling import did_you_mean
-from ray.exceptions import RayConnectionError
+from ray.exceptions import RayConnectionError, RayError
+from ray.exceptions.base import cut_frames
 from ray.runtime import interface
 from ray.runtime.interface import Runtime
 from ray.runtime.ref import ObjectRef
@@ -71,13 +72,19 @@ def get(object_refs: Any = _MISSING, timeout: Any = None, *, copy: bool = False,
         RayError: one has failed; the others are not waited for. If several have by then, the first of them in the list.
             The error of a task is of its original type as well.
     """
+    __tracebackhide__ = True
     if later or object_refs is _MISSING:
         return get(**_settled("ray.get", later, object_refs=object_refs, timeout=timeout, copy=copy))
     runtime = interface._current
     if runtime is None:
         raise RayConnectionError
     if type(object_refs) is ObjectRef:
-        return runtime.get_one(object_refs, None if timeout is None else seconds("timeout", timeout), copy)
+        timeout_s = None if timeout is None else seconds("timeout", timeout)
+        try:
+            return runtime.get_one(object_refs, timeout_s, copy)
+        except RayError as error:
+            cut_frames(error)
+            raise
     if not isinstance(object_refs, list):
         each = " Use [ray.get(ref) for ref in it]." if hasattr(object_refs, "__next__") else ""
         raise ValueError(
@@ -85,7 +92,11 @@ def get(object_refs: Any = _MISSING, timeout: Any = None, *, copy: bool = False,
         )
     _check_elements("ray.get", object_refs)
     timeout_s = seconds("timeout", timeout)
-    return runtime.get(object_refs, timeout_s, copy) if object_refs else []
+    try:
+        return runtime.get(object_refs, timeout_s, copy) if object_refs else []
+    except RayError as error:
+        cut_frames(error)
+        raise
 
 
 def put(value: R, **later: Never) -> ObjectRef[R]:
@@ -99,6 +110,7 @@ def put(value: R, **later: Never) -> ObjectRef[R]:
         RayConnectionError: there is no session.
         TypeError: ``value`` is a reference (put it in a list if that is meant), or cannot be pickled.
     """
+    __tracebackhide__ = True
     if later:
         _settled("ray.put", later)
     runtime = interface._current
@@ -109,7 +121,11 @@ def put(value: R, **later: Never) -> ObjectRef[R]:
             f"Calling 'put' on an object ref is not allowed, and {value!r} is one already. If you really want to store "
             "the reference, put it in a list."
         )
-    return runtime.put(value)
+    try:
+        return runtime.put(value)
+    except RayError as error:
+        cut_frames(error)
+        raise
 
 
 def wait(
@@ -134,6 +150,7 @@ def wait(
         ValueError: a negative timeout, duplicates, or a ``num_returns`` below 1 or above the length of the list.
         RayConnectionError: there is no session.
     """
+    __tracebackhide__ = True
     refs: Any = object_refs
     if later or refs is _MISSING:
         settled = _settled("ray.wait", later, object_refs=object_refs, num_returns=num_returns, timeout=timeout)
@@ -157,7 +174,11 @@ def wait(
         raise ValueError(
             f"num_returns cannot be greater than the number of objects provided to ray.wait: {count} of {len(refs)}."
         )
-    return runtime.wait(refs, count, timeout_s)
+    try:
+        return runtime.wait(refs, count, timeout_s)
+    except RayError as error:
+        cut_frames(error)
+        raise
 
 
 def cancel(
@@ -174,6 +195,7 @@ def cancel(
         RayConnectionError: there is no session.
         TypeError: not a reference, and not a list of references. Nothing was cancelled.
     """
+    __tracebackhide__ = True
     runtime = running()
     refs = [object_refs] if isinstance(object_refs, ObjectRef) else object_refs
     if not isinstance(refs, (list, tuple)):
@@ -216,6 +238,7 @@ def _check_unique(refs: Sequence[ObjectRef[Any]]) -> None:
 
 
 def _check_elements(call: str, refs: Sequence[Any]) -> None:
+    __tracebackhide__ = True
     if not _ONLY_REFS.issuperset(map(type, refs)):
         at, wrong = next((at, item) for at, item in enumerate(refs) if type(item) is not ObjectRef)
         raise TypeError(f"{call} expected a list of object refs, but element {at} is {_shown(wrong)}.")

@@ -40,6 +40,7 @@ def normalise(options: Mapping[str, Any], known: frozenset[str], what: str) -> G
         ValueError: an unknown name, or both names of a synonym.
         TypeError: an option of functions on a class.
     """
+    __tracebackhide__ = True
     given: Given = {}
     for name, value in options.items():
         own = name if name in known else _own_name(name, value, known, what)
@@ -52,6 +53,7 @@ def normalise(options: Mapping[str, Any], known: frozenset[str], what: str) -> G
 
 def _own_name(name: str, value: Any, known: frozenset[str], what: str) -> str:
     """What an option of another release is called here; empty for one that does no harm. Raises for all others."""
+    __tracebackhide__ = True
     places = (what,) if what in later_names.NAMES else _EITHER
     place, found = next(
         ((place, found) for place in places if (found := later_names.find(place, name)) is not None), (what, None)
@@ -83,6 +85,7 @@ def task_options(given: Given) -> TaskOptions:
         TypeError: a value of the wrong type.
         ValueError: a value out of range.
     """
+    __tracebackhide__ = True
     resources = _resources(given, default_cpus=RESOURCE_UNIT)
     max_calls = _integer(given, "max_calls", default=1 if "GPU" in resources else 0, least=0)
     return TaskOptions(
@@ -104,6 +107,7 @@ def actor_options(given: Given) -> ActorOptions:
         TypeError: a value of the wrong type.
         ValueError: a value out of range, or options that contradict each other.
     """
+    __tracebackhide__ = True
     asked = not given.keys().isdisjoint(("num_cpus", "num_gpus", "resources", "memory"))
     held = _resources(given, default_cpus=RESOURCE_UNIT if asked else 0)
     lifetime = given.get("lifetime")
@@ -143,6 +147,7 @@ def method_options(given: Given) -> MethodOptions:
         TypeError: a value of the wrong type.
         ValueError: a value out of range.
     """
+    __tracebackhide__ = True
     retries = _integer(given, "max_task_retries", 0, least=-1) if "max_task_retries" in given else None
     return MethodOptions(
         num_returns=_returns(given),
@@ -160,6 +165,7 @@ def check_name(value: object, what: str) -> str:
         TypeError: it is no string.
         ValueError: it is empty.
     """
+    __tracebackhide__ = True
     if not isinstance(value, str):
         raise TypeError(f"{what} name must be a string, not {value!r} ({type(value).__name__})")
     if not value:
@@ -174,6 +180,7 @@ def quantity(name: str, value: object) -> int:
         TypeError: it is no number.
         ValueError: it is negative, not finite, too large, or a fraction too small to count.
     """
+    __tracebackhide__ = True
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise TypeError(f"{name} must be a number, not {value!r} ({type(value).__name__})")
     amount = float(value)
@@ -188,6 +195,7 @@ def quantity(name: str, value: object) -> int:
 
 def whole_quantity(name: str, value: object) -> int:
     """As ``quantity``, for what is shared out one by one: a fraction only below one."""
+    __tracebackhide__ = True
     fixed = quantity(name, value)
     if fixed > RESOURCE_UNIT and fixed % RESOURCE_UNIT:
         raise ValueError(f"{name}={value!r}: above 1 it must be a whole number")
@@ -201,6 +209,7 @@ def custom_resources(resources: object) -> dict[str, int]:
         TypeError: it is no dictionary of numbers by name.
         ValueError: a name that has an argument of its own, an empty name, or a bad amount.
     """
+    __tracebackhide__ = True
     if resources is None:
         return {}
     if not isinstance(resources, Mapping):
@@ -223,6 +232,7 @@ def whole_number(name: str, value: object, least: int | None) -> int:
         TypeError: it is no whole number.
         ValueError: it is less.
     """
+    __tracebackhide__ = True
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -241,6 +251,7 @@ def seconds(name: str, value: object) -> float | None:
         TypeError: it is none of these.
         ValueError: it is negative or not a number.
     """
+    __tracebackhide__ = True
     if value is None:
         return None
     if isinstance(value, datetime.timedelta):
@@ -271,6 +282,7 @@ def memory_bytes(name: str, value: object) -> int:
         TypeError: it is no whole number.
         ValueError: it is negative or too large.
     """
+    __tracebackhide__ = True
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     number = whole_number(f"{name} (bytes)", value, least=0)

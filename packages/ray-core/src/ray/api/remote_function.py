@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, cast, overload
 from ray import later_names
 from ray.api.options import FUNCTION_NAMES, Given, normalise, task_options
 from ray.api.typed import T0, T1, T2, T3, F_co, FixedReturn, FunctionOptions, OneReturn, P, R
-from ray.exceptions import RayConnectionError
+from ray.exceptions import RayConnectionError, RayError
+from ray.exceptions.base import cut_frames
 from ray.runtime import interface
 from ray.runtime.arity import Arity, arity_of
 from ray.runtime.interface import FunctionDescriptor, TaskOptions
@@ -57,14 +58,20 @@ class RemoteFunction(OneReturn[F_co]):
                 RayConnectionError: ``ray.init`` has not been called.
                 TypeError: the function does not take these arguments, or one cannot be pickled. Nothing was submitted.
             """
+            __tracebackhide__ = True
             runtime = interface._current
             if runtime is None:
                 raise RayConnectionError
             if kwargs or not self._least <= len(args) <= self._most:
                 self._check(args, kwargs)
-            return runtime.submit_task(self._descriptor, self._options, args, kwargs)
+            try:
+                return runtime.submit_task(self._descriptor, self._options, args, kwargs)
+            except RayError as error:
+                cut_frames(error)
+                raise
 
     def _check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        __tracebackhide__ = True
         arity = self._arity
         if arity is None:
             arity = arity_of(self._function) or Arity(var_positional=True, var_keyword=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal as _signal
 from typing import Any
 
@@ -75,3 +76,13 @@ def layout_base(cls: Any) -> Any:
     while cls.__flags__ & _HEAP_TYPE:
         cls = cls.__base__
     return cls
+
+
+def cut_frames(error: BaseException) -> None:
+    """Leave out the frames so far: for public calls, which then say ``raise``, and do not show either.
+
+    What went wrong is in the error, with the remote traceback; how the call works inside only hides it. With
+    ``RAY_CORE_FULL_TRACEBACK=1`` in the environment the frames stay.
+    """
+    if os.environ.get("RAY_CORE_FULL_TRACEBACK") != "1":
+        error.__traceback__ = None

@@ -44,6 +44,7 @@ class Arity(NamedTuple):
         Raises:
             TypeError: too many, missing, repeated or unknown arguments.
         """
+        __tracebackhide__ = True
         names = self.names
         if count > len(names) and not self.var_positional:
             raise TypeError(

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ray.exceptions import RayError
+from ray.exceptions.base import cut_frames
 from ray.runtime.completion import Listener, session_of, value_of
 
 if TYPE_CHECKING:
@@ -120,7 +122,11 @@ def await_ref(ref: ObjectRef[R]) -> Generator[Any, None, R]:
     spilled = runtime.on_disk(ref)
     if spilled is not None:
         yield from _wait(ref, spilled)
-    value: R = runtime.get_one(ref, 0) if spilled is None else spilled.value()
+    try:
+        value: R = runtime.get_one(ref, 0) if spilled is None else spilled.value()
+    except RayError as error:
+        cut_frames(error)
+        raise
     return value
 
 
@@ -248,6 +254,8 @@ class _FutureListener(LoopListener):
                 spilled.subscribe(self)
                 future.add_done_callback(lambda _: spilled.unsubscribe(self))
         except Exception as error:
+            if isinstance(error, RayError):
+                cut_frames(error)
             future.set_exception(error)
 
 

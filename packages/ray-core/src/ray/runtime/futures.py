@@ -13,6 +13,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ray.exceptions import RayError
+from ray.exceptions.base import cut_frames
 from ray.protocol.references import FAILED, PENDING
 from ray.runtime.completion import Listener, session_of, value_of
 
@@ -64,7 +66,11 @@ class RefFuture(concurrent.futures.Future[R]):
         """
         self._await(timeout)
         if not self._found:
-            self._found.append(value_of(self.object_ref))
+            try:
+                self._found.append(value_of(self.object_ref))
+            except RayError as error:
+                cut_frames(error)
+                raise
         return self._found[0]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:

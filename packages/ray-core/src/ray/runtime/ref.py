@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from ray.exceptions import TaskCancelledError
+from ray.exceptions import RayError, TaskCancelledError
+from ray.exceptions.base import cut_frames
 from ray.ids import NIL_OBJECT_ID, OBJECT_ID_BYTES, task_of
 from ray.protocol.references import FAILED, ObjectEntry, ReferenceTable
 from ray.runtime import completion, interface
@@ -131,7 +132,11 @@ class ObjectRef(NotAValue, Generic[T_co]):
             from asyncio import InvalidStateError
 
             raise InvalidStateError(f"{self!r} is not ready; use 'await ref' or ray.get(ref) to wait for it.")
-        return completion.value_of(self)
+        try:
+            return completion.value_of(self)
+        except RayError as error:
+            cut_frames(error)
+            raise
 
     def exception(self) -> BaseException | None:
         """What ``result`` would raise, or None; never waits.
