@@ -82,6 +82,7 @@ class ActorOwner(ObjectAccess):
         try:
             self._start_actor(core, record, options, spec)
         except BaseException:
+            client.creating = None
             if life is not None:
                 life._entry.value = b""  # nothing was created that would have to be ended
             raise
