@@ -202,11 +202,15 @@ def test_the_driver_prints_while_bars_are_drawn(tmp_path):
     assert text.endswith("end")
 
 
-@pytest.mark.parametrize("how", ["dumb", "pipe"])
+@pytest.mark.parametrize("how", ["dumb", "prompt", "pipe"])
 def test_what_is_no_terminal_gets_plain_lines(tmp_path, how):
-    code = BARS + "ray.get([quick.remote(2000), say.remote('hello')])\nray.shutdown()\n"
-    if how == "dumb":
-        with on_terminal(code, tmp_path, term="dumb") as program:
+    code = (
+        BARS
+        + ("sys.ps1 = '> '\n" if how == "prompt" else "")
+        + "ray.get([quick.remote(2000), say.remote('hello')])\nray.shutdown()\n"
+    )
+    if how != "pipe":
+        with on_terminal(code, tmp_path, term="dumb" if how == "dumb" else "xterm") as program:
             program.finish()
             text = program.raw
     else:

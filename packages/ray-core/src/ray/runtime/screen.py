@@ -213,9 +213,9 @@ def _terminal() -> TextIO | None:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether lines can be replaced there."""
+    """Whether lines can be replaced there. Not where somebody types at a prompt meanwhile."""
     try:
-        return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        return stream.isatty() and not hasattr(sys, "ps1") and os.environ.get("TERM", "dumb") != "dumb"
     except (AttributeError, ValueError):  # none, or closed
         return False
 
