@@ -114,5 +114,12 @@ if not TYPE_CHECKING:  # checkers are to see a misspelt name
         return value
 
 
+def _load() -> None:
+    """Import what the names here stand for, so that no finaliser or other thread finds any of it half imported."""
+    for name, home in _HOME.items():
+        if name not in globals():
+            globals()[name] = getattr(import_module(home), name)
+
+
 def __dir__() -> list[str]:
     return sorted(__all__)

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ray.serialization.imported import imported
+
 IDLE = "IDLE"
 #: What runs for this long is named. Shorter calls cost nothing.
 TITLE_S = 0.1
@@ -21,7 +23,7 @@ _COMM = "/proc/self/comm"
 def set_title(what: str) -> None:
     """Name this process. Any thread; never raises."""
     title = f"ray::{what}"
-    setproctitle = sys.modules.get("setproctitle")
+    setproctitle = imported("setproctitle")
     if setproctitle is not None:
         setproctitle.setproctitle(title)
     if sys.platform == "linux":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from ray.runtime.completion import Listener
+from ray.serialization.imported import imported
 
 if TYPE_CHECKING:
     from ray.runtime.interface import Runtime
@@ -47,7 +47,7 @@ def await_on_trio(ref: ObjectRef[Any], source: Runtime | OnDisk) -> Generator[An
     Raises:
         RuntimeError: no trio runs here either.
     """
-    trio: Any = sys.modules.get("trio")
+    trio: Any = imported("trio")
     try:
         if trio is None:
             raise RuntimeError

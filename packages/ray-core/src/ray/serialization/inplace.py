@@ -9,11 +9,12 @@ No library is imported here before a value of it, or of one that works with it, 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Hashable
 from importlib import import_module
 from pickle import PickleBuffer
 from typing import Any
+
+from ray.serialization.imported import imported
 
 PROTOCOL = 5
 #: A slice of Arrow data that brings along no more than this beside an eighth of its own size is not copied first.
@@ -33,7 +34,7 @@ ALIKE: dict[type, Callable[[Any], Hashable]] = {}
 def add_reducers(reducers: dict[type, Reducer]) -> None:
     """Add what is known about the libraries that have been imported since the last call."""
     for name, add in list(LIBRARIES.items()):
-        library = sys.modules.get(name)
+        library = imported(name)
         if library is not None and add(library, reducers):
             LIBRARIES.pop(name, None)
 
@@ -154,7 +155,7 @@ def _viewed_bytes(array: Any) -> int:
     """Bytes of the strings that an array of string views shows, and of the views themselves."""
     count = len(array)
     words = memoryview(array.buffers()[1]).cast("i")[4 * array.offset : 4 * (array.offset + count) : 4]
-    numpy = sys.modules.get("numpy")
+    numpy = imported("numpy")
     total = sum(words) if numpy is None else int(numpy.asarray(words).sum(dtype="i8"))
     return 16 * count + total
 
@@ -169,7 +170,7 @@ def _add_polars(polars: Any, reducers: dict[type, Reducer]) -> bool:
         return False
 
     def reduce_frame(frame: Any, refs: list[Any]) -> Any:
-        if "pyarrow" not in sys.modules and frame.estimated_size() < _IMPORT_FROM_BYTES:
+        if imported("pyarrow") is None and frame.estimated_size() < _IMPORT_FROM_BYTES:
             return NotImplemented
         try:
             return _open_frame, (_arrow_table(frame), _sorted_columns(frame))

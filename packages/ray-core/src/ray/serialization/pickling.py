@@ -15,6 +15,7 @@ from ray.serialization import inplace
 from ray.serialization.blob import Blob, Serialized
 from ray.serialization.classes import travelling
 from ray.serialization.culprit import reason_of, unpicklable
+from ray.serialization.imported import imported
 from ray.serialization.source import reduce_code
 
 PROTOCOL = 5
@@ -166,7 +167,7 @@ def _pickle(value: Any, shown: Any, target: Any = None, *, is_call: bool = False
         inplace.add_reducers(_REDUCERS)
     refs: list[Any] = []
     buffers: list[PickleBuffer] = []
-    cloudpickle = sys.modules.get("cloudpickle")
+    cloudpickle = imported("cloudpickle")
     if cloudpickle is None or not cloudpickle.list_registry_pickle_by_value():
         file = _Pieces()
         pickler = _ValuePickler(file, PROTOCOL, buffer_callback=buffers.append)
