@@ -99,6 +99,8 @@ if not TYPE_CHECKING:  # checkers are to see a misspelt name
             value = __getattr__("ObjectRef")
         elif name in _HOME:
             value = getattr(import_module(_HOME[name]), name)
+            if name == "init":
+                _load()
         else:
             hint = ""
             if not name.startswith("_"):

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 
-import ray
 from ray import later_names
 from ray.api.address import ClusterAddress, cluster_address, refuse_to_join
 from ray.api.options import check_name, custom_resources, memory_bytes, quantity, whole_quantity
@@ -168,7 +167,6 @@ def _again(running: Runtime, address: str | None, options: InitOptions, ignore: 
 
 
 def _start(address: str | None, options: InitOptions) -> Runtime:
-    ray._load()
     local_mode = _flag(options, "local_mode", default=False)
     cluster = cluster_address(address, options.get("redis_address"), local_mode=local_mode)
     if cluster is not None:

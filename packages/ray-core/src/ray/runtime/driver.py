@@ -28,6 +28,7 @@ from ray.runtime.interrupts import InterruptGuard, may_interrupt
 from ray.runtime.output import Printer
 from ray.runtime.owner import OwnerRuntime
 from ray.runtime.session import NodeConfig, new_session_id, place_session, remove_session_dir
+from ray.runtime.standard_streams import fill_standard_descriptors
 from ray.runtime.start_options import StartOptions
 from ray.runtime.supervision import kill_session
 from ray.runtime.unfinished import unfinished_line
@@ -47,6 +48,7 @@ class DriverRuntime(OwnerRuntime):
     """A session of this program, with a node of its own."""
 
     def __init__(self, options: StartOptions) -> None:
+        fill_standard_descriptors()
         self._interrupts = InterruptGuard()
         self._interrupts.install()
         self._printer = Printer()
