@@ -43,6 +43,8 @@ class ActorOwner(ObjectAccess):
         export = cls.export
         if export is None or export.runtime is not self:
             export = export_of(cls, self)
+        elif export.captured is not None:
+            export.captured.look()
         record = self._record(f"{cls.name}.__init__", 0, 0, None, args, kwargs)
         record.export = export
         if len(record.args) >= LARGE_BYTES and not options.detached:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
+from ray.runtime.captured import captured_by
 from ray.runtime.interface import FunctionDescriptor
 from ray.runtime.records import Export
 from ray.serialization import dump_function, largest_captures
@@ -41,5 +42,7 @@ def export_of(function: FunctionDescriptor, runtime: OwnerBase) -> Export:
         )
     digest = hashlib.sha256(data).digest()[:HASH_BYTES]
     export = Export(runtime, digest, data, function.name, refs)
+    if not runtime.is_worker:
+        export.captured = captured_by(function.target, function.name)
     function.export = export
     return export

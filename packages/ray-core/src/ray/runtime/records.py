@@ -15,6 +15,7 @@ from ray.runtime.handed_refs import describe
 if TYPE_CHECKING:
     from ray.messages.node import ExitCause
     from ray.protocol.run_slot import OpenRecall
+    from ray.runtime.captured import Captured
     from ray.runtime.peers import Peer
     from ray.runtime.streams import Stream
 
@@ -38,7 +39,7 @@ _GROWTH = 2.0
 class Export:
     """A function or class, pickled once per session. ``mean_us``: moving mean of its run time, < 0 before the first."""
 
-    __slots__ = ("data", "hash", "mean_us", "name", "refs", "runtime")
+    __slots__ = ("captured", "data", "hash", "mean_us", "name", "refs", "runtime")
 
     def __init__(self, runtime: Any, hash: bytes, data: bytes, name: str, refs: list[Any]) -> None:
         self.runtime = runtime
@@ -48,6 +49,8 @@ class Export:
         #: Keeps what the closure refers to.
         self.refs = refs
         self.mean_us = -1.0
+        #: Variables that came along and may change here.
+        self.captured: Captured | None = None
 
     def observe(self, duration_us: int) -> None:
         """Take one more run into the mean."""

@@ -36,6 +36,8 @@ class Submission(OwnerBase):
         if export is None or export.runtime is not self:
             self._check_open()
             export = export_of(function, self)
+        elif export.captured is not None:
+            export.captured.look()
         record = self._record(export.name, options.num_returns, options.max_retries, options.timeout_s, args, kwargs)
         record.export = export
         with self.lock:
