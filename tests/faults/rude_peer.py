@@ -15,6 +15,7 @@ from typing import Annotated, Any, Self
 import msgspec
 
 import ray
+from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
 
 ENCODE = msgspec.msgpack.encode
@@ -34,19 +35,26 @@ class RudePeer:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(5)
         self.sock.connect(path)
-        session = os.path.basename(context.address_info["session_dir"])
         self.process = process or os.urandom(8)
+        self.send(self.hello(context, kind))
+
+    def hello(self, context: ray.RayContext, kind: str) -> bytes:
+        """What it begins with."""
+        session = os.path.basename(context.address_info["session_dir"])
         address = f"unix:/nowhere/{self.process.hex()}"
-        self.send(codec.encode(wire.Hello(codec.PROTOCOL_VERSION, session, kind, self.process, address, os.getpid())))
+        return codec.encode(wire.Hello(codec.PROTOCOL_VERSION, session, kind, self.process, address, os.getpid()))
 
     def send(self, *frames: bytes) -> bool:
         """Send one message; False if the other end has hung up."""
-        try:
-            head = struct.pack(f"<I{len(frames)}Q", len(frames), *map(len, frames))
+        head = struct.pack(f"<I{len(frames)}Q", len(frames), *map(len, frames))
+        with contextlib.suppress(ConnectionError):
             self.sock.sendall(head + b"".join(frames))
-        except ConnectionError:
-            return False
-        return True
+            return True
+        return False
+
+    def send_together(self, messages: list[bytes]) -> None:
+        """Send messages of one frame so that they arrive at once."""
+        self.sock.sendall(b"".join(struct.pack("<IQ", 1, len(message)) + message for message in messages))
 
     def messages(self, count: int) -> list[Any]:
         """The next ones that it is sent; fewer if no more come for a while."""
@@ -83,7 +91,15 @@ class Mutations:
         self._ids = ids
 
     def message(self, kind: type) -> list[bytes]:
-        """The frames of one."""
+        """The frames of one, which is not by chance the one that ends the session."""
+        while True:
+            frames = self._frames(kind)
+            with contextlib.suppress(RemoteProtocolError):
+                if isinstance(codec.decode(frames), node.Stop):
+                    continue
+            return frames
+
+    def _frames(self, kind: type) -> list[bytes]:
         rng = self._rng
         fields = [kind.__struct_config__.tag, *self._fields(kind)]
         chance = rng.random()

@@ -189,3 +189,24 @@ def test_trouble_is_told_once_a_second(session, capfd):
     lines = [line for line in capfd.readouterr().err.splitlines() if "dropping a connection" in line]
     assert 1 <= len(lines) <= 30
     assert any("unexpected Ping" in line for line in lines)
+
+
+@pytest.mark.parametrize("end", ["node", "driver", "worker"])
+def test_what_follows_a_bad_message_is_not_heard(session, end):
+    """Though it has come along with it: whoever was dropped has nothing, and is given nothing."""
+    bad = codec.encode(node.Pong(1))
+    demands = [codec.encode(node.Demand(number, {}, 1000)) for number in range(5)]
+    for _ in range(5):
+        with RudePeer(session.context, session.path(end)) as peer:
+            peer.send_together([bad, *demands, codec.encode(wire.Fetch(session.ref.binary()))])
+            assert peer.is_hung_up_on()
+    session.check()
+    session.check_free()
+
+
+def test_hello_is_heard_once(session):
+    """Not after something else."""
+    with RudePeer(session.context, session.path("node"), kind="nobody") as peer:
+        peer.send_together([peer.hello(session.context, "observer"), codec.encode(node.Ping(1))])
+        assert peer.messages(1) == []
+    session.check()

@@ -32,7 +32,7 @@ _PR_SET_NAME = 15
 #: How long a server that is busy may keep ``owner_lost`` waiting.
 _OWNER_LOST_S = 1
 #: Descriptors of the server beside two for each client.
-_OWN_DESCRIPTORS = 64
+_OWN_DESCRIPTORS = 24
 
 
 class PlasmaStoreServer(StoreServer):
@@ -71,6 +71,7 @@ class PlasmaStoreServer(StoreServer):
         os.close(arena)
         listener.close()
         theirs.close()
+        self.max_clients = _client_limit() - 1
         self._node.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _OWNER_LOST_S, 0))
 
     def owner_lost(self, process_id: bytes) -> None:
@@ -117,7 +118,8 @@ def _run(parent: int, arena: int, listener: socket.socket, node: socket.socket, 
             spill=options.spill,
             spill_limit_bytes=options.spill_limit_bytes,
         )
-        limit = max(1, (_raise_descriptor_limit() - _OWN_DESCRIPTORS) // 2)
+        _raise_descriptor_limit()
+        limit = _client_limit()
         gc.freeze()
         Server(table, arena, options.spill_dir or default_folder(), limit).serve(listener, node)
     except BaseException:
@@ -156,9 +158,13 @@ def _descriptor_limit() -> int:
     return 1 << 20 if limit == resource.RLIM_INFINITY else limit
 
 
-def _raise_descriptor_limit() -> int:
-    """To the hard limit; returns it."""
+def _client_limit() -> int:
+    """How many may be connected at a time, the node manager included."""
+    return max(2, (_descriptor_limit() - _OWN_DESCRIPTORS) // 2)
+
+
+def _raise_descriptor_limit() -> None:
+    """To the hard limit."""
     limit = _descriptor_limit()
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

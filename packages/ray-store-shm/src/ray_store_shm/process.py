@@ -69,6 +69,7 @@ class ShmStoreServer(StoreServer):
                 if not self.pid:
                     table = Table(capacity_bytes, full_timeout_s, keep_s=keep_s if kind.reusable else 0.0)
                     _run(self._owner, self._system, listener, theirs, table, kind)
+        self.max_clients = _client_limit(descriptors.limit()) - 1
         self._broker = self._system.follow(self.pid)
         self._system.limit_waits(self._node, _OWNER_LOST_S)
 
@@ -100,6 +101,11 @@ def _listen(system: System, path: str) -> socket.socket:
     return listener
 
 
+def _client_limit(limit: int) -> int:
+    """How many may be connected at a time, the node manager included, where there are ``limit`` descriptors."""
+    return min(_MAX_CLIENTS, limit // 8)
+
+
 def _run(
     parent: int, system: System, listener: socket.socket, node: socket.socket, table: Table, kind: Segments
 ) -> NoReturn:
@@ -108,7 +114,7 @@ def _run(
         system.die_with_parent()
         _become_its_own(parent, {listener.fileno(), node.fileno()})
         limit = descriptors.raise_limit()
-        clients = min(_MAX_CLIENTS, limit // 8)
+        clients = _client_limit(limit)
         table.max_objects = max(0, limit - _DESCRIPTORS_PER_CLIENT * clients - _OWN_DESCRIPTORS)
         gc.freeze()
         Server(table, kind, system, clients).serve(listener, node)

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import resource
 import socket
 import stat
+
+#: So many are to be free before ZeroMQ is asked for anything: where one is lacking it may end the process.
+MARGIN = 16
+
+
+def check_room(fd: int) -> None:
+    """See that ZeroMQ will find descriptors; ``fd`` is any one that is open.
+
+    Raises:
+        OSError: EMFILE, there are too few.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return
+    lowest = os.dup(fd)  # the lowest number that is free, so at least as many are in use
+    os.close(lowest)
+    if lowest >= soft - MARGIN or (lowest >= soft // 2 and len(os.listdir("/dev/fd")) >= soft - MARGIN):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def inode(fd: int) -> int:

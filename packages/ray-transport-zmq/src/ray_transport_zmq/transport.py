@@ -25,6 +25,7 @@ from ray.abc.transport import Connection, Frame, Transport
 from ray_transport_zmq import sockets, wire
 from ray_transport_zmq.connection import CLOSE_FLUSH_S, ZmqConnection
 from ray_transport_zmq.curve import Authenticator, Keys, read_keys, session_keys
+from ray_transport_zmq.descriptors import check_room
 from ray_transport_zmq.hub import Events, Hub
 from ray_transport_zmq.plugin import ZmqOptions
 from ray_transport_zmq.settling import IoThread, await_sent
@@ -125,6 +126,10 @@ class ZmqTransport(Transport):
     def connect(self, address: str, timeout_s: float = 5.0) -> ZmqConnection:
         if not address.startswith(f"{self._options.scheme}://"):
             raise ConnectionError(f"{address!r} is not an address of transport='zmq' over {self._options.scheme}")
+        try:
+            check_room(self._wakeup.fd)
+        except OSError as error:
+            raise ConnectionError(f"cannot connect to {address}: {error}") from error
         deadline = time.monotonic() + timeout_s
         with self._connecting:
             with self._lock:

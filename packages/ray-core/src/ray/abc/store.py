@@ -194,6 +194,8 @@ class StoreServer(ABC):
     address: str
     #: The server's own process, a child of this one; its death is the end of the node. None: it has none.
     pid: int | None = None
+    #: How many processes may have it open at a time; None: as many as there can be.
+    max_clients: int | None = None
 
     def owner_lost(self, process_id: bytes) -> None:  # noqa: B027 - nothing to free by default
         """A process has died: delete every object whose id begins with its id. Never waits for long."""

@@ -16,9 +16,9 @@ from ray.runtime.base import OwnerBase
 from ray.runtime.exports import export_of
 from ray.runtime.handed_refs import ActorLife
 from ray.runtime.interface import ActorCore, ActorOptions, FunctionDescriptor, MethodOptions
-from ray.runtime.objects import rebuild_ref
 from ray.runtime.records import TaskRecord
 from ray.runtime.ref import ObjectRef
+from ray.runtime.ref_pickling import rebuild_ref
 from ray.runtime.submission import LARGE_BYTES
 from ray.serialization import deserialize, serialize
 

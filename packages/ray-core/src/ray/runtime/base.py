@@ -21,9 +21,9 @@ from ray.runtime import forked
 from ray.runtime.completion import Waiter, complete
 from ray.runtime.interface import ActorCore, MethodOptions
 from ray.runtime.node_link import IDLE_BEAT_S, NodeLink
-from ray.runtime.objects import rebuild_ref, reduce_ref
 from ray.runtime.peers import Peer, PeerTable
 from ray.runtime.ref import ObjectRef
+from ray.runtime.ref_pickling import rebuild_ref, reduce_ref
 from ray.runtime.stored_views import TRIM_S
 from ray.runtime.timers import Timers
 from ray.serialization import register_reducer
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ray.runtime.objects import ObjectExchange
     from ray.runtime.polling import Polling
     from ray.runtime.records import TaskRecord
+    from ray.runtime.shortage import Shortage
     from ray.runtime.tasks import TaskSubmitter
 
 #: How long a dropped ref may wait for the next event; frees are promised within 100 ms.
@@ -58,6 +59,7 @@ class OwnerBase(ABC):
     failures: Failures
     events: TaskEventLog
     polling: Polling
+    shortage: Shortage
     #: Set by ``attach``, before anything else runs.
     node: NodeLink
     #: How long the end of the store may precede the report of the end of the node.

@@ -14,6 +14,7 @@ from ray.ids import PROCESS_ID_BYTES
 from ray.messages import node, wire
 from ray.protocol import actors
 from ray.protocol.references import ObjectEntry
+from ray.runtime.peers import OutOfDescriptorsError
 from ray.runtime.records import BATCH_TASKS, LAST_WORDS_S, TaskRecord
 
 if TYPE_CHECKING:
@@ -239,6 +240,9 @@ class ActorCalls:
             return
         try:
             peer = self._runtime.peers.reach(update.address)
+        except OutOfDescriptorsError as error:
+            self._runtime.shortage.try_again(error, lambda: self._apply(client, update))
+            return
         except ConnectionError:
             return  # it has died again, and the node manager is about to say so
         peer.sink = client

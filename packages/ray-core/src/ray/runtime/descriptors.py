@@ -6,6 +6,8 @@ import contextlib
 import errno
 import os
 
+from ray.exceptions import RaySystemError
+
 _UNLIMITED = 1 << 30
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE)
 
@@ -34,6 +36,19 @@ def raise_limit() -> bool:
 def in_use() -> int:
     """How many are open."""
     return len(os.listdir("/dev/fd")) - 1
+
+
+def secure(count: int, whose: str) -> None:
+    """See that this process can open ``count`` more; raises its limit if it has to.
+
+    Raises:
+        RaySystemError: it cannot.
+    """
+    free = limit() - in_use()
+    if free < count and raise_limit():
+        free = limit() - in_use()
+    if free < count:
+        raise RaySystemError(f"{whose} needs to open {count} files, of which it can open {max(0, free)}: {describe()}")
 
 
 def is_exhausted(error: BaseException | None) -> bool:

@@ -19,7 +19,7 @@ from ray.exceptions import NodeDiedError, RaySystemError
 from ray.ids import random_id
 from ray.messages import node
 from ray.plugins.compose import Composition
-from ray.runtime import hardware
+from ray.runtime import descriptors, hardware
 from ray.runtime.driver_path import current_path
 from ray.runtime.failures import failure_line
 from ray.runtime.forked import watch_forks
@@ -38,6 +38,8 @@ _STOP_S = 2.0
 _LAST_WORDS_S = 0.5
 _PRESTART = 8
 _TAIL_BYTES = 8192
+#: What a session without workers needs in this process.
+_DESCRIPTORS = 32
 _STORE_SHARE = 0.3
 _MEMORY_SHARE = 0.7
 #: Imported by the zygote when the driver has them, so that workers need not.
@@ -64,6 +66,7 @@ class DriverRuntime(OwnerRuntime):
         transport: Transport | None = None
         store: Store | None = None
         try:
+            descriptors.secure(_DESCRIPTORS, "the program that starts a session")
             config = _node_config(options, session, self.session_dir)
             self._start_node(config)
             composition = Composition(options.plan)

@@ -41,7 +41,11 @@ FREE_STARTS = 4
 MAX_START_DELAY_S = 5.0
 #: How long a worker that cannot be started at all is not tried again.
 FULL_DELAY_S = 1.0
+#: How often it is told that there is no room for workers that are wanted.
+TELL_AGAIN_S = 30.0
 _TICK_S = 5.0
+#: The context of a connection that was dropped before it said who it is; more of its messages may be under way here.
+_DROPPED = object()
 
 
 class Peer:
@@ -91,6 +95,8 @@ class NodeManager:
         self.ends = NodeEnds(self, keep_idle=max(1, min(config.resources.get("CPU", 0) // 10_000, 64)))
         self.patience = NodePatience(self)
         self.stopping = False
+        #: Before then nobody is told again that there is no room for workers.
+        self._tell_of_room = 0.0
         #: A child has ended, stopped or continued.
         self.reap_due = False
         #: Workers in a row that ended before they were ready.
@@ -159,8 +165,8 @@ class NodeManager:
             if peer is None:
                 self._welcome(connection, message)
                 return
-            if peer.worker is not None and peer.worker.id not in self.pool.workers:
-                return  # it is dead, and what it held was given away
+            if type(peer) is not Peer or self.peers.get(peer.id) is not peer:
+                return  # it is dead or was dropped, and what it held was given away
             handler = self._handlers.get(type(message))
             if handler is None:
                 raise RemoteProtocolError(f"{type(message).__name__} is not for a node manager")
@@ -168,6 +174,8 @@ class NodeManager:
         except Exception as error:  # costs nobody but the peer
             self._refusals.note(error)
             connection.abort()
+            if connection.context is None:
+                connection.context = _DROPPED
             self._lost(connection)
 
     def _welcome(self, connection: Connection, message: Any) -> None:
@@ -215,13 +223,26 @@ class NodeManager:
                     if self.pool.has_room:
                         self.pool.start_worker()
                     else:
-                        self.timers.after(FULL_DELAY_S, lambda: self.apply(self.leases.worker_failed_to_start()))
+                        self._has_no_room()
             elif type(effect) is leases.RevokeLease:
                 owner = self.peers.get(effect.lease.key[0])
                 if owner is not None:
                     owner.send(node.Revoke(effect.lease.id, effect.soft))
             elif type(effect) is leases.Infeasible:
                 self._infeasible(effect.entry)
+
+    def _has_no_room(self) -> None:
+        """A worker is missing and cannot be started now."""
+        self.timers.after(FULL_DELAY_S, lambda: self.apply(self.leases.worker_failed_to_start()))
+        now = time.monotonic()
+        if len(self.pool.workers) >= self.pool.most and now >= self._tell_of_room:
+            self._tell_of_room = now + TELL_AGAIN_S
+            count = len(self.pool.workers)
+            text = (
+                f"No more workers can be started: {self.pool.most_reason}. There are {count}; tasks and actors that "
+                "need another one wait until one ends."
+            )
+            self.record_error(node.ErrorRecord("no_room_for_workers", text, time.time()))
 
     def _granted(self, lease: leases.Lease) -> None:
         worker = self.pool.workers[lease.worker]
@@ -294,6 +315,7 @@ class NodeManager:
 
     def prestart(self, count: int) -> None:
         """Have workers waiting before the first task."""
+        count = min(count, self.pool.most)
         self.leases.starting += count
         for _ in range(count):
             self.pool.start_worker()

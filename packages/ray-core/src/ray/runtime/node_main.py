@@ -14,6 +14,7 @@ import time
 
 import msgspec
 
+from ray.runtime import descriptors
 from ray.runtime.node import NodeManager
 from ray.runtime.session import NodeConfig, SessionFacts, create_session_dir, publish_session, remove_session_dir
 from ray.runtime.supervision import become_subreaper, children, kill_group, mark_session
@@ -34,6 +35,7 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.umask(0o077)
     mark_session(config.session)
+    descriptors.raise_limit()  # for the workers as well
     try:
         create_session_dir(config.session_dir, config.driver_pid)
         _serve(config, lifeline)
@@ -73,6 +75,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
         manager.pool.lifeline = lifeline.fileno()
         manager.pool.start_zygote()
         manager.pool.node_address = transport.listen("node")
+        manager.pool.count_room(store_server.max_clients)
         manager.prestart(config.prestart)
         _watch_signals(manager, lifeline)
         address, store = manager.pool.node_address, store_server.address

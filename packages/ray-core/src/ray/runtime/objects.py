@@ -18,15 +18,16 @@ from ray.exceptions import (
     OwnerDiedError,
     RayConnectionError,
     RayError,
+    RaySystemError,
     RemoteProtocolError,
 )
 from ray.ids import OBJECT_ID_BYTES
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
-from ray.runtime import interface
 from ray.runtime.completion import Waiter, complete
 from ray.runtime.handed_refs import ActorLife, describe, take_note
 from ray.runtime.interface import STREAMING
+from ray.runtime.peers import OutOfDescriptorsError
 from ray.runtime.records import TaskRecord
 from ray.runtime.restoring import OnDisk, Restoring
 from ray.runtime.store_looks import StoreLooks
@@ -37,7 +38,6 @@ from ray.serialization import deserialize_aligned, deserialize_copy, open_envelo
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
     from ray.runtime.peers import Peer
-    from ray.runtime.ref import ObjectRef
     from ray.serialization import Serialized
 
 #: Marks a borrowed entry whose value has been asked for.
@@ -228,18 +228,21 @@ class ObjectExchange:
             peer = self._runtime.peers.reach(entry.owner or "")
             self._runtime.flush(peer)  # a result that brings the object home must not come after the credit's return
             peer.send(message)
+        except OutOfDescriptorsError as error:
+            self._fail(entry, RaySystemError(str(error)))
         except ConnectionError:
             self._owner_died(entry)
 
     def _owner_died(self, entry: ObjectEntry) -> None:
-        if entry.status == PENDING:
-            error = OwnerDiedError(entry.id)
-            complete(entry, FAILED, self._runtime.failures.envelope(error, "", entry.id[:16], 0))
+        self._fail(entry, OwnerDiedError(entry.id))
 
     def lost(self, entry: ObjectEntry, reason: str) -> None:
         """Nobody will ever make this object."""
-        error = ObjectLostError(entry.id, reason)
-        complete(entry, FAILED, self._runtime.failures.envelope(error, "", entry.id[:16], 0))
+        self._fail(entry, ObjectLostError(entry.id, reason))
+
+    def _fail(self, entry: ObjectEntry, error: RayError) -> None:
+        if entry.status == PENDING:
+            complete(entry, FAILED, self._runtime.failures.envelope(error, "", entry.id[:16], 0))
 
     def on_fetch(self, peer: Peer, message: wire.Fetch, frames: Any) -> None:
         """A borrower wants a value of ours."""
@@ -297,6 +300,8 @@ class ObjectExchange:
         """Keep a connection to a borrower: its loss tells that the credits are void."""
         try:
             self._runtime.peers.reach(borrower)
+        except OutOfDescriptorsError:
+            return  # its end may go unnoticed, and what it holds be kept
         except ConnectionError:
             self._runtime.table.borrower_lost(borrower)
 
@@ -373,23 +378,3 @@ class ObjectExchange:
         if self.borrows:
             for entry in self._runtime.table.borrowed_from(address):
                 self._owner_died(entry)
-
-
-# --- pickling of refs; called without the lock ------------------------------------------------------------------------
-
-
-def reduce_ref(ref: ObjectRef[Any], refs: list[Any]) -> tuple[Any, ...]:
-    """Reducer registered for ``ObjectRef``: notes the ref for whoever sends the value."""
-    runtime = interface.current()
-    if runtime is None:
-        raise RayConnectionError
-    return runtime.reduce_ref(ref, refs)
-
-
-def rebuild_ref(id: bytes, owner: str) -> ObjectRef[Any]:
-    """What a pickled ref becomes."""
-    runtime: Any = interface.current()
-    if runtime is None:
-        raise RayConnectionError
-    ref: ObjectRef[Any] = runtime.rebuild_ref(id, owner)
-    return ref

@@ -26,6 +26,7 @@ from ray.runtime.polling import Polling
 from ray.runtime.reader import Reader
 from ray.runtime.records import TaskRecord
 from ray.runtime.ref import ObjectRef
+from ray.runtime.shortage import Shortage
 from ray.runtime.streams import Streaming
 from ray.runtime.subscription import Subscription
 from ray.runtime.tasks import TaskSubmitter
@@ -51,6 +52,7 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         self.objects = ObjectExchange(self)
         self.failures = Failures(self)
         self.events = TaskEventLog(self)
+        self.shortage = Shortage(self)
         self.reader = Reader(self)
         self.collecting = Collecting(self)
         self.polling = Polling(self, self.reader)

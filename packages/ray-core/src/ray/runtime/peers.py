@@ -10,9 +10,14 @@ from ray.abc.transport import Connection, Frame, Transport
 from ray.messages import codec, wire
 from ray.protocol import handshake
 from ray.protocol.references import ObjectEntry
+from ray.runtime import descriptors
 
 #: Large argument values are kept by the workers that got them, for the next task with the same ref, up to this much.
 MAX_KEPT_BYTES = 1 << 30
+
+
+class OutOfDescriptorsError(ConnectionError):
+    """Nothing is wrong with the peer: this process may not have one more file open."""
 
 
 class Peer:
@@ -102,11 +107,12 @@ class PeerTable:
         """The peer at ``address``, connected if need be; may block for the transport's connect.
 
         Raises:
+            OutOfDescriptorsError: this process cannot have one more connection.
             ConnectionError: nobody is there (any more).
         """
         peer = self.by_address.get(address)
         if peer is None:
-            connection = self._transport.connect(address)
+            connection = self._connect(address)
             connected = connection.context = Peer(connection, address)
             peer = self.by_address.setdefault(address, connected)
             if peer is not connected:  # somebody who has interrupted this was quicker
@@ -115,6 +121,20 @@ class PeerTable:
             peer.connection.send((self.hello(),))
             peer.greeted = True
         return peer
+
+    def _connect(self, address: str) -> Connection:
+        try:
+            return self._transport.connect(address)
+        except ConnectionError as error:
+            if not descriptors.is_exhausted(error):
+                raise
+        descriptors.raise_limit()  # only now that it is needed: the program may count on its limit
+        try:
+            return self._transport.connect(address)
+        except ConnectionError as error:
+            if not descriptors.is_exhausted(error):
+                raise
+            raise OutOfDescriptorsError(f"no connection to another process: {descriptors.describe()}") from error
 
     def accept(self, connection: Connection, frames: Sequence[Frame]) -> Peer:
         """Take an incoming connection's first message.

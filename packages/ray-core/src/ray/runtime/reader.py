@@ -28,6 +28,8 @@ Event: TypeAlias = tuple[Connection, Sequence[Frame] | None]
 
 #: While event loops await objects, messages are taken for so long at a time.
 SLICE_S = 0.001
+#: The context of a connection that was dropped, whose messages may still be under way here.
+_DROPPED = object()
 
 #: Messages that may be handled twice: what the first time has begun, the second time ends.
 _REPEATABLE = {node.Granted, node.ActorUpdate}
@@ -163,11 +165,17 @@ class Reader:
             else:
                 handler(message)
         except Exception as error:  # costs nobody but the peer
+            if context is _DROPPED:
+                return
             self._refusals.note(error)
             if pending and pending[0] is event:
                 pending.popleft()
             connection.abort()
-            self._lost(context)
+            connection.context = _DROPPED
+            if type(context) is NodeLink:
+                self._runtime.node_lost(f"a message of the node manager could not be handled: {error!r}")
+            else:
+                self._lost(context)
 
     def _lost(self, context: Any) -> None:
         runtime = self._runtime

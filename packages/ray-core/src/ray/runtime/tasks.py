@@ -173,9 +173,10 @@ class TaskSubmitter:
         cls.lack = ""
         try:
             peer = self._runtime.peers.reach(message.address)
-        except ConnectionError:
-            self._runtime.node.send(node.Suspect(message.lease))
-            self._update_demand(cls)
+        except ConnectionError as error:
+            if not self._runtime.shortage.postpones(cls, message.lease, error):
+                self._runtime.node.send(node.Suspect(message.lease))
+                self._update_demand(cls)
             return
         link = Link(message.lease, cls, peer, message.pid, message.gpu_ids)
         if message.lease in self.links or message.lease in self._granted:

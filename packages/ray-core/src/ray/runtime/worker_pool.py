@@ -13,12 +13,13 @@ from typing import Any
 
 import msgspec
 
+from ray.abc.strangers import Strangers
 from ray.abc.transport import Connection, Transport
 from ray.exceptions.base import exit_text
 from ray.ids import random_id
 from ray.messages.node import ExitCause, Logs
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
-from ray.runtime import zygote
+from ray.runtime import descriptors, zygote
 from ray.runtime.line_reader import LineReader
 from ray.runtime.session import NodeConfig
 from ray.runtime.stops import Look, Stops
@@ -30,6 +31,11 @@ STOPPED_GRACE_S = 3.0
 #: A forked worker that does not say it is ready within this time is killed.
 START_GRACE_S = 30.0
 MAX_WORKERS = 8192
+#: Of the node manager's descriptors, what a worker takes (its connection, stdout and stderr), and what is kept back for
+#: other programs that look into the session, and for what is open for a moment only.
+_WORKER_DESCRIPTORS, _SPARE_DESCRIPTORS = 3, 12
+#: Of the store's clients, those that are no workers: the driver, and programs that look into the session.
+_OTHER_CLIENTS = 3
 #: Zygotes that die within this time, one after the other, are replaced this many times.
 BARREN_S, MAX_BARREN_ZYGOTES = 1.0, 5
 
@@ -100,6 +106,8 @@ class WorkerPool:
         self._barren = 0
         #: {pid: name} of children without which the node is of no use
         self.vital: dict[int, str] = {}
+        #: How many workers there may be, and why not more.
+        self.most, self.most_reason = MAX_WORKERS, f"a node has at most {MAX_WORKERS} workers"
         #: {pid: timer} of vital children, and of the zygote, that were stopped
         self._frozen: dict[int, Timer] = {}
         self.closing = False
@@ -133,7 +141,22 @@ class WorkerPool:
     @property
     def has_room(self) -> bool:
         """Whether one more worker may be started."""
-        return bool(self._free_slots) and self._zygote is not None
+        return len(self.workers) < self.most and self._zygote is not None
+
+    def count_room(self, store_clients: int | None) -> None:
+        """Find out how many workers there can be; called once everything else that the node needs is open.
+
+        Args:
+            store_clients: how many processes the store lets in, if it has a limit of its own.
+        """
+        room = descriptors.limit() - descriptors.in_use() - Strangers[int]().limit - _SPARE_DESCRIPTORS
+        limits = [(room // _WORKER_DESCRIPTORS, f"the node manager needs {_WORKER_DESCRIPTORS} of them for each")]
+        if store_clients is not None:
+            limits.append((store_clients - _OTHER_CLIENTS, "the object store needs some of them for each"))
+        most, why = min(limits)
+        if most < self.most:
+            self.most = max(1, most)
+            self.most_reason = f"{descriptors.describe()}; {why}"
 
     def start_worker(self) -> bytes:
         """Ask the zygote for one more worker; returns its id. ``on_death`` follows if it does not come up."""
@@ -141,23 +164,25 @@ class WorkerPool:
         slot = self._free_slots.pop()
         place = self._slots[zygote.place(slot)]
         place[:] = bytes(SLOT_BYTES)
-        ends = [os.pipe() for _ in range(2)]
-        readers = []
-        for stream, (read, _) in enumerate(ends, 1):
-            os.set_blocking(read, False)
-            reader = LineReader(read, stream, self._on_logs, self._timers.after)
-            self._transport.watch(read, lambda reader=reader: self._read_output(reader))  # type: ignore[misc]
-            readers.append(reader)
-        worker = self.workers[worker_id] = WorkerProcess(worker_id, readers, slot, RunSlot(place))
+        worker = self.workers[worker_id] = WorkerProcess(worker_id, [], slot, RunSlot(place))
         request = zygote.encode(zygote.ForkRequest(worker_id, self.node_address, slot))
+        ends: list[int] = []
         try:
+            for stream in (1, 2):
+                read, write = os.pipe()
+                ends.append(write)
+                os.set_blocking(read, False)
+                reader = LineReader(read, stream, self._on_logs, self._timers.after)
+                worker.readers.append(reader)
+                self._transport.watch(read, lambda reader=reader: self._read_output(reader))  # type: ignore[misc]
             assert self._zygote is not None
             self._zygote.setblocking(True)
-            socket.send_fds(self._zygote, [request], [write for _, write in ends])
+            socket.send_fds(self._zygote, [request], ends)
             self._zygote.setblocking(False)
-        except OSError:
-            self._timers.after(0.0, lambda: self._forget(worker, ExitCause(reason="the zygote is gone")))
-        for _, write in ends:
+        except OSError as error:
+            cause = ExitCause(reason=f"it could not be asked for: {error}")
+            self._timers.after(0.0, lambda: self._forget(worker, cause))
+        for write in ends:
             os.close(write)
         worker.timer = self._timers.after(START_GRACE_S, lambda: self.kill(worker, "it did not start in time"))
         return worker_id

@@ -1,0 +1,55 @@
+"""What a process does that may not have one more connection: it says so, and tries again."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ray.messages import node
+from ray.runtime.peers import OutOfDescriptorsError
+
+if TYPE_CHECKING:
+    from ray.runtime.owner import OwnerRuntime
+    from ray.runtime.records import SchedulingClass
+
+#: How long until it tries again, and how often it says so.
+AGAIN_S = 0.5
+TELL_AGAIN_S = 30.0
+
+
+class Shortage:
+    """Of descriptors. Called under the runtime's lock."""
+
+    def __init__(self, runtime: OwnerRuntime) -> None:
+        self._runtime = runtime
+        self._tell = 0.0
+
+    def try_again(self, error: OutOfDescriptorsError, action: Callable[[], None]) -> None:
+        """Do in a while what could not be done now."""
+        runtime = self._runtime
+        runtime.timers.after(AGAIN_S, action)
+        now = time.monotonic()
+        if now >= self._tell:
+            self._tell = now + TELL_AGAIN_S
+            text = f"{error}. What needs it waits until others are closed."
+            runtime.node.send(node.RecordError(node.ErrorRecord("out_of_descriptors", text, time.time())))
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # there may be no stderr to write to
+                sys.stderr.write(f"[ray] {text}\n")
+                sys.stderr.flush()
+
+    def postpones(self, cls: SchedulingClass, lease: bytes, error: ConnectionError) -> bool:
+        """Whether that is why a leased worker was not reached: then it goes to others, and is asked for again."""
+        if not isinstance(error, OutOfDescriptorsError):
+            return False
+        cls.demanded = max(1, cls.demanded)  # so that nobody asks before then
+
+        def ask_again() -> None:
+            cls.demanded = 0
+            self._runtime.tasks.pump(cls)
+
+        self._runtime.node.send(node.Release(lease))
+        self.try_again(error, ask_again)
+        return True
