@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
@@ -20,8 +21,21 @@ if TYPE_CHECKING:
     from ray.runtime.streams import ObjectRefGenerator
 
 
-class ActorMethod(OneReturn[F_co]):
-    """One method of one actor; keeps the actor alive. May be passed to tasks and other actors, as a handle may."""
+class _Doc:
+    """The docstring of the class ``ActorMethod``; of a method, that of the user, below how it is called."""
+
+    _OF_THE_CLASS = "One method of one actor; keeps the actor alive. May be passed on, as a handle may."
+
+    def __get__(self, method: ActorMethod[Any] | None, owner: type) -> str:
+        if method is None:
+            return self._OF_THE_CLASS
+        signature = method._signature()
+        text = inspect.getdoc(method._ray_function) if method._ray_function is not None else None
+        return f"{method._ray_name}.remote{signature}\n\n{text or ''}".rstrip()
+
+
+class ActorMethod(OneReturn[F_co]):  # noqa: D101
+    __doc__ = _Doc()
 
     __slots__ = ("_ray_core", "_ray_function", "_ray_least", "_ray_most", "_ray_name", "_ray_options")
 
@@ -129,8 +143,24 @@ class ActorMethod(OneReturn[F_co]):
             )
 
         def __getattr__(self, name: str) -> Any:
+            if name == "__signature__":
+                return self._signature()
+            if name == "__name__":
+                return self._ray_name
             instead = later_names.sentence("a remote function or method", name)
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}.{instead}")
+
+    def _signature(self) -> inspect.Signature:
+        """That of the user's function; of a handle that came from elsewhere, the names that it takes."""
+        function, arity = self._ray_function, self._ray_options.arity
+        if function is None:
+            return inspect.Signature() if arity is None else arity.signature()
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())
+        named = [*arity.names, *arity.keyword_only] if arity is not None else []
+        if parameters and parameters[0].name not in named and parameters[0].kind is not parameters[0].VAR_POSITIONAL:
+            del parameters[0]  # self
+        return signature.replace(parameters=parameters)
 
     def __repr__(self) -> str:
         return f"ActorMethod({self._ray_core.class_name}.{self._ray_name})"

@@ -13,6 +13,16 @@ _KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 _UNLIMITED = 1 << 30
 
 
+class _Dots:
+    """A default that is not known, as it is written."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+_DOTS = _Dots()
+
+
 class Arity(NamedTuple):
     """The shape of a signature, in builtins only, so that it travels with an actor handle."""
 
@@ -32,6 +42,26 @@ class Arity(NamedTuple):
         if self.keyword_required:
             return 1, 0
         return self.required, _UNLIMITED if self.var_positional else len(self.names)
+
+    def signature(self) -> inspect.Signature:
+        """As far as it is known: defaults are shown as ``...``."""
+        parameter = inspect.Parameter
+        parameters = [
+            parameter(
+                item,
+                _POSITIONAL_ONLY if at < self.positional_only else _POSITIONAL_OR_KEYWORD,
+                default=parameter.empty if at < self.required else _DOTS,
+            )
+            for at, item in enumerate(self.names)
+        ]
+        if self.var_positional:
+            parameters.append(parameter("args", _VAR_POSITIONAL))
+        for item in self.keyword_only:
+            default = parameter.empty if item in self.keyword_required else _DOTS
+            parameters.append(parameter(item, _KEYWORD_ONLY, default=default))
+        if self.var_keyword:
+            parameters.append(parameter("kwargs", inspect.Parameter.VAR_KEYWORD))
+        return inspect.Signature(parameters)
 
     def check(self, name: str, count: int, keywords: Collection[str]) -> None:
         """Refuse a call that Python would refuse.
