@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -76,17 +77,16 @@ def test_mypy_with_the_plugin_agrees_with_the_cases(tmp_path):
     assert '"value" is no method of actor "Counter"; fields cannot be read from outside' in said
 
 
-def snippets() -> str:
-    """The Python of the README, each snippet in a function of its own."""
-    text = (ROOT / "README.md").read_text()
-    parts = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+def snippets(page: str) -> list[str]:
+    """The Python of a page."""
+    parts = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
     assert parts
-    functions = []
-    for number, part in enumerate(parts):
-        body = "".join(f"    {line}" if line.strip() else line for line in part.splitlines(keepends=True))
-        kind = "async def" if re.search(r"^await |^    async with|= await ", part, re.MULTILINE) else "def"
-        functions.append(f"{kind} snippet_{number}():\n{body}")
-    return "import asyncio\nimport ray\n\n" + "\n\n".join(functions)
+    return parts
+
+
+def in_function(name: str, part: str) -> str:
+    kind = "async def" if re.search(r"\bawait |\basync with ", part) else "def"
+    return f"{kind} {name}() -> None:\n{textwrap.indent(part, '    ')}"
 
 
 @pytest.mark.timeout(300)
@@ -94,7 +94,8 @@ def snippets() -> str:
 def test_the_snippets_of_the_readme_have_no_errors(checker, tmp_path):
     pytest.importorskip(checker.__name__)
     case = tmp_path / "snippets.py"
-    case.write_text(snippets())
+    functions = [in_function(f"snippet_{number}", part) for number, part in enumerate(snippets("README.md"))]
+    case.write_text("import asyncio\nimport ray\n\n" + "\n\n".join(functions))
     options = (plugin(tmp_path), "--check-untyped-defs") if checker is mypy else ()
     errors = {
         number: text
@@ -102,6 +103,18 @@ def test_the_snippets_of_the_readme_have_no_errors(checker, tmp_path):
         if "untyped" not in text and "annotation" not in text
     }
     assert errors == {}, case.read_text()
+
+
+@pytest.mark.timeout(300)
+def test_the_page_about_types_says_what_mypy_says(tmp_path):
+    pytest.importorskip("mypy")
+    case = tmp_path / "snippets.py"
+    parts = [in_function("awaiting", part) if "await " in part else part for part in snippets("docs/typing.md")]
+    case.write_text("import asyncio\n\n" + "\n\n".join(parts))
+    errors = mypy(tmp_path, case, plugin(tmp_path))
+    lines = case.read_text().splitlines()
+    expected = {number for number, line in enumerate(lines, 1) if "# error" in line}
+    assert {lines[number - 1]: errors.get(number) for number in expected ^ set(errors)} == {}
 
 
 def test_there_are_enough_cases():
