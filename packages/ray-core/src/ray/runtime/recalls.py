@@ -55,6 +55,7 @@ class Recalls:
         """Ask a worker to give back what it has not started; no effect if it was asked already."""
         if link.recall is not None:
             return
+        link.stalled = True
         recall = link.recall = OpenRecall(self._new_id(), link.inflight)
         link.peer.send(wire.Recall(recall.id))
         self._runtime.timers.after(BUSY_S, lambda: self._insist(link, recall))

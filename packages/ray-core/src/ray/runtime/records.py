@@ -209,7 +209,7 @@ class Link:
 
     __slots__ = (
         "blocked", "cls", "dead", "ended", "gpu_ids", "granted", "idle_since", "inflight", "lease", "peer", "pid",
-        "progress", "recall", "revoked", "wanted",
+        "progress", "recall", "revoked", "stalled", "wanted",
     )  # fmt: skip
 
     def __init__(self, lease: bytes, cls: SchedulingClass, peer: Peer, pid: int, gpu_ids: list[str]) -> None:
@@ -226,6 +226,8 @@ class Link:
         self.wanted = False
         #: Asked to give back what it has not started: it gets nothing until it has answered.
         self.recall: OpenRecall | None = None
+        #: Was asked so, and has not replied since: what it gives back is not for it.
+        self.stalled = False
         self.dead = False
         #: How the worker ended, while its last replies are still to be read.
         self.ended: ExitCause | None = None
@@ -239,6 +241,11 @@ class Link:
     def is_idle(self) -> bool:
         """Whether it could be released."""
         return not (self.inflight or self.blocked or self.recall or self.dead)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may get tasks."""
+        return not (self.blocked or self.revoked or self.recall or self.dead or (self.stalled and self.inflight))
 
     def room(self) -> int:
         """How many more tasks may wait behind those that it has: none behind one that may take long."""

@@ -80,7 +80,7 @@ class TaskSubmitter:
         if queue:
             if self._starving:
                 self._yield(cls)
-            open_links = [link for link in cls.links if not (link.blocked or link.revoked or link.recall or link.dead)]
+            open_links = [link for link in cls.links if link.is_open]
             for index, link in enumerate(open_links):
                 if not queue:
                     break
@@ -273,6 +273,7 @@ class TaskSubmitter:
         """Tasks have ended."""
         inflight = link.inflight
         link.progress = time.monotonic()
+        link.stalled = False
         self._runtime.reader.finish(inflight, message, frames, link.peer, self._retry)
         if message.returned:
             self.take_back(link, message.returned)
