@@ -8,6 +8,7 @@ import pytest
 
 from ray.abc.scheduler import ResourceRequest
 from ray.builtin.schedulers import HybridPolicy
+from ray.protocol.keeping import leaves
 from ray.protocol.leases import ZERO_COST_LEASES_PER_CPU, Grant, Infeasible, LeaseTable, RevokeLease, StartWorkers
 from ray.protocol.resources import UNIT, NodeResources
 
@@ -38,6 +39,7 @@ class Life:
         self.ending = set()
         self.revokes = Counter()
         self.infeasible = set()
+        self.now = 0.0
         #: Hard revoked leases, to be answered.
         self.owed = []
 
@@ -49,7 +51,7 @@ class Life:
     def step(self):
         rng, table = self.rng, self.table
         leased = list(table.leases.values())
-        match rng.choices(range(12), [9, 3, 12, 1, 2, 8, 4, 4, 1, 4, 1, 3])[0]:
+        match rng.choices(range(13), [9, 3, 12, 1, 2, 8, 4, 4, 1, 4, 1, 3, 2])[0]:
             case 0:
                 asker = rng.choice([*OWNERS, *(lease.worker for lease in leased)])
                 key = (asker, rng.randrange(6) if asker != NODE else next(self.numbers))
@@ -83,6 +85,11 @@ class Life:
                 self.release(lease, retired=False)
             case 10:
                 self.trim()
+            case 12:
+                self.now += self.rng.choice([0.5, 1.0, 3.0])
+                before = {key for key, entry in table.demands.items() if entry.overdue}
+                effects = table.tick(self.now)
+                self.check(effects, scheduled=before != {key for key, entry in table.demands.items() if entry.overdue})
             case 11 if actors := [lease for lease in leased if lease.key[0] == NODE]:
                 lease = rng.choice(actors)
                 gpu_ids = lease.allocation.gpu_ids
@@ -159,12 +166,31 @@ class Life:
                     self.infeasible.add(entry.key)
                 case Grant(lease):
                     grants.append(lease)
+        self.scheduled = scheduled
         ranks = [(-lease.request.depth, -lease.request.priority) for lease in grants]
         assert ranks == sorted(ranks)
         if scheduled:
             self.check_served(grants)
         assert max(self.revokes.values(), default=0) <= 1
+        self.check_kept()
         self.check_books()
+
+    def check_kept(self):
+        """Room is kept for somebody who has waited long and will find it, and only when there is none now."""
+        table = self.table
+        if not table.kept:
+            return
+        free = table.resources.available()
+        waits = [
+            entry for entry in table.demands.values()
+            if entry.overdue and not entry.infeasible and table.kept.items() <= entry.request.resources.items()
+        ]  # fmt: skip
+        assert waits or not self.scheduled
+        if self.scheduled and free.get("CPU", 0) > 0 and "CPU" in table.kept:
+            assert any(
+                all(free.get(name, 0) >= amount for name, amount in entry.request.resources.items() if name != "CPU")
+                for entry in waits
+            ), "a CPU idles until something else is free"
 
     def check_books(self):
         table = self.table
@@ -199,7 +225,8 @@ class Life:
             if table.idle:
                 room = len(limited) < self.cpus * ZERO_COST_LEASES_PER_CPU
                 if request.resources or entry.key[0] == NODE or room:
-                    assert table.resources.try_acquire(request.resources) is None, entry
+                    kept = not leaves(request.resources, table.resources.available(), table.kept)
+                    assert kept or table.resources.try_acquire(request.resources) is None, entry
             for lease in grants:
                 if lease.request.resources == request.resources and lease.key[0] != NODE != entry.key[0]:
                     rank = (lease.request.depth, lease.request.priority)

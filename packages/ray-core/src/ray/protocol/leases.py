@@ -3,7 +3,7 @@
 Owners state demand per scheduling class; workers come and go; the machine grants, starts, revokes and reports. Deeper
 askers go first, so that the children of blocked tasks are served before more parents start; after that higher
 priority, then whoever holds no worker of the class (a revoked one must not go back), then whoever was served longest
-ago.
+ago. For the first in this order that has waited long, what becomes free is kept (``ray.protocol.keeping``).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
+from ray.protocol import keeping
 from ray.protocol.resources import Allocation, NodeResources
 from ray.protocol.waiting import DemandEntry, DemandKey, Line, Shape, WaitingLines
 
@@ -94,6 +95,8 @@ class LeaseTable:
         self._free_running = 0
         #: More workers were missing than were to be started at a time.
         self._held_back = False
+        #: What is not given to those who come after the one that it is kept for.
+        self.kept: Mapping[str, int] = {}
         self._turn = 0
         self._total = dict(resources.available())
         self._cpus = max(1, self._total.get("CPU", 0) // 10_000)
@@ -105,7 +108,7 @@ class LeaseTable:
         entry = self.demands.get(key)
         if not count:
             self._withdraw(key)
-            return []
+            return self.schedule() if self.kept else []
         if entry is not None:
             entry.count = count
             entry.request = request
@@ -189,6 +192,10 @@ class LeaseTable:
         lease.request = ResourceRequest(resources, lease.request.depth, lease.request.priority)
         return self.schedule()
 
+    def tick(self, now: float) -> list[Effect]:
+        """Time has come so far; called now and then while somebody waits."""
+        return self.schedule() if keeping.grow_old(self.demands.values(), self._holders, now) else []
+
     # --- decisions --------------------------------------------------------------------------------------------------
 
     def schedule(self, *, start: bool = True) -> list[Effect]:
@@ -198,6 +205,7 @@ class LeaseTable:
             start: whether something has happened that may make more workers missing than are starting.
         """
         effects: list[Effect] = []
+        self.kept = {}
         if not self.demands:
             return effects
         missing: list[Allocation] = []
@@ -222,6 +230,8 @@ class LeaseTable:
                 allocation = self._place(entry.request) if line.shape not in refused else None
                 if allocation is None:
                     refused.add(line.shape)
+                    if entry.overdue and not self.kept:
+                        self._keep_for(entry)
                     self._revoke_for(entry, line, closed, moved, effects)
                     break
                 zero_cost -= line.free
@@ -254,6 +264,7 @@ class LeaseTable:
             self._holders[entry.key] += 1
         self._free_running += self._is_free_task(lease.key, lease.request)
         entry.count -= 1
+        entry.since, entry.overdue = None, False
         entry.revoked = max(0, entry.revoked - 1)
         self._turn += 1
         entry.turn = self._turn
@@ -271,7 +282,15 @@ class LeaseTable:
         self.demands.pop(key, None)
         self._waiting.remove(key)
 
+    def _keep_for(self, entry: DemandEntry) -> None:
+        """Let nobody who comes later have what this one needs, if there will be room for it."""
+        needed, free = entry.request.resources, self.resources.available()
+        if keeping.comes_free(needed, free, self.leases.values(), self.node_id):
+            self.kept = keeping.to_keep(needed, free)
+
     def _place(self, request: ResourceRequest) -> Allocation | None:
+        if self.kept and not keeping.leaves(request.resources, self.resources.available(), self.kept):
+            return None
         view = NodeView(self.node_id, self._total, self.resources.available())
         if self._policy.choose(request, (view,)) != self.node_id:
             return None
@@ -294,7 +313,7 @@ class LeaseTable:
         Actors keep theirs for life: nobody could answer for them. So those that wait cannot use what others of their
         class hold. Where there is nobody to take from, the line is closed.
         """
-        if entry.revoked >= entry.count or entry.key in self._holders:
+        if entry.key in self._holders or (entry.revoked >= entry.count and not self._needs_more(entry)):
             return
         held: dict[bytes, list[Lease]] = {}
         free = self.resources.available()
@@ -328,6 +347,13 @@ class LeaseTable:
                 loser.turn = self._turn
                 moved[loser.key] = loser
             effects.append(RevokeLease(lease))
+
+    def _needs_more(self, entry: DemandEntry) -> bool:
+        """Whether what was revoked gives no room to somebody who has waited long."""
+        if not entry.overdue:
+            return False
+        revoked = (lease for lease in self.leases.values() if lease.revoked)
+        return not keeping.comes_free(entry.request.resources, self.resources.available(), revoked, self.node_id)
 
     def _end(self, lease: Lease) -> None:
         del self.leases[lease.id]

@@ -35,6 +35,9 @@ class DemandEntry:
     infeasible: bool = False
     #: Leases of others that were revoked for it.
     revoked: int = 0
+    #: Monotonic time since when it has waited without a worker, as far as that was looked at, and whether that is long.
+    since: float | None = None
+    overdue: bool = False
 
 
 @dataclass(slots=True, eq=False)

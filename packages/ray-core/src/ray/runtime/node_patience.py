@@ -1,4 +1,4 @@
-"""What the node manager does about those who wait long for a worker while actors hold what they need."""
+"""What the node manager does about those who wait long for a worker, while others use or hold what they need."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ class NodePatience:
                 peer.send(node.Collect())
             self._next = now + self._pause_s
             self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
+        self._node.apply(self._node.leases.tick(now))
         self.attend()
 
     def _actors_hold(self) -> bool:
