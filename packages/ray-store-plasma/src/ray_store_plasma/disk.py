@@ -112,8 +112,13 @@ class Disk:
 
     def _do(self, job: Callable[[], None]) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="ray-plasma-disk", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="ray-plasma-disk", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads: the others wait for the disk, too
+                job()
+                return
+            self._thread = thread
         self._jobs.put(job)
 
     def _run(self) -> None:

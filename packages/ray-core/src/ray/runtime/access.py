@@ -101,7 +101,7 @@ class ObjectAccess(Submission):
         if entry.table is not self.table:
             self._own_entry(ref)
         if not entry.status and not self._wait_entry(entry, timeout_s):
-            raise GetTimeoutError(timeout_s, 1, 1, why_pending((entry,)))
+            raise GetTimeoutError(timeout_s, 1, 1, why_pending((entry,)) or self.trouble())
         return self.objects.value(entry, copy)
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
@@ -114,7 +114,9 @@ class ObjectAccess(Submission):
             failed = any(entry.status == FAILED for entry in entries)
             if not failed and not self._wait_group(pending, len(pending), timeout_s, or_failure=True):
                 unfinished = [entry for entry in pending if not entry.status]
-                raise GetTimeoutError(timeout_s, len(unfinished), len(set(entries)), why_pending(unfinished))
+                raise GetTimeoutError(
+                    timeout_s, len(unfinished), len(set(entries)), why_pending(unfinished) or self.trouble()
+                )
             for entry in entries:
                 if entry.status == FAILED:
                     value(entry)

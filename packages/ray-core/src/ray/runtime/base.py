@@ -150,6 +150,10 @@ class OwnerBase(ABC):
         with self.lock:
             return ObjectRef(self.objects.borrow(id, owner))
 
+    def trouble(self) -> str:
+        """Why tasks may have to wait at the moment, a sentence; empty if nothing is known."""
+        return ""
+
     def find_entry(self, id: bytes) -> ObjectEntry:
         with self.lock:
             entry = self.table.entries.get(id)

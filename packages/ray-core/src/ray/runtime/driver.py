@@ -25,6 +25,7 @@ from ray.runtime.failures import failure_line
 from ray.runtime.forked import watch_forks
 from ray.runtime.interface import RESOURCE_UNIT
 from ray.runtime.interrupts import InterruptGuard, may_interrupt
+from ray.runtime.node_trouble import NodeTrouble
 from ray.runtime.output import Printer
 from ray.runtime.owner import OwnerRuntime
 from ray.runtime.session import NodeConfig, new_session_id, place_session, remove_session_dir
@@ -54,6 +55,7 @@ class DriverRuntime(OwnerRuntime):
         self._interrupts = InterruptGuard()
         self._interrupts.install()
         self._printer = Printer()
+        self._trouble = NodeTrouble(self._printer.show)
         #: Nothing more will come from the node manager.
         self._node_gone = threading.Event()
         session = new_session_id()
@@ -80,7 +82,7 @@ class DriverRuntime(OwnerRuntime):
             self.attach("driver", answer["address"])
             self.reader.node_handlers |= {
                 node.Logs: self._printer.show,
-                node.RecordError: lambda message: self._printer.show(f"[ray] {message.record.message}\n"),
+                node.RecordError: lambda message: self._trouble.note(message.record),
                 node.ShowFailure: lambda message: self.show_failure(message.text),
                 node.AskPath: lambda message: self.node.send(
                     node.Path(message.request, message.worker, current_path())
@@ -228,6 +230,9 @@ class DriverRuntime(OwnerRuntime):
         self._printer.close()
         remove_session_dir(self.session_dir)
         self._interrupts.remove()
+
+    def trouble(self) -> str:
+        return self._trouble.sentence()
 
     def show_failure(self, text: str) -> None:
         self._printer.show(failure_line(text))

@@ -123,8 +123,13 @@ class _Resolver:
         with self._lock:
             self._expected += 1
             if self._thread is None or not self._thread.is_alive():  # not alive: in a forked child
-                self._thread = threading.Thread(target=self._run, name="ray-futures", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="ray-futures", daemon=True)
+                try:
+                    thread.start()
+                except BaseException:
+                    self._expected -= 1
+                    raise
+                self._thread = thread
 
     def put(self, future: RefFuture[Any]) -> None:
         """Have ``future`` completed, unless it is cancelled. Never blocks."""

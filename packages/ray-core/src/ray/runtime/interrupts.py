@@ -7,6 +7,7 @@ which can be left at any point.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -63,7 +64,8 @@ class InterruptGuard:
                 return
             timer = threading.Timer(_AGAIN_S, _raise_again, (number,))
             timer.daemon = True
-            timer.start()
+            with contextlib.suppress(RuntimeError):  # no more threads: whoever pressed the keys does so again
+                timer.start()
             return
         stop_delivery()
         self._previous(number, frame)

@@ -28,6 +28,7 @@ from ray.runtime.node_actors import NodeActors
 from ray.runtime.node_ends import NodeEnds
 from ray.runtime.node_patience import NodePatience
 from ray.runtime.node_running import NodeRunning
+from ray.runtime.node_trouble import FAILED_START
 from ray.runtime.refusals import Refusals
 from ray.runtime.session import NodeConfig
 from ray.runtime.timers import Timers
@@ -310,7 +311,7 @@ class NodeManager:
 
     def _report_failed_start(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
         detail = cause.reason or exit_text(cause.exit_code, cause.signal)
-        text = "\n".join(["A worker process failed to start: " + detail, *cause.stderr])
+        text = "\n".join([FAILED_START + detail, *cause.stderr])
         self.record_error(node.ErrorRecord("worker_died", text, time.time(), pid=cause.pid))
 
     def prestart(self, count: int) -> None:

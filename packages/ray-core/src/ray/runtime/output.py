@@ -147,19 +147,27 @@ class Printer:
         self._batches.append(batch)
         self._wake.set()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="ray-printer", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="ray-printer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads, or the program ends: what has come is printed here
+                self._print_all(Screen())
+            else:
+                self._thread = thread
 
     def _run(self) -> None:
         screen, due_s = Screen(), None
         while not self._closed or self._batches:
             self._wake.wait(due_s)
             self._wake.clear()
-            while self._batches:
-                self._print(screen, self._batches.popleft())
-                self._printed += 1
+            self._print_all(screen)
             due_s = screen.catch_up()
         screen.close()
+
+    def _print_all(self, screen: Screen) -> None:
+        while self._batches:
+            self._print(screen, self._batches.popleft())
+            self._printed += 1
 
     def _print(self, screen: Screen, batch: Logs | str) -> None:
         dropped, self._dropped = self._dropped, 0

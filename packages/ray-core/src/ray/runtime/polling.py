@@ -19,6 +19,7 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ray.exceptions import RaySystemError
 from ray.runtime.completion import Waiter
 from ray.runtime.node_link import BEAT_S
 
@@ -31,6 +32,8 @@ _FIRST_LOOK_S = 0.005
 _LAST_LOOK_S = 2.0
 #: Between two slices of a batch of messages: as short as a sleep can be that lets another thread run Python code.
 PAUSE_S = 1e-5
+#: An end at once waits for so long until nobody polls.
+_LEAVE_S = 0.2
 #: Whoever has polled for longer than this wakes the reader thread when it leaves.
 _LONG_S = 0.01
 
@@ -63,8 +66,18 @@ class Polling:
         self._thread = threading.Thread(target=self._run, name="ray-reader", daemon=True)
 
     def start(self) -> None:
-        """Begin to receive."""
-        self._thread.start()
+        """Begin to receive.
+
+        Raises:
+            RaySystemError: the system gives no thread.
+        """
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise RaySystemError(
+                f"{error}: a session needs at least one thread beside the program's (see 'ulimit -u', and pids.max of "
+                "the control group)"
+            ) from error
 
     def stop(self) -> None:
         """Have every thread leave ``poll`` soon, and wait for that; nobody polls afterwards."""
@@ -76,8 +89,10 @@ class Polling:
         self._role.acquire(timeout=2.0)
 
     def abandon(self) -> None:
-        """The process ends at once: nobody minds what becomes of the transport."""
+        """The process ends at once: have whoever polls leave the transport, if that is soon, and mind no errors."""
         self._stopping = True
+        self._runtime.transport.wake()
+        self._role.acquire(timeout=_LEAVE_S)
 
     def nudge(self) -> None:
         """Have the reader thread look at once whether it should poll."""

@@ -80,9 +80,15 @@ class Restoring:
         """Have ``wanted.read`` called."""
         with self._lock:
             if self._threads < THREADS:
-                threading.Thread(target=self._run, name="ray-restore", daemon=True).start()
-                self._threads += 1
-            self._queue.append(wanted)
+                try:
+                    threading.Thread(target=self._run, name="ray-restore", daemon=True).start()
+                    self._threads += 1
+                except RuntimeError:  # no more threads: those that there are have to do
+                    pass
+            if self._threads:
+                self._queue.append(wanted)
+                return
+        wanted.read(self._read)  # the loop waits for the disk for once
 
     def _run(self) -> None:
         while True:

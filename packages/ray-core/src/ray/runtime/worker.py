@@ -195,9 +195,8 @@ class WorkerRuntime(Replying):
         if not self._limits.hear(call) or call is None or call.noticed or not (call.interruptible or self.concurrent):
             return  # it comes between two calls, or the call cleans up already
         if in_critical_code(frame, inside=_user_call_code) or in_destructor(frame):
-            timer = threading.Timer(0.001, self._send_again, (call,))
-            timer.daemon = True
-            timer.start()
+            self.timers.after(0.001, lambda: self._send_again(call))
+            self.transport.wake()
             return
         if self.concurrent or not (call.cancelled or call.timed_out):
             raise KeyboardInterrupt  # the user's code has sent it
@@ -347,10 +346,17 @@ class WorkerRuntime(Replying):
             others = [other for other in [*self.running.values(), *self.overdue] if other is not call]
             self.ending.begin()
             if any(other.coroutine is not None for other in others):
-                self.timers.after(TIMEOUT_GRACE_S, threading.Thread(target=end_process, args=(self, 0)).start)
+                self.timers.after(TIMEOUT_GRACE_S, self._end_soon)
                 self.transport.wake()
         for other in others:
             other.interrupt()
+
+    def _end_soon(self) -> None:
+        """End the process on a thread of its own, so that whoever polls goes on; on this one, if there can be none."""
+        try:
+            threading.Thread(target=end_process, args=(self, 0)).start()
+        except RuntimeError:
+            end_process(self, 0)
 
     def exit_actor(self) -> NoReturn:
         if not self.actor_id:
