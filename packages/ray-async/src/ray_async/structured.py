@@ -80,8 +80,8 @@ def as_completed(
         cancel: cancel what is still pending when the iteration is left; ``contextlib.aclosing`` makes that moment sure.
 
     Raises:
-        ValueError: ``limit`` is below 1, or a ref comes twice.
-        TypeError: ``refs`` is nothing to iterate over, or holds something that is no ref.
+        ValueError: ``limit`` is below 1, a ref comes twice, or something that is no ref.
+        TypeError: ``refs`` is nothing to iterate over.
     """
     _check_limit(limit)
     _check_iterable("as_completed()", "object refs", refs)
@@ -222,9 +222,9 @@ def _check_refs(refs: Collection[Any]) -> None:
     seen: set[ray.ObjectRef[Any]] = set()
     for ref in refs:
         if not isinstance(ref, ray.ObjectRef):
-            raise TypeError(f"as_completed() needs object refs, and {ref!r} ({type(ref).__name__}) is none")
+            raise ValueError(f"as_completed() needs object refs, and {ref!r} ({type(ref).__name__}) is no object ref")
         if ref in seen:
-            raise ValueError(f"as_completed() got {ref!r} twice")
+            raise ValueError(f"as_completed() got {ref!r} twice: it has already been registered")
         seen.add(ref)
 
 
