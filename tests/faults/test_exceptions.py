@@ -160,7 +160,7 @@ def test_every_kind_through_an_actor(start, kinds):
         check(kind, error_of(actor.fail.remote(kind.name)), "Failing.fail", process)
         assert ray.get(actor.pid.remote(), timeout=30) == process
 
-    for_each(kinds, examine)
+    for_each([kind for kind in kinds if kind.name != "system_exit"], examine)  # that one ends the actor
 
 
 def test_chain_and_notes_are_in_the_text(start):
