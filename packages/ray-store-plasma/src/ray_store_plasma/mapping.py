@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from ray.copying import Copier, address
+from ray.exceptions import RaySystemError
 
 _GRAIN_BYTES = 1 << 20
 #: How this process has met a grain: never, through the kernel only, in its mapping.
@@ -37,11 +38,14 @@ class Mapping:
             arena: the descriptor.
             capacity_bytes: its length.
             threads: how many may copy a large piece, where that is faster.
+
+        Raises:
+            RaySystemError: this process may not have so much address space.
         """
         self._arena = arena
         self._capacity_bytes = capacity_bytes
         self._copier = Copier(threads)
-        self._readable = mmap.mmap(arena, capacity_bytes, prot=mmap.PROT_READ)
+        self._readable = _mapped(arena, capacity_bytes, mmap.PROT_READ)
         with address(self._readable) as start:
             #: Where it begins. Valid as long as this object.
             self.address = start
@@ -108,8 +112,18 @@ class Mapping:
         if self._writable is None:
             with self._lock:
                 if self._writable is None:
-                    self._writable = mmap.mmap(self._arena, self._capacity_bytes)
+                    self._writable = _mapped(self._arena, self._capacity_bytes, mmap.PROT_READ | mmap.PROT_WRITE)
         return self._writable
+
+
+def _mapped(arena: int, capacity_bytes: int, prot: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(arena, capacity_bytes, prot=prot)
+    except OSError as error:
+        raise RaySystemError(
+            f"this process cannot map the {capacity_bytes:,} bytes of the object store ({error.strerror}): ask for a "
+            "smaller one with object_store_memory=, or let processes have more address space (ulimit -v)"
+        ) from None
 
 
 @cache

@@ -43,6 +43,8 @@ _TAIL_BYTES = 8192
 _DESCRIPTORS = 32
 _STORE_SHARE = 0.3
 _MEMORY_SHARE = 0.7
+#: Of the address space that a process may have: the store is mapped twice, and there is more to a process.
+_SPACE_SHARE = 0.15
 #: Imported by the zygote when the driver has them, so that workers need not.
 _PRELOAD = ("numpy",)
 
@@ -263,6 +265,13 @@ def _nameless_file() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
+def _default_store_bytes(total: int) -> int:
+    """A part of the memory, and no more than each process can map once for reading and once for writing."""
+    space = hardware.address_space_bytes()
+    most = int(total * _STORE_SHARE)
+    return most if space is None else min(most, int(space * _SPACE_SHARE))
+
+
 def _node_config(options: StartOptions, session: str, session_dir: str) -> NodeConfig:
     cpus = options.num_cpus if options.num_cpus is not None else hardware.cpu_count() * RESOURCE_UNIT
     found = hardware.gpu_ids()
@@ -272,7 +281,7 @@ def _node_config(options: StartOptions, session: str, session_dir: str) -> NodeC
     total = hardware.memory_limit_bytes()
     memory = options.memory_bytes if options.memory_bytes is not None else int(total * _MEMORY_SHARE)
     resources = {"CPU": cpus, "GPU": gpus, "memory": memory * RESOURCE_UNIT, **options.resources}
-    store = options.object_store_bytes if options.object_store_bytes is not None else int(total * _STORE_SHARE)
+    store = options.object_store_bytes if options.object_store_bytes is not None else _default_store_bytes(total)
     return NodeConfig(
         session=session,
         session_dir=session_dir,

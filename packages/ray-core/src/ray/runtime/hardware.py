@@ -71,6 +71,16 @@ def memory_limit_bytes(root: str = "/") -> int:
     return min((limit for limit in limits if limit > 0), default=0)
 
 
+def address_space_bytes() -> int | None:
+    """What ``ulimit -v`` allows a process to map; None: as much as it likes."""
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
 def gpu_ids(root: str = "/", environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` would name them.
 
