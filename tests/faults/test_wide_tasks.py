@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def with_a_stream(ref: ray.ObjectRef[Any], then: Callable[[], object] = lambda: 
     end = time.monotonic() + PATIENCE_S
     while not ray.wait([ref], timeout=0)[0]:
         assert time.monotonic() < end, "it does not get its turn"
-        done, running = ray.wait(running)
+        done, running = ray.wait(running, timeout=timedelta(seconds=0.05))
         running += [narrow.remote() for _ in done]
     then()
     ray.get(running)
