@@ -271,6 +271,25 @@ def test_a_ref_without_its_session(mode):
     ray.shutdown()
 
 
+def test_a_handle_without_its_session(mode):
+    counter = Counter.remote()
+    kept = [pickle.dumps(counter), cloudpickle.dumps(counter.add)]
+    assert ray.get(pickle.loads(kept[1]).remote(2)) == 2
+    ray.shutdown()
+    assert copy.copy(counter) is copy.deepcopy([counter])[0] is counter
+    assert copy.deepcopy(counter.add) is counter.add
+    assert isinstance(pickle.dumps(counter), bytes)
+    for handle in kept:
+        with pytest.raises(ray.exceptions.RayConnectionError):
+            pickle.loads(handle)
+    ray.shutdown(_exiting_interpreter=True)
+    with ray.init(local_mode=mode == "local_mode", num_cpus=1):
+        with pytest.raises(ray.exceptions.RayConnectionError):
+            counter.add.remote(1)
+        with pytest.raises(ray.exceptions.RayConnectionError):
+            pickle.loads(kept[0]).add.remote(1)
+
+
 def test_a_ref_that_never_had_a_session():
     ray.shutdown()
     made, nil = ray.ObjectRef.from_random(), ray.ObjectRef.nil()

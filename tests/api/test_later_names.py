@@ -30,6 +30,7 @@ HEADINGS = {
     "ray.experimental": ("Attributes of `ray.experimental`", "{}"),
     "ray.worker": ("Attributes of `ray.worker`", "{}"),
     "ray.get_runtime_context()": ("Attributes of what `ray.get_runtime_context()` returns", "{}"),
+    "what ray.init() returns": ("Attributes of what `ray.init()` returns", "{}"),
     "a remote function or method": ("Attributes of remote functions and methods of handles", "{}"),
 }
 
@@ -231,9 +232,10 @@ def test_attributes_of_modules(place):
 
 
 def test_attributes_of_functions_methods_and_the_context():
-    with ray.init(local_mode=True):
+    with ray.init(local_mode=True) as session:
         actor = A.remote()
         things = [(each, "a remote function or method") for each in (f, A, actor.m)]
+        things.append((session, "what ray.init() returns"))
         for thing, place in [*things, (ray.get_runtime_context(), "ray.get_runtime_context()")]:
             for name, found in NAMES[place].items():
                 assert not hasattr(thing, name)
@@ -258,7 +260,7 @@ def test_the_table_names_only_what_is_missing():
                 assert found.text[0].islower() or not found.text[0].isalpha()
                 assert not found.text.endswith(".")
             if found.kind == ABSENT and found.text:
-                assert found.text.endswith((".", ")")), (place, name)
+                assert found.text.endswith((".", ")", "__")), (place, name)
 
 
 if __name__ == "__main__":

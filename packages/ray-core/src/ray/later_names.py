@@ -241,6 +241,12 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "gcs_address": _absent("ray.init() returns the addresses of the session."),
         "get_resource_ids": _absent("get_gpu_ids() and resources say what a task holds."),
     },
+    "what ray.init() returns": {
+        "dashboard_url": _absent("There is no dashboard."),
+        "python_version": _absent("ray.show_versions() prints the versions."),
+        "ray_version": _absent("ray.__version__"),
+        "ray_commit": _absent("ray.__version__"),
+    },
     "a remote function or method": {
         "bind": _absent("Give references as arguments: f.remote(g.remote(1))."),
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from ray import later_names
 from ray.api.options import METHOD_NAMES, method_options, normalise
@@ -164,6 +164,12 @@ class ActorMethod(OneReturn[F_co]):  # noqa: D101
 
     def __repr__(self) -> str:
         return f"ActorMethod({self._ray_core.class_name}.{self._ray_name})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         from ray.api.actors import ActorHandle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, Self, TypeVar, Unpack, overload
 
 from ray import later_names
 from ray.api.actor_method import ActorMethod, Terminate
@@ -92,6 +92,12 @@ class ActorHandle(Generic[T_co]):
 
     def __dir__(self) -> list[str]:
         return sorted([*self._core.methods, "call"])
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     def __repr__(self) -> str:
         return f"Actor({self._core.class_name}, {self._core.actor_id.hex()})"

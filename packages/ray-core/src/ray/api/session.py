@@ -65,6 +65,12 @@ class RayContext(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         return self.address_info[key]
 
+    if not TYPE_CHECKING:  # checkers are to see a misspelt name
+
+        def __getattr__(self, name: str) -> Any:
+            instead = later_names.sentence("what ray.init() returns", name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}.{instead}")
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.address_info)
 
@@ -130,10 +136,13 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
         return RayContext(runtime)
 
 
-def shutdown() -> None:
+def shutdown(_exiting_interpreter: bool = False) -> None:
     """End the session and everything that it started. Runs by itself when Python exits.
 
     Without a session, and in a worker, whose session is the driver's, it does nothing.
+
+    Args:
+        _exiting_interpreter: taken for the sake of programs of other releases.
     """
     with _lock:
         runtime = interface.current()
