@@ -165,11 +165,11 @@ class Reader:
             else:
                 handler(message)
         except Exception as error:  # costs nobody but the peer
+            if pending and pending[0] is event:
+                pending.popleft()
             if context is _DROPPED:
                 return
             self._refusals.note(error)
-            if pending and pending[0] is event:
-                pending.popleft()
             connection.abort()
             connection.context = _DROPPED
             if type(context) is NodeLink:
