@@ -30,6 +30,7 @@ _SHM = "/dev/shm"
 _SHM_PREFIX = "ray-"
 _FDS = "/dev/fd"
 _POLL_S = 0.02
+_MAX_POLL_S = 0.2
 #: How long ends may take on a machine that has more to run than it has processors. Elsewhere they take 0.1 s.
 PATIENCE_S = 10.0
 
@@ -104,11 +105,12 @@ def assert_clean(before: Snapshot, timeout_s: float = PATIENCE_S, sessions: Coll
     found = leaks(before, sessions)
     if found:
         gc.collect()  # cycles may hold descriptors
-    end = time.monotonic() + timeout_s
+    end, pause_s = time.monotonic() + timeout_s, _POLL_S
     while found:
         if time.monotonic() > end:
             raise LeakError(found, timeout_s)
-        time.sleep(_POLL_S)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _MAX_POLL_S)  # a look at all processes costs more than what is waited for
         found = leaks(before, sessions)
 
 

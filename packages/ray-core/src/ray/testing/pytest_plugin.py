@@ -8,6 +8,7 @@ Switch it on in the top ``conftest.py``::
   module ``ray``. The session ends with the test, which fails if the session leaves anything behind.
 - With ``ray_leak_check = true`` in the ini file, every test is checked for what it leaves behind, whether or not it
   uses the fixture. A test marked ``ray_leaks("reason")`` is exempt.
+- ``ray_leak_timeout_s = 2`` in the ini file is how long ends may take before they count as leaks (10 s).
 
 Example:
     A test of a task::
@@ -31,6 +32,7 @@ from ray.testing import leaks
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the ini option."""
     parser.addini("ray_leak_check", "fail tests that leave processes, threads or files behind", "bool", default=False)
+    parser.addini("ray_leak_timeout_s", "how long ends may take", default=str(leaks.PATIENCE_S))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,11 +47,11 @@ def _ray_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     before = leaks.snapshot()
     yield
-    leaks.assert_clean(before)
+    leaks.assert_clean(before, _patience_s(request))
 
 
 @pytest.fixture
-def ray_runtime() -> Iterator[Callable[..., Any]]:
+def ray_runtime(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Start sessions that end with the test: call it with the keywords of ``ray.init``; returns the module ``ray``."""
     ray: Any = importlib.import_module("ray")
     before = leaks.snapshot()
@@ -60,4 +62,8 @@ def ray_runtime() -> Iterator[Callable[..., Any]]:
 
     yield start
     ray.shutdown()
-    leaks.assert_clean(before)
+    leaks.assert_clean(before, _patience_s(request))
+
+
+def _patience_s(request: pytest.FixtureRequest) -> float:
+    return float(request.config.getini("ray_leak_timeout_s"))
