@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, 
 from ray.api.options import METHOD_NAMES, method_options, normalise
 from ray.api.typed import T0, T1, T2, T3, FixedReturn, MethodMarks, P, R
 from ray.runtime.arity import arity_of
-from ray.runtime.async_functions import runs_on_loop, streams_on_loop
+from ray.runtime.async_functions import is_async, runs_on_loop, streams_on_loop
 from ray.runtime.interface import IN_THREAD, STREAMING, MethodOptions
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def method(function: Any = None, /, **options: Any) -> Any:
         function = plain(target)
         if not isinstance(function, types.FunctionType):
             raise TypeError(f"@ray.method must be put over a method, not over {target!r} ({type(target).__name__})")
-        if in_thread and runs_on_loop(function):
+        if in_thread and is_async(function):
             raise ValueError(f"in_thread=True is for plain methods; {function.__qualname__} is an 'async def'.")
         setattr(function, _MARK, marked)
         if in_thread:

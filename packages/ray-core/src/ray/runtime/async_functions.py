@@ -8,10 +8,14 @@ from typing import Any
 from ray.runtime.interface import IN_THREAD
 
 
+def is_async(function: Any) -> bool:
+    """Whether it is an ``async def`` itself, with or without ``yield``."""
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
 def runs_on_loop(function: Any) -> bool:
     """Whether calling it gives something to await or to draw from with ``async for``, also through decorators."""
-    function = _as_written(function)
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    return is_async(_as_written(function))
 
 
 def streams_on_loop(function: Any) -> bool:
@@ -25,7 +29,7 @@ def _as_written(function: Any) -> Any:
     They say what they wrap, as ``functools.wraps`` does. One that awaits is an ``async def`` itself, and one that runs
     a loop of its own is marked to run on a thread.
     """
-    while not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
+    while not is_async(function):
         wrapped = getattr(function, "__wrapped__", None)
         if wrapped is None or inspect.isgeneratorfunction(function) or getattr(function, IN_THREAD, False) is True:
             break
