@@ -54,7 +54,8 @@ class RudePeer:
 
     def send_together(self, messages: list[bytes]) -> None:
         """Send messages of one frame so that they arrive at once."""
-        self.sock.sendall(b"".join(struct.pack("<IQ", 1, len(message)) + message for message in messages))
+        with contextlib.suppress(ConnectionError):
+            self.sock.sendall(b"".join(struct.pack("<IQ", 1, len(message)) + message for message in messages))
 
     def messages(self, count: int) -> list[Any]:
         """The next ones that it is sent; fewer if no more come for a while."""

@@ -135,7 +135,6 @@ REFUSED = {
     "an actor with another GPU later": ("node", node.CreateActor(1, actor(placement={"GPU": 10_000}))),
     "ready, but no worker": ("node", node.Ready(b"12345678", "unix:/nowhere")),
     "a message for others": ("node", wire.Recall()),
-    "hello again": ("driver", wire.Hello(1, "x", "driver", b"12345678", "", 1)),
     "a negative index": ("driver", wire.Yielded(bytes(16), -1, b"")),
     "an index past the last": ("driver", wire.Yielded(bytes(16), 1 << 32, b"")),
     "the yield of a task of a short id": ("driver", wire.Yielded(b"x", 0, b"")),

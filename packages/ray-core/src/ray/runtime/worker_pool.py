@@ -104,6 +104,8 @@ class WorkerPool:
         self._zygote_started = 0.0
         #: Zygotes in a row that died soon, and before they had forked anything.
         self._barren = 0
+        #: What the last one said at its end.
+        self._last_words = ""
         #: {pid: name} of children without which the node is of no use
         self.vital: dict[int, str] = {}
         #: How many workers there may be, and why not more.
@@ -131,7 +133,9 @@ class WorkerPool:
         lasted = time.monotonic() - self._zygote_started > BARREN_S
         self._barren = 1 if lasted else self._barren + 1
         if self._barren > MAX_BARREN_ZYGOTES:
-            self._on_ruin(f"the process that forks workers died {self._barren} times in a row before it forked any")
+            told = f"; it said:\n{self._last_words}" if self._last_words else ""
+            text = f"the process that forks workers died {self._barren} times in a row before it forked any{told}"
+            self._on_ruin(text)
             return
         lost = [worker for worker in self.workers.values() if not worker.pid]
         self.start_zygote()
@@ -198,8 +202,11 @@ class WorkerPool:
         if not data:
             self._zygote_lost()
             return
-        self._barren = 0
         forked = zygote.decode_forked(data)
+        if not forked.worker:
+            self._last_words = forked.error
+            return
+        self._barren = 0
         worker = self.workers.get(forked.worker)
         if worker is None:
             return

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from typing import NoReturn
 
 import msgspec
@@ -27,6 +28,8 @@ from ray.runtime.supervision import die_with_parent
 from ray.runtime.titles import IDLE, set_title
 
 _MAX_REQUEST_BYTES = 4096
+#: Of a traceback, its last part; a report has to fit into as many bytes as a request.
+_MAX_TEXT_CHARS = 900
 #: What every worker comes to import; pickles of functions and classes name it.
 _NEEDED = ("cloudpickle", "ray.api.decorator", "ray.api.objects", "ray.api.actors", "ray.api.inspection")
 
@@ -45,7 +48,7 @@ class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Forked(msgspec.Struct, frozen=True, array_like=True):
-    """Zygote's child to node manager: the worker's pid, or why there is none."""
+    """Zygote's child to node manager: the worker's pid, or why there is none. Of no worker: why the zygote ends."""
 
     worker: bytes
     pid: int
@@ -75,6 +78,10 @@ def start(config: NodeConfig, slots: memoryview, lifeline: int) -> tuple[int, so
         die_with_parent(node)
         _close_all_but(theirs.fileno(), lifeline)
         _serve(theirs, config, node, slots, lifeline)
+    except BaseException as error:
+        text = "".join(traceback.format_exception(error))
+        with contextlib.suppress(OSError):
+            theirs.send(encode(Forked(b"", 0, text[-_MAX_TEXT_CHARS:])))
     finally:
         os._exit(1)
 
@@ -165,8 +172,6 @@ def _fork_worker(
 
         worker_main(config, composition, request.worker, request.address, slots[place(request.slot)], threads)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         os._exit(1)
