@@ -132,7 +132,8 @@ class RayActorError(DualError, RuntimeError):
         if pid:
             facts.append(f"pid {pid}")
         known = f" ({', '.join(facts)})" if facts else ""
-        why = [] if exit_code is None and signal is None else [f"its process died: {exit_text(exit_code, signal)}"]
+        died = signal is not None or bool(exit_code) or (exit_code == 0 and not reason)  # else it has ended in order
+        why = [f"its process died: {exit_text(exit_code, signal)}"] if died else []
         if reason:
             why.append(reason)
         if summary or cause is not None:

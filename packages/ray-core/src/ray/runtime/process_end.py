@@ -35,6 +35,7 @@ class ProcessEnd:
         self._code = 0
         #: The thread that runs what the user registered for the end.
         self._thread = threading.main_thread().ident or 0
+        self._step = "a call, or its thread"
         self._begun = False
         #: Nothing of the user's runs any more that belongs to the end.
         self._cleared = False
@@ -67,9 +68,12 @@ class ProcessEnd:
                 runtime.flush_all()
                 self.begin(reason)
             if not code:
+                self._step = "a plugin"
                 runtime.leave_plugins()
+                self._step = "a destructor"
                 runtime.drop_actor()
                 gc.collect()
+            self._step = "a function of atexit"
             atexit._run_exitfuncs()
             self._cleared = True
             if not code and runtime.is_needed():
@@ -103,23 +107,19 @@ class ProcessEnd:
         needed = not self._code and runtime.is_needed()
         if not self._overdue:
             self._overdue = True
-            print(_held_up(self._thread), file=sys.stderr, flush=True)
+            print(self._held_up(), file=sys.stderr, flush=True)
             if needed:
                 runtime.node.send(node.Lingering())
         if not needed:
             self.leave(self._code)
         runtime.timers.after(_LOOK_S, self._look)
 
-
-def _held_up(thread: int) -> str:
-    """What to say of an end that takes too long: where its thread is."""
-    frame = sys._current_frames().get(thread)
-    place = traceback.extract_stack(frame)[-1] if frame is not None else None
-    where = f"; it was held up in {place.name} ({place.filename}:{place.lineno})" if place is not None else ""
-    return (
-        f"[ray] The end of this process took longer than {END_S:g} s (functions of atexit, destructors, threads, child "
-        f"processes) and was cut short{where}"
-    )
+    def _held_up(self) -> str:
+        """What to say of an end that takes too long: where it is."""
+        frame = sys._current_frames().get(self._thread)
+        place = traceback.extract_stack(frame)[-1] if frame is not None else None
+        where = f", in {place.name} ({place.filename}:{place.lineno})" if place and place.filename != __file__ else ""
+        return f"[ray] The end of this process took longer than {END_S:g} s: it was held up by {self._step}{where}."
 
 
 def end_process(runtime: WorkerRuntime, code: int) -> NoReturn:
