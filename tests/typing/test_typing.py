@@ -30,10 +30,18 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def mypy(folder: Path, case: Path, *options: str) -> dict[int, str]:
-    """The errors by line, with ``options`` in the place of a configuration file."""
-    given = options or ("--config-file=",)
-    output = run(folder, "mypy", "--strict", "--show-absolute-path", *given, str(case))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the checkers run: what one run of mypy has found out serves the next."""
+    made = tmp_path_factory.mktemp("types")
+    (made / "plugin.ini").write_text("[mypy]\nplugins = ray.mypy_plugin\n")
+    return made
+
+
+def mypy(folder: Path, case: Path, configuration: str = "") -> dict[int, str]:
+    """The errors by line."""
+    options = [f"--config-file={configuration}", f"--cache-dir={folder / 'cache'}{configuration}"]
+    output = run(folder, "mypy", "--strict", "--show-absolute-path", *options, str(case))
     places = re.findall(r"^(.*?):(\d+): error: (.*)$", output, re.MULTILINE)
     assert {path for path, _, _ in places} <= {str(case)}, output
     return {int(number): text for _, number, text in places}
@@ -45,10 +53,8 @@ def pyright(folder: Path, case: Path) -> dict[int, str]:
     return {item["range"]["start"]["line"] + 1: item["message"] for item in errors}
 
 
-def plugin(folder: Path) -> str:
-    """The option of mypy that names a configuration with the plugin."""
-    (folder / "mypy.ini").write_text("[mypy]\nplugins = ray.mypy_plugin\n")
-    return "--config-file=mypy.ini"
+def mypy_with_plugin(folder: Path, case: Path) -> dict[int, str]:
+    return mypy(folder, case, "plugin.ini")
 
 
 def compare(name: str, errors: dict[int, str], expected: set[int]) -> None:
@@ -59,19 +65,19 @@ def compare(name: str, errors: dict[int, str], expected: set[int]) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_checkers_agree_with_the_cases(checker, tmp_path):
+def test_checkers_agree_with_the_cases(checker, folder):
     pytest.importorskip(checker.__name__)
-    errors = checker(tmp_path, HERE / "cases.py")
+    errors = checker(folder, HERE / "cases.py")
     compare("cases.py", errors, marked("cases.py", "# E", f"# E {checker.__name__}"))
 
 
 @pytest.mark.timeout(300)
-def test_mypy_with_the_plugin_agrees_with_the_cases(tmp_path):
+def test_mypy_with_the_plugin_agrees_with_the_cases(folder):
     pytest.importorskip("mypy")
     name = "cases_plugin.py"
-    errors = mypy(tmp_path, HERE / name, plugin(tmp_path))
+    errors = mypy_with_plugin(folder, HERE / name)
     compare(name, errors, marked(name, "# E"))
-    assert mypy(tmp_path, HERE / name, plugin(tmp_path)) == errors  # and from its cache
+    assert mypy_with_plugin(folder, HERE / name) == errors  # and from its cache
     said = "\n".join(errors.values())
     assert 'Actor "Counter" has no method "nope"' in said
     assert '"value" is no method of actor "Counter"; fields cannot be read from outside' in said
@@ -90,28 +96,27 @@ def in_function(name: str, part: str) -> str:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("checker", [mypy, pyright])
-def test_the_snippets_of_the_readme_have_no_errors(checker, tmp_path):
-    pytest.importorskip(checker.__name__)
+@pytest.mark.parametrize("checker", [mypy_with_plugin, pyright])
+def test_the_snippets_of_the_readme_have_no_errors(checker, folder, tmp_path):
+    pytest.importorskip(checker.__name__.partition("_")[0])
     case = tmp_path / "snippets.py"
     functions = [in_function(f"snippet_{number}", part) for number, part in enumerate(snippets("README.md"))]
     case.write_text("import asyncio\nimport ray\n\n" + "\n\n".join(functions))
-    options = (plugin(tmp_path), "--check-untyped-defs") if checker is mypy else ()
     errors = {
         number: text
-        for number, text in checker(tmp_path, case, *options).items()
+        for number, text in checker(folder, case).items()
         if "untyped" not in text and "annotation" not in text
     }
     assert errors == {}, case.read_text()
 
 
 @pytest.mark.timeout(300)
-def test_the_page_about_types_says_what_mypy_says(tmp_path):
+def test_the_page_about_types_says_what_mypy_says(folder, tmp_path):
     pytest.importorskip("mypy")
     case = tmp_path / "snippets.py"
     parts = [in_function("awaiting", part) if "await " in part else part for part in snippets("docs/typing.md")]
     case.write_text("import asyncio\n\n" + "\n\n".join(parts))
-    errors = mypy(tmp_path, case, plugin(tmp_path))
+    errors = mypy_with_plugin(folder, case)
     lines = case.read_text().splitlines()
     expected = {number for number, line in enumerate(lines, 1) if "# error" in line}
     assert {lines[number - 1]: errors.get(number) for number in expected ^ set(errors)} == {}
