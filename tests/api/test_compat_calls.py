@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import numpy as np
 import pytest
 
 import ray
@@ -26,6 +25,7 @@ def fail():
 
 
 def test_get_of_collections():
+    np = pytest.importorskip("numpy")
     refs = [double.remote(i) for i in range(6)]
     values = [0, 2, 4, 6, 8, 10]
     array = np.array(refs, dtype=object)
@@ -46,6 +46,7 @@ def test_get_of_collections():
 
 
 def test_wait_of_collections():
+    np = pytest.importorskip("numpy")
     refs = [double.remote(i) for i in range(3)]
     ray.get(refs)
     for given in (refs, tuple(refs), np.array(refs, dtype=object)):
