@@ -40,7 +40,7 @@ STAGES = [
 
 def stamped() -> list[int]:
     """Have this process note when it sends and when it has been woken; returns the list that grows."""
-    from ray.builtin import unix_transport
+    from ray.builtin import unix_connection, unix_transport
     from ray.runtime import interface
 
     stamps: list[int] = []
@@ -52,16 +52,16 @@ def stamped() -> list[int]:
                 stamps.append(now())
             return events
 
-    send = unix_transport.UnixConnection.send
+    send = unix_connection.UnixConnection.send
 
-    def stamped_send(self: unix_transport.UnixConnection, frames: Sequence[Any]) -> None:
+    def stamped_send(self: unix_connection.UnixConnection, frames: Sequence[Any]) -> None:
         stamps.append(now())
         send(self, frames)
         stamps.append(now())
 
     runtime: Any = interface.current()
     runtime.transport._poller.__class__ = Poller
-    unix_transport.UnixConnection.send = stamped_send  # type: ignore[method-assign]
+    unix_connection.UnixConnection.send = stamped_send  # type: ignore[method-assign]
     return stamps
 
 
