@@ -43,9 +43,16 @@ class Waiter:
         """One of the awaited things has happened."""
         self.needed -= 1
         if not self.needed:
-            self._gate.release()
+            self.leave()
             if self.wake is not None:
                 self.wake()
+
+    def leave(self) -> None:
+        """Have ``block`` return, now or when it is called. Idempotent."""
+        try:
+            self._gate.release()
+        except RuntimeError:
+            pass  # it does already
 
     def block(self, timeout_s: float | None) -> bool:
         """Wait until enough are complete; False when the time is over. Interruptible by signals."""

@@ -91,6 +91,7 @@ class DriverRuntime(OwnerRuntime):
                 ),
                 node.Ending: lambda message: self.node_lost(message.reason, orderly=True),
             }
+            self.polling.program_ends = self._interrupts.ends_program
             self.polling.start()
             self.join_plugins()
         except BaseException:

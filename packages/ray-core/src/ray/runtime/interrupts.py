@@ -13,13 +13,17 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
 from ray.runtime import completion
+from ray.runtime.joins import main_thread_joins
 
 _AGAIN_S = 0.001
+#: A program that ends this soon after Ctrl-C ends because of it.
+_ENDS_S = 10.0
 #: Directories of code in which nothing may be torn: this package's, and the transport's.
 _ours: tuple[str, ...] = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,)
 #: Code that only waits.
@@ -40,6 +44,8 @@ class InterruptGuard:
     def __init__(self) -> None:
         self._previous: Any = None
         self._installed = False
+        #: Monotonic time at which the program was last told of a SIGINT, or 0.
+        self._told_at = 0.0
 
     def install(self) -> None:
         """Take the place of the current handler; no effect outside the main thread or if SIGINT is ignored."""
@@ -68,7 +74,12 @@ class InterruptGuard:
                 timer.start()
             return
         stop_delivery()
+        self._told_at = time.monotonic()
         self._previous(number, frame)
+
+    def ends_program(self) -> bool:
+        """Whether the main thread, on its way out after Ctrl-C, waits for other threads. Any thread."""
+        return bool(self._told_at) and main_thread_joins(time.monotonic() - self._told_at < _ENDS_S)
 
 
 def deliver_later(deliver: Callable[[FrameType], None], inside: CodeType | None = None) -> bool:

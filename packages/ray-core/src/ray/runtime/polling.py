@@ -62,6 +62,10 @@ class Polling:
         self._waiting: set[Waiter] = set()
         self._next_beat = 0.0
         self._stopping = False
+        #: Whether Ctrl-C ends the program, which is held up by threads that wait; None where nobody knows.
+        self.program_ends: Callable[[], bool] | None = None
+        #: Threads other than the main one wait no longer.
+        self._given_up = False
         self.shareable = runtime.transport.wait_code is not None
         self._thread = threading.Thread(target=self._run, name="ray-reader", daemon=True)
 
@@ -174,6 +178,10 @@ class Polling:
         if self._stopping:
             return
         now = time.monotonic()
+        if self.program_ends is not None and self.program_ends():
+            self._given_up = True
+            for waiting in list(self._waiting):
+                waiting.leave()
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
             if not runtime.node.beat():
@@ -220,6 +228,7 @@ class Polling:
                     if left_s <= 0:
                         return False
                 self._turn(left_s, waiter)
+                self._check_end(waiter)
             return True
         finally:
             waiter.wake = None
@@ -237,9 +246,16 @@ class Polling:
         self._wanted = self.shareable  # next time this thread would rather poll itself
         self.nudge()
         try:
-            return waiter.block(timeout_s)
+            done = waiter.block(timeout_s)
+            self._check_end(waiter)
+            return done
         finally:
             self._waiting.discard(waiter)
+
+    def _check_end(self, waiter: Waiter) -> None:
+        """Raise KeyboardInterrupt in a thread that would hold up the end of a program that was interrupted."""
+        if self._given_up and waiter.needed > 0 and threading.current_thread() is not threading.main_thread():
+            raise KeyboardInterrupt
 
     def _wait_in_reader(self, waiter: Waiter, timeout_s: float | None) -> bool:
         """A finaliser that the reader thread runs waits while another thread polls, which may leave at any time."""
