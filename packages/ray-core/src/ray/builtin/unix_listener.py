@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 1024
 #: So many are let in before others have their turn.
-_AT_A_TIME = 16
+_AT_A_TIME = 4
 #: How long nobody is let in when the system gives no descriptor, or no memory, for one more.
 PAUSE_S = 0.05
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
