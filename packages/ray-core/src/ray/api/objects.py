@@ -73,18 +73,17 @@ def get(object_refs: Any = _MISSING, timeout: Any = None, *, copy: bool = False,
             The error of a task is of its original type as well.
     """
     __tracebackhide__ = True
-    if later or object_refs is _MISSING:
-        return get(**_settled("ray.get", later, object_refs=object_refs, timeout=timeout, copy=copy))
     runtime = interface._current
-    if runtime is None:
-        raise RayConnectionError
-    if type(object_refs) is ObjectRef:
-        timeout_s = None if timeout is None else seconds("timeout", timeout)
+    if type(object_refs) is ObjectRef and runtime is not None and not later:
         try:
-            return runtime.get_one(object_refs, timeout_s, copy)
+            return runtime.get_one(object_refs, None if timeout is None else seconds("timeout", timeout), copy)
         except RayError as error:
             cut_frames(error)
             raise
+    if later or object_refs is _MISSING:
+        return get(**_settled("ray.get", later, object_refs=object_refs, timeout=timeout, copy=copy))
+    if runtime is None:
+        raise RayConnectionError
     if not isinstance(object_refs, list):
         each = " Use [ray.get(ref) for ref in it]." if hasattr(object_refs, "__next__") else ""
         raise ValueError(

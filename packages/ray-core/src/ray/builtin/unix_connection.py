@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _MAX_PARTS = 512
 _CLOSE_FLUSH_S = 0.5
 _ONE_READ = (framing.READ_BYTES,)
+_add = operator.add
 
 
 class UnixConnection(Connection):
@@ -43,7 +44,7 @@ class UnixConnection(Connection):
         self.first_bytes = 0
         #: Held by the thread that writes. Nobody waits for it: who has it writes what others have queued.
         self._lock = threading.RLock()
-        #: [where it ends on the stream, its parts] of messages that the kernel has not taken.
+        #: [where it ends on the stream, its parts, its bytes] of messages that the kernel has not taken.
         self._out: deque[list[Any]] = deque()
         #: Bytes that were queued so far, and (one number) that the kernel has taken.
         self._queued = 0
@@ -66,7 +67,7 @@ class UnixConnection(Connection):
         else:
             parts = [framing.head(frames), *(memoryview(frame).cast("B") for frame in frames)]
             total = sum(map(len, parts))
-        message = [0, parts]
+        message = [0, parts, total]
         self._queued += total
         message[0] = self._queued
         self._out.append(message)
@@ -102,7 +103,7 @@ class UnixConnection(Connection):
                 out.popleft()
                 continue
             parts = self._next_parts(done)
-            step = map(operator.add, (done,), map(self._sock.sendmsg, (parts,)))
+            step = map(_add, (done,), map(self._sock.sendmsg, (parts,)))
             try:
                 if sent[0] == done:
                     sent.extend(step)
@@ -121,10 +122,13 @@ class UnixConnection(Connection):
 
     def _next_parts(self, done: int) -> list[Any]:
         """What follows the first ``done`` bytes of the stream."""
+        out = self._out.copy()
         found: list[Any] = []
-        for end, parts in self._out.copy():
-            start = end - sum(map(len, parts))
+        for end, parts, nbytes in out:
+            start = end - nbytes
             if done <= start:
+                if len(out) == 1 and len(parts) <= _MAX_PARTS:
+                    return parts  # type: ignore[no-any-return]
                 found += parts
             else:
                 found += _unsent(parts, done - start)
@@ -147,7 +151,7 @@ class UnixConnection(Connection):
                 self.lose()
             else:
                 filled = large.filled[0]
-                step = map(operator.add, (filled,), map(self._sock.recv_into, (large.memory[filled:],)))
+                step = map(_add, (filled,), map(self._sock.recv_into, (large.memory[filled:],)))
                 if large.filled[0] == filled and self._state is state:
                     large.filled.extend(step)
                     if large.filled[0] == filled:
@@ -185,7 +189,7 @@ class UnixConnection(Connection):
                 except ProtocolError:
                     self.lose()
                     return
-            events = [(self, message) for message in messages]
+            events = [(self, messages[0])] if len(messages) == 1 else [(self, message) for message in messages]
             if self._state is state:
                 self._state = after
                 self._taken = self._taken or not is_filled

@@ -61,10 +61,14 @@ class ObjectExchange:
 
     def value(self, entry: ObjectEntry, copy: bool = False) -> Any:
         """The value of a complete entry, or raise its failure. Without the lock."""
-        if entry.status == FAILED:
+        status = entry.status
+        if status == READY:
+            blob = entry.value
+        elif status == FAILED:
             self._runtime.failures.retrieved(entry.id)
             raise open_envelope(entry.value)
-        blob = entry.value if entry.status == READY else self.stored_blob(entry.id)
+        else:
+            blob = self.stored_blob(entry.id)
         try:
             return deserialize_aligned(blob) if not copy else deserialize_copy(blob)
         except Exception as error:

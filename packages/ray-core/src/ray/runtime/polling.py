@@ -177,11 +177,11 @@ class Polling:
             time.sleep(PAUSE_S)
         if self._stopping:
             return
-        now = time.monotonic()
         if self.program_ends is not None and self.program_ends():
             self._given_up = True
             for waiting in list(self._waiting):
                 waiting.leave()
+        now = time.monotonic()
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
             if not runtime.node.beat():

@@ -6,12 +6,13 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.abc.transport import Connection, Frame
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
+from ray.protocol.references import PENDING
 from ray.runtime.calls import ActorClient
 from ray.runtime.inspection import answer
 from ray.runtime.node_link import NodeLink
@@ -110,23 +111,40 @@ class Reader:
         retry: Callable[[TaskRecord], None],
     ) -> None:
         """End the tasks that a message tells of; a call that interrupts this goes on with the rest of them."""
-        finish = self._runtime.finish
-        done = iter(message.done)
+        ends = iter(message.done)
 
         def rest() -> None:
-            for one in done:
-                record = inflight.pop(one.id, None)
-                if record is not None and finish(record, one, frames, peer):
-                    retry(record)
+            self._finish(inflight, ends, frames, peer, retry)
 
         if len(message.done) == 1:
-            rest()
+            self._finish(inflight, ends, frames, peer, retry)
             return
         self.rests.append(rest)
         try:
             rest()
         finally:
             self.rests.remove(rest)
+
+    def _finish(
+        self,
+        inflight: dict[bytes, TaskRecord],
+        ends: Iterator[wire.Done],
+        frames: Sequence[Frame],
+        peer: Peer | None,
+        retry: Callable[[TaskRecord], None],
+    ) -> None:
+        finish = self._runtime.finish
+        record = None
+        try:
+            for done in ends:
+                record = inflight.pop(done.id, None)
+                if record is not None and finish(record, done, frames, peer):
+                    retry(record)
+        except Exception:  # that was no reply: whoever hears of the end of the worker decides what comes of the task
+            if record is not None and any(entry.status == PENDING for entry in record.entries):
+                record.done = False
+                inflight[record.id] = record
+            raise
 
     def _take(self, event: Event) -> None:
         """Take the first of what is pending, and remove it once it is handled or nobody else could handle it again."""

@@ -155,15 +155,6 @@ class Submission(OwnerBase):
 
     def finish(self, record: TaskRecord, done: wire.Done, frames: Any, peer: Peer | None) -> bool:
         """A worker reports the end of a task. Returns True if it is to be retried."""
-        try:
-            return self._finish(record, done, frames, peer)
-        except Exception:  # that was no reply: whoever hears of the end of the worker decides what comes of the task
-            if any(entry.status == PENDING for entry in record.entries):
-                record.done = False
-                record.link.inflight[record.id] = record
-            raise
-
-    def _finish(self, record: TaskRecord, done: wire.Done, frames: Any, peer: Peer | None) -> bool:
         if done.kept and peer is not None:
             self.objects.grant_kept(record, done.kept, peer.address)
         if record.export is not None:

@@ -167,7 +167,12 @@ class WorkerRuntime(Replying):
         return min(patience_s, TITLE_S) if self.running and not self._title.shows(self._oldest_call()) else patience_s
 
     def _oldest_call(self) -> TaskCall | None:
-        return self.call if not self.concurrent else next(iter(list(self.running.values())), None)
+        if not self.concurrent:
+            return self.call
+        try:
+            return next(iter(self.running.values()), None)
+        except RuntimeError:  # calls come and go meanwhile: the next look tells
+            return None
 
     def _interrupt(self, call: TaskCall) -> None:
         if call.stream is not None:
