@@ -192,3 +192,17 @@ def test_ids():
         ray.ObjectID(b"short")
     with pytest.raises(TypeError):
         ray.ObjectID("x" * 20)
+
+
+@pytest.mark.parametrize(
+    "refs", [map(abs, [1]), (1, 2), {1}, (n for n in range(2))], ids=["map", "tuple", "set", "generator"]
+)
+def test_what_is_no_list_is_made_one_before(ray_session, refs):
+    """Not one ref at a time: what submits as it is iterated would run one task after the other."""
+    with pytest.raises(ValueError, match=r"Make a list of it: ray\.get\(list\(it\)\)"):
+        ray.get(refs)
+
+
+def test_a_string_is_no_list_of_refs(ray_session):
+    with pytest.raises(ValueError, match=r"not 'x' \(str\)\.$"):
+        ray.get("x")

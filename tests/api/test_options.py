@@ -172,7 +172,7 @@ def test_an_unknown_option_is_found_before_the_target():
     [
         ({"num_returns": -1}, ValueError, "at least 0"),
         ({"num_returns": 1, "num_return_vals": 1}, ValueError, "same option"),
-        ({"num_cpus": 1}, ValueError, "'num_cpus' is not an option of an actor method"),
+        ({"num_cpus": 1}, ValueError, "num_cpus is an option of actor classes"),
         ({"num_return": 1}, ValueError, "Did you mean 'num_returns'"),
         ({"timeout_s": 0}, ValueError, "greater than 0"),
         ({"concurrency_group": ""}, ValueError, "empty"),
@@ -197,3 +197,10 @@ def test_method_leaves_the_function_as_it_is():
 
     assert ray.method(m) is m
     assert ray.method(num_returns=2)(m) is m
+
+
+@pytest.mark.parametrize("name", ["num_cpus", "max_restarts", "resources"])
+def test_an_option_of_the_class_is_none_of_a_method(ray_session, name):
+    actor = ray.remote(type("Actor", (), {"method": lambda self: 1})).remote()
+    with pytest.raises(ValueError, match=f"{name} is an option of actor classes"):
+        actor.method.options(**{name: 1})

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import sys
 
 import pytest
 from tests.api.one_session import nothing_left, session
@@ -190,3 +191,14 @@ def test_slots_of_exceptions_that_are_sent_by_value():
     with pytest.raises(Inner) as caught:
         ray.get(fail.remote())
     assert caught.value.code == caught.value.__cause__.code == 8
+
+
+class EndsThePrograms:
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+def test_a_value_that_exits_ends_no_program():
+    ref = ray.remote(lambda: EndsThePrograms()).remote()
+    with pytest.raises(DeserializationError, match=r"SystemExit\(3\)"):
+        ray.get(ref)

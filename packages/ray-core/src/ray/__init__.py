@@ -117,9 +117,12 @@ if not TYPE_CHECKING:  # checkers are to see a misspelt name
 
 
 def _load() -> None:
-    """Import what the names here stand for, so that no finaliser or other thread finds any of it half imported."""
+    """Import what the names here stand for, so that no finaliser or other thread finds any of it half imported.
+
+    Generators of references take as long to import as all else together, and ``init`` itself imports them.
+    """
     for name, home in _HOME.items():
-        if name not in globals():
+        if name not in globals() and home != "ray.runtime.streams":
             globals()[name] = getattr(import_module(home), name)
 
 

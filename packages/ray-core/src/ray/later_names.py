@@ -41,7 +41,9 @@ _PLACEMENT = _absent("Name a custom resource instead: resources={...}.")
 _RESOURCES = _absent("Name a custom resource instead: ray.init(resources={'A100': 1}), options(resources={'A100': 1}).")
 _IDS = _absent("Ids are bytes and hexadecimal text: ray.get_runtime_context().get_task_id() and its like.")
 _LIBRARY = _absent("This package is the core; install such a library apart.")
-_QUESTIONS = _absent("ray.nodes(), ray.available_resources() and the command 'ray status' say what there is.")
+_QUESTIONS = _absent(
+    "ray.nodes(), ray.available_resources() and the commands 'ray doctor' and 'ray memory' say what there is."
+)
 _NO_EXCEPTION = _absent("Nothing here raises it.")
 
 _EVERY_OPTION = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
@@ -85,7 +85,7 @@ def get(object_refs: Any = _MISSING, timeout: Any = None, *, copy: bool = False,
     if runtime is None:
         raise RayConnectionError
     if not isinstance(object_refs, list):
-        each = " Use [ray.get(ref) for ref in it]." if hasattr(object_refs, "__next__") else ""
+        each = _each(object_refs)
         raise ValueError(
             f"'object_refs' must either be an object ref or a list of object refs, not {_shown(object_refs)}.{each}"
         )
@@ -205,6 +205,18 @@ def cancel(
             raise TypeError(f"{name} must be True or False, not {value!r}")
     for ref in refs:
         runtime.cancel(ref, force, recursive, again=True)
+
+
+def _each(given: object) -> str:
+    """What to do with something that has references in it and is no list."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        return ""
+    from ray.runtime.streams import ObjectRefGenerator  # not before it is needed
+
+    if isinstance(given, ObjectRefGenerator):
+        return " Use [ray.get(ref) for ref in it]."
+    # Not one by one: what submits as it is iterated would run one task at a time.
+    return " Make a list of it: ray.get(list(it))."
 
 
 def _settled(call: str, later: Mapping[str, Any], **given: Any) -> dict[str, Any]:

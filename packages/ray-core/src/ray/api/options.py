@@ -75,6 +75,8 @@ def _unknown(name: str, known: frozenset[str], what: str, sentence: str) -> Exce
         return TypeError(f"{name} is an option of remote functions; {what} does not take it.{hint}")
     if known is FUNCTION_NAMES and own in CLASS_NAMES:
         return ValueError(f"{name} is an option of actor classes; {what} does not take it.")
+    if known is not FUNCTION_NAMES and known is not CLASS_NAMES and own in CLASS_NAMES:
+        return ValueError(f"{name} is an option of actor classes, for the life of an actor; {what} does not take it.")
     return ValueError(f"{name!r} is not an option of {what}.{sentence or did_you_mean(name, known)}")
 
 

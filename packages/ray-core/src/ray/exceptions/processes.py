@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from signal import SIGKILL
+
 from ray.exceptions.base import RayError, exit_advice, exit_text, last_lines, stderr_block
 from ray.exceptions.dual import DualError
 
@@ -33,7 +35,8 @@ class WorkerCrashedError(RayError, RuntimeError):
         self.stderr_tail = last_lines(stderr_tail)
         who = f"The worker process{f' (pid {pid})' if pid else ''}{f' that ran {task}' if task else ''}"
         why = f"{exit_text(exit_code, signal)}{f'; {reason}' if reason else ''}"
-        super().__init__(f"{who} died: {why}. {exit_advice(exit_code, signal)}{stderr_block(self.stderr_tail)}")
+        advice = "" if reason and signal == SIGKILL else f" {exit_advice(exit_code, signal)}"  # who did it is known
+        super().__init__(f"{who} died: {why}.{advice}{stderr_block(self.stderr_tail)}")
 
 
 class OutOfMemoryError(RayError, MemoryError):

@@ -19,6 +19,7 @@ _MAX_DEPTH = 60
 _MAX_SECONDS = 2.0
 _MAX_SHOWN = 80
 _STREAM_IT = 'Give the task num_returns="streaming" to send what it yields one by one, or make a list of it: list(...).'
+_LIST_IT = "Make a list of it: list(...)."
 #: What to do about values that nobody can pickle, and that have another way.
 _ADVICE: dict[type, str] = {
     types.GeneratorType: _STREAM_IT,
@@ -44,6 +45,7 @@ def unpicklable(
         for name, argument in _named_arguments(value[0], value[1], target):
             reason = search.failure(argument)
             if reason is not None:
+                search.is_argument = True
                 return search.describe(f"argument {name}", argument, reason)
     return search.describe(_root_name(value), value, reason_of(error))
 
@@ -88,6 +90,8 @@ class _Search:
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
         self._trials = 0
+        #: What is looked into goes along with a call, and so is no result.
+        self.is_argument = False
         self._deadline = time.monotonic() + _MAX_SECONDS
 
     def failure(self, value: Any) -> str | None:
@@ -110,7 +114,10 @@ class _Search:
                 path[-1] += name
             else:
                 path.append(name)
-        return UnpicklableError(" → ".join([*path, _type_text(value)]), reason, _ADVICE.get(type(value), ""))
+        advice = _ADVICE.get(type(value), "")
+        if self.is_argument and advice is _STREAM_IT:
+            advice = _LIST_IT
+        return UnpicklableError(" → ".join([*path, _type_text(value)]), reason, advice)
 
     def _failing_part(self, value: Any, seen: set[int]) -> tuple[str, Any, str] | None:
         for name, part in _parts(value):
