@@ -35,7 +35,8 @@ class _Doc:
 
 
 class ActorMethod(OneReturn[F_co]):  # noqa: D101
-    __doc__ = _Doc()
+    if not TYPE_CHECKING:  # which knows of strings only
+        __doc__ = _Doc()
 
     __slots__ = ("_ray_core", "_ray_function", "_ray_least", "_ray_most", "_ray_name", "_ray_options")
 

@@ -92,7 +92,7 @@ class Reader:
             if not pending:  # not in the loop's head: a call that interrupts this may come behind that
                 break
             self._take(pending[0])
-            if time.perf_counter() > end and pending:
+            if end < math.inf and time.perf_counter() > end and pending:
                 return False
         runtime.timers.run_due()
         runtime.forget_rest()
