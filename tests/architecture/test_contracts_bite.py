@@ -1253,8 +1253,7 @@ class ReturnsTooEarly(ThreadsExecutor):
 class LeavesTasksToTheLoop(AsyncioExecutor):
     def _start(self, call, lane):
         lane.running += 1
-        task = self._loop.create_task(self._run(call))
-        self._unstarted[task] = call, lane
+        task = self._loop.create_task(call.run_async())
         self._tasks.add(task)
         task.add_done_callback(lambda task: self._ended(lane, task))
 
@@ -1309,6 +1308,7 @@ def test_executors(check, sound, broken):
     bites(check, subject_of, sound, broken)
     for thread in set(threading.enumerate()) - before:
         thread.join(5)
+    assert set(threading.enumerate()) <= before, "a broken executor that goes on takes the memory of the tests after it"
 
 
 SERIAL = {SerialExecutor, RunsTheLatestFirst, FinishesTheQueue, KeepsTheLastCall, SaysItIsIdle}
