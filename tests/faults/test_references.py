@@ -128,7 +128,7 @@ def test_plain_put(start):
     assert stored_bytes() >= BIG
     del ref
     assert_freed(id)
-    assert not stored_bytes()
+    wait_until(lambda: not stored_bytes(), "its memory is given back")
 
 
 def test_container_of_refs(start):
@@ -146,7 +146,7 @@ def test_container_of_refs(start):
     assert len(ray.get(value[0])) == BIG
     del value
     assert_freed(*ids)
-    assert not stored_bytes()
+    wait_until(lambda: not stored_bytes(), "its memory is given back")
 
 
 @pytest.mark.timeout(120)
@@ -369,7 +369,7 @@ def test_traceback_cycles(start):
     kept.clear()
     gc.collect()
     assert_freed(id)
-    assert not stored_bytes()
+    wait_until(lambda: not stored_bytes(), "its memory is given back")
 
 
 def test_wait_lists_and_generators_let_go(start):
@@ -406,7 +406,7 @@ def test_ref_in_actor_state(start):
     assert ray.get(keeper.sizes.remote(), timeout=30) == [BIG]
     ray.get(keeper.drop.remote(), timeout=30)
     assert_freed(id)
-    assert not stored_bytes()
+    wait_until(lambda: not stored_bytes(), "its memory is given back")
 
 
 def test_ref_in_constructor_arguments(start):
@@ -446,7 +446,7 @@ def test_end_of_the_holder(start, end):
     else:
         del keeper
     assert_freed(id)
-    assert not stored_bytes()
+    wait_until(lambda: not stored_bytes(), "its memory is given back")
 
 
 def test_refs_made_by_a_task_belong_to_its_worker(start):
@@ -657,7 +657,7 @@ def test_ref_passed_on_by_a_borrower_that_dies(start, tmp_path, before_reply):
     assert ray.get(keeper.sizes.remote(), timeout=30) == [BIG, BIG]
     ray.get(keeper.drop.remote(), timeout=30)
     assert_freed(*ids)
-    assert not stored_bytes()
+    wait_until(lambda: not stored_bytes(), "its memory is given back")
 
 
 def test_refs_lent_on_are_returned_by_calls_that_never_run(start):
