@@ -16,7 +16,7 @@ from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
-from ray.runtime import interface, tasks
+from ray.runtime import interface, recalls
 from ray.testing import leaks
 
 SCHEMES = ["ipc", "tcp"]
@@ -155,7 +155,7 @@ def test_large_values_go_both_ways(session):
 
 def test_tasks_with_large_arguments_do_not_go_to_and_fro(session, monkeypatch):
     """A worker that is slow to answer is asked to give back what it has not begun; here that comes with the tasks."""
-    monkeypatch.setattr(tasks, "STALL_S", 0.0001)
+    monkeypatch.setattr(recalls, "STALL_S", 0.0001)
     keeper = Keeper.options(num_cpus=1).remote()  # so there is one other worker
     ray.get([keeper.pid.remote(), *(length.remote(b"") for _ in range(20))], timeout=20)
     large = bytes(20 << 20)
