@@ -16,7 +16,7 @@ from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
-from ray.runtime import interface
+from ray.runtime import interface, recalls
 from ray.testing import leaks
 
 SCHEMES = ["ipc", "tcp"]
@@ -153,9 +153,9 @@ def test_large_values_go_both_ways(session):
     assert all(value == large for value in ray.get(refs))
 
 
-@pytest.mark.skip(reason="known: a recall that is put in force while large arguments arrive sends them to and fro")
-def test_tasks_with_large_arguments_do_not_go_to_and_fro(session):
+def test_tasks_with_large_arguments_do_not_go_to_and_fro(session, monkeypatch):
     """A worker that is slow to answer is asked to give back what it has not begun; here that comes with the tasks."""
+    monkeypatch.setattr(recalls, "STALL_S", 0.0001)
     keeper = Keeper.options(num_cpus=1).remote()  # so there is one other worker
     ray.get([keeper.pid.remote(), *(length.remote(b"") for _ in range(20))], timeout=20)
     large = bytes(20 << 20)

@@ -81,7 +81,11 @@ class Recalls:
             return  # the worker has ended meanwhile
         recall.asked = False
         if message.in_force:
-            self._tasks.take_back(link, recall.put_in_force(message.running))
+            revoked = recall.put_in_force(message.running)
+            for id in revoked:
+                if id in link.inflight:
+                    link.inflight[id].alone = True
+            self._tasks.take_back(link, revoked)
         self._settle(link, recall)
         self._tasks.pump(link.cls)
 

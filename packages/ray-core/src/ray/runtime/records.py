@@ -78,8 +78,8 @@ class TaskRecord:
     """A task or actor call from submission to completion; kept whole for retries."""
 
     __slots__ = (
-        "actor", "args", "attempt", "cancelled", "deps", "done", "entries", "export", "group", "id", "label", "link",
-        "method", "name", "num_returns", "options", "parent", "pins", "refs", "retries", "stored", "stream",
+        "actor", "alone", "args", "attempt", "cancelled", "deps", "done", "entries", "export", "group", "id", "label",
+        "link", "method", "name", "num_returns", "options", "parent", "pins", "refs", "retries", "stored", "stream",
         "streamed", "timeout_s", "waiting", "warned",
     )  # fmt: skip
 
@@ -98,6 +98,9 @@ class TaskRecord:
         self.retries = retries
         self.timeout_s = timeout_s
         self.attempt = 0
+        #: It was revoked once, perhaps while it was on its way: it is sent with none before or behind it, so that
+        #: it arrives however long that takes.
+        self.alone = False
         #: The submitting process's own refs to the returns.
         self.entries: tuple[ObjectEntry, ...] = ()
         #: [(position or keyword, entry)] of arguments that were refs

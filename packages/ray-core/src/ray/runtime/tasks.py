@@ -113,6 +113,8 @@ class TaskSubmitter:
                 continue
             export = record.export
             assert export is not None
+            if record.alone and inflight:
+                break
             if record.attempt and inflight:  # so that no note of an earlier attempt says that others have started
                 break
             if export is not last:  # nothing waits behind what may take long
@@ -125,7 +127,7 @@ class TaskSubmitter:
             record.link = link
             inflight[record.id] = record  # at once: from now on nobody takes the link for idle
             queue.popleft()
-            count -= 1
+            count = 0 if record.alone else count - 1
             if export.hash not in peer.known and all(export.hash != function.hash for function in functions):
                 functions.append(wire.Function(export.hash, codec.attach(export.data, frames), export.name))
             if record.pins:
