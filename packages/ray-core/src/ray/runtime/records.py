@@ -253,10 +253,11 @@ class Link:
     def room(self) -> int:
         """How many more tasks may wait behind those that it has: none behind one that may take long."""
         try:
-            last = self.inflight[next(reversed(self.inflight))].export
+            last = self.inflight[next(reversed(self.inflight))]
         except (KeyError, RuntimeError, StopIteration):  # a call that has interrupted this one has ended some
-            last = None
-        return (last.pipeline() if last is not None else 1) - len(self.inflight)
+            return 1 - len(self.inflight)
+        export = last.export
+        return (export.pipeline() if export is not None and not last.alone else 1) - len(self.inflight)
 
     def started(self, running: bytes, *, died: bool = False) -> int:
         """How many of ``inflight`` the worker has started, ``running`` last; one if that is not known.
