@@ -19,6 +19,7 @@ BEGIN = """
 import os, sys, threading, time
 import numpy as np
 import ray
+from tests.stopwatch import Stopwatch
 from ray.exceptions import ObjectLostError, OutOfDiskError
 from ray.runtime import interface
 
@@ -122,6 +123,8 @@ options = {"store": {"spill_dir": folder, "full_timeout_s": 0.3}}
 ray.init(num_cpus=2, store="plasma", object_store_memory=100 * MB, options=options, log_to_driver=False)
 if state == "removed":
     os.rmdir(folder)
+elif state == "read-only":
+    os.system(f"mount -o remount,ro {folder}")
 refs, size = [], 20 * MB
 try:
     while len(refs) < 50:
@@ -211,7 +214,7 @@ print("done")
 @pytest.mark.skipif("plasma" not in STORES, reason="ray-store-plasma is not installed")
 @pytest.mark.parametrize("state", ["full", "read-only", "removed"])
 def test_a_disk_without_room_fails_only_who_needs_it(tmp_path, state):
-    mount = f"mount -t tmpfs -o size=200m{',ro' if state == 'read-only' else ''} tmpfs {tmp_path}"
+    mount = f"mount -t tmpfs -o size=200m tmpfs {tmp_path}"
     folder = tmp_path
     mounts = [mount]
     if state == "removed":
