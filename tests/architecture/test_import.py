@@ -1,7 +1,6 @@
 """`import ray` is quick and light."""
 
 import os
-import statistics
 import subprocess
 import sys
 
@@ -39,8 +38,9 @@ def modules_after(code: str) -> set[str]:
 
 def test_import_takes_less_than_150_ms() -> None:
     cpu_seconds("import ray")  # writes the bytecode where it is missing
-    bare = statistics.median(cpu_seconds("pass") for _ in range(7))
-    loaded = statistics.median(cpu_seconds("import ray; ray.init; ray.remote; ray.get") for _ in range(7))
+    # The least of several, as a busy machine only ever adds.
+    bare = min(cpu_seconds("pass") for _ in range(7))
+    loaded = min(cpu_seconds("import ray; ray.init; ray.remote; ray.get") for _ in range(7))
     assert loaded - bare < LIMIT_S
 
 

@@ -6,7 +6,6 @@ import os
 import socket
 from dataclasses import dataclass
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 from ray.exceptions import RayConnectionError
 
@@ -62,6 +61,8 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
 
 
 def _parse(text: str, source: str) -> ClusterAddress:
+    from urllib.parse import urlsplit  # here, as it takes as long to load as this file, and few give an address
+
     split = urlsplit(text if "://" in text else f"redis://{text}")
     try:
         host, port = split.hostname, split.port
