@@ -77,7 +77,7 @@ def get(object_refs: Any = _MISSING, timeout: Any = None, *, copy: bool = False,
     if type(object_refs) is ObjectRef and runtime is not None and not later:
         try:
             return runtime.get_one(object_refs, None if timeout is None else seconds("timeout", timeout), copy)
-        except RayError as error:
+        except (RayError, KeyboardInterrupt) as error:
             cut_frames(error)
             raise
     if later or object_refs is _MISSING:
@@ -93,7 +93,7 @@ def get(object_refs: Any = _MISSING, timeout: Any = None, *, copy: bool = False,
     timeout_s = seconds("timeout", timeout)
     try:
         return runtime.get(object_refs, timeout_s, copy) if object_refs else []
-    except RayError as error:
+    except (RayError, KeyboardInterrupt) as error:
         cut_frames(error)
         raise
 
@@ -175,7 +175,7 @@ def wait(
         )
     try:
         return runtime.wait(refs, count, timeout_s)
-    except RayError as error:
+    except (RayError, KeyboardInterrupt) as error:
         cut_frames(error)
         raise
 

@@ -8,6 +8,8 @@ from typing import Any
 
 #: Lines of a dead worker's stderr that an error shows.
 STDERR_TAIL_LINES = 20
+#: Where the code of this package is.
+OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 #: The bit of ``type.__flags__`` that tells classes made by a class statement from built-in ones.
 _HEAP_TYPE = 1 << 9
 
@@ -81,8 +83,14 @@ def layout_base(cls: Any) -> Any:
 def cut_frames(error: BaseException) -> None:
     """Leave out the frames so far: for public calls, which then say ``raise``, and do not show either.
 
-    What went wrong is in the error, with the remote traceback; how the call works inside only hides it. With
-    ``RAY_CORE_FULL_TRACEBACK=1`` in the environment the frames stay.
+    What went wrong is in the error, with the remote traceback; how the call works inside only hides it. What it has
+    called of the program, such as the handler of a signal, stays. With ``RAY_CORE_FULL_TRACEBACK=1`` in the
+    environment all frames do.
     """
     if os.environ.get("RAY_CORE_FULL_TRACEBACK") != "1":
-        error.__traceback__ = None
+        kept = frame = error.__traceback__
+        while frame is not None:
+            if frame.tb_frame.f_code.co_filename.startswith(OWN_CODE):
+                kept = frame.tb_next
+            frame = frame.tb_next
+        error.__traceback__ = kept

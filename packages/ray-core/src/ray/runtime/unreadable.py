@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from ray.exceptions import RayError
+from ray.exceptions.base import cut_frames
 from ray.protocol.references import ObjectEntry
 from ray.serialization import unreadable
 
@@ -21,7 +22,9 @@ def raise_unreadable(error: Exception, what: str, object_id: bytes = b"", task: 
     __tracebackhide__ = True
     if isinstance(error, RayError):
         raise error
-    raise unreadable(error, what, object_id=object_id, task=task) from error
+    unread = unreadable(error, what, object_id=object_id, task=task)
+    cut_frames(error)
+    raise unread from error
 
 
 def raise_unreadable_value(error: Exception, entry: ObjectEntry) -> NoReturn:

@@ -8,6 +8,7 @@ import types
 from collections.abc import Iterator
 
 from ray.exceptions import qualified_name
+from ray.exceptions.base import OWN_CODE
 
 MAX_MESSAGE = 16 * 1024
 MAX_SUMMARY = 500
@@ -17,7 +18,6 @@ _MAX_FRAMES = 100
 _MAX_NOTES = 20
 _MAX_GROUP_WIDTH = 15
 _MAX_GROUP_DEPTH = 5
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n"
@@ -42,7 +42,8 @@ def summary_of(exc: BaseException) -> str:
 def render(exc: BaseException) -> str:
     """The traceback text of an exception with its chain, notes and groups, as Python prints it; at most 64 KiB.
 
-    The leading frames that belong to this package are left out, unless ``RAY_CORE_FULL_TRACEBACK=1``.
+    Of the frames that belong to this package only the innermost is shown, where it raised; with
+    ``RAY_CORE_FULL_TRACEBACK=1`` all are.
     """
     try:
         return shorten("\n".join(_chain_lines(exc, 0)), MAX_TEXT)
@@ -52,11 +53,10 @@ def render(exc: BaseException) -> str:
 
 def place_of(exc: BaseException) -> str:
     """``file:line`` of the first frame outside this package, or an empty string."""
-    frames = _frames(exc.__traceback__)
-    if not frames:
-        return ""
-    frame, line = frames[0]
-    return f"{frame.f_code.co_filename}:{line}"
+    for frame, line in traceback.walk_tb(exc.__traceback__):
+        if not _is_own(frame):
+            return f"{frame.f_code.co_filename}:{line}"
+    return ""
 
 
 def shorten(text: str, limit: int) -> str:
@@ -130,10 +130,11 @@ def _frames(tb: types.TracebackType | None) -> list[tuple[types.FrameType, int]]
     frames = list(traceback.walk_tb(tb))
     if os.environ.get("RAY_CORE_FULL_TRACEBACK") == "1":
         return frames
-    for i, (frame, _) in enumerate(frames):
-        if not frame.f_code.co_filename.startswith(_PACKAGE):
-            return frames[i:]
-    return frames
+    return [found for found in frames[:-1] if not _is_own(found[0])] + frames[-1:]
+
+
+def _is_own(frame: types.FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(OWN_CODE)
 
 
 def _frame_lines(frames: list[tuple[types.FrameType, int]]) -> Iterator[str]:
