@@ -44,6 +44,7 @@ _LIBRARY = _absent("This package is the core; install such a library apart.")
 _QUESTIONS = _absent(
     "ray.nodes(), ray.available_resources() and the commands 'ray doctor' and 'ray memory' say what there is."
 )
+_NO_CLUSTER = _absent("A session is on one machine: ray.init() starts it.")
 _NO_EXCEPTION = _absent("Nothing here raises it.")
 
 _EVERY_OPTION = {
@@ -178,8 +179,8 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
             "ActorPool: ray_async.map or ray.wait over calls of several actors. Queue: an actor with an asyncio.Queue. "
             "placement_group: custom resources."
         ),
-        "client": _absent("ray.init(address=...) is the only way to join."),
-        "ClientBuilder": _absent("ray.init(address=...) is the only way to join."),
+        "client": _NO_CLUSTER,
+        "ClientBuilder": _NO_CLUSTER,
         "timeline": _absent("observers= names plugins that see each task, its times and its worker."),
         "object_transfer_timeline": _absent("observers= names plugins that see each task."),
         "profile": _absent("Use any profiler inside the task; observers= names plugins that see each task."),

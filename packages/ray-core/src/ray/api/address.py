@@ -10,6 +10,8 @@ from typing import NoReturn
 from ray.exceptions import RayConnectionError
 
 _CONNECT_TIMEOUT_S = 3.0
+_ENVIRONMENT = "RAY_ADDRESS"
+_NOT_RELEASED = "clusters are not in this release"
 _PORTS = range(1024, 65536)
 
 
@@ -48,14 +50,14 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
     if given == "local":
         return None
     if given is None or given == "auto":
-        from_environment = os.environ.get("RAY_ADDRESS")
+        from_environment = os.environ.get(_ENVIRONMENT)
         if from_environment and from_environment not in ("local", "auto") and not (local_mode and given is None):
-            return _parse(from_environment, f"RAY_ADDRESS={from_environment!r}")
+            return _parse(from_environment, f"{_ENVIRONMENT}={from_environment!r}")
         if given is None:
             return None
         raise RayConnectionError(
-            f"{name}='auto' found no cluster: set the environment variable RAY_ADDRESS to 'host:port', or call "
-            "ray.init() without an address to start one on this machine."
+            f"{name}='auto' found no cluster, since {_ENVIRONMENT} is not set, and {_NOT_RELEASED}. Call ray.init() "
+            "without an address to start a session on this machine."
         )
     return _parse(given, f"{name}={given!r}")
 
@@ -86,10 +88,15 @@ def refuse_to_join(address: ClusterAddress) -> NoReturn:
         socket.create_connection((address.host, address.port), _CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise RayConnectionError(
-            f"No cluster answers at {address} (from {address.source}): {error}. Check the address and that the cluster "
-            "is running, or call ray.init() without an address to start one on this machine."
+            f"No cluster answers at {address} (from {address.source}): {error}. If one did, it could not be joined: "
+            f"{_NOT_RELEASED}. {_instead(address)}"
         ) from error
     raise RayConnectionError(
-        f"What listens at {address} (from {address.source}) cannot be joined: a cluster needs a transport between "
-        "machines, and this installation has none. Call ray.init() without an address to start one on this machine."
+        f"What listens at {address} (from {address.source}) cannot be joined: {_NOT_RELEASED}. {_instead(address)}"
     )
+
+
+def _instead(address: ClusterAddress) -> str:
+    if address.source.startswith(_ENVIRONMENT):  # without an address it would count again
+        return f"Unset {_ENVIRONMENT}, or call ray.init(address='local'), to start a session on this machine."
+    return "Call ray.init() without an address to start a session on this machine."

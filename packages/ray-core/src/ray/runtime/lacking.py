@@ -27,5 +27,5 @@ def why_pending(entries: Iterable[ObjectEntry]) -> str:
         lack = link.lack if isinstance(link, (SchedulingClass, ActorClient)) else ""
         if lack:
             who = f"The actor {link.class_name}" if isinstance(link, ActorClient) else f"The task {record.name}"
-            return f"{who} {lack}: ask for less, or start the session with more resources."
+            return f"{who} {lack}."
     return ""

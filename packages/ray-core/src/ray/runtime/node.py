@@ -24,6 +24,7 @@ from ray.messages import codec, node, wire
 from ray.plugins.specs import EventSink
 from ray.protocol import handshake, leases, waiting
 from ray.protocol.resources import NodeResources
+from ray.runtime.infeasible import lack_of
 from ray.runtime.node_actors import NodeActors
 from ray.runtime.node_ends import NodeEnds
 from ray.runtime.node_patience import NodePatience
@@ -324,13 +325,8 @@ class NodeManager:
     # --- errors, logs, questions --------------------------------------------------------------------------------------
 
     def _infeasible(self, entry: waiting.DemandEntry) -> None:
-        wanted = {name: amount / 10_000 for name, amount in entry.request.resources.items()}
-        total = {name: amount / 10_000 for name, amount in self.leases.resources.total().items()}
-        lack = f"needs {wanted}, which no node has (this one has {total})"
-        text = (
-            f"{entry.name or 'A task'} {lack}; it waits until such a node joins. Ask for less, or start the session "
-            "with more resources."
-        )
+        lack = lack_of(entry.request.resources, self.leases.resources.total())
+        text = f"{entry.name or 'A task'} {lack}. As it is, it waits for ever: this release has no clusters."
         self.record_error(node.ErrorRecord("infeasible_task", text, time.time(), function=entry.name))
         owner = self.peers.get(entry.key[0])
         if owner is not None:
