@@ -141,7 +141,7 @@ class RayActorError(DualError, RuntimeError):
             why.append(reason)
         if summary or cause is not None:
             why.append(f"caused by {summary or getattr(cause, 'summary', '') or type(cause).__name__}")
-        because = f": {'; '.join(why)}" if why else ""
+        because = f": {'; '.join(why)}".rstrip(".") if why else ""
         lost = f" The call to {method}() {fate}." if method else ""
         if restarts:
             state = "has lost its process and is started again"
@@ -191,10 +191,27 @@ class TaskTimeoutError(RayError, TimeoutError):
 
 
 class BlockingCallError(RayError, RuntimeError):
-    """A blocking call on the event loop of an async actor."""
+    """A blocking call that holds up what it waits for.
 
-    def __init__(self, call: str = "ray.get") -> None:
-        self.call = call
+    On the event loop of an async actor; or for a later call of the same actor, in ``__init__`` or where the actor runs
+    one call at a time.
+    """
+
+    def __init__(self, call: str = "ray.get", actor: str = "") -> None:
+        """Make one.
+
+        Args:
+            call: the call that blocks.
+            actor: the class of an actor that waits for itself; empty on an event loop.
+        """
+        self.call, self.actor = call, actor
+        if actor:
+            super().__init__(
+                f"{call}() in a method of the actor {actor} waits for a call of the same actor, which cannot begin "
+                "before this method ends: it would wait for ever. Call the method itself, as in self.method(); or, "
+                "except in __init__, let the actor run several calls at a time with options(max_concurrency=2)."
+            )
+            return
         why, instead = "", "await ref (or await asyncio.gather(*refs))"
         if call == "ray.wait":
             instead = "await asyncio.wait([...])"

@@ -175,7 +175,7 @@ class ObjectAccess(Submission):
             self._want((entry,))
             return bool(entry.status)
         with self.lock:
-            waiter = Waiter(1)
+            waiter = Waiter(1, (entry,))
             if not entry.call_when_done(waiter):
                 return True
             self.objects.want(entry)  # may fail it at once

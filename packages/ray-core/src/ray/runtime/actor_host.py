@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from _thread import get_ident
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -43,6 +44,8 @@ class ActorHost(OwnerRuntime):
     #: What made this process an actor.
     _start: node.StartActor | None = None
     _instance: Any = None
+    #: The thread that runs ``__init__``, or 0.
+    creating_thread = 0
     #: What ``__init__`` raised, as an envelope.
     _failed: bytes = b""
 
@@ -138,6 +141,7 @@ class ActorCreation:
                 args, kwargs = with_dependencies(
                     (args, kwargs), spec.deps, values, lambda object_id: blob_of(object_id, owners[object_id])
                 )
+            worker.creating_thread = get_ident()
             worker._instance = cls(*args, **kwargs)
             del args, kwargs
         except BaseException as problem:
@@ -148,6 +152,8 @@ class ActorCreation:
             self._failed(problem)
         else:
             worker.node.send(node.ActorStarted(spec.id))
+        finally:
+            worker.creating_thread = 0
 
     def fail(self, error: Exception) -> None:
         """See ``Call``."""

@@ -8,10 +8,11 @@ from _thread import get_ident
 from abc import abstractmethod
 from typing import TYPE_CHECKING, cast
 
-from ray.exceptions import RayConnectionError
+from ray.exceptions import BlockingCallError, RayConnectionError
 from ray.messages import node, wire
 from ray.runtime.actor_host import ActorHost
-from ray.runtime.completion import Listener, Waiter
+from ray.runtime.completion import GroupWaiter, Listener, Waiter
+from ray.runtime.own_calls import ASK_AFTER_S, may_wait_for_itself, waits_for_itself
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import end_process
 
@@ -65,10 +66,21 @@ class WaitingWorker(ActorHost):
         self._enter_blocked()
         try:
             if timeout_s is None:
-                return self.polling.wait(waiter, None)
+                return self._wait_long(waiter)
             return self.polling.wait(waiter, max(0.0, timeout_s - (time.monotonic() - started)))
         finally:
             self._leave_blocked()
+
+    def _wait_long(self, waiter: Waiter) -> bool:
+        worker = cast("WorkerRuntime", self)
+        if may_wait_for_itself(worker):
+            if self.polling.wait(waiter, ASK_AFTER_S):
+                return True
+            with self.lock:
+                if waits_for_itself(worker, waiter):
+                    call = "ray.wait" if type(waiter) is GroupWaiter else "ray.get"
+                    raise BlockingCallError(call, self.actor_name)
+        return self.polling.wait(waiter, None)
 
     def _enter_blocked(self) -> None:
         with self.lock:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from _thread import allocate_lock
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.exceptions import RayConnectionError
@@ -27,10 +27,12 @@ R = TypeVar("R")
 class Waiter:
     """Counts completions of the entries it was added to. Called under the runtime's lock, waited for without it."""
 
-    __slots__ = ("_gate", "needed", "wake")
+    __slots__ = ("_gate", "entries", "needed", "wake")
 
-    def __init__(self, needed: int) -> None:
+    def __init__(self, needed: int, entries: Collection[ObjectEntry] = ()) -> None:
         self.needed = needed
+        #: What it waits for, where that is objects.
+        self.entries = entries
         #: Set while the waiting thread polls: makes it look at ``needed``.
         self.wake: Callable[[], None] | None = None
         self._gate = allocate_lock()
@@ -64,11 +66,10 @@ class Waiter:
 class GroupWaiter(Waiter):
     """Waits for ``needed`` of a set of entries; listed with the table instead of with each entry."""
 
-    __slots__ = ("entries",)
+    __slots__ = ()
 
     def __init__(self, entries: set[ObjectEntry], needed: int) -> None:
-        super().__init__(needed)
-        self.entries = entries
+        super().__init__(needed, entries)
 
     def completed(self, entry: ObjectEntry) -> None:
         """Some entry of the table is complete."""
