@@ -18,8 +18,11 @@ class RaySystemError(RayError, RuntimeError):
 class RayConnectionError(RaySystemError, ConnectionError):
     """There is no session, or the connection to it is gone."""
 
-    def __init__(self, message: str = "Ray has not been started yet. You can start Ray with 'ray.init()'.") -> None:
-        super().__init__(message)
+    #: Why a process has no session, where nothing else is said.
+    absence = "Ray has not been started yet. You can start Ray with 'ray.init()'."
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(self.absence if message is None else message)
 
 
 class NodeDiedError(RayConnectionError):
