@@ -191,3 +191,26 @@ def test_code_without_any_source_shows_no_line_of_others(start):
     with pytest.raises(ValueError) as caught:
         ray.get(names["task"].remote())
     assert 'File "<string>", line 3, in task\n' in str(caught.value)
+    exec("task = ray.remote(max_retries=0)(lambda: 1 / 0)", names)
+    with pytest.raises(ZeroDivisionError) as caught:
+        ray.get(names["task"].remote())
+    assert 'File "<string>", line 1, in <lambda>\nZeroDivisionError' in str(caught.value)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="before, Python itself forgets the text of -c")
+def test_the_program_of_the_command_line_is_shown():
+    program = """
+import ray
+ray.init(num_cpus=1)
+
+@ray.remote
+def task():
+    return 1 / 0  # in the command line
+
+try:
+    ray.get(task.remote())
+except ZeroDivisionError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True)
+    assert 'File "<string>", line 7, in task\n    return 1 / 0  # in the command line\n' in done.stdout

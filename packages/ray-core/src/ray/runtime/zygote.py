@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import linecache
 import os
 import signal
 import socket
@@ -110,6 +111,7 @@ def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryv
             importlib.import_module(name)
     with contextlib.suppress(ImportError):  # it shows more of a name than the kernel keeps
         importlib.import_module("setproctitle")
+    linecache.cache.pop("<string>", None)  # what began this process; in workers the name is that of the user's text
     set_title("zygote")
     composition = Composition(ResolvedPlan.from_json(config.plan))
     composition.prepare()
