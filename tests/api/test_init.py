@@ -176,6 +176,8 @@ def test_before_init(call):
         ({"namespace": 3}, TypeError, "Namespace name must be a string"),
         ({"local_mode": 1}, TypeError, "local_mode must be True or False, not 1"),
         ({"log_to_driver": "yes"}, TypeError, "log_to_driver must be True or False"),
+        ({"adress": "local"}, TypeError, "no option 'adress'. Did you mean 'address'"),
+        ({"zzz": 1}, TypeError, "no option 'zzz'. Known: 'address', "),
         ({"num_cpu": 1}, TypeError, "no option 'num_cpu'. Did you mean 'num_cpus'"),
         ({"store": "no-such-store"}, UnknownPluginError, "no-such-store"),
         ({"redis_address": 6379}, TypeError, "must be a string"),

@@ -96,11 +96,11 @@ class RayContext(Mapping[str, Any]):
 
 
 def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayContext:
-    """Start a session on this machine, or join a cluster.
+    """Start a session on this machine.
 
     Args:
-        address: ``host:port`` of the cluster to join; without it, ``RAY_ADDRESS``; without that, a session is started
-            here. ``"local"`` starts one here whatever the environment says.
+        address: ``host:port`` of a cluster to join, which this release refuses; without it, ``RAY_ADDRESS``; without
+            that, a session is started here. ``"local"`` starts one here whatever the environment says.
         **options: ``redis_address`` is ``address`` by its older name.
             What the session offers, by default what the machine has: ``num_cpus``, ``num_gpus``, ``resources`` (custom
             amounts by name), ``memory`` and ``object_store_memory`` (bytes). Not allowed with an address.
@@ -118,12 +118,14 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
         RuntimeError: there is a session already.
         ValueError, TypeError: an argument that is wrong, named in the message; nothing was started.
         PluginError: a part that does not exist, is not installed, or does not fit.
-        RayConnectionError: no cluster answers at the address.
+        RayConnectionError: an address was given, and clusters are not in this release.
     """
     unknown = later_names.settle("ray.init", options, quiet=True).keys() - InitOptions.__annotations__.keys()
     if unknown:
         name = min(unknown)
-        instead = later_names.sentence("ray.init", name) or did_you_mean(name, InitOptions.__annotations__)
+        instead = later_names.sentence("ray.init", name) or did_you_mean(
+            name, ["address", *InitOptions.__annotations__]
+        )
         raise TypeError(f"ray.init() has no option {name!r}.{instead}")
     ignore = _flag(options, "ignore_reinit_error", default=False)
     with _lock:
