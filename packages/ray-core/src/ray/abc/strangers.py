@@ -29,31 +29,31 @@ class Strangers(Generic[Key]):
         """``limit``: how many there may be; None: as many as the process can afford."""
         self.limit = limit or min(MAX_STRANGERS, max(8, _descriptors() // _DESCRIPTORS_EACH))
         self._clock = clock
-        #: {key: until when it may take}
-        self._deadlines: dict[Key, float] = {}
+        #: {key: until when it may take}; to be looked at only.
+        self.deadlines: dict[Key, float] = {}
 
     def __len__(self) -> int:
-        return len(self._deadlines)
+        return len(self.deadlines)
 
     def arrived(self, key: Key) -> None:
         """Somebody has connected, or is to leave: either way there is a time for it."""
-        self._deadlines.pop(key, None)
-        self._deadlines[key] = self._clock() + FIRST_MESSAGE_S
+        self.deadlines.pop(key, None)
+        self.deadlines[key] = self._clock() + FIRST_MESSAGE_S
 
     def left(self, key: Key) -> None:
         """It has said something, or is gone."""
-        self._deadlines.pop(key, None)
+        self.deadlines.pop(key, None)
 
     def oldest(self) -> Key | None:
         """Whoever has been at it for longest; forgotten here."""
-        for key in self._deadlines:
-            del self._deadlines[key]
+        for key in self.deadlines:
+            del self.deadlines[key]
             return key
         return None
 
     def surplus(self) -> list[Key]:
         """Those whose time is over, and the oldest of those that are too many; forgotten here."""
-        deadlines = self._deadlines
+        deadlines = self.deadlines
         if not deadlines:
             return []
         found = list(islice(deadlines, max(0, len(deadlines) - self.limit)))
@@ -68,7 +68,7 @@ class Strangers(Generic[Key]):
 
     def wait_s(self, timeout_s: float | None) -> float | None:
         """How long one may wait of ``timeout_s``: no longer than the oldest has."""
-        for deadline in tuple(self._deadlines.values())[:1]:
+        for deadline in tuple(self.deadlines.values())[:1]:
             left_s = max(0.0, deadline - self._clock())
             return left_s if timeout_s is None else min(left_s, timeout_s)
         return timeout_s

@@ -36,6 +36,7 @@ class UnixConnection(Connection):
     def __init__(self, sock: socket.socket, transport: UnixTransport) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self._recv, self._sendmsg = sock.recv, sock.sendmsg
         self._transport = transport
         self.context = None
         self.closed = False
@@ -62,17 +63,42 @@ class UnixConnection(Connection):
         if self.closed:
             return
         if len(frames) == 1:
-            parts: list[Any] = [framing.head(frames), frames[0]]
-            total = 12 + len(frames[0])
+            nbytes = len(frames[0])
+            parts: list[Any] = [framing.head_of_one(1, nbytes), frames[0]]
+            total = framing.HEAD_OF_ONE_BYTES + nbytes
         else:
             parts = [framing.head(frames), *(memoryview(frame).cast("B") for frame in frames)]
             total = sum(map(len, parts))
         message = [0, parts, total]
-        self._queued += total
-        message[0] = self._queued
-        self._out.append(message)
-        if not self._watched and not self.write():
+        out = self._out
+        self._queued = message[0] = self._queued + total
+        out.append(message)
+        if self._watched:
+            return
+        if len(out) == 1:  # it is alone, and most are
+            self._write_alone(message)
+            if not out and not self.closed:
+                return
+        if not self.write():
             self._transport.write_later(self)
+
+    def _write_alone(self, message: list[Any]) -> None:
+        """What ``write`` does, for one message that nothing is queued before or behind, unless anything is unusual."""
+        out, sent = self._out, self._sent
+        end, parts, total = message
+        if len(parts) > _MAX_PARTS or not self._lock.acquire(False):
+            return
+        try:
+            done = end - total
+            step = map(_add, (done,), map(self._sendmsg, (parts,)))
+            if sent[0] == done:
+                sent.extend(step)
+            if sent[0] >= end and out and out[0] is message:
+                out.popleft()
+        except OSError:  # ``write`` meets it again
+            pass
+        finally:
+            self._lock.release()
 
     @property
     def queued_bytes(self) -> int:
@@ -103,7 +129,7 @@ class UnixConnection(Connection):
                 out.popleft()
                 continue
             parts = self._next_parts(done)
-            step = map(_add, (done,), map(self._sock.sendmsg, (parts,)))
+            step = map(_add, (done,), map(self._sendmsg, (parts,)))
             try:
                 if sent[0] == done:
                     sent.extend(step)
@@ -144,8 +170,8 @@ class UnixConnection(Connection):
         large = state.large
         try:
             if large is None or self._chunks:
-                size = (self.first_bytes,) if 0 < self.first_bytes < framing.READ_BYTES else _ONE_READ
-                self._chunks.extend(map(self._sock.recv, size))
+                size = (min(self.first_bytes, framing.READ_BYTES),) if self.first_bytes else _ONE_READ
+                self._chunks.extend(map(self._recv, size))
             elif self.first_bytes:  # a stranger that begins with much
                 self.first_bytes = 1
                 self.lose()
@@ -166,20 +192,19 @@ class UnixConnection(Connection):
     def sort(self) -> None:
         """Make messages of what was read."""
         chunks = self._chunks
-        chunk = b""
         while not self.closed:
             state = self._state
             large = state.large
-            is_filled = large is not None and large.filled[0] == len(large.memory)
-            if is_filled:
+            if large is not None and large.filled[0] == len(large.memory):
                 after, messages = framing.take_large(state)
+                chunk = None
             elif not chunks:
                 return
+            elif self._taken:
+                self._taken = False
+                chunks.popleft()
+                continue
             else:
-                if self._taken:
-                    self._taken = False
-                    chunks.popleft()
-                    continue
                 chunk = chunks[0]
                 if not chunk:
                     self.lose()
@@ -190,12 +215,19 @@ class UnixConnection(Connection):
                     self.lose()
                     return
             events = [(self, messages[0])] if len(messages) == 1 else [(self, message) for message in messages]
-            if self._state is state:
-                self._state = after
-                self._taken = self._taken or not is_filled
-                self._transport.inbox.extend(events)
-                if self.first_bytes:
-                    self._heard(messages, len(chunk))
+            if self._state is not state or (chunk is not None and (self._taken or not chunks or chunks[0] != chunk)):
+                continue  # a call that has interrupted this one was quicker
+            self._state = after
+            if chunk is not None:
+                self._taken = True
+            self._transport.inbox.extend(events)
+            if self.first_bytes:
+                self._heard(messages, len(chunk or b""))
+            if self._taken:  # else a call that has interrupted this one has gone on with the next
+                self._taken = False
+                chunks.popleft()
+                if not chunks and after.large is None:
+                    return
 
     def _heard(self, messages: list[Any], nbytes: int) -> None:
         """A peer who has connected has sent something."""

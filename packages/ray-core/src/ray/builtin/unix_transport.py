@@ -26,6 +26,7 @@ _FULL_S = 0.001
 #: How soon to look again for what another thread was about to write.
 _LATE_S = 0.01
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
+_WRITABLE = select.POLLOUT
 
 
 class UnixTransport(Transport):
@@ -121,16 +122,19 @@ class UnixTransport(Transport):
         return self._add(sock)
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
-        for interrupted in tuple(self._reading):  # by this call
-            interrupted.sort()
+        if self._reading:
+            for interrupted in tuple(self._reading):  # by this call
+                interrupted.sort()
         if self.inbox:
             timeout_s = 0.0
         if self._late:
             timeout_s = self._write_late(timeout_s)
-        listener = self._listener
-        tended = listener if listener is not None and (listener.strangers or listener.paused_until) else None
+        tended = self._listener
         if tended is not None:
-            timeout_s = tended.wait_s(timeout_s)
+            if tended.strangers.deadlines or tended.paused_until:
+                timeout_s = tended.wait_s(timeout_s)
+            else:
+                tended = None
         for fd, mask in self._poller.poll(timeout_s):
             connection = self._connections.get(fd)
             if connection is None:
@@ -138,12 +142,13 @@ class UnixTransport(Transport):
                 if callback is not None:
                     callback()
                 continue
-            if mask & select.POLLOUT:
+            if mask & _WRITABLE:
                 connection.write()
             if mask & _READABLE:
-                self._reading[connection] = None
+                reading = self._reading
+                reading[connection] = None
                 connection.receive()
-                self._reading.pop(connection, None)
+                reading.pop(connection, None)
         if tended is not None:
             self._tend(tended)
         rest: list[tuple[Connection, Sequence[Frame] | None]] = []

@@ -19,6 +19,9 @@ from typing import Any, NamedTuple
 from ray.exceptions import RemoteProtocolError
 
 _ONE = struct.Struct("<IQ")
+#: ``(1, length)``: the head of a message of one frame.
+head_of_one = _ONE.pack
+HEAD_OF_ONE_BYTES = _ONE.size
 _COUNT = struct.Struct("<I")
 
 #: Frames from this size on are received into memory of their own.
@@ -70,8 +73,6 @@ class Received(NamedTuple):
 
 
 NOTHING = Received()
-#: Makes a state, a new one every time, in less time than its class does.
-_state = tuple.__new__
 
 
 def take(state: Received, chunk: bytes) -> tuple[Received, list[list[Any]]]:
@@ -84,7 +85,7 @@ def take(state: Received, chunk: bytes) -> tuple[Received, list[list[Any]]]:
     if not rest and not lengths and len(chunk) >= 12:
         count, length = _ONE.unpack_from(chunk)
         if count == 1 and length == len(chunk) - 12:  # a message, no more and no less: most are like that
-            return _state(Received, (b"", (), (), None)), [[chunk[12:]]]
+            return NOTHING, [[chunk[12:]]]
     messages: list[list[Any]] = []
     start = 0
     if large is not None:
@@ -136,6 +137,8 @@ def take(state: Received, chunk: bytes) -> tuple[Received, list[list[Any]]]:
         if len(parts) == len(lengths):
             messages.append(parts)
             parts, lengths = [], ()
+    if start == end and not lengths:
+        return NOTHING, messages
     return Received(data[start:], lengths, tuple(parts), large), messages
 
 

@@ -171,9 +171,13 @@ class OwnerBase(ABC):
 
     def expects(self) -> bool:
         """Whether messages are to be taken though nobody waits for them: some work is unfinished."""
-        return any(link.inflight or link.cls.queue for link in list(self.tasks.links.values())) or any(
-            client.inflight for client in list(self.calls.clients.values())
-        )
+        for link in list(self.tasks.links.values()):
+            if link.inflight or link.cls.queue:
+                return True
+        for client in list(self.calls.clients.values()):
+            if client.inflight:
+                return True
+        return False
 
     def catch_up(self) -> None:
         """Do what code that was interrupted by a call that waits may have left undone; called under the lock."""
@@ -183,7 +187,7 @@ class OwnerBase(ABC):
     def patience_s(self) -> float:
         """How long the reader may sleep: not at all long while refs may be dropped unnoticed."""
         self.rests = True  # before the look at the table, so that no ``put`` between the two goes unnoticed
-        if self.objects.views:
+        if self.objects.views.held:
             return TRIM_S
         if not self.table.entries:
             return IDLE_BEAT_S

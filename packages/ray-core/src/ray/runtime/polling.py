@@ -160,11 +160,11 @@ class Polling:
             limit_s = BEAT_S
         if ceiling_s is not None and ceiling_s < limit_s:
             limit_s = ceiling_s
-        reader = self._reader
-        if reader.pending:  # an interrupted turn has left them
+        reader, pending = self._reader, self._reader.pending
+        if pending:  # an interrupted turn has left them
             limit_s = 0.0
         # Nothing can come between the two: what is not in the transport any more is in ``pending``.
-        reader.pending.extend(runtime.transport.poll(runtime.timers.timeout_s(limit_s)))
+        pending.extend(runtime.transport.poll(runtime.timers.timeout_s(limit_s)))
         while not self._stopping:
             with runtime.lock:
                 if waiter is not None:
@@ -177,13 +177,13 @@ class Polling:
             time.sleep(PAUSE_S)
         if self._stopping:
             return
-        if self.program_ends is not None and self.program_ends():
-            self._given_up = True
-            for waiting in list(self._waiting):
-                waiting.leave()
         now = time.monotonic()
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
+            if self.program_ends is not None and self.program_ends():
+                self._given_up = True
+                for waiting in list(self._waiting):
+                    waiting.leave()
             if not runtime.node.beat():
                 runtime.node_lost("its node manager does not answer (stopped, or overloaded)")
 
@@ -193,7 +193,37 @@ class Polling:
         """Wait until ``waiter`` is done, polling meanwhile if nobody else does; False when the time is over."""
         if self._lock._is_owned():
             return self._wait_inside(waiter, timeout_s)
-        return self._wait(waiter, timeout_s)
+        if not (self.shareable or self._role._is_owned()) or not self._role.acquire(False):
+            return self._wait_for_reader(waiter, timeout_s)
+        transport = self._runtime.transport
+        started = time.monotonic()
+        depth = self._depth
+        try:
+            self._depth = depth + 1
+            self._turns += 1
+            with self._lock:
+                if waiter.needed > 0:
+                    waiter.wake = transport.wake
+            left_s = timeout_s
+            while waiter.needed > 0:
+                if self._stopping:
+                    return waiter.block(timeout_s)
+                if timeout_s is not None:
+                    left_s = started + timeout_s - time.monotonic()
+                    if left_s <= 0:
+                        return False
+                self._turn(left_s, waiter)
+                if self._given_up:
+                    self._check_end(waiter)
+            return True
+        finally:
+            waiter.wake = None
+            self._depth = depth
+            self._role.release()
+            if depth:
+                transport.wake()  # the wait around this one: what it waits for may have been taken here
+            elif self._waiting or self._listened() or self._runtime.expects() or time.monotonic() - started > _LONG_S:
+                self.nudge()
 
     def _wait_inside(self, waiter: Waiter, timeout_s: float | None) -> bool:
         """A finaliser or a signal handler has interrupted code that has the lock, and waits.
@@ -204,40 +234,9 @@ class Polling:
             self._runtime.catch_up()
         held = self._lock._release_save()
         try:
-            return self._wait(waiter, timeout_s)
+            return self.wait(waiter, timeout_s)
         finally:
             self._lock._acquire_restore(held)
-
-    def _wait(self, waiter: Waiter, timeout_s: float | None) -> bool:
-        if (not self.shareable and not self._role._is_owned()) or not self._role.acquire(False):
-            return self._wait_for_reader(waiter, timeout_s)
-        started = time.monotonic()
-        depth = self._depth
-        try:
-            self._depth = depth + 1
-            self._turns += 1
-            with self._lock:
-                if waiter.needed > 0:
-                    waiter.wake = self._runtime.transport.wake
-            left_s = timeout_s
-            while waiter.needed > 0:
-                if self._stopping:
-                    return waiter.block(timeout_s)
-                if timeout_s is not None:
-                    left_s = started + timeout_s - time.monotonic()
-                    if left_s <= 0:
-                        return False
-                self._turn(left_s, waiter)
-                self._check_end(waiter)
-            return True
-        finally:
-            waiter.wake = None
-            self._depth = depth
-            self._role.release()
-            if depth:
-                self._runtime.transport.wake()  # the wait around this one: what it waits for may have been taken here
-            elif self._waiting or self._listened() or self._runtime.expects() or time.monotonic() - started > _LONG_S:
-                self.nudge()
 
     def _wait_for_reader(self, waiter: Waiter, timeout_s: float | None) -> bool:
         if threading.current_thread() is self._thread:
@@ -268,7 +267,7 @@ class Polling:
                     return False
                 if self._role.acquire(False):
                     try:
-                        return self._wait(waiter, left_s)
+                        return self.wait(waiter, left_s)
                     finally:
                         self._role.release()
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import time
@@ -86,17 +87,20 @@ class Reader:
         runtime = self._runtime
         end = time.perf_counter() + SLICE_S if runtime.table.listeners else math.inf
         pending = self.pending
-        for rest in self.rests[:]:
-            rest()
+        if self.rests:
+            for rest in self.rests[:]:
+                rest()
         while True:
             if not pending:  # not in the loop's head: a call that interrupts this may come behind that
                 break
             self._take(pending[0])
-            if end < math.inf and time.perf_counter() > end and pending:
+            if pending and end < math.inf and time.perf_counter() > end:
                 return False
         runtime.timers.run_due()
         runtime.forget_rest()
-        runtime.objects.views.trim()
+        views = runtime.objects.views
+        if views.held:
+            views.trim()
         if runtime.table.dropped:
             runtime.collect()
         runtime.after_events()
@@ -112,13 +116,10 @@ class Reader:
     ) -> None:
         """End the tasks that a message tells of; a call that interrupts this goes on with the rest of them."""
         ends = iter(message.done)
-
-        def rest() -> None:
-            self._finish(inflight, ends, frames, peer, retry)
-
         if len(message.done) == 1:
             self._finish(inflight, ends, frames, peer, retry)
             return
+        rest = functools.partial(self._finish, inflight, ends, frames, peer, retry)
         self.rests.append(rest)
         try:
             rest()

@@ -18,8 +18,8 @@ class StoredViews:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        #: {object id: (view, monotonic time of the last use)}
-        self._views: dict[bytes, tuple[memoryview, float]] = {}
+        #: {object id: (view, monotonic time of the last use)}; to be looked at only.
+        self.held: dict[bytes, tuple[memoryview, float]] = {}
         self._next_trim = 0.0
         #: The same store, if it has a disk that a read may wait for.
         self._spilling = store if isinstance(store, Spilling) and SPILLING in store.capabilities else None
@@ -38,7 +38,7 @@ class StoredViews:
         return False
 
     def _view(self, object_id: bytes, get: Callable[[bytes], memoryview | None]) -> memoryview | None:
-        known = self._views.get(object_id)
+        known = self.held.get(object_id)
         if known is not None:
             view = known[0]
         else:
@@ -48,33 +48,28 @@ class StoredViews:
             view = found
         entry = (view, time.monotonic())
         if known is not None:
-            if object_id in self._views:
-                self._views[object_id] = entry
-        elif self._views.setdefault(object_id, entry) is not entry:
+            if object_id in self.held:
+                self.held[object_id] = entry
+        elif self.held.setdefault(object_id, entry) is not entry:
             self._store.release(object_id)  # another thread was quicker: one hold is enough
         return view
 
     def drop(self, object_id: bytes) -> None:
         """End the hold, if there is one."""
-        if self._views.pop(object_id, None) is not None:
+        if self.held.pop(object_id, None) is not None:
             self._store.release(object_id)
 
     def close(self) -> None:
         """End every hold."""
-        for object_id in list(self._views):
+        for object_id in list(self.held):
             self.drop(object_id)
-
-    def __len__(self) -> int:
-        return len(self._views)
 
     def trim(self) -> None:
         """End the holds of views that were not asked for lately; called often by whoever polls."""
-        if not self._views:
-            return
         now = time.monotonic()
         if now < self._next_trim:
             return
         self._next_trim = now + TRIM_S
-        for object_id, (_, used) in list(self._views.items()):
+        for object_id, (_, used) in list(self.held.items()):
             if now - used > KEPT_S:
                 self.drop(object_id)

@@ -37,11 +37,15 @@ class Timers:
         """How long the loop may sleep."""
         if not self._heap:
             return ceiling_s
-        left = max(0.0, self._heap[0][0] - time.monotonic())
-        return left if ceiling_s is None else min(left, ceiling_s)
+        left = self._heap[0][0] - time.monotonic()
+        if ceiling_s is not None and ceiling_s <= left:
+            return ceiling_s
+        return left if left > 0.0 else 0.0
 
     def run_due(self) -> None:
         """Run what is due."""
+        if not self._heap:
+            return
         now = time.monotonic()
         while True:
             if not self._heap or self._heap[0][0] > now:  # not in the loop's head: a finaliser may come behind that

@@ -34,10 +34,11 @@ def set_title(what: str) -> None:
 class Title:
     """The name of a worker. Whoever takes messages looks now and then at what runs; the calls themselves do nothing."""
 
-    __slots__ = ("_base", "_call", "_shown", "_since")
+    __slots__ = ("_base", "_shown", "_since", "call")
 
     def __init__(self) -> None:
-        self._call: Any = None
+        #: What ran at the last look; None for nothing.
+        self.call: Any = None
         self._since = 0.0
         self._base = IDLE
         self._shown = IDLE
@@ -49,8 +50,8 @@ class Title:
 
     def look(self, call: Any, name_of: Callable[[Any], str]) -> None:
         """Show ``call`` if it ran at the last looks, too; None is no call."""
-        if call is not self._call:
-            self._call, self._since = call, time.monotonic()
+        if call is not self.call:
+            self.call, self._since = call, time.monotonic()
             if call is None:
                 self._show(self._base)
         elif call is not None and not self.shows(call) and time.monotonic() - self._since >= TITLE_S:
@@ -59,7 +60,7 @@ class Title:
 
     def shows(self, call: Any) -> bool:
         """Whether it is shown; if not, another look is wanted soon."""
-        return call is self._call and not self._since
+        return call is self.call and not self._since
 
     def _show(self, what: str) -> None:
         if what != self._shown:

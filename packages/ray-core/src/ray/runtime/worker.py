@@ -160,7 +160,9 @@ class WorkerRuntime(Replying):
 
     def after_events(self) -> None:
         super().after_events()
-        self._title.look(self._oldest_call(), lambda call: call.name or self.name_of(call.task))
+        call = self._oldest_call() if self.concurrent else self.call
+        if call is not self._title.call or call is not None:
+            self._title.look(call, lambda call: call.name or self.name_of(call.task))
 
     def patience_s(self) -> float:
         patience_s = super().patience_s()
@@ -263,7 +265,7 @@ class WorkerRuntime(Replying):
             self.call = None
             if task.timeout_s:
                 self._limits.end()
-            if not (self.actor_id or self._handles_signals()):
+            if getsignal(signal.SIGINT) is not self.sigint_handler and not self.actor_id:
                 signal.signal(signal.SIGINT, self.sigint_handler)  # the user's was for this task
         if task.max_calls and not self.exiting:
             count = self._calls[task.function] = self._calls.get(task.function, 0) + 1
