@@ -111,7 +111,7 @@ class ObjectAccess(Submission):
         pending = {entry for entry in entries if not entry.status}
         value = self.objects.value
         if pending:
-            failed = any(entry.status == FAILED for entry in entries)
+            failed = FAILED in [entry.status for entry in entries]
             if not failed and not self._wait_group(pending, len(pending), timeout_s, or_failure=True):
                 unfinished = [entry for entry in pending if not entry.status]
                 raise GetTimeoutError(

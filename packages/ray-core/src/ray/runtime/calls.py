@@ -140,10 +140,11 @@ class ActorCalls:
         address = self._runtime.address
         inflight = client.inflight
         batch: list[TaskRecord] = []
+        begun: deque[TaskRecord] | None = None
         if client.batch is not None:
             batch.extend(client.batch)  # and the one that was interrupted gives up
+            begun = deque(batch)
         client.batch = batch
-        begun = deque(batch)
         while True:
             if begun:
                 record = begun.popleft()

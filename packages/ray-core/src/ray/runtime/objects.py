@@ -34,6 +34,7 @@ from ray.runtime.store_looks import StoreLooks
 from ray.runtime.stored_views import StoredViews
 from ray.runtime.unreadable import raise_unreadable_value
 from ray.serialization import deserialize_aligned, deserialize_copy, open_envelope
+from ray.serialization.blob import PICKLE, load_pickle
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
@@ -70,6 +71,8 @@ class ObjectExchange:
         else:
             blob = self.stored_blob(entry.id)
         try:
+            if blob and blob[0] == PICKLE:  # most are: a pickle with nothing beside it
+                return load_pickle(blob)
             return deserialize_aligned(blob) if not copy else deserialize_copy(blob)
         except Exception as error:
             raise_unreadable_value(error, entry)

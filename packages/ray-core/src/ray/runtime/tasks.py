@@ -81,18 +81,23 @@ class TaskSubmitter:
             if self._starving:
                 self._yield(cls)
             open_links = [link for link in cls.links if link.is_open]
-            for index, link in enumerate(open_links):
+            left = len(open_links)
+            for link in open_links:
                 if not queue:
                     break
                 export = queue[0].export
-                room = (export.pipeline() if export is not None else 1) - len(link.inflight)
-                if link.inflight and room > 0:
-                    room = min(room, link.room())
+                assert export is not None
                 waiting = len(queue)
-                short = export is not None and 0 <= export.mean_us < SHORT_US
-                if room <= 0 or (len(link.inflight) >= AHEAD_TASKS and waiting < BATCH_TASKS and short):
+                share = -(-waiting // left)
+                left -= 1
+                inflight = len(link.inflight)
+                if inflight >= AHEAD_TASKS and waiting < BATCH_TASKS and 0 <= export.mean_us < SHORT_US:
                     continue
-                self._push(link, min(room, -(-waiting // (len(open_links) - index))))
+                room = export.pipeline() - inflight
+                if inflight and room > 0:
+                    room = min(room, link.room())
+                if room > 0:
+                    self._push(link, min(share, room))
         self._update_demand(cls)
 
     def _push(self, link: Link, count: int) -> None:
@@ -113,23 +118,21 @@ class TaskSubmitter:
                 continue
             export = record.export
             assert export is not None
-            if record.alone and inflight:
-                break
-            if record.attempt and inflight:  # so that no note of an earlier attempt says that others have started
+            if inflight and (record.alone or record.attempt):  # no note of an earlier attempt may say others have begun
                 break
             if export is not last:  # nothing waits behind what may take long
                 last = export
                 count = min(count, export.pipeline() - len(inflight))
                 if count <= 0:
                     break
-            if not queue or queue[0] is not record:  # a call that has interrupted this one was quicker
-                continue
+                if export.hash not in peer.known and all(export.hash != function.hash for function in functions):
+                    functions.append(wire.Function(export.hash, codec.attach(export.data, frames), export.name))
+                if not queue or queue[0] is not record:  # a call that has interrupted this one was quicker
+                    continue
             record.link = link
             inflight[record.id] = record  # at once: from now on nobody takes the link for idle
             queue.popleft()
             count = 0 if record.alone else count - 1
-            if export.hash not in peer.known and all(export.hash != function.hash for function in functions):
-                functions.append(wire.Function(export.hash, codec.attach(export.data, frames), export.name))
             if record.pins:
                 self._runtime.objects.hand_over_arguments(record, peer.address)
             tasks.append(record.to_wire(frames, address, peer))

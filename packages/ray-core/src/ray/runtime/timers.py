@@ -40,7 +40,7 @@ class Timers:
         left = self._heap[0][0] - time.monotonic()
         if ceiling_s is not None and ceiling_s <= left:
             return ceiling_s
-        return left if left > 0.0 else 0.0
+        return max(0.0, left)
 
     def run_due(self) -> None:
         """Run what is due."""

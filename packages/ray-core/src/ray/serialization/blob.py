@@ -23,6 +23,8 @@ HAS_READONLY = 1
 
 #: First byte of a pickle.
 PICKLE = 0x80
+#: The value of a blob that begins with PICKLE: nothing but a pickle.
+load_pickle = pickle.loads
 _STOP = pickle.STOP[0]
 
 _HEAD = struct.Struct("<BBBBIQ")
