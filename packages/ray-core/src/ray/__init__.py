@@ -6,6 +6,7 @@ control processes, which import only the rooms they need, stay small.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,28 @@ if not TYPE_CHECKING:  # checkers are to see a misspelt name
             raise AttributeError(f"module 'ray' has no attribute {name!r}.{hint}")
         globals()[name] = value
         return value
+
+
+class _LaterModules:
+    """The last finder on ``sys.meta_path``: an import of what other releases have says what there is instead.
+
+    Whoever only looks whether there is such a module, as ``importlib.util.find_spec`` does, finds none as ever.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """What the import system asks after all other finders have found nothing."""
+        place, _, last = name.rpartition(".")
+        if (place == "ray" or place.startswith("ray.")) and sys._getframe(
+            2
+        ).f_code.co_name == "_find_and_load_unlocked":
+            sentence = import_module("ray.later_names").sentence(place, last)
+            if sentence:
+                # Without a ``name=``: ``from ray import …`` replaces the text of an error that has one.
+                raise ModuleNotFoundError(f"No module named {name!r}.{sentence}")
+
+
+sys.meta_path.append(_LaterModules)
 
 
 def _load() -> None:

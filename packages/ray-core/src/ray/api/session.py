@@ -123,9 +123,8 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
     unknown = later_names.settle("ray.init", options, quiet=True).keys() - InitOptions.__annotations__.keys()
     if unknown:
         name = min(unknown)
-        instead = later_names.sentence("ray.init", name) or did_you_mean(
-            name, ["address", *InitOptions.__annotations__]
-        )
+        known = ["address", *InitOptions.__annotations__]
+        instead = later_names.sentence("ray.init", name) or did_you_mean(name, known)
         raise TypeError(f"ray.init() has no option {name!r}.{instead}")
     ignore = _flag(options, "ignore_reinit_error", default=False)
     with _lock:
