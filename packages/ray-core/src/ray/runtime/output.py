@@ -15,9 +15,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ray.messages.node import Logs
 from ray.runtime.screen import Screen
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 #: Batches that a driver with a stuck terminal keeps before it drops the oldest.
 _MAX_WAITING_BATCHES = 10_000
@@ -52,17 +56,33 @@ def _write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
+class CountingWriter(io.BufferedWriter):
+    """The buffer of a worker's ``sys.stdout`` or ``sys.stderr``, which programs may write to as well."""
+
+    def __init__(self, stream: TaggedStream, flusher: Flusher) -> None:
+        super().__init__(stream)
+        self._flusher = flusher
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        count = super().write(data)
+        self._flusher.written += 1
+        return count
+
+
 class LineStream(io.TextIOWrapper):
     """A worker's ``sys.stdout`` or ``sys.stderr``: written at the end of each line, and soon after anything else."""
 
     def __init__(self, stream: TaggedStream, flusher: Flusher) -> None:
-        super().__init__(io.BufferedWriter(stream), encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        writer = CountingWriter(stream, flusher)
+        super().__init__(writer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
         self._flusher = flusher
 
     def write(self, text: str, /) -> int:
         count = super().write(text)
-        if not self._flusher.is_armed:
-            self._flusher.arm()
+        flusher = self._flusher
+        flusher.written += 1  # behind the text: a flush that has seen the count has the text as well
+        if not flusher.is_armed:
+            flusher.arm()
         return count
 
 
@@ -78,6 +98,8 @@ class Flusher:
         """No thread runs, here or in this copy of the process."""
         #: A flush is due.
         self.is_armed = False
+        #: Counts what is written, and as far as it was flushed; a copy may have taken over what was not.
+        self.written, self._flushed = 0, -1
         self._wake = threading.Event()
         self._runs = False
 
@@ -100,12 +122,16 @@ class Flusher:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has no end of line yet; never raises."""
+        """Write what has no end of line yet; never raises. Costs next to nothing where there is nothing."""
+        written = self.written
+        if written == self._flushed:
+            return
         for stream in self.streams:
             try:
                 stream.flush()
             except (OSError, ValueError):
                 pass  # the user has closed it
+        self._flushed = written
 
 
 def install_streams(current_name: Callable[[], str]) -> Callable[[], None]:

@@ -76,15 +76,17 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         retries = options.max_task_retries
         if retries is None:
             retries = actor.max_task_retries
-        name = options.name or f"{actor.class_name}.{method}"
-        if options.concurrency_group is not None and client.groups is not None:
-            check_group(name, options.concurrency_group, client.groups)
+        label, group = options.name, options.concurrency_group
+        name = label or f"{actor.class_name}.{method}"
+        if group is not None and client.groups is not None:
+            check_group(name, group, client.groups)
         record = self._record(name, options.num_returns, retries, options.timeout_s, args, kwargs)
         record.actor = actor.actor_id
         record.method = method.encode()
-        record.label = options.name or ""
-        if options.concurrency_group is not None:
-            record.group = options.concurrency_group
+        if label:
+            record.label = label
+        if group is not None:
+            record.group = group
         with self.lock:
             if client.life is not None:  # pending calls keep the actor alive
                 record.pins += (client.life,)

@@ -70,6 +70,10 @@ class Export:
         return max(1, int(PIPELINE_US / mean))
 
 
+#: A list that nobody changes.
+_NONE: list[Any] = []
+
+
 def _none() -> None:
     """No stream."""
 
@@ -142,8 +146,8 @@ class TaskRecord:
             args,
             self.num_returns,
             self.label,
-            [_dependency(at, entry, frames, address, peer) for at, entry in self.deps],
-            _refs(self.refs, address, peer.address),
+            [_dependency(at, entry, frames, address, peer) for at, entry in self.deps] if self.deps else _NONE,
+            _refs(self.refs, address, peer.address) if self.refs else _NONE,
             self.attempt,
             self.timeout_s or 0.0,
             options.max_calls if options is not None else 0,

@@ -78,6 +78,8 @@ class WorkerRuntime(Replying):
         #: As Python hands it back.
         self.sigint_handler = self.on_interrupt
         self._title = Title()
+        #: What the last push holds.
+        self._resources: dict[str, int] | None = None
         #: Writes what was printed without an end of line.
         self.flush_output: Callable[[], None] = lambda: None
 
@@ -95,7 +97,9 @@ class WorkerRuntime(Replying):
         self.depth = message.depth + 1
         if not self.actor_id:
             self._lessee = peer
-            self.threads.set_for(message.resources)
+            if message.resources != self._resources:
+                self._resources = message.resources
+                self.threads.set_for(message.resources)
         submit = self.executor.submit
         for task in message.tasks:
             if len(task.id) != TASK_ID_BYTES or task.timeout_s != task.timeout_s:
