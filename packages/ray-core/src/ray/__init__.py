@@ -127,9 +127,7 @@ class _LaterModules:
     def find_spec(name: str, path: object = None, target: object = None) -> None:
         """What the import system asks after all other finders have found nothing."""
         place, _, last = name.rpartition(".")
-        if (place == "ray" or place.startswith("ray.")) and sys._getframe(
-            2
-        ).f_code.co_name == "_find_and_load_unlocked":
+        if place.partition(".")[0] == "ray" and sys._getframe(2).f_code.co_name == "_find_and_load_unlocked":
             sentence = import_module("ray.later_names").sentence(place, last)
             if sentence:
                 # Without a ``name=``: ``from ray import …`` replaces the text of an error that has one.
