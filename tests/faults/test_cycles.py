@@ -73,7 +73,7 @@ def f():
 
 def test_the_next_actor_gets_the_room(start):
     start(num_cpus=1)
-    for _ in range(3):
+    for _ in range(2):
         actor = Holder.remote()
         assert get(actor.value.remote()) == 1
         drop_in_a_cycle(actor)

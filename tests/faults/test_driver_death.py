@@ -147,7 +147,7 @@ def test_session_ends_with_its_driver(before, rounds, moment, number):
 @pytest.mark.timeout(600)
 def test_driver_killed_inside_init(before, rounds):
     """At moments spread over the whole start."""
-    count = rounds(15, 200)
+    count = rounds(9, 200)
     for step in range(count):
         with victims.program(IN_INIT) as driver:
             assert victims.told(driver) == 1
@@ -159,7 +159,7 @@ def test_driver_killed_inside_init(before, rounds):
 @pytest.mark.timeout(600)
 def test_driver_killed_inside_shutdown(before, rounds):
     """At moments spread over the whole end."""
-    count = rounds(8, 200)
+    count = rounds(5, 200)
     for step in range(count):
         with victims.program(IN_SHUTDOWN) as driver:
             assert victims.told(driver) == 1

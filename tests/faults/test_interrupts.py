@@ -223,7 +223,7 @@ def test_random_moments(start, program, rounds, tmp_path):
 def test_random_moments_of_init_and_shutdown(start, program, rounds):
     assert program.line() == "ready"
     chance = random.Random(2)
-    took = [interrupt_at_random(program, "life", chance, 0.5) for _ in range(rounds(12, 40))]
+    took = [interrupt_at_random(program, "life", chance, 0.5) for _ in range(rounds(6, 40))]
     print([round(t * 1000) for t in took], "ms")
     program.tell("end")
     assert program.line() == "ended"

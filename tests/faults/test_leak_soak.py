@@ -121,12 +121,14 @@ def test_nothing_grows(start, store, rounds):
     run_tasks(10_000, 400)
     before = settled()
     began = time.monotonic()
+    # The stores differ in the objects; tasks, calls and actors are the same with each.
+    many = SOAK or store == STORES[0]
     for _ in range(rounds(1, 10)):
-        run_tasks(100_000, 2_000)
+        run_tasks(100_000 if many else 10_000, 2_000)
     of_tasks = grown(before, settled())
     assert any("worker" in name for name in of_tasks), "the tasks ran where tasks had run before"
     for _ in range(rounds(1, 10)):
-        run_actors(10_000, 100)
+        run_actors(10_000, 100 if many else 20)
     took = time.monotonic() - began
     # Connections to workers that were needed for a while may still be there.
     victims.until(lambda: all(count <= before[name][1] for name, (_, count) in settled().items() if name in before))

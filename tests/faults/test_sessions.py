@@ -43,7 +43,7 @@ def before():
 def test_many_sessions_one_after_the_other(before, rounds, capsys):
     starts, ends = [], []
     process = psutil.Process()
-    for number in range(rounds(50, 500)):
+    for number in range(rounds(20, 500)):
         began = time.perf_counter()
         ray.init(num_cpus=2, log_to_driver=False)
         starts.append((time.perf_counter() - began) * 1000)

@@ -110,7 +110,7 @@ STATES = {
 
 
 @each_store
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", ["no bytes", pytest.param("filled meanwhile", marks=pytest.mark.slow)])
 def test_objects_of_a_gigabyte_whatever_dev_shm_is(store, state):
     run(GIGABYTE, store, state, mounts=[STATES[state]])
 

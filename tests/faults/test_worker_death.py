@@ -41,7 +41,7 @@ def test_task_that_kills_its_worker_in_a_loop(start, rounds, tmp_path, capsys):
     start(num_cpus=2)
     note = tmp_path / "died"
     delays = []
-    for number in range(rounds(500, 10_000)):
+    for number in range(rounds(100, 10_000)):
         ref = run.options(name=f"round-{number}").remote(die_noting_when, note)
         with pytest.raises(WorkerCrashedError) as caught:
             ray.get(ref, timeout=10)
@@ -62,7 +62,7 @@ def test_task_that_kills_its_worker_in_a_loop(start, rounds, tmp_path, capsys):
 
 def test_two_tasks_kill_their_workers_at_the_same_time(start, rounds, tmp_path):
     start(num_cpus=2)
-    for _ in range(rounds(50, 1000)):
+    for _ in range(rounds(12, 1000)):
         refs = [run.remote(os.kill, 0, 0), *(run.remote(die_noting_when, tmp_path / str(i)) for i in range(4))]
         ready, rest = ray.wait(refs, num_returns=5, timeout=timedelta(seconds=10))
         assert not rest

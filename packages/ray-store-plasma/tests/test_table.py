@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import pytest
@@ -348,7 +349,8 @@ class TableMachine(RuleBasedStateMachine):
 
 
 TestTable = TableMachine.TestCase
-TestTable.settings = settings(max_examples=400, stateful_step_count=80, deadline=None)
+_EXAMPLES = 400 if os.environ.get("RAY_TEST_SOAK") == "1" else 150
+TestTable.settings = settings(max_examples=_EXAMPLES, stateful_step_count=80, deadline=None)
 
 
 def replies(table: Table) -> list[messages.Reply]:
