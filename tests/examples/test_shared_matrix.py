@@ -20,7 +20,7 @@ STORES = sorted({entry.name for entry in entry_points(group="ray.store")} & {"pl
 @pytest.mark.parametrize("store", STORES)
 def test_one_copy_for_all(store: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), "--megabytes", "256", "--workers", "3"],
+        [sys.executable, str(PROGRAM), "--megabytes", "128", "--workers", "3"],
         capture_output=True,
         text=True,
         timeout=80,
@@ -32,16 +32,16 @@ def test_one_copy_for_all(store: str) -> None:
     grown = re.search(r"grew by [\d,]+ MiB, (\d\.\d+) times the matrix", done.stdout)
     assert grown
     assert float(grown[1]) < 1.6
-    assert f"store {store}, 1 objects, 256.0 MiB" in done.stdout
+    assert f"store {store}, 1 objects, 128.0 MiB" in done.stdout
     assert re.search(
-        r"256\.0 MiB +sealed +driver \d+ +actor Reader \d+, actor Reader \d+, actor Reader \d+, driver", done.stdout
+        r"128\.0 MiB +sealed +driver \d+ +actor Reader \d+, actor Reader \d+, actor Reader \d+, driver", done.stdout
     )
 
 
 @pytest.mark.timeout(60)
 def test_without_a_shared_store_it_says_that_there_are_copies() -> None:
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), "--megabytes", "200", "--workers", "2"],
+        [sys.executable, str(PROGRAM), "--megabytes", "100", "--workers", "2"],
         capture_output=True,
         text=True,
         timeout=50,
