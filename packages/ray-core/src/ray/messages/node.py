@@ -293,6 +293,12 @@ class Logs(Struct, frozen=True, tag=51):
     """The newest state of a line that has no end yet, instead of lines; a carriage return alone takes it away."""
 
 
+class Printed(Struct, frozen=True, tag=85):
+    """Driver to node manager: so much more of what workers printed is dealt with; in the unit that both know."""
+
+    amount: Amount
+
+
 class ShowFailure(Struct, frozen=True, tag=59):
     """Worker to node manager to driver: a failure in a nested task that nobody has asked for."""
 

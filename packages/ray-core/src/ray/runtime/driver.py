@@ -26,8 +26,8 @@ from ray.runtime.forked import watch_forks
 from ray.runtime.interface import RESOURCE_UNIT
 from ray.runtime.interrupts import InterruptGuard, may_interrupt
 from ray.runtime.node_trouble import NodeTrouble
-from ray.runtime.output import Printer
 from ray.runtime.owner import OwnerRuntime
+from ray.runtime.printer import Printer
 from ray.runtime.session import NodeConfig, new_session_id, place_session, remove_session_dir
 from ray.runtime.standard_streams import fill_standard_descriptors
 from ray.runtime.start_options import StartOptions
@@ -56,8 +56,6 @@ class DriverRuntime(OwnerRuntime):
         fill_standard_descriptors()
         self._interrupts = InterruptGuard()
         self._interrupts.install()
-        self._printer = Printer()
-        self._trouble = NodeTrouble(self._printer.show)
         #: Nothing more will come from the node manager.
         self._node_gone = threading.Event()
         session = new_session_id()
@@ -79,6 +77,8 @@ class DriverRuntime(OwnerRuntime):
             transport = composition.open_transport(self.session_dir)
             store = composition.open_store(answer["store"])
             super().__init__(session, "driver", random_id(8), options.namespace, transport, store, composition)
+            self._printer = Printer(lambda amount: self.node.send(node.Printed(amount)), self.timers.after)
+            self._trouble = NodeTrouble(self._printer.show)
             self.node_id = answer["node_id"]
             self.events.wanted = answer["events"]
             self.attach("driver", answer["address"])

@@ -48,6 +48,8 @@ class LineReader:
         """
         self.fd = fd
         self.pid = 0
+        #: The worker is about to end.
+        self.is_last = False
         self._stream = stream
         self._emit = emit
         self._later = later
@@ -111,6 +113,8 @@ class LineReader:
     def _tell(self) -> None:
         """Send the newest state of the line that is not finished, if it is another one."""
         self._is_due = False
+        if self.fd >= 0 and self._waiting():  # how it goes on is not read yet
+            return
         state = newest(self._rest.partition(_MARK_BEGIN)[0])
         if is_blank(state):
             state = b""

@@ -27,6 +27,7 @@ from ray.protocol.resources import NodeResources
 from ray.runtime.infeasible import lack_of
 from ray.runtime.node_actors import NodeActors
 from ray.runtime.node_ends import NodeEnds
+from ray.runtime.node_output import NodeOutput
 from ray.runtime.node_patience import NodePatience
 from ray.runtime.node_running import NodeRunning
 from ray.runtime.node_trouble import FAILED_START
@@ -89,7 +90,8 @@ class NodeManager:
         self.peers: dict[bytes, Peer] = {}
         resources = NodeResources(config.resources, config.gpu_ids)
         self.leases = leases.LeaseTable(self.node_id, resources, policy, lambda: random_id(8))
-        self.pool = WorkerPool(config, transport, self.timers, self._worker_died, self._forward_logs, self.fail)
+        self.output = NodeOutput(transport, self.timers, self._drivers, is_shown=config.log_to_driver)
+        self.pool = WorkerPool(config, transport, self.timers, self._worker_died, self.output, self.fail)
         if store.pid is not None:
             self.pool.vital[store.pid] = "the process of the object store"
         self.actors = NodeActors(self)
@@ -118,6 +120,7 @@ class NodeManager:
             node.Question: self._question,
             node.AskPath: lambda peer, message, frames: self._to_drivers(node.AskPath(message.request, peer.id)),
             node.Path: self._path,
+            node.Printed: self.output.printed,
             **self.actors.handlers(),
             **self.ends.handlers(),
             **NodeRunning(self).handlers(),
@@ -205,6 +208,7 @@ class NodeManager:
 
     def _owner_lost(self, process: bytes, address: str) -> None:
         self.peers.pop(process, None)
+        self.output.driver_lost(process)
         for lease in self.leases.owner_lost(process):
             worker = self.pool.workers.get(lease.worker)
             if worker is not None:
@@ -352,14 +356,12 @@ class NodeManager:
             except Exception as error:  # of no concern to those who sent them
                 self._refusals.note(error)
 
-    def _forward_logs(self, logs: node.Logs) -> None:
-        if self.config.log_to_driver:
-            self._to_drivers(logs)
+    def _drivers(self) -> list[Peer]:
+        return [peer for peer in self.peers.values() if peer.kind == "driver"]
 
     def _to_drivers(self, message: Any) -> None:
-        for peer in self.peers.values():
-            if peer.kind == "driver":
-                peer.send(message)
+        for peer in self._drivers():
+            peer.send(message)
 
     def _question(self, peer: Peer, message: node.Question, frames: Sequence[Frame]) -> None:
         answer = self._answers.get(message.what)

@@ -17,10 +17,11 @@ from ray.abc.strangers import Strangers
 from ray.abc.transport import Connection, Transport
 from ray.exceptions.base import exit_text
 from ray.ids import random_id
-from ray.messages.node import ExitCause, Logs
+from ray.messages.node import ExitCause
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime import descriptors, zygote
 from ray.runtime.line_reader import LineReader
+from ray.runtime.node_output import NodeOutput
 from ray.runtime.session import NodeConfig
 from ray.runtime.stops import Look, Stops
 from ray.runtime.supervision import OomWatch, exit_cause, kill_group
@@ -77,14 +78,14 @@ class WorkerPool:
         transport: Transport,
         timers: Timers,
         on_death: Callable[[WorkerProcess, ExitCause], None],
-        on_logs: Callable[[Logs], None],
+        output: NodeOutput,
         on_ruin: Callable[[str], None],
     ) -> None:
         self._config = config
         self._transport = transport
         self._timers = timers
         self._on_death = on_death
-        self._on_logs = on_logs
+        self._output = output
         #: Called with the reason when there can be no more workers.
         self._on_ruin = on_ruin
         self.node_address = ""
@@ -173,12 +174,9 @@ class WorkerPool:
         ends: list[int] = []
         try:
             for stream in (1, 2):
-                read, write = os.pipe()
-                ends.append(write)
-                os.set_blocking(read, False)
-                reader = LineReader(read, stream, self._on_logs, self._timers.after)
+                reader, write = self._output.open(stream)
                 worker.readers.append(reader)
-                self._transport.watch(read, lambda reader=reader: self._read_output(reader))  # type: ignore[misc]
+                ends.append(write)
             assert self._zygote is not None
             self._zygote.setblocking(True)
             socket.send_fds(self._zygote, [request], ends)
@@ -223,19 +221,6 @@ class WorkerPool:
             kill_group(worker.pid)
         if self._unclaimed and all(worker.pid for worker in self.workers.values()):
             self._unclaimed.clear()  # pids are used again: what nobody claims now must not be taken for a later worker
-
-    # --- output ------------------------------------------------------------------------------------------------------
-
-    def _read_output(self, reader: LineReader) -> None:
-        if not reader.read():
-            reader.drain()  # a last line without an end
-            self._close_reader(reader)
-
-    def _close_reader(self, reader: LineReader) -> None:
-        if reader.fd >= 0:
-            self._transport.unwatch(reader.fd)
-            os.close(reader.fd)
-            reader.fd = -1
 
     # --- deaths ------------------------------------------------------------------------------------------------------
 
@@ -311,7 +296,7 @@ class WorkerPool:
         if worker.timer is not None:
             worker.timer.cancel()
         for reader in worker.readers:
-            self._close_reader(reader)
+            self._output.close(reader)
         if worker.connection is not None:
             worker.connection.abort()
         self._on_death(worker, cause)
@@ -346,6 +331,8 @@ class WorkerPool:
 
     def expect_end(self, worker: WorkerProcess, grace_s: float, reason: str) -> None:
         """Kill the worker unless it ends by itself in time."""
+        for reader in worker.readers:
+            self._output.take_last(reader)
         self._timers.after(grace_s, lambda: None if worker.lingers else self.kill(worker, reason))
 
     def close(self) -> None:
