@@ -1,4 +1,4 @@
-"""What workers print: tagged at the worker, cut into lines at the node manager, printed at the driver.
+"""A worker's stdout and stderr. What it prints is cut into lines at the node manager, and printed at the driver.
 
 A worker's stdout and stderr are pipes to its node manager, so that last words survive any death. Before output of
 another task the worker writes a mark with the task's name into the stream. What has no end of line yet is written soon
@@ -10,32 +10,41 @@ from __future__ import annotations
 import _thread
 import io
 import os
+import select
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ray.messages.node import Logs
-from ray.runtime.screen import Screen
+from ray.runtime.interrupts import may_interrupt
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-#: Batches that a driver with a stuck terminal keeps before it drops the oldest.
-_MAX_WAITING_BATCHES = 10_000
+#: With its mark, what a pipe takes at once that has room at all.
+_ROOM_BYTES = min(select.PIPE_BUF, 2048)
 #: What was printed without an end of line is written so much later.
 FLUSH_S = 0.3
 
 
 class TaggedStream(io.RawIOBase):
-    """The raw end of a worker's ``sys.stdout`` or ``sys.stderr``."""
+    """The raw end of a worker's ``sys.stdout`` or ``sys.stderr``.
+
+    Where there is no room the caller is held up, and may be interrupted. What was written then counts all the same: the
+    caller, who has it still, comes with it again, and is told.
+    """
 
     def __init__(self, fd: int, current_name: Callable[[], str]) -> None:
         self._fd = fd
         self._name = ""
         self._current_name = current_name
+        #: What is to be written first.
+        self._mark = b""
+        #: How much was written that nobody was told of yet.
+        self._written: list[int] = []
+        #: Threads that do not wait for room.
+        self.impatient: set[int] = set()
 
     def writable(self) -> bool:
         return True
@@ -43,17 +52,36 @@ class TaggedStream(io.RawIOBase):
     def fileno(self) -> int:
         return self._fd
 
-    def write(self, data: object) -> int:
-        name = self._current_name()
-        if name != self._name:
+    def has_room(self) -> bool:
+        """Whether it takes something at once."""
+        return bool(select.select((), (self._fd,), (), 0)[1])
+
+    def write(self, data: Any, /) -> int | None:
+        """Write at least a part; None if there is no room, and this thread does not wait for it."""
+        name, written = self._current_name(), self._written
+        if name != self._name and not written:
             self._name = name
-            _write_all(self._fd, b"\x1e\x1eray " + name.encode(errors="replace")[:200] + b"\x1f")
-        return os.write(self._fd, data)  # type: ignore[arg-type]
+            self._mark += b"\x1e\x1eray " + name.encode(errors="replace")[:200] + b"\x1f"
+        while True:
+            if not written:
+                if self.impatient and threading.get_ident() in self.impatient:
+                    if not self.has_room():
+                        return None
+                    data = memoryview(data)[:_ROOM_BYTES]
+                self._put(data)
+            count, mark = written.pop(), self._mark
+            if not mark:
+                return count
+            self._mark = mark[count:]
+            if count > len(mark):
+                return count - len(mark)
 
-
-def _write_all(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
+    def _put(self, data: Any) -> None:
+        """In one step with taking note of it."""
+        if self._mark:
+            self._written.extend(map(os.writev, (self._fd,), ((self._mark, data),)))
+        else:
+            self._written.extend(map(os.write, (self._fd,), (data,)))
 
 
 class CountingWriter(io.BufferedWriter):
@@ -75,6 +103,7 @@ class LineStream(io.TextIOWrapper):
     def __init__(self, stream: TaggedStream, flusher: Flusher) -> None:
         writer = CountingWriter(stream, flusher)
         super().__init__(writer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        self.tagged = stream
         self._flusher = flusher
 
     def write(self, text: str, /) -> int:
@@ -84,6 +113,10 @@ class LineStream(io.TextIOWrapper):
         if not flusher.is_armed:
             flusher.arm()
         return count
+
+
+for _method in (TaggedStream._put, LineStream.write):  # which leave nothing half done
+    may_interrupt(_method.__code__)
 
 
 class Flusher:
@@ -119,7 +152,7 @@ class Flusher:
             wake.clear()
             time.sleep(FLUSH_S)
             self.is_armed = False
-            self.flush()
+            self.try_flush()
 
     def flush(self) -> None:
         """Write what has no end of line yet; never raises. Costs next to nothing where there is nothing."""
@@ -133,89 +166,29 @@ class Flusher:
                 pass  # the user has closed it
         self._flushed = written
 
+    def try_flush(self) -> None:
+        """The same without waiting for room: where there is none, it is done later."""
+        me = threading.get_ident()
+        for stream in self.streams:
+            tagged = stream.tagged
+            try:
+                if tagged.has_room():
+                    tagged.impatient.add(me)
+                    stream.flush()
+                else:
+                    self.arm()
+            except BlockingIOError:  # others have taken the room
+                self.arm()
+            except (OSError, ValueError):
+                pass  # the user has closed it
+            finally:
+                tagged.impatient.discard(me)
 
-def install_streams(current_name: Callable[[], str]) -> Callable[[], None]:
-    """Replace ``sys.stdout`` and ``sys.stderr`` of a worker by tagged ones.
 
-    Returns:
-        A function that writes what has no end of line yet; it never raises.
-    """
-    flusher = Flusher()
+def install_streams(current_name: Callable[[], str], flusher: Flusher) -> None:
+    """Replace ``sys.stdout`` and ``sys.stderr`` of a worker by tagged ones."""
     for fd, attribute in ((1, "stdout"), (2, "stderr")):
         stream = LineStream(TaggedStream(fd, current_name), flusher)
         flusher.streams.append(stream)
         setattr(sys, attribute, stream)
         setattr(sys, f"__{attribute}__", stream)
-    return flusher.flush
-
-
-class Printer:
-    """The driver's side: prints batches from a thread of its own, so that a stuck terminal stops nobody."""
-
-    def __init__(self) -> None:
-        #: What workers print, and what is to appear on stderr as it is.
-        self._batches: deque[Logs | str] = deque(maxlen=_MAX_WAITING_BATCHES)
-        #: Batches that had to make room.
-        self._dropped = 0
-        self._printed = 0
-        self._wake = threading.Event()
-        self._closed = False
-        self._thread: threading.Thread | None = None
-
-    def show(self, batch: Logs | str) -> None:
-        """Queue a batch; never blocks."""
-        if len(self._batches) == _MAX_WAITING_BATCHES:
-            try:
-                oldest = self._batches.popleft()
-                self._dropped += 1 if isinstance(oldest, str) else len(oldest.lines)
-            except IndexError:  # the thread has just emptied it
-                pass
-        self._batches.append(batch)
-        self._wake.set()
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, name="ray-printer", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # no more threads, or the program ends: what has come is printed here
-                self._print_all(Screen())
-            else:
-                self._thread = thread
-
-    def _run(self) -> None:
-        screen, due_s = Screen(), None
-        while not self._closed or self._batches:
-            self._wake.wait(due_s)
-            self._wake.clear()
-            self._print_all(screen)
-            due_s = screen.catch_up()
-        screen.close()
-
-    def _print_all(self, screen: Screen) -> None:
-        while self._batches:
-            self._print(screen, self._batches.popleft())
-            self._printed += 1
-
-    def _print(self, screen: Screen, batch: Logs | str) -> None:
-        dropped, self._dropped = self._dropped, 0
-        if dropped:
-            screen.message(f"[ray] {dropped:,} lines of workers' output are missing here: they waited for too long.\n")
-        if isinstance(batch, str):
-            screen.message(batch)
-            return
-        name = batch.name or "worker"
-        prefix = f"({name} pid={batch.pid}) " if batch.pid else f"({name}) "
-        key = (batch.pid, batch.stream)
-        if batch.lines:
-            screen.finish(key, prefix, [line.decode(errors="backslashreplace") for line in batch.lines])
-        if batch.rest:
-            screen.update(key, prefix, batch.rest.strip(b"\r").decode(errors="ignore"))
-
-    def close(self, timeout_s: float = 0.5) -> None:
-        """Print what is queued, for as long as something is printed in every ``timeout_s``."""
-        self._closed = True
-        self._wake.set()
-        while self._thread is not None and self._thread.is_alive():
-            printed = self._printed
-            self._thread.join(timeout_s)
-            if self._printed == printed:
-                return

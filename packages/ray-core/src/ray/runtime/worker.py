@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from _signal import getsignal  # type: ignore[import-not-found]  # that of ``signal`` takes as long as a short task
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ray.abc.store import Store
@@ -26,6 +26,7 @@ from ray.runtime.execution import Outcome, TaskCall, current_call
 from ray.runtime.giving_back import GivingBack
 from ray.runtime.interrupts import in_critical_code, in_destructor
 from ray.runtime.limits import TIMEOUT_GRACE_S, Limits
+from ray.runtime.output import Flusher
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import ProcessEnd, end_process
 from ray.runtime.records import return_ids
@@ -80,8 +81,7 @@ class WorkerRuntime(Replying):
         self._title = Title()
         #: What the last push holds.
         self._resources: dict[str, int] | None = None
-        #: Writes what was printed without an end of line.
-        self.flush_output: Callable[[], None] = lambda: None
+        self.output = Flusher()
 
     # --- messages; called by the reader under the lock ----------------------------------------------------------------
 
@@ -264,7 +264,10 @@ class WorkerRuntime(Replying):
     def end(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """A call has ended: queue its reply, and send the queue when that is worth it."""
         task = call.task
-        self.flush_output()  # before the reply, and under the name of this call
+        if call.cancelled or call.timed_out:
+            self.output.try_flush()
+        else:
+            self.output.flush()  # before the reply, and under the name of this call
         if not self.concurrent:
             self.call = None
             if task.timeout_s:

@@ -37,7 +37,7 @@ def worker_main(
     if config.gpu_ids:
         runtime.use_gpus([])
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    runtime.flush_output = install_streams(runtime.current_name)
+    install_streams(runtime.current_name, runtime.output)
     terminal.install()
     faulthandler.enable(2, all_threads=False)  # the stack of a crash ends up in the error that the owner gets
     signal.signal(signal.SIGINT, runtime.sigint_handler)
