@@ -23,8 +23,9 @@ PINNED = ["-c", str(ROOT / "constraints.txt")]
 DISTRIBUTIONS = ["ray-core", "ray-store-shm", "ray-store-plasma", "ray-transport-zmq", "ray-async"]
 PYTEST = ["-m", "pytest"]
 #: One more at a time than there are processors, as most tests wait for processes to start or to end. The tests of a
-#: file stay together, as they may share a session.
-SIDE_BY_SIDE = [f"--numprocesses={min(4, (os.cpu_count() or 1) + 1)}", "--dist=loadfile"]
+#: file stay together, as they may share a session. Files go out in the order of the paths: ordered by the number of
+#: their tests, those with few and long ones would come last, when nothing is left for the other processors.
+SIDE_BY_SIDE = [f"--numprocesses={min(4, (os.cpu_count() or 1) + 1)}", "--dist=loadfile", "--no-loadscope-reorder"]
 EVERYTHING = ["-m", ""]  # pytest's own -m: also what is marked slow, also soak; used with explicit paths only
 
 nox.needs_version = ">=2025.2.9"
@@ -106,7 +107,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
     """Every test that is not marked slow or soak: units, contracts, API, specification, faults, architecture."""
-    pytest_session(session, *SIDE_BY_SIDE)
+    pytest_session(session, *SIDE_BY_SIDE, "tests", "packages")  # long files first
 
 
 # Parts of the above, and what takes longer.
