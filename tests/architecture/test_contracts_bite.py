@@ -998,9 +998,28 @@ class WantsEveryMessageSmall(UnixTransport):
         self._listener.strangers.left(connection)
 
 
+class AcceptsOrFails(UnixTransport):
+    """Minds nothing that the system says when it gives no descriptor."""
+
+    def _accept(self):
+        sock, _ = self._listener._sock.accept()
+        connection = self._add(sock)
+        connection.first_bytes = 1 << 16
+        self._listener.strangers.arrived(connection)
+
+
+class LetsNobodyInAgain(UnixTransport):
+    def _tend(self, listener):
+        if listener.paused_until:
+            listener.paused_until = float("inf")
+        super()._tend(listener)
+
+
 @pytest.mark.parametrize(
     ("check", "broken"),
     [
+        ("a_lack_of_descriptors_costs_the_newcomer_alone", AcceptsOrFails),
+        ("a_lack_of_descriptors_costs_the_newcomer_alone", LetsNobodyInAgain),
         ("a_large_first_message_is_refused", HearsAnybody),
         ("strangers_have_to_leave", KeepsEverybody),
         ("strangers_have_to_leave", ForgetsWhoHasSpoken),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 from ray.abc.strangers import FIRST_MESSAGE_BYTES, FIRST_MESSAGE_S, Strangers
 from ray.testing.contracts import _expect
 from ray.testing.contracts._expect import eventually, expect, expect_equal
@@ -38,5 +42,54 @@ def strangers_have_to_leave(subject: TransportSubject) -> None:
         expect_equal(len(link.at_server.events), 2, "nobody hears of a peer that was turned away")
 
 
-STRANGERS: tuple[Check, ...] = (a_large_first_message_is_refused, strangers_have_to_leave)
+def a_lack_of_descriptors_costs_the_newcomer_alone(subject: TransportSubject) -> None:
+    with linked(subject) as link:
+        back = link.accept()
+        newcomer = None
+        with descriptors_left(1):  # the newcomer's own end takes it
+            with suppress(ConnectionError):  # or it is refused at once
+                newcomer = link.client.connect(link.address)
+                newcomer.send([b"late"])
+            for number in range(50):
+                link.out.send([b"%d" % number])
+                back.send([b"%d" % number])
+            numbers = [[b"%d" % number] for number in range(50)]
+            rule = "messages of others arrive while there is no descriptor for one more connection"
+            expect_equal(link.at_server.wait(50, rule), numbers, rule)
+            expect_equal(link.at_client.wait(50, rule), numbers, rule)
+            link.at_server.check()
+        if newcomer is None or newcomer.closed:  # it may have been turned away, but not those that come later
+            newcomer = link.client.connect(link.address)
+            newcomer.send([b"late"])
+        link.at_server.wait(51, "whoever comes when there are descriptors again is heard")
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Leave this process so many descriptors, and no more than that, meanwhile."""
+    import resource  # not on every system
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 64, hard))
+    try:
+        while True:
+            try:
+                held.append(os.dup(held[0]))
+            except OSError:
+                break
+        for _ in range(count):
+            os.close(held.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in held:
+            os.close(descriptor)
+
+
+STRANGERS: tuple[Check, ...] = (
+    a_large_first_message_is_refused,
+    strangers_have_to_leave,
+    a_lack_of_descriptors_costs_the_newcomer_alone,
+)
 """Those of ``TransportContract.meets_strangers``."""
