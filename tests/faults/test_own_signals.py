@@ -10,9 +10,10 @@ import threading
 import time
 
 import pytest
+from tests.faults.busy import Hold
 
 import ray
-from ray.exceptions import TaskCancelledError
+from ray.exceptions import TaskCancelledError, TaskTimeoutError
 from ray.testing import leaks
 
 LIMIT_S = 20
@@ -145,30 +146,96 @@ def test_the_handler_of_a_task_goes_with_it():
     assert ray.get(ray.remote(catches).remote(SENDERS["kill"]), timeout=LIMIT_S) == "caught"
 
 
-def test_a_handler_of_the_users_is_called_once_by_a_cancel(tmp_path):
-    ready, called = tmp_path / "ready", tmp_path / "called"
+def handles_what_comes(path, hold):
+    """Notes each call of its handler; with ``hold`` its process is too busy to hear of anything but signals."""
 
-    @ray.remote(max_retries=0)
-    def handles():
-        def handle(number, frame):
-            with open(called, "a") as file:
-                file.write("x")
+    def handle(number, frame):
+        with open(path + ".called", "a") as file:
+            file.write("x")
 
-        signal.signal(signal.SIGINT, handle)
-        ready.touch()
-        while not called.exists():
-            time.sleep(0.005)
-        time.sleep(0.2)
+    signal.signal(signal.SIGINT, handle)
+    with open(path + ".ready", "w"):
+        pass
+    if hold is not None:
+        hold()
+    wait_for(path + ".called")
+    time.sleep(0.2)
 
-    ref = handles.remote()
+
+@ray.remote(max_retries=0)
+def handles_it(path, hold=None):
+    handles_what_comes(path, hold)
+
+
+@ray.remote
+class HandlesIt:
+    def call(self, path, hold=None):
+        handles_what_comes(path, hold)
+
+
+def wait_for(path):
     end = time.monotonic() + LIMIT_S
-    while not ready.exists():
+    while not os.path.exists(path):
         assert time.monotonic() < end
         time.sleep(0.005)
-    ray.cancel(ref)
+
+
+def ended(ref):
     try:
         assert ray.get(ref, timeout=LIMIT_S) is None
-    except TaskCancelledError:
+    except (TaskCancelledError, TaskTimeoutError):
         pass
-    # Not every 20 ms until the task ends; once more where the worker was too busy to hear of the cancel in time.
-    assert called.read_text() in ("x", "xx")
+
+
+@pytest.mark.parametrize("kind", ["task", "actor"])
+@pytest.mark.parametrize("busy", [False, True], ids=["free", "busy"])
+def test_a_handler_of_the_users_is_called_once_by_a_cancel(tmp_path, kind, busy):
+    """Not every 20 ms until the task ends, nor by each of those who see to it."""
+    function = handles_it if kind == "task" else HandlesIt.remote().call
+    for number in range(3):
+        path = str(tmp_path / str(number))
+        hold = Hold(tmp_path, f"hold{number}") if busy else None
+        ref = function.remote(path, hold)
+        wait_for(path + ".ready")
+        if hold is not None:
+            hold.await_held()
+        ray.cancel(ref)
+        ended(ref)
+        with open(path + ".called") as file:
+            assert file.read() == "x"
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["free", "busy"])
+def test_and_once_by_a_time_limit(tmp_path, busy):
+    for number in range(2):
+        path = str(tmp_path / str(number))
+        hold = Hold(tmp_path, f"hold{number}") if busy else None
+        ended(handles_it.options(timeout_s=0.5).remote(path, hold))
+        if os.path.exists(path + ".ready"):  # a busy machine may not have started it in time
+            with open(path + ".called") as file:
+                assert file.read() == "x"
+
+
+def test_and_again_where_it_is_cancelled_again(tmp_path):
+    @ray.remote(max_retries=0)
+    def handles_twice(path):
+        seen = []
+        signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+        for count in (1, 2):
+            with open(f"{path}.{count}", "w"):
+                pass
+            end = time.monotonic() + LIMIT_S
+            while len(seen) < count and time.monotonic() < end:
+                time.sleep(0.005)
+        time.sleep(0.2)
+        with open(path, "w") as file:
+            file.write(str(len(seen)))
+
+    path = str(tmp_path / "seen")
+    ref = handles_twice.remote(path)
+    for count in (1, 2):
+        wait_for(f"{path}.{count}")
+        ray.cancel(ref)
+    ended(ref)
+    with open(path) as file:
+        assert file.read() == "2"

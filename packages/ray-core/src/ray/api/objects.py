@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
@@ -187,24 +187,39 @@ def cancel(
 
     Args:
         object_refs: a reference, or a list of references.
-        force: end the worker process of a task that runs, instead of interrupting the task.
+        force: end the worker process of a task that runs, instead of interrupting the task. Not for calls of actors,
+            whose process is that of all their calls: ``ray.kill(actor)`` ends it.
         recursive: cancel the tasks that the task has submitted, too.
 
     Raises:
         RayConnectionError: there is no session.
         TypeError: not a reference, and not a list of references. Nothing was cancelled.
+        ValueError: ``force=True`` for a call of an actor. Nothing was cancelled.
     """
     __tracebackhide__ = True
     runtime = running()
     refs = [object_refs] if isinstance(object_refs, ObjectRef) else object_refs
     if not isinstance(refs, (list, tuple)):
-        raise TypeError(f"ray.cancel() expected an object ref or a list of object refs, not {_shown(object_refs)}")
-    _check_elements("ray.cancel()", refs)
+        instead = _closing(object_refs)
+        raise TypeError(
+            f"ray.cancel() expected an object ref or a list of object refs, not {_shown(object_refs)}{instead}"
+        )
+    _check_elements("ray.cancel()", refs, _closing)
     for name, value in (("force", force), ("recursive", recursive)):
         if not isinstance(value, bool):
             raise TypeError(f"{name} must be True or False, not {value!r}")
+    if force:
+        for ref in refs:
+            runtime.check_force(ref)
     for ref in refs:
         runtime.cancel(ref, force, recursive, again=True)
+
+
+def _closing(given: object) -> str:
+    """How to cancel something that gives references and is none."""
+    from ray.runtime.streams import ObjectRefGenerator  # not before it is needed
+
+    return ". Its close() cancels the task" if isinstance(given, ObjectRefGenerator) else ""
 
 
 def _each(given: object) -> str:
@@ -248,11 +263,11 @@ def _check_unique(refs: Sequence[ObjectRef[Any]]) -> None:
         )
 
 
-def _check_elements(call: str, refs: Sequence[Any]) -> None:
+def _check_elements(call: str, refs: Sequence[Any], advice: Callable[[object], str] = lambda wrong: "") -> None:
     __tracebackhide__ = True
     if not _ONLY_REFS.issuperset(map(type, refs)):
         at, wrong = next((at, item) for at, item in enumerate(refs) if type(item) is not ObjectRef)
-        raise TypeError(f"{call} expected a list of object refs, but element {at} is {_shown(wrong)}.")
+        raise TypeError(f"{call} expected a list of object refs, but element {at} is {_shown(wrong)}{advice(wrong)}.")
 
 
 def _shown(value: object) -> str:

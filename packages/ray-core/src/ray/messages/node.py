@@ -104,11 +104,23 @@ class LeaseRecalled(Struct, frozen=True, tag=81):
 
 
 class Interrupt(Struct, frozen=True, tag=82):
-    """Owner: the worker that runs my cancelled task has not ended it. Interrupt it; one of the two places is given."""
+    """Owner: the worker that has my cancelled task has not ended it. Interrupt it; one of the two places is given.
+
+    Answered with ``CallRevoked`` where it is a call that the actor does not run.
+    """
 
     task: bytes
     lease: bytes = b""
     actor: bytes = b""
+
+
+class CallRevoked(Struct, frozen=True, tag=86):
+    """Node manager to the owner of a cancelled call: the actor does not run it, and will not start it any more."""
+
+    task: bytes
+    actor: bytes
+    running: bytes = b""
+    """Id of the call that the actor has started last, anybody's; zeros if it has started none."""
 
 
 class Limited(Struct, frozen=True, tag=83):

@@ -224,6 +224,14 @@ class Taken(Struct, frozen=True, tag=15):
     count: int
 
 
+class Began(Struct, frozen=True, tag=16):
+    """Worker to owner: a call with a time limit has begun, beside others, and its clock runs."""
+
+    task: bytes
+    over: bool = False
+    """Its time is over, and its process has heard of that and sees to its end."""
+
+
 class CancelMade(Struct, frozen=True, tag=12):
     """To an owner, from a borrower: cancel the task that makes ``id``."""
 

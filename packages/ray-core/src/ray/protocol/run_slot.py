@@ -24,9 +24,11 @@ from collections.abc import Iterable
 
 from ray.ids import TASK_ID_BYTES
 
-SLOT_BYTES = 128
-#: Where the flag lies that says that a recall is in force: read before each task.
+SLOT_BYTES = 1024
+#: Where the flag lies that says that something is not to be started: read before each task.
 IN_FORCE = 4 * TASK_ID_BYTES
+#: Its values: a recall is in force; calls have been revoked.
+_RECALLED, _REVOKED = 1, 2
 
 _RUNNING = slice(0, TASK_ID_BYTES)
 _HANDLED = slice(TASK_ID_BYTES, 2 * TASK_ID_BYTES)
@@ -36,6 +38,9 @@ _ORDER = 4 * TASK_ID_BYTES + 1
 _DEADLINE = 4 * TASK_ID_BYTES + 8
 _ORDERED = slice(5 * TASK_ID_BYTES, 6 * TASK_ID_BYTES)
 _HEARD = slice(6 * TASK_ID_BYTES, 7 * TASK_ID_BYTES)
+#: Ids of calls that are not to be started, zeros where there is room for more.
+_CALLS = range(8 * TASK_ID_BYTES, SLOT_BYTES, TASK_ID_BYTES)
+_NONE = bytes(TASK_ID_BYTES)
 _SECONDS = struct.Struct("<d")
 
 #: Why a task is to be interrupted.
@@ -65,14 +70,17 @@ class RunSlot:
             return None
         exempt = self.running
         memory[_RECALL], memory[_EXEMPT] = recall, exempt
-        memory[IN_FORCE] = 1
+        memory[IN_FORCE] = _RECALLED
         return exempt
 
     # --- recalls, the worker's side ---------------------------------------------------------------------------------
 
     def may_start(self, task: bytes) -> bool:
         """Whether a task that was noted as ``running`` has not been revoked."""
-        return not self.memory[IN_FORCE] or bytes(self.memory[_EXEMPT]) == task
+        memory = self.memory
+        if memory[IN_FORCE] == _REVOKED:
+            return self._place_of(task) is None
+        return not memory[IN_FORCE] or bytes(memory[_EXEMPT]) == task
 
     def handled(self, recall: bytes) -> bytes | None:
         """The worker has answered a recall. If it was in force before, returns the id of the only task to be kept.
@@ -80,26 +88,65 @@ class RunSlot:
         All others are to be dropped before ``settled``.
         """
         self.memory[_HANDLED] = recall
-        return bytes(self.memory[_EXEMPT]) if self.memory[IN_FORCE] else None
+        return bytes(self.memory[_EXEMPT]) if self.memory[IN_FORCE] == _RECALLED else None
 
     def settled(self) -> None:
         """The worker holds nothing any more that was revoked."""
         self.memory[IN_FORCE] = 0
 
+    # --- calls of actors, which are revoked one by one: there are other callers' calls -------------------------------
+
+    def revoke_call(self, call: bytes) -> bool:
+        """Node manager, while the worker is stopped: keep the actor from starting a call. False if that is too late."""
+        place = None if self.running == call else self._place_of(call) or self._place_of(_NONE)
+        if place is None:
+            return False
+        self.memory[place] = call
+        self.memory[IN_FORCE] = _REVOKED
+        return True
+
+    def forget_call(self, call: bytes) -> None:
+        """Worker: it does not hold the call, and will never get it again."""
+        if self.memory[IN_FORCE]:
+            place = self._place_of(call)
+            if place is not None:
+                self.memory[place] = _NONE
+
+    def _place_of(self, call: bytes) -> slice | None:
+        memory = self.memory
+        starts = (start for start in _CALLS if memory[start : start + TASK_ID_BYTES] == call)
+        start = next(starts, None)
+        return None if start is None else slice(start, start + TASK_ID_BYTES)
+
     # --- interrupts: the worker's reader may be held up, so the reason for a signal lies here -------------------------
 
     def order(self, reason: int, task: bytes) -> bool:
-        """Node manager: a signal follows, and this is why. False if the worker does not run the task, or has heard."""
+        """Node manager: a signal follows, and this is why. False if the worker does not run the task, or has heard.
+
+        Each of the two says what it does before it looks at what the other one does, so that a task is never
+        interrupted by both. The node manager gives way.
+        """
         memory = self.memory
         if memory[_RUNNING] != task or memory[_HEARD] == task:
             return False
         memory[_ORDERED] = task
+        if memory[_HEARD] == task:
+            memory[_ORDERED] = _NONE
+            return False
         memory[_ORDER] = reason
         return True
 
     def heard(self, task: bytes) -> None:
         """Worker: its interpreter had time to learn that the task is to end, so it sees to that itself."""
         self.memory[_HEARD] = task
+
+    def is_ordered(self, task: bytes) -> bool:
+        """Worker, after ``heard``: whether the node manager interrupts the task; it may still give way."""
+        return self.memory[_ORDERED] == task
+
+    def begin_anew(self) -> None:
+        """Worker: what was said of the task was of an earlier attempt."""
+        self.memory[_HEARD] = self.memory[_ORDERED] = _NONE
 
     def take_order(self) -> tuple[int, bytes]:
         """Worker: the reason for a signal, and for which task; 0 if it does not come from the node manager."""

@@ -53,6 +53,8 @@ class ActorClient:
         "inflight",
         "lack",
         "life",
+        "limits",
+        "looks_at",
         "peer",
         "queue",
         "window",
@@ -86,6 +88,10 @@ class ActorClient:
         self.created_here = False
         #: A ref that keeps the actor until its ``__init__`` has ended, as a task runs whose ref was dropped.
         self.creating: Any = None
+        #: {id of a call with a time limit that runs there beside others: monotonic time when it is over}
+        self.limits: dict[bytes, float] = {}
+        #: When the first of them is over; 0 if there is none.
+        self.looks_at = 0.0
         #: Why the actor cannot be placed, where no node has what it needs: a predicate.
         self.lack = ""
 
@@ -255,6 +261,9 @@ class ActorCalls:
         if client.peer is not None and client.peer.sink is client:
             client.peer.sink = None
         client.peer = None
+        for record in client.inflight.values():
+            if record.done:  # it went on without a caller
+                self._runtime.let_arguments_go(record)
         records = [record for record in list(client.inflight.values()) if not record.done]
         client.inflight.clear()
         client.batch = None

@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ray.exceptions import TaskTimeoutError
+from ray.ids import PROCESS_ID_BYTES
 from ray.messages import node, wire
-from ray.protocol.references import PENDING
 
 if TYPE_CHECKING:
     from ray.runtime.calls import ActorClient
@@ -24,10 +23,19 @@ BUSY_S = 0.05
 #: What runs on after this time is worth a word.
 WARN_S = 1.0
 _log = logging.getLogger("ray")
-_UNHEARD = (
-    "It cleans up, or is in a call that cannot be interrupted (of code in C, say): "
-    "ray.cancel(ref, force=True) ends its process."
+_TASK_RUNS_ON = (
+    "{name} was cancelled and still runs after {seconds:g} s. It cleans up, or is in a call that cannot be interrupted "
+    "(of code in C, say): ray.cancel(ref, force=True) ends its process."
 )
+_CALL_RUNS_ON = (
+    "{name} was cancelled and has not ended after {seconds:g} s. It cleans up, runs on a thread, or is in, or behind, "
+    "a call that cannot be interrupted (of code in C, say): ray.kill(actor) ends its actor, with all calls."
+)
+_NOT_FORCED = (
+    "%s is a call of an actor, and was cancelled without force=True, which would have ended the process of all its "
+    "calls: ray.kill(actor) does that."
+)
+_MAY_HAVE_RUN = "whether it had run by then is not known, as its actor is too busy to say so"
 
 
 class Cancels:
@@ -44,7 +52,7 @@ class Cancels:
             self._later(FORCE_AFTER_S, record, link, lambda: node.KillLease(link.lease, record.id, reason))
         else:
             self._later(BUSY_S, record, link, lambda: node.Interrupt(record.id, lease=link.lease))
-            self._warn_later(record, link, _UNHEARD)
+            self._warn_later(record, link, _TASK_RUNS_ON)
 
     def cancel_call(self, record: TaskRecord, client: ActorClient, *, recursive: bool, again: bool) -> None:
         """Cancel a call that was sent to an actor."""
@@ -53,6 +61,30 @@ class Cancels:
         client.peer.send(wire.Cancel(record.id, recursive, again))
         if not client.concurrent:
             self._later(BUSY_S, record, client, lambda: node.Interrupt(record.id, actor=client.actor_id))
+        self._warn_later(record, client, _CALL_RUNS_ON)
+
+    def not_forced(self, record: TaskRecord) -> None:
+        """A call was to be cancelled by force, by somebody who borrows its ref and could not know that it is one."""
+        if not record.done:
+            _log.warning(_NOT_FORCED, record.name)
+
+    def revoked(self, message: node.CallRevoked) -> None:
+        """A cancelled call does not start any more in its actor, which is too busy to say so."""
+        client = self._runtime.calls.clients.get(message.actor)
+        record = client.inflight.get(message.task) if client is not None else None
+        if client is None or record is None:
+            return
+        if client.peer is not None:  # after the actor has heard of this for certain, it need not be kept in mind
+            client.peer.send(wire.Cancel(record.id, recursive=False))
+        if record.done:
+            return
+        running = message.running
+        ours = not any(running) or running[:PROCESS_ID_BYTES] == self._runtime.process_id
+        order = list(client.inflight)
+        if not ours:
+            self._runtime.fail_cancelled(record, _MAY_HAVE_RUN)
+        elif running not in client.inflight or order.index(running) < order.index(record.id):  # calls begin in order
+            self._runtime.fail_cancelled(record)
 
     def _later(self, delay_s: float, record: TaskRecord, place: Link | ActorClient, message: Any) -> None:
         def send() -> None:
@@ -62,32 +94,11 @@ class Cancels:
         self._runtime.timers.after(delay_s, send)
         self._runtime.transport.wake()
 
-    def _warn_later(self, record: TaskRecord, link: Link, advice: str) -> None:
+    def _warn_later(self, record: TaskRecord, place: Link | ActorClient, text: str) -> None:
         def warn() -> None:
-            if link.inflight.get(record.id) is record and not (record.done or record.warned):
+            if place.inflight.get(record.id) is record and not (record.done or record.warned):
                 record.warned = True
-                _log.warning("%s was cancelled and still runs after %g s. %s", record.name, WARN_S, advice)
+                _log.warning(text.format(name=record.name, seconds=WARN_S))
 
         if not record.warned:
             self._runtime.timers.after(WARN_S, warn)
-
-    def overdue(self, message: node.Overdue) -> None:
-        """A task is over its time, and its worker too busy to say so: the node manager is about to end that."""
-        record = self._find(message.task)
-        if record is None or record.done or record.cancelled or all(e.status != PENDING for e in record.entries):
-            return
-        if record.retries and _is_retried(record):
-            return  # it is, when its worker has ended
-        error = TaskTimeoutError(record.name, record.timeout_s or 0.0)
-        self._runtime.fail(record, self._runtime.failures.envelope(error, record.name, record.id, record.attempt))
-
-    def _find(self, task: bytes) -> TaskRecord | None:
-        links, clients = self._runtime.tasks.links.values(), self._runtime.calls.clients.values()
-        inflights = (*(link.inflight for link in links), *(client.inflight for client in clients))
-        return next((inflight[task] for inflight in inflights if task in inflight), None)
-
-
-def _is_retried(record: TaskRecord) -> bool:
-    """Whether the user wants it run again when it has taken too long."""
-    wanted = record.options.retry_exceptions if record.options is not None else False
-    return wanted is True or (isinstance(wanted, tuple) and issubclass(TaskTimeoutError, wanted))

@@ -305,7 +305,7 @@ class TaskCall:
         if self.cancelled:
             error, kind = TaskCancelledError(name, task.id), "system"
         elif self.timed_out:
-            error, kind = TaskTimeoutError(name, task.timeout_s), "system"
+            error, kind = TaskTimeoutError(name, task.timeout_s, self.abandoned and worker.concurrent), "system"
         elif worker.exiting and type(error).__name__ == "CancelledError":
             error, kind = RayActorError(worker.actor_name, worker.actor_id, worker.exiting), "system"
         envelope = make_envelope(

@@ -72,9 +72,9 @@ class Failures:
             error = WorkerCrashedError(record.name, cause.pid, cause.exit_code, cause.signal, reason, tail)
         return self.envelope(error, record.name, record.id, record.attempt, cause.pid)
 
-    def cancelled(self, record: TaskRecord) -> bytes:
+    def cancelled(self, record: TaskRecord, doubt: str = "") -> bytes:
         """``ray.cancel`` ended it."""
-        return self.envelope(TaskCancelledError(record.name, record.id), record.name, record.id, record.attempt)
+        return self.envelope(TaskCancelledError(record.name, record.id, doubt), record.name, record.id, record.attempt)
 
     def actor_dead(
         self,

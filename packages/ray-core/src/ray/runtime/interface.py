@@ -196,6 +196,9 @@ class Runtime(Protocol):
     def check_blocking(self, call: str) -> None:
         """Raise BlockingCallError if a wait in ``call`` on this thread would stop the event loop of an async actor."""
 
+    def check_force(self, ref: ObjectRef[Any]) -> None:
+        """Raise ValueError if the process that ``ref`` comes from is not to be ended by a cancel: that of an actor."""
+
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
         """Cancel the task that makes ``ref``; no effect once it has ended.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ray.ids import TASK_ID_BYTES
-from ray.messages import node
+from ray.messages import node, wire
 from ray.protocol.run_slot import CANCELLED, TIMED_OUT, RunSlot
 from ray.runtime.process_end import end_process
 
@@ -28,15 +27,20 @@ class Limits:
         self._looked_at = 0.0
 
     def begin(self, call: TaskCall) -> None:
-        """A call with a limit begins. The node manager looks as well when it is over: this process may be too busy."""
+        """A call with a limit begins. Somebody else looks as well when it is over: this process may be too busy.
+
+        The node manager looks at the one call that runs alone; of those that run beside others, their owners know.
+        """
         worker, timeout_s = self._worker, call.task.timeout_s
         if not worker.concurrent:
-            self._slot.heard(bytes(TASK_ID_BYTES))  # it may be of an earlier attempt
+            self._slot.begin_anew()  # it may have been told of an earlier attempt
             until = self._slot.deadline = time.monotonic() + timeout_s
             if not time.monotonic() < self._looked_at <= until:  # it looks then, and finds this
                 self._looked_at = until
                 worker.node.send(node.Limited(until))
         with worker.lock:
+            if worker.concurrent:
+                call.peer.send(wire.Began(call.task.id))
             worker.timers.after(timeout_s, lambda: self._time_out(call))
         worker.transport.wake()
 
@@ -59,7 +63,10 @@ class Limits:
         worker = self._worker
         if worker.running.get(call.task.id) is call:
             call.timed_out = True
-            self._slot.heard(call.task.id)
+            if worker.concurrent:
+                call.peer.send(wire.Began(call.task.id, over=True))
+            else:
+                self._slot.heard(call.task.id)
             worker.insist(call)
             worker.timers.after(TIMEOUT_GRACE_S, lambda: self._give_up(call))
 

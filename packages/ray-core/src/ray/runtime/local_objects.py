@@ -124,6 +124,9 @@ class LocalObjects:
     def check_blocking(self, call: str) -> None:
         """See ``Runtime``: nothing ever waits."""
 
+    def check_force(self, ref: ObjectRef[Any]) -> None:
+        """See ``Runtime``: everything has ended."""
+
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
         """Check that the ref is of this session; its task has ended."""
         self._own(ref)

@@ -68,8 +68,24 @@ class NodeRunning:
             worker = self._node.pool.workers.get(actor.worker) if actor is not None and actor.worker else None
         else:
             worker = self._leased(message.lease)
-        if worker is not None:
+        if worker is None:
+            return
+        if message.actor and worker.note.running != message.task:
+            self._revoke_call(peer, message, worker)
+        else:
             _signal(worker, CANCELLED, message.task)
+
+    def _revoke_call(self, peer: Peer, message: node.Interrupt, worker: WorkerProcess) -> None:
+        """A cancelled call waits in an actor, or has ended there: have it not started."""
+
+        def look(stands: bool) -> None:
+            note = worker.note
+            if stands and note.running == message.task:  # it has begun meanwhile
+                _signal(worker, CANCELLED, message.task)
+            elif stands and note.revoke_call(message.task):
+                peer.send(node.CallRevoked(message.task, message.actor, note.running))
+
+        self._node.pool.stop(worker, look)
 
     # --- limits -------------------------------------------------------------------------------------------------------
 

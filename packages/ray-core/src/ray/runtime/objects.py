@@ -322,8 +322,15 @@ class ObjectExchange:
         if not entry.freed:
             self._runtime.table.set_contained(entry, inner)
             return
-        self._runtime.table.pin(inner)
-        self._runtime.table.unpin(inner)
+        self._let_go(inner)
+
+    def drop_refs(self, refs: Iterable[wire.Ref]) -> None:
+        """A value that nobody wants came with refs inside, of which the sender counts one credit each for us."""
+        self._let_go([self._receive(ref, 1) for ref in refs])
+
+    def _let_go(self, entries: list[ObjectEntry]) -> None:
+        self._runtime.table.pin(entries)
+        self._runtime.table.unpin(entries)
 
     def _receive(self, ref: wire.Ref, credits: int) -> ObjectEntry:
         """The entry of a ref that arrived here, with what came along of its object."""

@@ -22,6 +22,7 @@ from ray.runtime.joining import PluginLife
 from ray.runtime.lanes import check_group
 from ray.runtime.node_link import NodeLink
 from ray.runtime.objects import ObjectExchange
+from ray.runtime.overdue import Overdue
 from ray.runtime.polling import Polling
 from ray.runtime.reader import Reader
 from ray.runtime.records import TaskRecord
@@ -47,6 +48,7 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
     ) -> None:
         super().__init__(session_id, kind, process_id, namespace, transport, store, composition)
         self.cancels = Cancels(self)
+        self.clock = Overdue(self)
         self.tasks = TaskSubmitter(self)
         self.calls = ActorCalls(self)
         self.objects = ObjectExchange(self)
@@ -97,6 +99,15 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
                 self.calls.submit(client, record)
         return refs
 
+    def check_force(self, ref: ObjectRef[Any]) -> None:
+        entry = self._own_entry(ref)
+        record = entry.task
+        if entry.status == PENDING and isinstance(record, TaskRecord) and record.actor:
+            raise ValueError(
+                f"force=True is not supported for calls of actors, such as {record.name}: it would end all calls of "
+                "the actor with its process. ray.kill(actor) does that; ray.cancel(ref) interrupts the call alone."
+            )
+
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
         entry = self._own_entry(ref)
         with self.lock:
@@ -111,6 +122,8 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
             self.objects.send_to_owner(entry, wire.CancelMade(entry.id, force, recursive, again))
         elif isinstance(record, TaskRecord):
             if isinstance(record.link, ActorClient):
+                if force:  # somebody else has asked for it, who could not know
+                    self.cancels.not_forced(record)
                 self.calls.cancel(record, record.link, recursive, again)
             else:
                 self.tasks.cancel(record, force, recursive, again)

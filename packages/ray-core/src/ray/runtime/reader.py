@@ -58,6 +58,7 @@ class Reader:
             wire.Credit: objects.on_credit,
             wire.CancelMade: self._cancel_made,
             wire.Yielded: runtime.on_yielded,
+            wire.Began: lambda peer, message, frames: runtime.clock.began(peer, message),
             node.Question: lambda peer, message, frames: peer.send(answer(runtime.table, message)),
             wire.Hello: lambda peer, message, frames: None,
         }
@@ -66,7 +67,8 @@ class Reader:
             node.Revoke: lambda message: tasks.revoked(message.lease, soft=message.soft),
             node.Infeasible: tasks.infeasible,
             node.LeaseRecalled: tasks.recalls.recalled,
-            node.Overdue: runtime.cancels.overdue,
+            node.Overdue: runtime.clock.told,
+            node.CallRevoked: runtime.cancels.revoked,
             node.LeaseEnded: tasks.lease_ended,
             node.ActorUpdate: calls.updated,
             node.Pong: lambda message: None,

@@ -73,13 +73,23 @@ async def _cancelled(ref: ObjectRef[R], grace_s: float, error: BaseException) ->
             async with asyncio.timeout(grace_s):
                 await wait_for_ref(ref)
         except TimeoutError:
+            ends = "ray.kill(actor) ends its actor" if _is_call(ref) else "ray.cancel(ref, force=True) ends its process"
             raise TimeoutError(
-                f"{ref!r} was cancelled with the coroutine that awaited it, but still runs after {grace_s:g} s; "
-                "ray.cancel(ref, force=True) ends its process"
+                f"{ref!r} was cancelled with the coroutine that awaited it, but still runs after {grace_s:g} s; {ends}"
             ) from None
         except RayConnectionError:
             pass
     raise error
+
+
+def _is_call(ref: ObjectRef[Any]) -> bool:
+    try:
+        session_of(ref).check_force(ref)
+    except ValueError:
+        return True
+    except RayConnectionError:
+        pass
+    return False
 
 
 def _cancel_task(ref: ObjectRef[Any]) -> None:

@@ -160,6 +160,8 @@ class Submission(OwnerBase):
         if record.export is not None:
             record.export.observe(done.duration_us)
         if record.done:
+            self.let_arguments_go(record)
+            self.objects.drop_refs(ref for refs in done.refs for ref in refs)
             self.objects.discard(id for id, data in zip(_ids(record), done.values, strict=False) if data is None)
             return False
         values = done.values
@@ -181,22 +183,24 @@ class Submission(OwnerBase):
             else:
                 complete(entry, READY, data)
             entry.task = record.name  # for the error of a value that cannot be unpickled
-        self._ended(record)
+        self.let_arguments_go(record)
         if self.events.wanted:
             self.events.note(record, "finished", done.duration_us)
         return False
 
-    def fail(self, record: TaskRecord, envelope: bytes) -> None:
-        """End a task with an error."""
+    def fail(self, record: TaskRecord, envelope: bytes, *, goes_on: bool = False) -> None:
+        """End a task with an error; ``goes_on``: it may run, and use its arguments, until its process says it ended."""
         record.done = True
         self.failures.note(record, envelope)  # before anybody is woken who may get it and so make printing needless
         for entry in record.entries:
             complete(entry, FAILED, envelope)
-        self._ended(record)
+        if not goes_on:
+            self.let_arguments_go(record)
         if self.events.wanted:
             self.events.note(record, "failed", 0)
 
-    def _ended(self, record: TaskRecord) -> None:
+    def let_arguments_go(self, record: TaskRecord) -> None:
+        """Nobody needs them any more for this task."""
         if record.pins:
             self.table.unpin(record.pins)
             record.pins = ()
@@ -206,10 +210,10 @@ class Submission(OwnerBase):
         self.objects.discard(_ids(record))
         self.fail(record, self.failures.crashed(record, cause))
 
-    def fail_cancelled(self, record: TaskRecord) -> None:
-        """It was cancelled before it started, or by force."""
+    def fail_cancelled(self, record: TaskRecord, doubt: str = "") -> None:
+        """It was cancelled before it started, or by force; ``doubt``: what is not known about that."""
         self.objects.discard(_ids(record))
-        self.fail(record, self.failures.cancelled(record))
+        self.fail(record, self.failures.cancelled(record, doubt))
 
     def fail_actor(
         self,

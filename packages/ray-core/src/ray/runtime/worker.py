@@ -124,11 +124,9 @@ class WorkerRuntime(Replying):
     def on_cancel(self, peer: Peer, message: wire.Cancel, frames: Sequence[Frame]) -> None:
         """Cancel a task that is queued or running here; one that has ended is left alone."""
         call = self.queued.pop(message.task, None)
+        self._slot.forget_call(message.task)
         if call is not None:
-            error = TaskCancelledError(call.task.name or self.name_of(call.task), message.task)
-            envelope = self.failures.envelope(error, call.name, message.task, call.task.attempt)
-            self._append(call, Outcome(False, [envelope]), 0)
-            self.flush(peer)
+            self._refuse(call)
             return
         call = self.running.get(message.task)
         if call is not None:
@@ -139,12 +137,20 @@ class WorkerRuntime(Replying):
                 self.insist(call)  # before its children fail, which would interrupt it as well
             elif message.again and call.coroutine is None:
                 call.noticed = False  # unless it cleans up still
-                self.insist(call)
+                self.insist(call, anew=True)
             if call.descended or not message.recursive:
                 return  # what it has submitted since is its clean-up
             call.descended = True
         if message.recursive:
             self.cancel_children(message.task)
+
+    def _refuse(self, call: TaskCall) -> None:
+        """A call was cancelled before it began; called under the lock."""
+        task = call.task
+        error = TaskCancelledError(task.name or self.name_of(task), task.id)
+        envelope = self.failures.envelope(error, call.name, task.id, task.attempt)
+        self._append(call, Outcome(False, [envelope]), 0)
+        self.flush(call.peer)
 
     def on_taken(self, peer: Peer, message: wire.Taken, frames: Sequence[Frame]) -> None:
         """The consumer of a stream has come so far."""
@@ -188,14 +194,16 @@ class WorkerRuntime(Replying):
         elif not self.concurrent:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    def insist(self, call: TaskCall, *, sent: bool = False) -> None:
+    def insist(self, call: TaskCall, *, sent: bool = False, anew: bool = False) -> None:
         """Interrupt the user's code; called under the lock, so that a signal cannot come to a later call."""
         if self.running.get(call.task.id) is not call or call.noticed:
             return
-        if not sent or self._handles_signals():  # a handler of the user's is called once
+        # A handler of the user's is called once, be it by this or by the node manager.
+        if anew or self._handles_signals() or not (sent or self._slot.is_ordered(call.task.id)):
             self._interrupt(call)
+            sent = True
         if call.coroutine is None and not self.concurrent:
-            self.timers.after(INSIST_S, lambda: self.insist(call, sent=True))
+            self.timers.after(INSIST_S, lambda: self.insist(call, sent=sent))
 
     def _handles_signals(self) -> bool:
         return getsignal(signal.SIGINT) is self.sigint_handler
@@ -239,7 +247,10 @@ class WorkerRuntime(Replying):
         noted = self._noted
         noted[:TASK_ID_BYTES] = task.id  # before the look at recalls: see ``RunSlot``
         if noted[IN_FORCE] and not self._slot.may_start(task.id):
-            self.queued.pop(task.id, None)
+            revoked = self.queued.pop(task.id, None)
+            if revoked is not None and task.actor:
+                with self.lock:
+                    self._refuse(revoked)
         if self.queued.pop(task.id, None) is None:
             noted[:TASK_ID_BYTES] = self.started
             del self.running[task.id]

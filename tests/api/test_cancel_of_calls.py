@@ -1,0 +1,154 @@
+"""``ray.cancel`` of what it is not for: calls of actors by force, and generators."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ray
+from ray.exceptions import TaskCancelledError
+from ray.testing import leaks
+
+LIMIT_S = 20.0
+NOT_FORCED = re.escape("force=True is not supported for calls of actors, such as ")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    """One for all tests."""
+    before = leaks.snapshot()
+    with ray.init(num_cpus=2):
+        yield
+    leaks.assert_clean(before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> None:
+    """Takes the place of the check around each test, which wants no session."""
+
+
+class Serial:
+    def stands(self, begun: Path) -> None:
+        begun.touch()
+        time.sleep(60)
+
+    def three(self) -> int:
+        return 3
+
+    def streams(self, begun: Path) -> Iterator[int]:
+        yield 1
+        self.stands(begun)
+
+
+class Async:
+    async def stands(self, begun: Path) -> None:
+        begun.touch()  # noqa: ASYNC240 - takes no time
+        await asyncio.sleep(60)
+
+    async def three(self) -> int:
+        return 3
+
+    async def streams(self, begun: Path) -> Any:
+        yield 1
+        await self.stands(begun)
+
+
+KINDS = pytest.mark.parametrize("cls", [Serial, Async])
+
+
+def until(is_so: Callable[[], object]) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@ray.remote(max_retries=0)
+def task(begun: Path) -> None:
+    begun.touch()
+    time.sleep(60)
+
+
+@KINDS
+def test_calls_of_actors_are_not_cancelled_by_force_nor_is_anything_else(tmp_path: Path, cls: Any) -> None:
+    actor = ray.remote(cls).options(num_cpus=0).remote()
+    begun = [tmp_path / "call", tmp_path / "task"]
+    running, other = actor.stands.remote(begun[0]), task.remote(begun[1])
+    queued = actor.stands.remote(tmp_path / "queued")
+    until(lambda: all(path.exists() for path in begun))
+    for refs in (running, [running], [other, running], [other, queued], (other, running, queued)):
+        with pytest.raises(
+            ValueError, match=rf"{NOT_FORCED}{cls.__name__}\.stands: .*ray\.kill\(actor\).*ray\.cancel\(ref\)"
+        ):
+            ray.cancel(refs, force=True)
+    assert ray.wait([running, other], timeout=0)[0] == []
+    ray.cancel([queued, running])
+    ray.cancel(other, force=True)
+    for ref in (running, queued, other):
+        with pytest.raises(TaskCancelledError):
+            ray.get(ref, timeout=LIMIT_S)
+    assert ray.get(actor.three.remote(), timeout=LIMIT_S) == 3
+
+
+@KINDS
+def test_those_that_have_ended_are_left_alone(cls: Any) -> None:
+    actor = ray.remote(cls).options(num_cpus=0).remote()
+    done = actor.three.remote()
+    assert ray.get(done, timeout=LIMIT_S) == 3
+    ray.cancel([done, ray.put(1)], force=True)
+    assert ray.get(done) == 3
+
+
+def test_a_call_that_waits_for_its_arguments(tmp_path: Path) -> None:
+    actor = ray.remote(Serial).options(num_cpus=0).remote()
+    begun = task.remote(tmp_path / "begun")
+    waiting = actor.stands.remote(begun)
+    with pytest.raises(ValueError, match=NOT_FORCED):
+        ray.cancel(waiting, force=True)
+    ray.cancel([waiting, begun])
+
+
+def test_whoever_borrows_the_ref_has_it_cancelled_without_force(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    actor = ray.remote(Serial).options(num_cpus=0).remote()
+
+    @ray.remote
+    def cancels(refs: list[Any]) -> None:
+        ray.cancel(refs, force=True)
+
+    begun = tmp_path / "begun"
+    running = actor.stands.remote(begun)
+    until(begun.exists)
+    with caplog.at_level(logging.WARNING, "ray"):
+        ray.get(cancels.remote([running]), timeout=LIMIT_S)
+        with pytest.raises(TaskCancelledError):
+            ray.get(running, timeout=LIMIT_S)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Serial.stands is a call of an actor, and was cancelled without force=True")
+    assert ray.get(actor.three.remote(), timeout=LIMIT_S) == 3
+
+
+@KINDS
+def test_a_generator_is_closed_instead(tmp_path: Path, cls: Any) -> None:
+    actor = ray.remote(cls).options(num_cpus=0).remote()
+    begun = tmp_path / "begun"
+    stream = actor.streams.options(num_returns="streaming").remote(begun)
+    assert ray.get(next(stream), timeout=LIMIT_S) == 1
+    until(begun.exists)
+    text = r"<ObjectRefGenerator, 1 refs ahead> \(ObjectRefGenerator\)\. Its close\(\) cancels the task"
+    for wrong in (stream, [stream]):
+        with pytest.raises(TypeError, match=text):
+            ray.cancel(wrong)
+    with pytest.raises(TypeError) as raised:
+        ray.cancel([1])  # type: ignore[list-item]
+    assert "close()" not in str(raised.value)
+    stream.close()
+    assert ray.get(actor.three.remote(), timeout=LIMIT_S) == 3
