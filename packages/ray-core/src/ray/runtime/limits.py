@@ -67,7 +67,7 @@ class Limits:
                 call.peer.send(wire.Began(call.task.id, over=True))
             else:
                 self._slot.heard(call.task.id)
-            worker.insist(call)
+            worker.interrupting.insist(call)
             worker.timers.after(TIMEOUT_GRACE_S, lambda: self._give_up(call))
 
     def _give_up(self, call: TaskCall) -> None:

@@ -24,7 +24,7 @@ from ray.runtime.code_cache import ArgumentCache, CodeCache
 from ray.runtime.completion import Waiter
 from ray.runtime.execution import Outcome, TaskCall, current_call
 from ray.runtime.giving_back import GivingBack
-from ray.runtime.interrupts import in_critical_code, in_destructor
+from ray.runtime.interrupting import Interrupting
 from ray.runtime.limits import TIMEOUT_GRACE_S, Limits
 from ray.runtime.output import Flusher
 from ray.runtime.peers import Peer
@@ -33,9 +33,6 @@ from ray.runtime.records import return_ids
 from ray.runtime.replies import Replying
 from ray.runtime.spilled_arguments import SpilledArguments
 from ray.runtime.titles import TITLE_S, Title
-
-#: A signal that comes right before a system call does not end it: it is sent again this often, until it is noticed.
-INSIST_S = 0.02
 
 
 class WorkerRuntime(Replying):
@@ -76,8 +73,9 @@ class WorkerRuntime(Replying):
         #: Calls that go on beyond their limits; their callers have been answered.
         self.overdue: set[TaskCall] = set()
         self._gpu_ids: list[str] | None = None
+        self.interrupting = Interrupting(self, self._slot, self._limits)
         #: As Python hands it back.
-        self.sigint_handler = self.on_interrupt
+        self.sigint_handler = self.interrupting.handler
         self._title = Title()
         #: What the last push holds.
         self._resources: dict[str, int] | None = None
@@ -134,10 +132,10 @@ class WorkerRuntime(Replying):
                 call.cancelled = True
                 self._slot.heard(message.task)
                 self.flush_all()  # what has ended before must not be lost if the process is killed
-                self.insist(call)  # before its children fail, which would interrupt it as well
+                self.interrupting.insist(call)  # before its children fail, which would interrupt it as well
             elif message.again and call.coroutine is None:
                 call.noticed = False  # unless it cleans up still
-                self.insist(call, anew=True)
+                self.interrupting.insist(call, anew=True)
             if call.descended or not message.recursive:
                 return  # what it has submitted since is its clean-up
             call.descended = True
@@ -186,50 +184,16 @@ class WorkerRuntime(Replying):
         except RuntimeError:  # calls come and go meanwhile: the next look tells
             return None
 
-    def _interrupt(self, call: TaskCall) -> None:
-        if call.stream is not None:
-            call.stream.look()
-        if call.coroutine is not None:
-            call.interrupt()
-        elif not self.concurrent:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    def insist(self, call: TaskCall, *, sent: bool = False, anew: bool = False) -> None:
-        """Interrupt the user's code; called under the lock, so that a signal cannot come to a later call."""
-        if self.running.get(call.task.id) is not call or call.noticed:
-            return
-        # A handler of the user's is called once, be it by this or by the node manager.
-        if anew or self._handles_signals() or not (sent or self._slot.is_ordered(call.task.id)):
-            self._interrupt(call)
-            sent = True
-        if call.coroutine is None and not self.concurrent:
-            self.timers.after(INSIST_S, lambda: self.insist(call, sent=sent))
-
-    def _handles_signals(self) -> bool:
-        return getsignal(signal.SIGINT) is self.sigint_handler
-
-    def on_interrupt(self, number: int, frame: Any) -> None:
-        """SIGINT in the main thread, of ours or of the user's: for the code of the call that runs there."""
-        call = self.this_call()
-        if not self._limits.hear(call) or call is None or call.noticed or not (call.interruptible or self.concurrent):
-            return  # it comes between two calls, or the call cleans up already
-        if in_critical_code(frame, inside=_user_call_code) or in_destructor(frame):
-            self.timers.after(0.001, lambda: self._send_again(call))
-            self.transport.wake()
-            return
-        if self.concurrent or not (call.cancelled or call.timed_out):
-            raise KeyboardInterrupt  # the user's code has sent it
-        call.check()
-
-    def _send_again(self, call: TaskCall) -> None:
-        with self.lock:
-            if self.running.get(call.task.id) is call:
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
     def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
         done = super().block(waiter, timeout_s)
         call = self.call
-        if call is not None and call.cancelled and call.interruptible and self._handles_signals() and _on_main_thread():
+        if (
+            call is not None
+            and call.cancelled
+            and call.interruptible
+            and self.interrupting.is_handler()
+            and _on_main_thread()
+        ):
             call.check()  # else it sees its children fail with it, and is interrupted in what it then does
         return done
 
@@ -400,6 +364,3 @@ class WorkerRuntime(Replying):
 
 def _on_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
-
-
-_user_call_code = TaskCall.run.__code__
