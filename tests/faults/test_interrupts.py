@@ -204,7 +204,7 @@ def test_random_moments(start, program, rounds, tmp_path):
     assert program.line() == "ready"
     chance = random.Random(1)
     took = {}
-    for i in range(rounds(48, 160)):
+    for i in range(rounds(32, 160)):
         operation = OPERATIONS[i % len(OPERATIONS)]
         took.setdefault(operation, []).append(interrupt_at_random(program, operation, chance, 0.05))
     program.tell("end")
@@ -249,7 +249,7 @@ ray.get([sleep.remote(), ray.put(1)])
 def test_uncaught(start, rounds, tmp_path, times):
     """It ends the program, the second one sooner if need be, and says so once."""
     chance = random.Random(3)
-    for _ in range(rounds(3, 20)):
+    for _ in range(rounds(2, 20)):
         program = Program(tmp_path, UNCAUGHT)
         try:
             assert program.line() == "ready"

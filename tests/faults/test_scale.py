@@ -67,7 +67,7 @@ def test_ten_thousand_large_objects_at_a_time(start):
 def test_one_copy_of_an_array_as_large_as_memory_allows(start):
     np = pytest.importorskip("numpy")
     free = psutil.virtual_memory().available
-    nbytes = min((8 if SOAK else 1) << 30, free // 5) // 8 * 8
+    nbytes = min((16 if SOAK else 1) << 29, free // 5) // 8 * 8
     start(num_cpus=4, object_store_memory=nbytes + (256 << 20), log_to_driver=False)
     from ray.runtime import interface
 

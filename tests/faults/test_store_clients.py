@@ -390,7 +390,7 @@ def test_nobody_ever_sees_bytes_of_another_object(start, store, rounds):
     living = {role: enter(role) for role in roles}
     mortal = roles[1 : READERS if store == PORTABLE else None]  # the first reader stays to the end
     deaths, wanted = 0, rounds(50, 2000)
-    checks, end = rounds(500, 20_000), time.monotonic() + rounds(4, 120)
+    checks, end = rounds(500, 20_000), time.monotonic() + rounds(2, 120)
     while time.monotonic() < end or deaths < wanted or sum(map(board.checked, range(READERS))) < checks:
         time.sleep(chance.uniform(0, 0.02))  # it dies wherever it happens to be
         role = chance.choice(mortal)

@@ -212,7 +212,7 @@ print("done")
 
 
 @pytest.mark.skipif("plasma" not in STORES, reason="ray-store-plasma is not installed")
-@pytest.mark.parametrize("state", ["full", "read-only", "removed"])
+@pytest.mark.parametrize("state", ["full", pytest.param("read-only", marks=pytest.mark.slow), "removed"])
 def test_a_disk_without_room_fails_only_who_needs_it(tmp_path, state):
     mount = f"mount -t tmpfs -o size=200m tmpfs {tmp_path}"
     folder = tmp_path
@@ -224,6 +224,6 @@ def test_a_disk_without_room_fails_only_who_needs_it(tmp_path, state):
 
 
 @pytest.mark.skipif("plasma" not in STORES, reason="ray-store-plasma is not installed")
-@pytest.mark.parametrize("state", ["truncated", "flipped"])
+@pytest.mark.parametrize("state", [pytest.param("truncated", marks=pytest.mark.slow), "flipped"])
 def test_a_damaged_disk_loses_objects_and_never_changes_them(tmp_path, state):
     run(DAMAGED_DISK, tmp_path, state, mounts=[f"mount -t tmpfs -o size=400m tmpfs {tmp_path}"])

@@ -104,7 +104,7 @@ def test_a_loop_over_refs_of_results_keeps_one(start, store):
 def test_awaiting_in_a_loop_fills_nothing(start, store, rounds):
     """Results of 1 MB, awaited one after the other and some at a time."""
     start(num_cpus=2, store=store, object_store_memory=64 * MB, log_to_driver=False)
-    count = rounds(4_000, 100_000)
+    count = rounds(2_000, 100_000)
     most = 0
 
     async def drain():
