@@ -8,6 +8,7 @@ are printed, and the newest state of an unfinished one once a second.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -258,7 +259,13 @@ def write(stream: TextIO, text: str) -> None:
 
 def _put(stream: TextIO, put: Callable[[TextIO, str], int] | None, text: str) -> None:
     """Past the method that stands for the one of the class while lines are drawn."""
-    if put is None or "write" not in vars(stream):
+    buffer = getattr(stream, "buffer", None)
+    if isinstance(buffer, io.RawIOBase):  # ``python -u``: Python drops the rest of what a pipe takes in parts
+        data = memoryview(text.encode(stream.encoding, stream.errors or "strict"))
+        stream.flush()
+        while data:
+            data = data[buffer.write(data) or len(data) :]
+    elif put is None or "write" not in vars(stream):
         stream.write(text)
     else:
         put(stream, text)
