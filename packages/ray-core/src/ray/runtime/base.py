@@ -152,7 +152,7 @@ class OwnerBase(ABC):
 
     def trouble(self) -> str:
         """Why tasks may have to wait at the moment, a sentence; empty if nothing is known."""
-        return ""
+        return self.shortage.sentence()
 
     def find_entry(self, id: bytes) -> ObjectEntry:
         with self.lock:

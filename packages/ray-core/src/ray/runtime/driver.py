@@ -235,7 +235,7 @@ class DriverRuntime(OwnerRuntime):
         self._interrupts.remove()
 
     def trouble(self) -> str:
-        return self._trouble.sentence()
+        return super().trouble() or self._trouble.sentence()
 
     def show_failure(self, text: str) -> None:
         self._printer.show(failure_line(text))

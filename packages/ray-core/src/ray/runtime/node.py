@@ -30,7 +30,7 @@ from ray.runtime.node_ends import NodeEnds
 from ray.runtime.node_output import NodeOutput
 from ray.runtime.node_patience import NodePatience
 from ray.runtime.node_running import NodeRunning
-from ray.runtime.node_trouble import FAILED_START
+from ray.runtime.node_trouble import FAILED_START, NO_ROOM
 from ray.runtime.refusals import Refusals
 from ray.runtime.session import NodeConfig
 from ray.runtime.timers import Timers
@@ -44,7 +44,7 @@ FREE_STARTS = 4
 MAX_START_DELAY_S = 5.0
 #: How long a worker that cannot be started at all is not tried again.
 FULL_DELAY_S = 1.0
-#: How often it is told that there is no room for workers that are wanted.
+#: How often it is recorded that there is no room for workers that are wanted.
 TELL_AGAIN_S = 30.0
 _TICK_S = 5.0
 #: The context of a connection that was dropped before it said who it is; more of its messages may be under way here.
@@ -99,8 +99,8 @@ class NodeManager:
         self.ends = NodeEnds(self, keep_idle=max(1, min(config.resources.get("CPU", 0) // 10_000, 64)))
         self.patience = NodePatience(self)
         self.stopping = False
-        #: Before then nobody is told again that there is no room for workers.
-        self._tell_of_room = 0.0
+        #: Before then nobody is told again that there is no room for workers, and it is not recorded again.
+        self._tell_of_room = self._record_room = 0.0
         #: A child has ended, stopped or continued.
         self.reap_due = False
         #: Workers in a row that ended before they were ready.
@@ -242,13 +242,17 @@ class NodeManager:
         self.timers.after(FULL_DELAY_S, lambda: self.apply(self.leases.worker_failed_to_start()))
         now = time.monotonic()
         if len(self.pool.workers) >= self.pool.most and now >= self._tell_of_room:
-            self._tell_of_room = now + TELL_AGAIN_S
+            self._tell_of_room = now + FULL_DELAY_S
             count = len(self.pool.workers)
             text = (
                 f"No more workers can be started: {self.pool.most_reason}. There are {count}; tasks and actors that "
                 "need another one wait until one ends."
             )
-            self.record_error(node.ErrorRecord("no_room_for_workers", text, time.time()))
+            record = node.ErrorRecord(NO_ROOM, text, time.time())
+            if now >= self._record_room:
+                self._record_room = now + TELL_AGAIN_S
+                self.record_error(record, print_it=False)
+            self._to_drivers(node.RecordError(record))  # which say it once, and in errors for as long as it goes on
 
     def _granted(self, lease: leases.Lease) -> None:
         worker = self.pool.workers[lease.worker]

@@ -9,6 +9,8 @@ from ray.messages.node import ErrorRecord
 
 #: How the texts begin that tell of workers which could not be started.
 FAILED_START = "A worker process failed to start: "
+#: The type of records that tell of workers which are not even tried.
+NO_ROOM = "no_room_for_workers"
 #: The node manager tries again within this time, and tells if it fails again.
 _LASTS_S = 8.0
 #: The same trouble is not told twice within this time.
@@ -21,19 +23,22 @@ class NodeTrouble:
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
         self._last = ("", -_AGAIN_S)
-        #: {text: when it was shown}
+        #: {text, or type: when it was shown}
         self._shown: dict[str, float] = {}
 
     def note(self, record: ErrorRecord) -> None:
         """The node manager tells of an error."""
         text, now = record.message, time.monotonic()
-        if text.startswith(FAILED_START):
+        has_failed = text.startswith(FAILED_START)
+        if has_failed or record.type == NO_ROOM:
             self._last = text, now
-            self._shown = {text: shown for text, shown in self._shown.items() if now - shown < _AGAIN_S}
-            if text in self._shown:
+            self._shown = {what: shown for what, shown in self._shown.items() if now - shown < _AGAIN_S}
+            what = text if has_failed else NO_ROOM
+            if what in self._shown:
                 return
-            self._shown[text] = now
-            text += "\nWhat needs it waits until one can be started."
+            self._shown[what] = now
+            if has_failed:
+                text += "\nWhat needs it waits until one can be started."
         self._show(f"[ray] {text}\n")
 
     def sentence(self) -> str:

@@ -26,15 +26,23 @@ class Shortage:
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
         self._tell = 0.0
+        #: What was said last, and until when it holds.
+        self._last = ("", 0.0)
+
+    def sentence(self) -> str:
+        """What is lacking at the moment; empty if nothing is."""
+        text, until = self._last
+        return text if time.monotonic() < until else ""
 
     def try_again(self, error: OutOfDescriptorsError, action: Callable[[], None]) -> None:
         """Do in a while what could not be done now."""
         runtime = self._runtime
         runtime.timers.after(AGAIN_S, action)
         now = time.monotonic()
+        text = f"{error}. What needs it waits until others are closed."
+        self._last = text, now + 2 * AGAIN_S
         if now >= self._tell:
             self._tell = now + TELL_AGAIN_S
-            text = f"{error}. What needs it waits until others are closed."
             runtime.node.send(node.RecordError(node.ErrorRecord("out_of_descriptors", text, time.time())))
             with contextlib.suppress(OSError, ValueError, AttributeError):  # there may be no stderr to write to
                 sys.stderr.write(f"[ray] {text}\n")
