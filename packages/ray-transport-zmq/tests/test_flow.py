@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import threading
@@ -119,12 +120,12 @@ def test_large_frames_are_read_where_they_were_received(pair):
         client.poll(0)
     frame = events[0][1][1]
     assert isinstance(frame, memoryview)
-    assert isinstance(frame.obj, zmq.Frame)
+    assert isinstance(frame.obj, ctypes.Array)  # not memory of Python's
     assert len(frame) == 3 * MIB
 
 
-def test_lent_memory_comes_back(pair):
-    """What was sent without a copy is let go of when it is sent, and when it never will be."""
+def test_memory_comes_back(pair):
+    """It is let go of when it is sent, and when it never will be."""
     server, client, _ = pair
     out = introduced(pair)
 
@@ -188,18 +189,6 @@ def test_threads_that_send_while_another_waits(pair):
         thread.join(5)
     # One lapse costs half a second.
     assert finished, f"{left[0]} of {rounds} rounds left after {time.monotonic() - started:.1f} s"
-
-
-def test_aborting_in_a_destructor_or_a_signal_handler_never_blocks(pair):
-    """Also when the thread it interrupts holds the lock."""
-    server, client, address = pair
-    out, other = client.connect(address), client.connect(address)
-    with client._lock:
-        other.abort()
-        out.send([b"x"])
-    assert other.closed
-    with Reader(server) as at_server, Reader(client):
-        assert at_server.wait(1, "what was sent meanwhile arrives") == [[b"x"]]
 
 
 def test_a_peer_that_breaks_the_protocol_is_lost(folders):

@@ -229,7 +229,7 @@ def test_a_loss_is_told_while_somebody_connects_in_vain(folders):
         for thread in threads:
             thread.start()
         connecting.wait()
-        until(lambda: client._waiting and out.hub._pending is not None)
+        until(lambda: client._waiting and out.hub.monitor.pending)
         started = Stopwatch()
         process.kill()
         threads[0].join(10)

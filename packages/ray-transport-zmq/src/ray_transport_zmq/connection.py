@@ -19,7 +19,7 @@ CLOSE_FLUSH_S = 0.5
 
 
 class ZmqConnection(Connection):
-    """State of one peer; the hub's, under the transport's lock, but for what ``Connection`` offers."""
+    """State of one peer; the hub's, but for what ``Connection`` offers."""
 
     def __init__(self, transport: ZmqTransport, hub: Hub) -> None:
         self.context = None
@@ -40,17 +40,27 @@ class ZmqConnection(Connection):
         self.window = SendWindow()
         self.received = ReceiveWindow()
         self.assembler = wire.Assembler()
-        #: What the peer has no room for yet.
+        #: What is not handed to ZeroMQ yet.
         self.queue: deque[wire.Unit] = deque()
-        self.unsent = 0
+        #: Bytes that were queued so far.
+        self.queued = 0
+        #: Results of the calls that begin to connect, once they are made.
+        self.begun: list[int] = []
+        #: Until when to connect.
+        self.deadline = 0.0
 
     def send(self, frames: Sequence[Frame]) -> None:
         if not self.closed:
             self._transport.submit(self, wire.encode(frames))
 
     @property
+    def is_decided(self) -> bool:
+        """The attempt to connect is over."""
+        return self.ready or self.closed or bool(self.failure)
+
+    @property
     def queued_bytes(self) -> int:
-        return self.unsent
+        return 0 if self.closed else self.queued - self.window.nbytes
 
     def close(self) -> None:
         self._transport.flush([self], time.monotonic() + CLOSE_FLUSH_S)
@@ -64,4 +74,4 @@ class ZmqConnection(Connection):
     def drop_queue(self) -> None:
         """Forget what is not sent."""
         self.queue.clear()
-        self.unsent = 0
+        self.queued = self.window.nbytes

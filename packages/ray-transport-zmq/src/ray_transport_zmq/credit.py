@@ -8,6 +8,8 @@ or late credit does no harm.
 from __future__ import annotations
 
 import struct
+from collections import deque
+from collections.abc import Iterator
 
 from ray.exceptions import RemoteProtocolError
 
@@ -23,21 +25,32 @@ _CREDIT = struct.Struct("<QQ")
 class SendWindow:
     """What was handed to ZeroMQ for a peer, against what the peer has taken."""
 
-    __slots__ = ("_nbytes", "_taken_nbytes", "_taken_units", "_units")
+    __slots__ = ("_sent", "_taken_nbytes", "_taken_units")
 
     def __init__(self) -> None:
-        self._units = self._nbytes = 0
+        #: One pair: (units, bytes).
+        self._sent: deque[tuple[int, int]] = deque([(0, 0)], 1)
         self._taken_units = self._taken_nbytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """That were sent so far."""
+        return self._sent[0][1]
 
     @property
     def is_open(self) -> bool:
         """Whether one more unit may go."""
-        return self._units - self._taken_units < WINDOW_UNITS and self._nbytes - self._taken_nbytes < WINDOW_BYTES
+        units, nbytes = self._sent[0]
+        return units - self._taken_units < WINDOW_UNITS and nbytes - self._taken_nbytes < WINDOW_BYTES
+
+    def sending(self, nbytes: int) -> Iterator[None]:
+        """When advanced, counts one more unit; ``sent``, as a step among others."""
+        units, before = self._sent[0]
+        return map(self._sent.append, ((units + 1, before + nbytes),))
 
     def sent(self, nbytes: int) -> None:
         """One more unit has gone."""
-        self._units += 1
-        self._nbytes += nbytes
+        next(self.sending(nbytes))
 
     def credited(self, credit: bytes) -> None:
         """The peer has taken this much so far.
@@ -48,8 +61,9 @@ class SendWindow:
         if len(credit) != _CREDIT.size:
             raise RemoteProtocolError(f"credit of {len(credit)} bytes")
         units, nbytes = _CREDIT.unpack(credit)
-        if units > self._units or nbytes > self._nbytes:
-            raise RemoteProtocolError(f"peer has taken {units} units, {nbytes} bytes; sent were {self._units}")
+        most_units, most_nbytes = self._sent[0]
+        if units > most_units or nbytes > most_nbytes:
+            raise RemoteProtocolError(f"peer has taken {units} units, {nbytes} bytes; sent were {most_units}")
         self._taken_units = max(self._taken_units, units)
         self._taken_nbytes = max(self._taken_nbytes, nbytes)
 

@@ -1,38 +1,87 @@
-"""Taking units from a socket, part by part."""
+"""Taking from a socket what has arrived: what was received is on record in the same step, and whoever comes goes on."""
 
 from __future__ import annotations
 
-import itertools
-from typing import Any, cast
+import ctypes
+import mmap
+from collections import deque
+from collections.abc import Container
+from itertools import starmap
+from typing import Any
 
 import zmq
-from zmq.backend import Socket as _Base
 
-_receive = cast("Any", _Base.recv)
+from ray_transport_zmq import native
+from ray_transport_zmq.native import Message, Number
+from ray_transport_zmq.wire import MAX_PART_BYTES
+
+_ID_BYTES = 255
 
 
 class Incoming:
-    """What arrives at a socket. Under the transport's lock, as all that uses the socket."""
+    """The units that arrive at a router socket."""
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
-        self._how = ((socket, int(zmq.NOBLOCK), False),)
-        #: Parts of the unit that is being received.
-        self._unit: list[zmq.Frame] = []
+    def __init__(self, handle: ctypes.c_void_p, known: Container[bytes]) -> None:
+        """``known``: the peers by whose units nobody wants to know more than what they contain."""
+        self._handle = handle
+        self._known = known
+        self._memory = mmap.mmap(-1, MAX_PART_BYTES)  # costs what is used of it
+        self._address = ctypes.addressof(ctypes.c_ubyte.from_buffer(self._memory))
+        self._more = Number(handle, zmq.RCVMORE)
+        self._arguments = tuple(
+            (handle, ctypes.c_void_p(self._address), ctypes.c_size_t(nbytes), native.NOW)
+            for nbytes in (_ID_BYTES, MAX_PART_BYTES)
+        )
+        #: What there is of the next one: the peer's id, then tuples that begin with a part. Whoever has handled it puts
+        #: another list in its place.
+        self.unit: list[Any] = []
 
-    def take(self) -> list[zmq.Frame]:
-        """The parts of the next unit; a call that interrupts this one goes on where it is.
-
-        Raises:
-            zmq.Again: there is nothing.
-        """
+    def receive(self) -> list[Any] | None:
+        """The next unit, whole; None if there may be none."""
         while True:
-            unit = self._unit
-            if unit and not unit[-1].more:
-                rest: list[zmq.Frame] = []
-                if self._unit is unit:
-                    self._unit = rest
-                    return unit
+            unit = self.unit
+            if not unit:
+                step: Any = native.take(self._arguments[0], self._address, 1)
+                if self.unit is not unit or unit:
+                    continue
+                unit.extend(step)
+                if not unit:
+                    return None
                 continue
-            part = itertools.starmap(_receive, self._how)
-            if self._unit is unit and not (unit and not unit[-1].more):
-                unit.extend(part)  # what is received is on record in the same step
+            last = unit[-1]
+            if type(last) is tuple and not self._more.value:
+                return unit
+            more = starmap(native.get_option, (self._more.arguments,))
+            if last is unit[0] and last in self._known:
+                step = zip(native.take(self._arguments[1], self._address), more)  # noqa: B905 - the first one ends it
+            else:
+                message = Message()
+                taken = native.again(native.receive_message, (message, self._handle, native.NOW))
+                step = zip((message,), taken, more)  # noqa: B905
+            if self.unit is not unit or unit[-1] is not last:
+                continue
+            unit.extend(step)
+            if unit[-1] is last:
+                return None
+
+
+class Notes:
+    """What the monitor of a socket tells: ``(data, address)`` each."""
+
+    def __init__(self, handle: ctypes.c_void_p) -> None:
+        self._memory = ctypes.create_string_buffer(1024)
+        self._address = ctypes.addressof(self._memory)
+        self._arguments = (handle, ctypes.c_void_p(self._address), ctypes.c_size_t(1024), native.NOW)
+        #: What is not handled; first in, first out.
+        self.kept: deque[tuple[bytes, bytes]] = deque()
+
+    def first(self) -> tuple[bytes, bytes] | None:
+        """The oldest one that is not handled, which stays."""
+        kept = self.kept
+        data, address = (native.take(self._arguments, self._address) for _ in range(2))
+        step = zip(data, address)  # noqa: B905
+        if not kept:
+            kept.extend(step)
+        if kept:
+            return kept[0]
+        return None

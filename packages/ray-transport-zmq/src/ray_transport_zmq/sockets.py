@@ -9,9 +9,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import zmq
-from zmq.utils.garbage import gc as _lenders
 
 from ray.exceptions import PluginError
+from ray_transport_zmq import native
 from ray_transport_zmq.settling import NAME_PREFIX
 from ray_transport_zmq.wire import MAX_PART_BYTES
 
@@ -62,7 +62,7 @@ TCP_OPTIONS: dict[zmq.SocketOption, int] = {
 #: These can be set but not read back.
 WRITE_ONLY: dict[zmq.SocketOption, int] = {zmq.ROUTER_MANDATORY: 1, zmq.ROUTER_HANDOVER: 0}
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a finaliser, or a signal handler, may open a transport of its own
 _contexts: dict[int, Context] = {}
 _numbers = itertools.count()
 
@@ -75,15 +75,12 @@ class Context:
         self.zmq.set(zmq.THREAD_NAME_PREFIX, NAME_PREFIX)
         self.users = 0
         self.authenticator: Authenticator | None = None
-        self._lenders_ran = _lenders.is_alive()
 
     def end(self) -> None:
         """Wait until all sockets, closed before, have sent what they linger for; at most ``LINGER_MS``."""
         self.zmq.term()
         if self.authenticator is not None:
             self.authenticator.join()
-        if not self._lenders_ran and _lenders.is_alive():
-            _lenders.stop()  # pyzmq's thread for memory that was sent without a copy; it starts again when needed
 
 
 def acquire() -> Context:
@@ -91,7 +88,7 @@ def acquire() -> Context:
     with _lock:
         context = _contexts.get(os.getpid())
         if context is None:
-            context = _contexts[os.getpid()] = Context()
+            context = _contexts.setdefault(os.getpid(), Context())
         context.users += 1
         return context
 
@@ -113,7 +110,7 @@ def disown(it: zmq.Socket[bytes] | zmq.Context[zmq.Socket[bytes]]) -> None:
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     for context in _contexts.values():
         disown(context.zmq)
 
@@ -132,6 +129,12 @@ def check_library() -> None:
         raise PluginError(
             f"transport='zmq' needs libzmq {'.'.join(map(str, _MIN_LIBZMQ))}, found is {zmq.zmq_version()}: "
             "pip install --upgrade pyzmq",
+            seam="transport",
+            plugin="zmq",
+        )
+    if not native.IS_COMPLETE:
+        raise PluginError(
+            "transport='zmq' needs the functions of libzmq, and pyzmq hides them: install pyzmq from a wheel",
             seam="transport",
             plugin="zmq",
         )

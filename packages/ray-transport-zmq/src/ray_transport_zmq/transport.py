@@ -1,11 +1,7 @@
-"""The transport: two hubs, one lock, and whoever polls.
+"""The transport: two hubs, and whoever polls.
 
-A ZeroMQ socket belongs to one thread at a time, and its descriptor becomes readable once per change, for whoever looks
-first. So one lock guards both sockets and is held for calls that return at once only; waiting happens outside. Any
-thread that uses a socket while another waits looks whether messages have arrived and, if so, wakes it.
-
-Nobody waits for the lock but who polls: what others want done is put on a list, and done by whoever leaves the lock. So
-sending never blocks, and destructors and signal handlers may end connections.
+The descriptor of a ZeroMQ socket becomes readable once per change, for whoever looks first. So any thread that uses a
+socket while another waits looks whether messages have arrived and, if so, wakes it.
 """
 
 from __future__ import annotations
@@ -14,10 +10,9 @@ import contextlib
 import errno
 import os
 import select
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import zmq
 
@@ -34,21 +29,6 @@ from ray_transport_zmq.waiting import Poller, Wakeup
 _MAX_PATH_BYTES = 100
 #: How long ``close`` waits at once while another thread may be doing the work.
 _LOOK_S = 0.01
-
-
-class _Lock:
-    """A lock; whoever leaves it does what others wanted done meanwhile."""
-
-    def __init__(self, serve: Callable[[], None]) -> None:
-        self.inner = threading.RLock()  # a destructor, or a signal handler, may poll on the thread that has it
-        self._serve = serve
-
-    def __enter__(self) -> None:
-        self.inner.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self.inner.release()
-        self._serve()
 
 
 class ZmqTransport(Transport):
@@ -76,16 +56,11 @@ class ZmqTransport(Transport):
             self._keys = read_keys(key_file) if key_file else session_keys(session_dir)
         self._context: sockets.Context | None = None
         self._io_thread = IoThread()
-        #: Of the units handed to ZeroMQ, so many are known to be with the system.
-        self._settled = 0
-        self._lock = _Lock(self._serve)
-        #: One connects at a time: ZeroMQ tells of attempts by address only.
-        self._connecting = threading.Lock()
+        #: ``Hub.last`` when all that was handed to ZeroMQ was known to be with the system.
+        self._settled: list[object] = []
         self._inbox: Events = deque()
         #: What the next ``poll`` to end returns.
         self._taken: list[tuple[Connection, Sequence[Frame] | None]] = []
-        self._submitted: deque[tuple[ZmqConnection, list[wire.Unit]]] = deque()
-        self._ended: deque[ZmqConnection] = deque()
         #: Of the listening socket, where it has one.
         self._path = ""
         self._connector: Hub | None = None
@@ -116,8 +91,7 @@ class ZmqTransport(Transport):
         else:
             host = self._options.host
             endpoint = f"tcp://[{host}]:0" if ":" in host else f"tcp://{host}:0"
-        with self._lock:
-            address = self._add_hub(accepts=True).bind(endpoint)
+        address = self._add_hub(accepts=True).bind(endpoint)
         if self._options.scheme == "ipc":
             self._path = path
             os.chmod(path, 0o600)
@@ -130,130 +104,115 @@ class ZmqTransport(Transport):
             check_room(self._wakeup.fd)
         except OSError as error:
             raise ConnectionError(f"cannot connect to {address}: {error}") from error
-        deadline = time.monotonic() + timeout_s
-        with self._connecting:
-            with self._lock:
-                hub = self._connector = self._connector or self._add_hub(accepts=False)
-                connection = ZmqConnection(self, hub)
-                hub.read_monitor()
-                self._decided.clear()
-                hub.begin(connection, address)
-            try:
-                self._await_decision(hub, deadline)
-            finally:
-                with self._lock:
-                    hub.finish(connection)
-                    self._wake_for_messages()
+        hub = self._connector
+        if hub is None:
+            hub = self._add_hub(accepts=False)
+            self._connector = self._connector or hub
+        connection = ZmqConnection(self, hub)
+        connection.deadline = time.monotonic() + timeout_s
+        hub.monitor.read()
+        while (pending := hub.begin(connection, address)) is not connection:
+            self._conclude(hub, pending)
+        self._conclude(hub, connection)
         if not connection.ready:
             reason = connection.failure or f"no answer within {timeout_s:g} s"
             raise ConnectionError(f"cannot connect to {address}: {reason}")
         return connection
 
-    def _await_decision(self, hub: Hub, deadline: float) -> None:
-        """Wait until the attempt is decided; whichever thread reads the monitor says so."""
-        waiting = select.poll()
-        for fd in (hub.fds[1], self._decided.fd):
-            waiting.register(fd, select.POLLIN)
-        while True:
-            with self._lock:
-                decided = hub.read_monitor()
+    def _conclude(self, hub: Hub, connection: ZmqConnection) -> None:
+        """Wait until an attempt is decided; whichever thread reads the monitor says so."""
+        try:
+            waiting = select.poll()
+            for fd in (hub.fds[1], self._decided.fd):
+                waiting.register(fd, select.POLLIN)
+            while True:
+                hub.attempt(connection)
+                hub.monitor.read()
                 self._wake_for_messages()  # the end of another connection may have been told as well
-            if decided:
-                return
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                return
-            waiting.poll(left_s * 1000)
-            self._decided.clear()
+                left_s = connection.deadline - time.monotonic()
+                if connection.is_decided or left_s <= 0:
+                    return
+                waiting.poll(min(left_s, _LOOK_S) * 1000)  # what was told may have been for another thread
+                self._decided.clear()
+        finally:
+            hub.finish(connection)
+            self._wake_for_messages()
 
     def _add_hub(self, *, accepts: bool) -> Hub:
         if self._closed:
             raise ConnectionError("the transport is closed")
-        if self._context is None:
-            self._context = sockets.acquire()
+        context = self._context or self._adopt(sockets.acquire())
         if self._keys is not None and accepts:
-            if self._context.authenticator is None:
-                self._context.authenticator = Authenticator(self._context)
-            self._context.authenticator.allow(self._keys.allowed)
-        socket = sockets.router(self._context, self._options.scheme, self._keys, listens=accepts)
+            if context.authenticator is None:
+                context.authenticator = Authenticator(context)
+            context.authenticator.allow(self._keys.allowed)
+        socket = sockets.router(context, self._options.scheme, self._keys, listens=accepts)
         if ":" in self._options.host:
             socket.set(zmq.IPV6, 1)
-        hub = Hub(self._context, socket, self._inbox, lambda hub: ZmqConnection(self, hub), accepts=accepts)
+        hub = Hub(context, socket, self._inbox, lambda hub: ZmqConnection(self, hub), accepts=accepts)
         self._hubs.append(hub)
         for fd in hub.fds:
             self._poller.register(fd)
         return hub
 
+    def _adopt(self, context: sockets.Context) -> sockets.Context:
+        if self._context is None:
+            self._context = context
+        else:  # somebody was quicker
+            sockets.release(context)
+        return self._context
+
     # --- sending, from any thread -----------------------------------------------------------------------------------
 
     def submit(self, connection: ZmqConnection, units: list[wire.Unit]) -> None:
         """Send a message, now or when the peer has room."""
-        self._submitted.append((connection, units))
-        self._serve()
+        connection.queued += sum([unit[0] for unit in units])
+        connection.queue.extend(units)
+        if connection.closed:
+            connection.drop_queue()
+        else:
+            connection.hub.flush(connection)
+        self._wake_for_messages()
 
     def end(self, connection: ZmqConnection) -> None:
         """Carry out what ``abort`` has decided."""
-        if self._pid == os.getpid():
-            self._ended.append(connection)
-            self._serve()
-
-    def _serve(self) -> None:
-        """Do what is on the lists, unless another thread has the lock; that one does it when it leaves."""
-        while self._submitted or self._ended:
-            if not self._lock.inner.acquire(False):
-                return
-            try:
-                self._work()
-                self._wake_for_messages()
-            finally:
-                self._lock.inner.release()
-
-    def _work(self) -> None:
-        """Do what is on the lists; the caller has the lock."""
-        while True:
-            if not self._submitted:  # not in the loop's head: a call that interrupts this may come behind that
-                break
-            connection, units = self._submitted.popleft()
-            if not connection.closed:
-                connection.hub.offer(connection, units)
-        while True:
-            if not self._ended:
-                break
-            connection = self._ended.popleft()
-            if not self._closed:
-                connection.hub.end(connection)
+        if self._pid == os.getpid() and not self._closed:
+            connection.hub.end(connection)
+            self._wake_for_messages()
 
     def _wake_for_messages(self) -> None:
-        """The caller has used a socket: what ZeroMQ has taken in with that, it will not announce again."""
-        if self._waiting and any(hub.touched and hub.has_news() for hub in self._hubs):
+        """A socket was used: what ZeroMQ has taken in with that, it will not announce again."""
+        if self._waiting and any(hub.is_touched and hub.has_news() for hub in self._hubs):
             self._wakeup.set()
 
+    def _flush_all(self) -> None:
+        """Send what other threads may be about to send."""
+        for hub in self._hubs:
+            for connection in hub.connections:
+                if connection.queue:
+                    hub.flush(connection)
+
     def settle(self, timeout_s: float) -> bool:
-        with self._lock:
-            if self._submitted or self._ended:
-                self._work()
-                self._wake_for_messages()
-            handed = sum([hub.handed for hub in self._hubs])
-            if handed == self._settled:
-                return True
-            self._io_thread.find()
-            fds = [fd for hub in self._hubs for fd in hub.peer_fds] if self._options.scheme == "tcp" else []
+        self._flush_all()
+        last = [hub.last for hub in self._hubs]
+        if last == self._settled:
+            return True
+        self._io_thread.find()
+        fds = [fd for hub in self._hubs for fd in hub.peer_fds] if self._options.scheme == "tcp" else []
         deadline = time.monotonic() + timeout_s
         if not self._io_thread.await_rest(deadline) or not await_sent(fds, deadline):
             return False
-        self._settled = handed
+        self._settled = last
         return True
 
     # --- polling, by one thread at a time ---------------------------------------------------------------------------
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
-        self._waiting = True
-        with self._lock:
-            self._work()
-            self._pump(hub for hub in self._hubs if hub.touched)
+        is_inside, self._waiting = self._waiting, True
+        self._pump([hub for hub in self._hubs if hub.is_touched])
         for hub in self._hubs:
-            timeout_s = hub.strangers.wait_s(timeout_s)
-        if self._inbox or self._taken or any(hub.touched for hub in self._hubs):
+            timeout_s = hub.monitor.strangers.wait_s(timeout_s)
+        if self._inbox or self._taken or any(hub.is_touched for hub in self._hubs):
             timeout_s = 0.0
         try:
             ready = self._poller.poll(timeout_s)
@@ -262,23 +221,23 @@ class ZmqTransport(Transport):
                 return []
             raise
         self._waiting = False  # and stays True if a signal handler raised; that costs a wake-up or two
-        arrived = []
+        if is_inside:  # the call that this one interrupts is not to wait for what was taken in here
+            self._wakeup.set()
+        arrived = set()
         for fd, _ in ready:
             callback = self._watched.get(fd)
             if callback is not None:
                 callback()
             else:
-                arrived.append(fd)
+                arrived.add(fd)
         if arrived:
-            with self._lock:
-                for hub in self._hubs:
-                    if hub.fds[1] in arrived and hub.read_monitor():
-                        self._decided.set()
-                self._pump(hub for hub in self._hubs if hub.touched or hub.fds[0] in arrived or hub.fds[1] in arrived)
-        if any(len(hub.strangers) for hub in self._hubs):
-            with self._lock:
-                for hub in self._hubs:
-                    hub.turn_away()
+            for hub in self._hubs:
+                if hub.fds[1] in arrived and hub.monitor.read():
+                    self._decided.set()
+            self._pump([hub for hub in self._hubs if hub.is_touched or not arrived.isdisjoint(hub.fds)])
+        for hub in self._hubs:
+            if len(hub.monitor.strangers):
+                hub.turn_away()
         rest: list[tuple[Connection, Sequence[Frame] | None]] = []
         with contextlib.suppress(IndexError):  # it is empty
             self._taken.extend(iter(self._inbox.popleft, None))
@@ -287,7 +246,7 @@ class ZmqTransport(Transport):
         self._taken = rest
         return events
 
-    def _pump(self, hubs: Iterable[Hub]) -> None:
+    def _pump(self, hubs: list[Hub]) -> None:
         for hub in hubs:
             hub.pump()
 
@@ -307,9 +266,8 @@ class ZmqTransport(Transport):
     def flush(self, connections: list[ZmqConnection], deadline: float) -> None:
         """Wait until all is sent or the time is over; takes messages meanwhile, as credits are among them."""
         while True:
-            with self._lock:
-                self._work()
-                self._pump(self._hubs)
+            self._flush_all()
+            self._pump(self._hubs)
             if self._inbox:
                 self.wake()  # somebody else may be waiting for them
             left_s = deadline - time.monotonic()
@@ -326,14 +284,13 @@ class ZmqTransport(Transport):
         connections = [connection for hub in self._hubs for connection in hub.connections]
         self.flush(connections, time.monotonic() + CLOSE_FLUSH_S)
         self._closed = True
-        with self._lock:
-            for connection in connections:
-                connection.hub.end(connection)
-            for hub in self._hubs:
-                for fd in hub.fds:
-                    self._poller.unregister(fd)
-                hub.close()
-            self._hubs.clear()
+        for connection in connections:
+            connection.hub.end(connection)
+        for hub in self._hubs:
+            for fd in hub.fds:
+                self._poller.unregister(fd)
+            hub.close()
+        self._hubs.clear()
         if self._path:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
@@ -354,8 +311,6 @@ class ZmqTransport(Transport):
 
     def _forget(self) -> None:
         self._hubs.clear()
-        self._submitted.clear()
-        self._ended.clear()
         self._watched.clear()
         self._io_thread.close()
         self._poller.close()

@@ -80,19 +80,28 @@ def credit_unit(credit: bytes) -> Unit:
 
 
 class Assembler:
-    """Units of one peer in, messages out."""
+    """Units of one peer in, messages out: where it has come to. What is taken twice does no harm."""
 
     __slots__ = ("_behind", "_filled", "_frames", "_target")
 
-    def __init__(self) -> None:
-        self._frames: list[Any] = []
-        #: (place among the frames, length) of frames that are still to come, the next one last.
-        self._behind: list[tuple[int, int]] = []
-        self._target: memoryview | None = None
-        self._filled = 0
+    def __init__(
+        self,
+        frames: list[Any] | None = None,
+        behind: tuple[tuple[int, int], ...] = (),
+        target: memoryview | None = None,
+        filled: int = 0,
+    ) -> None:
+        """``behind``: (place among the frames, length) of those that are still to come, the next one last."""
+        self._frames = frames or []
+        self._behind = behind
+        self._target = target
+        self._filled = filled
 
-    def head(self, data: bytes) -> list[Any] | None:
-        """Take the first part of a ``SINGLE`` or ``MESSAGE`` unit; returns the message if that was all of it.
+    def head(self, data: bytes) -> tuple[Assembler, list[Any] | None]:
+        """Take the first part of a ``SINGLE`` or ``MESSAGE`` unit.
+
+        Returns:
+            What takes the next unit, and the message if that was all of it.
 
         Raises:
             RemoteProtocolError: this cannot come now, or is not well formed.
@@ -100,7 +109,7 @@ class Assembler:
         if self._behind:
             raise RemoteProtocolError("a message begins inside another one")
         if data[0] == SINGLE:
-            return [data[1:]]
+            return self, [data[1:]]
         try:
             _, count = _COUNT.unpack_from(data)
             if not count or count > MAX_FRAMES:
@@ -123,13 +132,14 @@ class Assembler:
         if start != len(data):
             raise RemoteProtocolError(f"frames end at {start} of {len(data)} bytes")
         if not behind:
-            return frames
-        behind.reverse()
-        self._frames, self._behind = frames, behind
-        return None
+            return self, frames
+        return Assembler(frames, tuple(reversed(behind))), None
 
-    def piece(self, piece: memoryview) -> list[Any] | None:
-        """Take the second part of a ``PIECE`` unit, to keep; returns the message if it is complete.
+    def piece(self, piece: memoryview) -> tuple[Assembler, list[Any] | None]:
+        """Take the second part of a ``PIECE`` unit, to keep.
+
+        Returns:
+            What takes the next unit, and the message if it is complete.
 
         Raises:
             RemoteProtocolError: no piece of this size is due.
@@ -139,22 +149,19 @@ class Assembler:
         place, length = self._behind[-1]
         if len(piece) != min(PIECE_BYTES, length - self._filled):
             raise RemoteProtocolError(f"piece of {len(piece)} bytes at {self._filled} of {length}")
+        frames = self._frames
         if length <= PIECE_BYTES:
-            self._frames[place] = piece
+            frames[place] = piece
         else:
-            if self._target is None:
-                self._target = _memory(length)
-            self._target[self._filled : self._filled + len(piece)] = piece
-            self._filled += len(piece)
-            if self._filled < length:
-                return None
-            self._frames[place] = self._target.toreadonly()
-            self._target, self._filled = None, 0
-        self._behind.pop()
-        if self._behind:
-            return None
-        frames, self._frames = self._frames, []
-        return frames
+            target = self._target or _memory(length)
+            filled = self._filled + len(piece)
+            target[self._filled : filled] = piece
+            if filled < length:
+                return Assembler(frames, self._behind, target, filled), None
+            frames[place] = target.toreadonly()
+        if len(self._behind) > 1:
+            return Assembler(frames, self._behind[:-1]), None
+        return Assembler(), frames
 
 
 def _memory(nbytes: int) -> memoryview:

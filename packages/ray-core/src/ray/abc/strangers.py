@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from itertools import islice
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -56,14 +55,12 @@ class Strangers(Generic[Key]):
         deadlines = self.deadlines
         if not deadlines:
             return []
-        found = list(islice(deadlines, max(0, len(deadlines) - self.limit)))
         now = self._clock()
-        for key in islice(deadlines, len(found), None):
-            if deadlines[key] > now:
-                break
-            found.append(key)
+        known = tuple(deadlines.items())  # others may come and go meanwhile
+        most = len(known) - self.limit
+        found = [key for number, (key, deadline) in enumerate(known) if number < most or deadline <= now]
         for key in found:
-            del deadlines[key]
+            deadlines.pop(key, None)
         return found
 
     def wait_s(self, timeout_s: float | None) -> float | None:
