@@ -885,6 +885,72 @@ class TakesBeforeItKeeps(InprocTransport):
             self._taken.append((connection, frames))
 
 
+class PollsOnceAtATime(InprocTransport):
+    polls = False
+
+    def poll(self, timeout_s):
+        if self.polls:
+            return []
+        self.polls = True
+        try:
+            return super().poll(timeout_s)
+        finally:
+            self.polls = False
+
+
+class PollsBetweenSends(InprocTransport):
+    """The thread that polls waits for one that sends."""
+
+    def __init__(self):
+        super().__init__()
+        self.sends = threading.RLock()
+
+    def connect(self, address, timeout_s=5.0):
+        connection = super().connect(address, timeout_s)
+
+        def send(frames, send=connection.send):
+            with self.sends:
+                send(frames)
+
+        connection.send = send
+        return connection
+
+    def poll(self, timeout_s):
+        with self.sends:
+            pass
+        return super().poll(timeout_s)
+
+
+class ConnectsOneAtATime(InprocTransport):
+    def __init__(self):
+        super().__init__()
+        self.connecting = threading.Lock()
+
+    def connect(self, address, timeout_s=5.0):
+        if not self.connecting.acquire(timeout=1.0):
+            raise ConnectionError("another call connects")
+        try:
+            return super().connect(address, timeout_s)
+        finally:
+            self.connecting.release()
+
+
+class SendsInTwoSteps(InprocTransport):
+    """As a library would that lets signals interrupt its calls."""
+
+    def connect(self, address, timeout_s=5.0):
+        connection = super().connect(address, timeout_s)
+        half: list[list[bytes]] = []
+
+        def send(frames, send=connection.send):
+            half.append(frames)
+            time.sleep(0.0005)
+            send(half.pop(0))
+
+        connection.send = send
+        return connection
+
+
 def transport_subject(kind):
     made = []
 
@@ -914,6 +980,10 @@ def transport_subject(kind):
         [
             ("polls_interrupt_polls", KeepsMessagesInItsFrame),
             ("polls_interrupt_polls", TakesBeforeItKeeps),
+            ("polls_interrupt_polls", PollsOnceAtATime),
+            ("sends_interrupt_sends", PollsBetweenSends),
+            ("connects_interrupt_connects", ConnectsOneAtATime),
+            ("signals_interrupt_calls", SendsInTwoSteps),
             ("messages_arrive_whole", DropsTheLastFrame),
             ("messages_arrive_once_and_in_order", Reorders),
             ("messages_arrive_once_and_in_order", Doubles),

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import selectors
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -32,8 +31,10 @@ class InprocConnection(Connection):
         self.closed = False
         self.transport = transport
         self._peer: InprocConnection | None = None
-        #: Bytes in the peer's inbox from here; guarded by the lock of the peer's transport.
+        #: Bytes in the peer's inbox from here.
         self.unread_bytes = 0
+        #: What the other end sent, and nobody has read yet, is not to be read.
+        self.dropped = False
 
     @classmethod
     def pair(cls, here: InprocTransport, there: InprocTransport) -> InprocConnection:
@@ -92,8 +93,6 @@ class InprocTransport(Transport):
         """Make a transport; ``session_dir`` is accepted, as every transport does, and not used."""
         #: Connections that are open at this end.
         self.connections: set[InprocConnection] = set()
-        # Re-entrant: a destructor may abort a connection on the thread that holds it.
-        self._lock = threading.RLock()
         #: (connection, frames or None, bytes), oldest first
         self._inbox: deque[tuple[InprocConnection, list[bytes] | None, int]] = deque()
         #: Of these, the one that was taken last; what the next ``poll`` to end returns.
@@ -126,28 +125,24 @@ class InprocTransport(Transport):
 
     def put(self, connection: InprocConnection, frames: list[bytes] | None, nbytes: int) -> None:
         """Add to the inbox, from the other end; None is the end of the connection."""
-        with self._lock:
-            if self._closed or connection.closed:
-                return
-            connection.sent(nbytes)
-            self._inbox.append((connection, frames, nbytes))
-            first = len(self._inbox) == 1
-        if first:
+        if self._closed or connection.closed:
+            return
+        connection.sent(nbytes)
+        inbox = self._inbox
+        item = (connection, frames, nbytes)
+        inbox.append(item)
+        if inbox and inbox[0] is item:  # else whoever polls has come to it, or has others before it
             self.wake()
 
     def drop(self, connection: InprocConnection) -> None:
         """Take back what the other end sent and nobody has read yet."""
-        with self._lock:
-            kept = [item for item in self._inbox if item[0] is not connection]
-            connection.handed_over(sum(item[2] for item in self._inbox if item[0] is connection))
-            self._inbox = deque(kept)
+        connection.dropped = True
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
         for key, _ in self._selector.select(0 if self._inbox or self._taken else timeout_s):
             callback: Callable[[], None] = key.data
             callback()
-        with self._lock:
-            self._take()
+        self._take()
         rest: list[tuple[Connection, Sequence[Frame] | None]] = []
         # In one go: a call that interrupts this one finds them either all or not at all.
         events = self._taken
@@ -166,8 +161,9 @@ class InprocTransport(Transport):
                 continue
             if item is not self._last and not connection.closed:
                 self._last = item
-                connection.closed = frames is None
-                self._taken.append(event)
+                if frames is None or not connection.dropped:
+                    connection.closed = frames is None
+                    self._taken.append(event)
             if not self._inbox or self._inbox[0] is not item:
                 continue
             self._inbox.popleft()

@@ -59,7 +59,10 @@ class ReliableConnection(Connection):
 
 
 class ReliableTransport(Transport):
-    """Wraps a transport, which it owns from then on."""
+    """Wraps a transport, which it owns from then on.
+
+    Finalisers and signal handlers must not wait inside calls of it: these keep its lock, which whoever polls waits for.
+    """
 
     def __init__(self, inner: Transport, close_s: float = _CLOSE_FLUSH_S) -> None:
         """Wrap.

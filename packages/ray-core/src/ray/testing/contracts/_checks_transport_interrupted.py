@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
+from typing import Any
 
 import ray.protocol
 from ray.abc.transport import Connection, Frame, Transport
-from ray.testing.contracts._expect import eventually, expect, expect_equal
-from ray.testing.contracts._link import Check, Reader, TransportSubject
+from ray.testing.contracts._expect import eventually, expect, expect_equal, in_time
+from ray.testing.contracts._link import Check, Reader, TransportSubject, linked
 from ray.testing.interruption import interrupted
 
 #: A large frame, and messages that come together.
@@ -16,6 +20,11 @@ _MESSAGES: list[list[bytes]] = [[b"one"], [b"two", b"", b"frames"], [b"large", b
 #: Points of one call; far more than any transport has. What is beyond is not tried.
 _MOST_POINTS = 600
 _STEP = 3
+#: So many signals interrupt calls, and when each of them comes, one after the other.
+_SIGNALS = 400
+_PAUSES_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001)
+#: Messages under way while they come.
+_BURST = 30
 
 
 def _is_code_of(transport: Transport, path: str) -> bool:
@@ -43,9 +52,14 @@ def polls_interrupt_polls(subject: TransportSubject) -> None:
 
         eventually(is_done, "every message arrives, whoever polls inside a poll")
 
+    def has_late() -> bool:
+        if [b"late"] not in [frames for _, frames in taken]:
+            poll(0.05)
+        return [b"late"] in [frames for _, frames in taken]
+
     def interrupt() -> None:
         out.send([b"late"])
-        poll(0.05)
+        eventually(has_late, "a poll inside a poll returns what has arrived, like any other")
 
     with Reader(client):
         point = 0
@@ -65,21 +79,23 @@ def polls_interrupt_polls(subject: TransportSubject) -> None:
 
 
 def sends_interrupt_sends(subject: TransportSubject) -> None:
-    server, client = subject.make(), subject.make()
-    address = server.listen("contract-server")
-    with Reader(server) as at_server, Reader(client):
-        out = client.connect(address)
-        out.send([b"hello"])
-        at_server.wait(1, "an accepted connection shows itself by its first message")
+    with linked(subject) as link:
+        out, at_server, at_client = link.out, link.at_server, link.at_client
+        accepted = link.accept()
         large: list[Frame] = [b"outer", b"x" * 300_000]
+
+        def interrupt() -> None:
+            out.send([b"inner"])
+            eventually(lambda: [b"inner"] in at_server.messages(), "a message arrives, sent inside a send")
+            accepted.send([b"answer"])
+            eventually(at_client.messages, "another thread may poll while a send is interrupted")
+
         points = point = 1
         while point <= min(points, _MOST_POINTS):
             at_server.events.clear()
+            at_client.events.clear()
             _, points = interrupted(
-                lambda: out.send(list(large)),
-                point,
-                lambda: out.send([b"inner"]),
-                lambda path: _is_code_of(client, path),
+                lambda: out.send(list(large)), point, interrupt, lambda path: _is_code_of(link.client, path)
             )
             out.send([b"last"])
             seen = at_server.wait(3 if point <= points else 2, "every message arrives, whoever sends inside a send")
@@ -92,5 +108,107 @@ def sends_interrupt_sends(subject: TransportSubject) -> None:
             point += _STEP
 
 
+def connects_interrupt_connects(subject: TransportSubject) -> None:
+    client = subject.make()
+    servers = [subject.make(), subject.make()]
+    addresses = [server.listen(f"contract-server-{number}") for number, server in enumerate(servers)]
+    made: list[Connection] = []
+
+    def connect(number: int) -> None:
+        connection = client.connect(addresses[number])
+        made.append(connection)
+        connection.send([b"hello"])
+
+    def connect_at(point: int, number: int) -> int:
+        """Returns how many points there are."""
+        _, points = interrupted(
+            lambda: connect(0), point, lambda: connect(number), lambda path: _is_code_of(client, path)
+        )
+        return points
+
+    with Reader(servers[0]) as first, Reader(servers[1]) as second, Reader(client):
+        points = point = 1
+        while point <= min(points, _MOST_POINTS):
+            for number in (0, 1):
+
+                def attempt(point: int = point, number: int = number) -> None:
+                    nonlocal points
+                    points = connect_at(point, number)
+
+                in_time(attempt, "a connect that interrupts a connect ends, and so does that one")
+            eventually(
+                lambda: len(first.messages()) + len(second.messages()) == len(made),
+                "a connection that was made inside a connect, or around one, carries messages",
+            )
+            for events in (first.events, second.events):
+                events.clear()
+            for connection in made:
+                connection.abort()
+            eventually(
+                lambda: len(first.ends()) + len(second.ends()) == len(made), "poll reports a peer that has closed"
+            )
+            for events in (first.events, second.events, made):
+                events.clear()
+            point += 2 * _STEP
+
+
+def signals_interrupt_calls(subject: TransportSubject) -> None:
+    """Signals come inside calls of extension modules as well, if these let them."""
+    if threading.current_thread() is not threading.main_thread():  # where Python runs no handlers
+        return
+    server, client = subject.make(), subject.make()
+    out = client.connect(server.listen("contract-server"))
+    ending = threading.Event()
+    answered: set[bytes] = set()
+    sent = handled = 0
+
+    def answer() -> None:
+        while not ending.is_set():
+            for connection, frames in server.poll(0.05):
+                if frames is not None:
+                    connection.send([bytes(frame) for frame in frames])
+
+    def ask() -> None:
+        nonlocal sent
+        for _ in range(_BURST):
+            sent += 1
+            question = b"%d" % sent
+            out.send([question, b"x" * 200])
+
+        def is_answered() -> bool:
+            if question not in answered:
+                answered.update(bytes(frames[0]) for _, frames in client.poll(0.05) if frames is not None)
+            return question in answered
+
+        eventually(is_answered, "what is sent is answered, whatever a signal handler sends and polls in between")
+
+    def handle(*_: Any) -> None:
+        nonlocal handled
+        handled += 1
+        ask()
+        if handled < _SIGNALS:
+            signal.setitimer(signal.ITIMER_REAL, _PAUSES_S[handled % len(_PAUSES_S)])
+
+    thread = threading.Thread(target=answer, name="contract-check", daemon=True)
+    thread.start()
+    previous = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, _PAUSES_S[0])
+    end = time.monotonic() + 10
+    try:
+        while handled < _SIGNALS and time.monotonic() < end:
+            ask()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+        ending.set()
+        server.wake()
+        thread.join(5)
+
+
 #: {rule: check}
-INTERRUPTED: tuple[Check, ...] = (polls_interrupt_polls, sends_interrupt_sends)
+INTERRUPTED: tuple[Check, ...] = (
+    polls_interrupt_polls,
+    sends_interrupt_sends,
+    connects_interrupt_connects,
+    signals_interrupt_calls,
+)
