@@ -35,9 +35,9 @@ class Closer:
         return self.closed
 
 
-@pytest.fixture(scope="module")
-def context():
-    with ray.init(num_cpus=2, log_to_driver=False) as context:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def context(request):
+    with ray.init(num_cpus=2, transport=request.param, log_to_driver=False) as context:
         yield context
 
 
@@ -104,12 +104,13 @@ def test_finalisers_that_the_collector_runs_may_get(transport):
     assert run(program, transport) == "fine\n"
 
 
-def test_signal_handlers_may_call_ray_in_every_call():
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_signal_handlers_may_call_ray_in_every_call(transport):
     program = """
     import signal, sys, time
     import ray
 
-    ray.init(num_cpus=2, log_to_driver=False)
+    ray.init(num_cpus=2, transport=sys.argv[1], log_to_driver=False)
 
     @ray.remote
     def same(value):
@@ -140,7 +141,7 @@ def test_signal_handlers_may_call_ray_in_every_call():
     ray.shutdown()
     print("fine")
     """
-    assert run(program) == "fine\n"
+    assert run(program, transport) == "fine\n"
 
 
 CALLS = {
