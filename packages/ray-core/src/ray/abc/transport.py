@@ -27,10 +27,12 @@ class Connection(ABC):
     def send(self, frames: Sequence[Frame]) -> None:
         """Queue one message.
 
-        May be interrupted, as ``connect`` and ``poll``, by finalisers and signal handlers, which may send and connect
-        and wait for other threads. Never blocks: what the peer cannot take now is kept and sent by the polling thread. Frames must not change until
+        Never blocks: what the peer cannot take now is kept and sent by the polling thread. Frames must not change until
         the peer has them. Safe from any thread. Messages of one thread arrive in its order. On a closed connection
         the message is dropped; the loss has been, or will be, reported by ``poll``.
+
+        Finalisers and signal handlers may interrupt this, ``connect`` and ``poll``; they call the same, and wait for
+        other threads.
         """
 
     @abstractmethod

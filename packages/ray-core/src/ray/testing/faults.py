@@ -28,8 +28,8 @@ _LOOK_S = 0.001
 class FaultyTransport(Transport):
     """Loses, doubles, delays and reorders what this end sends, and cuts connections.
 
-    Wrap both ends to disturb both directions. ``injected`` counts what was done, by kind. Finalisers and signal handlers
-    must not wait inside calls of it: what one of them draws or holds back is not on record.
+    Wrap both ends to disturb both directions. ``injected`` counts what was done, by kind. Finalisers and signal
+    handlers must not wait inside calls of it: these keep its lock, which whoever polls waits for.
     """
 
     def __init__(

@@ -140,15 +140,16 @@ def connects_interrupt_connects(subject: TransportSubject) -> None:
                 lambda: len(first.messages()) + len(second.messages()) == len(made),
                 "a connection that was made inside a connect, or around one, carries messages",
             )
-            for events in (first.events, second.events):
-                events.clear()
+            first.events.clear()
+            second.events.clear()
             for connection in made:
                 connection.abort()
             eventually(
                 lambda: len(first.ends()) + len(second.ends()) == len(made), "poll reports a peer that has closed"
             )
-            for events in (first.events, second.events, made):
-                events.clear()
+            first.events.clear()
+            second.events.clear()
+            made.clear()
             point += 2 * _STEP
 
 
