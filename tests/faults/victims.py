@@ -31,6 +31,18 @@ def node_manager() -> int:
     return int(ray.nodes()[0]["Pid"])
 
 
+@contextlib.contextmanager
+def node_stopped() -> Iterator[None]:
+    """Stop the node manager: what is sent to it, and what happens to its workers, it learns at the same time."""
+    pid = node_manager()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def ask_node(what: str) -> Any:
     """The node manager's answer to a question."""
     runtime: Any = interface.current()

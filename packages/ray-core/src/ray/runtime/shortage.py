@@ -48,16 +48,18 @@ class Shortage:
                 sys.stderr.write(f"[ray] {text}\n")
                 sys.stderr.flush()
 
-    def postpones(self, cls: SchedulingClass, lease: bytes, error: ConnectionError) -> bool:
-        """Whether that is why a leased worker was not reached: then it goes to others, and is asked for again."""
+    def unreached(self, cls: SchedulingClass, lease: bytes, error: ConnectionError) -> None:
+        """A leased worker was not reached: ask for another one; later, if the cause is a shortage of this process."""
+        runtime = self._runtime
         if not isinstance(error, OutOfDescriptorsError):
-            return False
+            runtime.node.send(node.Suspect(lease))
+            runtime.tasks.pump(cls)
+            return
         cls.demanded = max(1, cls.demanded)  # so that nobody asks before then
 
         def ask_again() -> None:
             cls.demanded = 0
-            self._runtime.tasks.pump(cls)
+            runtime.tasks.pump(cls)
 
-        self._runtime.node.send(node.Release(lease))
+        runtime.node.send(node.Release(lease))
         self.try_again(error, ask_again)
-        return True

@@ -179,9 +179,10 @@ class TaskSubmitter:
         try:
             peer = self._runtime.peers.reach(message.address)
         except ConnectionError as error:
-            if not self._runtime.shortage.postpones(cls, message.lease, error):
-                self._runtime.node.send(node.Suspect(message.lease))
-                self._update_demand(cls)
+            if message.lease not in self._granted:  # else a call that has interrupted this one has been quicker
+                self._granted.append(message.lease)
+                cls.demanded = max(0, cls.demanded - 1)
+                self._runtime.shortage.unreached(cls, message.lease, error)
             return
         link = Link(message.lease, cls, peer, message.pid, message.gpu_ids)
         if message.lease in self.links or message.lease in self._granted:
