@@ -196,6 +196,7 @@ class DriverRuntime(OwnerRuntime):
             if self.closed:
                 return
             self.closed = True
+            text = f"[ray] {reason}{self._log_tail()}"  # those who get the error may close the log at once
             self.node.lost(reason)
             self.abandon_all(NodeDiedError(self.node_id, reason))
         process = self._process
@@ -203,7 +204,7 @@ class DriverRuntime(OwnerRuntime):
             if process is not None and process.poll() is None:
                 process.kill()
             kill_session(self.session_id)
-        print(f"[ray] {reason}{self._log_tail()}", file=sys.stderr)
+        print(text, file=sys.stderr)
 
     def shutdown(self) -> None:
         if os.getpid() != self._pid:

@@ -1,0 +1,55 @@
+"""A node that does not answer: one thread ends the session while another one still deals with the loss."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from tests.faults import victims
+
+import ray
+from ray.exceptions import NodeDiedError
+from ray.runtime import driver
+
+
+@ray.remote
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+def test_shutdown_while_another_thread_deals_with_it(start, tmp_path, capfd, monkeypatch):
+    """Only the error of the loss reaches the program, and the reason is printed."""
+    start(num_cpus=1, log_to_driver=False)
+    ref = wait_for.remote(tmp_path / "gate")
+    ended = threading.Event()
+    kill_session = driver.kill_session
+
+    def kill_slowly(session):
+        ended.wait(1.0)
+        kill_session(session)
+
+    monkeypatch.setattr(driver, "kill_session", kill_slowly)
+    outcomes = []
+
+    def get():
+        try:
+            ray.get(ref)
+        except Exception as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=get) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    os.kill(victims.node_manager(), signal.SIGSTOP)
+    with pytest.raises(NodeDiedError):
+        ray.get(ref, timeout=30)
+    ray.shutdown()
+    ended.set()
+    for thread in threads:
+        thread.join(20)
+    assert [type(outcome) for outcome in outcomes] == [NodeDiedError] * 3
+    assert "[ray] its node manager does not answer" in capfd.readouterr().err
