@@ -21,11 +21,11 @@ class Inspection(OwnerBase):
         """Whether the end of this process would be a loss to others: of objects they hold, or of unfinished tasks."""
         with self.lock:
             self.collect()
-            entries = self.table.entries.values()
+            entries = list(self.table.entries.values())  # other threads may put, which takes no lock
             return (
                 any((entry.credits and entry.owner is None) or _serves(entry) for entry in entries)
                 or self.tasks.is_busy()
-                or any(client.inflight or client.queue for client in self.calls.clients.values())
+                or any(client.inflight or client.queue for client in list(self.calls.clients.values()))
             )
 
     def errors(self) -> list[dict[str, Any]]:

@@ -29,14 +29,14 @@ def unfinished_line(runtime: OwnerRuntime) -> str:
 
 
 def _records(runtime: OwnerRuntime) -> Iterator[TaskRecord]:
+    """Looks at copies: other threads make objects without the lock, and finalisers end calls in between."""
     for cls in runtime.tasks.classes.all():
-        yield from cls.queue
-    for link in runtime.tasks.links.values():
-        yield from link.inflight.values()
-    for client in runtime.calls.clients.values():
-        yield from client.queue
-        yield from client.inflight.values()
-    for entry in runtime.table.entries.values():
+        yield from list(cls.queue)
+    for link in list(runtime.tasks.links.values()):
+        yield from list(link.inflight.values())
+    for client in list(runtime.calls.clients.values()):
+        yield from [*client.queue, *client.inflight.values()]
+    for entry in list(runtime.table.entries.values()):
         if type(entry.task) is TaskRecord:
             yield entry.task
         for waiter in entry.waiters or ():  # a task that waits for an argument, and whose own ref was dropped
