@@ -152,3 +152,29 @@ def test_a_generator_is_closed_instead(tmp_path: Path, cls: Any) -> None:
     assert "close()" not in str(raised.value)
     stream.close()
     assert ray.get(actor.three.remote(), timeout=LIMIT_S) == 3
+
+
+class CleansUp:
+    async def stands(self, begun: Path, end: Path) -> None:
+        begun.touch()  # noqa: ASYNC240 - takes no time
+        try:
+            await asyncio.sleep(60)
+        finally:
+            while not end.exists():  # noqa: ASYNC110, ASYNC240
+                await asyncio.sleep(0.01)
+
+
+def test_whoever_awaits_a_call_is_told_what_ends_it(tmp_path: Path) -> None:
+    actor = ray.remote(CleansUp).options(num_cpus=0).remote()
+    begun, end = tmp_path / "begun", tmp_path / "end"
+
+    async def leave() -> None:
+        awaiting = asyncio.ensure_future(actor.stands.remote(begun, end).as_coroutine(cancel=True, grace_s=0.1))
+        while not begun.exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        awaiting.cancel()
+        await awaiting
+
+    with pytest.raises(TimeoutError, match=r"still runs after 0\.1 s; ray\.kill\(actor\) ends its actor"):
+        asyncio.run(leave())
+    end.touch()

@@ -182,13 +182,13 @@ class TaskCancelledError(RayError):
 class TaskTimeoutError(RayError, TimeoutError):
     """The task ran longer than its ``timeout_s`` option allows, and was ended.
 
-    ``goes_on``: it could not be, as other calls run in the process of its actor.
+    ``goes_on``: it could not be, and may go on, as other calls run in the process of its actor.
     """
 
     def __init__(self, task: str = "", timeout_s: float = 0.0, goes_on: bool = False) -> None:
         self.task, self.timeout_s, self.goes_on = task, timeout_s, goes_on
         name = f" {task}" if task else ""
-        fate = "goes on in its actor, which others use, as it has not let itself be ended" if goes_on else "was ended"
+        fate = "could not be ended in time: it may go on in its actor, which others use" if goes_on else "was ended"
         super().__init__(
             f"The task{name} ran longer than timeout_s={timeout_s:g} and {fate}. Raise timeout_s or make it shorter."
         )

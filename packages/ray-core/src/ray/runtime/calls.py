@@ -266,6 +266,7 @@ class ActorCalls:
                 self._runtime.let_arguments_go(record)
         records = [record for record in list(client.inflight.values()) if not record.done]
         client.inflight.clear()
+        client.limits.clear()
         client.batch = None
         restarts = update.state == actors.RESTARTING
         fates = _fates(client, records, update.cause, self._runtime.process_id)
