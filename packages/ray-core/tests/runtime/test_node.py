@@ -14,6 +14,7 @@ from ray.plugins.compose import Composition
 from ray.plugins.planning import resolve_plan
 from ray.protocol import handshake
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
+from ray.runtime import node_actors
 from ray.runtime.node import NodeManager, Peer
 from ray.runtime.session import NodeConfig
 from ray.runtime.worker_pool import WorkerProcess
@@ -111,3 +112,18 @@ def test_last_messages_come_before_the_death(manager: NodeManager, monkeypatch: 
     run(manager, [(link, frames(node.Ready(worker.id, "a")))], meanwhile=child_ends)
     assert order == [True]
     assert not manager.reap_due
+
+
+def test_whoever_asks_for_an_actor_that_never_comes_is_answered(
+    manager: NodeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A creation that is late would have come by then; nothing is kept of the question."""
+    monkeypatch.setattr(node_actors, "EARLY_S", 0.0)
+    link, _ = join(manager)
+    actor = b"a" * 16
+    run(manager, [(link, frames(node.WatchActor(actor))), (link, frames(node.KillActor(7, actor, True, "why")))])
+    update, answer = link.sent
+    assert (update.id, update.state) == (actor, "dead")
+    assert "no such actor" in update.cause.reason
+    assert answer == node.Answer(7, False)
+    assert not manager.actors._early

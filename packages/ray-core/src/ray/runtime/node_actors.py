@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ray.runtime.worker_pool import WorkerProcess
 
 
+#: A message about an actor that is not known waits for so long: its creation, which another process has sent before,
+#: may come behind it.
+EARLY_S = 2.0
+
 #: What tells one class of actors from another: name, depth, and what they need to be placed.
 Shape: TypeAlias = tuple[str, int, frozenset[tuple[str, int]]]
 
@@ -51,6 +55,8 @@ class NodeActors:
         self._by_shape: dict[Shape, Placing] = {}
         #: {actor id: where it waits}
         self._waiting: dict[bytes, Placing] = {}
+        #: {actor id that is not known yet: what to do when it is, or will not be}
+        self._early: dict[bytes, list[Callable[[], None]]] = {}
 
     def handlers(self) -> dict[type, Callable[[Peer, Any, Sequence[Frame]], None]]:
         """What the node manager passes on."""
@@ -82,12 +88,36 @@ class NodeActors:
         if message.request:
             peer.send(node.Answer(message.request, True))
         self.apply(effects)
+        self._take_early(message.spec.id)
 
     def _kill(self, peer: Peer, message: node.KillActor, frames: Sequence[Frame]) -> None:
-        self.apply(self.table.kill(message.id, message.no_restart, message.reason, message.error))
-        peer.send(node.Answer(message.request, message.id in self.table.actors))
+        def kill() -> None:
+            self.apply(self.table.kill(message.id, message.no_restart, message.reason, message.error))
+            peer.send(node.Answer(message.request, message.id in self.table.actors))
+
+        self._when_known(message.id, kill)
 
     def _watch(self, peer: Peer, message: node.WatchActor, frames: Sequence[Frame]) -> None:
+        self._when_known(message.id, lambda: self._show(peer, message))
+
+    def _when_known(self, actor: bytes, act: Callable[[], None]) -> None:
+        """Act at once on an actor that is known, or once its creation has come, or when it should have."""
+        if actor in self.table.actors:
+            act()
+            return
+        early = self._early.get(actor)
+        if early is None:
+            early = self._early[actor] = []
+            self._node.timers.after(EARLY_S, lambda: self._take_early(actor))
+        early.append(act)
+
+    def _take_early(self, actor: bytes) -> None:
+        for act in self._early.pop(actor, ()):
+            act()
+
+    def _show(self, peer: Peer, message: node.WatchActor) -> None:
+        if self._node.peers.get(peer.id) is not peer:  # it has died meanwhile
+            return
         entry = self.table.actors.get(message.id)
         if entry is None:
             cause = node.ExitCause(reason="no such actor, or it died long ago")
