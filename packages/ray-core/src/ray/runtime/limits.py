@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ray.runtime.process_end import end_process
 
 if TYPE_CHECKING:
     from ray.runtime.execution import TaskCall
+    from ray.runtime.timers import Timer
     from ray.runtime.worker import WorkerRuntime
 
 #: After a timed-out task was interrupted in vain, its process ends.
@@ -25,28 +27,56 @@ class Limits:
         self._slot = slot
         #: When the node manager looks next whether a call is over its time.
         self._looked_at = 0.0
+        #: {call with a limit that runs: the monotonic time by which it is to end}
+        self._until: dict[TaskCall, float] = {}
+        #: When this process looks next, and the timer for that: one for all, as most calls end long before.
+        self._looks_at = math.inf
+        self._timer: Timer | None = None
 
     def begin(self, call: TaskCall) -> None:
         """A call with a limit begins. Somebody else looks as well when it is over: this process may be too busy.
 
         The node manager looks at the one call that runs alone; of those that run beside others, their owners know.
         """
-        worker, timeout_s = self._worker, call.task.timeout_s
+        worker = self._worker
+        until = time.monotonic() + call.task.timeout_s
         if not worker.concurrent:
             self._slot.begin_anew()  # it may have been told of an earlier attempt
-            until = self._slot.deadline = time.monotonic() + timeout_s
+            self._slot.deadline = until
             if not time.monotonic() < self._looked_at <= until:  # it looks then, and finds this
                 self._looked_at = until
                 worker.node.send(node.Limited(until))
-        with worker.lock:
-            if worker.concurrent:
+        else:
+            with worker.lock:
                 call.peer.send(wire.Began(call.task.id))
-            worker.timers.after(timeout_s, lambda: self._time_out(call))
-        worker.transport.wake()
+        self._until[call] = until  # before the look at the timer, so that one that goes off between the two finds it
+        if until < self._looks_at:
+            with worker.lock:
+                self._arm(until)
+            worker.transport.wake()
 
-    def end(self) -> None:
-        """A call with a limit has ended, on the only thread that runs calls."""
-        self._slot.deadline = 0.0
+    def end(self, call: TaskCall) -> None:
+        """A call with a limit has ended."""
+        self._until.pop(call, None)
+        if not self._worker.concurrent:
+            self._slot.deadline = 0.0
+
+    def _arm(self, at: float) -> None:
+        """Look at that time, instead of later; called under the lock."""
+        if at < self._looks_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._looks_at = at
+            self._timer = self._worker.timers.after(max(0.0, at - time.monotonic()), self._look)
+
+    def _look(self) -> None:
+        """Time out every call that is over its time; called under the lock."""
+        now, self._looks_at = time.monotonic(), math.inf
+        for call, until in list(self._until.items()):
+            if until <= now:
+                self._until.pop(call, None)
+                self._time_out(call)
+        self._arm(min(list(self._until.values()), default=math.inf))
 
     def hear(self, call: TaskCall | None) -> bool:
         """A signal has come: take what the node manager says about it. False if it is for a call that has ended."""

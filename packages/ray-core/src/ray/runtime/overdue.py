@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from ray.exceptions import RayError, TaskCancelledError, TaskTimeoutError
 from ray.messages import node, wire
-from ray.protocol.references import PENDING
 from ray.protocol.time_limits import END_S, TELL_S
 from ray.runtime.calls import ActorClient
 
@@ -70,10 +69,8 @@ class Overdue:
             self._tell(record)
 
     def _tell(self, record: TaskRecord, *, goes_on: bool = False) -> None:
-        if record.done or all(entry.status != PENDING for entry in record.entries):
+        if record.done or (record.cancelled and not goes_on):  # cancelled: that is what its end will be said to be
             return
-        if record.cancelled and not goes_on:
-            return  # that is what its end will be said to be
         runtime = self._runtime
         error: RayError = TaskTimeoutError(record.name, record.timeout_s or 0.0, goes_on)
         if record.cancelled:

@@ -243,10 +243,10 @@ class WorkerRuntime(Replying):
             self.output.try_flush()
         else:
             self.output.flush()  # before the reply, and under the name of this call
+        if task.timeout_s:
+            self._limits.end(call)
         if not self.concurrent:
             self.call = None
-            if task.timeout_s:
-                self._limits.end()
             if getsignal(signal.SIGINT) is not self.sigint_handler and not self.actor_id:
                 signal.signal(signal.SIGINT, self.sigint_handler)  # the user's was for this task
         if task.max_calls and not self.exiting:
