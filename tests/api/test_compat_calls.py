@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -197,6 +198,25 @@ def test_get_if_exists_in_a_race():
     assert len(handles) == 8
     assert len(set(handles)) == 1
     handles.clear()
+
+
+def test_a_name_whose_handles_lie_in_objects():
+    box = ray.put([Named.options(name="boxed").remote(6)])
+    assert ray.get(Named.options(name="boxed", get_if_exists=True).remote(7).get.remote()) == 6
+    assert ray.get(ray.get_actor("boxed").get.remote()) == 6
+    (handle,) = ray.get(box)
+    assert handle == ray.get_actor("boxed")
+    with pytest.raises(ValueError, match="boxed"):
+        Named.options(name="boxed").remote(8)
+    del handle, box
+    until = time.monotonic() + 30
+    while True:  # the last handle ends it
+        try:
+            ray.get_actor("boxed")
+        except ValueError:
+            break
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_get_if_exists_with_an_argument_that_failed():

@@ -201,11 +201,9 @@ class LocalRuntime(LocalObjects):
                     f"The actor name {key[1]!r} is taken in namespace {key[0]!r}; ray.get_actor() finds it."
                 )
             life = self._table.own(object_id(self._next_task_id()))
-            actor = LocalActor(task_of(life.id), cls, options, is_async, self._starter(packed))
-            core = ActorCore(actor.actor_id, cls.name, methods, ObjectRef(life), options.max_task_retries, is_async)
-            core.client = actor
+            actor = LocalActor(task_of(life.id), cls, options, methods, is_async, self._starter(packed))
             self._actors[actor.actor_id] = actor
-            self._cores[actor.actor_id] = core
+            core = self._core(actor)
             if key is not None:
                 self._names[key] = actor.actor_id
             if options.detached:
@@ -260,15 +258,19 @@ class LocalRuntime(LocalObjects):
             )
         return actor
 
+    def _core(self, actor: LocalActor) -> ActorCore:
+        """The one core of an actor, under the lock; made anew where its handles lie in objects only."""
+        core = self._cores.get(actor.actor_id)
+        if core is None:
+            core = self._cores[actor.actor_id] = actor.core(ObjectRef(self.find_entry(object_id(actor.actor_id))))
+        return core
+
     def adopt_actor(self, core: ActorCore) -> ActorCore:
         """The one core of that actor."""
         with self._lock:
-            known = self._cores.get(core.actor_id)
-            if known is not None:
-                return known
-            core.client = self._actors.get(core.actor_id)
-            self._cores[core.actor_id] = core
-            return core
+            if core.actor_id not in self._cores:
+                core.client = self._actors.get(core.actor_id)
+            return self._cores.setdefault(core.actor_id, core)
 
     def kill_actor(self, actor: ActorCore, no_restart: bool) -> None:
         """End the actor; with restarts left and allowed, make its instance anew."""
@@ -320,20 +322,20 @@ class LocalRuntime(LocalObjects):
         self._collect()
         with self._lock:
             actor_id = self._names.get((namespace or self._namespace, name))
-            core = None if actor_id is None else self._cores.get(actor_id)
-            if core is None:
+            if actor_id is None:
                 raise ValueError(
                     f"There is no live actor named {name!r} in namespace {namespace or self._namespace!r}."
                     f"{did_you_mean(name, [known for _, known in self._names])}"
                 )
-            return core
+            return self._core(self._actors[actor_id])
 
     def own_actor(self) -> ActorCore:
         """The core of the actor that runs now."""
         frame = _frame.get()
         if frame is None or frame.actor is None:
             raise RaySystemError("own_actor() was called outside of an actor.")
-        return self._cores[frame.actor.actor_id]
+        with self._lock:
+            return self._core(frame.actor)
 
     # --- questions ---------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError
 from ray.protocol.actors import INIT_RAISED
 from ray.runtime.actor_exit import Exit, exit_of
 from ray.runtime.async_functions import check_awaited
-from ray.runtime.interface import IN_THREAD, RESOURCE_UNIT, ActorOptions, FunctionDescriptor, MethodOptions
+from ray.runtime.interface import IN_THREAD, RESOURCE_UNIT, ActorCore, ActorOptions, FunctionDescriptor, MethodOptions
 from ray.runtime.lanes import check_group
 from ray.runtime.ref import ObjectRef
 from ray.serialization import failed_start
@@ -25,19 +25,23 @@ if TYPE_CHECKING:
 class LocalActor:
     """One actor: its instance, or why it has none."""
 
-    __slots__ = ("actor_id", "cls", "instance", "is_async", "loop", "made", "options", "reason", "restarts", "start")
+    __slots__ = (
+        "actor_id", "cls", "instance", "is_async", "loop", "made", "methods", "options", "reason", "restarts", "start",
+    )  # fmt: skip
 
     def __init__(
         self,
         actor_id: bytes,
         cls: FunctionDescriptor,
         options: ActorOptions,
+        methods: Mapping[str, MethodOptions],
         is_async: bool,
         start: Callable[[LocalActor], None],
     ) -> None:
         self.actor_id = actor_id
         self.cls = cls
         self.options = options
+        self.methods = methods
         self.is_async = is_async
         #: Makes the instance anew, from the arguments of the first time.
         self.start = start
@@ -48,6 +52,12 @@ class LocalActor:
         self.reason: str | bytes | None = None
         self.restarts = 0
         self.loop: asyncio.AbstractEventLoop | None = None
+
+    def core(self, life: ObjectRef[Any]) -> ActorCore:
+        """What handles on it have in common; ``life`` stands for its life."""
+        core = ActorCore(self.actor_id, self.cls.name, self.methods, life, self.options.max_task_retries, self.is_async)
+        core.client = self
+        return core
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the constructor or a method to its end; on an event loop of the actor's own if it has ``async def``."""
