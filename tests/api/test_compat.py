@@ -360,6 +360,14 @@ class Pair(typing.NamedTuple):
     a: int
     b: int = 2
 
+class Color(enum.Enum):
+    __slots__ = ()
+    RED = 1
+
+class Bits(enum.IntFlag):
+    __slots__ = ()
+    ONE = 1
+
 @ray.remote
 def look(value):
     return hasattr(value, "__dict__"), value
@@ -375,7 +383,7 @@ class Holder:
 ray.init(num_cpus=2)
 below, opened, box = Below(1), Open(2), Box()
 below.b, opened.c, opened.other, box.item = 5, 6, 7, 8
-values = [Slots(4), below, opened, Empty(), box, Point(1), Frozen(2), Pair(3)]
+values = [Slots(4), below, opened, Empty(), box, Point(1), Frozen(2), Pair(3), Color.RED, Bits.ONE]
 for value in values:
     for has_dict, back in (ray.get(look.remote(value)), ray.get(Holder.remote(value).get.remote())):
         assert type(back) is type(value), value

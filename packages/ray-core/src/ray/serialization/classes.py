@@ -7,6 +7,7 @@ attribute again, which at home would replace the user's methods by copies with g
 from __future__ import annotations
 
 import contextlib
+import enum
 import threading
 import types
 import typing
@@ -33,6 +34,8 @@ def travelling(cls: type, reduced: Any) -> Any:
 
 def _with_slots(cls: type, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Cloudpickle makes the class anew without its slots, so that its instances would have a ``__dict__`` instead."""
+    if issubclass(cls, enum.Enum):  # whose members have a ``__dict__`` all the same
+        return args
     kind, name, bases, contents, *rest = args
     if typing.NamedTuple in bases:  # which makes slots itself, and refuses ours
         return args
