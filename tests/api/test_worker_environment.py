@@ -1,6 +1,7 @@
 """What a worker finds: modules where the program looks for them now, and threads for as many CPUs as its task has."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -95,6 +96,30 @@ def test_a_module_that_is_nowhere():
     text = str(caught.value)
     assert f"Process {caught.value.pid} has looked for 'a_module_that_nobody_has' in " in text
     assert "add the folder of the module there, or install its package" in text
+
+
+@ray.remote
+def import_where_something_odd_is(notes):
+    odd = pathlib.Path("/nowhere/at/all")
+    if odd not in sys.path:
+        sys.path.insert(0, odd)
+    try:
+        import a_module_that_nobody_has  # noqa: F401
+    except ModuleNotFoundError as error:
+        if notes is not None:
+            error.__notes__ = notes
+        raise
+
+
+@pytest.mark.parametrize("notes", [None, [], ["mine"], [1], 5, ("a",)], ids=str)
+def test_a_module_that_is_nowhere_and_oddities(notes):
+    """A path that is no text, and notes of the program's own, do not take the error's text away."""
+    with pytest.raises(ModuleNotFoundError) as caught:
+        ray.get(import_where_something_odd_is.remote(notes))
+    assert "No module named 'a_module_that_nobody_has'" in str(caught.value)
+    if notes is None or isinstance(notes, list):
+        assert " has looked for 'a_module_that_nobody_has' in " in str(caught.value)
+        assert "'/nowhere/at/all'" in str(caught.value)
 
 
 # --- threads of native libraries --------------------------------------------------------------------------------------

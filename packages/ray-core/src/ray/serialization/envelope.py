@@ -165,23 +165,29 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
 
 def _explain_missing(exc: ModuleNotFoundError) -> None:
     """Where was looked for it, and what to do; once."""
-    notes = getattr(exc, "__notes__", None)
-    if exc.name and not (notes and any("Process " in note for note in notes)):
-        places = [path for path in sys.path if "site-packages" not in path]
+    if exc.name:
+        places = [path for path in map(str, sys.path) if "site-packages" not in path]  # some put a Path there
         shown = ", ".join([*map(repr, places[:_MAX_PLACES]), *(["…"] if len(places) > _MAX_PLACES else [])])
-        exc.add_note(
+        _add_note(
+            exc,
+            "Process ",
             f"Process {os.getpid()} has looked for {exc.name!r} in {shown} and the packages of {sys.prefix!r}. Workers "
             "look where the program does, also in what it adds to sys.path later: add the folder of the module there, "
-            "or install its package."
+            "or install its package.",
         )
 
 
 def _explain_read_only(exc: BaseException) -> None:
     said = exc.args[0] if exc.args else None
     if type(said) is str and any(phrase in said for phrase in _READ_ONLY):
-        notes = getattr(exc, "__notes__", None)
-        if not notes or _READ_ONLY_NOTE not in notes:
-            exc.add_note(_READ_ONLY_NOTE)
+        _add_note(exc, _READ_ONLY_NOTE, _READ_ONLY_NOTE)
+
+
+def _add_note(exc: BaseException, head: str, note: str) -> None:
+    """Add a note unless one begins with ``head``, or the user's code has put there what takes none."""
+    notes = getattr(exc, "__notes__", [])
+    if isinstance(notes, list) and not any(isinstance(known, str) and known.startswith(head) for known in notes):
+        exc.add_note(note)
 
 
 def _text(text: str) -> str:
