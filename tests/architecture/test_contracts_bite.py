@@ -1060,7 +1060,7 @@ class HearsAnybody(UnixTransport):
 
 class ForgetsWhoHasSpoken(UnixTransport):
     def introduced(self, connection):
-        connection.first_bytes = 0
+        connection.first_bytes = 1 << 40
 
 
 class WantsEveryMessageSmall(UnixTransport):

@@ -22,7 +22,12 @@ _DESCRIPTORS_EACH = 4
 
 
 class Strangers(Generic[Key]):
-    """Those of one listener, oldest first. Pure but for the clock; the caller ends their connections."""
+    """Those of one listener, oldest first. Pure but for the clock; the caller ends their connections.
+
+    A finaliser or a signal handler that polls may interrupt any method here and change what it works on. So what is
+    looked at is copied in one step, by what makes no container on the way: before 3.12, finalisers run where one is
+    made.
+    """
 
     def __init__(self, limit: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """``limit``: how many there may be; None: as many as the process can afford."""
@@ -45,27 +50,24 @@ class Strangers(Generic[Key]):
 
     def oldest(self) -> Key | None:
         """Whoever has been at it for longest; forgotten here."""
-        for key in self.deadlines:
-            del self.deadlines[key]
+        for key in list(self.deadlines)[:1]:
+            self.left(key)
             return key
         return None
 
     def surplus(self) -> list[Key]:
         """Those whose time is over, and the oldest of those that are too many; forgotten here."""
-        deadlines = self.deadlines
-        if not deadlines:
+        if not self.deadlines:
             return []
+        known = self.deadlines.copy()
         now = self._clock()
-        known = tuple(deadlines.items())  # others may come and go meanwhile
-        most = len(known) - self.limit
-        found = [key for number, (key, deadline) in enumerate(known) if number < most or deadline <= now]
-        for key in found:
-            deadlines.pop(key, None)
-        return found
+        surplus = len(known) - self.limit
+        found = [key for number, key in enumerate(known) if number < surplus or known[key] <= now]
+        return [key for key in found if self.deadlines.pop(key, None) is not None]
 
     def wait_s(self, timeout_s: float | None) -> float | None:
         """How long one may wait of ``timeout_s``: no longer than the oldest has."""
-        for deadline in tuple(self.deadlines.values())[:1]:
+        for deadline in list(self.deadlines.values())[:1]:
             left_s = max(0.0, deadline - self._clock())
             return left_s if timeout_s is None else min(left_s, timeout_s)
         return timeout_s

@@ -73,11 +73,14 @@ class UnixTransport(Transport):
         listener = self._listener
         assert listener is not None
         for sock in listener.accept():
-            connection = self._add(sock)
+            connection = UnixConnection(sock, self)
             connection.first_bytes = FIRST_MESSAGE_BYTES
             listener.strangers.arrived(connection)
+            self._add(connection)  # the last step: from here on, a call that interrupts this one may hear it
         if listener.paused_until:
             self._poller.unregister(listener.fd)
+            if not listener.paused_until:  # such a call has ended the pause
+                self._poller.register(listener.fd)
 
     def introduced(self, connection: UnixConnection) -> None:
         """The first message of a peer that has connected is there."""
@@ -88,13 +91,13 @@ class UnixTransport(Transport):
     def _tend(self, listener: UnixListener) -> None:
         """Turn away those who have said nothing in time, or are too many; let others in again after a pause."""
         for connection in listener.strangers.surplus():
-            connection.abort()
+            if connection.first_bytes:  # else it has been heard meanwhile, by a call that interrupts this one
+                connection.abort()
         if listener.paused_until and time.monotonic() >= listener.paused_until:
             listener.paused_until = 0.0
             self._poller.register(listener.fd)
 
-    def _add(self, sock: socket.socket) -> UnixConnection:
-        connection = UnixConnection(sock, self)
+    def _add(self, connection: UnixConnection) -> UnixConnection:
         self._connections[connection.fd] = connection
         self._poller.register(connection.fd)
         return connection
@@ -119,7 +122,7 @@ class UnixTransport(Transport):
             if sock is not None:
                 sock.close()
             raise ConnectionError(f"cannot connect to {address}: {error}") from error
-        return self._add(sock)
+        return self._add(UnixConnection(sock, self))
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
         if self._reading:
@@ -237,7 +240,8 @@ class _Poller:
         self._impl: Any = select.epoll() if self._epoll else select.poll()
 
     def register(self, fd: int) -> None:
-        self._impl.register(fd, select.POLLIN)
+        with contextlib.suppress(FileExistsError):  # by a call that interrupts this one
+            self._impl.register(fd, select.POLLIN)
 
     def modify(self, fd: int, writable: bool) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError):
