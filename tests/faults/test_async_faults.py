@@ -108,7 +108,8 @@ def test_crowds_are_cancelled(start, rounds):
 
     async def main():
         for _ in range(rounds(5, 200)):
-            refs = [actor.sleep.remote(chance.choice([0, 0.01, 30]), i) for i in range(200)]
+            seconds = [chance.choice([0, 0.01, 30]) for _ in range(200)]
+            refs = [actor.sleep.remote(seconds[i], i) for i in range(200)]
             await asyncio.sleep(chance.choice([0, 0.005, 0.05]))
             victims = chance.sample(range(200), 100)
             ray.cancel([refs[i] for i in victims])
@@ -118,7 +119,12 @@ def test_crowds_are_cancelled(start, rounds):
             ready, slow = await asyncio.wait([refs[i] for i in others], timeout=0.3)
             assert all(ref.result() is not None for ref in ready)
             ray.cancel(list(slow))
-            assert [await outcome(ref) for ref in slow] == [CANCELLED] * len(slow)
+            for i in others:
+                got = await outcome(refs[i])
+                if seconds[i] == 30:
+                    assert got == CANCELLED
+                else:  # a busy machine may not have come to those by then, or they ended before the cancel came
+                    assert got in (i, CANCELLED)
         assert (await actor.facts.remote())[0] == 0
 
     asyncio.run(main())
