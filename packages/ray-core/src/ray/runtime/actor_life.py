@@ -83,10 +83,14 @@ class ActorOwner(ObjectAccess):
 
         try:
             self._start_actor(core, record, options, spec)
-        except BaseException:
+        except BaseException as error:
             client.creating = None
             if life is not None:
                 life._entry.value = b""  # nothing was created that would have to be ended
+            elif isinstance(error, ValueError):  # refused, so that nobody will need the arguments
+                with self.lock:
+                    self.table.unpin(record.pins)
+                    self.calls.forget(actor_id)
             raise
         return core
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import types
 from typing import Any
@@ -25,7 +26,8 @@ def name_own_class(cls: Any) -> None:
             names[name] = _own(names[name], cls)
         for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
             if variable == name:
-                cell.cell_contents = _own(cell.cell_contents, cls)
+                with contextlib.suppress(ValueError):  # the program has deleted the name
+                    cell.cell_contents = _own(cell.cell_contents, cls)
 
 
 def _own(value: Any, cls: type) -> Any:
