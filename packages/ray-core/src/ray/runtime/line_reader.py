@@ -11,7 +11,9 @@ from collections.abc import Callable
 from ray.messages.node import Logs
 
 _MARK = re.compile(rb"\x1e\x1eray ([^\x1f]{0,200})\x1f")
-_MARK_BEGIN = b"\x1e"
+#: The beginning of a mark, whose rest is not read yet.
+_PART_OF_MARK = re.compile(rb"\x1e(?:\x1e(?:r(?:a(?:y(?: [^\x1f]{0,200})?)?)?)?)?\Z")
+_MARK_BYTES = 207
 _CONTROLS = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _MAX_LINE_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
@@ -25,6 +27,13 @@ def newest(line: bytes) -> bytes:
     if b"\r" not in line:
         return line
     return next((state for state in reversed(line.split(b"\r")) if state), b"")
+
+
+def split_mark(data: bytes) -> tuple[bytes, bytes]:
+    """What belongs to a line for certain, and what may be the beginning of a mark; users may print its bytes, too."""
+    found = _PART_OF_MARK.search(data, max(0, len(data) - _MARK_BYTES))
+    end = len(data) if found is None else found.start()
+    return data[:end], data[end:]
 
 
 def is_blank(state: bytes) -> bool:
@@ -92,9 +101,9 @@ class LineReader:
             lines.append(self._rest[:_MAX_LINE_BYTES])
             self._rest = self._rest[_MAX_LINE_BYTES:]
         if b"\r" in self._rest:
-            state, mark, begun = self._rest.partition(_MARK_BEGIN)
+            state, mark = split_mark(self._rest)
             end = b"\r" if state.endswith(b"\r") else b""
-            self._rest = newest(state)[-_MAX_LINE_BYTES:] + end + mark + begun
+            self._rest = newest(state)[-_MAX_LINE_BYTES:] + end + mark
         if lines:
             self._send(lines)
 
@@ -115,7 +124,7 @@ class LineReader:
         self._is_due = False
         if self.fd >= 0 and self._waiting():  # how it goes on is not read yet
             return
-        state = newest(self._rest.partition(_MARK_BEGIN)[0])
+        state = newest(split_mark(self._rest)[0])
         if is_blank(state):
             state = b""
         if state != self._told:
