@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _MAX_PARTS = 512
 _CLOSE_FLUSH_S = 0.5
+#: How long to wait for the kernel at once, before looking whether the connection is still there.
+_ROOM_S = 0.1
 _ONE_READ = (framing.READ_BYTES,)
 _add = operator.add
 
@@ -44,7 +46,7 @@ class UnixConnection(Connection):
         #: Bytes that a peer who has connected may still send until its first message is complete; 0: it is.
         self.first_bytes = 0
         #: Held by the thread that writes. Nobody waits for it: who has it writes what others have queued.
-        self._lock = threading.RLock()
+        self._lock: Any = threading.RLock()
         #: [where it ends on the stream, its parts, its bytes] of messages that the kernel has not taken.
         self._out: deque[list[Any]] = deque()
         #: Bytes that were queued so far, and (one number) that the kernel has taken.
@@ -105,19 +107,23 @@ class UnixConnection(Connection):
         return 0 if self.closed else self._queued - self._sent[0]
 
     def write(self) -> bool:
-        """Hand to the kernel what it takes; False if another thread is about to, but may not know of all."""
+        """Hand to the kernel what it takes; False if another thread is about to, but may not know of all.
+
+        A call inside another one hands over everything: nobody else can until that one goes on.
+        """
         out, lock = self._out, self._lock
+        is_inside = lock._is_owned()
         while True:
             if not lock.acquire(False):
                 return not out
             try:
-                blocked = self._write()
+                blocked = self._write(is_inside)
             finally:
                 lock.release()
             if blocked or not out or self.closed:
                 return True
 
-    def _write(self) -> bool:
+    def _write(self, is_inside: bool) -> bool:
         """Returns whether the kernel takes no more."""
         out, sent = self._out, self._sent
         blocked = False
@@ -134,6 +140,9 @@ class UnixConnection(Connection):
                 if sent[0] == done:
                     sent.extend(step)
             except BlockingIOError:
+                if is_inside:
+                    self._await_room(_ROOM_S)
+                    continue
                 blocked = True
                 break
             except OSError:
@@ -247,10 +256,15 @@ class UnixConnection(Connection):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            with contextlib.suppress(OSError, ValueError):
-                select.select([], [self.fd], [], left)
+            self._await_room(left)
             self.write()
         self.abort()
+
+    def _await_room(self, timeout_s: float) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            waiting = select.poll()
+            waiting.register(self.fd, select.POLLOUT)
+            waiting.poll(timeout_s * 1000)
 
     def abort(self) -> None:
         if not self.closed:
