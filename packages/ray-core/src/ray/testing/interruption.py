@@ -65,6 +65,8 @@ def interrupted(
         return in_function
 
     previous = sys.gettrace()
+    if sys.version_info[:2] == (3, 12):  # it looks when a tracer is set whether some frame wants them
+        sys._getframe().f_trace_opcodes = True
     sys.settrace(tracer)
     try:
         result = call()
