@@ -80,6 +80,27 @@ def test_everything_runs_on_the_thread_of_run():
         assert record.threads == {thread.ident}
 
 
+def test_a_call_for_which_there_is_no_thread_fails_and_never_runs(monkeypatch):
+    """The pool has it queued all the same, and threads that there are look into that queue."""
+    executor, record, go = AsyncioExecutor(2, sync_in_threads=True), Record(), threading.Event()
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with running(executor):
+        executor.submit(Probe(record, "first", then=lambda: go.wait(30)))
+        eventually(lambda: record.started == ["first"], "the call runs")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            executor.submit(Probe(record, "second"))
+            eventually(lambda: record.failed == ["second"], "the call fails")
+        go.set()
+        eventually(lambda: record.ended == ["first"], "the other goes on")
+        executor.submit(Probe(record, "third"))
+        eventually(lambda: "third" in record.ended, "calls run again")
+    assert record.started == ["first", "third"]
+
+
 def test_many_submits_wake_the_loop_once_and_are_started_in_portions():
     wakes, turns = [], []
 

@@ -8,7 +8,7 @@ import contextvars
 import functools
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 from ray.abc import Call, Executor
@@ -135,9 +135,14 @@ class AsyncioExecutor(Executor):
             call.fail(error)
 
     async def _run_on(self, threads: ThreadPoolExecutor, call: Call) -> None:
-        """Run a call on a thread; it cannot be cancelled there, whoever cancels this task."""
-        assert self._loop is not None
-        running = self._loop.run_in_executor(threads, call.run)
+        """Run a call on a thread; it cannot be cancelled there, though this task can."""
+        done: Future[None] = Future()
+        try:
+            threads.submit(_run_once, call, done)
+        except RuntimeError:  # no thread could be started for it, but it is queued: one that there is may have it
+            if done.cancel():
+                raise
+        running = asyncio.wrap_future(done, loop=self._loop)
         while not running.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([running])
@@ -180,7 +185,7 @@ class AsyncioExecutor(Executor):
         while True:
             try:
                 loop.run_forever()
-            except (KeyboardInterrupt, SystemExit):  # of some task, which keeps it for whoever awaits that task
+            except (KeyboardInterrupt, SystemExit):  # of some task, which keeps it for those who await that task
                 continue
             if not self._closed:
                 raise RuntimeError("its event loop was stopped")
@@ -193,6 +198,16 @@ class AsyncioExecutor(Executor):
         self._closed = True
         self._submitted.clear()
         self._on_loop(self._stop)
+
+
+def _run_once(call: Call, done: Future[None]) -> None:
+    if done.set_running_or_notify_cancel():
+        try:
+            call.run()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
 
 class _Lane:
