@@ -163,6 +163,14 @@ def test_options_of_init_that_are_ignored(hints):
         pass
 
 
+def test_both_names_of_an_option_of_init():
+    with pytest.raises(ValueError, match="_memory=2097152 and memory=1048576 are the same option"):
+        ray.init(local_mode=True, memory=2**20, _memory=2**21)
+    for given in ({"memory": None, "_memory": 2**21}, {"_memory": 2**21, "memory": None}):
+        with ray.init(local_mode=True, **given):
+            assert ray.cluster_resources()["memory"] == 2**21
+
+
 @pytest.mark.parametrize(
     "name", ["num_workers", "num_redis_shards", "redis_max_clients", "plasma_directory", "huge_pages", "temp_dir"]
 )

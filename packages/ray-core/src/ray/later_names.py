@@ -321,17 +321,23 @@ def settle(place: str, given: Mapping[str, Any], *, quiet: bool = False) -> dict
     """Keywords with their names here, and without those that do no harm.
 
     Each of those logs one hint per process, unless ``quiet``.
-    A name that is absent, or not known at all, is kept for whoever refuses it, unless its value is None, the default
-    of each.
+    A name that is absent, or not known at all, is kept for the caller, which refuses it, unless its value is None,
+    the default of each.
+
+    Raises:
+        ValueError: both names of one keyword.
     """
     settled: dict[str, Any] = {}
     for name, value in given.items():
         found = find(place, name)
         if found is None:
-            settled[name] = value
+            settled.setdefault(name, value)
         elif value is None:
             continue
         elif found.kind == ALIAS:
+            if given.get(found.text) is not None:
+                both = f"{name}={value!r} and {found.text}={given[found.text]!r}"
+                raise ValueError(f"{both} are the same option: give one of them.")
             settled[found.text] = value
         elif found.kind == ABSENT:
             settled[name] = value
