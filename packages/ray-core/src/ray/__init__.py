@@ -120,7 +120,7 @@ if not TYPE_CHECKING:  # checkers are to see a misspelt name
 class _LaterModules:
     """The last finder on ``sys.meta_path``: an import of what other releases have says what there is instead.
 
-    Whoever only looks whether there is such a module, as ``importlib.util.find_spec`` does, finds none as ever.
+    Code that only looks whether there is such a module, as ``importlib.util.find_spec`` does, finds none as ever.
     """
 
     @staticmethod

@@ -1,6 +1,6 @@
 """What a listener allows peers that have said nothing yet, whichever transport it belongs to.
 
-Whoever can reach a socket can open connections and leave them, or announce what never comes. Until a peer's first
+Anybody who can reach a socket can open connections and leave them, or announce what never comes. Until a peer's first
 message is there, it costs a descriptor and a few kilobytes at most, for a few seconds, and there are not many like it.
 """
 
@@ -49,7 +49,7 @@ class Strangers(Generic[Key]):
         self.deadlines.pop(key, None)
 
     def oldest(self) -> Key | None:
-        """Whoever has been at it for longest; forgotten here."""
+        """The one that has been at it for longest; forgotten here."""
         for key in list(self.deadlines)[:1]:
             self.left(key)
             return key

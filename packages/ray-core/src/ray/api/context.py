@@ -87,7 +87,7 @@ class RuntimeContext:
 
     @property
     def current_actor(self) -> ActorHandle[Any]:
-        """A handle on this actor. An actor that keeps it does not end by itself, whoever else lets go.
+        """A handle on this actor. An actor that keeps it does not end by itself when others let go.
 
         Raises:
             RuntimeError: this is not an actor.

@@ -268,8 +268,7 @@ class LocalRuntime(LocalObjects):
     def adopt_actor(self, core: ActorCore) -> ActorCore:
         """The one core of that actor."""
         with self._lock:
-            if core.actor_id not in self._cores:
-                core.client = self._actors.get(core.actor_id)
+            core.client = self._actors.get(core.actor_id)
             return self._cores.setdefault(core.actor_id, core)
 
     def kill_actor(self, actor: ActorCore, no_restart: bool) -> None:

@@ -21,7 +21,7 @@ def a_large_first_message_is_refused(subject: TransportSubject) -> None:
         out = link.client.connect(link.address)
         out.send([b"hello"])
         out.send([b"x" * FIRST_MESSAGE_BYTES * 4])
-        seen = link.at_server.wait(2, "whoever begins with little is heard, and need not go on so")
+        seen = link.at_server.wait(2, "a peer that begins with little is heard, and need not go on so")
         expect_equal([len(frames[0]) for frames in seen], [5, FIRST_MESSAGE_BYTES * 4], "messages arrive as sent")
 
 
@@ -35,7 +35,7 @@ def strangers_have_to_leave(subject: TransportSubject) -> None:
         eventually(lambda: sum(out.closed for out in outs) >= 20, rule)
         other = link.client.connect(link.address)
         other.send([b"hello"])
-        link.at_server.wait(2, "a peer that begins as it should is heard, whoever else has come")
+        link.at_server.wait(2, "a peer that begins as it should is heard, though many others have come")
         rule = f"a peer that has said nothing for {FIRST_MESSAGE_S:g} s is turned away"
         eventually(lambda: all(out.closed for out in outs), rule, FIRST_MESSAGE_S + _expect.DEADLINE_S)
         expect(not (link.out.closed or other.closed), "a peer that has said something may be silent afterwards")
