@@ -48,9 +48,9 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
         ValueError: an empty name, or no live actor of that name.
     """
     runtime = running()
-    check_name(name, "Actor")
+    name = check_name(name, "Actor")
     if namespace is not None:
-        check_name(namespace, "Namespace")
+        namespace = check_name(namespace, "Namespace")
     return ActorHandle(runtime.get_named_actor(name, namespace))
 
 

@@ -161,7 +161,7 @@ def method_options(given: Given) -> MethodOptions:
 
 
 def check_name(value: object, what: str) -> str:
-    """Return ``value`` if it can name something.
+    """``value`` as a plain string, if it can name something; a ``StrEnum`` can, and numpy's strings.
 
     Raises:
         TypeError: it is no string.
@@ -172,7 +172,7 @@ def check_name(value: object, what: str) -> str:
         raise TypeError(f"{what} name must be a string, not {value!r} ({type(value).__name__})")
     if not value:
         raise ValueError(f"{what} name cannot be an empty string.")
-    return value
+    return value if type(value) is str else str.__str__(value)
 
 
 def quantity(name: str, value: object) -> int:
@@ -218,7 +218,7 @@ def custom_resources(resources: object) -> dict[str, int]:
         raise TypeError(f"resources must be a dictionary of amounts by name, not {resources!r}")
     amounts: dict[str, int] = {}
     for name, value in resources.items():
-        check_name(name, "Resource")
+        name = check_name(name, "Resource")  # noqa: PLW2901 - a plain string from here on
         if name in _BUILT_IN_RESOURCES:
             raise ValueError(f"resources={{{name!r}: ...}}: use the argument {_BUILT_IN_RESOURCES[name]}= instead")
         fixed = quantity(f"resources[{name!r}]", value)

@@ -38,9 +38,8 @@ def _is_code_of(transport: Transport, path: str) -> bool:
 
 def _passed(transport: Transport, call: Callable[[], object]) -> int:
     """The number of points of a call. Python 3.13 knows all of a function only when it is called again."""
-    for _ in range(2):
-        _, points = interrupted(call, 0, int, lambda path: _is_code_of(transport, path))
-    return points
+    interrupted(call, 0, int, lambda path: _is_code_of(transport, path))
+    return interrupted(call, 0, int, lambda path: _is_code_of(transport, path))[1]
 
 
 def polls_interrupt_polls(subject: TransportSubject) -> None:
