@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import gc
 import logging
 import threading
+import time
 import warnings
 import weakref
 from typing import ClassVar
@@ -298,6 +300,41 @@ def test_logging_and_warnings(monkeypatch):
         logging.getLogger("ray").removeHandler(handler)
     assert found
     assert all(found)
+
+
+def test_what_is_logged_while_messages_are_taken(tmp_path):
+    """The handler runs where ray is in the middle of something."""
+    found = []
+    told = threading.Event()
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            found.append(other_thread_calls())
+            told.set()
+
+    @ray.remote
+    def stubborn(path):
+        path.touch()
+        end = time.monotonic() + LIMIT_S
+        while time.monotonic() < end:
+            with contextlib.suppress(BaseException):
+                time.sleep(0.1)
+
+    handler = Handler()
+    logging.getLogger("ray").addHandler(handler)
+    runs = tmp_path / "runs"
+    ref = stubborn.remote(runs)
+    try:
+        end = time.monotonic() + LIMIT_S
+        while not runs.exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        ray.cancel(ref)
+        assert told.wait(LIMIT_S)
+    finally:
+        logging.getLogger("ray").removeHandler(handler)
+        ray.cancel(ref, force=True)
+    assert found == [True]
 
 
 class Odd(str):

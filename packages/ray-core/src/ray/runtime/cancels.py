@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.ids import PROCESS_ID_BYTES
 from ray.messages import node, wire
+from ray.runtime.telling import tell
 
 if TYPE_CHECKING:
     from ray.runtime.calls import ActorClient
@@ -66,7 +67,7 @@ class Cancels:
     def not_forced(self, record: TaskRecord) -> None:
         """A call was to be cancelled by force, by somebody who borrows its ref and could not know that it is one."""
         if not record.done:
-            _log.warning(_NOT_FORCED, record.name)
+            tell(_log.warning, _NOT_FORCED, record.name)
 
     def revoked(self, message: node.CallRevoked) -> None:
         """A cancelled call does not start any more in its actor, which is too busy to say so."""
@@ -98,7 +99,7 @@ class Cancels:
         def warn() -> None:
             if place.inflight.get(record.id) is record and not (record.done or record.warned):
                 record.warned = True
-                _log.warning(text.format(name=record.name, seconds=WARN_S))
+                tell(_log.warning, text.format(name=record.name, seconds=WARN_S))
 
         if not record.warned:
             self._runtime.timers.after(WARN_S, warn)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from ray.runtime.node_link import NodeLink
 from ray.runtime.peers import Peer
 from ray.runtime.records import Link, TaskRecord
 from ray.runtime.refusals import Refusals
+from ray.runtime.telling import say
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
@@ -42,7 +42,7 @@ class Reader:
 
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
-        self._refusals = Refusals(lambda text: print(f"[ray] {text}", file=sys.stderr, flush=True))
+        self._refusals = Refusals(say)
         #: What has arrived and is not taken yet; first in, first out.
         self.pending: deque[Event] = deque()
         #: Of messages that tell many things, what goes on with the rest of them.

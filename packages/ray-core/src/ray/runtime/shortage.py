@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ray.messages import node
 from ray.runtime.peers import OutOfDescriptorsError
+from ray.runtime.telling import say
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
@@ -44,9 +43,7 @@ class Shortage:
         if now >= self._tell:
             self._tell = now + TELL_AGAIN_S
             runtime.node.send(node.RecordError(node.ErrorRecord("out_of_descriptors", text, time.time())))
-            with contextlib.suppress(OSError, ValueError, AttributeError):  # there may be no stderr to write to
-                sys.stderr.write(f"[ray] {text}\n")
-                sys.stderr.flush()
+            say(text)
 
     def unreached(self, cls: SchedulingClass, lease: bytes, error: ConnectionError) -> None:
         """A leased worker was not reached: ask for another one; later, if the cause is a shortage of this process."""
