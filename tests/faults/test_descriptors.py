@@ -128,7 +128,7 @@ print("fine", flush=True)
 """
 
 
-@pytest.mark.parametrize(("limit", "transport"), [(64, "unix"), (256, "unix")])
+@pytest.mark.parametrize(("limit", "transport"), [(64, "unix"), (256, "unix"), (256, "zmq")])
 def test_idle_connections_use_nothing_up(limit, transport):
     """Of whoever can reach the sockets, while the processes have few descriptors."""
     program = subprocess.Popen(

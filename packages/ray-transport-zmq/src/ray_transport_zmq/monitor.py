@@ -11,7 +11,7 @@ import zmq
 from ray.abc.strangers import Strangers
 from ray_transport_zmq import sockets
 from ray_transport_zmq.connection import ZmqConnection
-from ray_transport_zmq.descriptors import inode
+from ray_transport_zmq.descriptors import hang_up, inode
 from ray_transport_zmq.incoming import Notes
 from ray_transport_zmq.refusals import Refusals
 
@@ -101,6 +101,14 @@ class Monitor:
             pending.failure = _FAILED[event]
         if kept and kept[0] is note:
             kept.popleft()
+
+    def make_room(self) -> None:
+        """There are no descriptors: end the older half of those connections whose peers have said nothing yet."""
+        for _ in range((len(self.strangers) + 1) // 2):
+            fd = self.strangers.oldest()
+            connection = None if fd is None else self.by_fd.get(fd)
+            if fd is not None and (connection is None or connection.stranger or connection.closed):
+                hang_up(fd, self.open.get(fd))
 
     def knows(self, connection: ZmqConnection) -> bool:
         """Whether its descriptor is open, and its own."""

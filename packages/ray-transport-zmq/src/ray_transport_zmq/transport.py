@@ -21,6 +21,7 @@ from ray_transport_zmq import sockets, wire
 from ray_transport_zmq.connection import CLOSE_FLUSH_S, ZmqConnection
 from ray_transport_zmq.curve import Authenticator, Keys, read_keys, session_keys
 from ray_transport_zmq.descriptors import check_room
+from ray_transport_zmq.gate import Gate, has_few_descriptors, shut
 from ray_transport_zmq.hub import Events, Hub
 from ray_transport_zmq.plugin import ZmqOptions
 from ray_transport_zmq.settling import IoThread, await_sent
@@ -63,6 +64,8 @@ class ZmqTransport(Transport):
         self._taken: list[tuple[Connection, Sequence[Frame] | None]] = []
         #: Of the listening socket, where it has one.
         self._path = ""
+        #: Where this process may have few descriptors.
+        self._gate: Gate | None = None
         self._connector: Hub | None = None
         self._hubs: list[Hub] = []
         self._poller = Poller()
@@ -91,9 +94,12 @@ class ZmqTransport(Transport):
         else:
             host = self._options.host
             endpoint = f"tcp://[{host}]:0" if ":" in host else f"tcp://{host}:0"
-        address = self._add_hub(accepts=True).bind(endpoint)
+        hub = self._add_hub(accepts=True)
+        address = hub.bind(endpoint)
         if self._options.scheme == "ipc":
             self._path = path
+            if has_few_descriptors():
+                self._gate = shut(hub.monitor, self)
             os.chmod(path, 0o600)
         return address
 
@@ -212,6 +218,8 @@ class ZmqTransport(Transport):
         self._pump([hub for hub in self._hubs if hub.is_touched])
         for hub in self._hubs:
             timeout_s = hub.monitor.strangers.wait_s(timeout_s)
+        if self._gate is not None:
+            timeout_s = self._gate.wait_s(timeout_s)
         if self._inbox or self._taken or any(hub.is_touched for hub in self._hubs):
             timeout_s = 0.0
         try:
@@ -284,6 +292,8 @@ class ZmqTransport(Transport):
         connections = [connection for hub in self._hubs for connection in hub.connections]
         self.flush(connections, time.monotonic() + CLOSE_FLUSH_S)
         self._closed = True
+        if self._gate is not None:
+            self._gate.close()
         for connection in connections:
             connection.hub.end(connection)
         for hub in self._hubs:
