@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import sys
 import tempfile
@@ -192,9 +193,11 @@ def test_root_directory_of_somebody_else_is_not_used(start, base, monkeypatch, k
     ray.shutdown()
     from ray.runtime import session
 
+    handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(session.os, "access", lambda path, mode: path == str(base))
     with pytest.raises(RaySystemError, match="no safe place"):
         ray.init(num_cpus=1)
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_no_secret_in_arguments_and_environment(start, monkeypatch):

@@ -54,12 +54,12 @@ class DriverRuntime(OwnerRuntime):
 
     def __init__(self, options: StartOptions) -> None:
         fill_standard_descriptors()
+        session = new_session_id()
+        self.session_dir = place_session(session)
         self._interrupts = InterruptGuard()
         self._interrupts.install()
         #: Nothing more will come from the node manager.
         self._node_gone = threading.Event()
-        session = new_session_id()
-        self.session_dir = place_session(session)
         self._pid = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None

@@ -243,6 +243,7 @@ class WorkerPool:
 
     def _stopped(self, pid: int, number: int) -> None:
         name = signal.Signals(number).name
+        self._continued(pid)  # if it was stopped before: of a stop that follows soon, only that is reported
         if pid == self._zygote_pid or pid in self.vital:
             self._frozen[pid] = self._timers.after(STOPPED_GRACE_S, lambda: os.kill(pid, signal.SIGKILL))
             return

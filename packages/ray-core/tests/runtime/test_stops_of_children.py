@@ -1,0 +1,60 @@
+"""A child that was stopped is killed only if it does not go on."""
+
+import signal
+
+import pytest
+
+from ray.protocol.run_slot import SLOT_BYTES, RunSlot
+from ray.runtime import worker_pool
+from ray.runtime.session import NodeConfig
+from ray.runtime.timers import Timers
+from ray.runtime.worker_pool import WorkerPool, WorkerProcess
+
+CONFIG = NodeConfig(
+    session="s", session_dir="/nowhere", plan="", resources={}, gpu_ids=[], store_bytes=0, sys_path=[], preload=[],
+    prestart=0, namespace="default", log_to_driver=False, driver_pid=1,
+)  # fmt: skip
+PID = 12345
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Pids that were killed; grace periods are over at once."""
+    killed = []
+    monkeypatch.setattr(worker_pool, "STOPPED_GRACE_S", 0.0)
+    monkeypatch.setattr(worker_pool, "kill_group", killed.append)
+    monkeypatch.setattr(worker_pool.os, "kill", lambda pid, number: killed.append(pid))
+    return killed
+
+
+def make(*, vital):
+    timers = Timers()
+    pool = WorkerPool(CONFIG, None, timers, None, None, None)
+    worker = WorkerProcess(b"w" * 8, [], slot=0, note=RunSlot(memoryview(bytearray(SLOT_BYTES))))
+    worker.pid = PID
+    if vital:
+        pool.vital[PID] = "the store"
+    else:
+        pool.workers[worker.id] = pool._by_pid[PID] = worker
+    return timers, pool
+
+
+@pytest.mark.parametrize("vital", [True, False])
+def test_the_system_tells_of_the_last_of_several_stops_only(killed, vital):
+    """It went on in between, which was not reported before it was stopped again."""
+    timers, pool = make(vital=vital)
+    pool._stopped(PID, signal.SIGTSTP)
+    pool._stopped(PID, signal.SIGTSTP)
+    pool._continued(PID)
+    timers.run_due()
+    assert not killed
+
+
+@pytest.mark.parametrize("vital", [True, False])
+def test_a_stop_that_lasts_ends_it(killed, vital):
+    timers, pool = make(vital=vital)
+    pool._stopped(PID, signal.SIGTSTP)
+    pool._continued(PID)
+    pool._stopped(PID, signal.SIGTSTP)
+    timers.run_due()
+    assert killed == [PID]
