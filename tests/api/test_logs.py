@@ -301,3 +301,40 @@ def test_the_output_of_a_program_that_ends_at_once_is_complete():
         process.wait()
         process.stdout.close()
     assert numbers == list(range(3000))
+
+
+class Broken(io.StringIO):
+    """A stream of the program's that fails in its own way."""
+
+    def __init__(self, method):
+        super().__init__()
+        self.asked = False
+        self.method = method
+
+    def _fail(self, method):
+        if method == self.method:
+            self.asked = True
+            raise RuntimeError("broken")
+
+    def write(self, text):
+        self._fail("write")
+        return super().write(text)
+
+    def flush(self):
+        self._fail("flush")
+
+    def isatty(self):
+        self._fail("isatty")
+        return False
+
+
+@pytest.mark.parametrize("method", ["write", "flush", "isatty"])
+def test_a_stream_that_fails_costs_what_was_for_it_only(start, screen, monkeypatch, method):
+    start(num_cpus=1)
+    broken = Broken(method)
+    monkeypatch.setattr(sys, "stdout", broken)
+    ray.get(say.remote("for nobody"), timeout=LIMIT_S)
+    until(lambda: broken.asked, LIMIT_S)
+    monkeypatch.setattr(sys, "stdout", screen.out)
+    ray.get(say.remote("for somebody"), timeout=LIMIT_S)
+    until(lambda: "for somebody" in screen.texts(), LIMIT_S)

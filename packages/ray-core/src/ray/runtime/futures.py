@@ -40,7 +40,12 @@ class RefFuture(concurrent.futures.Future[R]):
         #: Until this future is done; the two hold each other.
         self._listener: _FutureListener | None = _FutureListener(self)
         _resolver.expect()
-        if not self._runtime.subscribe(self._listener):
+        try:
+            waits = self._runtime.subscribe(self._listener)
+        except BaseException:  # the session is about to end
+            _resolver.put(self)
+            raise
+        if not waits:
             _resolver.put(self)
 
     def cancel(self) -> bool:

@@ -217,14 +217,14 @@ def is_terminal(stream: TextIO) -> bool:
     """Whether lines can be replaced there. Not where somebody types at a prompt meanwhile."""
     try:
         return stream.isatty() and not hasattr(sys, "ps1") and os.environ.get("TERM", "dumb") != "dumb"
-    except (AttributeError, ValueError):  # none, or closed
+    except Exception:  # none, closed, or the program's own, which may raise what it likes
         return False
 
 
 def _size(terminal: TextIO) -> tuple[int, int]:
     try:
         size = os.get_terminal_size(terminal.fileno())
-    except (OSError, ValueError):
+    except Exception:  # as above
         return 80, 24
     return size.columns or 80, size.lines or 24
 
@@ -245,7 +245,7 @@ def fitted(text: str, columns: int) -> str:
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Write and flush; where nobody is there to read it, nothing happens."""
+    """Write and flush; where the stream cannot take it, nothing happens."""
     put = getattr(type(stream), "write", None)
     try:
         try:
@@ -253,8 +253,8 @@ def write(stream: TextIO, text: str) -> None:
         except UnicodeEncodeError as error:
             _put(stream, put, text.encode(error.encoding, "backslashreplace").decode(error.encoding))
         stream.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # the driver's stream is closed; there is nobody to tell
+    except Exception:
+        pass  # it is closed, or fails in a way of its own; there is nobody to tell, and others are to be printed
 
 
 def _put(stream: TextIO, put: Callable[[TextIO, str], int] | None, text: str) -> None:
