@@ -9,6 +9,7 @@ import sys
 import textwrap
 
 import pytest
+from tests.faults import victims
 
 SUBSETS = [
     pytest.param(subset, marks=[] if subset == (0, 1, 2) else [pytest.mark.slow], id="".join(map(str, subset)))
@@ -72,3 +73,62 @@ def test_streams_closed_before_the_program(tmp_path, closed):
 def test_streams_closed_by_the_program(tmp_path, closed):
     numbers = ",".join(map(str, closed))
     check([sys.executable, "-c", _CLOSE_AND_GO_ON, str(tmp_path / "answer"), numbers], tmp_path, closed)
+
+
+_FAILING = textwrap.dedent("""
+    import json, os, signal, sys, time
+    import ray
+    from ray.exceptions import NodeDiedError, RayActorError
+    from tests.faults.rude_peer import RudePeer
+
+    class Broken:
+        def write(self, text):
+            raise BrokenPipeError("nobody reads this")
+        def flush(self):
+            pass
+
+    def break_stderr(how):
+        if how == "closed":
+            sys.stderr.close()
+        else:
+            sys.stderr = {"broken": Broken(), "none": None}[how]
+
+    @ray.remote
+    class Leaver:
+        def leave(self, how):
+            break_stderr(how)
+            sys.exit("a reason")
+
+    @ray.remote
+    def one():
+        return 1
+
+    @ray.remote
+    def rest():
+        time.sleep(60)
+
+    how = sys.argv[1]
+    break_stderr(how)
+    context = ray.init(num_cpus=2)
+    try:
+        ray.get(Leaver.remote().leave.remote(how), timeout=30)
+    except RayActorError as error:
+        reason = error.reason
+    with RudePeer(context, os.path.join(context.address_info["session_dir"], "driver.sock")) as peer:
+        peer.send(b"nonsense")
+        peer.is_hung_up_on()
+    answer = ray.get(one.remote(), timeout=30)
+    os.kill(int(ray.nodes()[0]["Pid"]), signal.SIGKILL)
+    try:
+        ray.get(rest.remote(), timeout=30)
+    except NodeDiedError:
+        died = True
+    ray.shutdown()
+    print(json.dumps([reason, answer, died]))
+""")
+
+
+@pytest.mark.parametrize("how", ["closed", "broken", "none"])
+def test_streams_that_take_nothing(how):
+    """What would be said there is lost, and nothing else: neither calls nor threads fail with it."""
+    assert victims.in_program(_FAILING, how) == ["sys.exit('a reason') was called", 1, True]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, NamedTuple
+
+from ray.runtime.telling import write
 
 EXIT_ACTOR = "exit_actor() was called"
 _MAX_CODE_CHARACTERS = 200
@@ -49,5 +50,5 @@ def _system_exit(error: BaseException) -> Exit:
         text = str(code)[:_MAX_CODE_CHARACTERS]
     except BaseException:
         text = f"an object of {type(code).__name__}"
-    print(text, file=sys.stderr)
+    write(f"{text}\n")
     return Exit(1, f"sys.exit({text!r}) was called")

@@ -15,6 +15,7 @@ from ray.runtime.completion import GroupWaiter, Listener, Waiter
 from ray.runtime.own_calls import ASK_AFTER_S, may_wait_for_itself, waits_for_itself
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import end_process
+from ray.runtime.telling import write
 
 if TYPE_CHECKING:
     from ray.runtime.worker import WorkerRuntime
@@ -43,7 +44,7 @@ class WaitingWorker(ActorHost):
 
     def cut_off(self, error: RayConnectionError) -> None:
         """A worker without the store is of no use: it ends, so that others do what it was given."""
-        print(f"This worker ends, since it has lost its connection to the store: {error}", file=sys.stderr)
+        write(f"This worker ends, since it has lost its connection to the store: {error}\n")
         end_process(cast("WorkerRuntime", self), 1)
 
     def catch_up(self) -> None:

@@ -32,6 +32,7 @@ from ray.runtime.session import NodeConfig, new_session_id, place_session, remov
 from ray.runtime.standard_streams import fill_standard_descriptors
 from ray.runtime.start_options import StartOptions
 from ray.runtime.supervision import kill_session
+from ray.runtime.telling import write
 from ray.runtime.unfinished import unfinished_line
 
 _START_S = 30.0
@@ -117,7 +118,7 @@ class DriverRuntime(OwnerRuntime):
             "webui_url": None,
         }
         if options.log_to_driver:
-            print(f"[ray] session {session} started: {options.plan.describe()}", file=sys.stderr)
+            write(f"[ray] session {session} started: {options.plan.describe()}\n")
         watch_forks(self)
 
     # --- the node's process -------------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ class DriverRuntime(OwnerRuntime):
             if self.closed:
                 return
             self.closed = True
-            text = f"[ray] {reason}{self._log_tail()}"  # those who get the error may close the log at once
+            text = f"[ray] {reason}{self._log_tail()}\n"  # those who get the error may close the log at once
             self.node.lost(reason)
             self.abandon_all(NodeDiedError(self.node_id, reason))
         process = self._process
@@ -204,7 +205,7 @@ class DriverRuntime(OwnerRuntime):
             if process is not None and process.poll() is None:
                 process.kill()
             kill_session(self.session_id)
-        print(text, file=sys.stderr)
+        write(text)
 
     def shutdown(self) -> None:
         if os.getpid() != self._pid:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from ray.exceptions import (
 )
 from ray.messages import node
 from ray.runtime.records import TaskRecord
+from ray.runtime.telling import write
 from ray.serialization import ORDERLY, SYSTEM, Envelope, failed_start, make_envelope, read_envelope
 
 if TYPE_CHECKING:
@@ -189,8 +189,4 @@ def failure_line(text: str) -> str:
 
 def print_failure(text: str) -> None:
     """Write a failure to this process's stderr."""
-    try:
-        sys.stderr.write(failure_line(text))
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # there is no stderr to write to
+    write(failure_line(text))

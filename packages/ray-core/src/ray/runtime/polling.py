@@ -11,7 +11,6 @@ around it was interrupted; a wait inside code that has the runtime's lock lets g
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 import traceback
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import RaySystemError
 from ray.runtime.completion import Waiter
 from ray.runtime.node_link import BEAT_S
+from ray.runtime.telling import write
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
@@ -133,7 +133,7 @@ class Polling:
         except BaseException:
             if not self._stopping:
                 text = traceback.format_exc()
-                sys.stderr.write(f"[ray] internal error in the reader thread:\n{text}")
+                write(f"[ray] internal error in the reader thread:\n{text}")
                 self._runtime.node_lost(f"internal error in the reader thread: {text.splitlines()[-1]}")
 
     def _should_leave(self) -> bool:

@@ -13,6 +13,7 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from ray.messages import node
+from ray.runtime.telling import write
 
 if TYPE_CHECKING:
     from ray.runtime.worker import WorkerRuntime
@@ -107,7 +108,7 @@ class ProcessEnd:
         needed = not self._code and runtime.is_needed()
         if not self._overdue:
             self._overdue = True
-            print(self._held_up(), file=sys.stderr, flush=True)
+            write(f"{self._held_up()}\n")
             if needed:
                 runtime.node.send(node.Lingering())
         if not needed:

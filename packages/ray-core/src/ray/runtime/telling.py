@@ -1,4 +1,4 @@
-"""Telling the user what happens, where the runtime's lock is held."""
+"""Telling the user what happens, also where the runtime's lock is held."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ def tell(call: Callable[..., object], *args: object) -> None:
 
 def say(text: str) -> None:
     """Write a line to ``sys.stderr``, away from the lock."""
-    tell(_write, text)
+    tell(write, f"[ray] {text}\n")
 
 
-def _write(text: str) -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # there may be no stderr to write to
-        sys.stderr.write(f"[ray] {text}\n")
+def write(text: str) -> None:
+    """Write to ``sys.stderr``. What it does not take is lost: no call and no thread fails as nobody can be told."""
+    with contextlib.suppress(Exception):  # there is none, it is closed, or it is the program's own
+        sys.stderr.write(text)
         sys.stderr.flush()
