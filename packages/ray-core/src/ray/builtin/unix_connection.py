@@ -3,6 +3,9 @@
 Finalisers and signal handlers run between two steps of the code here, on the same thread, and may send and poll in
 their turn. So whatever has left, or come from, the system is on record in the same step: ``deque.extend`` over ``map``
 calls the system and keeps the result without Python code in between. What follows from it can be worked out twice.
+
+Who writes has claimed that: a lock could stay locked where Ctrl-C comes between its steps, and could not be taken from
+a call that is interrupted. A look at the claim and the step behind it have no call in between, so nothing comes there.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ import contextlib
 import operator
 import select
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ray.abc.transport import Connection, Frame
@@ -26,9 +29,9 @@ if TYPE_CHECKING:
 
 _MAX_PARTS = 512
 _CLOSE_FLUSH_S = 0.5
-#: How long to wait for the kernel at once, before looking whether the connection is still there.
-_ROOM_S = 0.1
 _ONE_READ = (framing.READ_BYTES,)
+_READ = select.POLLIN
+_BOTH = select.POLLIN | select.POLLOUT
 _add = operator.add
 
 
@@ -45,15 +48,17 @@ class UnixConnection(Connection):
         self.fd = sock.fileno()
         #: Bytes that a peer who has connected may still send until its first message is complete; 0: it is.
         self.first_bytes = 0
-        #: Held by the thread that writes. Nobody waits for it: who has it writes what others have queued.
-        self._lock: Any = threading.RLock()
+        #: The claim of the call that writes: (its thread,). Nobody waits for it: who has it writes what others have
+        #: queued. A call inside it on the same thread takes it over, and it is not given back.
+        self._writer: tuple[int] | None = None
         #: [where it ends on the stream, its parts, its bytes] of messages that the kernel has not taken.
         self._out: deque[list[Any]] = deque()
         #: Bytes that were queued so far, and (one number) that the kernel has taken.
         self._queued = 0
         self._sent = deque((0,), 1)
-        #: The poller tells when the socket can be written to.
-        self._watched = False
+        #: The poller tells when the socket can be written to; None while that is being changed.
+        self._watched: bool | None = False
+        self._modify = transport.modify
         #: What was read and is not parsed; the first one is, if ``_taken``.
         self._chunks: deque[bytes] = deque()
         self._taken = False
@@ -75,59 +80,76 @@ class UnixConnection(Connection):
         out = self._out
         self._queued = message[0] = self._queued + total
         out.append(message)
-        if self._watched:
+        if self._watched and not self._is_inside():
             return
-        if len(out) == 1:  # it is alone, and most are
-            self._write_alone(message)
-            if not out and not self.closed:
-                return
-        if not self.write():
+        try:
+            if len(out) == 1:  # it is alone, and most are
+                self._write_alone(message)
+                if not out and not self.closed:
+                    return
+            if not self.write():
+                self._transport.write_later(self)
+        except BaseException:  # a signal handler raised: what is begun is to be ended
             self._transport.write_later(self)
+            raise
+
+    def _is_inside(self) -> bool:
+        """Whether this call has interrupted one that writes."""
+        thread = get_ident()
+        return self._writer is not None and self._writer[0] == thread
 
     def _write_alone(self, message: list[Any]) -> None:
         """What ``write`` does, for one message that nothing is queued before or behind, unless anything is unusual."""
         out, sent = self._out, self._sent
         end, parts, total = message
-        if len(parts) > _MAX_PARTS or not self._lock.acquire(False):
+        if len(parts) > _MAX_PARTS:
             return
+        done = end - total
+        step = map(_add, (done,), map(self._sendmsg, (parts,)))
+        claim = (get_ident(),)
+        if self._writer is not None:
+            return
+        self._writer = claim
         try:
-            done = end - total
-            step = map(_add, (done,), map(self._sendmsg, (parts,)))
-            if sent[0] == done:
+            if sent[0] == done and self._writer is claim:
                 sent.extend(step)
             if sent[0] >= end and out and out[0] is message:
                 out.popleft()
         except OSError:  # ``write`` meets it again
             pass
         finally:
-            self._lock.release()
+            if self._writer is claim:
+                self._writer = None
 
     @property
     def queued_bytes(self) -> int:
         return 0 if self.closed else self._queued - self._sent[0]
 
     def write(self) -> bool:
-        """Hand to the kernel what it takes; False if another thread is about to, but may not know of all.
-
-        A call inside another one hands over everything: nobody else can until that one goes on.
-        """
-        out, lock = self._out, self._lock
-        is_inside = lock._is_owned()
+        """Hand to the kernel what it takes; False if another thread is about to, but may not know of all."""
+        out = self._out
         while True:
-            if not lock.acquire(False):
+            claim = (get_ident(),)
+            if self._writer is not None and self._writer[0] != claim[0]:
                 return not out
+            self._writer = claim
             try:
-                blocked = self._write(is_inside)
+                blocked = self._write(claim)
             finally:
-                lock.release()
+                if self._writer is claim:
+                    self._writer = None
+            if self.closed:
+                self._close_socket()
             if blocked or not out or self.closed:
                 return True
 
-    def _write(self, is_inside: bool) -> bool:
-        """Returns whether the kernel takes no more."""
+    def _write(self, claim: tuple[int]) -> bool:
+        """Returns whether the kernel takes no more; False where another call has taken the claim over."""
         out, sent = self._out, self._sent
         blocked = False
         while True:
+            if self._writer is not claim:
+                return False
             if not out or self.closed:
                 break
             done = sent[0]
@@ -137,23 +159,25 @@ class UnixConnection(Connection):
             parts = self._next_parts(done)
             step = map(_add, (done,), map(self._sendmsg, (parts,)))
             try:
-                if sent[0] == done:
+                if sent[0] == done and self._writer is claim:
                     sent.extend(step)
             except BlockingIOError:
-                if is_inside:
-                    self._await_room(_ROOM_S)
-                    continue
                 blocked = True
                 break
             except OSError:
                 out.clear()  # the polling thread sees the same loss and reports it
-        while self._watched != blocked:
-            self._watched = blocked
-            self._transport.watch_writable(self, blocked)
+        while True:
+            if self._writer is not claim:
+                return False
+            if self._watched is blocked:
+                return blocked
+            self._watched = None
+            with contextlib.suppress(OSError, ValueError, KeyError):  # it is closed
+                if self._writer is claim:
+                    self._modify(self.fd, _BOTH if blocked else _READ)
+            if self._writer is claim:
+                self._watched = blocked
             blocked = bool(out)
-        if self.closed:
-            self._sock.close()
-        return blocked
 
     def _next_parts(self, done: int) -> list[Any]:
         """What follows the first ``done`` bytes of the stream."""
@@ -256,15 +280,12 @@ class UnixConnection(Connection):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            self._await_room(left)
+            with contextlib.suppress(OSError, ValueError):
+                waiting = select.poll()
+                waiting.register(self.fd, select.POLLOUT)
+                waiting.poll(left * 1000)
             self.write()
         self.abort()
-
-    def _await_room(self, timeout_s: float) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            waiting = select.poll()
-            waiting.register(self.fd, select.POLLOUT)
-            waiting.poll(timeout_s * 1000)
 
     def abort(self) -> None:
         if not self.closed:
@@ -285,12 +306,18 @@ class UnixConnection(Connection):
             return
         self._out.clear()
         self._transport.forget(self)
-        if self._lock.acquire(False):
-            self._sock.close()
-            self._lock.release()
-        else:  # another thread writes, and closes the socket when it has done so
+        if not self._close_socket():  # another thread writes, and closes it when it has done so
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
+
+    def _close_socket(self) -> bool:
+        """Close it unless another thread writes; the claim stays, so that nobody writes any more."""
+        claim = (get_ident(),)
+        if self._writer is not None and self._writer[0] != claim[0]:
+            return False
+        self._writer = claim
+        self._sock.close()
+        return True
 
     def abandon(self) -> None:
         """Release the descriptor in a forked child."""

@@ -38,6 +38,8 @@ class UnixTransport(Transport):
         self._dir = session_dir
         self._pid = os.getpid()
         self._poller = _Poller()
+        #: For connections: how to look for other things at a descriptor.
+        self.modify = self._poller.modify
         #: {descriptor: connection}
         self._connections: dict[int, UnixConnection] = {}
         #: {descriptor: callback}
@@ -188,10 +190,6 @@ class UnixTransport(Transport):
         if self._watched.pop(fd, None) is not None:
             self._poller.unregister(fd)
 
-    def watch_writable(self, connection: UnixConnection, wanted: bool) -> None:
-        """Have ``poll`` write to it as soon as that is possible, or no longer."""
-        self._poller.modify(connection.fd, wanted)
-
     def forget(self, connection: UnixConnection) -> None:
         """It is closed."""
         if self._connections.get(connection.fd) is connection:
@@ -238,14 +236,11 @@ class _Poller:
     def __init__(self) -> None:
         self._epoll = hasattr(select, "epoll")
         self._impl: Any = select.epoll() if self._epoll else select.poll()
+        self.modify: Callable[[int, int], None] = self._impl.modify
 
     def register(self, fd: int) -> None:
         with contextlib.suppress(FileExistsError):  # by a call that interrupts this one
             self._impl.register(fd, select.POLLIN)
-
-    def modify(self, fd: int, writable: bool) -> None:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            self._impl.modify(fd, select.POLLIN | (select.POLLOUT if writable else 0))
 
     def unregister(self, fd: int) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError):
