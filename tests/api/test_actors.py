@@ -8,11 +8,12 @@ import threading
 import time
 
 import pytest
+from tests.api.one_session import nothing_left, session
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+__all__ = ["nothing_left", "session"]
 
 
 @ray.remote
@@ -82,10 +83,10 @@ def test_actors_are_apart():
     assert ray.get([a.get.remote(), b.get.remote()]) == [3, 5]
 
 
-def test_processes_of_their_own(mode):
+def test_processes_of_their_own(session):
     a, b = Counter.remote(), Counter.remote()
     pids = ray.get([a.pid.remote(), b.pid.remote(), a.pid.remote()])
-    if mode == "local_mode":
+    if session == "local_mode":
         assert set(pids) == {os.getpid()}
     else:
         assert pids[0] == pids[2]
@@ -477,17 +478,17 @@ def test_kill_of_a_ref():
 
 
 def test_named_actors():
-    counter = Counter.options(name="c").remote(4)
-    found = ray.get_actor("c")
+    counter = Counter.options(name="known").remote(4)
+    found = ray.get_actor("known")
     assert found == counter
     assert ray.get(found.add.remote()) == 5
-    assert ray.get(ray.get_actor("c").get.remote()) == 5
-    with pytest.raises(ValueError, match="'c'"):
-        Counter.options(name="c").remote()
+    assert ray.get(ray.get_actor("known").get.remote()) == 5
+    with pytest.raises(ValueError, match="'known'"):
+        Counter.options(name="known").remote()
 
     @ray.remote
     def elsewhere():
-        return ray.get(ray.get_actor("c").add.remote())
+        return ray.get(ray.get_actor("known").add.remote())
 
     assert ray.get(elsewhere.remote()) == 6
 
@@ -539,8 +540,8 @@ def test_detached_actors_outlive_their_handles():
 # --- concurrency ---
 
 
-def test_threaded_actors(mode):
-    if mode == "local_mode":
+def test_threaded_actors(session):
+    if session == "local_mode":
         return
 
     @ray.remote
@@ -556,8 +557,8 @@ def test_threaded_actors(mode):
     assert len(set(ray.get([meeting.meet.remote() for _ in range(3)], timeout=30))) == 3
 
 
-def test_async_methods_in_local_mode(mode):
-    if mode != "local_mode":
+def test_async_methods_in_local_mode(session):
+    if session != "local_mode":
         return
 
     @ray.remote

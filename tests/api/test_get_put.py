@@ -5,11 +5,12 @@ import gc
 import time
 
 import pytest
+from tests.api.one_session import nothing_left, session
 
 import ray
 from ray.exceptions import GetTimeoutError, ObjectLostError, UnpicklableError
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+__all__ = ["nothing_left", "session"]
 
 
 @pytest.fixture
@@ -98,14 +99,14 @@ def test_timeout_of_a_ready_object(timeout):
     assert ray.get([ray.put(1)], timeout) == [1]
 
 
-def test_timeout_expires(mode):
+def test_timeout_expires(session):
     @ray.remote
     def slow():
         time.sleep(2)
         return 1
 
     ref = slow.remote()
-    if mode == "local_mode":  # it has ended by now
+    if session == "local_mode":  # it has ended by now
         assert ray.get(ref, timeout=0) == 1
         return
     for timeout in (0, 0.05, datetime.timedelta(milliseconds=50)):
@@ -197,12 +198,12 @@ def test_ids():
 @pytest.mark.parametrize(
     "refs", [map(abs, [1]), (1, 2), {1}, (n for n in range(2))], ids=["map", "tuple", "set", "generator"]
 )
-def test_what_is_no_list_is_made_one_before(ray_session, refs):
+def test_what_is_no_list_is_made_one_before(refs):
     """Not one ref at a time: what submits as it is iterated would run one task after the other."""
     with pytest.raises(ValueError, match=r"Make a list of it: ray\.get\(list\(it\)\)"):
         ray.get(refs)
 
 
-def test_a_string_is_no_list_of_refs(ray_session):
+def test_a_string_is_no_list_of_refs():
     with pytest.raises(ValueError, match=r"not 'x' \(str\)\.$"):
         ray.get("x")

