@@ -1,6 +1,9 @@
 """A child that was stopped is killed only if it does not go on."""
 
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -58,3 +61,23 @@ def test_a_stop_that_lasts_ends_it(killed, vital):
     pool._stopped(PID, signal.SIGTSTP)
     timers.run_due()
     assert killed == [PID]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not tell")
+def test_one_that_was_continued_is_stopped_for_a_look():
+    """The system has not reported yet that it goes on: what it notes may change at any moment."""
+    timers, pool = make(vital=False)
+    worker = pool._by_pid[PID]
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    looks = []
+    try:
+        worker.pid = child.pid
+        worker.stopped = timers.after(60, lambda: None)
+        pool.stop(worker, looks.append)
+        assert not looks
+        assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
+        pool.stop(worker, looks.append)
+        assert looks == [True]
+    finally:
+        child.kill()
+        child.wait()

@@ -6,7 +6,8 @@ Every method is called under the runtime's lock.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ray.ids import PROCESS_ID_BYTES
 from ray.messages import node, wire
@@ -87,7 +88,9 @@ class Cancels:
         elif running not in client.inflight or order.index(running) < order.index(record.id):  # calls begin in order
             self._runtime.fail_cancelled(record)
 
-    def _later(self, delay_s: float, record: TaskRecord, place: Link | ActorClient, message: Any) -> None:
+    def _later(
+        self, delay_s: float, record: TaskRecord, place: Link | ActorClient, message: Callable[[], wire.Struct]
+    ) -> None:
         def send() -> None:
             if place.inflight.get(record.id) is record:
                 self._runtime.node.send(message())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 from _signal import getsignal  # type: ignore[import-not-found]  # that of ``signal`` takes as long as a short task
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from ray.runtime.execution import TaskCall
 from ray.runtime.interrupts import in_critical_code, in_destructor
@@ -59,7 +60,7 @@ class Interrupting:
         elif not self._worker.concurrent:
             _signal_main_thread()
 
-    def _on_signal(self, number: int, frame: Any) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """SIGINT in the main thread, of ours or of the user's: for the code of the call that runs there."""
         worker = self._worker
         call = worker.this_call()

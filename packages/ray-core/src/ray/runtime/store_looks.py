@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ray.exceptions import RayConnectionError, RayError
+from ray.exceptions import RayError
 from ray.protocol.references import PENDING, STORED, ObjectEntry
 from ray.runtime.completion import complete
 from ray.serialization import pickle_of
@@ -94,7 +94,7 @@ class StoreLooks:
     def _look(self, object_id: bytes) -> None:
         try:
             blob = self._objects.views.view(object_id)
-        except (RayError, RayConnectionError):
+        except RayError:
             return
         if blob is None:
             return

@@ -10,9 +10,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ray.serialization.imported import imported
+
+if TYPE_CHECKING:
+    from ray.runtime.execution import TaskCall
 
 IDLE = "IDLE"
 #: What runs for this long is named. Shorter calls cost nothing.
@@ -38,7 +41,7 @@ class Title:
 
     def __init__(self) -> None:
         #: What ran at the last look; None for nothing.
-        self.call: Any = None
+        self.call: TaskCall | None = None
         self._since = 0.0
         self._base = IDLE
         self._shown = IDLE
@@ -48,7 +51,7 @@ class Title:
         self._base = self._shown = actor
         set_title(actor)
 
-    def look(self, call: Any, name_of: Callable[[Any], str]) -> None:
+    def look(self, call: TaskCall | None, name_of: Callable[[TaskCall], str]) -> None:
         """Show ``call`` if it ran at the last looks, too; None is no call."""
         if call is not self.call:
             self.call, self._since = call, time.monotonic()
@@ -58,7 +61,7 @@ class Title:
             self._since = 0.0
             self._show(name_of(call))
 
-    def shows(self, call: Any) -> bool:
+    def shows(self, call: TaskCall | None) -> bool:
         """Whether it is shown; if not, another look is wanted soon."""
         return call is self.call and not self._since
 

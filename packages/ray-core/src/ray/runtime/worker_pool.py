@@ -7,6 +7,7 @@ import mmap
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +25,7 @@ from ray.runtime.line_reader import LineReader
 from ray.runtime.node_output import NodeOutput
 from ray.runtime.session import NodeConfig
 from ray.runtime.stops import Look, Stops
-from ray.runtime.supervision import OomWatch, exit_cause, kill_group
+from ray.runtime.supervision import OomWatch, exit_cause, is_stopped, kill_group
 from ray.runtime.timers import Timer, Timers
 
 #: A stopped process (SIGSTOP, SIGTSTP) is killed after this time: whoever waits for it gets an error, not a hang.
@@ -304,9 +305,9 @@ class WorkerPool:
 
     def stop(self, worker: WorkerProcess, look: Look) -> None:
         """Call ``look`` while the worker stands still, so that its note stays true; it goes on if it did before."""
-        if worker.stopped is not None:
+        if worker.stopped is not None and (sys.platform != "linux" or is_stopped(worker.pid)):
             look(True)
-        elif worker.pid:
+        elif worker.pid:  # also one that was stopped, and has just been continued, which is still to be reported
             self._stops.stop(worker.pid, look)
         else:
             look(False)
