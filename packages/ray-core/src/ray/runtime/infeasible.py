@@ -12,12 +12,13 @@ _OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 def lack_of(wanted: Mapping[str, int], total: Mapping[str, int]) -> str:
     """What is missing and what to do, as a predicate; amounts are in units of the protocol."""
     return (
-        f"needs {_amounts(wanted)}, which no node has (this one has {_amounts(total)}): ask for less, or start the "
+        f"needs {amounts(wanted)}, which no node has (this one has {amounts(total)}): ask for less, or start the "
         f"session with more resources, as with {_call(wanted, total)}"
     )
 
 
-def _amounts(resources: Mapping[str, int]) -> dict[str, float]:
+def amounts(resources: Mapping[str, int]) -> dict[str, float]:
+    """Units of the protocol as users give them."""
     return {name: amount / RESOURCE_UNIT for name, amount in resources.items()}
 
 
@@ -27,5 +28,5 @@ def _call(wanted: Mapping[str, int], total: Mapping[str, int]) -> str:
     # Of what has an option of its own there are whole ones only.
     given = [f"{_OPTIONS[name]}={-(-lacking.pop(name) // RESOURCE_UNIT)}" for name in _OPTIONS if name in lacking]
     if lacking:
-        given.append(f"resources={_amounts(lacking)}")
+        given.append(f"resources={amounts(lacking)}")
     return f"ray.init({', '.join(given)})"

@@ -114,11 +114,11 @@ class NodeManager:
             node.Ready: self._ready,
             node.RecordError: lambda peer, message, frames: self.record_error(message.record, print_it=False),
             node.Ping: lambda peer, message, frames: peer.send(node.Pong(message.number)),
-            node.ShowFailure: lambda peer, message, frames: self._to_drivers(message),
+            node.ShowFailure: lambda peer, message, frames: self.tell_drivers(message),
             node.TaskEvents: self._task_events,
             node.Stop: lambda peer, message, frames: self.stop(),
             node.Question: self._question,
-            node.AskPath: lambda peer, message, frames: self._to_drivers(node.AskPath(message.request, peer.id)),
+            node.AskPath: lambda peer, message, frames: self.tell_drivers(node.AskPath(message.request, peer.id)),
             node.Path: self._path,
             node.Printed: self.output.printed,
             **self.actors.handlers(),
@@ -160,7 +160,7 @@ class NodeManager:
         """The node cannot go on: say so, and stop."""
         if not self.stopping:
             print(reason, flush=True)
-            self._to_drivers(node.Ending(reason))
+            self.tell_drivers(node.Ending(reason))
             self.stop()
 
     def _receive(self, connection: Connection, frames: Sequence[Frame]) -> None:
@@ -252,7 +252,7 @@ class NodeManager:
             if now >= self._record_room:
                 self._record_room = now + TELL_AGAIN_S
                 self.record_error(record, print_it=False)
-            self._to_drivers(node.RecordError(record))  # which say it once, and in errors for as long as it goes on
+            self.tell_drivers(node.RecordError(record))  # which say it once, and in errors for as long as it goes on
 
     def _granted(self, lease: leases.Lease) -> None:
         worker = self.pool.workers[lease.worker]
@@ -347,7 +347,7 @@ class NodeManager:
         fields = {name: getattr(record, name) for name in record.__struct_fields__}
         self.control.append("errors", msgspec.msgpack.encode(fields), max_items=MAX_ERRORS)
         if print_it:
-            self._to_drivers(node.RecordError(record))
+            self.tell_drivers(node.RecordError(record))
 
     def _task_events(self, peer: Peer, message: node.TaskEvents, frames: Sequence[Frame]) -> None:
         names = ("task_id", "name", "state", "duration_us", "attempt")
@@ -363,7 +363,8 @@ class NodeManager:
     def _drivers(self) -> list[Peer]:
         return [peer for peer in self.peers.values() if peer.kind == "driver"]
 
-    def _to_drivers(self, message: Any) -> None:
+    def tell_drivers(self, message: Any) -> None:
+        """Send something to every driver."""
         for peer in self._drivers():
             peer.send(message)
 

@@ -69,6 +69,11 @@ class NodeActors:
             node.ActorUnheld: lambda peer, message, frames: self.apply(self.table.unheld(message.id)),
         }
 
+    def class_of(self, worker: bytes) -> str:
+        """The class of the actor that a worker is, or is to become."""
+        actor = self.table.by_worker.get(worker)
+        return self.table.actors[actor].spec.class_name if actor is not None else "an actor"
+
     # --- events -----------------------------------------------------------------------------------------------------
 
     def _create(self, peer: Peer, message: node.CreateActor, frames: Sequence[Frame]) -> None:

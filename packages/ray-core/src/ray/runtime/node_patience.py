@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ray.messages import node
+from ray.runtime.held import HELD, held_by_actors
 
 if TYPE_CHECKING:
     from ray.protocol.waiting import DemandKey
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 LONG_S = 1.0
 #: The pauses between two appeals double up to this, while anybody waits.
 MAX_PAUSE_S = 60.0
+#: Who waits for so long for the end of an actor is told, and again while that lasts.
+TELL_S = 5.0
+TELL_AGAIN_S = 4.0
+RECORD_AGAIN_S = 60.0
 
 
 class NodePatience:
@@ -31,6 +36,8 @@ class NodePatience:
         self._seen: dict[DemandKey, tuple[int, float]] = {}
         #: The pause after the next appeal, and its time.
         self._pause_s, self._next = LONG_S, 0.0
+        #: When drivers are told again what is waited for, and when it is recorded again.
+        self._tell = self._record = 0.0
 
     def attend(self) -> None:
         """Somebody may have to wait."""
@@ -54,8 +61,33 @@ class NodePatience:
                 peer.send(node.Collect())
             self._next = now + self._pause_s
             self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
+        if now >= self._tell:
+            self._tell_of_actors(now)
         self._node.apply(self._node.leases.tick(now))
         self.attend()
+
+    def _tell_of_actors(self, now: float) -> None:
+        """Who waits only for actors may do so for ever: drivers say it once, and in errors for as long as it lasts."""
+        leases = self._node.leases
+        long = [key for key, (_, since) in self._seen.items() if now - since >= TELL_S]
+        if not long:
+            return
+        own, class_of = self._node.node_id, self._node.actors.class_of
+        holders = [
+            (class_of(each.worker), each.request.resources) for each in leases.leases.values() if each.key[0] == own
+        ]
+        total = leases.resources.total()
+        for key in long:
+            entry = leases.demands[key]
+            text = held_by_actors(entry.name, entry.request.resources, total, holders)
+            if text:
+                self._tell = now + TELL_AGAIN_S
+                record = node.ErrorRecord(HELD, text, time.time(), function=entry.name)
+                if now >= self._record:
+                    self._record = now + RECORD_AGAIN_S
+                    self._node.record_error(record, print_it=False)
+                self._node.tell_drivers(node.RecordError(record))
+                return
 
     def _actors_hold(self) -> bool:
         """Whether the end of an actor would give room."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from ray.messages.node import ErrorRecord
+from ray.runtime.held import HELD
 
 #: How the texts begin that tell of workers which could not be started.
 FAILED_START = "A worker process failed to start: "
@@ -30,10 +31,10 @@ class NodeTrouble:
         """The node manager tells of an error."""
         text, now = record.message, time.monotonic()
         has_failed = text.startswith(FAILED_START)
-        if has_failed or record.type == NO_ROOM:
+        if has_failed or record.type in (NO_ROOM, HELD):
             self._last = text, now
             self._shown = {what: shown for what, shown in self._shown.items() if now - shown < _AGAIN_S}
-            what = text if has_failed else NO_ROOM
+            what = text if has_failed else record.type
             if what in self._shown:
                 return
             self._shown[what] = now
