@@ -169,7 +169,7 @@ class ActorTable:
         return []
 
     def infeasible(self, actor: bytes, lack: str) -> list[Effect]:
-        """No node has what it needs: whoever waits for it may know."""
+        """No node has what it needs: those who wait for it may know."""
         entry = self.actors[actor]
         entry.lack = lack
         return [Publish(entry)]

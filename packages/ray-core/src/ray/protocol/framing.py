@@ -4,8 +4,8 @@ A message is ``<u32 frames> <u64 length of each>`` and the frames. Small frames 
 ``bytes``; large ones are received in place.
 
 What has been read so far is a value: reading goes from one to the next, and nothing is changed on the way but memory
-that the next one describes. So a call that interrupts another one between two steps may do the same work; whoever is
-first replaces the value, and the other one throws its result away.
+that the next one describes. So a call that interrupts another one between two steps may do the same work. The
+first of the two replaces the value, and the other one throws its result away.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owners state demand per scheduling class; workers come and go; the machine grants, starts, revokes and reports. Deeper
 askers go first, so that the children of blocked tasks are served before more parents start; after that higher
-priority, then whoever holds no worker of the class (a revoked one must not go back), then whoever was served longest
+priority, then the owner that holds no worker of the class (a revoked one must not go back), then the one served longest
 ago. For the first in this order that has waited long, what becomes free is kept (``ray.protocol.keeping``).
 """
 
@@ -308,7 +308,7 @@ class LeaseTable:
         moved: dict[DemandKey, DemandEntry],
         effects: list[Effect],
     ) -> None:
-        """Somebody without any worker of this class waits: take one from whoever holds most, deeper askers excepted.
+        """An owner without a worker of this class waits: take one from the one that holds most, not from deeper askers.
 
         Actors keep theirs for life: nobody could answer for them. So those that wait cannot use what others of their
         class hold. Where there is nobody to take from, the line is closed.

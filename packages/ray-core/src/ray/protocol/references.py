@@ -5,9 +5,9 @@ Rules:
 1. The process that creates an id owns it; every other process that holds it is a borrower.
 2. An entry lives while one of these is above zero: local refs (Python objects in this process), pins (unfinished tasks
    that use it, and objects whose value contains it), credits (borrowers, at the owner only).
-3. Whoever hands a ref to another process registers one credit under the receiver's name with the owner before it lets
-   go of its own hold. The receiver returns all credits it was given when it lets go. Credits are summed, so the order
-   in which grants and returns of different senders arrive does not matter; a sum may be negative for a moment.
+3. A process that hands a ref to another one registers one credit under the receiver's name with the owner before it
+   lets go of its own hold. The receiver returns all credits it was given when it lets go. Credits are summed, so the
+   order in which grants and returns of different senders arrive does not matter; a sum may be negative for a moment.
 4. Refs in the arguments of a running task are covered by the pins of its submitter, where that owns the objects; only
    what the worker keeps beyond the end of the task becomes a credit (the reply lists it). Those that the submitter has
    only borrowed are handed over by rule 3: it may die before the worker does.
@@ -70,7 +70,7 @@ class ObjectEntry:
     def call_when_done(self, call: Callable[[ObjectEntry], None]) -> bool:
         """Have ``call`` called once with this entry when it is no longer PENDING; False, without effect, if it is not.
 
-        In one go: whoever interrupts the caller may complete the entry.
+        In one go: code that interrupts the caller may complete the entry.
         """
         first = [call]
         if self.status:
@@ -92,7 +92,7 @@ class ReferenceTable:
         self.dropped: deque[ObjectEntry] = deque()
         #: Threads that wait for several entries: told of every completion (``completed(entry)``).
         self.watchers: list[Any] = []
-        #: Entries completed so far: tells whoever looks at several whether any has changed meanwhile.
+        #: Entries completed so far: tells a thread that looks at several whether any has changed meanwhile.
         self.completions = 0
         #: How many of the entries' waiters are callbacks of those who wait without a thread.
         self.listeners = 0

@@ -53,7 +53,7 @@ class Line:
 
 
 class WaitingLines:
-    """Deeper askers go first, then higher priority, then whoever holds no worker of the class, then by turn."""
+    """Deeper askers go first, then higher priority, then owners that hold no worker of the class, then by turn."""
 
     def __init__(self) -> None:
         self._lines: dict[tuple[int, int, bool, Shape], Line] = {}

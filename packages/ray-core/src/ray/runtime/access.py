@@ -57,7 +57,7 @@ class ObjectAccess(Submission):
     _rest = NO_REST
 
     def forget_rest(self) -> None:
-        """Let go of what ``wait`` returned a while ago; called by whoever polls."""
+        """Let go of what ``wait`` returned a while ago; called by the thread that polls."""
         if self._rest is not NO_REST and time.monotonic() - self._rest.made > REMEMBERED_S:
             self._rest = NO_REST
 

@@ -1,8 +1,9 @@
 """Refs on event loops: ``await``, callbacks and futures.
 
-Whoever takes a message completes the object under the runtime's lock and leaves a note for the loop; a loop that has
-notes is woken once, however many come, and takes a bounded number of them per turn. Values are unpickled where they
-are asked for, never on the thread that took the message; what has gone to a disk is read back by other threads first.
+The thread that takes a message completes the object under the runtime's lock and leaves a note for the loop. A loop
+that has notes is woken once, however many come, and takes a bounded number of them per turn. Values are unpickled where
+they are asked for, never on the thread that took the message; what has gone to a disk is read back by other threads
+first.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class LoopNotes:
             loop = self._loop()
             try:
                 if loop is not None:
-                    # A context of its own: it must not keep, or show, that of whoever takes the message.
+                    # A context of its own: it must not keep, or show, that of the thread that takes messages.
                     loop.call_soon_threadsafe(self._take, context=contextvars.Context())
                     return
             except RuntimeError:  # closed: nobody waits there any more
@@ -101,7 +102,7 @@ class LoopListener(Listener):
 
 
 class _Awaiter(LoopListener):
-    """Resolves a future that has no value: whoever awaits it looks at the object."""
+    """Resolves a future that has no value: the coroutine that awaits it looks at the object."""
 
     __slots__ = ("_future",)
 

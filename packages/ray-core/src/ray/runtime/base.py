@@ -1,7 +1,7 @@
 """What the parts of an owner share: its state, its session, and the refs that pass through it.
 
 State is guarded by one re-entrant lock, held only for short, non-blocking stretches: by the calling thread while it
-submits, and by whoever polls while it takes a batch of messages.
+submits, and by the thread that polls while it takes a batch of messages.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class OwnerBase(ABC):
         #: How many tasks deep this process runs: 0 in the driver.
         self.depth = 0
         self.closed = False
-        #: Whoever polls may do so for long: who adds an object without sending a message must wake it.
+        #: The thread that polls may sleep for long: one that adds an object without sending a message must wake it.
         self.rests = False
         self.lock = threading.RLock()
         self.timers = Timers()

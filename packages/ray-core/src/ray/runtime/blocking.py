@@ -30,7 +30,7 @@ class WaitingWorker(ActorHost):
     store_death_s = 1.0
     #: Threads that wait, and one more for event loops that do.
     _blocked = 0
-    #: Whoever holds the lease.
+    #: The owner that holds the lease.
     _lessee: Peer | None = None
     #: Since when event loops await objects, or 0, and whether this counts in ``_blocked``.
     _awaited_since = 0.0
@@ -40,7 +40,7 @@ class WaitingWorker(ActorHost):
 
     @abstractmethod
     def _give_back(self, *, blocked: bool) -> None:
-        """Return unstarted tasks to whoever pushed them, and say whether this worker is blocked."""
+        """Return unstarted tasks to their owners, and say whether this worker is blocked."""
 
     def cut_off(self, error: RayConnectionError) -> None:
         """A worker without the store is of no use: it ends, so that others do what it was given."""
@@ -114,7 +114,7 @@ class WaitingWorker(ActorHost):
         if waits and not self._awaited_since and self._holds_cpus():
             with self.lock:
                 self._awaited_since = time.monotonic()
-            self.transport.wake()  # whoever polls looks after the grace
+            self.transport.wake()  # the thread that polls looks after the grace
         return waits
 
     def after_events(self) -> None:

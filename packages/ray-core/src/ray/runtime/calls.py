@@ -127,7 +127,7 @@ class ActorCalls:
             self.pump(client)
 
     def catch_up(self) -> None:
-        """Whoever was about to send calls has been interrupted by somebody who waits for that."""
+        """A call of this module that was about to send has been interrupted by code that waits for that."""
         for client in list(self.clients.values()):
             if client.queue or client.batch:
                 self.pump(client)

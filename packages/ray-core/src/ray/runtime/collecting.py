@@ -38,4 +38,4 @@ class Collecting:
         finally:
             self._next = time.monotonic() + time.thread_time() / _SHARE
             self._busy = False
-        self._runtime.transport.wake()  # whoever polls frees what was dropped
+        self._runtime.transport.wake()  # the thread that polls frees what was dropped

@@ -1,4 +1,4 @@
-"""Waiting for objects: threads, by a lock that whoever completes the last object releases; others, by a callback.
+"""Waiting for objects: threads, by a lock that is released when the last object is complete; others, by a callback.
 
 ``when_done``, ``is_done``, ``value_of`` and ``deliver`` are what selectors and event loops outside the core build on.
 """

@@ -129,7 +129,7 @@ class Failures:
         Args:
             client: of the actor.
             envelope: the failure.
-            asked: calls wait for the actor: they fail with it, and tell whoever gets them.
+            asked: calls wait for the actor: they fail with it, and tell those who get them.
         """
         opened = read_envelope(envelope)
         name = f"{client.class_name}.__init__"

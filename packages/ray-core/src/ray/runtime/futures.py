@@ -1,7 +1,7 @@
 """``ref.future()``: refs as futures of ``concurrent.futures``.
 
 Their callbacks are the user's code, which may take long and may call ``ray``: one thread per process runs them, for as
-long as there are such futures. Results are unpickled by whoever asks for them.
+long as there are such futures. Results are unpickled on the thread that asks for them.
 """
 
 from __future__ import annotations

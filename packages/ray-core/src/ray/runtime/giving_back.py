@@ -1,4 +1,4 @@
-"""What a worker was sent and has not started goes back to whoever sent it."""
+"""What a worker was sent and has not started goes back to its owner."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class GivingBack:
             peer.send(wire.Returned([], blocked, message.id, True))
 
     def give_back(self, *, blocked: bool, keep: int = 0, recall: bytes = b"") -> None:
-        """Return unstarted tasks but the first ``keep`` to whoever pushed them; say whether this worker is blocked."""
+        """Return unstarted tasks, but the first ``keep``, to their owners; say whether this worker is blocked."""
         worker = self._worker
         returned: dict[Peer, list[bytes]] = {}
         if worker._lessee is not None:

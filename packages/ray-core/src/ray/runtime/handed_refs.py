@@ -1,4 +1,4 @@
-"""How a ref is described to whoever gets it, with what is known of its object: the owner may be busy later."""
+"""How a ref is described to a process that gets it, with what is known of its object: the owner may be busy later."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class InterruptGuard:
                 return
             timer = threading.Timer(_AGAIN_S, _raise_again, (number,))
             timer.daemon = True
-            with contextlib.suppress(RuntimeError):  # no more threads: whoever pressed the keys does so again
+            with contextlib.suppress(RuntimeError):  # no more threads: the user has to press the keys again
                 timer.start()
             return
         stop_delivery()

@@ -1,7 +1,7 @@
 """The node manager's part in what workers print: it takes no more than the drivers have room for.
 
 A driver says how much it has printed. Where that is too far behind, the pipes of the workers are not read for a while:
-then they fill up, and whoever prints waits, as with any pipe. Nobody else waits, and nothing is kept here beyond that.
+then they fill up, and a task that prints waits, as with any pipe. Nobody else waits; nothing is kept here beyond that.
 """
 
 from __future__ import annotations

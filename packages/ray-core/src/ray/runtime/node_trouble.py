@@ -19,7 +19,7 @@ _AGAIN_S = 60.0
 
 
 class NodeTrouble:
-    """Tells each trouble once, and remembers the last one for as long as it may last. Called by whoever polls."""
+    """Tells each trouble once; remembers the last one for as long as it may last. Called by the thread that polls."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show

@@ -19,7 +19,7 @@ _NUMBERS = {"int": "int()", "float": "float()", "complex": "complex()"}
 
 
 class NotAFutureError(TypeError, AttributeError):
-    """An attribute that only futures of ``concurrent.futures`` have; whoever merely looks for it finds none."""
+    """An attribute that only futures of ``concurrent.futures`` have; code that merely looks for it finds none."""
 
 
 class NotAValue:

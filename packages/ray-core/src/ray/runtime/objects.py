@@ -100,7 +100,7 @@ class ObjectExchange:
                 return None
         except RayConnectionError:  # it may take a while to learn what has happened to the store
             pass
-        except RayError:  # whoever reads it is told the same
+        except RayError:  # those who read it are told the same
             return None
         return OnDisk(object_id, self._restoring)
 

@@ -34,7 +34,7 @@ _LAST_LOOK_S = 2.0
 PAUSE_S = 1e-5
 #: An end at once waits for so long until nobody polls.
 _LEAVE_S = 0.2
-#: Whoever has polled for longer than this wakes the reader thread when it leaves.
+#: A thread that has polled for longer than this wakes the reader thread when it leaves.
 _LONG_S = 0.01
 
 
@@ -44,7 +44,7 @@ class Polling:
     def __init__(self, runtime: OwnerRuntime, reader: Reader) -> None:
         self._runtime = runtime
         self._reader = reader
-        #: Held by whoever polls; re-entrant, like the runtime's lock.
+        #: Held by the thread that polls; re-entrant, like the runtime's lock.
         self._role: Any = threading.RLock()
         #: How often, so to say: a hint for other threads.
         self._depth = 0
@@ -93,7 +93,7 @@ class Polling:
         self._role.acquire(timeout=2.0)
 
     def abandon(self) -> None:
-        """The process ends at once: have whoever polls leave the transport, if that is soon, and mind no errors."""
+        """The process ends at once: have the thread that polls leave the transport, if that is soon; mind no errors."""
         self._stopping = True
         self._runtime.transport.wake()
         self._role.acquire(timeout=_LEAVE_S)

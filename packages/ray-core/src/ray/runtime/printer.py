@@ -15,7 +15,7 @@ from ray.messages.node import Logs
 from ray.runtime.output_window import WINDOW, weight
 from ray.runtime.screen import Screen
 
-#: Whoever takes no output for so long is not waited for any more: tasks that print go on, and the oldest lines are
+#: A reader that takes no output for so long is not waited for any more: tasks that print go on; the oldest lines are
 #: dropped where more than this waits. (The node manager holds tasks back when the rest of its window waits, too.)
 STUCK_S, _ROOM = 5.0, WINDOW // 4
 _LOOK_S = 0.5
@@ -46,7 +46,7 @@ class Printer:
 
         Args:
             tell: tells the node manager how much more is dealt with; never blocks.
-            later: calls a function after so many seconds, as those are called that ``show`` what workers print.
+            later: calls a function after so many seconds, on the thread that calls ``show`` with what workers print.
         """
         self._tell = tell
         self._later = later

@@ -78,10 +78,10 @@ class Reader:
         }
 
     def take(self) -> bool:
-        """Take what is pending and do what is due; called under the lock by whoever polls.
+        """Take what is pending and do what is due; called under the lock by the thread that polls.
 
         Returns whether that was all. An event loop that awaits objects would have to wait for the interpreter until all
-        of a large batch is taken: whoever polls lets others run in between.
+        of a large batch is taken: the thread that polls lets others run in between.
 
         A finaliser or a signal handler may interrupt this and call it again: everything is taken once, in order, except
         that a message which is being handled is finished last.
@@ -143,7 +143,7 @@ class Reader:
                 record = inflight.pop(done.id, None)
                 if record is not None and finish(record, done, frames, peer):
                     retry(record)
-        except Exception:  # that was no reply: whoever hears of the end of the worker decides what comes of the task
+        except Exception:  # that was no reply: the end of the worker decides what comes of the task
             if record is not None and any(entry.status == PENDING for entry in record.entries):
                 record.done = False
                 inflight[record.id] = record

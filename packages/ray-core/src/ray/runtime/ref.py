@@ -51,7 +51,7 @@ class ObjectRef(NotAValue, Generic[T_co]):
     def __await__(self) -> Generator[Any, None, T_co]:
         """Wait on the running event loop; any number of times, on any loop. Returns and raises as ``ray.get``.
 
-        Cancelling whoever awaits leaves the task alone and the ref usable.
+        Cancelling the coroutine that awaits leaves the task alone and the ref usable.
         """
         from ray.runtime.awaiting import await_ref  # asyncio takes as long to import as the rest of this package
 
@@ -228,7 +228,7 @@ class _NoSession(ReferenceTable):
         self.way = way
 
     def entry(self, id: bytes) -> ObjectEntry:
-        """Of an object that nothing can complete any more: whoever waits for it need not wait."""
+        """Of an object that nothing can complete any more: nobody need wait for it."""
         entry = ObjectEntry(id, self)
         entry.status = FAILED
         return entry

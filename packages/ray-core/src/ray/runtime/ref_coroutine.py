@@ -1,4 +1,4 @@
-"""``ref.as_coroutine()``: for what takes coroutines only, and to have a task cancelled with whoever awaits it."""
+"""``ref.as_coroutine()``: for what takes coroutines only, and to have a task cancelled with its coroutine."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def reduce_ref(ref: ObjectRef[Any], refs: list[Any]) -> tuple[Any, ...]:
-    """Reducer registered for ``ObjectRef``: notes the ref for whoever sends the value."""
+    """Reducer registered for ``ObjectRef``: notes the ref for the code that sends the value."""
     runtime = interface.current()
     if runtime is None:
         raise RayConnectionError

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-#: What Python could take apart, though whoever returns one means a single value.
+#: What Python could take apart, though a function that returns one means a single value.
 _SINGLE = (str, bytes, bytearray, memoryview)
 _UNORDERED = (dict, set, frozenset)
 

@@ -22,7 +22,7 @@ from typing import Any, TextIO
 PLAIN_S = 1.0
 #: Lines that the program has wiped out, by printing something itself, are drawn anew so much later.
 REDRAW_S = 0.25
-#: Whoever prints a line in parts is waited for, for so long.
+#: The program may print a line in parts: its end is waited for, for so long.
 END_S = 0.1
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f]")
 #: To the first column, and everything from there on wiped out.

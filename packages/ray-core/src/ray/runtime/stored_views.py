@@ -65,7 +65,7 @@ class StoredViews:
             self.drop(object_id)
 
     def trim(self) -> None:
-        """End the holds of views that were not asked for lately; called often by whoever polls."""
+        """End the holds of views that were not asked for lately; called often by the thread that polls."""
         now = time.monotonic()
         if now < self._next_trim:
             return

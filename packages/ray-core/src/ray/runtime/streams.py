@@ -43,7 +43,7 @@ class Stream:
         #: The worker waits until more are taken than it was ``told`` of.
         self.full = False
         self.told = 0
-        #: Held by whoever waits for the next one.
+        #: Held by the thread or coroutine that waits for the next one.
         self.turn = allocate_lock()
 
 

@@ -45,7 +45,7 @@ class TaskSubmitter:
     # --- submitting -------------------------------------------------------------------------------------------------
 
     def catch_up(self) -> None:
-        """Whoever was about to send tasks, or to ask for workers, was interrupted by somebody who waits for that."""
+        """A call that was about to send tasks, or to ask for workers, was interrupted by code that waits for that."""
         for cls in self.classes.all():
             if cls.queue:
                 self.pump(cls)

@@ -1,4 +1,4 @@
-"""Timers of a loop: a heap of deadlines, run by whoever polls."""
+"""Timers of a loop: a heap of deadlines, run by the thread that polls."""
 
 from __future__ import annotations
 

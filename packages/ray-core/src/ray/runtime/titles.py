@@ -35,7 +35,7 @@ def set_title(what: str) -> None:
 
 
 class Title:
-    """The name of a worker. Whoever takes messages looks now and then at what runs; the calls themselves do nothing."""
+    """The name of a worker. The thread that polls looks now and then at what runs; the calls themselves do nothing."""
 
     __slots__ = ("_base", "_shown", "_since", "call")
 
@@ -52,7 +52,7 @@ class Title:
         set_title(actor)
 
     def look(self, call: TaskCall | None, name_of: Callable[[TaskCall], str]) -> None:
-        """Show ``call`` if it ran at the last looks, too; None is no call."""
+        """Show ``call`` if it has run for ``TITLE_S`` by the looks so far; None: nothing runs."""
         if call is not self.call:
             self.call, self._since = call, time.monotonic()
             if call is None:

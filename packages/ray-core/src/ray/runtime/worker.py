@@ -341,7 +341,7 @@ class WorkerRuntime(Replying):
             other.interrupt()
 
     def _end_soon(self) -> None:
-        """End the process on a thread of its own, so that whoever polls goes on; on this one, if there can be none."""
+        """End the process on a thread of its own, so that the one that polls goes on; on this one if there is none."""
         try:
             threading.Thread(target=end_process, args=(self, 0)).start()
         except RuntimeError:

@@ -28,7 +28,7 @@ from ray.runtime.stops import Look, Stops
 from ray.runtime.supervision import OomWatch, exit_cause, is_stopped, kill_group
 from ray.runtime.timers import Timer, Timers
 
-#: A stopped process (SIGSTOP, SIGTSTP) is killed after this time: whoever waits for it gets an error, not a hang.
+#: A stopped process (SIGSTOP, SIGTSTP) is killed after this time: those who wait for it get an error, not a hang.
 STOPPED_GRACE_S = 3.0
 #: A forked worker that does not say it is ready within this time is killed.
 START_GRACE_S = 30.0

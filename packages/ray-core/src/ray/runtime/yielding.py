@@ -150,7 +150,7 @@ class Yielding:
             self.look()
 
     def look(self) -> None:
-        """Whoever waits for the consumer is to look again; called under the lock."""
+        """A task that waits for its consumer is to look again; called under the lock."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.count()
