@@ -72,10 +72,8 @@ class NodePatience:
         long = [key for key, (_, since) in self._seen.items() if now - since >= TELL_S]
         if not long:
             return
-        own, class_of = self._node.node_id, self._node.actors.class_of
-        holders = [
-            (class_of(each.worker), each.request.resources) for each in leases.leases.values() if each.key[0] == own
-        ]
+        held = [lease for lease in leases.leases.values() if lease.key[0] == self._node.node_id]
+        holders = [(self._node.actors.class_of(lease.worker), lease.request.resources) for lease in held]
         total = leases.resources.total()
         for key in long:
             entry = leases.demands[key]
