@@ -14,10 +14,11 @@ import time
 import pytest
 
 import ray
+import ray_transport_zmq
 from ray.testing.interruption import interrupted
 
 TRANSPORTS = ["unix", "zmq"]
-_HERE = os.path.dirname(ray.__file__) + os.sep
+_HERE = tuple(os.path.dirname(package.__file__) + os.sep for package in (ray, ray_transport_zmq))
 
 
 @ray.remote

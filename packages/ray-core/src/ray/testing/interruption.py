@@ -42,8 +42,6 @@ def interrupted(
         nonlocal seen
         if event == "return":
             last.pop(frame, None)
-            if frame.f_back in last:  # there is no point behind a call of Python code
-                del last[frame.f_back]
         elif event == "opcode":
             before = last.get(frame)
             last[frame] = frame.f_code.co_code[frame.f_lasti]
@@ -58,6 +56,8 @@ def interrupted(
         return in_function
 
     def tracer(frame: FrameType, event: str, arg: Any) -> Any:
+        if frame.f_back in last:  # there is no point behind a call of Python code, whosever that is
+            del last[frame.f_back]
         if not inside(frame.f_code.co_filename):
             return None
         frame.f_trace_opcodes = True
