@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
-from ray.runtime import interface, terminal
+from ray.runtime import child_files, interface, terminal
 from ray.runtime.driver_path import DriverPath
 from ray.runtime.forked import watch_forks
 from ray.runtime.idle_poll import IdlePoll
@@ -39,6 +39,7 @@ def worker_main(
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     install_streams(runtime.current_name, runtime.output)
     terminal.install()
+    child_files.keep_in(config.session_dir)
     faulthandler.enable(2, all_threads=False)  # the stack of a crash ends up in the error that the owner gets
     signal.signal(signal.SIGINT, runtime.sigint_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
