@@ -239,12 +239,12 @@ class WorkerRuntime(Replying):
     def end(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """A call has ended: queue its reply, and send the queue when that is worth it."""
         task = call.task
+        if task.timeout_s:
+            self._limits.end(call)  # the user's code has ended: it is not to blame for a slow reader of what it printed
         if call.cancelled or call.timed_out:
             self.output.try_flush()
         else:
             self.output.flush()  # before the reply, and under the name of this call
-        if task.timeout_s:
-            self._limits.end(call)
         if not self.concurrent:
             self.call = None
             if getsignal(signal.SIGINT) is not self.sigint_handler and not self.actor_id:
