@@ -58,7 +58,7 @@ def last_lines(text: str) -> str:
 
 
 def stderr_block(tail: str) -> str:
-    return f"\nLast lines of its stderr:\n{tail}" if tail else ""
+    return f"\nLast lines of its process's stderr, of earlier calls too:\n{tail}" if tail else ""
 
 
 def exit_advice(exit_code: int | None, signal: int | None) -> str:
