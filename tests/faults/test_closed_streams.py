@@ -132,3 +132,28 @@ _FAILING = textwrap.dedent("""
 def test_streams_that_take_nothing(how):
     """What would be said there is lost, and nothing else: neither calls nor threads fail with it."""
     assert victims.in_program(_FAILING, how) == ["sys.exit('a reason') was called", 1, True]
+
+
+WITHOUT_DESCRIPTORS = """
+import os, sys, time
+import ray
+
+ray.init(num_cpus=1, log_to_driver=False, store="heap")
+
+@ray.remote
+def long():
+    time.sleep(60)
+
+ref = long.remote()
+os.closerange(3, 1000)  # as code does that makes a daemon
+try:
+    ray.get(ref, timeout=25)
+except ray.exceptions.RayConnectionError:
+    print("lost", flush=True)
+os._exit(0)
+"""
+
+
+def test_a_program_that_closes_everything_is_told_that_its_session_is_gone():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_DESCRIPTORS], capture_output=True, text=True, timeout=50)
+    assert done.stdout == "lost\n", done.stderr[-2000:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -168,14 +169,18 @@ class DriverRuntime(OwnerRuntime):
 
     def _log_tail(self) -> str:
         assert self._log is not None
-        size = os.fstat(self._log.fileno()).st_size
-        text = os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(errors="replace")
+        try:
+            size = os.fstat(self._log.fileno()).st_size
+            text = os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(errors="replace")
+        except (OSError, ValueError):  # the program has closed what is not its own
+            return ""
         lines = text.splitlines()[-20:]
         return "; its log ends:\n" + "\n".join(lines) if lines else ""
 
     def _end_node(self) -> None:
         if self._lifeline is not None:
-            self._lifeline.close()
+            with contextlib.suppress(OSError):  # the program has closed what is not its own; here and below
+                self._lifeline.close()
             self._lifeline = None
         process = self._process
         if process is not None:
@@ -186,7 +191,8 @@ class DriverRuntime(OwnerRuntime):
                 process.wait()
             self._process = None
         if self._log is not None:
-            self._log.close()
+            with contextlib.suppress(OSError):
+                self._log.close()
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
