@@ -253,6 +253,7 @@ class Server:
                 self._drop(peer)
             except Exception:  # a mistake of this process, which is to cost nobody else anything
                 traceback.print_exc()
+                _close(fds)
                 self._drop(peer)
             self._perform()
 
