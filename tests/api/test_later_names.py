@@ -31,6 +31,7 @@ HEADINGS = {
     "ray.worker": ("Attributes of `ray.worker`", "{}"),
     "ray.get_runtime_context()": ("Attributes of what `ray.get_runtime_context()` returns", "{}"),
     "what ray.init() returns": ("Attributes of what `ray.init()` returns", "{}"),
+    "the command 'ray'": ("Commands", "ray {}"),
     "a remote function or method": ("Attributes of remote functions and methods of handles", "{}"),
 }
 

@@ -44,6 +44,10 @@ _LIBRARY = _absent("This package is the core; install such a library apart.")
 _QUESTIONS = _absent(
     "ray.nodes(), ray.available_resources() and the commands 'ray doctor' and 'ray memory' say what there is."
 )
+_COMMANDS = _absent(
+    "'ray memory' shows the objects of running sessions, 'ray doctor' what a session would consist of; in the program, "
+    "ray.available_resources() and ray.error_info() say more."
+)
 _NO_CLUSTER = _absent("A session is on one machine: ray.init() starts it.")
 _NO_EXCEPTION = _absent("Nothing here raises it.")
 
@@ -289,6 +293,11 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "RayCgraphCapacityExceeded": _NO_EXCEPTION,
         "RayDirectTransportError": _NO_EXCEPTION,
         "UnserializableException": _NO_EXCEPTION,
+    },
+    "the command 'ray'": {
+        **dict.fromkeys(("status", "list", "get", "summary", "logs"), _COMMANDS),
+        **dict.fromkeys(("stack", "timeline", "top", "debug", "dashboard"), _COMMANDS),
+        **dict.fromkeys(("start", "stop", "up", "down", "submit", "job", "attach", "exec"), _NO_CLUSTER),
     },
 }
 

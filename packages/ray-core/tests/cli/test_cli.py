@@ -267,3 +267,13 @@ def test_a_closed_pipe_is_no_error(tmp_path):
         cwd=tmp_path,
     )
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"), [("status", "ray memory"), ("timeline", "ray memory"), ("start", "ray.init()")]
+)
+def test_commands_of_other_releases_say_what_there_is_instead(ray, name, instead):
+    done = ray(name)
+    assert done.returncode == 2
+    assert f"there is no command {name!r}. It is not in this release." in done.stderr
+    assert instead in done.stderr

@@ -54,8 +54,10 @@ class Commands(click.Group):
             if name.startswith("-"):
                 self.parse_args(ctx, args)  # says that there is no such option
             from ray.config import did_you_mean
+            from ray.later_names import sentence
 
-            ctx.fail(f"there is no command {name!r}.{did_you_mean(name, self.list_commands(ctx))}")
+            hint = sentence("the command 'ray'", name) or did_you_mean(name, self.list_commands(ctx))
+            ctx.fail(f"there is no command {name!r}.{hint}")
         return name, command, args[1:]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
