@@ -1072,10 +1072,8 @@ class AcceptsOrFails(UnixTransport):
     """Minds nothing that the system says when it gives no descriptor."""
 
     def _accept(self):
-        sock, _ = self._listener._sock.accept()
-        connection = self._add(sock)
-        connection.first_bytes = 1 << 16
-        self._listener.strangers.arrived(connection)
+        os.close(os.dup(self._listener.fd))
+        super()._accept()
 
 
 class LetsNobodyInAgain(UnixTransport):
