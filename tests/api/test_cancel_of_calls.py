@@ -11,27 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import sessions
 
 import ray
 from ray.exceptions import TaskCancelledError
-from ray.testing import leaks
 
 LIMIT_S = 20.0
 NOT_FORCED = re.escape("force=True is not supported for calls of actors, such as ")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    """One for all tests."""
-    before = leaks.snapshot()
-    with ray.init(num_cpus=2):
-        yield
-    leaks.assert_clean(before)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> None:
-    """Takes the place of the check around each test, which wants no session."""
+session = sessions.shared(num_cpus=2)
+nothing_left = sessions.unchecked()
 
 
 class Serial:

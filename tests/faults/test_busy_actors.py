@@ -11,17 +11,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import sessions
 from tests.faults.busy import Hold, endless_match, endless_sum
 
 import ray
 from ray.exceptions import TaskCancelledError, TaskTimeoutError
-from ray.testing import leaks
 
 #: Long, as the machine may be busy; without the mend it would take until the test lets go.
 PATIENCE_S = 25.0
@@ -30,18 +30,8 @@ LIMIT_S = 0.3
 SENT = 64
 
 
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    """One for all tests."""
-    before = leaks.snapshot()
-    with ray.init(num_cpus=2):
-        yield
-    leaks.assert_clean(before)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> None:
-    """Takes the place of the check around each test, which wants no session."""
+session = sessions.shared(num_cpus=2)
+nothing_left = sessions.unchecked()
 
 
 @pytest.fixture

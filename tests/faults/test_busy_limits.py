@@ -5,33 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests import sessions
 from tests.faults.busy import endless_match, endless_sum
 
 import ray
-from ray.testing import leaks
 
 #: Long, as the machine may be busy; without the mend it would take for ever.
 PATIENCE_S = 30.0
 LIMIT_S = 0.3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    """One for all tests."""
-    before = leaks.snapshot()
-    with ray.init(num_cpus=2):
-        yield
-    leaks.assert_clean(before)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> None:
-    """Takes the place of the check around each test, which wants no session."""
+session = sessions.shared(num_cpus=2)
+nothing_left = sessions.unchecked()
 
 
 def begin(path: str) -> None:

@@ -1,0 +1,34 @@
+"""Fixtures for files whose tests share one session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import ray
+from ray.testing import leaks
+
+
+def shared(**options: Any) -> Callable[..., Any]:
+    """One session for all tests of the file, with the keywords of ``ray.init``; afterwards nothing may be left."""
+
+    @pytest.fixture(scope="module", autouse=True)
+    def session() -> Iterator[None]:
+        before = leaks.snapshot()
+        with ray.init(**options):
+            yield
+        leaks.assert_clean(before)
+
+    return session
+
+
+def unchecked() -> Callable[..., Any]:
+    """Takes the place of the check around each test, which wants no session."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_left() -> None:
+        pass
+
+    return nothing_left
