@@ -135,7 +135,7 @@ def test_streams_that_take_nothing(how):
 
 
 WITHOUT_DESCRIPTORS = """
-import os, sys, time
+import os, sys, threading, time
 import ray
 
 ray.init(num_cpus=1, log_to_driver=False, store="heap")
@@ -144,16 +144,26 @@ ray.init(num_cpus=1, log_to_driver=False, store="heap")
 def long():
     time.sleep(60)
 
+def close_all():
+    os.closerange(3, 1000)  # as code does that makes a daemon
+
 ref = long.remote()
-os.closerange(3, 1000)  # as code does that makes a daemon
+if sys.argv[1] == "before":
+    close_all()
+else:
+    threading.Timer(1, close_all).start()
 try:
     ray.get(ref, timeout=25)
 except ray.exceptions.RayConnectionError:
     print("lost", flush=True)
+ray.shutdown()
+print("ended", flush=True)
 os._exit(0)
 """
 
 
-def test_a_program_that_closes_everything_is_told_that_its_session_is_gone():
-    done = subprocess.run([sys.executable, "-c", WITHOUT_DESCRIPTORS], capture_output=True, text=True, timeout=50)
-    assert done.stdout == "lost\n", done.stderr[-2000:]
+@pytest.mark.parametrize("when", ["before", "while it waits"])
+def test_a_program_that_closes_everything_is_told_that_its_session_is_gone(when):
+    program = [sys.executable, "-c", WITHOUT_DESCRIPTORS, when]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=50)
+    assert done.stdout == "lost\nended\n", done.stderr[-2000:]

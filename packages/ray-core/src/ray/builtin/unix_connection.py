@@ -302,7 +302,7 @@ class UnixConnection(Connection):
 
     def _let_go(self) -> None:
         if not self._transport.is_own_process:  # a forked child: the poller is the parent's
-            self._sock.close()
+            self._release()
             return
         self._out.clear()
         self._transport.forget(self)
@@ -316,13 +316,17 @@ class UnixConnection(Connection):
         if self._writer is not None and self._writer[0] != claim[0]:
             return False
         self._writer = claim
-        self._sock.close()
+        self._release()
         return True
 
     def abandon(self) -> None:
         """Release the descriptor in a forked child."""
         self.closed = True
-        self._sock.close()
+        self._release()
+
+    def _release(self) -> None:
+        with contextlib.suppress(OSError):  # the program has closed every descriptor that it found
+            self._sock.close()
 
 
 def _unsent(parts: list[Any], sent: int) -> list[Any]:

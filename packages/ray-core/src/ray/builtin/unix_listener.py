@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -76,7 +77,8 @@ class UnixListener:
 
     def close(self) -> None:
         """Release the socket; its path stays."""
-        self._sock.close()
+        with contextlib.suppress(OSError):  # the program has closed every descriptor that it found
+            self._sock.close()
 
 
 def _peer_uid(sock: socket.socket) -> int | None:

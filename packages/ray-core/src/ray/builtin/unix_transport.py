@@ -225,9 +225,9 @@ class UnixTransport(Transport):
     def _close_own(self) -> None:
         self._watched.clear()
         self._poller.close()
-        os.close(self._wake_read)
-        if self._wake_write != self._wake_read:
-            os.close(self._wake_write)
+        for fd in {self._wake_read, self._wake_write}:
+            with contextlib.suppress(OSError):  # the program has closed every descriptor that it found
+                os.close(fd)
 
 
 class _Poller:
@@ -253,7 +253,8 @@ class _Poller:
 
     def close(self) -> None:
         if self._epoll:
-            self._impl.close()
+            with contextlib.suppress(OSError):
+                self._impl.close()
 
 
 UnixTransport.wait_code = _Poller.poll.__code__

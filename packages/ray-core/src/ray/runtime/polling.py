@@ -11,6 +11,7 @@ around it was interrupted; a wait inside code that has the runtime's lock lets g
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 import traceback
@@ -164,7 +165,12 @@ class Polling:
         if pending:  # an interrupted turn has left them
             limit_s = 0.0
         # Nothing can come between the two: what is not in the transport any more is in ``pending``.
-        pending.extend(runtime.transport.poll(runtime.timers.timeout_s(limit_s)))
+        try:
+            pending.extend(runtime.transport.poll(runtime.timers.timeout_s(limit_s)))
+        except OSError as error:
+            if waiter is None or error.errno != errno.EBADF:
+                raise
+            runtime.node_lost("the program has closed the descriptors of its session")
         while not self._stopping:
             with runtime.lock:
                 if waiter is not None:
