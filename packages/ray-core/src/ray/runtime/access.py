@@ -100,7 +100,7 @@ class ObjectAccess(Submission):
         entry = ref._entry
         if entry.table is not self.table:
             self._own_entry(ref)
-        if not entry.status and not self._wait_entry(entry, timeout_s):
+        if not entry.status and not self._wait_entry(entry, timeout_s) and not entry.status:
             raise GetTimeoutError(timeout_s, 1, 1, why_pending((entry,)) or self.trouble())
         return self.objects.value(entry, copy)
 
@@ -114,9 +114,10 @@ class ObjectAccess(Submission):
             failed = FAILED in [entry.status for entry in entries]
             if not failed and not self._wait_group(pending, len(pending), timeout_s, or_failure=True):
                 unfinished = [entry for entry in pending if not entry.status]
-                raise GetTimeoutError(
-                    timeout_s, len(unfinished), len(set(entries)), why_pending(unfinished) or self.trouble()
-                )
+                if unfinished:  # else the last ones have become ready since
+                    raise GetTimeoutError(
+                        timeout_s, len(unfinished), len(set(entries)), why_pending(unfinished) or self.trouble()
+                    )
             for entry in entries:
                 if entry.status == FAILED:
                     value(entry)

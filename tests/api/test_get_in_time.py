@@ -1,0 +1,37 @@
+"""``ray.get`` with a time limit, of objects that become ready just then."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from tests.api.one_session import nothing_left, session
+
+import ray
+from ray.exceptions import GetTimeoutError
+
+__all__ = ["nothing_left", "session"]
+
+
+@ray.remote
+def one():
+    return 1
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0005])
+@pytest.mark.parametrize("size", [1, 300])
+def test_what_is_ready_is_returned(timeout, size):
+    """There is nothing to say of a limit that has passed while the last of them became ready."""
+    end = time.monotonic() + 0.8
+    while time.monotonic() < end:
+        refs = [one.remote() for _ in range(size)]
+        while True:
+            try:
+                values = ray.get(refs if size > 1 else refs[0], timeout=timeout)
+            except GetTimeoutError as error:
+                found = re.search(r"(\d+) of (\d+) objects? (?:are|is) not ready", str(error))
+                assert size == 1 or (found and 1 <= int(found[1]) <= int(found[2]) == size)
+            else:
+                assert values == ([1] * size if size > 1 else 1)
+                break
