@@ -13,7 +13,7 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from ray.messages import node
-from ray.runtime.telling import write
+from ray.runtime.telling import tell, write
 
 if TYPE_CHECKING:
     from ray.runtime.worker import WorkerRuntime
@@ -108,10 +108,10 @@ class ProcessEnd:
         needed = not self._code and runtime.is_needed()
         if not self._overdue:
             self._overdue = True
-            write(f"{self._held_up()}\n")
+            tell(write, f"{self._held_up()}\n")
             if needed:
                 runtime.node.send(node.Lingering())
-        if not needed:
+        elif not needed:
             self.leave(self._code)
         runtime.timers.after(_LOOK_S, self._look)
 
