@@ -69,8 +69,7 @@ class ActorOwner(ObjectAccess):
                 # The actor may be restarted at any time of its life: its arguments, and what its class refers to, live
                 # as long as it does.
                 self.table.pin(record.pins)
-                if life is not None:
-                    life._entry.contained = record.pins
+                client.creation = record.pins
         handle = _pack_handle(core, concurrent, self.address)
 
         def spec(ready: bool) -> node.ActorSpec:
@@ -87,9 +86,9 @@ class ActorOwner(ObjectAccess):
             client.creating = None
             if life is not None:
                 life._entry.value = b""  # nothing was created that would have to be ended
-            elif isinstance(error, ValueError):  # refused, so that nobody will need the arguments
+            if isinstance(error, ValueError):  # refused, so that nobody will need the arguments
                 with self.lock:
-                    self.table.unpin(record.pins)
+                    self.calls.let_creation_go(client)
                     self.calls.forget(actor_id)
             raise
         return core

@@ -45,6 +45,7 @@ class ActorClient:
         "concurrent",
         "created_here",
         "creating",
+        "creation",
         "dead",
         "error",
         "groups",
@@ -88,6 +89,8 @@ class ActorClient:
         self.created_here = False
         #: A ref that keeps the actor until its ``__init__`` has ended, as a task runs whose ref was dropped.
         self.creating: Any = None
+        #: What this process pins for the actor's ``__init__``, which may run again: arguments, and refs in its class.
+        self.creation: tuple[ObjectEntry, ...] = ()
         #: {id of a call with a time limit that runs there beside others: monotonic time when it is over}
         self.limits: dict[bytes, float] = {}
         #: When the first of them is over; 0 if there is none.
@@ -237,10 +240,16 @@ class ActorCalls:
             if client.created_here and update.error:
                 self._runtime.failures.note_start(client, update.error, asked=bool(client.queue))
             client.dead, client.cause, client.error = True, update.cause, update.error
+            self.let_creation_go(client)
             for record in client.queue:
                 if not record.done:
                     self._runtime.fail_actor(record, client, _UNSTARTED)
             client.queue.clear()
+
+    def let_creation_go(self, client: ActorClient) -> None:
+        """Its ``__init__`` will not run any more."""
+        pins, client.creation = client.creation, ()
+        self._runtime.table.unpin(pins)
 
     def _connect(self, client: ActorClient, update: node.ActorUpdate) -> None:
         if client.peer is not None:
@@ -320,6 +329,7 @@ class ActorCalls:
         client = self.clients.get(actor_id)
         if client is not None and not client.inflight and not client.queue:
             del self.clients[actor_id]
+            self.let_creation_go(client)
             # A destructor may use a handle that was collected together with its object, and before it.
             client.dead, client.cause = True, node.ExitCause(reason="its handle was collected as garbage")
 
