@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import os
 import sys
 import threading
 import time
+from datetime import timedelta
 
 import psutil
 import pytest
 from tests.faults import victims
 
 import ray
+from ray.exceptions import TaskTimeoutError
 
 
 @ray.remote(num_returns=0, timeout_s=0.3)
@@ -27,19 +31,23 @@ def take(data):
     return psutil.Process().memory_info().rss
 
 
-@ray.remote
-def fill_the_pipe():
+def fill(fd):
     """Print until nobody takes more."""
-    os.set_blocking(1, False)
+    os.set_blocking(fd, False)
     for line in (b"x" * 999 + b"\n", b"\n"):  # to the last byte
         end = time.monotonic() + 0.3
         while time.monotonic() < end:
             try:
-                os.write(1, line)
+                os.write(fd, line)
                 end = time.monotonic() + 0.3
             except BlockingIOError:
                 time.sleep(0.01)
-    os.set_blocking(1, True)
+    os.set_blocking(fd, True)
+
+
+@ray.remote
+def fill_the_pipe():
+    fill(1)
 
 
 @ray.remote(timeout_s=1.5)
@@ -89,13 +97,67 @@ def test_arguments_of_ended_calls_are_let_go(start, kind):
     assert last - first < 12_000_000
 
 
-def test_a_reader_who_takes_nothing_does_not_use_up_a_limit(start, monkeypatch):
-    """What the task has printed waits for room when its code has ended."""
-    start(num_cpus=1)
-    stuck = Stuck()
-    monkeypatch.setattr(sys, "stdout", stuck)
+@contextlib.contextmanager
+def stuck_reader():
+    """Nobody takes what this program prints on its stdout."""
+    stuck, stdout = Stuck(), sys.stdout
+    sys.stdout = stuck
     try:
-        ray.get(fill_the_pipe.remote(), timeout=30)
-        assert ray.get(print_a_little.remote(), timeout=30) == "done"
+        yield stuck
     finally:
         stuck.gate.set()
+        sys.stdout = stdout
+
+
+def test_a_reader_who_takes_nothing_does_not_use_up_a_limit(start):
+    """What the task has printed waits for room when its code has ended."""
+    start(num_cpus=1)
+    with stuck_reader():
+        ray.get(fill_the_pipe.remote(), timeout=30)
+        assert ray.get(print_a_little.remote(), timeout=30) == "done"
+
+
+class PrintsOnALoop:
+    @ray.method(timeout_s=0.5)
+    async def call(self):
+        print("without an end of line", end="")
+        return "done"
+
+    @ray.method(timeout_s=0.5)
+    async def end_late(self):
+        print("without an end of line", end="")
+        await asyncio.sleep(30)
+
+    async def fill(self):
+        fill(1)
+
+
+class PrintsInThreads:
+    @ray.method(timeout_s=0.5)
+    def call(self):
+        print("without an end of line", end="")
+        return "done"
+
+    @ray.method(timeout_s=0.5)
+    def end_late(self):
+        print("without an end of line", end="")
+        while True:
+            time.sleep(0.01)
+
+    def fill(self):
+        fill(1)
+
+
+@pytest.mark.parametrize("cls", [PrintsInThreads, PrintsOnALoop])
+def test_nor_one_of_a_call_beside_others(start, cls):
+    """Its owner, who has a clock for it, is told that its code has ended; of one that has not, it is not."""
+    start(num_cpus=1)
+    actor = ray.remote(cls).options(max_concurrency=4).remote()
+    with stuck_reader() as stuck:
+        ray.get(actor.fill.remote(), timeout=30)
+        with pytest.raises(TaskTimeoutError):
+            ray.get(actor.end_late.remote(), timeout=30)
+        done = actor.call.remote()
+        ray.wait([done], timeout=timedelta(seconds=1.5))  # its owner's clock does not wait for so long
+        stuck.gate.set()
+        assert ray.get(done, timeout=30) == "done"

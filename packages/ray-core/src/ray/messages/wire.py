@@ -230,6 +230,8 @@ class Began(Struct, frozen=True, tag=16):
     task: bytes
     over: bool = False
     """Its time is over, and its process has heard of that and sees to its end."""
+    ended: bool = False
+    """Its code has ended in time, and its clock is stopped; the result follows when its output has been taken."""
 
 
 class CancelMade(Struct, frozen=True, tag=12):

@@ -56,10 +56,14 @@ class Limits:
             worker.transport.wake()
 
     def end(self, call: TaskCall) -> None:
-        """A call with a limit has ended."""
+        """The user's code of a call with a limit has ended; to write what it has printed may take long."""
         self._until.pop(call, None)
-        if not self._worker.concurrent:
+        worker = self._worker
+        if not worker.concurrent:
             self._slot.deadline = 0.0
+        elif worker.output.is_due and not call.timed_out:
+            with worker.lock:
+                call.peer.send(wire.Began(call.task.id, ended=True))
 
     def _arm(self, at: float) -> None:
         """Look at that time, instead of later; called under the lock."""

@@ -154,6 +154,11 @@ class Flusher:
             self.is_armed = False
             self.try_flush()
 
+    @property
+    def is_due(self) -> bool:
+        """Whether something may have to be written."""
+        return self.written != self._flushed
+
     def flush(self) -> None:
         """Write what has no end of line yet; never raises. Costs next to nothing where there is nothing."""
         written = self.written

@@ -32,12 +32,15 @@ class Overdue:
     # --- calls that run beside others -------------------------------------------------------------------------------
 
     def began(self, peer: Peer, message: wire.Began) -> None:
-        """A call with a limit has begun, or is over its time in a process that is not too busy to notice."""
+        """A call with a limit has begun or ended, or is over its time in a process that is not too busy to notice."""
         client = peer.sink
         record = client.inflight.get(message.task) if isinstance(client, ActorClient) else None
         if record is None or not record.timeout_s:
             return
         limits = client.limits
+        if message.ended:
+            limits.pop(record.id, None)
+            return
         if len(limits) > 2 * len(client.inflight) + 100:  # most have ended
             limits = client.limits = {id: at for id, at in limits.items() if id in client.inflight}
         limits[record.id] = at = time.monotonic() + (END_S if message.over else record.timeout_s + TELL_S)
