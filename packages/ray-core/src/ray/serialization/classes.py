@@ -15,6 +15,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ray.serialization.structs import is_struct, with_fields
+
 _home: weakref.WeakSet[type] = weakref.WeakSet()
 _received: weakref.WeakSet[type] = weakref.WeakSet()
 _thread = threading.local()
@@ -27,7 +29,9 @@ def travelling(cls: type, reduced: Any) -> Any:
     if cls not in _received:
         _home.add(cls)
     function, args, state, _, _, setter = reduced
-    if "__slots__" in vars(cls):
+    if is_struct(cls):
+        args, state = with_fields(cls, args, _without_members(state))
+    elif "__slots__" in vars(cls):
         args, state = _with_slots(cls, args), _without_members(state)
     return function, args, (setter, state), None, None, set_state
 
