@@ -7,11 +7,11 @@ import os
 import time
 
 import pytest
+from tests import sessions
 
 import ray
 import ray_async
 from ray.exceptions import TaskCancelledError, TaskTimeoutError
-from ray.testing import leaks
 
 #: Long enough for a second interrupt to come while it lasts.
 CLEAN_UP_S = 0.15
@@ -140,18 +140,8 @@ def submit(child, path):
     return (task if child is None else child.work).remote(path)
 
 
-@pytest.fixture(scope="module")
-def session():
-    before = leaks.snapshot()
-    ray.init(num_cpus=4)
-    yield
-    ray.shutdown()
-    leaks.assert_clean(before)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left(session):
-    """The session is that of all tests here."""
+session = sessions.shared(num_cpus=4)
+nothing_left = sessions.unchecked()
 
 
 def cancelled(ref):

@@ -7,26 +7,16 @@ import threading
 import time
 
 import pytest
+from tests import sessions
 
 import ray
 from ray.exceptions import RayTaskError
-from ray.testing import leaks
 
 LIMIT_S = 40
 
 
-@pytest.fixture(scope="module")
-def session():
-    before = leaks.snapshot()
-    ray.init(num_cpus=4)
-    yield
-    ray.shutdown()
-    leaks.assert_clean(before)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left(session):
-    """The session is that of all tests here."""
+session = sessions.shared(num_cpus=4)
+nothing_left = sessions.unchecked()
 
 
 class Meeting:

@@ -10,11 +10,11 @@ import threading
 import time
 
 import pytest
+from tests import sessions
 from tests.faults.busy import Hold
 
 import ray
 from ray.exceptions import TaskCancelledError, TaskTimeoutError
-from ray.testing import leaks
 
 LIMIT_S = 20
 
@@ -26,18 +26,8 @@ SENDERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def session():
-    before = leaks.snapshot()
-    ray.init(num_cpus=1)
-    yield
-    ray.shutdown()
-    leaks.assert_clean(before)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left(session):
-    """The session is that of all tests here."""
+session = sessions.shared(num_cpus=1)
+nothing_left = sessions.unchecked()
 
 
 def catches(send):

@@ -7,10 +7,10 @@ import os
 import time
 
 import pytest
+from tests import sessions
 
 import ray
 from ray.exceptions import TaskTimeoutError
-from ray.testing import leaks
 
 LIMIT_S = 20
 TIME_LIMIT_S = 0.3
@@ -18,18 +18,8 @@ TIME_LIMIT_S = 0.3
 SOON_S = 5
 
 
-@pytest.fixture(scope="module")
-def session():
-    before = leaks.snapshot()
-    ray.init(num_cpus=4)
-    yield
-    ray.shutdown()
-    leaks.assert_clean(before)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left(session):
-    """The session is that of all tests here."""
+session = sessions.shared(num_cpus=4)
+nothing_left = sessions.unchecked()
 
 
 def wait_for(path, limit_s=LIMIT_S):
