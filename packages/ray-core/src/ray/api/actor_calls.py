@@ -26,9 +26,11 @@ def kill(actor: ActorHandle[Any] | Actor, *, no_restart: bool = True) -> None:
     """
     runtime = running()
     if not isinstance(actor, ActorHandle):
+        from ray.api import advice  # not before it is needed
+
         raise ValueError(
             f"ray.kill() only supported for actors: it takes an actor handle, not {actor!r} ({type(actor).__name__}). "
-            "For tasks there is ray.cancel()."
+            f"{advice.for_kill(actor)}"
         )
     if not isinstance(no_restart, bool):
         raise TypeError(f"no_restart must be True or False, not {no_restart!r}")
@@ -48,6 +50,13 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
         ValueError: an empty name, or no live actor of that name.
     """
     runtime = running()
+    given: object = name
+    if not isinstance(given, str):
+        from ray.api import advice  # not before it is needed
+
+        raise TypeError(
+            f"Actor name must be a string, not {given!r} ({type(given).__name__}): {advice.for_get_actor(given)}."
+        )
     name = check_name(name, "Actor")
     if namespace is not None:
         namespace = check_name(namespace, "Namespace")

@@ -46,7 +46,11 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
     name = "redis_address" if address is None else "address"
     given = redis_address if address is None else address
     if given is not None and not isinstance(given, str):
-        raise TypeError(f"{name} must be a string such as '10.0.0.5:6379', not {given!r} ({type(given).__name__})")
+        number = isinstance(given, (int, float)) and not isinstance(given, bool)
+        instead = f". For a number of CPUs there is ray.init(num_cpus={given!r})" if number else _by_keyword(given)
+        raise TypeError(
+            f"{name} must be a string such as '10.0.0.5:6379', not {given!r} ({type(given).__name__}){instead}"
+        )
     if given == "local":
         return None
     if given is None or given == "auto":
@@ -60,6 +64,10 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
             "without an address to start a session on this machine."
         )
     return _parse(given, f"{name}={given!r}")
+
+
+def _by_keyword(given: object) -> str:
+    return ". Options are given by name: ray.init(**options)" if isinstance(given, dict) else ""
 
 
 def _parse(text: str, source: str) -> ClusterAddress:

@@ -8,7 +8,8 @@ import types
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Unpack, overload
 
-from ray.api.actors import ActorClass
+from ray.api.actor_method import ActorMethod
+from ray.api.actors import ActorClass, ActorHandle
 from ray.api.options import CLASS_NAMES, FUNCTION_NAMES, normalise
 from ray.api.remote_function import RemoteFunction
 from ray.api.typed import T0, T1, T2, T3, AnyOptions, FixedReturn, P, R
@@ -135,11 +136,27 @@ def _make(target: Any, *, options: dict[str, Any]) -> Any:
     if not isinstance(target, _FUNCTIONS):
         raise TypeError(
             "The @ray.remote decorator must be applied to a function or a class, "
-            f"not to {target!r} ({type(target).__name__}). {_USAGE}"
+            f"not to {target!r} ({type(target).__name__}). {_instead(target)}"
         )
     if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
         raise ValueError(_async_text(getattr(target, "__name__", "f")))
     return RemoteFunction(target, normalise(options, FUNCTION_NAMES, "a remote function"))
+
+
+def _instead(target: Any) -> str:
+    """What to do with something that is neither function nor class."""
+    if isinstance(target, (ActorHandle, ActorMethod)):
+        return "An actor is remote already: actor.method.remote() calls it, and gives a reference."
+    if isinstance(target, (staticmethod, classmethod)):
+        return "Make the function remote and not the method, or the whole class: its methods can be called then."
+    if inspect.isroutine(target) or callable(getattr(target, "__wrapped__", None)):
+        return "Write a function that calls it: ray.remote(lambda *args, **kwargs: f(*args, **kwargs))."
+    if callable(target):
+        return (
+            "Of an object that can be called, give the method: ray.remote(target.__call__). For one that keeps a "
+            "state, make its class remote: it becomes an actor."
+        )
+    return _USAGE
 
 
 def _async_text(name: str) -> str:

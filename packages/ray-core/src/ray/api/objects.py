@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
@@ -76,7 +76,7 @@ def get(object_refs: Any = _MISSING, timeout: Any = None, *, copy: bool = False,
     runtime = interface._current
     if type(object_refs) is ObjectRef and runtime is not None and not later:
         try:
-            return runtime.get_one(object_refs, None if timeout is None else seconds("timeout", timeout), copy)
+            return runtime.get_one(object_refs, None if timeout is None else _timeout(timeout), copy)
         except (RayError, KeyboardInterrupt) as error:
             cut_frames(error)
             raise
@@ -85,12 +85,14 @@ def get(object_refs: Any = _MISSING, timeout: Any = None, *, copy: bool = False,
     if runtime is None:
         raise RayConnectionError
     if not isinstance(object_refs, list):
-        each = _each(object_refs)
+        from ray.api import advice  # not before it is needed
+
         raise ValueError(
-            f"'object_refs' must either be an object ref or a list of object refs, not {_shown(object_refs)}.{each}"
+            "'object_refs' must either be an object ref or a list of object refs, not "
+            f"{_shown(object_refs)}.{advice.for_get(object_refs)}"
         )
     _check_elements("ray.get", object_refs)
-    timeout_s = seconds("timeout", timeout)
+    timeout_s = None if timeout is None else _timeout(timeout)
     try:
         return runtime.get(object_refs, timeout_s, copy) if object_refs else []
     except (RayError, KeyboardInterrupt) as error:
@@ -155,8 +157,11 @@ def wait(
         settled = _settled("ray.wait", later, object_refs=object_refs, num_returns=num_returns, timeout=timeout)
         return wait(**settled)
     if not isinstance(refs, list):
-        single = "; put it in a list" if type(refs) is ObjectRef else ""
-        raise TypeError(f"wait() expected a list of object refs, not {_shown(refs)}{single}")
+        from ray.api import advice  # not before it is needed
+
+        raise TypeError(f"wait() expected a list of object refs, not {_shown(refs)}{advice.for_wait(refs)}")
+    if type(num_returns) is not int or timeout is not None:
+        _refuse_more_refs("ray.wait", num_returns, timeout)
     timeout_s = seconds_from_milliseconds(timeout)
     current = interface._current
     if current is None or not current.remembers(refs):
@@ -200,11 +205,13 @@ def cancel(
     runtime = running()
     refs = [object_refs] if isinstance(object_refs, ObjectRef) else object_refs
     if not isinstance(refs, (list, tuple)):
-        instead = _closing(object_refs)
+        from ray.api import advice  # not before it is needed
+
         raise TypeError(
-            f"ray.cancel() expected an object ref or a list of object refs, not {_shown(object_refs)}{instead}"
+            "ray.cancel() expected an object ref or a list of object refs, not "
+            f"{_shown(object_refs)}{advice.for_cancel(object_refs)}"
         )
-    _check_elements("ray.cancel()", refs, _closing)
+    _check_elements("ray.cancel()", refs)
     for name, value in (("force", force), ("recursive", recursive)):
         if not isinstance(value, bool):
             raise TypeError(f"{name} must be True or False, not {value!r}")
@@ -213,25 +220,6 @@ def cancel(
             runtime.check_force(ref)
     for ref in refs:
         runtime.cancel(ref, force, recursive, again=True)
-
-
-def _closing(given: object) -> str:
-    """How to cancel something that gives references and is none."""
-    from ray.runtime.streams import ObjectRefGenerator  # not before it is needed
-
-    return ". Its close() cancels the task" if isinstance(given, ObjectRefGenerator) else ""
-
-
-def _each(given: object) -> str:
-    """What to do with something that has references in it and is no list."""
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        return ""
-    from ray.runtime.streams import ObjectRefGenerator  # not before it is needed
-
-    if isinstance(given, ObjectRefGenerator):
-        return " Use [ray.get(ref) for ref in it]."
-    # Not one by one: what submits as it is iterated would run one task at a time.
-    return " Make a list of it: ray.get(list(it))."
 
 
 def _settled(call: str, later: Mapping[str, Any], **given: Any) -> dict[str, Any]:
@@ -263,11 +251,31 @@ def _check_unique(refs: Sequence[ObjectRef[Any]]) -> None:
         )
 
 
-def _check_elements(call: str, refs: Sequence[Any], advice: Callable[[object], str] = lambda wrong: "") -> None:
+def _timeout(value: object) -> float | None:
+    __tracebackhide__ = True
+    _refuse_more_refs("ray.get", value)
+    return seconds("timeout", value)
+
+
+def _refuse_more_refs(call: str, *arguments: object) -> None:
+    """Refuse references where others follow the list: ``ray.get(a, b)``."""
+    __tracebackhide__ = True
+    for given in arguments:
+        if isinstance(given, (ObjectRef, list, tuple)):
+            raise TypeError(
+                f"{call} takes all references as its first argument, in one list: {call}([ref1, ref2]). A later "
+                f"argument is {_shown(given)}."
+            )
+
+
+def _check_elements(call: str, refs: Sequence[Any]) -> None:
     __tracebackhide__ = True
     if not _ONLY_REFS.issuperset(map(type, refs)):
+        from ray.api import advice  # not before it is needed
+
+        say = advice.for_cancel if call == "ray.cancel()" else advice.for_element
         at, wrong = next((at, item) for at, item in enumerate(refs) if type(item) is not ObjectRef)
-        raise TypeError(f"{call} expected a list of object refs, but element {at} is {_shown(wrong)}{advice(wrong)}.")
+        raise TypeError(f"{call} expected a list of object refs, but element {at} is {_shown(wrong)}{say(wrong)}.")
 
 
 def _shown(value: object) -> str:

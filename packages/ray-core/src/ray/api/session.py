@@ -13,6 +13,7 @@ from ray import later_names
 from ray.api.address import ClusterAddress, cluster_address, refuse_to_join
 from ray.api.options import check_name, custom_resources, memory_bytes, quantity, whole_quantity
 from ray.config.spelling import did_you_mean
+from ray.exceptions import RayConnectionError
 from ray.runtime import interface
 from ray.runtime.interface import Runtime
 from ray.runtime.start_options import DEFAULT_NAMESPACE, StartOptions
@@ -24,6 +25,11 @@ _log = logging.getLogger("ray")
 #: Held while a session starts or ends, so that two threads cannot start two.
 _lock = threading.RLock()
 _registered = False
+#: What calls say that come afterwards.
+_SHUT_DOWN = (
+    "The session was shut down, by ray.shutdown() or at the end of 'with ray.init()'. You can start Ray again with "
+    "'ray.init()'; references and actors of the old session are of no use in the new one."
+)
 
 #: Objects of 100 KiB and more go into the store: one that is not much larger holds none.
 MIN_STORE_BYTES = 1 << 20
@@ -153,6 +159,7 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
             runtime.shutdown()
         finally:
             interface.set_current(None)
+            RayConnectionError.absence = _SHUT_DOWN
 
 
 def is_initialized() -> bool:

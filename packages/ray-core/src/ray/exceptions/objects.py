@@ -35,8 +35,9 @@ class ObjectStoreFullError(RayError, MemoryError):
         )  # fmt: skip
         super().__init__(
             f"The object store is full: {needed_bytes:,} bytes needed, {used_bytes:,} of {capacity_bytes:,} in use"
-            f"{f' ({reason})' if reason else ''}. Delete references that are not needed, or give "
-            "ray.init(object_store_memory=...) more."
+            f"{f' ({reason})' if reason else ''}. Delete references that are not needed and the arrays "
+            "that ray.get has returned, which are views of the store (ray.get(ref, copy=True) makes copies, which are "
+            "not), have fewer at a time, or give ray.init(object_store_memory=...) more."
         )
 
 

@@ -30,6 +30,14 @@ class NotAValue:
     def __bool__(self) -> bool:
         return True
 
+    def __format__(self, spec: str) -> str:
+        if spec:
+            raise TypeError(
+                f"{self!r} is a reference to a value that may not exist yet, not the value: it cannot be formatted as "
+                f"{spec!r}. ray.get(ref) gives the value, as in format(ray.get(ref), {spec!r})."
+            )
+        return str(self)
+
     @property
     def _condition(self) -> NoReturn:
         raise NotAFutureError(

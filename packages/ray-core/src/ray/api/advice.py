@@ -1,0 +1,86 @@
+"""What to write instead, for whoever gives a call something of the wrong kind. Read only once a call has failed."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Sequence
+
+from ray.api.actor_method import ActorMethod
+from ray.api.actors import ActorClass, ActorHandle
+from ray.api.remote_function import RemoteFunction
+from ray.runtime.ref import ObjectRef
+from ray.runtime.streams import ObjectRefGenerator
+
+
+def for_get(given: object) -> str:
+    """A sentence about something that is no reference and no list of them, or nothing."""
+    if isinstance(given, (str, bytes)):
+        return ""
+    if isinstance(given, ObjectRefGenerator):
+        return " Use [ray.get(ref) for ref in it]."
+    if isinstance(given, Iterable):
+        # Not one by one: what submits as it is iterated would run one task at a time.
+        return " Make a list of it: ray.get(list(it))."
+    makes = _what_makes_refs(given)
+    return makes and f"{makes}."
+
+
+def for_wait(given: object) -> str:
+    """About something that is no list of references."""
+    if isinstance(given, ObjectRef):
+        return "; put it in a list, with all others: ray.wait([ref1, ref2])"
+    if isinstance(given, (str, bytes, ObjectRefGenerator)) or not isinstance(given, Iterable):
+        return ""
+    return "; make a list of it: ray.wait(list(it))"
+
+
+def for_element(given: object) -> str:
+    """About an element of a list of references that is none."""
+    if isinstance(given, (list, tuple)):
+        return ": a list in the list. One flat list is taken, such as [*refs, *others]"
+    makes = _what_makes_refs(given)
+    return makes and f".{makes}"
+
+
+def for_cancel(given: object) -> str:
+    """About something that is no reference, alone or in a list."""
+    if isinstance(given, ObjectRefGenerator):
+        return ". Its close() cancels the task"
+    if isinstance(given, ActorHandle):
+        return ". ray.kill(actor) ends an actor; the reference that a call has returned cancels that call"
+    if isinstance(given, (ActorMethod, ActorClass, RemoteFunction)):
+        return ". What its remote() has returned is the reference: ref = f.remote(), then ray.cancel(ref)"
+    return ""
+
+
+def for_kill(given: object) -> str:
+    """A sentence about something that is no handle of an actor."""
+    if isinstance(given, str):
+        return f"ray.kill(ray.get_actor({given!r})) ends an actor by its name."
+    if isinstance(given, ActorMethod):
+        return "Give it the actor, without a method: ray.kill(actor)."
+    if isinstance(given, (ActorClass, type)):
+        return "The handle is what remote() of the class has returned: actor = A.remote(), then ray.kill(actor)."
+    if isinstance(given, Sequence):
+        return "For several: for actor in actors: ray.kill(actor)."
+    return "For tasks there is ray.cancel()."
+
+
+def for_get_actor(given: object) -> str:
+    """About something that is no name."""
+    if isinstance(given, ActorHandle):
+        return "this is a handle already, and can be used as it is"
+    return "the one that the actor was given, as in A.options(name='a').remote()"
+
+
+def _what_makes_refs(given: object) -> str:
+    """How to get a reference from what was given in the place of one, without the full stop; or nothing."""
+    if isinstance(given, types.MethodType):  # f.remote, without its parentheses
+        given = given.__self__
+    if isinstance(given, (ActorHandle, ActorMethod)):
+        return " Only a call returns a reference: actor.method.remote()"
+    if isinstance(given, RemoteFunction):
+        return " Only a call returns a reference: f.remote()"
+    if isinstance(given, ActorClass):
+        return " A.remote() makes an actor of the class; calls of its methods return references"
+    return ""
