@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import threading
 import time
 
 import pytest
@@ -38,8 +40,8 @@ def notes(path, count, limit_s=LIMIT_S):
 
 def hold(path):
     """Waits to be interrupted, and takes long to clean up."""
-    note(path, "started")
     try:
+        note(path, "started")
         time.sleep(60)
     finally:
         clean_up(path)
@@ -53,8 +55,8 @@ def clean_up(path):
 
 
 async def hold_on_loop(path):
-    note(path, "started")
     try:
+        note(path, "started")
         await asyncio.sleep(60)
     finally:
         await asyncio.sleep(CLEAN_UP_S)
@@ -264,6 +266,39 @@ def test_tasks_of_the_clean_up_are_not_cancelled(tmp_path):
     ray.cancel(ref)
     assert notes(path, 3) == ["started", "cleaned up", "by a task"]
     cancelled(ref)
+
+
+@ray.remote(max_retries=0)
+def cleans_up_beside(count, path):
+    """Beside threads that leave no time for messages: the signal comes before the message of why."""
+    cleans_up = threading.Event()
+
+    def keep_busy():
+        while not cleans_up.is_set():
+            pass
+
+    for _ in range(count):
+        threading.Thread(target=keep_busy).start()
+    try:
+        note(path, "started")
+        if count:
+            time.sleep(60)
+        re.match("(a+)+$", "a" * 40 + "b")  # holds the interpreter, and looks at signals
+    finally:
+        ref = note_remotely.remote(path)
+        cleans_up.set()
+        ray.get(ref)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_nor_where_its_process_was_too_busy_to_hear_of_it_before(tmp_path, count):
+    for number in range(4 * ROUNDS):
+        path = str(tmp_path / str(number))
+        ref = cleans_up_beside.remote(count, path)
+        assert notes(path, 1) == ["started"]
+        ray.cancel(ref)
+        assert notes(path, 2) == ["started", "by a task"]
+        cancelled(ref)
 
 
 @pytest.mark.parametrize("kind", CHILDREN)

@@ -225,8 +225,8 @@ class OwnerBase(ABC):
         """Hash and pickle of a function that this process was sent."""
         return None
 
-    def current_task_id(self) -> bytes | None:
-        """Id of the task that this thread runs, in a worker."""
+    def parent_task_id(self) -> bytes | None:
+        """Id of the task whose cancellation cancels what this thread submits, in a worker."""
         return None
 
 

@@ -81,7 +81,7 @@ class TaskCall:
     """Implements ``ray.abc.executor.Call``."""
 
     __slots__ = (
-        "_frames", "abandoned", "cancelled", "coroutine", "descended", "gpu_ids", "group", "held", "interruptible",
+        "_frames", "abandoned", "cancelled", "coroutine", "gpu_ids", "group", "held", "interruptible",
         "name", "noticed", "peer", "resources", "stream", "task", "timed_out", "values", "worker",
     )  # fmt: skip
 
@@ -101,8 +101,6 @@ class TaskCall:
         #: Refs in the arguments that this process must return; pinned until the call ends, or is given back.
         self.held: Sequence[ObjectEntry] = ()
         self.cancelled = False
-        #: What it had submitted when it was cancelled has been cancelled too.
-        self.descended = False
         self.timed_out = False
         #: The user's code has been interrupted, as one of the two asks for, and is left alone while it cleans up.
         self.noticed = False

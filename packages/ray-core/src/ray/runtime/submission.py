@@ -104,7 +104,7 @@ class Submission(OwnerBase):
             self.collect()
         if record.pins:
             table.pin(record.pins)
-        record.parent = self.current_task_id()
+        record.parent = self.parent_task_id()
         if record.num_returns == 1:
             entry = table.own(record.id + FIRST_RETURN)
             entry.task = record

@@ -136,9 +136,6 @@ class WorkerRuntime(Replying):
             elif message.again and call.coroutine is None:
                 call.noticed = False  # unless it cleans up still
                 self.interrupting.insist(call, anew=True)
-            if call.descended or not message.recursive:
-                return  # what it has submitted since is its clean-up
-            call.descended = True
         if message.recursive:
             self.cancel_children(message.task)
 
@@ -283,9 +280,10 @@ class WorkerRuntime(Replying):
         """The call that this thread runs."""
         return current_call.get() if self.concurrent else self.call
 
-    def current_task_id(self) -> bytes | None:
+    def parent_task_id(self) -> bytes | None:
         call = self.this_call()
-        return None if call is None else call.task.id
+        # What it submits to clean up is not cancelled with it, however late this process hears of that.
+        return None if call is None or call.cancelled or call.timed_out else call.task.id
 
     def current_name(self) -> str:
         """For the mark before output."""
