@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,8 @@ from ray import later_names
 from ray.api.address import ClusterAddress, cluster_address, refuse_to_join
 from ray.api.options import check_name, custom_resources, memory_bytes, quantity, whole_quantity
 from ray.config.spelling import did_you_mean
-from ray.exceptions import RayConnectionError
+from ray.exceptions import RayConnectionError, RayError
+from ray.exceptions.base import cut_frames
 from ray.runtime import interface
 from ray.runtime.interface import Runtime
 from ray.runtime.start_options import DEFAULT_NAMESPACE, StartOptions
@@ -126,21 +128,26 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
         PluginError: a part that does not exist, is not installed, or does not fit.
         RayConnectionError: an address was given, and clusters are not in this release.
     """
+    __tracebackhide__ = True
     unknown = later_names.settle("ray.init", options, quiet=True).keys() - InitOptions.__annotations__.keys()
     if unknown:
         name = min(unknown)
         known = ["address", *InitOptions.__annotations__]
         instead = later_names.sentence("ray.init", name) or did_you_mean(name, known)
         raise TypeError(f"ray.init() has no option {name!r}.{instead}")
-    ignore = _flag(options, "ignore_reinit_error", default=False)
-    with _lock:
-        running = interface.current()
-        if running is not None:
-            return _again(running, address, options, ignore)
-        runtime = _start(address, options)
-        interface.set_current(runtime)
-        _shut_down_at_exit()
-        return RayContext(runtime)
+    try:
+        ignore = _flag(options, "ignore_reinit_error", default=False)
+        with _lock:
+            running = interface.current()
+            if running is not None:
+                return _again(running, address, options, ignore)
+            runtime = _start(address, options)
+            interface.set_current(runtime)
+            _shut_down_at_exit()
+            return RayContext(runtime)
+    except (RayError, TypeError, ValueError, RuntimeError, KeyboardInterrupt) as error:
+        cut_frames(error)
+        raise
 
 
 def shutdown(_exiting_interpreter: bool = False) -> None:
@@ -157,6 +164,9 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
             return
         try:
             runtime.shutdown()
+        except KeyboardInterrupt as error:
+            cut_frames(error)
+            raise
         finally:
             interface.set_current(None)
             RayConnectionError.absence = _SHUT_DOWN
@@ -259,4 +269,10 @@ def _shut_down_at_exit() -> None:
     global _registered
     if not _registered:
         _registered = True
-        atexit.register(shutdown)
+        atexit.register(_at_exit)
+
+
+def _at_exit() -> None:
+    """As ``shutdown``; whoever presses Ctrl-C meanwhile wants the end of the program, and that is what comes next."""
+    with contextlib.suppress(KeyboardInterrupt):
+        shutdown()
