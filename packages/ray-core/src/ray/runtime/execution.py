@@ -81,8 +81,8 @@ class TaskCall:
     """Implements ``ray.abc.executor.Call``."""
 
     __slots__ = (
-        "_frames", "abandoned", "cancelled", "coroutine", "gpu_ids", "group", "held", "interruptible",
-        "name", "noticed", "peer", "resources", "stream", "task", "timed_out", "values", "worker",
+        "_frames", "abandoned", "cancelled", "cleans_up", "coroutine", "gpu_ids", "group", "held", "interruptible",
+        "name", "noticed", "peer", "recursive", "resources", "stream", "task", "timed_out", "values", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +104,10 @@ class TaskCall:
         self.timed_out = False
         #: The user's code has been interrupted, as one of the two asks for, and is left alone while it cleans up.
         self.noticed = False
+        #: It has been, if only once: what it submits from then on is not cancelled with it.
+        self.cleans_up = False
+        #: What it submits before that is to be cancelled with it.
+        self.recursive = False
         #: It goes on beyond its limit, and its caller has been answered.
         self.abandoned = False
         #: The user's code runs, and may be interrupted.
@@ -140,15 +144,23 @@ class TaskCall:
     def _cancel(self, task: Task[Any]) -> None:
         """Called on the loop, where no code of the call runs before it sees the cancellation."""
         if not self.noticed:
-            self.noticed = True
+            self._notice()
             task.cancel()
 
     def check(self) -> None:
         """Interrupt the user's code, which this thread runs or is about to, if that is asked for and not done."""
         if (self.cancelled or self.timed_out) and not self.noticed:
-            self.noticed = True
+            self._notice()
             if not handles_interrupt(self.task.id):
                 raise interrupt_of(self.task.id)
+
+    def _notice(self) -> None:
+        self.noticed = True
+        if not self.cleans_up:
+            self.cleans_up = True
+            if self.recursive:  # what it has submitted since its process heard of that
+                with self.worker.lock:
+                    self.worker.cancel_children(self.task.id)
 
     def run(self) -> None:
         """Run the function on this thread, and reply."""

@@ -136,6 +136,7 @@ class WorkerRuntime(Replying):
             elif message.again and call.coroutine is None:
                 call.noticed = False  # unless it cleans up still
                 self.interrupting.insist(call, anew=True)
+            call.recursive = call.recursive or message.recursive
         if message.recursive:
             self.cancel_children(message.task)
 
@@ -282,8 +283,7 @@ class WorkerRuntime(Replying):
 
     def parent_task_id(self) -> bytes | None:
         call = self.this_call()
-        # What it submits to clean up is not cancelled with it, however late this process hears of that.
-        return None if call is None or call.cancelled or call.timed_out else call.task.id
+        return None if call is None or call.cleans_up else call.task.id
 
     def current_name(self) -> str:
         """For the mark before output."""
