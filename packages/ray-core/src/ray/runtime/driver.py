@@ -25,11 +25,12 @@ from ray.runtime.driver_path import current_path
 from ray.runtime.failures import failure_line
 from ray.runtime.forked import watch_forks
 from ray.runtime.interface import RESOURCE_UNIT
-from ray.runtime.interrupts import InterruptGuard, may_interrupt
+from ray.runtime.interrupts import may_interrupt
 from ray.runtime.node_trouble import NodeTrouble
 from ray.runtime.owner import OwnerRuntime
 from ray.runtime.printer import Printer
 from ray.runtime.session import NodeConfig, new_session_id, place_session, remove_session_dir
+from ray.runtime.signal_guard import SignalGuard
 from ray.runtime.standard_streams import fill_standard_descriptors
 from ray.runtime.start_options import StartOptions
 from ray.runtime.supervision import kill_session
@@ -58,8 +59,8 @@ class DriverRuntime(OwnerRuntime):
         fill_standard_descriptors()
         session = new_session_id()
         self.session_dir = place_session(session)
-        self._interrupts = InterruptGuard()
-        self._interrupts.install()
+        self._signals = SignalGuard()
+        self._signals.install()
         #: Nothing more will come from the node manager.
         self._node_gone = threading.Event()
         self._pid = os.getpid()
@@ -93,7 +94,7 @@ class DriverRuntime(OwnerRuntime):
                 ),
                 node.Ending: lambda message: self.node_lost(message.reason, orderly=True),
             }
-            self.polling.program_ends = self._interrupts.ends_program
+            self.polling.program_ends = self._signals.ends_program
             self.polling.start()
             self.join_plugins()
         except BaseException:
@@ -106,7 +107,7 @@ class DriverRuntime(OwnerRuntime):
                 store.close()
             self._end_node()
             remove_session_dir(self.session_dir)
-            self._interrupts.remove()
+            self._signals.remove()
             raise
         self.address_info = {
             "address": self.node.address,
@@ -240,7 +241,7 @@ class DriverRuntime(OwnerRuntime):
             self._printer.show(undone)
         self._printer.close()
         remove_session_dir(self.session_dir)
-        self._interrupts.remove()
+        self._signals.remove()
 
     def trouble(self) -> str:
         return super().trouble() or self._trouble.sentence()
@@ -256,7 +257,7 @@ class DriverRuntime(OwnerRuntime):
         if self._process is not None:
             self._process.returncode = 0  # it is no child of this process, and not to be missed when forgotten
             self._process = None
-        self._interrupts.remove()
+        self._signals.remove()
 
 
 may_interrupt(DriverRuntime._await_node.__code__)

@@ -1,119 +1,90 @@
-"""Ctrl-C without torn state.
+"""Where what a signal handler raises leaves nothing half done.
 
-A SIGINT that hits the main thread inside this package's own code would leave half-done bookkeeping behind. Such a
-signal is delivered again a millisecond later, until the thread is in the user's code or in one of the blocking waits,
-which can be left at any point.
+An exception that comes to the main thread inside this package's own code would leave torn bookkeeping behind. It comes
+once the thread is in the user's code, or in one of the blocking waits, which can be left at any point.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any
 
 from ray.runtime import completion
-from ray.runtime.joins import main_thread_joins
 
-_AGAIN_S = 0.001
-#: A program that ends this soon after Ctrl-C ends because of it.
-_ENDS_S = 10.0
-#: Directories of code in which nothing may be torn: this package's, and the transport's.
+#: Files and directories of code in which nothing may be torn: this package's, and the plugins'.
 _ours: tuple[str, ...] = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,)
 #: Code that only waits.
 _waits: set[CodeType] = {completion.Waiter.block.__code__}
+#: Signals that wait, and how each is delivered.
+_pending: dict[int, Callable[[FrameType], None]] = {}
+#: There are no profile events meanwhile.
+_delivering = False
 
 
 def may_interrupt(code: CodeType | None) -> None:
-    """Signals may raise inside ``code``, as it only waits, and nowhere else in the modules beside it."""
-    global _ours
+    """Signals may raise inside ``code``, as it only waits."""
     if code is not None:
         _waits.add(code)
-        _ours = tuple({*_ours, os.path.dirname(code.co_filename) + os.sep})
 
 
-class InterruptGuard:
-    """Stands before the SIGINT handler that the program had when the session began."""
+def guard_plugin(target: str, is_installed: bool) -> None:
+    """Nothing may be torn in a plugin that the core calls either.
 
-    def __init__(self) -> None:
-        self._previous: Any = None
-        self._installed = False
-        #: Monotonic time at which the program was last told of a SIGINT, or 0.
-        self._told_at = 0.0
-
-    def install(self) -> None:
-        """Take the place of the current handler; no effect outside the main thread or if SIGINT is ignored."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        previous = signal.getsignal(signal.SIGINT)
-        if callable(previous):
-            self._previous = previous
-            signal.signal(signal.SIGINT, self._handle)
-            self._installed = True
-
-    def remove(self) -> None:
-        """Put the previous handler back, unless the program has set another one since."""
-        if self._installed and threading.current_thread() is threading.main_thread():
-            if signal.getsignal(signal.SIGINT) == self._handle:
-                signal.signal(signal.SIGINT, self._previous)
-            self._installed = False
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if in_critical_code(frame):
-            if deliver_later(lambda frame: self._handle(number, frame)):
-                return
-            timer = threading.Timer(_AGAIN_S, _raise_again, (number,))
-            timer.daemon = True
-            with contextlib.suppress(RuntimeError):  # no more threads: the user has to press the keys again
-                timer.start()
-            return
-        stop_delivery()
-        self._told_at = time.monotonic()
-        self._previous(number, frame)
-
-    def ends_program(self) -> bool:
-        """Whether the main thread, on its way out after Ctrl-C, waits for other threads. Any thread."""
-        return bool(self._told_at) and main_thread_joins(time.monotonic() - self._told_at < _ENDS_S)
+    Args:
+        target: ``package.module`` or ``package.module:attribute``, imported already.
+        is_installed: the whole package is the plugin's; else the module alone, as the program's code may be beside it.
+    """
+    global _ours
+    name = target.partition(":")[0]
+    path = getattr(sys.modules.get(name.partition(".")[0] if is_installed else name), "__file__", None)
+    if path is not None:
+        is_package = is_installed and os.path.basename(path) == "__init__.py"
+        _ours = tuple({*_ours, os.path.dirname(path) + os.sep if is_package else path})
 
 
-def deliver_later(deliver: Callable[[FrameType], None], inside: CodeType | None = None) -> bool:
-    """Call ``deliver`` in this thread as soon as its code is not critical any more.
+def deliver_later(number: int, deliver: Callable[[FrameType], None]) -> bool:
+    """Call ``deliver`` in this thread as soon as its code is not critical any more; once for each signal ``number``.
 
     A loop of short calls of ours may not be in the user's code at any moment when signals are looked at. Returns False,
-    and does nothing, if there is a profiler of the user's.
+    and does nothing, if there is a profiler of the user's, or this interrupts a delivery: no events come then.
     """
     profile = sys.getprofile()
-    if profile is None:
-        sys.setprofile(functools.partial(_on_event, deliver, inside))
-        return True
-    return isinstance(profile, functools.partial) and profile.func is _on_event  # one is on its way: they become one
+    if _delivering or (profile is not None and profile is not _on_event):
+        return False
+    _pending[number] = deliver
+    sys.setprofile(_on_event)
+    return True
 
 
-def stop_delivery() -> None:
-    """Undo ``deliver_later``."""
-    profile = sys.getprofile()
-    if isinstance(profile, functools.partial) and profile.func is _on_event:
+def stop_delivery(number: int) -> None:
+    """The signal has been delivered otherwise."""
+    if _pending.pop(number, None) is not None and not _pending and sys.getprofile() is _on_event:
         sys.setprofile(None)
 
 
-def _on_event(
-    deliver: Callable[[FrameType], None], inside: CodeType | None, frame: FrameType, event: str, arg: object
-) -> None:
+def _on_event(frame: FrameType, event: str, arg: object) -> None:
+    global _delivering
     goes_on = frame if event == "call" else frame.f_back if event == "return" else None
     # What a destructor raises is lost.
-    if goes_on is not None and frame.f_code.co_name != "__del__" and not in_critical_code(goes_on, inside):
+    if goes_on is None or frame.f_code.co_name == "__del__" or in_critical_code(goes_on):
+        return
+    _delivering = True
+    try:
         sys.setprofile(None)
-        deliver(goes_on)
+        _deliver(goes_on)
+    finally:
+        _delivering = False
 
 
-def _raise_again(number: int) -> None:
-    signal.pthread_kill(threading.main_thread().ident or 0, number)
+def _deliver(frame: FrameType) -> None:
+    try:
+        if _pending:
+            _pending.pop(next(iter(_pending)))(frame)
+    finally:
+        if _pending:
+            _deliver(frame)
 
 
 def in_critical_code(frame: FrameType | None, inside: CodeType | None = None) -> bool:

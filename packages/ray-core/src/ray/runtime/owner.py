@@ -17,7 +17,7 @@ from ray.runtime.events import TaskEventLog
 from ray.runtime.failures import Failures
 from ray.runtime.inspection import Inspection
 from ray.runtime.interface import ActorCore, MethodOptions
-from ray.runtime.interrupts import may_interrupt
+from ray.runtime.interrupts import guard_plugin, may_interrupt
 from ray.runtime.joining import PluginLife
 from ray.runtime.lanes import check_group
 from ray.runtime.node_link import NodeLink
@@ -59,6 +59,9 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         self.collecting = Collecting(self)
         self.polling = Polling(self, self.reader)
         may_interrupt(transport.wait_code)
+        for seam in ("store", "transport"):  # others' code, such as that of selectors, is called by the program
+            part = composition.plan.parts[seam]
+            guard_plugin(part.module, bool(part.distribution))
 
     def attach(self, hint: str, node_address: str) -> None:
         """Listen and connect to the node manager; called once, before the reader starts."""

@@ -134,8 +134,8 @@ class Polling:
         except BaseException:
             if not self._stopping:
                 text = traceback.format_exc()
-                write(f"[ray] internal error in the reader thread:\n{text}")
                 self._runtime.node_lost(f"internal error in the reader thread: {text.splitlines()[-1]}")
+                write(f"[ray] internal error in the reader thread:\n{text}")
 
     def _should_leave(self) -> bool:
         return self._stopping or self._claimed or (self._wanted and not self._awaited() and not self._listened())

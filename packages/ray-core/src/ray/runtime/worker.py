@@ -5,10 +5,11 @@ It is an owner as well: of what its tasks submit.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
 import signal
 import threading
-from _signal import getsignal  # type: ignore[import-not-found]  # that of ``signal`` takes as long as a short task
+from _signal import getsignal  # that of ``signal`` takes as long as a short task
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -246,7 +247,7 @@ class WorkerRuntime(Replying):
         if not self.concurrent:
             self.call = None
             if getsignal(signal.SIGINT) is not self.sigint_handler and not self.actor_id:
-                signal.signal(signal.SIGINT, self.sigint_handler)  # the user's was for this task
+                _signal.signal(signal.SIGINT, self.sigint_handler)  # the user's was for this task
         if task.max_calls and not self.exiting:
             count = self._calls[task.function] = self._calls.get(task.function, 0) + 1
             if count >= task.max_calls:

@@ -18,6 +18,7 @@ from ray.runtime.native_threads import NativeThreads
 from ray.runtime.output import install_streams
 from ray.runtime.process_end import end_process
 from ray.runtime.session import NodeConfig
+from ray.runtime.signal_guard import SignalGuard
 from ray.runtime.worker import WorkerRuntime
 
 
@@ -43,6 +44,7 @@ def worker_main(
     faulthandler.enable(2, all_threads=False)  # the stack of a crash ends up in the error that the owner gets
     signal.signal(signal.SIGINT, runtime.sigint_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    SignalGuard(lambda: runtime.this_call() is not None).install(own=runtime.sigint_handler)
     runtime.attach(f"w-{worker_id.hex()}", node_address)
     reader = runtime.reader
     reader.handlers |= {

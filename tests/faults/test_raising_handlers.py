@@ -1,0 +1,238 @@
+"""Signal handlers that raise, as those of time limits do: the call ends with it, and nothing else is hurt."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import threading
+import time
+
+import pytest
+from tests import sessions
+
+import ray
+from ray.testing import leaks
+
+_LIMIT_S = 30
+
+
+class Late(Exception):
+    """What the handlers of these tests raise."""
+
+
+@ray.remote
+def same(value):
+    return value
+
+
+@ray.remote
+class Echo:
+    def same(self, value):
+        return value
+
+
+@ray.remote
+class EchoOnALoop:
+    async def same(self, value):
+        return value
+
+
+nothing_left = sessions.unchecked()
+
+
+@pytest.fixture(scope="module", params=["unix", "zmq"])
+def session(request):
+    before = leaks.snapshot()
+    with ray.init(num_cpus=2, log_to_driver=False, transport=request.param):
+        yield request.param
+    leaks.assert_clean(before)
+
+
+class Alarm:
+    """Raises ``Late`` once, at some moment of a call."""
+
+    def __init__(self):
+        self.armed = False
+        self.count = 0
+        self.main = threading.main_thread().ident
+
+    def handle(self, number, frame):
+        if self.armed:
+            self.armed = False
+            self.count += 1
+            raise Late
+
+    def during(self, call, seconds):
+        try:
+            self.armed = True
+            sender = threading.Timer(random.uniform(1e-5, seconds), signal.pthread_kill, (self.main, signal.SIGUSR1))
+            sender.start()
+            call()
+            self.armed = False
+        except Late:
+            pass
+        sender.join()
+
+
+@pytest.fixture
+def alarm():
+    alarm = Alarm()
+    previous = signal.signal(signal.SIGUSR1, alarm.handle)
+    yield alarm
+    signal.signal(signal.SIGUSR1, previous)
+
+
+def tasks():
+    assert ray.get([same.remote(number) for number in range(20)], timeout=_LIMIT_S) == list(range(20))
+
+
+def nested():
+    first = [same.remote(number) for number in range(5)]
+    assert ray.get([same.remote(ref) for ref in first], timeout=_LIMIT_S) == list(range(5))
+
+
+def puts():
+    refs = [ray.put(bytes(size)) for size in (10, 10_000, 1_000_000)]
+    assert [len(value) for value in ray.get(refs, timeout=_LIMIT_S)] == [10, 10_000, 1_000_000]
+
+
+def waits():
+    ready, rest = ray.wait([same.remote(number) for number in range(5)], num_returns=5, timeout=_LIMIT_S * 1000)
+    assert (len(ready), rest) == (5, [])
+
+
+def cancels():
+    ref = same.remote(1)
+    ray.cancel(ref)
+    with contextlib.suppress(ray.exceptions.TaskCancelledError):
+        assert ray.get(ref, timeout=_LIMIT_S) == 1
+
+
+def by(actor):
+    def calls():
+        assert ray.get([actor.same.remote(number) for number in range(20)], timeout=_LIMIT_S) == list(range(20))
+
+    return calls
+
+
+def by_new_actors():
+    assert ray.get(Echo.remote().same.remote(1), timeout=_LIMIT_S) == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [tasks, nested, puts, waits, cancels, Echo, EchoOnALoop],
+    ids=lambda call: getattr(call, "__name__", "actor"),
+)
+def test_at_random_moments(session, alarm, call):
+    if call in (Echo, EchoOnALoop):
+        call = by(call.remote())
+    call()
+    started = time.monotonic()
+    call()
+    took_s = time.monotonic() - started
+    end = time.monotonic() + 0.8
+    while time.monotonic() < end:
+        alarm.during(call, took_s * 1.5)
+    assert alarm.count > 2
+    for go_on in (call, tasks, nested, puts, waits):
+        go_on()
+
+
+def test_while_actors_are_made(session, alarm):
+    for _ in range(10):
+        alarm.during(by_new_actors, 0.2)
+    by_new_actors()
+    tasks()
+
+
+def test_a_wait_ends_at_once(session, alarm):
+    @ray.remote
+    def long():
+        time.sleep(60)
+
+    ref = long.remote()
+    started = time.monotonic()
+    alarm.during(lambda: ray.get(ref), 0.3)
+    assert alarm.count == 1
+    assert time.monotonic() - started < 5
+    ray.cancel(ref, force=True)
+
+
+def test_in_a_task(session):
+    @ray.remote
+    def interrupted(seconds, rounds):
+        alarm = Alarm()
+        signal.signal(signal.SIGUSR1, alarm.handle)
+        for _ in range(rounds):
+            alarm.during(tasks, seconds)
+            tasks()
+        return alarm.count
+
+    assert ray.get(interrupted.remote(0.01, 200), timeout=_LIMIT_S) > 5
+    tasks()
+
+
+def test_after_its_task(session):
+    """Nobody is there to whom it could be raised: the worker goes on."""
+
+    @ray.remote(num_cpus=2)
+    def leaves(seconds):
+        def raises(number, frame):
+            raise Late
+
+        signal.signal(signal.SIGALRM, raises)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        return ray.get_runtime_context().get_worker_id()
+
+    @ray.remote(num_cpus=2)
+    def worker():
+        return ray.get_runtime_context().get_worker_id()
+
+    first = ray.get(leaves.remote(0.05), timeout=_LIMIT_S)
+    time.sleep(0.3)  # the worker waits for work
+    assert ray.get(worker.remote(), timeout=_LIMIT_S) == first
+
+
+def test_two_signals_at_once(session):
+    told = []
+    previous = signal.signal(signal.SIGUSR1, lambda *_: told.append("usr1"))
+    other = signal.signal(signal.SIGUSR2, lambda *_: told.append("usr2"))
+    main = threading.main_thread().ident
+    done = threading.Event()
+
+    def send():
+        for _ in range(100):
+            signal.pthread_kill(main, signal.SIGUSR1)
+            signal.pthread_kill(main, signal.SIGUSR2)
+            time.sleep(0.001)
+        done.set()
+
+    try:
+        thread = threading.Thread(target=send)
+        thread.start()
+        while not done.is_set():
+            tasks()
+        thread.join()
+        tasks()
+        end = time.monotonic() + 5
+        while {"usr1", "usr2"} - set(told) and time.monotonic() < end:
+            tasks()
+        assert set(told) == {"usr1", "usr2"}
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+        signal.signal(signal.SIGUSR2, other)
+
+
+def test_the_program_sees_its_own_handlers(session):
+    def mine(number, frame):
+        pass
+
+    previous = signal.signal(signal.SIGUSR1, mine)
+    assert signal.getsignal(signal.SIGUSR1) is mine
+    assert signal.signal(signal.SIGUSR1, previous) is mine
+    assert signal.getsignal(signal.SIGUSR1) == previous
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(TypeError):
+        signal.signal(signal.SIGUSR1, "no handler")
