@@ -226,7 +226,11 @@ class OwnerBase(ABC):
         return None
 
     def parent_task_id(self) -> bytes | None:
-        """Id of the task whose cancellation cancels what this thread submits, in a worker."""
+        """Id of the task whose cancellation cancels what this thread submits, in a worker.
+
+        Raises:
+            BaseException: the interrupt of that task, where it has been cancelled already.
+        """
         return None
 
 

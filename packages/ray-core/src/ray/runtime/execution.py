@@ -147,6 +147,15 @@ class TaskCall:
             self._notice()
             task.cancel()
 
+    def check_on_loop(self) -> None:
+        """The same as ``check`` for a coroutine, if it is what runs here."""
+        import asyncio  # Only async actors need it.
+
+        assert self.coroutine is not None
+        if not self.noticed and asyncio._get_running_loop() and asyncio.current_task() is self.coroutine[1]:
+            self._notice()
+            raise asyncio.CancelledError
+
     def check(self) -> None:
         """Interrupt the user's code, which this thread runs or is about to, if that is asked for and not done."""
         if (self.cancelled or self.timed_out) and not self.noticed:

@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 from ray.runtime.interrupts import deliver_later, in_critical_code, stop_delivery
 from ray.runtime.joins import main_thread_joins
@@ -29,76 +29,62 @@ _Handler = Callable[[int, FrameType | None], object]
 
 
 class GuardedHandler:
-    """Stands before a handler of the program."""
+    """Stands before a handler of the program; calls it at once where there is no session any more."""
 
-    def __init__(self, handler: _Handler, guard: SignalGuard) -> None:
+    def __init__(self, handler: _Handler) -> None:
         self.handler = handler
-        self._guard = guard
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if in_critical_code(frame):
-            if not deliver_later(number, lambda frame: self(number, frame)):
-                _send_again(number)
-            return
-        stop_delivery(number)
-        self._guard.call(self.handler, number, frame)
+        guard = SignalGuard.active
+        if guard is None:
+            self.handler(number, frame)
+        elif not in_critical_code(frame):
+            stop_delivery(number)
+            guard.call(self.handler, number, frame)
+        elif not deliver_later(number, lambda frame: self(number, frame)):
+            _send_again(number)
 
 
 class SignalGuard:
     """Stands before the handlers that the program has when a session begins, and sets until it ends."""
 
-    def __init__(self, has_user_code: Callable[[], bool] | None = None) -> None:
+    #: That of this process's session.
+    active: ClassVar[SignalGuard | None] = None
+
+    def __init__(self, own: _Handler | None = None, has_user_code: Callable[[], bool] | None = None) -> None:
         """A guard that is not installed yet.
 
         Args:
+            own: a handler that needs no guard.
             has_user_code: whether the main thread runs code of the user's, which gets what a handler raises. None: it
                 always does. Where it does not, what is raised is printed.
         """
+        self.own = own
         self._has_user_code = has_user_code
-        self._restore: Callable[[], None] | None = None
         #: Monotonic time at which the program was last told of a SIGINT, or 0.
         self._told_at = 0.0
 
-    def install(self, own: _Handler | None = None) -> None:
-        """Stand before the program's handlers; no effect outside the main thread.
-
-        Args:
-            own: a handler that needs no guard.
-        """
+    def install(self) -> None:
+        """Stand before the program's handlers; no effect outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
-        set_handler, get_handler = signal.signal, signal.getsignal
-
-        @functools.wraps(set_handler)
-        def guarded_signal(signalnum: Any, handler: Any) -> Any:
-            if self._restore is not None and callable(handler) and handler is not own:
-                handler = GuardedHandler(handler, self)
-            return _unguarded(set_handler(signalnum, handler))
-
-        @functools.wraps(get_handler)
-        def guarded_getsignal(signalnum: Any) -> Any:
-            return _unguarded(get_handler(signalnum))
-
-        def restore() -> None:
-            if signal.signal is guarded_signal:  # else another one has taken its place, and calls it
-                signal.signal = set_handler
-            if signal.getsignal is guarded_getsignal:
-                signal.getsignal = get_handler
-
-        self._restore = restore
-        signal.signal, signal.getsignal = guarded_signal, guarded_getsignal
+        SignalGuard.active = self
+        if signal.getsignal is not _getsignal:
+            signal.signal, signal.getsignal = _signal_guarded, _getsignal
         for number in signal.valid_signals():
             handler = _signal.getsignal(number)
-            if callable(handler) and handler is not own:
-                _signal.signal(number, GuardedHandler(handler, self))
+            if callable(handler) and handler is not self.own and not isinstance(handler, GuardedHandler):
+                _signal.signal(number, GuardedHandler(handler))
 
     def remove(self) -> None:
-        """Put the program's handlers back."""
-        restore = self._restore
-        if restore is None or threading.current_thread() is not threading.main_thread():
+        """Put the program's handlers back; outside the main thread they are called at once from now on."""
+        if SignalGuard.active is not self:
             return
-        self._restore = None
-        restore()
+        SignalGuard.active = None
+        if threading.current_thread() is not threading.main_thread():
+            return  # nobody else may set handlers; ``signal.getsignal`` still tells them
+        if signal.signal is _signal_guarded and signal.getsignal is _getsignal:  # else others rely on ours
+            signal.signal, signal.getsignal = _set_handler, _get_handler
         for number in signal.valid_signals():
             handler = _signal.getsignal(number)
             if isinstance(handler, GuardedHandler):
@@ -119,6 +105,22 @@ class SignalGuard:
     def ends_program(self) -> bool:
         """Whether the main thread, on its way out after Ctrl-C, waits for other threads. Any thread."""
         return bool(self._told_at) and main_thread_joins(time.monotonic() - self._told_at < _ENDS_S)
+
+
+_set_handler, _get_handler = signal.signal, signal.getsignal
+
+
+@functools.wraps(_set_handler)
+def _signal_guarded(signalnum: Any, handler: Any) -> Any:
+    guard = SignalGuard.active
+    if guard is not None and callable(handler) and handler is not guard.own:
+        handler = GuardedHandler(handler)
+    return _unguarded(_set_handler(signalnum, handler))
+
+
+@functools.wraps(_get_handler)
+def _getsignal(signalnum: Any) -> Any:
+    return _unguarded(_get_handler(signalnum))
 
 
 def _unguarded(handler: Any) -> Any:

@@ -102,9 +102,9 @@ class Submission(OwnerBase):
             self._check_open()
         if table.dropped:
             self.collect()
+        record.parent = self.parent_task_id()
         if record.pins:
             table.pin(record.pins)
-        record.parent = self.parent_task_id()
         if record.num_returns == 1:
             entry = table.own(record.id + FIRST_RETURN)
             entry.task = record

@@ -186,15 +186,16 @@ class WorkerRuntime(Replying):
     def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
         done = super().block(waiter, timeout_s)
         call = self.call
-        if (
-            call is not None
-            and call.cancelled
-            and call.interruptible
-            and self.interrupting.is_handler()
-            and _on_main_thread()
-        ):
-            call.check()  # else it sees its children fail with it, and is interrupted in what it then does
+        if call is not None and call.cancelled:
+            self._check(call)  # else it sees its children fail with it, and is interrupted in what it then does
         return done
+
+    def _check(self, call: TaskCall) -> None:
+        """Interrupt a call that is cancelled, if this is its thread, and its code may be interrupted."""
+        if call.coroutine is not None:
+            call.check_on_loop()
+        elif call.interruptible and not self.concurrent and self.interrupting.is_handler() and _on_main_thread():
+            call.check()
 
     # --- running; called by executors ---------------------------------------------------------------------------------
 
@@ -284,7 +285,11 @@ class WorkerRuntime(Replying):
 
     def parent_task_id(self) -> bytes | None:
         call = self.this_call()
-        return None if call is None or call.cleans_up else call.task.id
+        if call is None or call.cleans_up:
+            return None
+        if call.recursive:  # later it may not know any more what it has submitted
+            self._check(call)
+        return call.task.id
 
     def current_name(self) -> str:
         """For the mark before output."""

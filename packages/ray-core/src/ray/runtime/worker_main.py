@@ -44,7 +44,7 @@ def worker_main(
     faulthandler.enable(2, all_threads=False)  # the stack of a crash ends up in the error that the owner gets
     signal.signal(signal.SIGINT, runtime.sigint_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    SignalGuard(lambda: runtime.this_call() is not None).install(own=runtime.sigint_handler)
+    SignalGuard(runtime.sigint_handler, lambda: runtime.this_call() is not None).install()
     runtime.attach(f"w-{worker_id.hex()}", node_address)
     reader = runtime.reader
     reader.handlers |= {

@@ -38,7 +38,7 @@ def pack_exception(exc: BaseException) -> bytes:
     Attributes that cannot travel (or hold references, or are too large) are replaced by their text.
     """
     if _is_simple(exc):
-        return _attempt(lambda: _pickle_checked(exc, forced=True)) or b""
+        return _attempt(lambda: _pickle_checked(exc, forced=not is_ours(type(exc)))) or b""
     by_value_pickler()  # Its import may take longer than the guard allows.
     if _has_own_way(type(exc)):
         blob = run_guarded(lambda: _pickle_checked(exc, forced=False))
@@ -125,10 +125,15 @@ def rebuild(cls: type[BaseException], args: tuple[Any, ...], fields: dict[str, A
 
 def _is_simple(exc: BaseException) -> bool:
     """Whether pickling it runs no code of the user's."""
-    if _has_own_way(type(exc)) or len(exc.args) > 100:
+    if (_has_own_way(type(exc)) and not is_ours(type(exc))) or len(exc.args) > 100:
         return False
     values = [*exc.args, *fields_of(exc).values(), *vars(exc).values()]
     return all(type(v) in PRIMITIVES and not (isinstance(v, (str, bytes)) and len(v) > _MAX_ITEM_TEXT) for v in values)
+
+
+def is_ours(cls: type) -> bool:
+    """Whether it is one of ``ray.exceptions``, which every process has."""
+    return cls.__module__ == "ray.exceptions" or cls.__module__.startswith("ray.exceptions.")
 
 
 def _has_own_way(cls: type) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 
 from ray.exceptions import RayError, RayTaskError, qualified_name
 from ray.exceptions.dual import DualError
-from ray.serialization.carry import builtin_base, pack_exception, pack_types
+from ray.serialization.carry import builtin_base, is_ours, pack_exception, pack_types
 from ray.serialization.dual import steers_interpreter, task_error
 from ray.serialization.render import message_of, place_of, render, shorten, summary_of
 
@@ -143,6 +143,9 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
     elif type(exc) is ModuleNotFoundError:
         _explain_missing(exc)
     base = builtin_base(cls)
+    cause = pack_exception(exc)
+    # The class of a ``DualError`` is made anew.
+    is_whole = isinstance(exc, DualError) or (bool(cause) and is_ours(cls))
     exit_code, signal = getattr(exc, "exit_code", None), getattr(exc, "signal", None)
     return Envelope(
         kind=kind,
@@ -158,8 +161,8 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
         node=node,
         exit_code=exit_code if type(exit_code) is int and kind != USER else None,
         signal=signal if type(signal) is int and kind != USER else None,
-        types=[] if isinstance(exc, DualError) else pack_types(cls),  # it is made anew, and so is its class
-        cause=pack_exception(exc),
+        types=[] if is_whole else pack_types(cls),
+        cause=cause,
     )
 
 
