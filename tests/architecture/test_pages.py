@@ -1,5 +1,6 @@
 """The pages can be read without Sphinx, lead to each other, and their examples run."""
 
+import os
 import re
 import subprocess
 import sys
@@ -49,7 +50,11 @@ def run(program: str, folder: Path) -> list[str]:
     """What a program prints, line by line."""
     script = folder / "example.py"
     script.write_text(program)
-    done = subprocess.run([sys.executable, str(script)], cwd=folder, capture_output=True, text=True, timeout=100)
+    # Where each piece of a line is written at once, a line of another thread may come between two of them.
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=folder, env=buffered, capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

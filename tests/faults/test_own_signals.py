@@ -197,13 +197,16 @@ def test_a_handler_of_the_users_is_called_once_by_a_cancel(tmp_path, kind, busy)
 
 @pytest.mark.parametrize("busy", [False, True], ids=["free", "busy"])
 def test_and_once_by_a_time_limit(tmp_path, busy):
-    for number in range(2):
+    called = set()
+    for number in range(3):
         path = str(tmp_path / str(number))
         hold = Hold(tmp_path, f"hold{number}") if busy else None
         ended(handles_it.options(timeout_s=0.5).remote(path, hold))
-        if os.path.exists(path + ".ready"):  # a busy machine may not have started it in time
+        # A busy machine may have started it too late: the limit has passed, or the signal came right before the hold.
+        if os.path.exists(path + ".called"):
             with open(path + ".called") as file:
-                assert file.read() == "x"
+                called.add(file.read())
+    assert called == {"x"}
 
 
 def test_and_again_where_it_is_cancelled_again(tmp_path):
