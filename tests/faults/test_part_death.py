@@ -278,6 +278,16 @@ def test_shutdown_while_a_part_is_stopped(start):
         assert began.undisturbed_s() < 5.0
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.skipif("not sys.platform.startswith('linux')", reason="elsewhere nothing tells of stops")
+def test_a_store_that_was_stopped_is_told_as_such(start):
+    start(num_cpus=1, store="plasma", log_to_driver=False)
+    os.kill(victims.store_processes()[0], signal.SIGSTOP)
+    with pytest.raises(NodeDiedError, match=r"object store .* died: it was stopped by SIGSTOP and did not continue"):
+        ray.get(double.options(max_retries=0).remote(bytes(1 << 20)), timeout=20)
+    ray.shutdown()
+
+
 @pytest.mark.timeout(120)
 def test_zygote_dies_again_and_again(start, rounds):
     start(num_cpus=2, log_to_driver=False)

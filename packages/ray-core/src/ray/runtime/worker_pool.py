@@ -114,6 +114,8 @@ class WorkerPool:
         self.most, self.most_reason = MAX_WORKERS, f"a node has at most {MAX_WORKERS} workers"
         #: {pid: timer} of vital children, and of the zygote, that were stopped
         self._frozen: dict[int, Timer] = {}
+        #: {pid: why} of those that were ended for it
+        self._ended_for: dict[int, str] = {}
         self.closing = False
 
     # --- zygote -----------------------------------------------------------------------------------------------------
@@ -245,15 +247,19 @@ class WorkerPool:
     def _stopped(self, pid: int, number: int) -> None:
         name = signal.Signals(number).name
         self._continued(pid)  # if it was stopped before: of a stop that follows soon, only that is reported
+        reason = f"it was stopped by {name} and did not continue within {STOPPED_GRACE_S:g} s"
         if pid == self._zygote_pid or pid in self.vital:
-            self._frozen[pid] = self._timers.after(STOPPED_GRACE_S, lambda: os.kill(pid, signal.SIGKILL))
+            self._frozen[pid] = self._timers.after(STOPPED_GRACE_S, lambda: self._end_frozen(pid, reason))
             return
         if number == signal.SIGSTOP and self._stops.stopped(pid):
             return
         worker = self._by_pid.get(pid)
         if worker is not None and number != signal.SIGTRAP:  # a debugger may stop it for as long as it likes
-            reason = f"it was stopped by {name} and did not continue within {STOPPED_GRACE_S:g} s"
             worker.stopped = self._timers.after(STOPPED_GRACE_S, lambda: self.kill(worker, reason))
+
+    def _end_frozen(self, pid: int, reason: str) -> None:
+        self._ended_for[pid] = reason
+        os.kill(pid, signal.SIGKILL)
 
     def _continued(self, pid: int) -> None:
         worker = self._by_pid.get(pid)
@@ -271,7 +277,7 @@ class WorkerPool:
             return  # its channel reports the loss
         if pid in self.vital:
             cause = exit_cause(pid, status, "", [])
-            ended = exit_text(cause.exit_code, cause.signal)
+            ended = self._ended_for.pop(pid, "") or exit_text(cause.exit_code, cause.signal)
             self._on_ruin(f"{self.vital.pop(pid)} (pid {pid}) died: {ended}")
             return
         worker = self._by_pid.get(pid)
