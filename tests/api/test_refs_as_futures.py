@@ -764,6 +764,7 @@ def echo(x, seconds=0.0):
     return x
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 2.0  # a busy machine makes it tell of a tenth of a second
     refs = [echo.remote(i, 0.001) for i in range(50)]
     assert await asyncio.gather(*refs) == list(range(50))
     done, pending = await asyncio.wait([echo.remote(1, 0.2), echo.remote(2)], return_when=asyncio.FIRST_COMPLETED)

@@ -151,8 +151,8 @@ class TaskCall:
         """The same as ``check`` for a coroutine, if it is what runs here."""
         import asyncio  # Only async actors need it.
 
-        assert self.coroutine is not None
-        if not self.noticed and asyncio._get_running_loop() and asyncio.current_task() is self.coroutine[1]:
+        task = None if self.noticed or not asyncio._get_running_loop() else asyncio.current_task()
+        if task is not None and self.coroutine is not None and self.coroutine[1] is task:
             self._notice()
             raise asyncio.CancelledError
 
@@ -164,12 +164,10 @@ class TaskCall:
                 raise interrupt_of(self.task.id)
 
     def _notice(self) -> None:
-        self.noticed = True
-        if not self.cleans_up:
-            self.cleans_up = True
-            if self.recursive:  # what it has submitted since its process heard of that
-                with self.worker.lock:
-                    self.worker.cancel_children(self.task.id)
+        is_first, self.noticed, self.cleans_up = not self.cleans_up, True, True
+        if is_first and self.recursive:  # what it has submitted since its process heard of that
+            with self.worker.lock:
+                self.worker.cancel_children(self.task.id)
 
     def run(self) -> None:
         """Run the function on this thread, and reply."""
