@@ -19,8 +19,8 @@ class InThreads:
     def __init__(self, path):
         self.path = path
 
-    def hold(self):
-        (self.path / "holds").touch()
+    def hold(self, number):
+        (self.path / f"holds {number}").touch()
         while not (self.path / "go on").exists():
             time.sleep(0.01)
         return "held"
@@ -32,8 +32,8 @@ class InThreads:
 class OnALoop(InThreads):
     """The loop goes on while a call waits."""
 
-    async def hold(self):
-        (self.path / "holds").touch()
+    async def hold(self, number):
+        (self.path / f"holds {number}").touch()
         while not (self.path / "go on").exists():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         return "held"
@@ -54,9 +54,10 @@ class HoldsTheLoop(InThreads):
 @pytest.mark.parametrize("cls", [InThreads, OnALoop, HoldsTheLoop])
 def test_it_ends_at_once_and_is_not_run(tmp_path, cls, places, recursive):
     actor = ray.remote(cls).options(max_concurrency=places).remote(tmp_path)
-    held = [actor.hold.remote() for _ in range(places)]
-    while not (tmp_path / "holds").exists():
-        time.sleep(0.01)
+    held = [actor.hold.remote(number) for number in range(places)]
+    for number in range(1 if cls is HoldsTheLoop else places):
+        while not (tmp_path / f"holds {number}").exists():
+            time.sleep(0.01)
     waiting = [actor.note.remote() for _ in range(3)]
     for ref in waiting[:2]:
         ray.cancel(ref, recursive=recursive)

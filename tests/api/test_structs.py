@@ -134,6 +134,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("run", ["as a file", "as an argument"])
 def test_classes_of_the_program(tmp_path, run):
     """They arrive as what they are, with what they can do, and come back as the same classes."""
+    pytest.importorskip("attrs")
     path = tmp_path / "program.py"
     path.write_text(_PROGRAM)
     command = [sys.executable, "-c", _PROGRAM] if run == "as an argument" else [sys.executable, str(path)]

@@ -367,7 +367,7 @@ def test_a_new_session_gets_a_new_loop():
 def test_nothing_works_without_a_session():
     async def uses(*coroutines):
         for coroutine in coroutines:
-            with pytest.raises(RayConnectionError, match="not been started|was shut down"):
+            with pytest.raises(RayConnectionError, match=r"not been started|was shut down"):
                 await coroutine
 
     asyncio.run(uses(async_api.get([]), async_api.wait([])))
@@ -378,7 +378,7 @@ def test_nothing_works_without_a_session():
         lambda: async_api.set_debug(True),
         async_api._init_eventloop,
     ):
-        with pytest.raises(RayConnectionError, match="not been started|was shut down"):
+        with pytest.raises(RayConnectionError, match=r"not been started|was shut down"):
             use()
     async_api.cleanup()
     async_api.shutdown()

@@ -91,7 +91,7 @@ def test_one_slow_receiver_does_not_hold_up_another(pair, folders):
 def test_both_ends_may_be_in_the_middle_of_large_messages(pair):
     """Credits travel between the pieces of a message."""
     server, client, address = pair
-    large = os.urandom(MIB) * 48
+    large = os.urandom(MIB) * 24
     out = client.connect(address)
     out.send([b"hello"])
     with Reader(server) as at_server:

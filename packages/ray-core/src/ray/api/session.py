@@ -18,6 +18,7 @@ from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames
 from ray.runtime import interface
 from ray.runtime.interface import Runtime
+from ray.runtime.interrupts import forget_signals
 from ray.runtime.start_options import DEFAULT_NAMESPACE, StartOptions
 
 if TYPE_CHECKING:
@@ -276,3 +277,4 @@ def _at_exit() -> None:
     """As ``shutdown``; whoever presses Ctrl-C meanwhile wants the end of the program, and that is what comes next."""
     with contextlib.suppress(KeyboardInterrupt):
         shutdown()
+    forget_signals()

@@ -104,10 +104,8 @@ class TaskCall:
         self.timed_out = False
         #: The user's code has been interrupted, as one of the two asks for, and is left alone while it cleans up.
         self.noticed = False
-        #: It has been, if only once: what it submits from then on is not cancelled with it.
-        self.cleans_up = False
-        #: What it submits before that is to be cancelled with it.
-        self.recursive = False
+        #: It has been, if only once; what it submitted until then is ``recursive``ly cancelled with it.
+        self.cleans_up = self.recursive = False
         #: It goes on beyond its limit, and its caller has been answered.
         self.abandoned = False
         #: The user's code runs, and may be interrupted.

@@ -64,6 +64,13 @@ def stop_delivery(number: int) -> None:
         sys.setprofile(None)
 
 
+def forget_signals() -> None:
+    """The program ends, and what waits here would come to the next function of ``atexit``."""
+    _pending.clear()
+    if sys.getprofile() is _on_event:
+        sys.setprofile(None)
+
+
 def _on_event(frame: FrameType, event: str, arg: object) -> None:
     global _delivering
     goes_on = frame if event == "call" else frame.f_back if event == "return" else None

@@ -40,9 +40,18 @@ class GuardedHandler:
             self.handler(number, frame)
         elif not in_critical_code(frame):
             stop_delivery(number)
-            guard.call(self.handler, number, frame)
+            if guard.is_heard(number):
+                self.handler(number, frame)
+            else:
+                self._call_for_nobody(number, frame)
         elif not deliver_later(number, lambda frame: self(number, frame)):
             _send_again(number)
+
+    def _call_for_nobody(self, number: int, frame: FrameType | None) -> None:
+        try:
+            self.handler(number, frame)
+        except Exception:
+            write(f"[ray] a signal handler failed while no task ran:\n{traceback.format_exc()}")
 
 
 class SignalGuard:
@@ -90,17 +99,11 @@ class SignalGuard:
             if isinstance(handler, GuardedHandler):
                 _signal.signal(number, handler.handler)
 
-    def call(self, handler: _Handler, number: int, frame: FrameType | None) -> None:
-        """Call a handler of the program, whose main thread is at ``frame``."""
+    def is_heard(self, number: int) -> bool:
+        """A handler is called next: whether what it raises comes to code of the user's."""
         if number == signal.SIGINT:
             self._told_at = time.monotonic()
-        if self._has_user_code is None or self._has_user_code():
-            handler(number, frame)
-            return
-        try:
-            handler(number, frame)
-        except Exception:
-            write(f"[ray] a signal handler failed while no task ran:\n{traceback.format_exc()}")
+        return self._has_user_code is None or self._has_user_code()
 
     def ends_program(self) -> bool:
         """Whether the main thread, on its way out after Ctrl-C, waits for other threads. Any thread."""
