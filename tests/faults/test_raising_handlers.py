@@ -160,6 +160,74 @@ def test_a_wait_ends_at_once(session, alarm):
     ray.cancel(ref, force=True)
 
 
+@pytest.mark.parametrize("method", ["result", "exception"])
+def test_a_wait_for_a_future_ends_at_once(session, alarm, method):
+    @ray.remote
+    def long():
+        time.sleep(60)
+
+    ref = long.remote()
+    future = ref.future()
+    started = time.monotonic()
+    alarm.during(lambda: getattr(future, method)(timeout=30), 0.3)
+    assert alarm.count == 1
+    assert time.monotonic() - started < 5
+    ray.cancel(ref, force=True)
+
+
+class Slow:
+    """Takes its time to be pickled."""
+
+    def __getstate__(self):
+        time.sleep(1)
+        return {}
+
+
+class Plain:
+    def __init__(self, number):
+        self.number = number
+
+
+def sent_by(value):
+    @ray.remote
+    def holds():
+        return value
+
+    return holds.remote()
+
+
+PICKLES = {
+    "put": lambda value: ray.put(value),
+    "argument": lambda value: same.remote(value),
+    "actor's argument": lambda value: Echo.remote().same.remote(value),
+    "function": sent_by,
+}
+
+
+@pytest.mark.parametrize("call", PICKLES)
+def test_in_a_pickle_of_the_programs(session, alarm, call):
+    """It is not taken for an object that cannot be pickled, nor for one to be tried in another way."""
+    value = Slow()
+    started = time.monotonic()
+    alarm.during(lambda: PICKLES[call](value), 0.3)
+    assert alarm.count == 1
+    assert time.monotonic() - started < 0.9
+    tasks()
+
+
+def test_in_a_large_pickle(session, alarm):
+    value = [Plain(number) for number in range(100_000)]
+    started = time.monotonic()
+    ray.put(value)
+    took_s = time.monotonic() - started
+    for _ in range(3):
+        started = time.monotonic()
+        alarm.during(lambda: ray.put(value), took_s / 2)
+        assert time.monotonic() - started < took_s + 1
+    assert alarm.count >= 2
+    tasks()
+
+
 def test_in_a_task(session):
     @ray.remote
     def interrupted(seconds, rounds):

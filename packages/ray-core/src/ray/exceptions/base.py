@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal as _signal
 from typing import Any
@@ -78,6 +79,17 @@ def layout_base(cls: Any) -> Any:
     while cls.__flags__ & _HEAP_TYPE:
         cls = cls.__base__
     return cls
+
+
+def note_handler(error: Exception) -> None:
+    """A signal handler of the program has raised it: no code on its way out may take it for the failure of its own."""
+    with contextlib.suppress(Exception):  # some take no attributes
+        error._ray_handler = True  # type: ignore[attr-defined]
+
+
+def comes_from_handler(error: Exception) -> bool:
+    """Whether ``note_handler`` was told of it."""
+    return getattr(error, "_ray_handler", False) is True
 
 
 def cut_frames(error: BaseException) -> None:

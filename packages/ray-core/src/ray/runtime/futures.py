@@ -17,11 +17,14 @@ from ray.exceptions import RayError
 from ray.exceptions.base import cut_frames
 from ray.protocol.references import FAILED, PENDING
 from ray.runtime.completion import Listener, session_of, value_of
+from ray.runtime.interrupts import may_interrupt
 
 if TYPE_CHECKING:
     from ray.runtime.ref import ObjectRef
 
 R = TypeVar("R")
+
+may_interrupt(concurrent.futures.Future.exception.__code__)
 
 #: The thread ends when there has been no future for this long.
 LINGER_S = 0.2

@@ -12,11 +12,18 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 
 from ray.runtime import completion
+from ray.serialization import pickling
 
 #: Files and directories of code in which nothing may be torn: this package's, and the plugins'.
 _ours: tuple[str, ...] = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,)
-#: Code that only waits.
-_waits: set[CodeType] = {completion.Waiter.block.__code__}
+#: Of these, what pickles leaves nothing half done: it may take long, as the program's objects do.
+_PICKLING = os.path.dirname(pickling.__file__) + os.sep
+#: Code that only waits, or pickles.
+_waits: set[CodeType] = {
+    completion.Waiter.block.__code__,
+    pickling._pickle.__code__,
+    pickling.dump_function.__code__,
+}
 #: Signals that wait, and how each is delivered.
 _pending: dict[int, Callable[[FrameType], None]] = {}
 #: There are no profile events meanwhile.
@@ -105,8 +112,9 @@ def in_critical_code(frame: FrameType | None, inside: CodeType | None = None) ->
         if code in _waits or code is inside:
             return False
         if code.co_filename.startswith(_ours):
-            return True
-        if _is_user_code(code.co_filename):
+            if not code.co_filename.startswith(_PICKLING):
+                return True
+        elif _is_user_code(code.co_filename):
             return False
         frame = frame.f_back
     return False

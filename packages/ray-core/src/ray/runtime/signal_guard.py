@@ -18,6 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, ClassVar
 
+from ray.exceptions.base import note_handler
 from ray.runtime.interrupts import deliver_later, in_critical_code, stop_delivery
 from ray.runtime.joins import main_thread_joins
 from ray.runtime.telling import write
@@ -40,18 +41,16 @@ class GuardedHandler:
             self.handler(number, frame)
         elif not in_critical_code(frame):
             stop_delivery(number)
-            if guard.is_heard(number):
+            is_heard = guard.is_heard(number)
+            try:
                 self.handler(number, frame)
-            else:
-                self._call_for_nobody(number, frame)
+            except Exception as error:
+                if is_heard:
+                    note_handler(error)
+                    raise
+                write(f"[ray] a signal handler failed while no task ran:\n{traceback.format_exc()}")
         elif not deliver_later(number, lambda frame: self(number, frame)):
             _send_again(number)
-
-    def _call_for_nobody(self, number: int, frame: FrameType | None) -> None:
-        try:
-            self.handler(number, frame)
-        except Exception:
-            write(f"[ray] a signal handler failed while no task ran:\n{traceback.format_exc()}")
 
 
 class SignalGuard:

@@ -11,6 +11,7 @@ from pickle import PickleBuffer, Pickler, dumps, loads
 from typing import Any
 
 from ray.exceptions import RayError, UnpicklableError
+from ray.exceptions.base import comes_from_handler
 from ray.serialization import inplace
 from ray.serialization.blob import Blob, Serialized
 from ray.serialization.classes import travelling
@@ -116,6 +117,8 @@ def dump_function(target: Any) -> tuple[bytes, list[Any]]:
     except RayError:
         raise
     except Exception as error:
+        if comes_from_handler(error):
+            raise
         raise unpicklable(target, error, _fails) from error
     return file.getvalue(), refs
 
@@ -178,7 +181,9 @@ def _pickle(value: Any, shown: Any, target: Any = None, *, is_call: bool = False
             raise
         except _NeedsCloudpickle:
             pass
-        except Exception:
+        except Exception as error:
+            if comes_from_handler(error):
+                raise
             # A name may mean something else by now, or cloudpickle knows a way, or there is none: the second try tells.
             _IMPORTABLE.intersection_update({type(None), type(...), type(NotImplemented)})
         else:
@@ -190,6 +195,8 @@ def _pickle(value: Any, shown: Any, target: Any = None, *, is_call: bool = False
     except RayError:
         raise
     except Exception as error:
+        if comes_from_handler(error):
+            raise
         raise unpicklable(shown, error, _fails, target, is_call=is_call) from error
     return _finish(file, refs, buffers)
 
@@ -327,5 +334,7 @@ def _fails(value: Any) -> str | None:
     try:
         pickle_by_value(value, _Sink())
     except Exception as error:
+        if comes_from_handler(error):
+            raise
         return reason_of(error)
     return None
