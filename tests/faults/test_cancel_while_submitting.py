@@ -35,6 +35,25 @@ def submit(path, count):
     return ray.get([sleep.remote(60) for _ in range(count)])
 
 
+@ray.remote(max_retries=0)
+def submit_and_forget(path):
+    for _ in range(20):
+        sleep.remote(60)
+    path.touch()
+    time.sleep(60)
+
+
+def test_nothing_that_it_has_forgotten_either(start, tmp_path):
+    start(num_cpus=3)
+    path = tmp_path / "submitted"
+    ref = submit_and_forget.remote(path)
+    victims.until(path.exists)
+    ray.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        ray.get(ref, timeout=30)
+    victims.until(lambda: ray.available_resources()["CPU"] == 3)
+
+
 @pytest.mark.parametrize("kind", ["task", "coroutine"])
 def test_nothing_is_left_behind(start, tmp_path, kind):
     """Neither what it had submitted by then, nor what it has before it hears of that."""

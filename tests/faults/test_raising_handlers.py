@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -261,6 +263,138 @@ def test_after_its_task(session):
     first = ray.get(leaves.remote(0.05), timeout=_LIMIT_S)
     time.sleep(0.3)  # the worker waits for work
     assert ray.get(worker.remote(), timeout=_LIMIT_S) == first
+
+
+@pytest.mark.parametrize("end", ["exception", "exit", "interrupt"])
+def test_after_the_call_of_an_actor(session, end):
+    """Whatever it raises: other callers need the actor."""
+
+    @ray.remote
+    class Leaves:
+        def leave(self, seconds):
+            def raises(number, frame):
+                raise {"exception": Late, "exit": SystemExit, "interrupt": KeyboardInterrupt}[end]
+
+            signal.signal(signal.SIGALRM, raises)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            return 1
+
+        def ping(self):
+            return 2
+
+    actor = Leaves.remote()
+    assert ray.get(actor.leave.remote(0.05), timeout=_LIMIT_S) == 1
+    time.sleep(0.3)  # it waits for calls
+    assert ray.get(actor.ping.remote(), timeout=_LIMIT_S) == 2
+
+
+PROFILED = """
+import random, signal, sys, threading, time
+import ray
+
+class Late(Exception):
+    pass
+
+def handle(number, frame):
+    if armed:
+        raise Late
+
+def hook(frame, event, arg):
+    len(str(event))
+    return hook
+
+@ray.remote
+def same(value):
+    return value
+
+armed, how = False, sys.argv[1]
+signal.signal(signal.SIGALRM, handle)
+if how == "init in a thread":
+    thread = threading.Thread(target=ray.init, kwargs={"num_cpus": 2, "log_to_driver": False})
+    thread.start()
+    thread.join()
+else:
+    ray.init(num_cpus=2, log_to_driver=False)
+count, end = 0, time.monotonic() + 2
+while time.monotonic() < end:
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 0.004))
+        if how in ("setprofile", "settrace"):
+            getattr(sys, how)(hook)
+        assert ray.get([same.remote(number) for number in range(10)], timeout=30) == list(range(10))
+        armed = False
+    except Late:
+        count += 1
+    armed = False
+sys.setprofile(None)
+sys.settrace(None)
+assert ray.get([same.remote(number) for number in range(10)], timeout=30) == list(range(10))
+end = time.monotonic() + 10
+while ray.available_resources().get("CPU") != 2 and time.monotonic() < end:
+    time.sleep(0.01)
+print(count > 2, ray.available_resources()["CPU"])
+"""
+
+
+@pytest.mark.parametrize("how", ["setprofile", "settrace", "init in a thread"])
+def test_beside_what_the_program_does_with_its_interpreter(how):
+    done = subprocess.run([sys.executable, "-c", PROFILED, how], capture_output=True, text=True, timeout=55)
+    assert done.stdout == "True 2.0\n", done.stdout + done.stderr[-2000:]
+
+
+def test_many_signals_of_two_kinds():
+    """They become few where they cannot be handled at once, and do not pile up."""
+    done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True, timeout=55)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr[-2000:]
+
+
+MANY = """
+import signal, sys, threading, time
+import ray
+
+class Late(Exception):
+    pass
+
+def handle(number, frame):
+    if armed:
+        raise Late
+
+armed = False
+ray.init(num_cpus=2, log_to_driver=False)
+for number in (signal.SIGALRM, signal.SIGUSR1):
+    signal.signal(number, handle)
+
+@ray.remote
+def same(value):
+    return value
+
+main, going = threading.main_thread().ident, True
+
+def send():
+    while going:
+        signal.pthread_kill(main, signal.SIGUSR1)
+        time.sleep(0.0005)
+
+thread = threading.Thread(target=send)
+thread.start()
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0005)
+end, most = time.monotonic() + 2, 0
+while time.monotonic() < end:
+    try:
+        armed = True
+        ray.get(same.remote(1), timeout=30)
+        armed = False
+    except Late:
+        pass
+    armed = False
+    most = max(most, threading.active_count())
+going = False
+thread.join()
+signal.setitimer(signal.ITIMER_REAL, 0)
+ray.get(same.remote(1), timeout=30)
+print(most < 12)
+"""
 
 
 def test_two_signals_at_once(session):

@@ -81,7 +81,7 @@ def layout_base(cls: Any) -> Any:
     return cls
 
 
-def note_handler(error: Exception) -> None:
+def note_handler(error: BaseException) -> None:
     """A signal handler of the program has raised it: no code on its way out may take it for the failure of its own."""
     with contextlib.suppress(Exception):  # some take no attributes
         error._ray_handler = True  # type: ignore[attr-defined]

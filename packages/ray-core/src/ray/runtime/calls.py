@@ -300,6 +300,11 @@ class ActorCalls:
             record.retries -= 1
         client.queue.appendleft(record)
 
+    def records(self) -> list[TaskRecord]:
+        """Those of all calls that are queued or sent."""
+        clients = self.clients.values()
+        return [record for client in clients for record in (*client.inflight.values(), *client.queue)]
+
     def cancel(self, record: TaskRecord, client: ActorClient, recursive: bool, again: bool) -> None:
         """Cancel a call that is queued here or there, or running."""
         record.retries = 0

@@ -107,6 +107,7 @@ def in_critical_code(frame: FrameType | None, inside: CodeType | None = None) ->
     ``inside`` is code of ours that calls the user's: reaching it means that the user's function is about to run or has
     just ended, which its caller guards.
     """
+    frame = _traced(frame)
     while frame is not None:
         code = frame.f_code
         if code in _waits or code is inside:
@@ -118,6 +119,22 @@ def in_critical_code(frame: FrameType | None, inside: CodeType | None = None) ->
             return False
         frame = frame.f_back
     return False
+
+
+def _traced(frame: FrameType | None) -> FrameType | None:
+    """``frame``, or what a profiler or tracer of the program's, which runs within any code, has interrupted."""
+    hooks = [hook for hook in (sys.getprofile(), sys.gettrace()) if hook is not None and hook is not _on_event]
+    codes = [getattr(hook, "__code__", None) for hook in hooks]
+    outer = frame if codes else None
+    while outer is not None:
+        if outer.f_code in codes or (outer.f_back is not None and _is_local_trace(outer.f_back, outer.f_code)):
+            frame = outer.f_back
+        outer = outer.f_back
+    return frame
+
+
+def _is_local_trace(frame: FrameType, code: CodeType) -> bool:
+    return getattr(frame.f_trace, "__code__", None) is code
 
 
 def in_destructor(frame: FrameType | None) -> bool:

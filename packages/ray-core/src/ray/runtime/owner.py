@@ -124,16 +124,21 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         if entry.owner is not None:
             self.objects.send_to_owner(entry, wire.CancelMade(entry.id, force, recursive, again))
         elif isinstance(record, TaskRecord):
-            if isinstance(record.link, ActorClient):
-                if force:  # somebody else has asked for it, who could not know
-                    self.cancels.not_forced(record)
-                self.calls.cancel(record, record.link, recursive, again)
-            else:
-                self.tasks.cancel(record, force, recursive, again)
+            self._cancel_record(record, force, recursive, again)
+
+    def _cancel_record(self, record: TaskRecord, force: bool, recursive: bool, again: bool) -> None:
+        if isinstance(record.link, ActorClient):
+            if force:  # somebody else has asked for it, who could not know
+                self.cancels.not_forced(record)
+            self.calls.cancel(record, record.link, recursive, again)
+        else:
+            self.tasks.cancel(record, force, recursive, again)
 
     def cancel_children(self, parent: bytes) -> None:
-        """Cancel what the task ``parent`` has submitted; called under the lock."""
-        for entry in list(self.table.entries.values()):
-            record = entry.task
-            if isinstance(record, TaskRecord) and record.parent == parent:
-                self.cancel_entry(entry, False, True)
+        """Cancel what the task ``parent`` has submitted, also where it has dropped the refs; called under the lock."""
+        known = [entry.task for entry in self.table.entries.values() if isinstance(entry.task, TaskRecord)]
+        pushed = [record for link in self.tasks.links.values() for record in link.inflight.values()]
+        queued = [record for cls in self.tasks.classes.all() for record in cls.queue]
+        for record in dict.fromkeys([*known, *pushed, *queued, *self.calls.records()]):
+            if record.parent == parent and not record.done:
+                self._cancel_record(record, force=False, recursive=True, again=False)

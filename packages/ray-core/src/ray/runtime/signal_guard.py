@@ -8,7 +8,7 @@ itself, so each that the program sets is called through one of ours for as long 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import contextlib
+import ctypes
 import functools
 import signal
 import threading
@@ -44,8 +44,8 @@ class GuardedHandler:
             is_heard = guard.is_heard(number)
             try:
                 self.handler(number, frame)
-            except Exception as error:
-                if is_heard:
+            except BaseException as error:
+                if is_heard or number == signal.SIGTERM:
                     note_handler(error)
                     raise
                 write(f"[ray] a signal handler failed while no task ran:\n{traceback.format_exc()}")
@@ -73,12 +73,16 @@ class SignalGuard:
         self._told_at = 0.0
 
     def install(self) -> None:
-        """Stand before the program's handlers; no effect outside the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            return
+        """Stand before the program's handlers; where another thread calls this, as soon as the main thread goes on."""
         SignalGuard.active = self
         if signal.getsignal is not _getsignal:
             signal.signal, signal.getsignal = _signal_guarded, _getsignal
+        if threading.current_thread() is threading.main_thread():
+            self._stand_before()
+        else:
+            ctypes.pythonapi.Py_AddPendingCall(_stand_before_in_main, None)
+
+    def _stand_before(self) -> None:
         for number in signal.valid_signals():
             handler = _signal.getsignal(number)
             if callable(handler) and handler is not self.own and not isinstance(handler, GuardedHandler):
@@ -125,13 +129,34 @@ def _getsignal(signalnum: Any) -> Any:
     return _unguarded(_get_handler(signalnum))
 
 
+@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)  # type: ignore[untyped-decorator]
+def _stand_before_in_main(argument: object) -> int:
+    guard = SignalGuard.active
+    if guard is not None:
+        guard._stand_before()
+    return 0
+
+
 def _unguarded(handler: Any) -> Any:
     return handler.handler if isinstance(handler, GuardedHandler) else handler
 
 
+#: Signals that a thread is about to send again: the next ones of the kind become one with these.
+_sent_again: set[int] = set()
+
+
 def _send_again(number: int) -> None:
-    main = threading.main_thread().ident or 0
-    timer = threading.Timer(_AGAIN_S, lambda: signal.pthread_kill(main, number))
+    if number in _sent_again:
+        return
+    _sent_again.add(number)
+    timer = threading.Timer(_AGAIN_S, _send, (number,))
     timer.daemon = True
-    with contextlib.suppress(RuntimeError):  # no more threads: it has to be sent once more
+    try:
         timer.start()
+    except RuntimeError:  # no more threads: it has to be sent once more
+        _sent_again.discard(number)
+
+
+def _send(number: int) -> None:
+    _sent_again.discard(number)
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
