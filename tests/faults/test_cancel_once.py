@@ -262,7 +262,7 @@ def test_tasks_of_the_clean_up_are_not_cancelled(tmp_path):
     ref = cleans_up_with_a_task.remote(path)
     assert notes(path, 1) == ["started"]
     ray.cancel(ref)
-    assert notes(path, 2) == ["started", "cleaned up"]
+    assert notes(path, 2)[:2] == ["started", "cleaned up"]
     ray.cancel(ref)
     assert notes(path, 3) == ["started", "cleaned up", "by a task"]
     cancelled(ref)
