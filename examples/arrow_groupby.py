@@ -23,10 +23,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 import ray
+
+try:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+except ImportError:
+    sys.exit("arrow_groupby: this example needs pyarrow; install it: pip install pyarrow")
 
 KINDS = ("blank", "comment", "definition", "import", "other")
 #: What is counted in the text of a line.

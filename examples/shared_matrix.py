@@ -12,6 +12,7 @@ a sum differs from numpy's own.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 import time
@@ -72,6 +73,8 @@ def main() -> int:
     given = parser.parse_args()
     if given.megabytes < 1 or given.workers < 1:
         parser.error("--megabytes and --workers must be at least 1")
+    if not any(importlib.util.find_spec(name) for name in ("ray_store_plasma", "ray_store_shm")):
+        sys.exit("shared_matrix: this example needs a store in shared memory: pip install ./packages/ray-store-plasma")
     columns = 512
     rows = given.megabytes * (1 << 20) // (8 * columns)
     capacity = 2 * given.megabytes * (1 << 20) + (64 << 20)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ray.api.actor_method import ActorMethod
 from ray.api.actors import ActorClass, ActorHandle
@@ -18,6 +18,10 @@ def for_get(given: object) -> str:
         return ""
     if isinstance(given, ObjectRefGenerator):
         return " Use [ray.get(ref) for ref in it]."
+    if isinstance(given, Mapping):
+        return " Make a list of its values: ray.get(list(it.values()))."
+    if isinstance(given, (tuple, set, frozenset)) and given and not any(isinstance(item, ObjectRef) for item in given):
+        return " It holds no references: what is in it is had already."
     if isinstance(given, Iterable):
         # Not one by one: what submits as it is iterated would run one task at a time.
         return " Make a list of it: ray.get(list(it))."
