@@ -200,19 +200,19 @@ def test_ids():
     [lambda ref: map(abs, [ref]), lambda ref: (ref, ref), lambda ref: {ref}, lambda ref: (n for n in [ref])],
     ids=["map", "tuple", "set", "generator"],
 )
-def test_what_is_no_list_is_made_one_before(ray_session, make):
+def test_what_is_no_list_is_made_one_before(make):
     """Not one ref at a time: what submits as it is iterated would run one task after the other."""
     with pytest.raises(ValueError, match=r"Make a list of it: ray\.get\(list\(it\)\)"):
         ray.get(make(ray.put(1)))
 
 
 @pytest.mark.parametrize("values", [(1, 2), {1}])
-def test_values_need_no_get(ray_session, values):
+def test_values_need_no_get(values):
     with pytest.raises(ValueError, match=r"It holds no references: what is in it is had already\."):
         ray.get(values)
 
 
-def test_a_mapping_gives_its_values(ray_session):
+def test_a_mapping_gives_its_values():
     with pytest.raises(ValueError, match=r"Make a list of its values: ray\.get\(list\(it\.values\(\)\)\)"):
         ray.get({"a": ray.put(1)})
 
