@@ -134,8 +134,12 @@ class Polling:
         except BaseException:
             if not self._stopping:
                 text = traceback.format_exc()
+                said = f"[ray] internal error in the reader thread:\n{text}"
+                if self._runtime.is_worker:  # which ends with that; the node manager reads what it says
+                    write(said)
                 self._runtime.node_lost(f"internal error in the reader thread: {text.splitlines()[-1]}")
-                write(f"[ray] internal error in the reader thread:\n{text}")
+                if not self._runtime.is_worker:  # the program's stderr may take nothing
+                    write(said)
 
     def _should_leave(self) -> bool:
         return self._stopping or self._claimed or (self._wanted and not self._awaited() and not self._listened())
