@@ -268,6 +268,35 @@ def test_tasks_of_the_clean_up_are_not_cancelled(tmp_path):
     cancelled(ref)
 
 
+@ray.remote(num_returns="streaming", max_retries=0)
+def yields_and_cleans_up_with_a_task(path):
+    try:
+        note(path, "started")
+        while True:
+            yield 1
+    finally:
+        note(path, "cleans up")
+        ray.get(note_remotely.remote(path))
+
+
+@ray.remote(max_retries=0)
+def closes_a_generator(path):
+    stream = yields_and_cleans_up_with_a_task.remote(path)
+    next(stream)
+    stream.close()
+    time.sleep(60)
+
+
+def test_nor_are_those_of_a_generator_that_was_closed(tmp_path):
+    """Its consumer, which is its parent, is cancelled while it cleans up."""
+    path = str(tmp_path / "notes")
+    ref = closes_a_generator.remote(path)
+    assert notes(path, 2)[:2] == ["started", "cleans up"]
+    ray.cancel(ref)
+    assert notes(path, 3) == ["started", "cleans up", "by a task"]
+    cancelled(ref)
+
+
 @ray.remote(max_retries=0)
 def cleans_up_beside(count, path):
     """Beside threads that leave no time for messages: the signal comes before the message of why."""

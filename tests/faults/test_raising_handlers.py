@@ -244,12 +244,20 @@ def test_in_a_task(session):
     tasks()
 
 
-def test_after_its_task(session):
+def until(path):
+    end = time.monotonic() + _LIMIT_S
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_after_its_task(session, tmp_path):
     """Nobody is there to whom it could be raised: the worker goes on."""
 
     @ray.remote(num_cpus=2)
-    def leaves(seconds):
+    def leaves(seconds, came):
         def raises(number, frame):
+            came.touch()
             raise Late
 
         signal.signal(signal.SIGALRM, raises)
@@ -260,19 +268,20 @@ def test_after_its_task(session):
     def worker():
         return ray.get_runtime_context().get_worker_id()
 
-    first = ray.get(leaves.remote(0.05), timeout=_LIMIT_S)
-    time.sleep(0.3)  # the worker waits for work
+    first = ray.get(leaves.remote(0.05, tmp_path / "came"), timeout=_LIMIT_S)
+    until(tmp_path / "came")
     assert ray.get(worker.remote(), timeout=_LIMIT_S) == first
 
 
 @pytest.mark.parametrize("end", ["exception", "exit", "interrupt"])
-def test_after_the_call_of_an_actor(session, end):
+def test_after_the_call_of_an_actor(session, tmp_path, end):
     """Whatever it raises: other callers need the actor."""
 
     @ray.remote
     class Leaves:
-        def leave(self, seconds):
+        def leave(self, seconds, came):
             def raises(number, frame):
+                came.touch()
                 raise {"exception": Late, "exit": SystemExit, "interrupt": KeyboardInterrupt}[end]
 
             signal.signal(signal.SIGALRM, raises)
@@ -283,8 +292,8 @@ def test_after_the_call_of_an_actor(session, end):
             return 2
 
     actor = Leaves.remote()
-    assert ray.get(actor.leave.remote(0.05), timeout=_LIMIT_S) == 1
-    time.sleep(0.3)  # it waits for calls
+    assert ray.get(actor.leave.remote(0.05, tmp_path / "came"), timeout=_LIMIT_S) == 1
+    until(tmp_path / "came")
     assert ray.get(actor.ping.remote(), timeout=_LIMIT_S) == 2
 
 

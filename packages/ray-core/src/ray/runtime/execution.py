@@ -142,7 +142,7 @@ class TaskCall:
     def _cancel(self, task: Task[Any]) -> None:
         """Called on the loop, where no code of the call runs before it sees the cancellation."""
         if not self.noticed:
-            self._notice()
+            self.notice()
             task.cancel()
 
     def check_on_loop(self) -> None:
@@ -151,17 +151,18 @@ class TaskCall:
 
         task = None if self.noticed or not asyncio._get_running_loop() else asyncio.current_task()
         if task is not None and self.coroutine is not None and self.coroutine[1] is task:
-            self._notice()
+            self.notice()
             raise asyncio.CancelledError
 
     def check(self) -> None:
         """Interrupt the user's code, which this thread runs or is about to, if that is asked for and not done."""
         if (self.cancelled or self.timed_out) and not self.noticed:
-            self._notice()
+            self.notice()
             if not handles_interrupt(self.task.id):
                 raise interrupt_of(self.task.id)
 
-    def _notice(self) -> None:
+    def notice(self) -> None:
+        """The user's code is interrupted next."""
         is_first, self.noticed, self.cleans_up = not self.cleans_up, True, True
         if is_first and self.recursive:  # what it has submitted since its process heard of that
             with self.worker.lock:

@@ -5,11 +5,10 @@ It is an owner as well: of what its tasks submit.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import os
-import signal
 import threading
-from _signal import getsignal  # that of ``signal`` takes as long as a short task
+from _signal import SIGINT, getsignal  # type: ignore[import-not-found]  # that of ``signal`` takes as long as a task
+from _signal import signal as set_handler  # ours needs no guard
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -247,8 +246,8 @@ class WorkerRuntime(Replying):
             self.output.flush()  # before the reply, and under the name of this call
         if not self.concurrent:
             self.call = None
-            if getsignal(signal.SIGINT) is not self.sigint_handler and not self.actor_id:
-                _signal.signal(signal.SIGINT, self.sigint_handler)  # the user's was for this task
+            if getsignal(SIGINT) is not self.sigint_handler and not self.actor_id:
+                set_handler(SIGINT, self.sigint_handler)  # the user's was for this task
         if task.max_calls and not self.exiting:
             count = self._calls[task.function] = self._calls.get(task.function, 0) + 1
             if count >= task.max_calls:

@@ -104,7 +104,7 @@ class Yielding:
         if call.peer.lost:
             raise ConnectionError("the process that consumes this generator is gone")
         if call.noticed or (call.coroutine is None and (call.cancelled or call.timed_out)):
-            call.noticed = True
+            call.notice()
             raise KeyboardInterrupt
 
     def _is_full(self) -> bool:
