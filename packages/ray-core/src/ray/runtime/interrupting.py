@@ -9,7 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from ray.runtime.execution import TaskCall
-from ray.runtime.interrupts import in_critical_code, in_destructor
+from ray.runtime.interrupts import deliver_later, in_critical_code, in_destructor
 
 if TYPE_CHECKING:
     from ray.protocol.run_slot import RunSlot
@@ -66,13 +66,28 @@ class Interrupting:
         call = worker.this_call()
         if not self._limits.hear(call) or call is None or call.noticed or not (call.interruptible or worker.concurrent):
             return  # it comes between two calls, or the call cleans up already
-        if in_critical_code(frame, inside=_user_call_code) or in_destructor(frame):
-            worker.timers.after(0.001, lambda: self._send_again(call))
-            worker.transport.wake()
+        if in_critical_code(frame, inside=_user_call_code):
+            # This thread may poll, and so be the one that sends signals: another one would come at the same place.
+            if not deliver_later(number, lambda frame: self._raise_in(call, frame)):
+                self._send_later(call)
+            return
+        self._raise_in(call, frame)
+
+    def _raise_in(self, call: TaskCall, frame: FrameType | None) -> None:
+        """Raise in the user's code that this thread is in, if it is still that of ``call``."""
+        worker = self._worker
+        if worker.this_call() is not call or call.noticed or not (call.interruptible or worker.concurrent):
+            return
+        if in_destructor(frame):
+            self._send_later(call)
             return
         if worker.concurrent or not (call.cancelled or call.timed_out):
             raise KeyboardInterrupt  # the user's code has sent it
         call.check()
+
+    def _send_later(self, call: TaskCall) -> None:
+        self._worker.timers.after(0.001, lambda: self._send_again(call))
+        self._worker.transport.wake()
 
     def _send_again(self, call: TaskCall) -> None:
         with self._worker.lock:
