@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import re
+import select
 import sys
 import threading
 import time
@@ -25,6 +26,8 @@ REDRAW_S = 0.25
 #: The program may print a line in parts: its end is waited for, for so long.
 END_S = 0.1
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f]")
+#: What a pipe that has room takes without a wait.
+_PIECE_BYTES = select.PIPE_BUF
 #: To the first column, and everything from there on wiped out.
 _WIPE = "\r\x1b[J"
 
@@ -247,14 +250,32 @@ def fitted(text: str, columns: int) -> str:
 def write(stream: TextIO, text: str) -> None:
     """Write and flush; where the stream cannot take it, nothing happens."""
     put = getattr(type(stream), "write", None)
+    step = _PIECE_BYTES if text.isascii() else _PIECE_BYTES // 4
+    room = _room(stream)
     try:
-        try:
-            _put(stream, put, text)
-        except UnicodeEncodeError as error:
-            _put(stream, put, text.encode(error.encoding, "backslashreplace").decode(error.encoding))
-        stream.flush()
+        for begin in range(0, len(text), step):
+            piece = text[begin : begin + step]
+            room()
+            try:
+                _put(stream, put, piece)
+            except UnicodeEncodeError as error:
+                _put(stream, put, piece.encode(error.encoding, "backslashreplace").decode(error.encoding))
+            stream.flush()
     except Exception:
         pass  # it is closed, or fails in a way of its own; there is nobody to tell, and others are to be printed
+
+
+def _room(stream: TextIO) -> Callable[[], object]:
+    """Waits until the stream takes a piece.
+
+    A thread that waits in ``write`` has the lock of the stream, without which Python cannot end: it aborts.
+    """
+    try:
+        waiting = select.poll()
+        waiting.register(stream.fileno(), select.POLLOUT)
+    except Exception:  # it stands for no descriptor, or is closed
+        return lambda: None
+    return waiting.poll
 
 
 def _put(stream: TextIO, put: Callable[[TextIO, str], int] | None, text: str) -> None:
