@@ -138,7 +138,8 @@ WITHOUT_DESCRIPTORS = """
 import os, sys, threading, time
 import ray
 
-ray.init(num_cpus=1, log_to_driver=False, store="heap")
+ray.init(num_cpus=1, log_to_driver=False, store=sys.argv[2])
+kept = ray.put(bytes(500_000))
 
 @ray.remote
 def long():
@@ -162,8 +163,9 @@ os._exit(0)
 """
 
 
+@pytest.mark.parametrize("store", ["heap", "plasma", "shm"])
 @pytest.mark.parametrize("when", ["before", "while it waits"])
-def test_a_program_that_closes_everything_is_told_that_its_session_is_gone(when):
-    program = [sys.executable, "-c", WITHOUT_DESCRIPTORS, when]
+def test_a_program_that_closes_everything_is_told_that_its_session_is_gone(when, store):
+    program = [sys.executable, "-c", WITHOUT_DESCRIPTORS, when, store]
     done = subprocess.run(program, capture_output=True, text=True, timeout=50)
     assert done.stdout == "lost\nended\n", done.stderr[-2000:]

@@ -151,16 +151,19 @@ class Link:
     def abandon(self) -> None:
         """Close the descriptors of this process."""
         self._broken = "the plasma store is closed in this process"
-        self._sock.close()
+        arena, self.arena = self.arena, -1
+        with contextlib.suppress(OSError):  # the program has closed every descriptor that it found
+            self._sock.close()
         self.close_channel()
-        if self.arena >= 0:
-            os.close(self.arena)
-            self.arena = -1
+        if arena >= 0:
+            with contextlib.suppress(OSError):
+                os.close(arena)
 
     def close_channel(self) -> None:
         """No more notifications."""
         if self.channel is not None:
-            self.channel.close()
+            with contextlib.suppress(OSError):
+                self.channel.close()
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):  # there was not even a socket to be had

@@ -171,12 +171,14 @@ class Link:
         """Close the descriptors of this process without a word."""
         self._broken = self._broken or _CLOSED
         self._turn = threading.Condition()  # a thread of the parent may have had it at the fork
-        self._sock.close()
-        self.channel.close()
+        for sock in (self._sock, self.channel):
+            with contextlib.suppress(OSError):  # the program has closed every descriptor that it found
+                sock.close()
         while self._answers:
             _, (_, fd) = self._answers.popitem()
             if fd >= 0:
-                os.close(fd)
+                with contextlib.suppress(OSError):
+                    os.close(fd)
 
     def _await(self, number: int) -> tuple[Reply, int]:
         while True:
