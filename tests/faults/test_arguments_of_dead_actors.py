@@ -26,7 +26,8 @@ class Keeper:
 
 
 def _stored_bytes():
-    command = [sys.executable, "-m", "ray", "memory", "--format", "json"]
+    session = ray.get_runtime_context().session_id
+    command = [sys.executable, "-m", "ray", "memory", "--session", session, "--format", "json"]
     (report,) = json.loads(subprocess.run(command, stdout=subprocess.PIPE, timeout=30, check=True).stdout)
     return report["used_bytes"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -181,13 +182,16 @@ def test_nobody_takes_the_place_of_a_process_that_is_connected(session):
 
 def test_trouble_is_told_once_a_second(session, capfd):
     """However many there are, with the number of those that were not told."""
-    for _ in range(300):
+    lines: list[str] = []
+    began = time.monotonic()
+    sent = 0
+    while sent < 300 or not any("unexpected Ping" in line for line in lines):  # another one may just have been told
         with RudePeer(session.context, session.path("driver")) as peer:
             peer.send(codec.encode(node.Ping(1)))
             assert peer.is_hung_up_on()
-    lines = [line for line in capfd.readouterr().err.splitlines() if "dropping a connection" in line]
-    assert 1 <= len(lines) <= 30
-    assert any("unexpected Ping" in line for line in lines)
+        sent += 1
+        lines += [line for line in capfd.readouterr().err.splitlines() if "dropping a connection" in line]
+    assert len(lines) <= time.monotonic() - began + 2
 
 
 @pytest.mark.parametrize("end", ["node", "driver", "worker"])

@@ -90,7 +90,8 @@ class Program:
             env={**os.environ, **env},
         )
         os.close(write)
-        self._told = os.fdopen(read)
+        #: Without a buffer: ``select`` would not see the lines in that.
+        self._told = os.fdopen(read, "rb", buffering=0)
 
     def told(self) -> dict[str, Any]:
         """What the program tells next, past its output."""
