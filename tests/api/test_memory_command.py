@@ -133,3 +133,57 @@ def test_what_nobody_holds_is_not_listed_for_long(session):
         if name not in memory().stdout:
             return
     raise AssertionError(memory().stdout)
+
+
+STORE = """
+from ray.builtin.heap_store import HeapStore, HeapStoreServer
+from ray.plugins import PluginInfo, hookimpl
+
+PLUGIN = PluginInfo(seam="store", name="elsewhere", api=1, summary="a store of another environment")
+
+
+@hookimpl
+def ray_start_store(capacity_bytes):
+    return HeapStoreServer(capacity_bytes)
+
+
+@hookimpl
+def ray_open_store(address):
+    return HeapStore.open(address)
+"""
+
+ELSEWHERE = """
+import ray
+
+ray.init(num_cpus=1, store="elsewhere")
+print(f'"{ray.get_runtime_context().session_id}"', flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """The id of a session whose store is not installed here."""
+    (tmp_path / "elsewhere.py").write_text(STORE)
+    info = tmp_path / "elsewhere-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ray.store]\nelsewhere = elsewhere\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with victims.program(ELSEWHERE, env=environment, stdin=subprocess.PIPE) as process, process.stdin:
+        yield victims.told(process)
+        process.communicate("\n", timeout=30)
+
+
+def test_a_session_that_cannot_be_looked_at_does_not_hide_the_others(session, elsewhere):
+    ref = ray.put(LARGE)
+    done = memory()
+    assert ref.hex() in done.stdout
+    [line] = [line for line in done.stderr.splitlines() if elsewhere in line]
+    assert "cannot be looked at" in line
+    assert "'elsewhere'" in line
+    command = [sys.executable, "-m", "ray", "memory", "--session", elsewhere]
+    alone = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert alone.returncode == 2  # a plugin that does not exist here
+    assert "'elsewhere'" in alone.stderr
+    assert "Traceback" not in alone.stderr

@@ -12,7 +12,7 @@ from ray.abc.store import Listing, StoredObject
 from ray.cli import exits
 from ray.cli.commands import command, with_format
 from ray.cli.output import as_json, as_size, as_table
-from ray.exceptions import RayConnectionError
+from ray.exceptions import RayConnectionError, RayError
 from ray.ids import PROCESS_ID_BYTES
 from ray.runtime.observer import SessionObserver
 from ray.runtime.session import live_sessions
@@ -24,15 +24,21 @@ from ray.runtime.session import live_sessions
 @with_format
 def memory(session: str, limit: int, form: str) -> int:
     """List what is in the stores of running sessions of this user on this machine, biggest first, and who holds it."""
-    reports = []
+    reports: list[dict[str, Any]] = []
+    failed: dict[str, Exception] = {}
     for path, facts in live_sessions():
         if facts.session.startswith(session):
-            with contextlib.suppress(ConnectionError):  # it has ended meanwhile
-                observer = SessionObserver(path, facts)
-                try:
+            try:
+                with contextlib.closing(SessionObserver(path, facts)) as observer:
                     reports.append(report(observer))
-                finally:
-                    observer.close()
+            except ConnectionError:
+                continue  # it has ended meanwhile
+            except (RayError, TimeoutError) as error:  # the others are shown all the same
+                failed[facts.session] = error
+    if failed and not reports:
+        raise next(iter(failed.values()))
+    for name, cause in failed.items():
+        print(f"session {name} cannot be looked at: {cause}", file=sys.stderr)
     if not reports:
         which = f"no running session begins with {session!r}" if session else "no session is running"
         raise RayConnectionError(f"{which} (of this user, on this machine)")
