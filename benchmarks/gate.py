@@ -3,9 +3,10 @@
     python benchmarks/gate.py REV [--pairs 15] [--lines task_sync,actor_sync] [--quick]
 
 Both trees are installed into temporary folders and run under this interpreter with the packages that it has. Each pair
-starts a session of either tree and measures line after line in both in turn, so that a slow minute of the machine hits
-both alike. Synchronous lines are judged by their latency, the others by the processor time that the whole session
-(driver, workers, node manager, store) spends on an item; so other programs on the machine disturb little.
+starts a session of either tree, takes line after line, and measures it in both by turns, in short slices, so that a
+slow moment of the machine hits both alike. Synchronous lines are judged by their latency, the others by the processor
+time that the whole session (driver, workers, node manager, store) spends on an item; so other programs on the machine
+disturb little.
 
 A line is refused when its median ratio, now to before, is above 1.02 beyond doubt: when the whole 95 % interval is.
 Exit codes: 0 no line is refused, 1 one is, 2 wrong usage, or a tree that cannot be measured.
@@ -48,6 +49,8 @@ ALLOWED = 1.02
 FEWEST_PAIRS = 6
 """With fewer there is no interval that holds the median in 95 % of all cases."""
 CONFIDENCE = 0.95
+#: Whose turn it is (0: the tree before, 1: the tree now): neither is first, or next to a slow moment, more often.
+TURNS = (0, 1, 1, 0, 1, 0, 0, 1)
 
 
 class UnusableTreeError(Exception):
@@ -179,10 +182,10 @@ def measure(trees: tuple[pathlib.Path, pathlib.Path], chosen: Sequence[str], opt
     problems: dict[str, str] = {}
     for number in range(options.pairs):
         print(f"pair {number + 1} of {options.pairs}", file=sys.stderr)
-        sessions = [Session(tree, options.seconds) for tree in trees]
-        for place, line in enumerate(chosen):
-            order = (0, 1) if (number + place) % 2 else (1, 0)
-            records = {which: sessions[which].measure(line) for which in order}
+        order = (0, 1) if number % 2 else (1, 0)
+        sessions = {which: Session(trees[which], 2 * options.seconds / len(TURNS)) for which in order}
+        for line in chosen:
+            records = alternately(sessions, line, order)
             before, now = cost(line, records[0]), cost(line, records[1])
             if before is not None and now is not None:
                 found[line].append((before, now))
@@ -190,11 +193,26 @@ def measure(trees: tuple[pathlib.Path, pathlib.Path], chosen: Sequence[str], opt
             reason = next(records[which].get(key) for which in (1, 0) for key in ("failed", "unavailable")
                           if records[which].get(key))  # fmt: skip
             problems[line] = f"REFUSED: {reason}" if now is None and before is not None else str(reason)
-        for session in sessions:
+        for session in sessions.values():
             session.close()
     text, worse = table(found, problems)
     print(text)
     return int(worse)
+
+
+def alternately(sessions: dict[int, Session], line: str, order: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """A record of the line in either tree, with the median of its turns."""
+    values: dict[int, list[float]] = {0: [], 1: []}
+    records: dict[int, dict[str, Any]] = {}
+    for turn in TURNS:
+        which = order[turn]
+        if which in records and records[which]["value"] is None:
+            continue  # it cannot be measured there; the other tree tells whether it could be before
+        records[which] = sessions[which].measure(line)
+        if records[which]["value"] is not None:
+            values[which].append(records[which]["value"])
+            records[which]["value"] = statistics.median(values[which])
+    return records
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
