@@ -260,7 +260,7 @@ class Process:
         )
         self.peers = Peers(world, address)
         self.failures = SimpleNamespace(envelope=lambda *facts: b"error", retrieved=lambda id: None)
-        self.calls = SimpleNamespace(handle_gone=lambda entry: None)
+        self.calls = SimpleNamespace(by_life={})
         self.objects: Any = ObjectExchange(self)  # type: ignore[arg-type]
         #: What the program holds.
         self.refs: list[ObjectRef[Any]] = []

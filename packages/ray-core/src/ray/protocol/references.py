@@ -91,7 +91,8 @@ class ReferenceTable:
         #: Entries whose last local ref has gone since the last ``collect``. Appended to by ``ObjectRef.__del__``.
         self.dropped: deque[ObjectEntry] = deque()
         #: Threads that wait for several entries: told of every completion (``completed(entry)``).
-        self.watchers: list[Any] = []
+        #: Replaced, not changed: some may come or go while the others are told.
+        self.watchers: tuple[Any, ...] = ()
         #: Entries completed so far: tells a thread that looks at several whether any has changed meanwhile.
         self.completions = 0
         #: How many of the entries' waiters are callbacks of those who wait without a thread.

@@ -21,6 +21,7 @@ REMEMBERED_REFS = 64
 REMEMBERED_S = 0.04
 
 _entry_of = attrgetter("_entry")
+_status_of = attrgetter("status")
 
 
 class Rest:
@@ -111,16 +112,17 @@ class ObjectAccess(Submission):
         pending = {entry for entry in entries if not entry.status}
         value = self.objects.value
         if pending:
-            failed = FAILED in [entry.status for entry in entries]
+            failed = len(pending) < len(entries) and FAILED in map(_status_of, entries)
             if not failed and not self._wait_group(pending, len(pending), timeout_s, or_failure=True):
                 unfinished = [entry for entry in pending if not entry.status]
                 if unfinished:  # else the last ones have become ready since
                     raise GetTimeoutError(
                         timeout_s, len(unfinished), len(set(entries)), why_pending(unfinished) or self.trouble()
                     )
-            for entry in entries:
-                if entry.status == FAILED:
-                    value(entry)
+            if FAILED in map(_status_of, entries):
+                for entry in entries:
+                    if entry.status == FAILED:
+                        value(entry)
         return [value(entry, copy) for entry in entries]
 
     def wait(
@@ -203,8 +205,9 @@ class ObjectAccess(Submission):
                 if left <= 0 or (or_failure and any(entry.status == FAILED for entry in completed)):
                     return True
                 waiter = (AllOrFailureWaiter if or_failure else GroupWaiter)(pending, left)
+                watchers = (*table.watchers, waiter)
                 if table.completions == seen:  # else a call that has interrupted this one has completed some
-                    table.watchers.append(waiter)
+                    table.watchers = watchers
                     break
             if self.objects.borrows:
                 for entry in pending:
@@ -213,7 +216,7 @@ class ObjectAccess(Submission):
             return self.block(waiter, timeout_s)
         finally:
             with self.lock:
-                self.table.watchers.remove(waiter)
+                self.table.watchers = tuple(watcher for watcher in self.table.watchers if watcher is not waiter)
 
 
 def _first_ready(entries: list[ObjectEntry], limit: int) -> list[int]:

@@ -107,7 +107,7 @@ class ActorCalls:
         #: {actor id: client}
         self.clients: dict[bytes, ActorClient] = {}
         #: {object id of the entry that counts handles: actor id}
-        self._by_life: dict[bytes, bytes] = {}
+        self.by_life: dict[bytes, bytes] = {}
 
     def client(self, actor_id: bytes, class_name: str, concurrent: bool, *, watch: bool) -> ActorClient:
         """The client for an actor; ``watch`` asks the node manager where it is."""
@@ -316,18 +316,18 @@ class ActorCalls:
 
     def handle_gone(self, life: ObjectEntry) -> None:
         """The entry that counted this process's handles to an actor is gone."""
-        actor_id = self._by_life.pop(life.id, None)
+        actor_id = self.by_life.pop(life.id, None)
         if actor_id is not None:
             self.forget(actor_id)
 
     def hold(self, client: ActorClient, life: ObjectEntry) -> None:
         """``life`` counts this process's handles to the actor."""
         client.life = life
-        self._by_life[life.id] = client.actor_id
+        self.by_life[life.id] = client.actor_id
 
     def holds_handles(self) -> bool:
         """Whether this process keeps any actor alive."""
-        return bool(self._by_life)
+        return bool(self.by_life)
 
     def forget(self, actor_id: bytes) -> None:
         """No handle of this process is left."""

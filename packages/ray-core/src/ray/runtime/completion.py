@@ -104,9 +104,8 @@ def complete(entry: ObjectEntry, status: int, value: object) -> None:
     entry.task = None
     table = entry.table
     table.completions += 1
-    if table.watchers:
-        for watcher in tuple(table.watchers):  # others may come and go meanwhile
-            watcher.completed(entry)
+    for watcher in table.watchers:
+        watcher.completed(entry)
     waiters = entry.waiters
     if waiters is not None:
         entry.waiters = None

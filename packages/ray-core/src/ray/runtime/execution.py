@@ -179,7 +179,8 @@ class TaskCall:
             function, call = self._prepare()
             self.interruptible = True
             try:
-                self.check()  # while it was prepared
+                if self.cancelled or self.timed_out:
+                    self.check()  # while it was prepared
                 result = function(*call[0], **call[1])
                 if self.task.num_returns == STREAMING:
                     check_awaited(self.name, result, of_actor=bool(self.task.actor))

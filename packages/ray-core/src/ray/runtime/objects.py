@@ -191,8 +191,10 @@ class ObjectExchange:
     def free(self, entries: Iterable[ObjectEntry]) -> None:
         """Let go of entries that nobody holds."""
         runtime = self._runtime
+        calls = runtime.calls
         for entry in entries:
-            runtime.calls.handle_gone(entry)
+            if calls.by_life:
+                calls.handle_gone(entry)
             if entry.status == STORED:
                 self.views.drop(entry.id)
             if entry.owner is not None:

@@ -79,15 +79,12 @@ class Replying(WaitingWorker):
     def _append(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """Queue a reply; called under the lock."""
         peer, task = call.peer, call.task
-        if not call.abandoned:
+        if call.held and not call.abandoned:
             self.let_go(call)
-        blobs = outcome.blobs
-        values: list[Any] = [
-            blob
-            if blob is None or (type(blob) is bytes and len(blob) < codec.OUT_OF_BAND_BYTES)
-            else codec.attach(blob, peer.outbox_frames)
-            for blob in blobs
-        ]
+        values: list[Any] = outcome.blobs
+        for index, blob in enumerate(values):
+            if blob is not None and (type(blob) is not bytes or len(blob) >= codec.OUT_OF_BAND_BYTES):
+                values[index] = codec.attach(blob, peer.outbox_frames)
         refs = []
         if outcome.refs is not None:
             refs = [self.objects.hand_over([ref._entry for ref in inner], peer.address) for inner in outcome.refs]

@@ -117,10 +117,10 @@ class TaskSubmitter:
                 queue.popleft()
                 continue
             export = record.export
-            assert export is not None
             if inflight and (record.alone or record.attempt):  # no note of an earlier attempt may say others have begun
                 break
             if export is not last:  # nothing waits behind what may take long
+                assert export is not None
                 last = export
                 count = min(count, export.pipeline() - len(inflight))
                 if count <= 0:

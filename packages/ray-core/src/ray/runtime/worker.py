@@ -100,8 +100,8 @@ class WorkerRuntime(Replying):
                 self.threads.set_for(message.resources)
         submit = self.executor.submit
         for task in message.tasks:
-            if len(task.id) != TASK_ID_BYTES or task.timeout_s != task.timeout_s:
-                raise RemoteProtocolError(f"a task with an id of {len(task.id)} bytes and {task.timeout_s} s to run")
+            if len(task.id) != TASK_ID_BYTES:
+                raise RemoteProtocolError(f"a task with an id of {len(task.id)} bytes")
             call = TaskCall(self, peer, task, frames, message)
             if task.deps:
                 call.values = self.arguments.take(task.deps, frames)
@@ -200,27 +200,28 @@ class WorkerRuntime(Replying):
 
     def begin(self, call: TaskCall) -> bool:
         """Claim a call that is about to run; False if it was given back or cancelled meanwhile."""
-        task = call.task
-        if (self._long_ended or task.function not in self._brief) and task.id in self.queued:
+        task, queued = call.task, self.queued
+        id = task.id
+        if (self._long_ended or task.function not in self._brief) and id in queued:
             self._secure()  # it may take long, or the process along
-        self.running[task.id] = call  # at every moment in one of the two, so that no cancel misses it
-        if self.queued.get(task.id) is not call:  # it was given back, and may have come again as another call
-            del self.running[task.id]
+        self.running[id] = call  # at every moment in one of the two, so that no cancel misses it
+        if queued.get(id) is not call:  # it was given back, and may have come again as another call
+            del self.running[id]
             return False
         noted = self._noted
-        noted[:TASK_ID_BYTES] = task.id  # before the look at recalls: see ``RunSlot``
-        if noted[IN_FORCE] and not self._slot.may_start(task.id):
-            revoked = self.queued.pop(task.id, None)
+        noted[:TASK_ID_BYTES] = id  # before the look at recalls: see ``RunSlot``
+        if noted[IN_FORCE] and not self._slot.may_start(id):
+            revoked = queued.pop(id, None)
             if revoked is not None and task.actor:
                 with self.lock:
                     self._refuse(revoked)
-        if self.queued.pop(task.id, None) is None:
+        if queued.pop(id, None) is None:
             noted[:TASK_ID_BYTES] = self.started
-            del self.running[task.id]
+            del self.running[id]
             with self.lock:
                 self.let_go(call)
             return False
-        self.started = task.id
+        self.started = id
         if not self.concurrent:
             self.call = call
         if call.gpu_ids is not self._gpu_ids and call.gpu_ids != self._gpu_ids and not self.actor_id:
