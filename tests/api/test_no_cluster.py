@@ -100,3 +100,51 @@ def test_an_address_of_the_environment_is_to_be_taken_away(listening, deserted, 
             assert "without an address" not in text
     with ray.init(address="local", num_cpus=1):
         assert ray.is_initialized()
+
+
+ADDRESSES = ["auto", "local", "10.0.0.5", "10.0.0.5:80", "http://10.0.0.5:6379", "redis://:6379", "nonsense", " ", "4"]
+
+
+def outcome(**given):
+    """The type of the error and its text without the place where the address was given; or nothing."""
+    try:
+        with ray.init(num_cpus=1, **given) as context:
+            return type(context), ""
+    except (RayConnectionError, ValueError) as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_the_variable_is_treated_as_the_argument(address, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    kind, text = outcome(address=address)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    for given in ({}, {"address": "auto"}):
+        of_variable, said = outcome(**given)
+        assert of_variable is kind
+        assert ("RAY_ADDRESS=" in said) == (text != "")
+        assert "is not set" not in said
+        assert "num_cpus" not in said
+    if address == "auto":
+        assert "Unset RAY_ADDRESS, or call ray.init(address='local')" in said
+    with ray.init(address="local", num_cpus=1):
+        assert ray.is_initialized()
+
+
+def test_auto_may_be_the_session_there_is(monkeypatch):
+    for variable in ("auto", ""):
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+        with ray.init(address="local", local_mode=True) as context:
+            for given in (None, "auto"):
+                assert dict(ray.init(given, ignore_reinit_error=True)) == dict(context)
+
+
+def test_local_mode_takes_no_notice_of_the_variable(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with ray.init(local_mode=True):
+        assert ray.is_initialized()
+
+
+def test_a_number_of_cpus_for_an_address(no_address):
+    with pytest.raises(ValueError, match=r"address='4'.*ray\.init\(num_cpus=4\)"):
+        ray.init("4")

@@ -32,12 +32,12 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
     """The cluster to join, or None to start one on this machine.
 
     ``address`` and ``redis_address`` are synonyms; without them ``RAY_ADDRESS`` counts, except in local mode.
-    ``"local"`` always starts one here; ``"auto"`` takes what ``RAY_ADDRESS`` says.
+    ``"local"`` starts one here, in either place; ``"auto"`` is one that was found, and none can be.
 
     Raises:
         ValueError: both were given, or the address has no host or no usable port.
         TypeError: it is no string.
-        RayConnectionError: ``"auto"`` without ``RAY_ADDRESS``.
+        RayConnectionError: ``"auto"``, unless it is an argument and ``RAY_ADDRESS`` says which.
     """
     if address is not None and redis_address is not None:
         raise ValueError(
@@ -51,19 +51,17 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
         raise TypeError(
             f"{name} must be a string such as '10.0.0.5:6379', not {given!r} ({type(given).__name__}){instead}"
         )
-    if given == "local":
-        return None
-    if given is None or given == "auto":
+    if given == "auto" or (given is None and not local_mode):
         from_environment = os.environ.get(_ENVIRONMENT)
-        if from_environment and from_environment not in ("local", "auto") and not (local_mode and given is None):
-            return _parse(from_environment, f"{_ENVIRONMENT}={from_environment!r}")
-        if given is None:
-            return None
-        raise RayConnectionError(
-            f"{name}='auto' found no cluster, since {_ENVIRONMENT} is not set, and {_NOT_RELEASED}. Call ray.init() "
-            "without an address to start a session on this machine."
-        )
-    return _parse(given, f"{name}={given!r}")
+        if from_environment:
+            name, given = _ENVIRONMENT, from_environment
+    if given is None or given == "local":
+        return None
+    source = f"{name}={given!r}"
+    if given == "auto":
+        unset = "" if name == _ENVIRONMENT else f", since {_ENVIRONMENT} is not set"
+        raise RayConnectionError(f"{source} found no cluster{unset}, and {_NOT_RELEASED}. {_instead(source)}")
+    return _parse(given, source)
 
 
 def _by_keyword(given: object) -> str:
@@ -79,9 +77,11 @@ def _parse(text: str, source: str) -> ClusterAddress:
     except ValueError:
         host, port = None, None
     if not host or port is None or port not in _PORTS or split.scheme != "redis":
+        number = text.isdecimal() and not source.startswith(_ENVIRONMENT)
         raise ValueError(
             f"Invalid address port or host in {source}: an address is 'host:port' (or 'redis://host:port') with a port "
             f"from {_PORTS.start} to {_PORTS.stop - 1}, such as '10.0.0.5:6379'."
+            f"{f' For a number of CPUs there is ray.init(num_cpus={int(text)}).' if number else ''}"
         )
     return ClusterAddress(host, port, source)
 
@@ -97,14 +97,15 @@ def refuse_to_join(address: ClusterAddress) -> NoReturn:
     except OSError as error:
         raise RayConnectionError(
             f"No cluster answers at {address} (from {address.source}): {error}. If one did, it could not be joined: "
-            f"{_NOT_RELEASED}. {_instead(address)}"
+            f"{_NOT_RELEASED}. {_instead(address.source)}"
         ) from error
     raise RayConnectionError(
-        f"What listens at {address} (from {address.source}) cannot be joined: {_NOT_RELEASED}. {_instead(address)}"
+        f"What listens at {address} (from {address.source}) cannot be joined: {_NOT_RELEASED}. "
+        f"{_instead(address.source)}"
     )
 
 
-def _instead(address: ClusterAddress) -> str:
-    if address.source.startswith(_ENVIRONMENT):  # without an address it would count again
+def _instead(source: str) -> str:
+    if source.startswith(_ENVIRONMENT):  # without an address it would count again
         return f"Unset {_ENVIRONMENT}, or call ray.init(address='local'), to start a session on this machine."
     return "Call ray.init() without an address to start a session on this machine."

@@ -186,7 +186,8 @@ def _again(running: Runtime, address: str | None, options: InitOptions, ignore: 
             "go on with the session there is, or call ray.shutdown() first."
         )
     local_mode = _flag(options, "local_mode", default=False)
-    cluster_address(address, options.get("redis_address"), local_mode=local_mode)
+    with contextlib.suppress(RayConnectionError):  # "auto" may mean the session there is
+        cluster_address(address, options.get("redis_address"), local_mode=local_mode)
     _checked(options)
     if any(options.get(name) is not None for name in (*_SEAMS, "options")):
         _plan(options, local_mode)
