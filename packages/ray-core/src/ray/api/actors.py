@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, Self, TypeVar, Unpack, overload
 
 from ray import later_names
 from ray.api.actor_method import ActorMethod, Terminate
-from ray.api.methods import FromActorClass, actor_methods, is_async_class, plain
+from ray.api.class_function import ClassFunction, found_by_name
+from ray.api.methods import OWN_OF_OBJECTS, FromActorClass, actor_methods, is_async_class, plain, unmarked
 from ray.api.options import CLASS_NAMES, Given, actor_options, normalise
 from ray.api.typed import ClassOptions, P, R
 from ray.config.spelling import did_you_mean
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 T_co = TypeVar("T_co", covariant=True)
 _TERMINATE = "__ray_terminate__"
+#: What a handle has by the name of a method that an actor may have.
+_OURS = OWN_OF_OBJECTS | {"call"}
 
 
 class ActorHandle(Generic[T_co]):
@@ -38,8 +42,9 @@ class ActorHandle(Generic[T_co]):
     def __init__(self, core: ActorCore, cls: type | None = None) -> None:
         self.__dict__["_core"] = core
         self.__dict__["_class"] = cls
-        if "call" in core.methods:  # the actor's own method wins over ours
-            self.__dict__["call"] = self.__getattr__("call")
+        if not _OURS.isdisjoint(core.methods):  # the actor's own method wins over ours
+            for name in _OURS.intersection(core.methods):
+                self.__dict__[name] = self.__getattr__(name)
 
     if TYPE_CHECKING:
 
@@ -57,7 +62,7 @@ class ActorHandle(Generic[T_co]):
             if core is not None and name == _TERMINATE:
                 return Terminate(core)
             shown = "an actor handle" if core is None else repr(self)
-            hint = "" if core is None or name.startswith("__") else did_you_mean(name, core.methods)
+            hint = "" if core is None or name.startswith("__") else did_you_mean(name, unmarked(core.methods))
             raise AttributeError(f"{shown} has no method {name!r}; fields cannot be read from outside.{hint}")
 
         def __setattr__(self, name: str, value: Any) -> NoReturn:
@@ -249,11 +254,14 @@ class ActorClass(Generic[T_co]):
             if cls is None or (name.startswith("__") and name.endswith("__")):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             try:
-                return getattr(cls, name)
+                found = getattr(cls, name)
             except AttributeError:
                 hint = later_names.sentence("a remote function or method", name)
-                hint = hint or did_you_mean(name, [*actor_methods(cls), "remote", "options"])
+                hint = hint or did_you_mean(name, [*unmarked(actor_methods(cls)), "remote", "options"])
                 raise AttributeError(f"actor class {cls.__name__} has no attribute {name!r}.{hint}") from None
+            if not isinstance(found, FunctionType) or found is not inspect.getattr_static(cls, name, None):
+                return found
+            return found if found_by_name(self, cls) else ClassFunction(found, cls.__name__)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_"):

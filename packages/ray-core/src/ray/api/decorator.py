@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Unpack, overl
 
 from ray.api.actor_method import ActorMethod
 from ray.api.actors import ActorClass, ActorHandle
+from ray.api.class_function import ClassFunction
 from ray.api.options import CLASS_NAMES, FUNCTION_NAMES, normalise
 from ray.api.remote_function import RemoteFunction
 from ray.api.typed import T0, T1, T2, T3, AnyOptions, FixedReturn, P, R
@@ -125,6 +126,8 @@ def remote(*targets: Any, **options: Any) -> Any:
 
 
 def _make(target: Any, *, options: dict[str, Any]) -> Any:
+    if isinstance(target, ClassFunction):
+        target = target.__wrapped__
     if isinstance(target, type):
         given = normalise(options, CLASS_NAMES, "an actor class")
         if issubclass(target, Actor):
@@ -149,7 +152,8 @@ def _instead(target: Any) -> str:
         return "An actor is remote already: actor.method.remote() calls it, and gives a reference."
     if isinstance(target, (staticmethod, classmethod)):
         return "Make the function remote and not the method, or the whole class: its methods can be called then."
-    if inspect.isroutine(target) or callable(getattr(target, "__wrapped__", None)):
+    written_in_c = callable(target) and not isinstance(target.__call__, _FUNCTIONS)
+    if inspect.isroutine(target) or written_in_c or callable(getattr(target, "__wrapped__", None)):
         return "Write a function that calls it: ray.remote(lambda *args, **kwargs: f(*args, **kwargs))."
     if callable(target):
         return (

@@ -28,6 +28,11 @@ Out_co = TypeVar("Out_co", covariant=True)
 #: Where ``@ray.method`` leaves the options on the function.
 _MARK = "__ray_method__"
 _NOT_CALLABLE_FROM_OUTSIDE = frozenset({"__class_getitem__", "__del__", "__getattr__"})
+#: What every object has, and an actor offers where its class has its own: what says something of its state.
+OWN_OF_OBJECTS = frozenset(
+    f"__{name}__" for name in ("repr", "str", "format", "sizeof", "hash", "eq", "ne", "lt", "le", "gt", "ge")
+)
+_OF_OBJECTS = frozenset(vars(object)) - OWN_OF_OBJECTS
 
 
 if TYPE_CHECKING:
@@ -217,14 +222,17 @@ def actor_methods(cls: type) -> dict[str, MethodOptions]:
     Args:
         cls: the user's class.
     """
-    not_offered = _NOT_CALLABLE_FROM_OUTSIDE.union(*(vars(base) for base in TYPED_BASES if issubclass(cls, base)))
+    of_bases = (vars(base) for base in TYPED_BASES if issubclass(cls, base))
+    not_offered = _NOT_CALLABLE_FROM_OUTSIDE.union(_OF_OBJECTS, *of_bases)
     methods: dict[str, MethodOptions] = {}
     for name in dir(cls):
-        if hasattr(object, name) or name in not_offered:
+        if name in not_offered:
             continue
         attribute = inspect.getattr_static(cls, name)
         function = plain(attribute)
         if not inspect.isroutine(function) or isinstance(attribute, FromActorClass):
+            continue
+        if name in OWN_OF_OBJECTS and not isinstance(function, types.FunctionType):
             continue
         options: MethodOptions = getattr(function, _MARK, None) or MethodOptions()
         if streams_on_loop(function) and options.num_returns == 1:
@@ -232,6 +240,11 @@ def actor_methods(cls: type) -> dict[str, MethodOptions]:
         arity = arity_of(function, bound=not isinstance(attribute, staticmethod))
         methods[name] = dataclasses.replace(options, arity=arity)
     return methods
+
+
+def unmarked(names: Iterable[str]) -> list[str]:
+    """Those that a user would look for: the ones that Python itself calls are left out."""
+    return [name for name in names if not (name.startswith("__") and name.endswith("__"))]
 
 
 def is_async_class(cls: type) -> bool:
