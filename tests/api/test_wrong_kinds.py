@@ -1,6 +1,9 @@
 """Something of the wrong kind where a call wants references, an actor or a function: the error names the right call."""
 
 import functools
+import inspect
+import operator
+import pickle
 import subprocess
 import sys
 
@@ -71,6 +74,8 @@ def test_what_makes_references_is_none(actor, make, text):
         ray.get([one.remote(), make(actor)])
     with pytest.raises(TypeError, match=text):
         ray.wait([make(actor)])
+    with pytest.raises(TypeError, match=text):
+        ray.wait(make(actor))
 
 
 CANCELLED = [
@@ -85,6 +90,17 @@ CANCELLED = [
 def test_cancel(actor, make, text):
     with pytest.raises(TypeError, match=text):
         ray.cancel(make(actor))
+
+
+def test_options_of_cancel_and_kill_are_given_by_name(actor):
+    ref = one.remote()
+    for more in (True, ref):
+        with pytest.raises(TypeError, match=r"ray\.cancel\(\[ref1, ref2\], force=True\)"):
+            ray.cancel(ref, more)
+    for more in (False, actor):
+        with pytest.raises(TypeError, match=r"ray\.kill\(actor, no_restart=False\).*for actor in actors"):
+            ray.kill(actor, more)
+    assert ray.get([ref, actor.get.remote()]) == [1, 0]
 
 
 KILLED = [
@@ -115,6 +131,9 @@ NO_FUNCTION = [
     (lambda actor: actor.get, r"actor\.method\.remote\(\)"),
     (lambda actor: Adder(), r"__call__.*make its class remote"),
     (lambda actor: functools.lru_cache(len), r"ray\.remote\(lambda"),
+    (lambda actor: operator.itemgetter(1), r"ray\.remote\(lambda"),
+    (lambda actor: iter([1]).__next__, r"ray\.remote\(lambda"),
+    (lambda actor: str.upper, r"ray\.remote\(lambda"),
     (lambda actor: classmethod(len), "the whole class"),
     (lambda actor: 3, r"Use '@ray\.remote'"),
 ]
@@ -130,12 +149,45 @@ def test_remote(actor, make, text):
 
 def test_what_the_texts_of_remote_say_works():
     numpy = pytest.importorskip("numpy")
-    with pytest.raises(TypeError, match=r"ray\.remote\(lambda"):
-        ray.remote(numpy.sum)
+    for function in (numpy.sum, numpy.add, numpy.add.__call__):
+        with pytest.raises(TypeError, match=r"ray\.remote\(lambda"):
+            ray.remote(function)
     total = ray.remote(lambda *args, **kwargs: numpy.sum(*args, **kwargs))
     refs = [total.remote([1, 2]), ray.remote(Adder().__call__).remote(2), ray.remote(len).remote("abc")]
     assert ray.get(refs) == [3, 3, 3]
     assert ray.get(ray.remote(functools.partial(int, "3")).remote()) == 3
+
+
+def test_a_call_of_a_class_of_actors(actor):
+    @ray.remote
+    class Local:
+        def get(self, x=1):
+            """What it has."""
+            return x
+
+        @staticmethod
+        def twice(x):
+            return 2 * x
+
+    for cls in (Local, Local.options(num_cpus=0), Counter.options(num_cpus=0)):
+        with pytest.raises(
+            AttributeError, match=r"Make an actor first: actor = \w+\.remote\(\), then actor\.get\.remote"
+        ):
+            cls.get.remote()
+        with pytest.raises(AttributeError, match=r"actor\.get\.options"):
+            cls.get.options(num_returns=2)
+        assert not hasattr(cls.get, "remote")
+    # It is the function for everything else.
+    assert Local.get(None, 3) == ray.get(ray.remote(Local.get).remote(None, 3)) == 3
+    assert ray.get(ray.remote(lambda function: function(None)).remote(Local.get)) == 1
+    assert Local.get == Local.get != Local.options().remote
+    assert (Local.get.__name__, inspect.getdoc(Local.get)) == ("get", "What it has.")
+    assert list(inspect.signature(Local.get).parameters) == ["self", "x"]
+    assert ray.get(Local.remote().call(Local.get, 4)) == 4
+    assert Local.twice(2) == 4
+    # By its name, picklers must find what they look for.
+    assert inspect.isfunction(Counter.get)
+    assert pickle.loads(pickle.dumps(Counter.get)) is Counter.get
 
 
 @pytest.mark.parametrize("text", ["{:.2f}", "{:>60}", "{!s:.3}"])

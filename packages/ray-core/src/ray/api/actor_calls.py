@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from ray.api.actors import ActorHandle
 from ray.api.objects import running
@@ -12,19 +12,26 @@ if TYPE_CHECKING:
     from ray.api.typed_actor import Actor
 
 
-def kill(actor: ActorHandle[Any] | Actor, *, no_restart: bool = True) -> None:
+def kill(actor: ActorHandle[Any] | Actor, *more: Never, no_restart: bool = True) -> None:
     """End an actor's process at once. The running call fails with ``RayActorError``; killing twice does nothing.
 
     Args:
         actor: its handle.
+        *more: nothing is accepted.
         no_restart: False lets ``max_restarts`` start it again.
 
     Raises:
         RayConnectionError: there is no session.
         ValueError: ``actor`` is no handle.
-        TypeError: ``no_restart`` is no bool.
+        TypeError: ``no_restart`` is no bool, or there are more arguments.
     """
     runtime = running()
+    if more:
+        raise TypeError(
+            "ray.kill() takes one actor, and 'no_restart' by name, as in ray.kill(actor, no_restart=False); "
+            f"{more[0]!r} ({type(more[0]).__name__}) is one argument too many. For several: for actor in actors: "
+            "ray.kill(actor)."
+        )
     if not isinstance(actor, ActorHandle):
         from ray.api import advice  # not before it is needed
 

@@ -33,8 +33,11 @@ def for_wait(given: object) -> str:
     """About something that is no list of references."""
     if isinstance(given, ObjectRef):
         return "; put it in a list, with all others: ray.wait([ref1, ref2])"
-    if isinstance(given, (str, bytes, ObjectRefGenerator)) or not isinstance(given, Iterable):
+    if isinstance(given, (str, bytes, ObjectRefGenerator)):
         return ""
+    if not isinstance(given, Iterable):
+        makes = _what_makes_refs(given)
+        return makes and f".{makes}, and a list of references is taken: ray.wait([ref])"
     return "; make a list of it: ray.wait(list(it))"
 
 

@@ -186,23 +186,32 @@ def wait(
 
 
 def cancel(
-    object_refs: ObjectRef[Any] | Sequence[ObjectRef[Any]], *, force: bool = False, recursive: bool = True
+    object_refs: ObjectRef[Any] | Sequence[ObjectRef[Any]],
+    *more: Never,
+    force: bool = False,
+    recursive: bool = True,
 ) -> None:
     """Cancel the tasks that make these objects. What has ended, and objects made by ``put``, are left as they are.
 
     Args:
         object_refs: a reference, or a list of references.
+        *more: nothing is accepted.
         force: end the worker process of a task that runs, instead of interrupting the task. Not for calls of actors,
             whose process is that of all their calls: ``ray.kill(actor)`` ends it.
         recursive: cancel the tasks that the task has submitted, too.
 
     Raises:
         RayConnectionError: there is no session.
-        TypeError: not a reference, and not a list of references. Nothing was cancelled.
+        TypeError: not a reference, and not a list of references; or more arguments. Nothing was cancelled.
         ValueError: ``force=True`` for a call of an actor. Nothing was cancelled.
     """
     __tracebackhide__ = True
     runtime = running()
+    if more:
+        raise TypeError(
+            "ray.cancel() takes one argument, a reference or a list of them, and 'force' and 'recursive' by name, as "
+            f"in ray.cancel([ref1, ref2], force=True); {_shown(more[0])} is one argument too many."
+        )
     refs = [object_refs] if isinstance(object_refs, ObjectRef) else object_refs
     if not isinstance(refs, (list, tuple)):
         from ray.api import advice  # not before it is needed

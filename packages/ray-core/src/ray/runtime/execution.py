@@ -50,7 +50,6 @@ CallArguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 #: The call that runs in this context; executors that interleave calls rely on it.
 current_call: contextvars.ContextVar[TaskCall | None] = contextvars.ContextVar("ray_call", default=None)
 
-
 NO_SIZES: list[int] = []
 
 
