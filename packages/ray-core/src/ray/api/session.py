@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
@@ -20,11 +19,11 @@ from ray.runtime import interface
 from ray.runtime.interface import Runtime
 from ray.runtime.interrupts import forget_signals
 from ray.runtime.start_options import DEFAULT_NAMESPACE, StartOptions
+from ray.runtime.telling import log as _log
 
 if TYPE_CHECKING:
     from ray.plugins.plan import ResolvedPlan
 
-_log = logging.getLogger("ray")
 #: Held while a session starts or ends, so that two threads cannot start two.
 _lock = threading.RLock()
 _registered = False

@@ -77,7 +77,7 @@ class Printer:
             try:
                 thread.start()
             except RuntimeError:  # no more threads, or the program ends: what has come is printed here
-                self._print_all(Screen())
+                self._print_all(Screen(wait_s=0.0))
             else:
                 self._thread = thread
 

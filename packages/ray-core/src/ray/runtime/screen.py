@@ -53,7 +53,13 @@ class Unfinished:
 class Screen:
     """Used by one thread; others may print through the streams of the program meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait_s: float | None = None) -> None:
+        """Nothing is drawn yet.
+
+        Args:
+            wait_s: how long each stream is waited for that takes nothing; None: until it does.
+        """
+        self._wait_s = wait_s
         self._lines: dict[Key, Unfinished] = {}
         #: How many lines are drawn at the end of the terminal, on which stream, and what it writes with.
         self._drawn = 0
@@ -110,7 +116,7 @@ class Screen:
                 due.append(left_s)
                 continue
             line.printed, line.printed_at = line.text, time.monotonic()
-            write(stream, f"{line.prefix}{line.text}\n")
+            write(stream, f"{line.prefix}{line.text}\n", self._wait_s)
         return min(due, default=None)
 
     def message(self, text: str) -> None:
@@ -124,7 +130,7 @@ class Screen:
         """Nothing is replaced any more: what is drawn stays."""
         with self._lock:
             if self._drawn and self._terminal is not None:
-                write(self._terminal, "\n")
+                write(self._terminal, "\n", self._wait_s)
             self._drawn = 0
             self._lines.clear()
             self._reveal()
@@ -142,7 +148,7 @@ class Screen:
                 text, self._amid = f"\n{text}", False
             elif self._drawn:
                 text, self._drawn = self._above(text), 0
-        write(stream, text)
+        write(stream, text, self._wait_s)
 
     def _above(self, text: str) -> str:
         """Text that goes to where the drawn lines are, which are to be drawn anew after it."""
@@ -165,7 +171,8 @@ class Screen:
         if len(texts) > rows - 1:
             hidden = len(texts) - max(1, rows - 2)
             texts = [*texts[: max(1, rows - 2)], fitted(f"… and {hidden} more", columns - 1)]
-        write(terminal, self._above("\n".join(texts)) if self._drawn else "\n".join(texts))
+        text = "\n".join(texts)
+        write(terminal, self._above(text) if self._drawn else text, self._wait_s)
         self._terminal, self._drawn = terminal, len(texts)
         if texts:
             self._shadow()
@@ -247,15 +254,23 @@ def fitted(text: str, columns: int) -> str:
     return text
 
 
-def write(stream: TextIO, text: str) -> None:
-    """Write and flush; where the stream cannot take it, nothing happens."""
-    put = getattr(type(stream), "write", None)
+def write(stream: TextIO, text: str, wait_s: float | None = None, *, above: bool = False) -> None:
+    """Write and flush; where the stream cannot take it, nothing happens.
+
+    Args:
+        stream: of the program.
+        text: what to write.
+        wait_s: how long to wait for each piece of it that the stream does not take at once; None: until it does.
+        above: as the program itself writes, above what is drawn.
+    """
+    put = None if above else getattr(type(stream), "write", None)
     step = _PIECE_BYTES if text.isascii() else _PIECE_BYTES // 4
-    room = _room(stream)
+    has_room = _room(stream, wait_s)
     try:
         for begin in range(0, len(text), step):
             piece = text[begin : begin + step]
-            room()
+            if not has_room():
+                return
             try:
                 _put(stream, put, piece)
             except UnicodeEncodeError as error:
@@ -265,8 +280,8 @@ def write(stream: TextIO, text: str) -> None:
         pass  # it is closed, or fails in a way of its own; there is nobody to tell, and others are to be printed
 
 
-def _room(stream: TextIO) -> Callable[[], object]:
-    """Waits until the stream takes a piece.
+def _room(stream: TextIO, wait_s: float | None) -> Callable[[], object]:
+    """Waits until the stream takes a piece, and says whether it does.
 
     A thread that waits in ``write`` has the lock of the stream, without which Python cannot end: it aborts.
     """
@@ -274,8 +289,8 @@ def _room(stream: TextIO) -> Callable[[], object]:
         waiting = select.poll()
         waiting.register(stream.fileno(), select.POLLOUT)
     except Exception:  # it stands for no descriptor, or is closed
-        return lambda: None
-    return waiting.poll
+        return lambda: True
+    return lambda: waiting.poll(None if wait_s is None else wait_s * 1000)
 
 
 def _put(stream: TextIO, put: Callable[[TextIO, str], int] | None, text: str) -> None:
