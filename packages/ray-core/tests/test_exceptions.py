@@ -27,7 +27,7 @@ EXAMPLES: dict[type[RayError], tuple[tuple[Any, ...], dict[str, Any]]] = {
     errors.ObjectStoreFullError: ((10, 100, 95), {}),
     errors.OutOfDiskError: (("/spill", 10), {}),
     errors.ObjectExistsError: ((b"\x03" * 20,), {}),
-    errors.GetTimeoutError: ((2.0, 1, 3), {}),
+    errors.GetTimeoutError: ((2.0, 1, 3, "Why.", 1), {}),
     errors.DeserializationError: (("the value of an object", KeyError("x")), {"object_id": b"\x03" * 20, "task": "f"}),
     errors.UnpicklableError: (("argument 'x' → <class '_thread.lock'>", "no way"), {}),
     errors.RaySystemError: (("broken",), {}),

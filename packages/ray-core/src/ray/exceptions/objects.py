@@ -68,16 +68,26 @@ class GetTimeoutError(RayError, TimeoutError):
         pending: how many objects were not ready.
         total: of how many.
         reason: why they cannot become ready as things are, a sentence; empty if nothing of the kind is known.
+        cancelled: how many of those not ready wait for a task that was cancelled and has not ended yet.
     """
 
-    def __init__(self, timeout_s: float | None = None, pending: int = 0, total: int = 0, reason: str = "") -> None:
+    def __init__(
+        self,
+        timeout_s: float | None = None,
+        pending: int = 0,
+        total: int = 0,
+        reason: str = "",
+        cancelled: int = 0,
+    ) -> None:
         self.timeout_s, self.pending, self.total, self.reason = timeout_s, pending, total, reason
+        self.cancelled = cancelled
         after = f" after {timeout_s:g} s" if timeout_s is not None else ""
         count = f"{pending} of {total} objects are" if total else "some object(s)"
-        super().__init__(
-            f"Get timed out{after}: {count} not ready. {f'{reason} ' if reason else ''}The tasks go on: get again, or "
-            "ray.cancel() what is not needed."
-        )
+        text = f"Get timed out{after}: {count} not ready. {reason}"
+        if not cancelled or cancelled < pending:
+            who = "The other tasks" if cancelled else "The tasks"
+            text = f"{text}{' ' if reason else ''}{who} go on: get again, or ray.cancel() what is not needed."
+        super().__init__(text)
 
 
 class DeserializationError(DualError, ValueError):

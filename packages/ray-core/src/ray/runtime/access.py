@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from ray.exceptions import GetTimeoutError
 from ray.ids import FIRST_RETURN
 from ray.protocol.references import FAILED, READY, ObjectEntry
 from ray.runtime.completion import AllOrFailureWaiter, GroupWaiter, Waiter, remove_waiter
-from ray.runtime.lacking import why_pending
+from ray.runtime.lacking import timed_out
 from ray.runtime.ref import ObjectRef
 from ray.runtime.submission import LARGE_BYTES, Submission
 from ray.serialization import Serialized, serialize, serialize_small
@@ -102,7 +101,7 @@ class ObjectAccess(Submission):
         if entry.table is not self.table:
             self._own_entry(ref)
         if not entry.status and not self._wait_entry(entry, timeout_s) and not entry.status:
-            raise GetTimeoutError(timeout_s, 1, 1, why_pending((entry,)) or self.trouble())
+            raise timed_out(timeout_s, (entry,), 1, self.trouble)
         return self.objects.value(entry, copy)
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
@@ -116,9 +115,7 @@ class ObjectAccess(Submission):
             if not failed and not self._wait_group(pending, len(pending), timeout_s, or_failure=True):
                 unfinished = [entry for entry in pending if not entry.status]
                 if unfinished:  # else the last ones have become ready since
-                    raise GetTimeoutError(
-                        timeout_s, len(unfinished), len(set(entries)), why_pending(unfinished) or self.trouble()
-                    )
+                    raise timed_out(timeout_s, unfinished, len(set(entries)), self.trouble)
             if FAILED in map(_status_of, entries):
                 for entry in entries:
                     if entry.status == FAILED:
