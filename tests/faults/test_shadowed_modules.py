@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import ray
 try:
@@ -24,3 +26,50 @@ def test_a_module_without_which_no_worker_starts(tmp_path):
     said = done.stdout + done.stderr
     assert "the wrong asyncio" in said
     assert str(tmp_path / "asyncio.py") in said
+    assert SENTENCE.format(folder=tmp_path, name="asyncio") in said
+
+
+SENTENCE = "The file {folder}/{name}.py takes the place of the module '{name}' that is needed, "
+STARTS = """
+import ray
+if __name__ == "__main__":
+    ray.init(num_cpus=1, transport="{transport}", store="heap")
+    ray.get(ray.remote(lambda: 1).remote(), timeout=40)
+"""
+
+
+def last_words(tmp_path, file, transport="unix"):
+    program = tmp_path / file
+    program.write_text(STARTS.format(transport=transport))
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=55, check=False)
+    assert done.returncode == 1
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "transport"),
+    [
+        *(("msgspec", "unix"), ("pluggy", "unix"), ("cloudpickle", "unix"), ("zmq", "zmq")),
+        pytest.param("tempfile", "unix", marks=pytest.mark.slow),
+        pytest.param("dataclasses", "unix", marks=pytest.mark.slow),
+    ],
+)
+def test_a_program_with_the_name_of_a_library(tmp_path, name, transport):
+    if transport == "zmq":
+        pytest.importorskip("ray_transport_zmq")
+    said = last_words(tmp_path, f"{name}.py", transport)
+    assert SENTENCE.format(folder=tmp_path, name=name) in said
+    assert said.endswith(f"{name}/__init__.py: give your file another name.") or name in ("tempfile", "dataclasses")
+
+
+def test_a_library_beside_the_program_that_cannot_be_imported(tmp_path):
+    (tmp_path / "msgspec.py").write_text("raise ValueError('no library')\n")
+    assert SENTENCE.format(folder=tmp_path, name="msgspec") in last_words(tmp_path, "program.py")
+
+
+def test_names_that_have_nothing_to_do_with_a_failure(tmp_path):
+    """The program has the name of a module of Python's; what fails is another one."""
+    (tmp_path / "broken.py").write_text("import there_is_no_such_module\n")
+    said = last_words(tmp_path, "wave.py", "broken:PLUGIN")
+    assert "No module named 'there_is_no_such_module'" in said
+    assert "takes the place" not in said

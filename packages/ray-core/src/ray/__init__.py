@@ -95,11 +95,11 @@ if not TYPE_CHECKING:  # checkers are to see a misspelt name
 
     def __getattr__(name: str) -> Any:
         if name in _MODULES or name == "later_names":
-            return import_module(f"ray.{name}")
+            return _import(f"ray.{name}")
         if name == "ObjectID":
             value = __getattr__("ObjectRef")
         elif name in _HOME:
-            value = getattr(import_module(_HOME[name]), name)
+            value = getattr(_import(_HOME[name]), name)
             if name == "init":
                 _load()
         else:
@@ -137,6 +137,14 @@ class _LaterModules:
 sys.meta_path.append(_LaterModules)
 
 
+def _import(module: str) -> Any:
+    try:
+        return import_module(module)
+    except Exception as error:
+        import_module("ray.exceptions.shadowed").explain(error)
+        raise
+
+
 def _load() -> None:
     """Import what the names here stand for, so that no finaliser or other thread finds any of it half imported.
 
@@ -144,7 +152,7 @@ def _load() -> None:
     """
     for name, home in _HOME.items():
         if name not in globals() and home != "ray.runtime.streams":
-            globals()[name] = getattr(import_module(home), name)
+            globals()[name] = getattr(_import(home), name)
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,7 @@ from ray.api.options import check_name, custom_resources, memory_bytes, quantity
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames
+from ray.exceptions.shadowed import explain
 from ray.runtime import interface
 from ray.runtime.interface import Runtime
 from ray.runtime.interrupts import forget_signals
@@ -147,6 +148,9 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
             return RayContext(runtime)
     except (RayError, TypeError, ValueError, RuntimeError, KeyboardInterrupt) as error:
         cut_frames(error)
+        raise
+    except (ImportError, AttributeError) as error:
+        explain(error)
         raise
 
 

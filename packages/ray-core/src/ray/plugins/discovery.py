@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray.exceptions import IncompatiblePluginsError, PluginContractError, PluginNotInstalledError
+from ray.exceptions.shadowed import shadowing
 from ray.plugins.seams import SEAMS
 from ray.plugins.specs import PLUGIN_API, PluginInfo
 
@@ -127,7 +128,10 @@ def import_failure(candidate: Candidate, error: Exception) -> PluginNotInstalled
     text = f"{candidate.subject} ({candidate.origin}) cannot be imported: {type(error).__name__}: {error}"
     seam = SEAMS.get(candidate.seam)
     known = seam.known.get(candidate.name) if seam is not None else None
-    if isinstance(error, ImportError) and (known is not None or candidate.distribution):
+    hidden = shadowing(error)
+    if hidden:
+        text += f". {hidden}"
+    elif isinstance(error, ImportError) and (known is not None or candidate.distribution):
         requirement = f'"{known.requirement}"' if known is not None else candidate.distribution
         text += f"; install what it needs: pip install --upgrade {requirement}"
     return PluginNotInstalledError(text, seam=candidate.seam, plugin=candidate.name)

@@ -10,8 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from ray.runtime import screen
-
 #: Who has something to say waits for so long for a reader that takes nothing; then it is said when there is room.
 PATIENCE_S = 1.0
 #: What is to be said, the newest of it.
@@ -54,6 +52,8 @@ def write(text: str) -> None:
 
 
 def _say(wait_s: float | None = None) -> None:
+    from ray.runtime import screen  # only where there is something to say: every program imports this module
+
     while _texts and _saying.acquire(blocking=False):
         try:
             while _texts:

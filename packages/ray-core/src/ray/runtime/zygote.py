@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import msgspec
 
+from ray.exceptions.shadowed import shadowing
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
 from ray.protocol.run_slot import SLOT_BYTES
@@ -80,7 +81,7 @@ def start(config: NodeConfig, slots: memoryview, lifeline: int) -> tuple[int, so
         _close_all_but(theirs.fileno(), lifeline)
         _serve(theirs, config, node, slots, lifeline)
     except BaseException as error:
-        text = "".join(traceback.format_exception(error))
+        text = "".join((*traceback.format_exception(error), shadowing(error)))
         with contextlib.suppress(OSError):
             theirs.send(encode(Forked(b"", 0, text[-_MAX_TEXT_CHARS:])))
     finally:
@@ -173,7 +174,8 @@ def _fork_worker(
         from ray.runtime.worker_main import worker_main
 
         worker_main(config, composition, request.worker, request.address, slots[place(request.slot)], threads)
-    except BaseException:
+    except BaseException as error:
         traceback.print_exc()
+        print(shadowing(error), end="", file=sys.stderr, flush=True)
     finally:
         os._exit(1)

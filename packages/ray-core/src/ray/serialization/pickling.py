@@ -12,6 +12,7 @@ from typing import Any
 
 from ray.exceptions import RayError, UnpicklableError
 from ray.exceptions.base import comes_from_handler
+from ray.exceptions.shadowed import explain
 from ray.serialization import inplace
 from ray.serialization.blob import Blob, Serialized
 from ray.serialization.classes import travelling
@@ -112,8 +113,9 @@ def dump_function(target: Any) -> tuple[bytes, list[Any]]:
         UnpicklableError: with the path to what cannot be pickled, such as a closure variable.
     """
     file, refs = io.BytesIO(), list[Any]()
+    pickler = by_value_pickler()(file, refs, None)
     try:
-        by_value_pickler()(file, refs, None).dump(target)
+        pickler.dump(target)
     except RayError:
         raise
     except Exception as error:
@@ -256,9 +258,13 @@ class _ValuePickler(Pickler):
 @functools.cache
 def by_value_pickler() -> Callable[..., Any]:
     """The pickler of cloudpickle with our reducers; made on first use, because the import takes long."""
-    import cloudpickle
+    try:
+        from cloudpickle import Pickler as CloudPickler
+    except Exception as error:
+        explain(error)
+        raise
 
-    class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    class ByValuePickler(CloudPickler):  # type: ignore[misc]
         def __init__(self, file: Any, refs: list[Any], buffer_callback: Callable[[PickleBuffer], Any] | None) -> None:
             super().__init__(file, PROTOCOL, buffer_callback)
             self.refs = refs
