@@ -144,6 +144,7 @@ def test_session_ends_with_its_driver(before, rounds, moment, number):
         victims.until(lambda: not any(victims.alive(process.pid) for process in processes), 1.0)  # noqa: B023
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_driver_killed_inside_init(before, rounds):
     """At moments spread over the whole start."""

@@ -26,7 +26,9 @@ def long(seconds):
     time.sleep(seconds)
 
 
-@pytest.mark.parametrize("waits", ["actor", pytest.param("task", marks=pytest.mark.slow), "custom"])
+@pytest.mark.parametrize(
+    "waits", ["actor", *(pytest.param(each, marks=pytest.mark.slow) for each in ("task", "custom"))]
+)
 def test_a_wait_for_the_end_of_an_actor_is_told(start, capfd, waits):
     start(num_cpus=2, resources={"slot": 1}, store="heap")
     hogs = [Hog.remote() for _ in range(2)] if waits != "custom" else [Hog.options(resources={"slot": 1}).remote()]

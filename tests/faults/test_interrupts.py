@@ -219,6 +219,7 @@ def test_random_moments(start, program, rounds, tmp_path):
     assert not (tmp_path / "disturbed").exists(), "a worker got the signal"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_random_moments_of_init_and_shutdown(start, program, rounds):
     assert program.line() == "ready"

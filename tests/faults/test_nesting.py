@@ -110,7 +110,7 @@ def timed(what, ref, timeout):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("function", [nest, nest_by_wait], ids=["get", "wait"])
+@pytest.mark.parametrize("function", [nest, pytest.param(nest_by_wait, marks=pytest.mark.slow)], ids=["get", "wait"])
 def test_depth_100_on_one_cpu(start, function):
     start(num_cpus=1)
     with MostWorkers() as workers:

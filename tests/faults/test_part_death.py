@@ -157,9 +157,16 @@ ENDS = {
 }
 
 
+#: What was stopped is given some seconds.
+NUMBERS = [
+    pytest.param(number, id=number.name, marks=pytest.mark.slow if number == signal.SIGSTOP else ())
+    for number in victims.SIGNALS
+]
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("names", GROUPS, ids=lambda names: names[0] if len(names) == 1 else "all calls")
-@pytest.mark.parametrize("number", victims.SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("kind", ["node manager", "zygote", "worker", "actor", "store"])
 def test_no_call_hangs(start, tmp_path, kind, number, names):
     start(num_cpus=2, log_to_driver=False)
@@ -288,6 +295,7 @@ def test_a_store_that_was_stopped_is_told_as_such(start):
     ray.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_zygote_dies_again_and_again(start, rounds):
     start(num_cpus=2, log_to_driver=False)

@@ -222,11 +222,12 @@ def test_in_a_large_pickle(session, alarm):
     started = time.monotonic()
     ray.put(value)
     took_s = time.monotonic() - started
-    for _ in range(3):
+    end = time.monotonic() + _LIMIT_S
+    while alarm.count < 2:  # with luck the pickle is ready before
+        assert time.monotonic() < end
         started = time.monotonic()
-        alarm.during(lambda: ray.put(value), took_s / 2)
-        assert time.monotonic() - started < took_s + 1
-    assert alarm.count >= 2
+        alarm.during(lambda: ray.put(value), took_s / 3)
+        assert time.monotonic() - started < took_s + 5
     tasks()
 
 

@@ -75,7 +75,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("way", [die_during, die_before_reply], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", [die_during, pytest.param(die_before_reply, marks=pytest.mark.slow)])
 def test_task(start, tmp_path, way):
     start(num_cpus=1)
     for number, (retries, deaths, executions) in enumerate(CASES):
@@ -158,7 +158,7 @@ ACTOR_CASES = [
 ]
 
 
-@pytest.mark.parametrize("way", ["during", "before_reply"])
+@pytest.mark.parametrize("way", [pytest.param("during", marks=pytest.mark.slow), "before_reply"])
 def test_actor(start, tmp_path, way):
     start(num_cpus=1)
     for number, (restarts, retries, deaths, executions, lives) in enumerate(ACTOR_CASES):

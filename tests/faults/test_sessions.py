@@ -39,6 +39,7 @@ def before():
     return leaks.snapshot()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_many_sessions_one_after_the_other(before, rounds, capsys):
     starts, ends = [], []

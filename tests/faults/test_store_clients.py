@@ -375,7 +375,9 @@ def write_on(open_store, chance, board, writer):
 PORTABLE = "tests.faults.portable_store"
 
 
-@pytest.mark.parametrize("store", [*STORES, PORTABLE] if "shm" in STORES else STORES)
+@pytest.mark.parametrize(
+    "store", [*STORES, *([pytest.param(PORTABLE, marks=pytest.mark.slow)] if "shm" in STORES else [])]
+)
 def test_nobody_ever_sees_bytes_of_another_object(start, store, rounds):
     node = start(store, 256 * MIB)
     chance = random.Random()

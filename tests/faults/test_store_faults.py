@@ -58,6 +58,7 @@ def outcome(call, *kinds):
         return type(error)
 
 
+@pytest.mark.slow
 def test_slow(start, inner, rounds):
     """Nothing is different but the time it takes."""
     begin(start, inner, seed=1, max_delay_s=0.01)

@@ -110,7 +110,8 @@ STATES = {
 
 
 @each_store
-@pytest.mark.parametrize("state", ["no bytes", pytest.param("filled meanwhile", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["no bytes", "filled meanwhile"])
 def test_objects_of_a_gigabyte_whatever_dev_shm_is(store, state):
     run(GIGABYTE, store, state, mounts=[STATES[state]])
 
@@ -212,7 +213,9 @@ print("done")
 
 
 @pytest.mark.skipif("plasma" not in STORES, reason="ray-store-plasma is not installed")
-@pytest.mark.parametrize("state", ["full", pytest.param("read-only", marks=pytest.mark.slow), "removed"])
+@pytest.mark.parametrize(
+    "state", ["full", *(pytest.param(state, marks=pytest.mark.slow) for state in ("read-only", "removed"))]
+)
 def test_a_disk_without_room_fails_only_who_needs_it(tmp_path, state):
     mount = f"mount -t tmpfs -o size=200m tmpfs {tmp_path}"
     folder = tmp_path

@@ -76,6 +76,7 @@ def test_every_call_runs_once_and_gives_its_result(chaos, rounds):
     assert executions(path) == Counter(range(2 * count))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_calls_one_by_one_and_refs_in_refs(chaos, rounds):
     """Each kind of message by itself: leases, pushes, replies, refs and their owners, large values."""

@@ -148,7 +148,7 @@ class PrintsInThreads:
         fill(1)
 
 
-@pytest.mark.parametrize("cls", [PrintsInThreads, PrintsOnALoop])
+@pytest.mark.parametrize("cls", [PrintsInThreads, pytest.param(PrintsOnALoop, marks=pytest.mark.slow)])
 def test_nor_one_of_a_call_beside_others(start, cls):
     """Its owner, who has a clock for it, is told that its code has ended; of one that has not, it is not."""
     start(num_cpus=1)

@@ -36,6 +36,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_task_that_kills_its_worker_in_a_loop(start, rounds, tmp_path, capsys):
     start(num_cpus=2)
