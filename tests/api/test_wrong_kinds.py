@@ -1,9 +1,7 @@
 """Something of the wrong kind where a call wants references, an actor or a function: the error names the right call."""
 
 import functools
-import inspect
 import operator
-import pickle
 import subprocess
 import sys
 
@@ -156,38 +154,6 @@ def test_what_the_texts_of_remote_say_works():
     refs = [total.remote([1, 2]), ray.remote(Adder().__call__).remote(2), ray.remote(len).remote("abc")]
     assert ray.get(refs) == [3, 3, 3]
     assert ray.get(ray.remote(functools.partial(int, "3")).remote()) == 3
-
-
-def test_a_call_of_a_class_of_actors(actor):
-    @ray.remote
-    class Local:
-        def get(self, x=1):
-            """What it has."""
-            return x
-
-        @staticmethod
-        def twice(x):
-            return 2 * x
-
-    for cls in (Local, Local.options(num_cpus=0), Counter.options(num_cpus=0)):
-        with pytest.raises(
-            AttributeError, match=r"Make an actor first: actor = \w+\.remote\(\), then actor\.get\.remote"
-        ):
-            cls.get.remote()
-        with pytest.raises(AttributeError, match=r"actor\.get\.options"):
-            cls.get.options(num_returns=2)
-        assert not hasattr(cls.get, "remote")
-    # It is the function for everything else.
-    assert Local.get(None, 3) == ray.get(ray.remote(Local.get).remote(None, 3)) == 3
-    assert ray.get(ray.remote(lambda function: function(None)).remote(Local.get)) == 1
-    assert Local.get == Local.get != Local.options().remote
-    assert (Local.get.__name__, inspect.getdoc(Local.get)) == ("get", "What it has.")
-    assert list(inspect.signature(Local.get).parameters) == ["self", "x"]
-    assert ray.get(Local.remote().call(Local.get, 4)) == 4
-    assert Local.twice(2) == 4
-    # By its name, picklers must find what they look for.
-    assert inspect.isfunction(Counter.get)
-    assert pickle.loads(pickle.dumps(Counter.get)) is Counter.get
 
 
 @pytest.mark.parametrize("text", ["{:.2f}", "{:>60}", "{!s:.3}"])

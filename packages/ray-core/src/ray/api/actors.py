@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, Self, TypeVar, Unpack, overload
 
 from ray import later_names
 from ray.api.actor_method import ActorMethod, Terminate
-from ray.api.class_function import ClassFunction, found_by_name
 from ray.api.methods import OWN_OF_OBJECTS, FromActorClass, actor_methods, is_async_class, plain, unmarked
 from ray.api.options import CLASS_NAMES, Given, actor_options, normalise
 from ray.api.typed import ClassOptions, P, R
@@ -254,14 +252,11 @@ class ActorClass(Generic[T_co]):
             if cls is None or (name.startswith("__") and name.endswith("__")):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             try:
-                found = getattr(cls, name)
+                return getattr(cls, name)
             except AttributeError:
                 hint = later_names.sentence("a remote function or method", name)
                 hint = hint or did_you_mean(name, [*unmarked(actor_methods(cls)), "remote", "options"])
                 raise AttributeError(f"actor class {cls.__name__} has no attribute {name!r}.{hint}") from None
-            if not isinstance(found, FunctionType) or found is not inspect.getattr_static(cls, name, None):
-                return found
-            return found if found_by_name(self, cls) else ClassFunction(found, cls.__name__)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_"):

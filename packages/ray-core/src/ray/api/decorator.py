@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Unpack, overl
 
 from ray.api.actor_method import ActorMethod
 from ray.api.actors import ActorClass, ActorHandle
-from ray.api.class_function import ClassFunction
 from ray.api.options import CLASS_NAMES, FUNCTION_NAMES, normalise
 from ray.api.remote_function import RemoteFunction
 from ray.api.typed import T0, T1, T2, T3, AnyOptions, FixedReturn, P, R
@@ -126,8 +125,6 @@ def remote(*targets: Any, **options: Any) -> Any:
 
 
 def _make(target: Any, *, options: dict[str, Any]) -> Any:
-    if isinstance(target, ClassFunction):
-        target = target.__wrapped__
     if isinstance(target, type):
         given = normalise(options, CLASS_NAMES, "an actor class")
         if issubclass(target, Actor):
