@@ -61,7 +61,7 @@ class ExitCause(Struct, frozen=True):
     pid: int = 0
     oom: bool = False
     running: bytes = b""
-    """Id of the task it started last; zeros if it started none, empty if unknown."""
+    """Id of the task it started last; zeros if it started none, or has answered all; empty if unknown."""
 
 
 class LeaseEnded(Struct, frozen=True, tag=35):

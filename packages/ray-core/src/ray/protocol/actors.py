@@ -201,7 +201,7 @@ class ActorTable:
             return []
         if entry.exiting:
             reason = f"{entry.exiting}; {cause.reason}" if cause.reason else entry.exiting
-            return self._die(entry, ExitCause(reason=reason))
+            return self._die(entry, ExitCause(reason=reason, pid=cause.pid, running=cause.running))
         return self._restart(entry, cause)
 
     def kill(self, actor: bytes, no_restart: bool, reason: str, error: bytes = b"") -> list[Effect]:

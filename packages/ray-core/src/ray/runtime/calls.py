@@ -195,7 +195,7 @@ class ActorCalls:
                 if back is not None and not back.done:
                     self._requeue(client, back)
         if message.exiting:
-            client.peer = None
+            client.window = 0  # nothing more is sent to that process
         elif client.queue:
             self.pump(client)
 
@@ -348,7 +348,10 @@ def _fates(
     client: ActorClient, records: list[TaskRecord], cause: node.ExitCause | None, process_id: bytes
 ) -> list[str]:
     """What is known of calls that the dead process had been sent and had not answered, in their order."""
-    running = b"" if cause is None or client.concurrent else cause.running
+    running = b"" if cause is None else cause.running
+    if client.concurrent:
+        others = _UNSTARTED if running and not any(running) else _UNKNOWN
+        return [_INTERRUPTED if record.id == running else others for record in records]
     for index, record in enumerate(records):
         if record.id == running:
             return [_RESULT_LOST] * index + [_INTERRUPTED] + [_UNSTARTED] * (len(records) - index - 1)

@@ -341,6 +341,7 @@ class TaskCall:
         """The method ends its actor."""
         task, worker = self.task, self.worker
         if left.code:
+            worker.note(task.id)
             worker.ending.run(left.code, left.reason)
         worker.announce_exit(left.reason)
         worker.interrupt_others(self)
@@ -366,7 +367,6 @@ def _arguments(data: Any, call: str) -> CallArguments:
 
 #: What completes the object that would have come next.
 _END = serialize_small(None)
-
 
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]
 _CAUSE: Any = BaseException.__dict__["__cause__"]

@@ -95,6 +95,7 @@ class ProcessEnd:
             with runtime.lock:
                 runtime.flush_all()
                 runtime.closed = True
+            runtime.note_end(planned=not code)
             runtime.polling.abandon()
             runtime.transport.close()
         finally:

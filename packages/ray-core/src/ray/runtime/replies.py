@@ -125,7 +125,17 @@ class Replying(WaitingWorker):
             returned = [id for id, call in self.queued.items() if call.peer is peer]
             for id in returned:
                 self.let_go(self.queued.pop(id))
-        peer.send(wire.Replies(done, exiting and peer is self._lessee, returned), frames)
+        peer.send(wire.Replies(done, exiting and (peer is self._lessee or bool(self.actor_id)), returned), frames)
+
+    def return_queued(self) -> None:
+        """This actor ends by plan: what has not started goes back to its callers. Called under the lock."""
+        returned: dict[Peer, list[bytes]] = {}
+        for id, call in list(self.queued.items()):
+            if self.queued.pop(id, None) is call:
+                self.let_go(call)
+                returned.setdefault(call.peer, []).append(id)
+        for peer, ids in returned.items():
+            peer.send(wire.Replies([], exiting=True, returned=ids))
 
     def flush_all(self) -> None:
         """Send every queued reply; called under the lock."""

@@ -30,7 +30,7 @@ from ray.runtime.output import Flusher
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import ProcessEnd, end_process
 from ray.runtime.records import return_ids
-from ray.runtime.replies import Replying
+from ray.runtime.replies import SETTLE_S, Replying
 from ray.runtime.spilled_arguments import SpilledArguments
 from ray.runtime.titles import TITLE_S, Title
 
@@ -90,7 +90,8 @@ class WorkerRuntime(Replying):
         for function in message.functions:
             self.code.add(function, frames)
         if self.exiting:
-            peer.send(wire.Returned([task.id for task in message.tasks]))
+            ids = [task.id for task in message.tasks]
+            peer.send(wire.Replies([], exiting=True, returned=ids) if self.actor_id else wire.Returned(ids))
             return
         self.depth = message.depth + 1
         if not self.actor_id:
@@ -324,6 +325,8 @@ class WorkerRuntime(Replying):
         self.left = True
         self.executor.close()
         with self.lock:
+            if self.actor_id:
+                self.return_queued()
             if not self.running:  # else it is called again when they have ended
                 self.ending.begin()
 
@@ -343,6 +346,16 @@ class WorkerRuntime(Replying):
                 self.transport.wake()
         for other in others:
             other.interrupt()
+
+    def note(self, task_id: bytes) -> None:
+        """Tell the node manager what this process is to be thought to have started last."""
+        self._noted[:TASK_ID_BYTES] = task_id
+
+    def note_end(self, *, planned: bool) -> None:
+        """Once an actor that ends by plan has answered all that it has started, nothing else of its calls has."""
+        answered = planned and self.exiting and self.actor_id and not (self.running or self.overdue)
+        if answered and self.transport.settle(SETTLE_S):
+            self.note(bytes(TASK_ID_BYTES))
 
     def _end_soon(self) -> None:
         """End the process on a thread of its own, so that the one that polls goes on; on this one if there is none."""

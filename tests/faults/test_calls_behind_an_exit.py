@@ -1,0 +1,153 @@
+"""Calls that an actor had been sent when it ended itself: each has run and has a value, or is said not to have started.
+
+Nobody is left in doubt who could know: whoever has to decide whether to call another actor needs to know it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import sessions
+
+import ray
+from ray.exceptions import RayActorError
+
+LIMIT_S = 40.0
+
+session = sessions.shared(num_cpus=4, log_to_driver=False)
+nothing_left = sessions.unchecked()
+
+
+def leave(way: str) -> None:
+    if way == "exit_actor":
+        ray.exit_actor()
+    sys.exit(int(way))
+
+
+class Serial:
+    def ready(self) -> None:
+        pass
+
+    def leaves(self, way: str, begun: Path, gate: Path) -> None:
+        begun.touch()
+        appears(gate)
+        leave(way)
+
+    def writes(self, file: Path) -> str:
+        file.touch()
+        return "ran"
+
+
+class Async:
+    async def ready(self) -> None:
+        pass
+
+    async def leaves(self, way: str, begun: Path, gate: Path) -> None:
+        begun.touch()  # noqa: ASYNC240 - takes no time
+        until = time.monotonic() + LIMIT_S
+        while not gate.exists() and time.monotonic() < until:  # noqa: ASYNC110, ASYNC240
+            await asyncio.sleep(0.01)
+        leave(way)
+
+    async def writes(self, file: Path) -> str:
+        file.touch()  # noqa: ASYNC240
+        return "ran"
+
+
+KINDS = {"serial": (Serial, {}), "async": (Async, {}), "threads": (Serial, {"max_concurrency": 2})}
+
+
+@ray.remote(num_cpus=0)
+class Other:
+    """Another caller."""
+
+    def calls(self, actor: Any, files: list[Path]) -> list[Any]:
+        return [actor.writes.remote(file) for file in files]
+
+
+def appears(file: Path) -> None:
+    until = time.monotonic() + LIMIT_S
+    while not file.exists():
+        assert time.monotonic() < until, file
+        time.sleep(0.005)
+
+
+def outcomes(refs: list[Any], files: list[Path], fate: str) -> int:
+    """How many have run; the others must be said not to have."""
+    ran = 0
+    for ref, file in zip(refs, files, strict=True):
+        try:
+            assert ray.get(ref, timeout=LIMIT_S) == "ran"
+        except RayActorError as error:
+            assert fate in str(error)  # noqa: PT017
+            assert not file.exists()
+        else:
+            ran += 1
+    return ran
+
+
+@pytest.fixture(scope="module")
+def other(session: Any) -> Any:
+    return Other.remote()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", ["0", "exit_actor", "terminate"])
+def test_an_end_by_plan(kind: str, way: str, other: Any, tmp_path: Path) -> None:
+    cls, options = KINDS[kind]
+    groups = [[tmp_path / f"{who}{i}" for i in range(3)] for who in ("mine", "other's", "late")]
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    actor = ray.remote(num_cpus=0, **options)(cls).remote()
+    ray.get(actor.ready.remote(), timeout=LIMIT_S)
+    if way == "terminate":
+        actor.__ray_terminate__.remote()
+        refs = [actor.writes.remote(file) for file in groups[0]]
+        others = ray.get(other.calls.remote(actor, groups[1]), timeout=LIMIT_S)
+    else:
+        left = actor.leaves.remote(way, begun, gate)
+        appears(begun)
+        refs = [actor.writes.remote(file) for file in groups[0]]
+        others = ray.get(other.calls.remote(actor, groups[1]), timeout=LIMIT_S)
+        gate.touch()
+        with pytest.raises(RayActorError, match="ended it"):
+            ray.get(left, timeout=LIMIT_S)
+    late = [actor.writes.remote(file) for file in groups[2]]
+    ran = outcomes(refs, groups[0], "did not start")
+    outcomes(others, groups[1], "did not start")
+    assert outcomes(late, groups[2], "did not start") == 0
+    if kind == "serial":
+        assert ran == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_end_at_once(kind: str, tmp_path: Path) -> None:
+    """Calls sent together with the one that ends the actor, which it may not have read by then."""
+    cls, options = KINDS[kind]
+    gate = tmp_path / "gate"
+    gate.touch()
+    for round in range(3):
+        files = [tmp_path / f"{round} {i}" for i in range(5)]
+        actor = ray.remote(num_cpus=0, **options)(cls).remote()
+        ray.get(actor.ready.remote(), timeout=LIMIT_S)
+        left = actor.leaves.remote("exit_actor", tmp_path / "begun", gate)
+        refs = [actor.writes.remote(file) for file in files]
+        with pytest.raises(RayActorError, match="ended it"):
+            ray.get(left, timeout=LIMIT_S)
+        outcomes(refs, files, "did not start")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_call_that_ends_its_process_with_a_code(kind: str, tmp_path: Path) -> None:
+    cls, options = KINDS[kind]
+    gate = tmp_path / "gate"
+    gate.touch()
+    actor = ray.remote(num_cpus=0, **options)(cls).remote()
+    with pytest.raises(RayActorError, match=r"sys\.exit\(3\) was called\. The call to leaves\(\) did not complete"):
+        ray.get(actor.leaves.remote("3", tmp_path / "begun", gate), timeout=LIMIT_S)
+    late = tmp_path / "late"
+    assert outcomes([actor.writes.remote(late)], [late], "did not start") == 0
