@@ -11,7 +11,7 @@ from ray import later_names
 from ray.api.options import seconds, whole_number
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
-from ray.exceptions.base import cut_frames
+from ray.exceptions.base import cut_frames, cut_wait
 from ray.runtime import interface
 from ray.runtime.interface import Runtime
 from ray.runtime.ref import ObjectRef
@@ -77,8 +77,8 @@ def get(object_refs: Any = _MISSING, timeout: Any = None, *, copy: bool = False,
     if type(object_refs) is ObjectRef and runtime is not None and not later:
         try:
             return runtime.get_one(object_refs, None if timeout is None else _timeout(timeout), copy)
-        except (RayError, KeyboardInterrupt) as error:
-            cut_frames(error)
+        except BaseException as error:
+            cut_wait(error)
             raise
     if later or object_refs is _MISSING:
         return get(**_settled("ray.get", later, object_refs=object_refs, timeout=timeout, copy=copy))
@@ -95,8 +95,8 @@ def get(object_refs: Any = _MISSING, timeout: Any = None, *, copy: bool = False,
     timeout_s = None if timeout is None else _timeout(timeout)
     try:
         return runtime.get(object_refs, timeout_s, copy) if object_refs else []
-    except (RayError, KeyboardInterrupt) as error:
-        cut_frames(error)
+    except BaseException as error:
+        cut_wait(error)
         raise
 
 
@@ -180,8 +180,8 @@ def wait(
         )
     try:
         return runtime.wait(refs, count, timeout_s)
-    except (RayError, KeyboardInterrupt) as error:
-        cut_frames(error)
+    except BaseException as error:
+        cut_wait(error)
         raise
 
 

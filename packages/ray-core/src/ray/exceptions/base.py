@@ -87,7 +87,7 @@ def note_handler(error: BaseException) -> None:
         error._ray_handler = True  # type: ignore[attr-defined]
 
 
-def comes_from_handler(error: Exception) -> bool:
+def comes_from_handler(error: BaseException) -> bool:
     """Whether ``note_handler`` was told of it."""
     return getattr(error, "_ray_handler", False) is True
 
@@ -106,3 +106,9 @@ def cut_frames(error: BaseException) -> None:
                 kept = frame.tb_next
             frame = frame.tb_next
         error.__traceback__ = kept
+
+
+def cut_wait(error: BaseException) -> None:
+    """The same for what may come out of a wait, but leave what nobody expects as it is."""
+    if isinstance(error, (RayError, KeyboardInterrupt)) or comes_from_handler(error):
+        cut_frames(error)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from types import CodeType, FrameType
 
+from ray.exceptions.base import cut_frames
 from ray.runtime import completion
 from ray.serialization import pickling
 
@@ -80,6 +81,7 @@ def forget_signals() -> None:
 
 def _on_event(frame: FrameType, event: str, arg: object) -> None:
     global _delivering
+    __tracebackhide__ = True
     goes_on = frame if event == "call" else frame.f_back if event == "return" else None
     # What a destructor raises is lost.
     if goes_on is None or frame.f_code.co_name == "__del__" or in_critical_code(goes_on):
@@ -88,6 +90,9 @@ def _on_event(frame: FrameType, event: str, arg: object) -> None:
     try:
         sys.setprofile(None)
         _deliver(goes_on)
+    except BaseException as error:  # of the program's handler
+        cut_frames(error)
+        raise
     finally:
         _delivering = False
 

@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, cast
 
 from ray.exceptions.base import note_handler
 from ray.runtime.interrupts import deliver_later, in_critical_code, stop_delivery
@@ -36,21 +36,47 @@ class GuardedHandler:
         self.handler = handler
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True
         guard = SignalGuard.active
-        if guard is None:
+        if not _comes_now(self, number, frame):
+            return
+        is_heard = guard is None or guard.is_heard(number)
+        try:
             self.handler(number, frame)
-        elif not in_critical_code(frame):
-            stop_delivery(number)
-            is_heard = guard.is_heard(number)
-            try:
-                self.handler(number, frame)
-            except BaseException as error:
-                if is_heard or number == signal.SIGTERM:
-                    note_handler(error)
-                    raise
-                write(f"[ray] a signal handler failed while no task ran:\n{traceback.format_exc()}")
-        elif not deliver_later(number, lambda frame: self(number, frame)):
-            _send_again(number)
+        except BaseException as error:
+            if is_heard or number == signal.SIGTERM:
+                note_handler(error)
+                raise
+            write(f"[ray] a signal handler failed while no task ran:\n{traceback.format_exc()}")
+
+
+class GuardedInterrupt:
+    """Stands before Python's own handler of Ctrl-C; called like it.
+
+    Each call makes an instance, whose ``__init__``, which raises, is not written in Python: no frame but those of the
+    program is in the traceback.
+    """
+
+    def __new__(cls, number: int, frame: FrameType | None) -> Self | None:  # type: ignore[misc]
+        if not _comes_now(cls, number, frame):
+            return None
+        if SignalGuard.active is not None:
+            SignalGuard.active.is_heard(number)
+        return super().__new__(cls)
+
+    __init__ = signal.default_int_handler
+
+
+def _comes_now(handler: Callable[[int, FrameType | None], Any], number: int, frame: FrameType | None) -> bool:
+    """Whether to call the program's handler; else ``handler``, which stands before it, is called again soon."""
+    if SignalGuard.active is None:
+        return True
+    if not in_critical_code(frame):
+        stop_delivery(number)
+        return True
+    if not deliver_later(number, lambda frame: handler(number, frame)):
+        _send_again(number)
+    return False
 
 
 class SignalGuard:
@@ -85,8 +111,14 @@ class SignalGuard:
     def _stand_before(self) -> None:
         for number in signal.valid_signals():
             handler = _signal.getsignal(number)
-            if callable(handler) and handler is not self.own and not isinstance(handler, GuardedHandler):
-                _signal.signal(number, GuardedHandler(handler))
+            if callable(handler) and handler is not self.own and _unguarded(handler) is handler:
+                _signal.signal(number, self.guarded(handler))
+
+    def guarded(self, handler: Any) -> _Handler:
+        """What stands before a handler of the program."""
+        if handler is signal.default_int_handler and self._has_user_code is None:
+            return cast("_Handler", GuardedInterrupt)
+        return GuardedHandler(handler)
 
     def remove(self) -> None:
         """Put the program's handlers back; outside the main thread they are called at once from now on."""
@@ -99,8 +131,8 @@ class SignalGuard:
             signal.signal, signal.getsignal = _set_handler, _get_handler
         for number in signal.valid_signals():
             handler = _signal.getsignal(number)
-            if isinstance(handler, GuardedHandler):
-                _signal.signal(number, handler.handler)
+            if _unguarded(handler) is not handler:
+                _signal.signal(number, _unguarded(handler))
 
     def is_heard(self, number: int) -> bool:
         """A handler is called next: whether what it raises comes to code of the user's."""
@@ -120,7 +152,7 @@ _set_handler, _get_handler = signal.signal, signal.getsignal
 def _signal_guarded(signalnum: Any, handler: Any) -> Any:
     guard = SignalGuard.active
     if guard is not None and callable(handler) and handler is not guard.own:
-        handler = GuardedHandler(handler)
+        handler = guard.guarded(handler)
     return _unguarded(_set_handler(signalnum, handler))
 
 
@@ -138,6 +170,8 @@ def _stand_before_in_main(argument: object) -> int:
 
 
 def _unguarded(handler: Any) -> Any:
+    if handler is GuardedInterrupt:
+        return signal.default_int_handler
     return handler.handler if isinstance(handler, GuardedHandler) else handler
 
 

@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from ray.exceptions import RemoteProtocolError
-from ray.exceptions.base import cut_frames
+from ray.exceptions.base import cut_wait
 from ray.ids import OBJECT_ID_BYTES, object_id
 from ray.messages import codec, wire
 from ray.protocol.references import PENDING, READY, ObjectEntry
@@ -72,8 +72,8 @@ class ObjectRefGenerator(Generic[T_co]):
                     if not runtime.is_done(refs[0]):
                         runtime.wait([refs[0]], 1, None)
                 ref = self._take()
-            except KeyboardInterrupt as error:
-                cut_frames(error)
+            except BaseException as error:
+                cut_wait(error)
                 raise
             finally:
                 self._stream.turn.release()
