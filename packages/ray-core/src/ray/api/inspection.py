@@ -10,9 +10,10 @@ from ray.api.objects import running
 
 
 def error_info() -> list[dict[str, Any]]:
-    """The failures of this session so far, oldest first: dicts with ``type``, ``message``, ``timestamp`` and ids.
+    """The latest 1000 failures of this session, oldest first: dicts with ``type``, ``message``, ``timestamp`` and ids.
 
-    Each has been printed in the background already; normally you need not ask.
+    Those that ``ray.get`` has raised are among them. The others are printed in the background; normally you need not
+    ask.
 
     Raises:
         RayConnectionError: there is no session.

@@ -12,6 +12,7 @@ import os
 import socket
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -41,7 +42,8 @@ from ray.runtime.streams import ObjectRefGenerator, Stream
 from ray.serialization import ORDERLY, make_envelope, read_envelope, register_reducer
 
 _NODE = "local"
-
+#: As many as a node manager keeps.
+_MAX_ERRORS = 1000
 
 _frame: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("ray_local_frame", default=None)
 
@@ -58,7 +60,7 @@ class LocalRuntime(LocalObjects):
         self._job_id, self._node_id, self._worker_id = random_id(4), random_id(), random_id()
         self._namespace = options.namespace
         self._totals = offered(options)
-        self._errors: list[dict[str, Any]] = []
+        self._errors: deque[dict[str, Any]] = deque(maxlen=_MAX_ERRORS)
         #: {object id: what to print when it goes without anybody having seen the failure}
         self._unread: dict[bytes, str] = {}
         #: {actor id: actor}, dead ones too while there are handles on them.
