@@ -17,6 +17,9 @@ from ray.runtime.completion import Waiter
 #: process that did not run itself misses none.
 MISSED_BEATS = 8
 BEAT_S = 0.5
+#: Why a process has no node manager, as far as it can tell.
+NODE_DIED = "the node manager process has died"
+DESCRIPTORS_CLOSED = "the program has closed the descriptors of its session"
 #: Of a process that has no objects, so waits for nothing.
 IDLE_BEAT_S = 1.0
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RaySystemError
 from ray.runtime.completion import Waiter
-from ray.runtime.node_link import BEAT_S
+from ray.runtime.node_link import BEAT_S, DESCRIPTORS_CLOSED
 from ray.runtime.telling import write
 
 if TYPE_CHECKING:
@@ -172,9 +172,9 @@ class Polling:
         try:
             pending.extend(runtime.transport.poll(runtime.timers.timeout_s(limit_s)))
         except OSError as error:
-            if waiter is None or error.errno != errno.EBADF:
+            if error.errno != errno.EBADF or (waiter is None and not runtime.is_worker):
                 raise
-            runtime.node_lost("the program has closed the descriptors of its session")
+            runtime.node_lost(DESCRIPTORS_CLOSED)
         while not self._stopping:
             with runtime.lock:
                 if waiter is not None:

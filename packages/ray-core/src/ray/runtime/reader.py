@@ -15,7 +15,7 @@ from ray.messages import codec, node, wire
 from ray.protocol.references import PENDING
 from ray.runtime.calls import ActorClient
 from ray.runtime.inspection import answer
-from ray.runtime.node_link import NodeLink
+from ray.runtime.node_link import NODE_DIED, NodeLink
 from ray.runtime.peers import Peer
 from ray.runtime.records import Link, TaskRecord
 from ray.runtime.refusals import Refusals
@@ -201,7 +201,7 @@ class Reader:
     def _lost(self, context: Any) -> None:
         runtime = self._runtime
         if type(context) is NodeLink:
-            runtime.node_lost("the node manager process has died")
+            runtime.node_lost(NODE_DIED)
         elif type(context) is Peer:
             runtime.peers.forget(context)
             sink = context.sink

@@ -26,13 +26,21 @@ from ray.runtime.execution import Outcome, TaskCall, current_call
 from ray.runtime.giving_back import GivingBack
 from ray.runtime.interrupting import Interrupting
 from ray.runtime.limits import TIMEOUT_GRACE_S, Limits
+from ray.runtime.node_link import DESCRIPTORS_CLOSED, NODE_DIED
 from ray.runtime.output import Flusher
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import ProcessEnd, end_process
 from ray.runtime.records import return_ids
 from ray.runtime.replies import SETTLE_S, Replying
 from ray.runtime.spilled_arguments import SpilledArguments
+from ray.runtime.telling import write
 from ray.runtime.titles import TITLE_S, Title
+
+#: What a worker says whose node manager lives.
+_CUT_OFF = (
+    "it has lost its connection to the node manager, which still runs; code of a task may have closed descriptors that "
+    "are not its own, as os.closerange() does"
+)
 
 
 class WorkerRuntime(Replying):
@@ -69,6 +77,8 @@ class WorkerRuntime(Replying):
         self._calls: dict[bytes, int] = {}
         #: The process is about to end.
         self.left = False
+        #: The node manager, unless it has died.
+        self._parent = os.getppid()
         self.ending = ProcessEnd(self)
         #: Calls that go on beyond their limits; their callers have been answered.
         self.overdue: set[TaskCall] = set()
@@ -370,6 +380,9 @@ class WorkerRuntime(Replying):
         raise ActorExit
 
     def node_lost(self, reason: str) -> None:
+        """End. Where the node manager lives, what is said here is in the error that the caller gets."""
+        if os.getppid() == self._parent:
+            write(f"[ray] This worker ends: {_CUT_OFF if reason in (NODE_DIED, DESCRIPTORS_CLOSED) else reason}.\n")
         os._exit(1)
 
     def show_failure(self, text: str) -> None:
