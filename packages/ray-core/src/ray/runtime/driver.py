@@ -203,6 +203,7 @@ class DriverRuntime(OwnerRuntime):
         with self.lock:
             if self.closed:
                 return
+            self.node.dead = reason  # first: who finds the session closed is told why
             self.closed = True
             text = f"[ray] {reason}{self._log_tail()}\n"  # those who get the error may close the log at once
             self.node.lost(reason)
