@@ -96,6 +96,7 @@ def test_what_was_to_be_said_comes_when_somebody_reads():
         assert started.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_local_mode_beside_a_full_pipe():
     with full_pipe() as (_, pipe), program("local", stderr=pipe) as (started, marks):
         assert marks.read().split() == ["init", "shutdown"]
@@ -125,7 +126,7 @@ _OF_PYTHON = ("Exception ignored", "OSError: [Errno 28]", "BrokenPipeError: [Err
 @pytest.mark.parametrize(
     "streams",
     [
-        *(">/dev/full 2>&1", ">&- 2>&-", "2>&1 | head -n 1"),
+        *(">/dev/full 2>&1", "2>&1 | head -n 1", slow(">&- 2>&-")),
         *(slow(">/dev/full"), slow("2>/dev/full"), slow(">&-"), slow("2>&-"), slow("| head -n 1")),
     ],
 )
