@@ -43,6 +43,7 @@ class ActorClient:
         "cause",
         "class_name",
         "concurrent",
+        "crash",
         "created_here",
         "creating",
         "creation",
@@ -97,6 +98,8 @@ class ActorClient:
         self.looks_at = 0.0
         #: Why the actor cannot be placed, where no node has what it needs: a predicate.
         self.lack = ""
+        #: How its process has died again and again, while it is started anew.
+        self.crash = ""
 
 
 class ActorCalls:
@@ -232,7 +235,10 @@ class ActorCalls:
         client.lack = update.lack
         if update.state in (actors.ALIVE, actors.DEAD) or update.lack:  # what nobody can place need not be kept
             client.creating = None
-        if update.state == actors.ALIVE:
+        if update.state == actors.RESTARTING:
+            self._runtime.failures.restarts(client, update)
+        elif update.state == actors.ALIVE:
+            client.crash = ""
             client.window = _WITHOUT_LIMIT if update.groups else MAX_AHEAD + update.places
             client.groups = update.groups
             self._connect(client, update)

@@ -13,6 +13,7 @@ from ray.exceptions import (
     RayError,
     TaskCancelledError,
     WorkerCrashedError,
+    exit_text,
 )
 from ray.messages import node
 from ray.runtime.records import TaskRecord
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 PRINT_AFTER_S = 0.25
 #: Failures that wait to be printed at a time; beyond it they are only recorded.
 MAX_WAITING = 1000
+#: What dies and is run again is told of after so many deaths, and each time that their number has doubled.
+TOLD_DEATHS = 4
 #: Different failures printed at a time.
 MAX_PRINTED = 20
 
@@ -139,6 +142,40 @@ class Failures:
         if not asked and len(self._waiting) < MAX_WAITING:
             self._waiting[client.actor_id] = text, time.monotonic()
             self._arm()
+
+    def dies_again(self, record: TaskRecord, cause: node.ExitCause) -> None:
+        """The worker died, and the task is run once more."""
+        record.crash = self._note_deaths(record.name, record.attempt + 1, cause, "run again", task=record.id)
+
+    def restarts(self, client: ActorClient, update: node.ActorUpdate) -> None:
+        """The actor's process died, and another one takes its place."""
+        cause = update.cause
+        if cause is not None and (cause.exit_code is not None or cause.signal is not None):  # else it was meant to
+            deaths = update.incarnation
+            client.crash = self._note_deaths(
+                client.class_name, deaths, cause, "started again", actor=client.actor_id, quiet=not client.created_here
+            )
+
+    def _note_deaths(
+        self,
+        name: str,
+        deaths: int,
+        cause: node.ExitCause,
+        again: str,
+        *,
+        task: bytes = b"",
+        actor: bytes = b"",
+        quiet: bool = False,
+    ) -> str:
+        """Say what dies again and again, ever more rarely; returns a sentence without its end."""
+        times = f"died {deaths} times (the last time: " if deaths > 1 else "died ("
+        text = f"it is {again}, as its process has {times}{cause.reason or exit_text(cause.exit_code, cause.signal)})"
+        if not quiet and deaths >= TOLD_DEATHS and not deaths & (deaths - 1):
+            whole = f"{name}: {text}"
+            row = node.ErrorRecord("worker_died", whole, time.time(), task.hex(), actor.hex(), cause.pid, name)
+            self._runtime.node.send(node.RecordError(row))
+            self._show(whole)
+        return text
 
     def retrieved(self, object_id: bytes) -> None:
         """The failure was raised to the user: no need to print it."""

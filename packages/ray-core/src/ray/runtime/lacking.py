@@ -60,8 +60,12 @@ def why_pending(entries: Iterable[ObjectEntry]) -> str:
         seen.add(id(entry))
         waiting += [argument for _, argument in record.deps]
         link = record.link
+        is_call = isinstance(link, ActorClient)
+        who = f"The actor {link.class_name}" if is_call else f"The task {record.name}"
         lack = link.lack if isinstance(link, (SchedulingClass, ActorClient)) else ""
         if lack:
-            who = f"The actor {link.class_name}" if isinstance(link, ActorClient) else f"The task {record.name}"
             return f"{who} {lack}."
+        crash = link.crash if is_call else getattr(record, "crash", "")
+        if crash:
+            return f"{who}: {crash}."
     return ""

@@ -377,6 +377,7 @@ class TaskSubmitter:
             if record.done:
                 continue
             if record.retries and not record.cancelled:
+                self._runtime.failures.dies_again(record, cause)
                 self._retry(record)
             elif record is records[started - 1]:
                 self._runtime.fail_crashed(record, cause)
