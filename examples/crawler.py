@@ -8,7 +8,9 @@ of which answers late, as hosts on the internet do, and says in its ``robots.txt
 
 One actor, the frontier, knows which pages have been seen and hands out the next one as soon as its host allows it. The
 crawlers fetch and parse, each with many requests under way on one event loop. The program fails (exit code 1) if a host
-saw more than it allows, or if the sequential crawl finds other pages. Needs aiohttp.
+saw more than it allows, or if the sequential crawl finds other pages.
+
+Needs aiohttp and ray-async: ``pip install aiohttp ./packages/ray-core ./packages/ray-async``.
 """
 
 from __future__ import annotations

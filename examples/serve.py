@@ -5,7 +5,8 @@
 Each request runs a task and awaits its ref on the event loop of the web server; nothing blocks a thread. The client
 sends requests at a fixed rate, whether or not answers come, and counts each latency from the moment at which its
 request was due, so that a stall of the server counts for all that it delays. The program fails (exit code 1) if an
-answer is wrong or missing, or if the pending refs do not all come in the end. Needs aiohttp.
+answer is wrong or missing, or if the pending refs do not all come in the end. Needs aiohttp and ray-async:
+``pip install aiohttp ./packages/ray-core ./packages/ray-async``.
 """
 
 from __future__ import annotations

@@ -851,3 +851,28 @@ def test_a_borrowed_ref_whose_owner_died_before_it_was_ever_asked(start, ask):
     }[ask]
     with pytest.raises(OwnerDiedError):
         attempt()
+
+
+@pytest.mark.parametrize("store", ["heap", "shm", "plasma"])
+def test_a_large_value_that_went_with_its_owner_says_so(start, store):
+    """Though the ref was handed out when it was ready, and whoever has it lives."""
+    if store != "heap":
+        pytest.importorskip(f"ray_store_{store}")
+    start(num_cpus=2, store=store)
+
+    @ray.remote
+    class Owner:
+        def make(self):
+            return [ray.put(bytes(300_000))]
+
+    owner = Owner.remote()
+    [ref] = ray.get(owner.make.remote())
+    ray.kill(owner)
+
+    def until_lost():
+        end = time.monotonic() + 30
+        while time.monotonic() < end:  # its end is not known everywhere at once
+            ray.get(ref, timeout=30)
+
+    with pytest.raises(OwnerDiedError, match="return values instead of references"):
+        until_lost()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import ClassVar
 
 from ray.exceptions.base import RayError
 from ray.exceptions.dual import DualError
@@ -11,16 +12,20 @@ from ray.exceptions.dual import DualError
 class ObjectLostError(RayError, LookupError):
     """An object's value no longer exists and could not be made again."""
 
+    _advice: ClassVar[str] = "Run the task that made it again, or keep a reference to it in a process that stays alive."
+
     def __init__(self, object_id: bytes = b"", reason: str = "") -> None:
         self.object_id, self.reason = object_id, reason
-        super().__init__(
-            f"The object {object_id.hex()} is lost{f': {reason}' if reason else ''}. Run the task that made it "
-            "again, or keep a reference to it in a process that stays alive."
-        )
+        super().__init__(f"The object {object_id.hex()} is lost{f': {reason}' if reason else ''}. {self._advice}")
 
 
 class OwnerDiedError(ObjectLostError):
     """The process that owned the object has died, so nobody can answer for it."""
+
+    _advice = (
+        "Have tasks and actors return values instead of references to what they have put, or put it in a process that "
+        "stays alive."
+    )
 
     def __init__(self, object_id: bytes = b"", reason: str = "") -> None:
         super().__init__(object_id, reason or "the process that created its reference has died")

@@ -1,7 +1,4 @@
-"""Objects across processes: values fetched from owners, refs inside values, credits, frees.
-
-Called under the runtime's lock unless a method says otherwise.
-"""
+"""Objects across processes: values, refs in them, credits, frees; under the lock unless a method says otherwise."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ from ray.runtime.records import TaskRecord
 from ray.runtime.restoring import OnDisk, Restoring
 from ray.runtime.store_looks import StoreLooks
 from ray.runtime.stored_views import StoredViews
-from ray.runtime.unreadable import raise_unreadable_value
+from ray.runtime.unreadable import raise_unreadable_value, why_lost
 from ray.serialization import deserialize_aligned, deserialize_copy, open_envelope
 from ray.serialization.blob import PICKLE, load_pickle
 
@@ -69,7 +66,10 @@ class ObjectExchange:
             self._runtime.failures.retrieved(entry.id)
             raise open_envelope(entry.value)
         else:
-            blob = self.stored_blob(entry.id)
+            try:
+                blob = self.stored_blob(entry.id)
+            except ObjectLostError as error:
+                raise why_lost(self._runtime, entry, error) from None
         try:
             if blob and blob[0] == PICKLE:  # most are: a pickle with nothing beside it
                 return load_pickle(blob)

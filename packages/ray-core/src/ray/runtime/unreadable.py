@@ -1,13 +1,17 @@
-"""Raises what says which value could not be unpickled, and where it comes from."""
+"""What to raise of a value that could not be unpickled, or is lost: which it is, and where it comes from."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from ray.exceptions import RayError
+from ray.exceptions import ObjectLostError, OwnerDiedError, RayError
 from ray.exceptions.base import cut_frames
 from ray.protocol.references import ObjectEntry
+from ray.runtime.peers import OutOfDescriptorsError
 from ray.serialization import unreadable
+
+if TYPE_CHECKING:
+    from ray.runtime.owner import OwnerRuntime
 
 
 def raise_unreadable(error: Exception, what: str, object_id: bytes = b"", task: str = "") -> NoReturn:
@@ -32,6 +36,20 @@ def raise_unreadable_value(error: Exception, entry: ObjectEntry) -> NoReturn:
     __tracebackhide__ = True
     task = entry.task if isinstance(entry.task, str) else ""
     raise_unreadable(error, value_of_ref(entry.id), entry.id, task)
+
+
+def why_lost(runtime: OwnerRuntime, entry: ObjectEntry, error: ObjectLostError) -> ObjectLostError:
+    """The error of a value that is not in the store: one that is borrowed has gone with its owner. Without the lock."""
+    if entry.owner is None or runtime.closed:
+        return error
+    try:
+        with runtime.lock:
+            runtime.peers.reach(entry.owner)
+    except OutOfDescriptorsError:
+        return error
+    except ConnectionError:
+        return OwnerDiedError(entry.id)
+    return error
 
 
 def value_of_ref(object_id: bytes) -> str:
