@@ -152,7 +152,7 @@ class Hub:
 
     @property
     def last(self) -> object:
-        """Another object for each unit that was handed to ZeroMQ."""
+        """Another object for each unit that was handed to ZeroMQ, and for each look that has found something."""
         return self._outgoing.last[0]
 
     def has_messages(self) -> bool:
@@ -161,8 +161,8 @@ class Hub:
         return bool(self._readable.value & _POLLIN)
 
     def has_news(self) -> bool:
-        """Whether ``pump`` would find something."""
-        return bool(self.monitor.gone) or self.has_messages()
+        """Whether ``pump`` would find something; it looks anew then, as ZeroMQ announces nothing twice."""
+        return (bool(self.monitor.gone) or self.has_messages()) and self._outgoing.touch()
 
     def pump(self) -> None:
         """Take what has arrived."""

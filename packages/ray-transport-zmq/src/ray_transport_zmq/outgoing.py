@@ -6,7 +6,7 @@ import ctypes
 from collections import deque
 from collections.abc import Iterator
 from itertools import chain, starmap
-from typing import Any
+from typing import Any, Literal
 
 from ray_transport_zmq import native, wire
 
@@ -21,6 +21,11 @@ class Outgoing:
         self._handle = handle
         #: One object, another one for each unit that was handed over.
         self.last: deque[object] = deque([object()], 1)
+
+    def touch(self) -> Literal[True]:
+        """Have ``last`` be another one, as after a unit."""
+        self.last.append(object())
+        return True
 
     def steps(self, id: bytes, unit: wire.Unit) -> list[Iterator[Any]]:
         """What hands ``unit`` to the peer of this id, as ``walk`` takes it."""
