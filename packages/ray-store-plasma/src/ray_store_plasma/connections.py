@@ -11,6 +11,7 @@ from collections import deque
 
 import msgspec
 
+from ray.exceptions.base import printable
 from ray_store_plasma.messages import MAX_PACKET_BYTES, PROTOCOL, Message, Welcome, encode
 
 #: A client that does not take as many replies is not one of ours.
@@ -53,7 +54,7 @@ class Connections:
         #: {descriptor: client}, of both sockets of each
         self.by_descriptor: dict[int, Peer] = {}
         self._arena = arena
-        self._welcome = encode(Welcome(0, PROTOCOL, capacity_bytes, spill_dir))
+        self._welcome = encode(Welcome(0, PROTOCOL, capacity_bytes, printable(spill_dir)))
         self._limit = limit
         self._last = 0
         self._to_notify: dict[int, Peer] = {}

@@ -54,6 +54,11 @@ def qualified_name(cls: type) -> str:
     return name if module in (None, "builtins") else f"{module}.{name}"
 
 
+def printable(text: str) -> str:
+    """``text`` as messages can hold it: lone surrogates, which UTF-8 cannot encode, become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def last_lines(text: str) -> str:
     return "\n".join(text.rstrip().splitlines()[-STDERR_TAIL_LINES:])
 

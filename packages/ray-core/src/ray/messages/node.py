@@ -386,3 +386,5 @@ class Path(Struct, frozen=True, tag=73):
     request: int
     worker: bytes
     path: list[str]
+    odd: list[bytes] = []
+    """Folders whose names are not in UTF-8."""

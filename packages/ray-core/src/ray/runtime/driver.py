@@ -20,8 +20,7 @@ from ray.exceptions import NodeDiedError, RaySystemError
 from ray.ids import random_id
 from ray.messages import node
 from ray.plugins.compose import Composition
-from ray.runtime import descriptors, hardware
-from ray.runtime.driver_path import current_path
+from ray.runtime import descriptors, driver_path, hardware
 from ray.runtime.failures import failure_line
 from ray.runtime.forked import watch_forks
 from ray.runtime.interface import RESOURCE_UNIT
@@ -89,9 +88,7 @@ class DriverRuntime(OwnerRuntime):
                 node.Logs: self._printer.show,
                 node.RecordError: lambda message: self._trouble.note(message.record),
                 node.ShowFailure: lambda message: self.show_failure(message.text),
-                node.AskPath: lambda message: self.node.send(
-                    node.Path(message.request, message.worker, current_path())
-                ),
+                node.AskPath: lambda message: self.node.send(driver_path.answer_to(message)),
                 node.Ending: lambda message: self.node_lost(message.reason, orderly=True),
             }
             self.polling.program_ends = self._signals.ends_program
@@ -126,6 +123,11 @@ class DriverRuntime(OwnerRuntime):
     # --- the node's process -------------------------------------------------------------------------------------------
 
     def _start_node(self, config: NodeConfig) -> None:
+        if not sys.executable:
+            raise RaySystemError(
+                f"cannot start the node manager: sys.executable is {sys.executable!r}, and should be the path of a "
+                "Python interpreter. Programs that embed Python have to set it."
+            )
         self._log = _nameless_file()
         ours, theirs = socket.socketpair()
         self._lifeline = ours
@@ -147,7 +149,7 @@ class DriverRuntime(OwnerRuntime):
             raise RaySystemError(f"cannot start the node manager: {error}") from error
         finally:
             theirs.close()
-        ours.sendall(msgspec.json.encode(config) + b"\n")
+        ours.sendall(config.to_json() + b"\n")
 
     def _await_node(self) -> dict[str, Any]:
         assert self._lifeline is not None
@@ -300,7 +302,7 @@ def _node_config(options: StartOptions, session: str, session_dir: str) -> NodeC
         resources={name: amount for name, amount in resources.items() if amount},
         gpu_ids=ids,
         store_bytes=store,
-        sys_path=current_path(),
+        sys_path=driver_path.current_path(),
         preload=[name for name in _PRELOAD if name in sys.modules],
         prestart=max(1, min(cpus // RESOURCE_UNIT, _PRESTART)),
         namespace=options.namespace,

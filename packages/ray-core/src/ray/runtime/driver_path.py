@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ray.exceptions.base import printable
 from ray.messages import node
 
 if TYPE_CHECKING:
@@ -26,7 +27,15 @@ _ASK_S = 5.0
 
 def current_path() -> list[str]:
     """``sys.path`` of this process as others can use it."""
-    return [os.fspath(path) or os.getcwd() for path in sys.path]
+    return [os.fsdecode(path) or os.getcwd() for path in sys.path]
+
+
+def answer_to(question: node.AskPath) -> node.Path:
+    """The same as a message."""
+    path = current_path()
+    named = [entry for entry in path if entry == printable(entry)]
+    odd = [os.fsencode(entry) for entry in path if entry != printable(entry)]
+    return node.Path(question.request, question.worker, named, odd)
 
 
 class DriverPath:
@@ -54,6 +63,6 @@ class DriverPath:
             return ()
         try:
             answer = runtime.node.request(node.AskPath, _ASK_S)
-            return msgspec.msgpack.decode(answer.data, type=list[str]) if answer.ok else ()
+            return [os.fsdecode(entry) for entry in msgspec.msgpack.decode(answer.data)] if answer.ok else ()
         except Exception:  # the import fails as it would have failed
             return ()

@@ -384,7 +384,7 @@ class NodeManager:
     def _path(self, peer: Peer, message: node.Path, frames: Sequence[Frame]) -> None:
         asker = self.peers.get(message.worker)
         if asker is not None:
-            asker.send(node.Answer(message.request, True, msgspec.msgpack.encode(message.path)))
+            asker.send(node.Answer(message.request, True, msgspec.msgpack.encode([*message.path, *message.odd])))
 
     def _describe(self) -> dict[str, Any]:
         return {

@@ -14,6 +14,7 @@ import time
 
 import msgspec
 
+from ray.exceptions.base import printable
 from ray.runtime import descriptors
 from ray.runtime.node import NodeManager
 from ray.runtime.session import NodeConfig, SessionFacts, create_session_dir, publish_session, remove_session_dir
@@ -30,7 +31,7 @@ def main(fd: int) -> None:
         line = reader.readline()
     if not line:
         return
-    config = msgspec.json.decode(line, type=NodeConfig)
+    config = NodeConfig.from_json(line)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.umask(0o077)
@@ -41,7 +42,7 @@ def main(fd: int) -> None:
         _serve(config, lifeline)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            lifeline.sendall(msgspec.json.encode({"error": f"{type(error).__name__}: {error}"}) + b"\n")
+            lifeline.sendall(msgspec.json.encode({"error": printable(f"{type(error).__name__}: {error}")}) + b"\n")
         raise
     finally:
         _end_children()
