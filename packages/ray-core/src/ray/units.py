@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import sys
 
 _log = logging.getLogger("ray")
 _hinted = False
@@ -22,7 +23,7 @@ def seconds_from_milliseconds(timeout: int | float | datetime.timedelta | None) 
 
     Raises:
         TypeError: it is none of these.
-        ValueError: it is negative or not a number.
+        ValueError: it is negative, no number, or too large for a float.
     """
     global _hinted
     if timeout is None:
@@ -32,7 +33,10 @@ def seconds_from_milliseconds(timeout: int | float | datetime.timedelta | None) 
     elif isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout must be milliseconds, a datetime.timedelta or None, not {timeout!r}")
     else:
-        seconds = timeout / 1000.0
+        try:
+            seconds = timeout / 1000.0
+        except OverflowError:
+            raise ValueError(f"timeout must be below {sys.float_info.max:g}, which is the largest float") from None
     if not seconds >= 0:
         raise ValueError(f"The 'timeout' argument must be nonnegative. Received {timeout!r}")
     suspicious = isinstance(timeout, float) or (isinstance(timeout, int) and 0 < timeout < 100)

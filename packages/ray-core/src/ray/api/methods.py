@@ -8,7 +8,7 @@ import types
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, TypeVar, Unpack, overload
 
-from ray.api.options import METHOD_NAMES, method_options, normalise
+from ray.api.options import METHOD_NAMES, check_name, method_options, normalise
 from ray.api.typed import T0, T1, T2, T3, FixedReturn, MethodMarks, P, R
 from ray.runtime.arity import arity_of
 from ray.runtime.async_functions import is_async, runs_on_loop, streams_on_loop
@@ -237,6 +237,7 @@ def actor_methods(cls: type) -> dict[str, MethodOptions]:
         options: MethodOptions = getattr(function, _MARK, None) or MethodOptions()
         if streams_on_loop(function) and options.num_returns == 1:
             options = dataclasses.replace(options, num_returns=STREAMING)
+        check_name(name, "Method")  # it is to travel
         arity = arity_of(function, bound=not isinstance(attribute, staticmethod))
         methods[name] = dataclasses.replace(options, arity=arity)
     return methods

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import operator
+import sys
 from collections.abc import Mapping
 from typing import Any, SupportsFloat
 
@@ -13,8 +14,15 @@ from ray.api.typed import CallOptions, ClassOptions, FunctionOptions
 from ray.config.spelling import did_you_mean
 from ray.runtime.interface import RESOURCE_UNIT, STREAMING, ActorOptions, MethodOptions, TaskOptions
 
-#: Resource amounts travel as 64-bit integers, in fixed point.
-_MAX_AMOUNT = (2**63 - 1) // RESOURCE_UNIT
+#: Whole numbers travel in 64 bits: an option lies between ``-MOST - 1`` and ``MOST``, if it has no narrower limits.
+MOST = 2**63 - 1
+#: Resource amounts are such numbers, in fixed point.
+_MAX_AMOUNT = MOST // RESOURCE_UNIT
+#: Results of one call. Each has a reference in the memory of the caller, before the call has even begun; so many take
+#: some hundred megabytes. More belong into a list, or into a stream.
+MOST_RETURNS = 1_000_000
+#: A larger number is not shown: Python refuses to write the largest ones.
+_SHOWN_BITS = 256
 
 Given = dict[str, Any]
 """Options as the user wrote them: only those given (None is "not given"), with synonyms resolved."""
@@ -165,14 +173,23 @@ def check_name(value: object, what: str) -> str:
 
     Raises:
         TypeError: it is no string.
-        ValueError: it is empty.
+        ValueError: it is empty, or UTF-8 cannot encode it.
     """
     __tracebackhide__ = True
     if not isinstance(value, str):
         raise TypeError(f"{what} name must be a string, not {value!r} ({type(value).__name__})")
-    if not value:
+    name = value if type(value) is str else str.__str__(value)
+    if not name:
         raise ValueError(f"{what} name cannot be an empty string.")
-    return value if type(value) is str else str.__str__(value)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        lone = f"{name[error.start]!r} at index {error.start}"
+        raise ValueError(
+            f"{what} name {name!r} cannot be encoded in UTF-8, because of {lone}, a lone surrogate. Names of files "
+            'that are not in UTF-8 have such: name.encode("utf-8", "backslashreplace").decode() can be a name.'
+        ) from None
+    return name
 
 
 def quantity(name: str, value: object) -> int:
@@ -185,7 +202,7 @@ def quantity(name: str, value: object) -> int:
     __tracebackhide__ = True
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise TypeError(f"{name} must be a number, not {value!r} ({type(value).__name__})")
-    amount = float(value)
+    amount = _float(name, value)
     if not amount >= 0 or math.isinf(amount):
         raise ValueError(f"Resource quantities must be nonnegative and finite: {name}={value!r}")
     _check_size(name, amount)
@@ -227,12 +244,12 @@ def custom_resources(resources: object) -> dict[str, int]:
     return amounts
 
 
-def whole_number(name: str, value: object, least: int | None) -> int:
-    """``value`` as an int of at least ``least``.
+def whole_number(name: str, value: object, least: int | None, most: int = MOST) -> int:
+    """``value`` as an int between ``least``, or what 64 bits hold, and ``most``.
 
     Raises:
         TypeError: it is no whole number.
-        ValueError: it is less.
+        ValueError: it is less, or more.
     """
     __tracebackhide__ = True
     try:
@@ -241,9 +258,20 @@ def whole_number(name: str, value: object, least: int | None) -> int:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"{name} must be a whole number, not {value!r} ({type(value).__name__})") from None
-    if least is not None and number < least:
-        raise ValueError(f"{name} must be at least {least}, not {number}")
+    least = -MOST - 1 if least is None else least
+    if not least <= number <= most:
+        limit = f"at least {least}" if number < least else f"at most {most}"
+        shown = number if number.bit_length() <= _SHOWN_BITS else f"a number of {number.bit_length()} bits"
+        raise ValueError(f"{name} must be {limit}, not {shown}")
     return number
+
+
+def _float(name: str, value: SupportsFloat) -> float:
+    __tracebackhide__ = True
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be below {sys.float_info.max:g}, which is the largest float") from None
 
 
 def seconds(name: str, value: object) -> float | None:
@@ -251,7 +279,7 @@ def seconds(name: str, value: object) -> float | None:
 
     Raises:
         TypeError: it is none of these.
-        ValueError: it is negative or not a number.
+        ValueError: it is negative, no number, or too large for a float.
     """
     __tracebackhide__ = True
     if value is None:
@@ -261,7 +289,7 @@ def seconds(name: str, value: object) -> float | None:
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be seconds, a datetime.timedelta or None, not {value!r}")
     else:
-        amount = float(value)
+        amount = _float(name, value)
     if not amount >= 0:
         raise ValueError(f"The {name!r} argument must be nonnegative. Received {value!r}")
     return amount
@@ -307,7 +335,7 @@ def _returns(given: Given) -> int:
         if value != "streaming":
             raise ValueError(f"num_returns must be a whole number or 'streaming', not {value!r}")
         return STREAMING
-    return whole_number("num_returns", value, least=0)
+    return whole_number("num_returns", value, least=0, most=MOST_RETURNS)
 
 
 def _text(given: Given, name: str, what: str) -> str | None:

@@ -17,7 +17,7 @@ from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames
 from ray.exceptions.shadowed import explain
 from ray.runtime import interface
-from ray.runtime.interface import Runtime
+from ray.runtime.interface import RESOURCE_UNIT, Runtime
 from ray.runtime.interrupts import forget_signals
 from ray.runtime.start_options import DEFAULT_NAMESPACE, StartOptions
 from ray.runtime.telling import log as _log
@@ -36,6 +36,7 @@ _SHUT_DOWN = (
 
 #: Objects of 100 KiB and more go into the store: one that is not much larger holds none.
 MIN_STORE_BYTES = 1 << 20
+MOST_GPUS = 10_000
 _SEAMS = ("store", "transport", "scheduler", "selector", "control", "executor", "observers")
 #: What describes the machine, and so cannot be said to a cluster that runs already.
 _START_UP = ("num_cpus", "num_gpus", "resources", "memory", "object_store_memory")
@@ -229,13 +230,16 @@ def _checked(options: InitOptions) -> dict[str, Any]:
     cpus, gpus = options.get("num_cpus"), options.get("num_gpus")
     memory, store = options.get("memory"), options.get("object_store_memory")
     namespace = options.get("namespace")
+    held = 0 if gpus is None else whole_quantity("num_gpus", gpus)
+    if held > MOST_GPUS * RESOURCE_UNIT:
+        raise ValueError(f"num_gpus must be at most {MOST_GPUS}, as each gets an id, not {gpus!r}")
     if store is not None and memory_bytes("object_store_memory", store) < MIN_STORE_BYTES:
         raise ValueError(
             f"object_store_memory (bytes) must be greater than 0, at least {MIN_STORE_BYTES:,}, not {store!r}"
         )
     return {
         "num_cpus": None if cpus is None else quantity("num_cpus", cpus),
-        "num_gpus": None if gpus is None else whole_quantity("num_gpus", gpus),
+        "num_gpus": None if gpus is None else held,
         "resources": custom_resources(options.get("resources")),
         "memory_bytes": None if memory is None else memory_bytes("memory", memory),
         "object_store_bytes": None if store is None else memory_bytes("object_store_memory", store),

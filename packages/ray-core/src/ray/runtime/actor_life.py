@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ray.exceptions import RayConnectionError, RaySystemError
+from ray.exceptions import RayConnectionError, RaySystemError, UnpicklableError
 from ray.ids import FIRST_RETURN, random_id
 from ray.messages import node, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
@@ -86,7 +86,7 @@ class ActorOwner(ObjectAccess):
             client.creating = None
             if life is not None:
                 life._entry.value = b""  # nothing was created that would have to be ended
-            if isinstance(error, ValueError):  # refused, so that nobody will need the arguments
+            if isinstance(error, (ValueError, UnpicklableError)):  # refused, so that nobody will need the arguments
                 with self.lock:
                     self.calls.let_creation_go(client)
                     self.calls.forget(actor_id)
@@ -107,6 +107,7 @@ class ActorOwner(ObjectAccess):
 
         Raises:
             ValueError: the name is taken.
+            UnpicklableError: it holds what no message can hold.
         """
         ready = all(entry.status in (READY, STORED) for _, entry in record.deps)
         if options.name:
@@ -130,7 +131,11 @@ class ActorOwner(ObjectAccess):
                 reason = "an argument of its __init__ failed"
                 self.node.send(node.KillActor(0, core.actor_id, True, reason, bytes(failed.value)))
             elif all(entry.status != PENDING for _, entry in record.deps):
-                self.node.send(node.CreateActor(0, spec(True)))
+                try:
+                    self.node.send(node.CreateActor(0, spec(True)))
+                except UnpicklableError as error:
+                    envelope = self.failures.envelope(error, record.name, record.id, 0)
+                    self.node.send(node.KillActor(0, core.actor_id, True, "it could not be sent", envelope))
 
         pending = {entry for _, entry in record.deps if entry.status == PENDING}
         for entry in pending:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from ray.exceptions import UnpicklableError
 from ray.ids import PROCESS_ID_BYTES
 from ray.messages import node, wire
 from ray.protocol import actors
@@ -182,7 +183,11 @@ class ActorCalls:
             return
         client.batch = None
         if tasks:
-            peer.send(wire.Push(tasks, depth=self._runtime.depth), frames)
+            try:
+                peer.send(wire.Push(tasks, depth=self._runtime.depth), frames)
+            except UnpicklableError as error:
+                self._runtime.tasks.unsent.calls(client, tasks, peer, error)
+                return
             peer.send_forgets()
 
     def on_replies(self, client: ActorClient, message: wire.Replies, frames: Any) -> None:

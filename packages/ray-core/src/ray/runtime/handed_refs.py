@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ray.messages import wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime.completion import complete
+
+if TYPE_CHECKING:
+    from ray.runtime.records import TaskRecord
 
 #: Values up to this size go along with refs.
 CARRIED_BYTES = 1024
@@ -33,6 +38,12 @@ def describe(entry: ObjectEntry, address: str, credits: int = 0) -> wire.Ref:
     if isinstance(value, (bytes, memoryview)) and len(value) <= CARRIED_BYTES:
         return wire.Ref(entry.id, owner, credits, status, bytes(value))
     return wire.Ref(entry.id, owner, credits)
+
+
+def handed_over(record: TaskRecord, receiver: str) -> list[ObjectEntry]:
+    """Of what we only borrow, that which ``receiver`` is to hold as well, once for each place in the arguments."""
+    inside = (*record.refs, *(inner for _, value in record.deps for inner in value.contained))
+    return [entry for entry in inside if entry.owner not in (None, receiver)]
 
 
 def take_note(entry: ObjectEntry, ref: wire.Ref, *, shared: bool) -> None:

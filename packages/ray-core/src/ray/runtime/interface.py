@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ray.exceptions.base import printable
 from ray.runtime.arity import Arity
 
 if TYPE_CHECKING:
@@ -89,8 +90,9 @@ class FunctionDescriptor:
 
     def __init__(self, target: Any) -> None:
         self.target = target
-        self.name: str = getattr(target, "__name__", type(target).__name__)
-        self.qualname: str = f"{getattr(target, '__module__', '?')}.{getattr(target, '__qualname__', self.name)}"
+        self.name: str = printable(getattr(target, "__name__", type(target).__name__))
+        qualname = getattr(target, "__qualname__", self.name)
+        self.qualname: str = printable(f"{getattr(target, '__module__', '?')}.{qualname}")
         #: Owned by the runtime: its cache of the pickled form, replaced when the session changes.
         self.export: Any = None
 

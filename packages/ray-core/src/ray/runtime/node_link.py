@@ -11,6 +11,7 @@ import msgspec
 from ray.abc.transport import Connection
 from ray.exceptions import NodeDiedError, RaySystemError
 from ray.messages import codec, node
+from ray.runtime import unsent
 from ray.runtime.completion import Waiter
 
 #: Beats without any message from it after which the node manager is taken for dead. Beats are counted, not timed: a
@@ -41,14 +42,23 @@ class NodeLink:
         self.dead: str | None = None
 
     def send(self, message: Any) -> None:
-        """Queue a message; dropped when the node manager is gone."""
-        self.connection.send((codec.encode(message),))
+        """Queue a message; dropped when the node manager is gone.
+
+        Raises:
+            UnpicklableError: it holds what cannot be encoded, and was not sent.
+        """
+        try:
+            data = codec.encode(message)
+        except codec.UNENCODABLE as error:
+            raise unsent.refusal(message, error) from error
+        self.connection.send((data,))
 
     def request(self, make: Callable[[int], Any], timeout_s: float = 10.0) -> node.Answer:
         """Send ``make(number)`` and wait for its answer.
 
         Raises:
             NodeDiedError: there is, or comes to be, no node manager to answer.
+            UnpicklableError: as ``send``.
             RaySystemError: it lives and does not answer in time.
         """
         number = self._numbers()

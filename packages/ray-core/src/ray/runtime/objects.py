@@ -22,7 +22,7 @@ from ray.ids import OBJECT_ID_BYTES
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime.completion import Waiter, complete
-from ray.runtime.handed_refs import ActorLife, describe, take_note
+from ray.runtime.handed_refs import ActorLife, describe, handed_over, take_note
 from ray.runtime.interface import STREAMING
 from ray.runtime.peers import OutOfDescriptorsError
 from ray.runtime.records import TaskRecord
@@ -358,9 +358,8 @@ class ObjectExchange:
     def hand_over_arguments(self, record: TaskRecord, receiver: str) -> None:
         """The refs in arguments of ours are covered by our pins; those that we only borrow must survive our death."""
         if self.borrows:
-            for entry in (*record.refs, *(inner for _, value in record.deps for inner in value.contained)):
-                if entry.owner not in (None, receiver):
-                    self._grant(entry, receiver)
+            for entry in handed_over(record, receiver):
+                self._grant(entry, receiver)
 
     def receive_arguments(self, task: wire.Task) -> list[ObjectEntry]:
         """Hold, for the time of a call, the argument refs that were handed over with it."""

@@ -85,9 +85,10 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         name = label or f"{actor.class_name}.{method}"
         if group is not None and client.groups is not None:
             check_group(name, group, client.groups)
+        target = method.encode()
         record = self._record(name, options.num_returns, retries, options.timeout_s, args, kwargs)
         record.actor = actor.actor_id
-        record.method = method.encode()
+        record.method = target
         if label:
             record.label = label
         if group is not None:

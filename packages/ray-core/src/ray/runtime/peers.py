@@ -10,7 +10,7 @@ from ray.abc.transport import Connection, Frame, Transport
 from ray.messages import codec, wire
 from ray.protocol import handshake
 from ray.protocol.references import ObjectEntry
-from ray.runtime import descriptors
+from ray.runtime import descriptors, unsent
 
 #: Large argument values are kept by the workers that got them, for the next task with the same ref, up to this much.
 MAX_KEPT_BYTES = 1 << 30
@@ -55,11 +55,19 @@ class Peer:
         self.outbox_frames: list[Any] = [b""]
 
     def send(self, message: Any, frames: list[Any] | None = None) -> None:
-        """Send a message; ``frames`` holds its buffers behind a free first place."""
+        """Send a message; ``frames`` holds its buffers behind a free first place.
+
+        Raises:
+            UnpicklableError: it holds what cannot be encoded, and was not sent.
+        """
+        try:
+            data = codec.encode(message)
+        except codec.UNENCODABLE as error:
+            raise unsent.refusal(message, error) from error
         if frames is None or len(frames) == 1:
-            self.connection.send((codec.encode(message),))
+            self.connection.send((data,))
         else:
-            frames[0] = codec.encode(message)
+            frames[0] = data
             self.connection.send(frames)
 
     def keeps(self, entry: ObjectEntry) -> bool:

@@ -156,7 +156,7 @@ class TaskRecord:
             options.max_calls if options is not None else 0,
             self.actor,
             self.group,
-            b"" if not retry else b"*" if retry is True else _pickle_types(retry),
+            b"" if not retry else b"*" if retry is True else pickle_types(retry),
             self.stored,
         )
 
@@ -173,7 +173,8 @@ def _refs(entries: Iterable[ObjectEntry], address: str, receiver: str) -> list[w
     return [describe(entry, address, 0 if entry.owner in (None, receiver) else 1) for entry in entries]
 
 
-def _pickle_types(types: Any) -> bytes:
+def pickle_types(types: Any) -> bytes:
+    """The exception classes of an option as bytes."""
     from ray.serialization import dump_function
 
     return dump_function(types)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from ray.runtime.records import SchedulingClass
+from ray.runtime.records import SchedulingClass, pickle_types
 
 if TYPE_CHECKING:
     from ray.runtime.interface import TaskOptions
@@ -23,7 +23,11 @@ class SchedulingClasses:
         self._by_options: dict[int, tuple[TaskOptions, SchedulingClass, bool]] = {}
 
     def find(self, options: TaskOptions, depth: int) -> tuple[TaskOptions, SchedulingClass, bool]:
-        """The scheduling class of ``options``, and whether a worker needs to know nothing of them."""
+        """The scheduling class of ``options``, and whether a worker needs to know nothing of them.
+
+        Raises:
+            UnpicklableError: they hold a class that no message can hold.
+        """
         found = self._by_options.get(id(options))
         if found is not None and found[0] is options:
             return found
@@ -33,6 +37,8 @@ class SchedulingClasses:
             cls = SchedulingClass(self._numbers(), options.resources, options.priority, depth)
             cls = self._by_needs.setdefault(key, cls)
             self.by_number[cls.number] = cls
+        if isinstance(options.retry_exceptions, tuple):
+            pickle_types(options.retry_exceptions)  # what cannot be sent is refused while nothing is queued
         plain = not (options.retry_exceptions or options.max_calls or options.name or options.timeout_s)
         if len(self._by_options) > 1000:
             self._by_options.clear()

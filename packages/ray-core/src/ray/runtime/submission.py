@@ -72,7 +72,7 @@ class Submission(OwnerBase):
             kwargs = dict(kwargs)
             for key, value in kwargs.items():
                 if type(value) is ObjectRef:
-                    deps.append((key, self._own_entry(value)))
+                    deps.append((str.__str__(key), self._own_entry(value)))
                     kwargs[key] = None
         blob = args_blob(args, kwargs)
         inner: tuple[ObjectEntry, ...] = ()

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ray.exceptions import UnpicklableError
 from ray.messages import codec, node, wire
 from ray.runtime.recalls import Recalls
 from ray.runtime.records import AHEAD_TASKS, BATCH_TASKS, LAST_WORDS_S, SHORT_US, Link, SchedulingClass, TaskRecord
 from ray.runtime.scheduling_classes import SchedulingClasses
+from ray.runtime.unsent import UnsentTasks
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
@@ -33,6 +35,7 @@ class TaskSubmitter:
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
         self.recalls = Recalls(runtime, self)
+        self.unsent = UnsentTasks(runtime, self)
         self.classes = SchedulingClasses()
         #: {lease id: link}
         self.links: dict[bytes, Link] = {}
@@ -50,7 +53,7 @@ class TaskSubmitter:
             if cls.queue:
                 self.pump(cls)
                 if cls.queue and not cls.links:
-                    self._send_demand(cls)
+                    self.unsent.demand(cls)
 
     def is_busy(self) -> bool:
         """Whether any task of this owner is queued or pushed, or rests before it is tried again."""
@@ -63,12 +66,9 @@ class TaskSubmitter:
         queue = cls.queue
         queue.append(record)
         waiting = len(queue)
-        if waiting == 1 or waiting % BATCH_TASKS == 0:
+        is_slow = (export := record.export) is not None and export.mean_us >= SHORT_US
+        if is_slow or waiting == 1 or waiting % BATCH_TASKS == 0:
             self.pump(cls)
-        else:
-            export = record.export
-            if export is not None and export.mean_us >= SHORT_US:
-                self.pump(cls)
 
     def pump(self, cls: SchedulingClass) -> None:
         """Push what the leased workers take, and ask for more workers if that is not all."""
@@ -101,13 +101,11 @@ class TaskSubmitter:
         self._update_demand(cls)
 
     def _push(self, link: Link, count: int) -> None:
-        queue = link.cls.queue
-        peer = link.peer
+        queue, inflight, peer = link.cls.queue, link.inflight, link.peer
         frames: list[Any] = [b""]
         tasks: list[wire.Task] = []
         functions: list[wire.Function] = []
         address = self._runtime.address
-        inflight = link.inflight
         last = None
         while True:
             if count <= 0 or not queue or link.dead:  # here: a call that interrupts this may come behind a loop's head
@@ -135,14 +133,21 @@ class TaskSubmitter:
             count = 0 if record.alone else count - 1
             if record.pins:
                 self._runtime.objects.hand_over_arguments(record, peer.address)
-            tasks.append(record.to_wire(frames, address, peer))
+            try:
+                tasks.append(record.to_wire(frames, address, peer))
+            except UnpicklableError as error:
+                self.unsent.withdraw(link, record, error)
         if not tasks:
             return
         if len(inflight) == len(tasks):
             link.progress = time.monotonic()
         if len(inflight) > 1 and not link.cls.checking:
             self.recalls.watch(link.cls)
-        peer.send(wire.Push(tasks, functions, link.gpu_ids, self._runtime.depth, link.cls.resources), frames)
+        try:
+            peer.send(wire.Push(tasks, functions, link.gpu_ids, self._runtime.depth, link.cls.resources), frames)
+        except UnpicklableError as error:
+            self.unsent.push(link, tasks, error)
+            return
         if functions:  # not before: a push that interrupts this one must not rely on it
             peer.known.update(function.hash for function in functions)
         peer.send_forgets()
@@ -158,17 +163,10 @@ class TaskSubmitter:
                 if not cls.links:
                     self._release_for(cls)
                 cls.demanded = min(waiting, MAX_DEMAND)
-                self._send_demand(cls)
+                self.unsent.demand(cls)
         elif cls.demanded:
-            cls.demanded = 0
-            cls.lack = ""
-            self._send_demand(cls)
-
-    def _send_demand(self, cls: SchedulingClass) -> None:
-        name = cls.queue[0].name if cls.queue else ""
-        self._runtime.node.send(
-            node.Demand(cls.number, cls.resources, cls.demanded, self._runtime.depth, cls.priority, name)
-        )
+            cls.demanded, cls.lack = 0, ""
+            self.unsent.demand(cls)
 
     # --- leases -----------------------------------------------------------------------------------------------------
 
@@ -284,7 +282,7 @@ class TaskSubmitter:
         if message.returned:
             self.take_back(link, message.returned)
         if message.exiting:
-            self._requeue(list(inflight.values()))
+            self.requeue(list(inflight.values()))
             inflight.clear()
             self._release(link, retired=True)
         cls = link.cls
@@ -313,9 +311,10 @@ class TaskSubmitter:
     def take_back(self, link: Link, ids: Iterable[bytes]) -> None:
         """The worker will not start these, as far as they are still its own: they go to others."""
         inflight = link.inflight
-        self._requeue([inflight.pop(id) for id in ids if id in inflight])
+        self.requeue([inflight.pop(id) for id in ids if id in inflight])
 
-    def _requeue(self, records: list[TaskRecord]) -> None:
+    def requeue(self, records: list[TaskRecord]) -> None:
+        """They go first next time, in order, unless they were cancelled."""
         for record in reversed(records):
             if record.cancelled and not record.done:  # its cancel came to the worker too late, or never
                 self._runtime.fail_cancelled(record)
@@ -372,7 +371,7 @@ class TaskSubmitter:
         self._drop(link)
         records, started = list(link.inflight.values()), link.started(cause.running, died=True)
         link.inflight.clear()
-        self._requeue(records[started:])
+        self.requeue(records[started:])
         for record in records[:started]:
             if record.done:
                 continue

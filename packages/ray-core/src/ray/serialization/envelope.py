@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ray.exceptions import RayError, RayTaskError, qualified_name
+from ray.exceptions.base import printable
 from ray.exceptions.dual import DualError
 from ray.serialization.carry import builtin_base, is_ours, pack_exception, pack_types
 from ray.serialization.dual import steers_interpreter, task_error
@@ -78,7 +79,7 @@ def make_envelope(
         node: name or id in hex of its node.
         kind: "user", "system" or "orderly".
     """
-    function, node = _text(function), _text(node)
+    function, node = printable(function), printable(node)
     try:
         return _encode(_pack(exc, function, task_id, attempt, pid, node, kind))
     except BaseException as failure:  # The last resort: only names, made of nothing that could fail.
@@ -149,11 +150,11 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
     exit_code, signal = getattr(exc, "exit_code", None), getattr(exc, "signal", None)
     return Envelope(
         kind=kind,
-        cause_type=shorten(qualified_name(cls), 1000),
+        cause_type=printable(shorten(qualified_name(cls), 1000)),
         builtin=base.__name__ if base.__module__ == "builtins" else "",
-        summary=_text(summary_of(exc)),
-        message=_text(message_of(exc)),
-        traceback=_text(render(exc)),
+        summary=printable(summary_of(exc)),
+        message=printable(message_of(exc)),
+        traceback=printable(render(exc)),
         function=function,
         task_id=task_id,
         attempt=attempt,
@@ -193,14 +194,9 @@ def _add_note(exc: BaseException, head: str, note: str) -> None:
         exc.add_note(note)
 
 
-def _text(text: str) -> str:
-    """Lone surrogates cannot be encoded."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _hop(exc: BaseException, function: str, pid: int) -> str:
     place = place_of(exc)
-    return _text(f"task {function} (pid={pid}{f', {place}' if place else ''})")
+    return printable(f"task {function} (pid={pid}{f', {place}' if place else ''})")
 
 
 def _with_hop(via: tuple[str, ...], hop: str) -> tuple[str, ...]:

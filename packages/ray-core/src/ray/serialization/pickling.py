@@ -7,7 +7,7 @@ import io
 import sys
 import types
 from collections.abc import Callable, Collection, Hashable
-from pickle import PickleBuffer, Pickler, dumps, loads
+from pickle import PickleBuffer, Pickler, PicklingError, dumps, loads
 from typing import Any
 
 from ray.exceptions import RayError, UnpicklableError
@@ -100,7 +100,10 @@ def args_blob(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
                 return None
     elif not args:
         return EMPTY_ARGS
-    return dumps((args, kwargs), PROTOCOL)
+    try:
+        return dumps((args, kwargs), PROTOCOL)
+    except (AttributeError, PicklingError, TypeError):  # the name of an argument may be of any class of strings
+        return None
 
 
 def dump_function(target: Any) -> tuple[bytes, list[Any]]:
