@@ -56,6 +56,14 @@ class Dependency(Struct, frozen=True):
     refs: list[Ref] = []
 
 
+class Resume(Struct, frozen=True):
+    """Where a stream goes on whose task is run again: what its owner has got of the earlier attempts is skipped."""
+
+    streamed: Count
+    ahead: list[Amount]
+    """Sizes in bytes of the last ones of those: their consumer has not taken them yet."""
+
+
 class Task(Struct, frozen=True):
     """One execution of a function or of an actor method."""
 
@@ -79,6 +87,7 @@ class Task(Struct, frozen=True):
     """Pickled exception types to retry on, or ``*`` for all; opaque to control processes."""
     stored: bytes = b""
     """Id of the object that holds the arguments, where they are too large to send; ``args`` is empty then."""
+    resume: Resume | None = None
 
 
 class Done(Struct, frozen=True):

@@ -26,7 +26,7 @@ from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
 from ray.runtime.submission import LARGE_BYTES
 from ray.runtime.unreadable import raise_unreadable
-from ray.runtime.yielding import Yielding, first_of
+from ray.runtime.yielding import Yielding, first_of, yielding_of
 from ray.serialization import (
     EMPTY_ARGS,
     ORDERLY,
@@ -183,8 +183,7 @@ class TaskCall:
                 result = function(*call[0], **call[1])
                 if self.task.num_returns == STREAMING:
                     check_awaited(self.name, result, of_actor=bool(self.task.actor))
-                    self.stream = Yielding(self)
-                    self.stream.drain(result)
+                    yielding_of(self).drain(result)
             finally:
                 self.interruptible = False
                 if worker.is_forked:
@@ -225,8 +224,7 @@ class TaskCall:
                 if inspect.isawaitable(result) and type(result) is not ObjectRef:
                     result = await result
                 if self.task.num_returns == STREAMING:
-                    self.stream = Yielding(self)
-                    await self.stream.drain_async(result)
+                    await yielding_of(self).drain_async(result)
                 elif inspect.isasyncgen(result):
                     check_streamed(self.name, self.task.num_returns)
                     result = await first_of(result, self.task.num_returns)

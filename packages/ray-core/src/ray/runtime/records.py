@@ -143,6 +143,7 @@ class TaskRecord:
             return wire.Task(self.id, target, args, self.num_returns)
         options = self.options
         retry = options.retry_exceptions if options is not None and self.retries else False
+        stream = self.stream() if self.streamed else None
         return wire.Task(
             self.id,
             target,
@@ -158,6 +159,7 @@ class TaskRecord:
             self.group,
             b"" if not retry else b"*" if retry is True else pickle_types(retry),
             self.stored,
+            None if stream is None else stream.resume(self.streamed),
         )
 
 

@@ -15,7 +15,7 @@ from ray.exceptions import RemoteProtocolError
 from ray.exceptions.base import cut_wait
 from ray.ids import OBJECT_ID_BYTES, object_id
 from ray.messages import codec, wire
-from ray.protocol.references import PENDING, READY, ObjectEntry
+from ray.protocol.references import PENDING, READY, STORED, ObjectEntry
 from ray.runtime.base import OwnerBase
 from ray.runtime.completion import complete, session_of
 from ray.runtime.records import TaskRecord
@@ -45,6 +45,12 @@ class Stream:
         self.told = 0
         #: Held by the thread or coroutine that waits for the next one.
         self.turn = allocate_lock()
+
+    def resume(self, streamed: int) -> wire.Resume:
+        """What the next attempt has to know; called under the lock."""
+        self.full = True  # it may wait at once; before the look at what is there, which the consumer takes meanwhile
+        ahead = [ref._entry for ref in list(self.refs)[:-1]]
+        return wire.Resume(streamed, [nbytes_of(entry) for entry in ahead])
 
 
 class ObjectRefGenerator(Generic[T_co]):
@@ -139,6 +145,12 @@ class ObjectRefGenerator(Generic[T_co]):
         raise TypeError("An ObjectRefGenerator cannot be pickled: pass on the refs that it gives.")
 
 
+def nbytes_of(entry: ObjectEntry) -> int:
+    """The size of a value that a task has yielded."""
+    nbytes: int = entry.value if entry.status == STORED else len(entry.value or b"")
+    return nbytes
+
+
 class Streaming(OwnerBase):
     """The streaming methods of an owner."""
 
@@ -158,7 +170,7 @@ class Streaming(OwnerBase):
         record = peer.sink.inflight.get(message.task) if peer.sink is not None else None
         stream = record.stream() if record is not None and not record.done else None
         if record is None or stream is None or not stream.refs or message.index != record.streamed:
-            self._drop_yielded(peer, message)  # the consumer has left, or an earlier attempt has got that far
+            self._drop_yielded(peer, message)  # the consumer has left
             return
         [entry] = record.entries
         data = None if message.data is None else codec.detach(message.data, frames)

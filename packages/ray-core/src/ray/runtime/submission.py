@@ -169,6 +169,8 @@ class Submission(OwnerBase):
             if done.retry and record.retries and not record.cancelled:
                 return True
             data = values[0]
+            if record.attempt:
+                self.objects.discard(_ids(record))
             self.fail(record, codec.detach(data or b"", frames))
             return False
         record.done = True
@@ -183,6 +185,8 @@ class Submission(OwnerBase):
             else:
                 complete(entry, READY, data)
             entry.task = record.name  # for the error of a value that cannot be unpickled
+        if record.attempt:  # an earlier one may have stored results, and died before it could say so
+            self.objects.discard(id for id, data in zip(_ids(record), values, strict=False) if data is not None)
         self.let_arguments_go(record)
         if self.events.wanted:
             self.events.note(record, "finished", done.duration_us)

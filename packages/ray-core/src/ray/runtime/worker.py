@@ -24,6 +24,7 @@ from ray.runtime.code_cache import ArgumentCache, CodeCache
 from ray.runtime.completion import Waiter
 from ray.runtime.execution import Outcome, TaskCall, current_call
 from ray.runtime.giving_back import GivingBack
+from ray.runtime.interface import STREAMING
 from ray.runtime.interrupting import Interrupting
 from ray.runtime.limits import TIMEOUT_GRACE_S, Limits
 from ray.runtime.node_link import DESCRIPTORS_CLOSED, NODE_DIED
@@ -35,6 +36,7 @@ from ray.runtime.replies import SETTLE_S, Replying
 from ray.runtime.spilled_arguments import SpilledArguments
 from ray.runtime.telling import write
 from ray.runtime.titles import TITLE_S, Title
+from ray.runtime.yielding import yielding_of
 
 #: What a worker says whose node manager lives.
 _CUT_OFF = (
@@ -161,9 +163,9 @@ class WorkerRuntime(Replying):
 
     def on_taken(self, peer: Peer, message: wire.Taken, frames: Sequence[Frame]) -> None:
         """The consumer of a stream has come so far."""
-        call = self.running.get(message.task)
-        if call is not None and call.stream is not None:
-            call.stream.taken(message.count)
+        call = self.queued.get(message.task) or self.running.get(message.task)  # it goes from here to there
+        if call is not None and call.task.num_returns == STREAMING:
+            yielding_of(call).taken(message.count)
 
     def peer_lost(self, peer: Peer) -> None:
         super().peer_lost(peer)

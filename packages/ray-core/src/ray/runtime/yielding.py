@@ -22,19 +22,24 @@ if TYPE_CHECKING:
 MAX_AHEAD = 256
 _UNIT_BYTES = 1 << 16
 
+_FROM_THE_START = wire.Resume(0, [])
+
 
 class Yielding:
-    """What one call has yielded."""
+    """What one call has yielded, and earlier attempts before it."""
 
-    __slots__ = ("_ahead", "_call", "_count", "_sizes", "_taken", "_waiter")
+    __slots__ = ("_ahead", "_call", "_count", "_sizes", "_skipped", "_taken", "_waiter")
 
     def __init__(self, call: TaskCall) -> None:
+        resumed = call.task.resume or _FROM_THE_START
         self._call = call
         self._count = 0
-        self._taken = 0
+        #: So many are there already, from earlier attempts.
+        self._skipped = resumed.streamed
+        self._taken = resumed.streamed - len(resumed.ahead)
         #: What each object that is not taken counts, and their sum.
-        self._sizes: deque[int] = deque()
-        self._ahead = 0
+        self._sizes = deque(1 + nbytes // _UNIT_BYTES for nbytes in resumed.ahead)
+        self._ahead = sum(self._sizes)
         self._waiter: Waiter | None = None
 
     def drain(self, values: Any) -> None:
@@ -69,6 +74,9 @@ class Yielding:
                 await values.aclose()
 
     def _send(self, value: Any) -> None:
+        if self._count < self._skipped:
+            self._count += 1
+            return
         worker, peer = self._call.worker, self._call.peer
         id = object_id(self._call.task.id, self._count)
         inner: list[Any] = []
@@ -108,7 +116,7 @@ class Yielding:
             raise KeyboardInterrupt
 
     def _is_full(self) -> bool:
-        return self._ahead >= MAX_AHEAD
+        return self._ahead >= MAX_AHEAD and self._count >= self._skipped
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
@@ -154,6 +162,14 @@ class Yielding:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.count()
+
+
+def yielding_of(call: TaskCall) -> Yielding:
+    """What a call yields, or will: its consumer may take what earlier attempts have yielded before it begins."""
+    with call.worker.lock:
+        if call.stream is None:
+            call.stream = Yielding(call)
+        return call.stream
 
 
 async def first_of(values: Any, count: int) -> Iterable[Any]:
