@@ -29,7 +29,6 @@ from ray.abc.transport import Connection, Frame
 from ray.exceptions import RemoteProtocolError
 from ray_transport_zmq import native, sockets, wire
 from ray_transport_zmq.connection import ZmqConnection
-from ray_transport_zmq.descriptors import hang_up
 from ray_transport_zmq.incoming import Incoming
 from ray_transport_zmq.monitor import Monitor
 from ray_transport_zmq.native import Message
@@ -211,7 +210,7 @@ class Hub:
                 self._events.append(event)
             self.end(connection)
             if was_stranger:
-                self._hang_up(connection.fd)
+                self.monitor.hang_up_on(connection)
             return True
         event = (connection, frames)
         was_stranger = connection.stranger and nbytes > 0
@@ -223,7 +222,7 @@ class Hub:
             connection.stranger = False
         if frames is not None:
             self._events.append(event)
-        if was_stranger:
+        if was_stranger and self.monitor.knows(connection):
             self.monitor.strangers.left(connection.fd)
         if nbytes and connection.received.taken(nbytes):
             self._send(connection, wire.credit_unit(connection.received.credit()))
@@ -250,7 +249,7 @@ class Hub:
         if kind == wire.BYE:
             self._lost(connection, let_go=not self._accepts)
             if self._accepts:  # the peer has sent everything, and waits for this
-                self._hang_up(connection.fd)
+                self.monitor.hang_up_on(connection)
             return connection.assembler, None, 0
         if kind <= wire.MESSAGE:
             nbytes = len(data)
@@ -277,21 +276,25 @@ class Hub:
         made = self._make(self)
         made.id, made.fd, made.stranger = id, fd, True
         monitor = self.monitor
+        by_fd = monitor.by_fd
+        #: It has the number of this descriptor as well: one of the two is gone.
+        other: ZmqConnection | None = None
         monitor.read()
         if id not in self._links:
             self._links[id] = made
             if fd in monitor.open:
-                monitor.by_fd[fd] = made
+                if fd in by_fd:
+                    other = by_fd[fd]
+                by_fd[fd] = made
         connection = self._links[id]
         if connection is not made:  # a call that has interrupted this one was quicker
             return connection
         self.has_messages()  # lets ZeroMQ take note if the descriptor is another peer's by now
         credit = wire.credit_unit(connection.received.credit())
         if not monitor.knows(connection) or not self._send(connection, credit):
-            by_fd = monitor.by_fd
-            if fd in by_fd and by_fd[fd] is connection:
-                del by_fd[fd]
-            monitor.gone.append(connection)
+            monitor.give_back(connection, other)
+        elif other is not None:
+            monitor.gone.append(other)
         return connection
 
     # --- sending --------------------------------------------------------------------------------------------------
@@ -354,12 +357,7 @@ class Hub:
             self._pumped = None  # one of these may be what was waited for
             return
         for fd in strangers.surplus():
-            connection = self.monitor.by_fd.get(fd)
-            if connection is None or connection.stranger or connection.closed:
-                self._hang_up(fd)
-
-    def _hang_up(self, fd: int) -> None:
-        hang_up(fd, self.monitor.open.get(fd))
+            self.monitor.turn_away(fd)
 
     def _lost(self, connection: ZmqConnection, *, let_go: bool = True) -> None:
         """The peer has closed or died."""

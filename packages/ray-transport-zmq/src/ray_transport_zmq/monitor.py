@@ -106,13 +106,36 @@ class Monitor:
         """There are no descriptors: end the older half of those connections whose peers have said nothing yet."""
         for _ in range((len(self.strangers) + 1) // 2):
             fd = self.strangers.oldest()
-            connection = None if fd is None else self.by_fd.get(fd)
-            if fd is not None and (connection is None or connection.stranger or connection.closed):
-                hang_up(fd, self.open.get(fd))
+            if fd is not None:
+                self.turn_away(fd)
+
+    def turn_away(self, fd: int) -> None:
+        """End whatever connection a descriptor now belongs to, unless it is one of this end's that goes on."""
+        connection = self.by_fd.get(fd)
+        if connection is None or connection.stranger or connection.closed:
+            hang_up(fd, self.open.get(fd))
 
     def knows(self, connection: ZmqConnection) -> bool:
         """Whether its descriptor is open, and its own."""
         return self.by_fd.get(connection.fd) is connection
+
+    def give_back(self, connection: ZmqConnection, other: ZmqConnection | None) -> None:
+        """A connection is gone whose descriptor was taken to be its own, instead of that of ``other``."""
+        fd, by_fd = connection.fd, self.by_fd
+        if fd in by_fd and by_fd[fd] is connection:
+            if other is None:
+                del by_fd[fd]
+            else:
+                by_fd[fd] = other
+        elif other is not None:
+            self.gone.append(other)
+        self.gone.append(connection)
+
+    def hang_up_on(self, connection: ZmqConnection) -> None:
+        """End a connection, unless its descriptor is closed, or somebody else's by now."""
+        fd, by_fd, opened = connection.fd, self.by_fd, self.open
+        if fd in by_fd and by_fd[fd] is connection and fd in opened:
+            hang_up(fd, opened[fd])
 
     def forget(self, connection: ZmqConnection) -> None:
         """Its descriptor will be closed, or somebody else's."""
