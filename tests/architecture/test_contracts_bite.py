@@ -792,6 +792,14 @@ class TellsTheEndTwice(InprocTransport):
         return [event for event in super().poll(timeout_s) for _ in range(1 if event[1] is not None else 2)]
 
 
+class EndsTheOthers(InprocTransport):
+    def put(self, connection, frames, nbytes):
+        super().put(connection, frames, nbytes)
+        if frames is None:
+            for other in list(self.connections):
+                super().put(other, None, 0)
+
+
 class ForgetsToFlush(InprocTransport):
     def connect(self, address, timeout_s=5.0):
         connection = super().connect(address, timeout_s)
@@ -991,6 +999,7 @@ def transport_subject(kind):
             ("wake_ends_poll", IsDeaf),
             ("a_closed_peer_is_reported_once", NeverTellsTheEnd),
             ("a_closed_peer_is_reported_once", TellsTheEndTwice),
+            ("an_end_is_nobody_elses", EndsTheOthers),
             ("close_flushes", ForgetsToFlush),
             ("poll_waits_as_told", Spins),
             ("send_never_blocks", WaitsForThePeer),

@@ -54,6 +54,29 @@ def a_closed_peer_is_reported_once(subject: TransportSubject) -> None:
             expect_equal(len(at_server.ends()), 1, "the end of a connection is reported once")
 
 
+def an_end_is_nobody_elses(subject: TransportSubject) -> None:
+    """Peers come as others leave, and get what the system gives them: descriptors that have just been closed."""
+    rule = "the end of a peer is no affair of those that are there, or come next"
+    server, first, last = subject.make(), subject.make(), subject.make()
+    address = server.listen("contract-server")
+    with Reader(server) as at_server, Reader(first), Reader(last):
+        outs = [first.connect(address)]
+        outs[0].send([b"first"])
+        for number in range(20):
+            client = subject.make()
+            with Reader(client):
+                client.connect(address).send([b"%d" % number])
+                at_server.wait(number + 2, "every message arrives")
+            client.close()
+        outs.append(last.connect(address))
+        outs[1].send([b"last"])
+        eventually(lambda: len(at_server.ends()) >= 20, "poll reports a peer that has closed")
+        for out in outs:
+            out.send([b"again"])
+        seen = at_server.wait(24, rule)
+        expect_equal((len(at_server.ends()), len(seen)), (20, 24), rule)
+
+
 def close_flushes(subject: TransportSubject) -> None:
     with linked(subject) as link:
         for number in range(100):
@@ -216,6 +239,7 @@ def _in_child(action: Callable[[], None], rule: str) -> int:
 
 ENDS: tuple[Check, ...] = (
     a_closed_peer_is_reported_once,
+    an_end_is_nobody_elses,
     close_flushes,
     sends_to_nobody_are_dropped,
     connecting_to_nobody_fails,
