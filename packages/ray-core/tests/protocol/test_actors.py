@@ -10,6 +10,7 @@ from ray.messages.node import ActorSpec, ExitCause
 from ray.protocol.actors import (
     ALIVE,
     DEAD,
+    FREE_PLACES,
     FREE_RESTARTS,
     MAX_RESTART_DELAY_S,
     PLACING,
@@ -168,6 +169,46 @@ def test_killing_with_restart_counts_as_one():
     assert table.worker_lost(b"w", CRASH) == []
     table.granted(b"a", b"v", 8, "other")
     assert KillWorker(b"v", "killed") in table.kill(b"a", False, "killed")
+    assert entry.state == DEAD
+
+
+@pytest.mark.parametrize("state", [PLACING, RESTARTING])
+def test_a_process_that_ends_before_it_has_begun_costs_nothing(state):
+    """So often in a row."""
+    table, entry = in_state(state, max_restarts=1)
+    restarts = entry.restarts
+    for _ in range(2):
+        for number in range(FREE_PLACES):
+            table.granted(b"a", b"v%d" % number, 8, "other")
+            assert table.worker_lost(b"v%d" % number, CRASH, begun=False) == [Place(entry)]
+            assert (entry.state, entry.restarts, entry.incarnation) == (state, restarts, restarts)
+            assert (entry.worker, entry.address, entry.pid) == (None, "", 0)
+        table.granted(b"a", b"v", 8, "other")
+        if not restarts:
+            assert table.worker_lost(b"v", CRASH, begun=False) == [Publish(entry), Place(entry)]
+            restarts, state = 1, RESTARTING
+        else:
+            assert table.worker_lost(b"v", CRASH, begun=False)[-1] == Publish(entry)
+            assert (entry.state, entry.cause) == (DEAD, CRASH)
+            break
+
+
+def test_the_count_of_those_that_had_not_begun_ends_with_one_that_starts():
+    table, entry = in_state(PLACING, max_restarts=5)
+    for restarts in range(3):
+        for worker in (b"u", b"v", b"w"):
+            table.granted(b"a", worker, 8, "other")
+            assert table.worker_lost(worker, CRASH, begun=False) == [Place(entry)]
+        table.granted(b"a", b"x", 8, "other")
+        table.started(b"x", b"")
+        table.worker_lost(b"x", CRASH, begun=False)  # it has, whatever it has noted
+        assert entry.restarts == restarts + 1
+
+
+def test_who_was_about_to_end_is_not_placed_again():
+    table, entry = in_state(STARTING, max_restarts=-1)
+    table.unheld(b"a")
+    assert Place not in kinds(table.worker_lost(b"w", CRASH, begun=False))
     assert entry.state == DEAD
 
 
@@ -346,7 +387,12 @@ class Life:
         actor = self.processes.pop(worker)
         was_its_worker = worker in self.table.by_worker
         self.doomed.discard(worker)
-        self.apply(self.table.worker_lost(worker, CRASH))
+        begun, entry = self.rng.random() < 0.5, self.entries[actor]
+        before = entry.restarts, entry.unbegun
+        self.apply(self.table.worker_lost(worker, CRASH, begun=begun), late=not begun)
+        if entry.restarts == before[0] and entry.state != DEAD and was_its_worker:
+            assert not begun
+            assert entry.unbegun == before[1] + 1
         if was_its_worker and actor in self.announced:
             assert self.entries[actor].state == DEAD
 
@@ -365,9 +411,12 @@ class Life:
                     assert actor not in self.placing
                     assert entry.state in (PLACING, RESTARTING)
                     assert actor not in self.announced
-                    assert self.delays.get(actor, 0.0) <= delay_s <= MAX_RESTART_DELAY_S
-                    assert (delay_s > 0) == (entry.restarts > FREE_RESTARTS and not late)
-                    self.delays[actor] = delay_s
+                    assert delay_s <= MAX_RESTART_DELAY_S
+                    assert delay_s == 0 or entry.restarts > FREE_RESTARTS
+                    if not late:
+                        assert self.delays.get(actor, 0.0) <= delay_s
+                        assert (delay_s > 0) == (entry.restarts > FREE_RESTARTS)
+                        self.delays[actor] = delay_s
                     self.placing.add(actor)
                 case Unplace(entry):
                     self.placing.discard(entry.spec.id)
@@ -383,14 +432,17 @@ class Life:
                 case EndOrderly(worker) | ExpectEnd(worker):
                     assert self.table.by_worker[worker] == self.processes[worker] in self.announced
         changed = {actor for actor, state in self.states().items() if self.before.get(actor, PLACING) != state}
-        unseen = {actor for actor in changed if self.entries[actor].state == STARTING}
-        assert changed - unseen <= published, "a change was not told"
+        assert changed <= published, "a change was not told"
         self.before = self.states()
 
     before: dict[bytes, str] = {}
 
     def states(self):
-        return {actor: entry.state for actor, entry in self.entries.items()}
+        """As they are told: of one that is about to start, that it is placed."""
+        placed = {actor: RESTARTING if entry.incarnation else PLACING for actor, entry in self.entries.items()}
+        return {
+            actor: placed[actor] if entry.state == STARTING else entry.state for actor, entry in self.entries.items()
+        }
 
     def check(self):
         table = self.table
@@ -409,6 +461,7 @@ class Life:
             limit = self.specs[actor].max_restarts
             assert entry.restarts == entry.incarnation
             assert limit < 0 or entry.restarts <= limit
+            assert entry.unbegun <= FREE_PLACES
             assert self.deaths[actor] == (entry.state == DEAD)
             assert (entry.worker is not None) == (entry.state in (STARTING, ALIVE))
             assert bool(entry.address) == (entry.state in (STARTING, ALIVE))

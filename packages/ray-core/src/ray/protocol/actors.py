@@ -20,6 +20,8 @@ PLACING, STARTING, ALIVE, RESTARTING, DEAD = "placing", "starting", "alive", "re
 INIT_RAISED = "its __init__ raised"
 #: Calls that an actor with an event loop runs at a time, unless it says otherwise.
 DEFAULT_PLACES = 1000
+#: Processes in a row that may end before they have begun with an actor, at no cost to it.
+FREE_PLACES = 3
 #: Restarts of one actor beyond this many wait for ``restart_delay_s``.
 FREE_RESTARTS = 3
 MAX_RESTART_DELAY_S = 5.0
@@ -35,6 +37,8 @@ class ActorEntry:
     state: str = PLACING
     incarnation: int = 0
     restarts: int = 0
+    #: Processes in a row that ended before they had begun with it.
+    unbegun: int = 0
     worker: bytes | None = None
     address: str = ""
     pid: int = 0
@@ -187,11 +191,18 @@ class ActorTable:
                 *self._die(entry, ExitCause(reason=INIT_RAISED)),
                 KillWorker(worker, "actor failed to start"),
             ]
-        entry.state = ALIVE
+        entry.state, entry.unbegun = ALIVE, 0
         return [Settle(entry), Publish(entry)]
 
-    def worker_lost(self, worker: bytes, cause: ExitCause) -> list[Effect]:
-        """The actor's process has died."""
+    def worker_lost(self, worker: bytes, cause: ExitCause, *, begun: bool = True) -> list[Effect]:
+        """The actor's process has died.
+
+        Args:
+            worker: its id.
+            cause: how it ended.
+            begun: it had come to the actor's own code. Else the actor has nothing to do with it, and gets another one;
+                but not for ever, as nobody is told.
+        """
         entry = self._of(worker)
         if entry is None:
             return []
@@ -202,6 +213,11 @@ class ActorTable:
         if entry.exiting:
             reason = f"{entry.exiting}; {cause.reason}" if cause.reason else entry.exiting
             return self._die(entry, ExitCause(reason=reason, pid=cause.pid, running=cause.running))
+        if not begun and entry.state == STARTING and entry.unbegun < FREE_PLACES:
+            entry.unbegun += 1
+            entry.state, entry.address, entry.pid = RESTARTING if entry.incarnation else PLACING, "", 0
+            return [Place(entry)]
+        entry.unbegun = 0
         return self._restart(entry, cause)
 
     def kill(self, actor: bytes, no_restart: bool, reason: str, error: bytes = b"") -> list[Effect]:

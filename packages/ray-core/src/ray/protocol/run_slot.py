@@ -35,6 +35,7 @@ _HANDLED = slice(TASK_ID_BYTES, 2 * TASK_ID_BYTES)
 _RECALL = slice(2 * TASK_ID_BYTES, 3 * TASK_ID_BYTES)
 _EXEMPT = slice(3 * TASK_ID_BYTES, 4 * TASK_ID_BYTES)
 _ORDER = 4 * TASK_ID_BYTES + 1
+_CREATES = 4 * TASK_ID_BYTES + 2
 _DEADLINE = 4 * TASK_ID_BYTES + 8
 _ORDERED = slice(5 * TASK_ID_BYTES, 6 * TASK_ID_BYTES)
 _HEARD = slice(6 * TASK_ID_BYTES, 7 * TASK_ID_BYTES)
@@ -60,6 +61,15 @@ class RunSlot:
     def running(self) -> bytes:
         """Id of the task that the worker has started last; zeros if none."""
         return bytes(self.memory[_RUNNING])
+
+    @property
+    def has_begun_actor(self) -> bool:
+        """Whether the worker has come to the code of the actor that it was made: its class, arguments, ``__init__``."""
+        return bool(self.memory[_CREATES])
+
+    def begin_actor(self) -> None:
+        """Worker: what follows is the actor's own code."""
+        self.memory[_CREATES] = 1
 
     # --- recalls, the node manager's side: the worker is stopped ------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 from ray.abc.executor import Executor
 from ray.messages import node, wire
 from ray.protocol.actors import INIT_RAISED, places_of
+from ray.protocol.run_slot import RunSlot
 from ray.runtime.actor_exit import EXIT_ACTOR, ActorExit
 from ray.runtime.code_cache import ArgumentCache, with_dependencies
 from ray.runtime.interface import RESOURCE_UNIT, ActorCore
@@ -39,6 +40,8 @@ class ActorHost(OwnerRuntime):
     actor_name: str = ""
     actor_resources: dict[str, float] = {}
     threads: NativeThreads
+    #: Shared with the node manager.
+    _slot: RunSlot
     #: {concurrency group: how many of its calls run at a time}
     groups: Mapping[str, int] = {}
     #: What made this process an actor.
@@ -128,6 +131,7 @@ class ActorCreation:
     def run(self) -> None:
         """Make the instance and tell the node manager."""
         worker, spec = self._worker, self._message.spec
+        worker._slot.begin_actor()
         if self._message.gpu_ids:
             worker.use_gpus(self._message.gpu_ids)
         try:

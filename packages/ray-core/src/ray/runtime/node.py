@@ -303,7 +303,7 @@ class NodeManager:
     def _worker_died(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
         if not worker.ready:
             if not self.pool.closing:
-                self._report_failed_start(worker, cause)
+                self.report_failed_start(cause)
                 self._failed_starts += 1
                 excess = self._failed_starts - FREE_STARTS
                 delay_s = min(MAX_START_DELAY_S, 0.1 * 2.0 ** min(excess, 10)) if excess > 0 else 0.0
@@ -312,13 +312,14 @@ class NodeManager:
             return
         lease, effects = self.leases.worker_lost(worker.id)
         if lease is not None and lease.key[0] == self.node_id:
-            self.actors.worker_lost(worker.id, cause)
+            self.actors.worker_lost(worker, cause)
         elif lease is not None and lease.key[0] in self.peers:
             self.peers[lease.key[0]].send(node.LeaseEnded(lease.id, cause))
         self.apply(effects)
         self._owner_lost(worker.id, worker.address)
 
-    def _report_failed_start(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
+    def report_failed_start(self, cause: node.ExitCause) -> None:
+        """Record that a worker has ended before it came to what it was wanted for."""
         detail = cause.reason or exit_text(cause.exit_code, cause.signal)
         text = "\n".join([FAILED_START + detail, *cause.stderr])
         self.record_error(node.ErrorRecord("worker_died", text, time.time(), pid=cause.pid))

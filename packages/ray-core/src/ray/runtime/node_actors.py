@@ -152,9 +152,13 @@ class NodeActors:
         for actor in list(placing.waiting):
             self.apply(self.table.infeasible(actor, lack))
 
-    def worker_lost(self, worker: bytes, cause: node.ExitCause) -> None:
+    def worker_lost(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
         """The process of an actor has died and been reaped."""
-        self.apply(self.table.worker_lost(worker, cause))
+        begun = worker.note.has_begun_actor
+        effects = self.table.worker_lost(worker.id, cause, begun=begun)
+        if effects and not begun:
+            self._node.report_failed_start(cause)
+        self.apply(effects)
 
     def owner_lost(self, process: bytes, address: str) -> None:
         """A process has died."""

@@ -54,7 +54,7 @@ class NodeEnds:
             cause = node.ExitCause(exit_code=0, pid=worker.pid)
             lease, effects = owner.leases.worker_retired(worker.id)
             if lease is not None and lease.key[0] == owner.node_id:
-                owner.actors.worker_lost(worker.id, cause)
+                owner.actors.worker_lost(worker, cause)
             owner.apply(effects)
 
     # --- workers without work -----------------------------------------------------------------------------------------
