@@ -52,7 +52,8 @@ time.sleep(300)
 
 
 @pytest.mark.parametrize(
-    "way", [pytest.param(way, marks=() if way == "to_thread" else pytest.mark.slow) for way in WAYS]
+    "way",
+    [pytest.param(way, marks=() if way in ("to_thread", "own_executor") else pytest.mark.slow) for way in WAYS],
 )
 def test_ctrl_c_ends_a_program_whose_threads_wait(way):
 

@@ -134,10 +134,10 @@ def test_at_random_moments(session, alarm, call):
     started = time.monotonic()
     call()
     took_s = time.monotonic() - started
-    end = time.monotonic() + 0.8
-    while time.monotonic() < end:
+    started = time.monotonic()
+    while time.monotonic() < started + 0.8 or alarm.count < 3:
+        assert time.monotonic() < started + _LIMIT_S
         alarm.during(call, took_s * 1.5)
-    assert alarm.count > 2
     for go_on in (call, tasks, nested, puts, waits):
         go_on()
 
@@ -233,15 +233,14 @@ def test_in_a_large_pickle(session, alarm):
 
 def test_in_a_task(session):
     @ray.remote
-    def interrupted(seconds, rounds):
+    def interrupted(seconds, times):
         alarm = Alarm()
         signal.signal(signal.SIGUSR1, alarm.handle)
-        for _ in range(rounds):
+        while alarm.count < times:  # on a busy machine most come too late
             alarm.during(tasks, seconds)
             tasks()
-        return alarm.count
 
-    assert ray.get(interrupted.remote(0.01, 200), timeout=_LIMIT_S) > 5
+    ray.get(interrupted.remote(0.01, 6), timeout=_LIMIT_S)
     tasks()
 
 
