@@ -22,7 +22,9 @@ from ray.runtime.ref_pickling import rebuild_ref
 from ray.runtime.submission import LARGE_BYTES
 from ray.serialization import deserialize, serialize
 
-_TERMINATE = "__ray_terminate__"
+TERMINATE = "__ray_terminate__"
+#: An owner that does not say for so long whether its actor is held is believed to be busy.
+_OWNER_S = 5.0
 
 
 class ActorOwner(ObjectAccess):
@@ -169,7 +171,7 @@ class ActorOwner(ObjectAccess):
                 self.calls.updated(node.ActorUpdate(actor.actor_id, "dead", 0, cause=node.ExitCause(reason=reason)))
 
     def terminate_actor(self, actor: ActorCore) -> ObjectRef[Any]:
-        ref: ObjectRef[Any] = self.submit_call(actor, _TERMINATE, MethodOptions(max_task_retries=0), (), {})
+        ref: ObjectRef[Any] = self.submit_call(actor, TERMINATE, MethodOptions(max_task_retries=0), (), {})
         return ref
 
     def exit_actor(self) -> None:

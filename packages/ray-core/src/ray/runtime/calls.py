@@ -15,6 +15,7 @@ from ray.ids import PROCESS_ID_BYTES
 from ray.messages import node, wire
 from ray.protocol import actors
 from ray.protocol.references import ObjectEntry
+from ray.runtime.last_calls import ends_next
 from ray.runtime.peers import OutOfDescriptorsError
 from ray.runtime.records import BATCH_TASKS, LAST_WORDS_S, TaskRecord
 
@@ -102,6 +103,11 @@ class ActorClient:
         #: How its process has died again and again, while it is started anew.
         self.crash = ""
 
+    @property
+    def ends(self) -> bool:
+        """Whether its actor is known to be dead, or about to end."""
+        return self.dead or not self.window
+
 
 class ActorCalls:
     """The actor half of an owner."""
@@ -165,7 +171,7 @@ class ActorCalls:
                 if len(inflight) >= client.window or not queue:
                     break
                 record = queue[0]
-                if record.waiting and not record.done:
+                if record.waiting and not record.done and not ends_next(record, inflight):
                     break
                 batch.append(record)
             if client.batch is not batch:
@@ -204,6 +210,9 @@ class ActorCalls:
                     self._requeue(client, back)
         if message.exiting:
             client.window = 0  # nothing more is sent to that process
+            if client.peer is not None and client.peer.address == self._runtime.address:
+                # A call that runs here may wait for one of these, and the end waits for the call that runs.
+                self._close(client, node.ExitCause(reason="it ends after the calls that it runs"))
         elif client.queue:
             self.pump(client)
 
@@ -250,12 +259,17 @@ class ActorCalls:
         elif update.state == actors.DEAD:
             if client.created_here and update.error:
                 self._runtime.failures.note_start(client, update.error, asked=bool(client.queue))
-            client.dead, client.cause, client.error = True, update.cause, update.error
+            client.error = update.error
             self.let_creation_go(client)
-            for record in client.queue:
-                if not record.done:
-                    self._runtime.fail_actor(record, client, _UNSTARTED)
-            client.queue.clear()
+            self._close(client, update.cause)
+
+    def _close(self, client: ActorClient, cause: node.ExitCause | None) -> None:
+        """No call starts any more."""
+        client.dead, client.cause = True, cause
+        for record in client.queue:
+            if not record.done:
+                self._runtime.fail_actor(record, client, _UNSTARTED)
+        client.queue.clear()
 
     def let_creation_go(self, client: ActorClient) -> None:
         """Its ``__init__`` will not run any more."""
@@ -322,6 +336,7 @@ class ActorCalls:
         record.cancelled = True
         if record.id not in client.inflight:
             self._runtime.fail_cancelled(record)
+            self.pump(client)  # those behind it need wait no more
         else:
             self._runtime.cancels.cancel_call(record, client, recursive=recursive, again=again)
 

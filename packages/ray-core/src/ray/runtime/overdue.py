@@ -59,6 +59,7 @@ class Overdue:
         for id in [id for id, at in limits.items() if at <= now]:
             del limits[id]
             self._tell(client.inflight[id], goes_on=True)
+        self._runtime.calls.pump(client)  # nothing waits any more for those
         client.looks_at = 0.0
         if limits:
             self._look_at(client, min(limits.values()))

@@ -9,7 +9,7 @@ from ray.abc.transport import Transport
 from ray.messages import wire
 from ray.plugins.compose import Composition
 from ray.protocol.references import PENDING, ObjectEntry
-from ray.runtime.actor_life import ActorOwner
+from ray.runtime.actor_life import TERMINATE, ActorOwner
 from ray.runtime.calls import ActorCalls, ActorClient
 from ray.runtime.cancels import Cancels
 from ray.runtime.collecting import Collecting
@@ -99,6 +99,8 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
             refs = self._register(record)
             if record.deps:
                 self._dependencies_ready(record)
+            elif method is TERMINATE:
+                record.waiting = 1  # for the calls before it
             if not record.done:
                 self.calls.submit(client, record)
         return refs

@@ -6,13 +6,11 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ray.runtime.last_calls import TERMINATE
 from ray.runtime.records import TaskRecord
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
-
-#: Asks an actor to end, which the end of the session does as well.
-_TERMINATE = b"__ray_terminate__"
 
 
 def unfinished_line(runtime: OwnerRuntime) -> str:
@@ -21,7 +19,8 @@ def unfinished_line(runtime: OwnerRuntime) -> str:
     Those count, too, whose refs were dropped: they were to run for what they do. Cancelled ones do not.
     """
     records = {record.id: record for record in _records(runtime) if not (record.done or record.cancelled)}
-    count = sum(record.method != _TERMINATE for record in records.values())
+    # What asks an actor to end does not count: the end of the session does that as well.
+    count = sum(record.method != TERMINATE for record in records.values())
     if not count:
         return ""
     tasks = "1 task had not finished and was" if count == 1 else f"{count} tasks had not finished and were"
