@@ -277,6 +277,16 @@ def test_names_are_taken_per_namespace_until_death():
     assert entry.update().state == DEAD
 
 
+def test_a_name_is_free_as_soon_as_its_actor_is_about_to_end():
+    for announce in (lambda table: table.unheld(b"a"), lambda table: table.exiting(b"w", "exit_actor")):
+        table, _ = in_state(ALIVE, name="n")
+        announce(table)
+        assert table.named("", "n") is None
+        table.create(spec(b"b", name="n"))
+        table.worker_lost(b"w", CRASH)
+        assert table.named("", "n").spec.id == b"b"
+
+
 def test_the_dead_keep_only_what_answers_questions():
     table, entry = in_state(PLACING, name="n")
     table.kill(b"a", True, "killed")
@@ -369,7 +379,8 @@ class Life:
             max_restarts=rng.choice([0, 1, 5, -1]), detached=rng.random() < 0.2,
         )  # fmt: skip
         taken = any(
-            entry.state != DEAD and new.name == self.specs[actor].name != "" for actor, entry in self.entries.items()
+            entry.state != DEAD and actor not in self.announced and new.name == self.specs[actor].name != ""
+            for actor, entry in self.entries.items()
         )
         try:
             complete = rng.random() < 0.7
@@ -455,7 +466,8 @@ class Life:
         assert max(Counter(self.processes[worker] for worker in free).values(), default=0) <= 1
         waiting = {actor for actor, entry in live.items() if entry.worker is None}
         assert self.placing == waiting - self.incomplete
-        names = {("", self.specs[actor].name): actor for actor in live if self.specs[actor].name}
+        names = {("", self.specs[actor].name): actor for actor in live.keys() - self.announced}
+        names.pop(("", ""), None)
         assert table.names == names
         for actor, entry in self.entries.items():
             limit = self.specs[actor].max_restarts

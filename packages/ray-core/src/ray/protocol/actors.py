@@ -46,7 +46,7 @@ class ActorEntry:
     error: bytes = b""
     #: What no node has that it needs, while that is so: a predicate.
     lack: str = ""
-    #: The actor announced its own end: the death that follows is not a failure and not restarted.
+    #: The actor announced its own end: the death that follows is not a failure and not restarted. Its name is free.
     exiting: str = ""
     #: Processes that asked to be told, by process id.
     watchers: set[bytes] = field(default_factory=set)
@@ -127,7 +127,7 @@ class ActorTable:
     def __init__(self, max_dead: int = 10_000) -> None:
         #: {actor id: entry}
         self.actors: dict[bytes, ActorEntry] = {}
-        #: {(namespace, name): actor id} of actors that are not dead
+        #: {(namespace, name): actor id} of actors that are not dead, nor about to end
         self.names: dict[tuple[str, str], bytes] = {}
         #: {worker id: actor id}
         self.by_worker: dict[bytes, bytes] = {}
@@ -161,7 +161,7 @@ class ActorTable:
         return [Place(entry)] if ready else []
 
     def named(self, namespace: str, name: str) -> ActorEntry | None:
-        """The live actor of that name."""
+        """The actor of that name that lives, and is not about to end."""
         actor = self.names.get((namespace, name))
         return None if actor is None else self.actors[actor]
 
@@ -241,14 +241,14 @@ class ActorTable:
         """The actor says that it ends by its own will."""
         entry = self._of(worker)
         if entry is not None:
-            entry.exiting = reason
+            self._ends(entry, reason)
 
     def unheld(self, actor: bytes) -> list[Effect]:
         """No handle is left: let it finish what it has, then end."""
         entry = self.actors.get(actor)
         if entry is None or entry.state == DEAD or entry.spec.detached:
             return []
-        entry.exiting = "all handles to it went out of scope"
+        self._ends(entry, "all handles to it went out of scope")
         if entry.worker is None:
             return self._die(entry, ExitCause(reason=entry.exiting))
         return [EndOrderly(entry.worker)]
@@ -270,6 +270,15 @@ class ActorTable:
         for entry in self._living.values():
             entry.watchers.discard(process)
 
+    def _ends(self, entry: ActorEntry, reason: str) -> None:
+        """It is about to end: nobody finds it any more, and another one may have its name."""
+        entry.exiting = reason
+        self._free_name(entry.spec)
+
+    def _free_name(self, spec: ActorSpec) -> None:
+        if spec.name and self.names.get((spec.namespace, spec.name)) == spec.id:
+            del self.names[(spec.namespace, spec.name)]
+
     def _of(self, worker: bytes) -> ActorEntry | None:
         actor = self.by_worker.get(worker)
         return None if actor is None else self.actors[actor]
@@ -290,8 +299,7 @@ class ActorTable:
         placed = entry.worker is not None or entry.state == STARTING
         entry.state, entry.cause, entry.address = DEAD, cause, ""
         spec = entry.spec
-        if spec.name and self.names.get((spec.namespace, spec.name)) == spec.id:
-            del self.names[(spec.namespace, spec.name)]
+        self._free_name(spec)
         # What is only needed to restart goes; what answers later questions stays.
         entry.spec = ActorSpec(
             spec.id, spec.class_name, b"", b"", b"", spec.owner, {}, {}, b"", name=spec.name, namespace=spec.namespace

@@ -113,6 +113,7 @@ class ActorOwner(ObjectAccess):
         """
         ready = all(entry.status in (READY, STORED) for _, entry in record.deps)
         if options.name:
+            self._collect_handles()
             answer = self.node.request(lambda number: node.CreateActor(number, spec(ready), ready))
             if not answer.ok:
                 raise ValueError(answer.error)
@@ -179,13 +180,31 @@ class ActorOwner(ObjectAccess):
 
     def get_named_actor(self, name: str, namespace: str | None) -> ActorCore:
         self._check_open()
+        self._collect_handles()
         found = self.node.ask("actor", (namespace or self.namespace, name))
-        if found is None:
+        core = None if found is None else self._adopt_packed(*found)
+        if core is None or not self._is_held(core):
             raise ValueError(
                 f"Failed to look up actor with name {name!r} in namespace {namespace or self.namespace!r}: "
                 "it does not exist, or it has died."
             )
-        return self._adopt_packed(*found)
+        return core
+
+    def _collect_handles(self) -> None:
+        """The node manager is to know which actors this process has let go of before it is asked for a name."""
+        with self.lock:
+            self.collect()
+
+    def _is_held(self, core: ActorCore) -> bool:
+        """Whether the actor of a handle that came by name goes on: its last handle may have gone at that moment."""
+        if core.life is not None:
+            life = core.life._entry
+            if life.owner is not None:
+                self._wait_entry(life, _OWNER_S)
+            with self.lock:
+                if life.status == FAILED or life.freed:
+                    return False
+        return not core.client.ends
 
     def own_actor(self) -> ActorCore:
         raise RaySystemError("There is no actor in this process.")

@@ -273,7 +273,7 @@ class ObjectExchange:
         if entry.status == STORED:
             peer.send(wire.Fetched(entry.id, STORED, None, inner, entry.value))
             return
-        data = codec.attach(entry.value, out)
+        data = b"" if type(entry.value) is ActorLife else codec.attach(entry.value, out)
         peer.send(wire.Fetched(entry.id, entry.status, data, inner), out)
 
     def on_fetched(self, peer: Peer, message: wire.Fetched, frames: Any) -> None:
