@@ -130,6 +130,7 @@ class Hub:
         calls = walk(steps)
         if not begun:
             begun.extend(calls)
+            self._outgoing.touch()  # it may have let messages in
         if len(begun) <= len(steps):
             connection.failure = connection.failure or os.strerror(begun[-1])
 
@@ -151,7 +152,7 @@ class Hub:
 
     @property
     def last(self) -> object:
-        """Another object for each unit that was handed to ZeroMQ, and for each look that has found something."""
+        """Another object for each unit that was handed to ZeroMQ, and for each call that may have let messages in."""
         return self._outgoing.last[0]
 
     def has_messages(self) -> bool:
@@ -381,6 +382,7 @@ class Hub:
             if not users[address]:
                 del users[address]
                 next(call, None)
+                self._outgoing.touch()
 
     def close(self) -> None:
         """Close the sockets; what was sent lingers for a bounded time."""

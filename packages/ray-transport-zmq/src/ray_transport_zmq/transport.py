@@ -200,6 +200,7 @@ class ZmqTransport(Transport):
 
     def settle(self, timeout_s: float) -> bool:
         self._flush_all()
+        self._wake_for_messages()
         last = [hub.last for hub in self._hubs]
         if last == self._settled:
             return True
