@@ -73,17 +73,24 @@ def test_workers_that_cannot_connect(start, doom):
     assert len(failed_starts()) == 3
 
 
-@pytest.mark.parametrize("cls", [Doomed, AsyncDoomed, Doomed.options(max_concurrency=2), Doomed.options(num_gpus=0)])
-def test_workers_that_end_before_they_have_begun_with_an_actor(session, cls):
-    session("Doomed", 3)
-    actor = cls.remote()
-    assert ray.get(actor.restarts.remote())[0] is False
-    assert left(session) == 0
-    assert ["exit code 7" in text and "doomed" in text for text in failed_starts()] == [True] * 3
+def test_workers_that_end_before_they_have_begun_with_an_actor(session):
+    for cls in (Doomed, AsyncDoomed, Doomed.options(max_concurrency=2)):
+        session("Doomed", 3)
+        assert ray.get(cls.remote().restarts.remote())[0] is False
+        assert left(session) == 0
+    assert ["exit code 7" in text and "doomed" in text for text in failed_starts()] == [True] * 9
 
 
-def test_init_runs_once_and_the_name_stays(session, tmp_path):
+def test_what_comes_after_that_runs_once(session, tmp_path):
+    """An ``__init__``, whose actor keeps its name, and tasks, of which no retry is counted."""
+
+    @ray.remote(max_retries=0)
+    def doomed_task():
+        return "ran"
+
     session("Doomed", 2)
+    session("doomed_task", 2)
+    assert ray.get([doomed_task.remote() for _ in range(4)]) == ["ran"] * 4
     notes = tmp_path / "notes"
     actor = Doomed.options(name="named").remote(str(notes))
     assert ray.get(ray.get_actor("named").restarts.remote()) == ray.get(actor.restarts.remote())
@@ -117,18 +124,6 @@ def test_a_restart_whose_process_ends_before_it_has_begun(session):
     restarted, pid = ray.get(actor.restarts.remote())
     assert restarted
     assert pid != before[1]
-    assert left(session) == 0
-
-
-def test_tasks(session):
-    """Nothing of them has run: no retry is counted."""
-
-    @ray.remote(max_retries=0)
-    def doomed_task():
-        return "ran"
-
-    session("doomed_task", 2)
-    assert ray.get([doomed_task.remote() for _ in range(4)]) == ["ran"] * 4
     assert left(session) == 0
 
 
