@@ -170,6 +170,19 @@ def test_a_class_that_cannot_travel_is_refused_as_what_to_retry_on() -> None:
         same.options(retry_exceptions=[Held]).remote(1)
 
 
+def test_a_class_that_cannot_travel_any_more_fails_the_call_alone() -> None:
+    class Held(Exception):
+        pass
+
+    retries = same.options(retry_exceptions=[Held])
+    assert ray.get(retries.remote(1), timeout=PATIENCE_S) == 1
+    Held.lock = threading.Lock()  # type: ignore[attr-defined]
+    refs = [retries.remote(2), same.remote(3)]
+    with pytest.raises(UnpicklableError, match="the call of same"):
+        ray.get(refs[0], timeout=PATIENCE_S)
+    assert ray.get(refs[1], timeout=PATIENCE_S) == 3
+
+
 # --- names that nobody has chosen -------------------------------------------------------------------------------------
 
 
