@@ -50,7 +50,7 @@ class NodeLink:
         try:
             data = codec.encode(message)
         except codec.UNENCODABLE as error:
-            raise unsent.refusal(message, error) from error
+            unsent.refuse(message, error)
         self.connection.send((data,))
 
     def request(self, make: Callable[[int], Any], timeout_s: float = 10.0) -> node.Answer:

@@ -63,7 +63,7 @@ class Peer:
         try:
             data = codec.encode(message)
         except codec.UNENCODABLE as error:
-            raise unsent.refusal(message, error) from error
+            unsent.refuse(message, error)
         if frames is None or len(frames) == 1:
             self.connection.send((data,))
         else:

@@ -6,9 +6,10 @@ Options are checked at the call, so this is the last resort. Without it one such
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ray.exceptions import UnpicklableError
+from ray.exceptions.base import comes_from_handler
 from ray.messages import codec, node, wire
 from ray.runtime.handed_refs import handed_over
 from ray.runtime.records import Link, SchedulingClass, TaskRecord
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 _ADVICE = "Names must be text that UTF-8 can encode, and numbers must fit into 64 bits."
 
 
-def refusal(message: object, error: Exception) -> UnpicklableError:
-    """What to raise of a message that ``codec.encode`` has refused."""
-    return UnpicklableError(f"a message ({type(message).__name__})", str(error), _ADVICE)
+def refuse(message: object, error: Exception) -> NoReturn:
+    """``codec.encode`` has raised ``error``, if that is not of a signal handler of the program."""
+    if comes_from_handler(error):
+        raise error
+    raise UnpicklableError(f"a message ({type(message).__name__})", str(error), _ADVICE) from error
 
 
 class UnsentTasks:

@@ -102,8 +102,10 @@ def args_blob(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
         return EMPTY_ARGS
     try:
         return dumps((args, kwargs), PROTOCOL)
-    except (AttributeError, PicklingError, TypeError):  # the name of an argument may be of any class of strings
-        return None
+    except (AttributeError, PicklingError, TypeError) as error:
+        if comes_from_handler(error):
+            raise
+        return None  # the name of an argument may be of any class of strings
 
 
 def dump_function(target: Any) -> tuple[bytes, list[Any]]:
