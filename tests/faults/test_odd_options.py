@@ -9,9 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faults import victims
 from tests.sessions import shared, unchecked
 
 import ray
@@ -283,7 +285,11 @@ def test_an_actor_that_cannot_be_sent_is_refused(name: str | None) -> None:
             ray.get_actor(name)
 
 
-def test_an_actor_that_cannot_be_sent_when_its_arguments_are_there_is_dead() -> None:
+def test_an_actor_that_cannot_be_sent_when_its_arguments_are_there_is_dead(tmp_path: Path) -> None:
+    @ray.remote
+    def wait_for(path: Path) -> None:
+        victims.until(path.exists, PATIENCE_S)
+
     @ray.remote
     class Takes:
         def __init__(self, **named: Any) -> None:
@@ -292,8 +298,8 @@ def test_an_actor_that_cannot_be_sent_when_its_arguments_are_there_is_dead() -> 
         def method(self) -> None:
             pass
 
-    gate = Echo.remote()
-    takes = Takes.remote(**{LONE: gate.same.remote(1)})
+    takes = Takes.remote(**{LONE: wait_for.remote(tmp_path / "go")})
+    (tmp_path / "go").touch()
     with pytest.raises(RayError, match="codec can't encode"):
         ray.get(takes.method.remote(), timeout=PATIENCE_S)
 

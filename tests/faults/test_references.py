@@ -873,6 +873,7 @@ def test_a_large_value_that_went_with_its_owner_says_so(start, store):
         end = time.monotonic() + 30
         while time.monotonic() < end:  # its end is not known everywhere at once
             ray.get(ref, timeout=30)
+            time.sleep(0.3)  # what was read stays for a moment, and would for ever
 
     with pytest.raises(OwnerDiedError, match="return values instead of references"):
         until_lost()
