@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ray.exceptions import RemoteProtocolError
 from ray_transport_zmq import credit, wire
 from ray_transport_zmq.credit import ReceiveWindow, SendWindow
+from ray_transport_zmq.incoming import is_newer
 from ray_transport_zmq.sockets import HWM
 
 
@@ -193,3 +194,14 @@ def test_a_stream_never_stops_for_want_of_credit():
 def test_credits_for_what_was_not_sent_are_refused(data):
     with pytest.raises(RemoteProtocolError):
         SendWindow().credited(data)
+
+
+def test_ids_that_are_newer() -> None:
+    """ZeroMQ counts from anywhere, and begins again after the largest number."""
+    first, second, last = (b"\0" + number.to_bytes(4, "big") for number in (0, 1, (1 << 32) - 1))
+    assert is_newer(second, first)
+    assert not is_newer(first, second)
+    assert not is_newer(first, first)
+    assert is_newer(first, last)
+    assert not is_newer(last, first)
+    assert is_newer(b"its own", first)

@@ -29,7 +29,7 @@ from ray.abc.transport import Connection, Frame
 from ray.exceptions import RemoteProtocolError
 from ray_transport_zmq import native, sockets, wire
 from ray_transport_zmq.connection import ZmqConnection
-from ray_transport_zmq.incoming import Incoming
+from ray_transport_zmq.incoming import Incoming, is_newer
 from ray_transport_zmq.monitor import Monitor
 from ray_transport_zmq.native import Message
 from ray_transport_zmq.outgoing import Outgoing, walk
@@ -276,25 +276,26 @@ class Hub:
             return None
         made = self._make(self)
         made.id, made.fd, made.stranger = id, fd, True
-        monitor = self.monitor
-        by_fd = monitor.by_fd
-        #: It has the number of this descriptor as well: one of the two is gone.
-        other: ZmqConnection | None = None
+        monitor, by_fd = self.monitor, self.monitor.by_fd
+        other: ZmqConnection | None = None  # came earlier by the same number, and so is gone
         monitor.read()
         if id not in self._links:
             self._links[id] = made
             if fd in monitor.open:
-                if fd in by_fd:
-                    other = by_fd[fd]
-                by_fd[fd] = made
+                if fd not in by_fd:
+                    by_fd[fd] = made
+                elif is_newer(id, by_fd[fd].id):
+                    other, by_fd[fd] = by_fd[fd], made
         connection = self._links[id]
         if connection is not made:  # a call that has interrupted this one was quicker
             return connection
         self.has_messages()  # lets ZeroMQ take note if the descriptor is another peer's by now
         credit = wire.credit_unit(connection.received.credit())
         if not monitor.knows(connection) or not self._send(connection, credit):
-            monitor.give_back(connection, other)
-        elif other is not None:
+            if fd in by_fd and by_fd[fd] is connection:
+                del by_fd[fd]
+            monitor.gone.append(connection)
+        if other is not None:
             monitor.gone.append(other)
         return connection
 

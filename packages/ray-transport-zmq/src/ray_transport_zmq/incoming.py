@@ -16,6 +16,15 @@ from ray_transport_zmq.native import Message, Number
 from ray_transport_zmq.wire import MAX_PART_BYTES
 
 _ID_BYTES = 255
+#: Of the ids that ZeroMQ gives out itself.
+_OWN_ID_BYTES = 5
+
+
+def is_newer(id: bytes, other: bytes) -> bool:
+    """Whether ZeroMQ gave out ``id`` later: a zero and a number that it counts up. Who brings another one is new."""
+    if not (len(id) == len(other) == _OWN_ID_BYTES and id[0] == other[0] == 0):
+        return True
+    return 0 < (int.from_bytes(id, "big") - int.from_bytes(other, "big")) % (1 << 32) < 1 << 31
 
 
 class Incoming:

@@ -119,18 +119,6 @@ class Monitor:
         """Whether its descriptor is open, and its own."""
         return self.by_fd.get(connection.fd) is connection
 
-    def give_back(self, connection: ZmqConnection, other: ZmqConnection | None) -> None:
-        """A connection is gone whose descriptor was taken to be its own, instead of that of ``other``."""
-        fd, by_fd = connection.fd, self.by_fd
-        if fd in by_fd and by_fd[fd] is connection:
-            if other is None:
-                del by_fd[fd]
-            else:
-                by_fd[fd] = other
-        elif other is not None:
-            self.gone.append(other)
-        self.gone.append(connection)
-
     def hang_up_on(self, connection: ZmqConnection) -> None:
         """End a connection, unless its descriptor is closed, or somebody else's by now."""
         fd, by_fd, opened = connection.fd, self.by_fd, self.open
