@@ -148,6 +148,19 @@ def ended(fd: int, number: int) -> None:
     until(lambda: inode(fd) != number)
 
 
+def say_and_make_way(server: Server, first: Peer, later: Peer, *units: bytes) -> int:
+    """Have ``first`` connect, say something and end, and ``later`` take its number, before anybody polls."""
+    first.connect(server.address)
+    server.poll_until(lambda: len(server.hub.monitor.strangers) == 1)
+    (fd,) = server.hub.monitor.strangers.deadlines
+    number = inode(fd)
+    first.say(*units)
+    first.sock.close()
+    ended(fd, number)
+    take_over(server, fd, later)
+    return int(fd)
+
+
 def check_lives(server: Server, later: Peer) -> None:
     """It is heard, and its end is told when it comes."""
     later.say(b"\0later")
@@ -184,14 +197,7 @@ def test_the_goodbye_of_one_that_is_gone(server, peers, folders):
 def test_what_breaks_the_rules_of_one_that_is_gone(server, peers, units):
     """It was a stranger still."""
     first, later = peers(), peers()
-    first.connect(server.address)
-    server.poll_until(lambda: len(server.hub.monitor.strangers) == 1)
-    (fd,) = server.hub.monitor.strangers.deadlines
-    number = inode(fd)
-    first.say(*units)
-    first.sock.close()
-    ended(fd, number)
-    take_over(server, fd, later)
+    say_and_make_way(server, first, later, *units)
     for _ in range(3):
         server.poll()
     check_lives(server, later)
@@ -201,14 +207,7 @@ def test_what_breaks_the_rules_of_one_that_is_gone(server, peers, units):
 def test_the_first_message_of_one_that_is_gone(server, peers):
     """It does not give the one that has its number now the right to stay, and that one is the one whose end is told."""
     first, later = peers(), peers()
-    first.connect(server.address)
-    server.poll_until(lambda: len(server.hub.monitor.strangers) == 1)
-    (fd,) = server.hub.monitor.strangers.deadlines
-    number = inode(fd)
-    first.say(b"\0first")
-    first.sock.close()
-    ended(fd, number)
-    take_over(server, fd, later)
+    fd = say_and_make_way(server, first, later, b"\0first")
     server.poll_until(server.ends)
     assert server.messages() == [b"first"]
     assert list(server.hub.monitor.strangers.deadlines) == [fd]
@@ -218,14 +217,7 @@ def test_the_first_message_of_one_that_is_gone(server, peers):
 def test_both_have_said_something_before_anybody_looked(server, peers):
     """Whichever is heard first: the end of each is told, once."""
     first, later = peers(), peers()
-    first.connect(server.address)
-    server.poll_until(lambda: len(server.hub.monitor.strangers) == 1)
-    (fd,) = server.hub.monitor.strangers.deadlines
-    number = inode(fd)
-    first.say(*[b"\0first"] * 3)
-    first.sock.close()
-    ended(fd, number)
-    take_over(server, fd, later)
+    say_and_make_way(server, first, later, *[b"\0first"] * 3)
     later.say(b"\0before")
     server.poll_until(lambda: len(server.messages()) == 4 and server.ends())
     check_lives(server, later)

@@ -17,12 +17,12 @@ from ray.exceptions.base import cut_frames
 from ray.runtime import interface
 from ray.runtime.arity import Arity, constructor_arity
 from ray.runtime.interface import ActorCore, FunctionDescriptor, MethodOptions, Runtime
+from ray.runtime.last_calls import TERMINATE
 
 if TYPE_CHECKING:
     from ray.runtime.ref import ObjectRef
 
 T_co = TypeVar("T_co", covariant=True)
-_TERMINATE = "__ray_terminate__"
 #: What a handle has by the name of a method that an actor may have.
 _OURS = OWN_OF_OBJECTS | {"call"}
 
@@ -57,7 +57,7 @@ class ActorHandle(Generic[T_co]):
                 function = None if self._class is None else plain(inspect.getattr_static(self._class, name, None))
                 method = self.__dict__[name] = ActorMethod(core, name, options, function)
                 return method
-            if core is not None and name == _TERMINATE:
+            if core is not None and name == TERMINATE:
                 return Terminate(core)
             shown = "an actor handle" if core is None else repr(self)
             hint = "" if core is None or name.startswith("__") else did_you_mean(name, unmarked(core.methods))

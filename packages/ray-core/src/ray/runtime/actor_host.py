@@ -15,13 +15,12 @@ from ray.protocol.run_slot import RunSlot
 from ray.runtime.actor_exit import EXIT_ACTOR, ActorExit
 from ray.runtime.code_cache import ArgumentCache, with_dependencies
 from ray.runtime.interface import RESOURCE_UNIT, ActorCore
+from ray.runtime.last_calls import TERMINATE
 from ray.runtime.native_threads import NativeThreads
 from ray.runtime.own_class import method_of, name_own_class
 from ray.runtime.owner import OwnerRuntime
 from ray.runtime.unreadable import raise_unreadable
 from ray.serialization import deserialize_aligned, failed_start, load_function, make_envelope
-
-_TERMINATE = "__ray_terminate__"
 
 
 class ActorHost(OwnerRuntime):
@@ -94,7 +93,7 @@ class ActorHost(OwnerRuntime):
         if self._instance is None:
             facts = {"actor_class": self.actor_name, "actor_id": self.actor_id, "reason": INIT_RAISED, "method": name}
             raise failed_start(facts, self._failed)
-        if name == _TERMINATE:
+        if name == TERMINATE:
             return self._terminate
         return method_of(self._instance, name)
 
@@ -193,7 +192,7 @@ class ActorEnd:
     group: str | None = None
     is_async = True
     in_thread = False
-    name = _TERMINATE
+    name = TERMINATE
 
     def __init__(self, worker: ActorHost) -> None:
         self._worker = worker

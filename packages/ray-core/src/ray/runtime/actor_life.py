@@ -16,13 +16,13 @@ from ray.runtime.base import OwnerBase
 from ray.runtime.exports import export_of
 from ray.runtime.handed_refs import ActorLife
 from ray.runtime.interface import ActorCore, ActorOptions, FunctionDescriptor, MethodOptions
+from ray.runtime.last_calls import TERMINATE
 from ray.runtime.records import TaskRecord
 from ray.runtime.ref import ObjectRef
 from ray.runtime.ref_pickling import rebuild_ref
 from ray.runtime.submission import LARGE_BYTES
 from ray.serialization import deserialize, serialize
 
-TERMINATE = "__ray_terminate__"
 #: An owner that does not say for so long whether its actor is held is believed to be busy.
 _OWNER_S = 5.0
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from ray.runtime.records import TaskRecord
 
-TERMINATE = b"__ray_terminate__"
+#: The method of every actor that ends it, and as messages have it.
+TERMINATE = "__ray_terminate__"
+TERMINATE_BYTES = TERMINATE.encode()
 
 
 def ends_next(record: TaskRecord, inflight: Mapping[bytes, TaskRecord]) -> bool:
@@ -14,7 +16,7 @@ def ends_next(record: TaskRecord, inflight: Mapping[bytes, TaskRecord]) -> bool:
 
     It does not wait for the call that has made it, nor for those that have made that.
     """
-    if record.method != TERMINATE:
+    if record.method != TERMINATE_BYTES:
         return False
     makers: set[bytes] = set()
     parent = record.parent

@@ -10,7 +10,7 @@ import msgspec
 
 from ray.abc.transport import Connection
 from ray.exceptions import NodeDiedError, RaySystemError
-from ray.messages import codec, node
+from ray.messages import node
 from ray.runtime import unsent
 from ray.runtime.completion import Waiter
 
@@ -47,11 +47,7 @@ class NodeLink:
         Raises:
             UnpicklableError: it holds what cannot be encoded, and was not sent.
         """
-        try:
-            data = codec.encode(message)
-        except codec.UNENCODABLE as error:
-            unsent.refuse(message, error)
-        self.connection.send((data,))
+        self.connection.send((unsent.encode(message),))
 
     def request(self, make: Callable[[int], Any], timeout_s: float = 10.0) -> node.Answer:
         """Send ``make(number)`` and wait for its answer.

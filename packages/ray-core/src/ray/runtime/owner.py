@@ -9,7 +9,7 @@ from ray.abc.transport import Transport
 from ray.messages import wire
 from ray.plugins.compose import Composition
 from ray.protocol.references import PENDING, ObjectEntry
-from ray.runtime.actor_life import TERMINATE, ActorOwner
+from ray.runtime.actor_life import ActorOwner
 from ray.runtime.calls import ActorCalls, ActorClient
 from ray.runtime.cancels import Cancels
 from ray.runtime.collecting import Collecting
@@ -20,6 +20,7 @@ from ray.runtime.interface import ActorCore, MethodOptions
 from ray.runtime.interrupts import guard_plugin, may_interrupt
 from ray.runtime.joining import PluginLife
 from ray.runtime.lanes import check_group
+from ray.runtime.last_calls import TERMINATE
 from ray.runtime.node_link import NodeLink
 from ray.runtime.objects import ObjectExchange
 from ray.runtime.overdue import Overdue

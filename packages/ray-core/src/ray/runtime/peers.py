@@ -60,10 +60,7 @@ class Peer:
         Raises:
             UnpicklableError: it holds what cannot be encoded, and was not sent.
         """
-        try:
-            data = codec.encode(message)
-        except codec.UNENCODABLE as error:
-            unsent.refuse(message, error)
+        data = unsent.encode(message)
         if frames is None or len(frames) == 1:
             self.connection.send((data,))
         else:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ray.runtime.last_calls import TERMINATE
+from ray.runtime.last_calls import TERMINATE_BYTES
 from ray.runtime.records import TaskRecord
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def unfinished_line(runtime: OwnerRuntime) -> str:
     """
     records = {record.id: record for record in _records(runtime) if not (record.done or record.cancelled)}
     # What asks an actor to end does not count: the end of the session does that as well.
-    count = sum(record.method != TERMINATE for record in records.values())
+    count = sum(record.method != TERMINATE_BYTES for record in records.values())
     if not count:
         return ""
     tasks = "1 task had not finished and was" if count == 1 else f"{count} tasks had not finished and were"

@@ -6,7 +6,7 @@ Options are checked at the call, so this is the last resort. Without it one such
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import UnpicklableError
 from ray.exceptions.base import comes_from_handler
@@ -23,11 +23,18 @@ if TYPE_CHECKING:
 _ADVICE = "Names must be text that UTF-8 can encode, and numbers must fit into 64 bits."
 
 
-def refuse(message: object, error: Exception) -> NoReturn:
-    """``codec.encode`` has raised ``error``, if that is not of a signal handler of the program."""
-    if comes_from_handler(error):
-        raise error
-    raise UnpicklableError(f"a message ({type(message).__name__})", str(error), _ADVICE) from error
+def encode(message: object) -> bytes:
+    """A message as bytes.
+
+    Raises:
+        UnpicklableError: it holds what cannot be encoded.
+    """
+    try:
+        return codec.encode(message)
+    except codec.UNENCODABLE as error:
+        if comes_from_handler(error):
+            raise
+        raise UnpicklableError(f"a message ({type(message).__name__})", str(error), _ADVICE) from error
 
 
 class UnsentTasks:
