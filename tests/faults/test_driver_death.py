@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -195,6 +196,22 @@ def test_the_node_manager_cannot_clean_up_after_its_driver(before, number):
         driver.wait(5)
         victims.until(lambda: not any(map(victims.alive, [manager, *children, *others])), 30.0, "some are left")
     leaks.assert_clean(before)
+
+
+@pytest.mark.timeout(120)
+def test_the_driver_is_killed_while_it_cleans_up_after_the_node_manager(before):
+    """The other one that could do it ends last. Here that one is stopped, and ends at the driver's hand only."""
+    with victims.program(STARTS_CHILDREN) as driver:
+        *_, manager = victims.told(driver)
+        (zygote,) = (process.pid for process in everything(driver.pid) if "zygote" in process.name())
+        os.kill(zygote, signal.SIGSTOP)
+        victims.until(lambda: psutil.Process(zygote).status() == psutil.STATUS_STOPPED)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            os.kill(manager, signal.SIGKILL)
+            while psutil.Process(zygote).status() == psutil.STATUS_STOPPED:
+                pass  # a pause might be the time that the driver needs for the rest
+        driver.kill()
+    leaks.assert_clean(before, 2.0)
 
 
 @pytest.mark.timeout(120)

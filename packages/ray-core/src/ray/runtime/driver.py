@@ -28,7 +28,7 @@ from ray.runtime.interrupts import may_interrupt
 from ray.runtime.node_trouble import NodeTrouble
 from ray.runtime.owner import OwnerRuntime
 from ray.runtime.printer import Printer
-from ray.runtime.session import NodeConfig, new_session_id, place_session, remove_session_dir
+from ray.runtime.session import NodeConfig, new_session_id, place_session, remove_session_dir, survivor_of
 from ray.runtime.signal_guard import SignalGuard
 from ray.runtime.standard_streams import fill_standard_descriptors
 from ray.runtime.start_options import StartOptions
@@ -214,6 +214,9 @@ class DriverRuntime(OwnerRuntime):
         if not orderly:
             if process is not None and process.poll() is None:
                 process.kill()
+            # The survivor last: if this process is killed here, that one goes on.
+            kill_session(self.session_id, survivor_of(self.session_dir))
+            remove_session_dir(self.session_dir)
             kill_session(self.session_id)
         self._printer.show(text)  # who calls this may hold the lock, and stderr take nothing
 

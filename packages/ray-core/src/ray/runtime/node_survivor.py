@@ -10,7 +10,7 @@ import socket
 import time
 from typing import NoReturn
 
-from ray.runtime.session import NodeConfig, remove_session_dir
+from ray.runtime.session import NodeConfig, note_survivor, remove_session_dir
 from ray.runtime.supervision import is_stopped, kill_session, outlive_parent
 
 #: The driver is gone: the node manager ends by itself, or has this long until it is killed.
@@ -39,6 +39,7 @@ class NodeSurvivor:
             self._poll.register(fd, select.POLLIN)
         #: When the node manager is killed, which has lost its driver.
         self._limit = 0.0
+        note_survivor(config.session_dir, os.getpid())
         outlive_parent()
 
     def wait(self) -> None:

@@ -20,6 +20,7 @@ from ray.exceptions.base import printable
 _MAX_ROOT_BYTES = 60
 _PID_FILE = "driver.pid"
 _FACTS_FILE = "session.json"
+_SURVIVOR_FILE = "survivor.pid"
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
@@ -113,6 +114,21 @@ def live_sessions() -> list[tuple[str, SessionFacts]]:
         if _start_time(facts.driver_pid) != "gone":
             found.append((started, path, facts))
     return [(path, facts) for _, path, facts in sorted(found, key=lambda item: -item[0])]
+
+
+def note_survivor(path: str, pid: int) -> None:
+    """Write down which process cleans up if the node manager cannot."""
+    with contextlib.suppress(OSError), open(os.path.join(path, _SURVIVOR_FILE), "w") as file:
+        file.write(str(pid))
+
+
+def survivor_of(path: str) -> int:
+    """The process that ``note_survivor`` was told; 0 if there is none."""
+    try:
+        with open(os.path.join(path, _SURVIVOR_FILE)) as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
 
 
 def remove_session_dir(path: str) -> None:

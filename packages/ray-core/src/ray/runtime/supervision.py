@@ -89,14 +89,14 @@ def children() -> list[int]:
         return []
 
 
-def kill_session(session: str) -> None:
-    """Kill what a node manager that was itself killed has left: all that carry its session."""
+def kill_session(session: str, spared: int = 0) -> None:
+    """Kill what a node manager that was itself killed has left: all that carry its session, but ``spared``."""
     mark = f"RAY_SESSION={session}".encode()
     limit = f"Max realtime timeout {_mark(session)} ".encode()
     for _ in range(_SWEEPS):  # what is forked meanwhile is found the next time
         found = False
         for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-            if name.isdigit() and int(name) != os.getpid():
+            if name.isdigit() and int(name) not in (os.getpid(), spared):
                 limits, environ = _read(name, "limits"), _read(name, "environ")
                 if limit in b" ".join(limits.split()) or mark in environ.split(b"\0"):
                     with contextlib.suppress(OSError):
