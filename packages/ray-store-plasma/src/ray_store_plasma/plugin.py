@@ -50,9 +50,10 @@ class PlasmaOptions(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 with tempfile.TemporaryFile(dir=self.spill_dir):
                     pass
-            except OSError as error:
+            except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+                reason = getattr(error, "strerror", None) or error
                 raise ValueError(
-                    f"option 'spill_dir': no file can be written under {self.spill_dir!r} ({error.strerror}); give a "
+                    f"option 'spill_dir': no file can be written under {self.spill_dir!r} ({reason}); give a "
                     "directory that exists, on a disk with room"
                 ) from None
 

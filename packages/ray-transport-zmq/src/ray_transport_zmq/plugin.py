@@ -35,6 +35,17 @@ class ZmqOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.scheme == "tcp" and not address.is_loopback and not self.key_file:
             raise ValueError(f"host={self.host!r} can be reached from other machines: give a key_file")
 
+    def check_machine(self) -> None:
+        """Whether the keys are there; called once, before anything is started.
+
+        Raises:
+            PluginError: they are not, or others than the owner can read them.
+        """
+        if self.scheme == "tcp" and self.key_file:
+            from ray_transport_zmq.curve import read_keys  # here, as it imports ZeroMQ
+
+            read_keys(self.key_file)
+
 
 PLUGIN = PluginInfo(
     seam="transport",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from dataclasses import dataclass
@@ -71,17 +72,18 @@ def _by_keyword(given: object) -> str:
 def _parse(text: str, source: str) -> ClusterAddress:
     from urllib.parse import urlsplit  # here, as it takes as long to load as this file, and few give an address
 
-    split = urlsplit(text if "://" in text else f"redis://{text}")
-    try:
-        host, port = split.hostname, split.port
-    except ValueError:
-        host, port = None, None
-    if not host or port is None or port not in _PORTS or split.scheme != "redis":
+    scheme, host, port = "", "", None
+    with contextlib.suppress(ValueError):  # UnicodeError too: no name of a host
+        split = urlsplit(text if "://" in text else f"redis://{text}")
+        host, port = split.hostname or "", split.port
+        host.encode("idna")
+        scheme = split.scheme
+    if not host or "\0" in host or port is None or port not in _PORTS or scheme != "redis":
         number = text.isdecimal() and not source.startswith(_ENVIRONMENT)
+        instead = f"For a number of CPUs there is ray.init(num_cpus={int(text)})." if number else _no_way_in(source)
         raise ValueError(
             f"Invalid address port or host in {source}: an address is 'host:port' (or 'redis://host:port') with a port "
-            f"from {_PORTS.start} to {_PORTS.stop - 1}, such as '10.0.0.5:6379'."
-            f"{f' For a number of CPUs there is ray.init(num_cpus={int(text)}).' if number else ''}"
+            f"from {_PORTS.start} to {_PORTS.stop - 1}, such as '10.0.0.5:6379'. {instead}"
         )
     return ClusterAddress(host, port, source)
 
@@ -103,6 +105,10 @@ def refuse_to_join(address: ClusterAddress) -> NoReturn:
         f"What listens at {address} (from {address.source}) cannot be joined: {_NOT_RELEASED}. "
         f"{_instead(address.source)}"
     )
+
+
+def _no_way_in(source: str) -> str:
+    return f"A right one could not be joined either: {_NOT_RELEASED}. {_instead(source)}"
 
 
 def _instead(source: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, SupportsFloat
 
 from ray import later_names
 from ray.api.typed import CallOptions, ClassOptions, FunctionOptions
+from ray.config.encoding import lone_surrogate
 from ray.config.spelling import did_you_mean
 from ray.runtime.interface import RESOURCE_UNIT, STREAMING, ActorOptions, MethodOptions, TaskOptions
 
@@ -181,14 +182,12 @@ def check_name(value: object, what: str) -> str:
     name = value if type(value) is str else str.__str__(value)
     if not name:
         raise ValueError(f"{what} name cannot be an empty string.")
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        lone = f"{name[error.start]!r} at index {error.start}"
+    lone = lone_surrogate(name)
+    if lone:
         raise ValueError(
-            f"{what} name {name!r} cannot be encoded in UTF-8, because of {lone}, a lone surrogate. Names of files "
+            f"{what} name {name!r} cannot be encoded in UTF-8, because of {lone}. Names of files "
             'that are not in UTF-8 have such: name.encode("utf-8", "backslashreplace").decode() can be a name.'
-        ) from None
+        )
     return name
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ray.config.encoding import lone_surrogate
 from ray.config.sources import Setting
 from ray.config.spelling import did_you_mean
 from ray.exceptions import PluginOptionsError
@@ -24,8 +25,8 @@ def check_options(schema: type[msgspec.Struct] | None, given: Mapping[str, Setti
         Plain values for every option, ready for JSON: a plan must not depend on what another process holds as default.
 
     Raises:
-        PluginOptionsError: an option is unknown, missing or of the wrong type, or the machine does not have what it
-            names, as the struct's ``check_machine`` says, if it has one, by a ValueError.
+        PluginOptionsError: an option is unknown, missing or of the wrong type, a text in it cannot be encoded, or the
+            machine does not have what it names, as the struct's ``check_machine`` says, if it has one, by a ValueError.
     """
     if schema is None:
         for option, setting in given.items():
@@ -36,6 +37,12 @@ def check_options(schema: type[msgspec.Struct] | None, given: Mapping[str, Setti
         if option not in names:
             hint = did_you_mean(str(option), names)
             raise PluginOptionsError(f"{subject} has no option {option!r} ({setting.source}).{hint}")
+        lone = lone_surrogate(setting.value)
+        if lone:
+            raise PluginOptionsError(
+                f"{subject}: option {option!r} ({setting.source}): {setting.value!r} cannot be encoded in UTF-8, "
+                f"because of {lone}, and other processes are handed it: give another one."
+            )
     plain = {option: setting.value for option, setting in given.items()}
     try:
         checked = msgspec.convert(plain, schema)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ray.config.spelling import did_you_mean
 from ray.exceptions import PluginOptionsError
+from ray.exceptions.base import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ def read_file(environ: Mapping[str, str], cwd: str | os.PathLike[str]) -> Config
         except OSError as error:
             reason = error.strerror or str(error)
             raise PluginOptionsError(f"RAY_CONFIG={named!r} cannot be read: {reason}") from error
-        return _parse(data, f"file {named} (RAY_CONFIG)", in_pyproject=os.path.basename(named) == "pyproject.toml")
+        return _parse(
+            data, f"file {printable(named)} (RAY_CONFIG)", in_pyproject=os.path.basename(named) == "pyproject.toml"
+        )
     for filename in ("ray.toml", "pyproject.toml"):
         try:
             data = _read(os.path.join(cwd, filename))
