@@ -139,8 +139,8 @@ def test_only_what_is_chosen_is_looked_into():
         (
             {"control": "redis"},
             (
-                "control='redis' (from ray.init(control=...)) needs the package 'redis'; install it: "
-                'pip install "ray-core[redis]"'
+                "control='redis' (from ray.init(control=...)) is for clusters of several machines, which are not in "
+                "this release; 'embedded', the default, serves a session on one machine"
             ),
         ),
     ],
@@ -161,8 +161,13 @@ def test_a_package_that_does_not_hold_its_plugin():
         'look for a newer one: pip install --upgrade "ray-core[plasma]"'
     )
     here = Installation(CORE, versions={"redis": "5.0", "ray-core": "0.1.0"})
-    with pytest.raises(PluginNotInstalledError, match=r"is not in the installed 'ray-core' 0\.1\.0"):
-        here.resolve(control="redis")
+    with pytest.raises(PluginNotInstalledError, match="clusters of several machines, which are not in this release"):
+        here.resolve(control="redis")  # nothing that can be installed offers it
+
+
+def test_a_name_that_waits_may_be_offered_by_others():
+    here = Installation(CORE, {("control", "redis"): info("control", "redis")})
+    assert here.resolve(control="redis").control.name == "redis"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from ray.exceptions import PluginError
 from ray.plugins import ResolvedPlan, resolve_plan
 from ray.plugins.discovery import Inventory, info_of, normalise, scan
 from ray.plugins.installing import command_for
+from ray.plugins.resolve import not_released
 from ray.plugins.seams import OBSERVER, SEAMS
 
 
@@ -62,7 +63,18 @@ def survey(inventory: Inventory, plan: ResolvedPlan | None) -> Iterator[dict[str
                     "text": text,
                 }
         for name, known in sorted(seam.known.items()):
-            if name not in installed:
+            if name in installed:
+                continue
+            if known.waits_for:
+                yield {
+                    "seam": seam.name,
+                    "name": name,
+                    "state": "not released",
+                    "package": "",
+                    "version": "",
+                    "text": not_released(seam, known),
+                }
+            else:
                 version = inventory.versions.get(normalise(known.package), "")
                 yield {
                     "seam": seam.name,

@@ -20,7 +20,7 @@ from ray.exceptions import (
 from ray.plugins.discovery import Candidate, Inventory, normalise, path_candidate
 from ray.plugins.installing import command_for
 from ray.plugins.plan import PlannedPart, ResolvedPlan
-from ray.plugins.seams import OBSERVER, PROCESSES, SEAMS, Seam
+from ray.plugins.seams import OBSERVER, PROCESSES, SEAMS, Known, Seam
 from ray.plugins.specs import PLUGIN_API, PluginInfo
 
 InfoOf = Callable[[Candidate], PluginInfo]
@@ -144,6 +144,9 @@ def _missing(seam: Seam, value: str, source: str, inventory: Inventory) -> Plugi
         return UnknownPluginError(
             f"{choice} is not a known {seam.name}.{did_you_mean(value, names)}", seam=seam.name, plugin=value
         )
+    if known.waits_for:
+        text = f"{choice} is {not_released(seam, known)}"
+        return PluginNotInstalledError(text, seam=seam.name, plugin=value)
     provider = known.offered_by or known.package
     version = inventory.versions.get(normalise(provider))
     if version is None or normalise(known.package) not in inventory.versions:
@@ -155,6 +158,14 @@ def _missing(seam: Seam, value: str, source: str, inventory: Inventory) -> Plugi
             f"look for a newer one: {command_for(known, upgrade=True)}"
         )
     return PluginNotInstalledError(text, seam=seam.name, plugin=value)
+
+
+def not_released(seam: Seam, known: Known) -> str:
+    """The end of a sentence about a name that nothing offers yet."""
+    return (
+        f"for {known.waits_for}, which are not in this release; {seam.preference[0]!r}, the default, serves a session "
+        "on one machine"
+    )
 
 
 def _preferred(seam: Seam, inventory: Inventory) -> Iterator[Candidate]:
