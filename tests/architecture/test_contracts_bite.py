@@ -1053,6 +1053,11 @@ class SettlesForEver(UnixTransport):
         time.sleep(60)
 
 
+class ExplainsEveryDeath(UnixTransport):
+    def abort_reason(self, last_words):
+        return "the peer is gone"
+
+
 class KeepsEverybody(UnixTransport):
     def _tend(self, listener):
         pass
@@ -1104,6 +1109,7 @@ class LetsNobodyInAgain(UnixTransport):
         ("a_forked_child_disturbs_nobody", HangsUpForTheParent),
         ("a_forked_child_disturbs_nobody", RemovesTheParentsSocket),
         ("a_forked_child_disturbs_nobody", UnregistersForTheParent),
+        ("deaths_of_others_are_not_explained", ExplainsEveryDeath),
         ("what_was_settled_outlives_its_process", SettlesTooSoon),
         ("what_was_settled_outlives_its_process", SettlesForEver),
     ],

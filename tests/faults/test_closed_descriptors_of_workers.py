@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import signal
 import time
 
 import pytest
@@ -16,18 +18,23 @@ __all__ = ["nothing_left"]
 
 #: What the worker says of itself, or the node manager, which may be the first to see it.
 SAID = "closed descriptors"
+TRANSPORTS = ["unix", *(["zmq"] if importlib.util.find_spec("ray_transport_zmq") else [])]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def session():
+@pytest.fixture(scope="module", autouse=True, params=TRANSPORTS)
+def session(request):
     before = leaks.snapshot()
-    with ray.init(num_cpus=2, transport="unix"):
+    with ray.init(num_cpus=2, transport=request.param):
         yield
     leaks.assert_clean(before)
 
 
 def close_all():
     os.closerange(3, 1024)  # as code does that makes a daemon
+
+
+def close_all_in_a_deep_call(depth=60):
+    return close_all_in_a_deep_call(depth - 1) if depth else (close_all(), time.sleep(60))
 
 
 @ray.remote(max_retries=0)
@@ -41,6 +48,11 @@ def closes_and_goes_on():
     time.sleep(60)
 
 
+@ray.remote(max_retries=0)
+def closes_in_a_deep_call():
+    close_all_in_a_deep_call()
+
+
 @ray.remote
 class Actor:
     def close(self):
@@ -50,7 +62,11 @@ class Actor:
         pass
 
 
-@pytest.mark.parametrize("task", [closes_and_returns, closes_and_goes_on], ids=["at once", "while it goes on"])
+@pytest.mark.parametrize(
+    "task",
+    [closes_and_returns, closes_and_goes_on, closes_in_a_deep_call],
+    ids=["at once", "while it goes on", "deep inside"],
+)
 def test_a_task(task):
     with pytest.raises(WorkerCrashedError) as caught:
         ray.get(task.remote(), timeout=30)
@@ -64,3 +80,37 @@ def test_an_actor():
         with pytest.raises(RayActorError) as caught:
             ray.get(each, timeout=30)
         assert SAID in str(caught.value)
+
+
+@ray.remote(max_retries=0)
+def aborts():
+    os.abort()
+
+
+def test_an_abort_of_the_tasks_own_is_not_put_down_to_it():
+    with pytest.raises(WorkerCrashedError) as caught:
+        ray.get(aborts.remote(), timeout=30)
+    assert caught.value.signal == signal.SIGABRT
+    assert SAID not in str(caught.value)
+    assert "Fatal Python error: Aborted" in str(caught.value)
+
+
+def abort_in_a_deep_call(depth):
+    if depth:
+        abort_in_a_deep_call(depth - 1)
+    os.write(2, b"said just before\n")
+    os.abort()
+
+
+@ray.remote(max_retries=0)
+def aborts_deep_inside():
+    abort_in_a_deep_call(60)
+
+
+def test_what_led_to_a_crash_is_shown_however_deep_the_stack_is():
+    with pytest.raises(WorkerCrashedError) as caught:
+        ray.get(aborts_deep_inside.remote(), timeout=30)
+    tail = caught.value.stderr_tail.splitlines()
+    assert len(tail) == 20
+    assert tail[:2] == ["said just before", "Fatal Python error: Aborted"]
+    assert "in abort_in_a_deep_call" in tail[4]

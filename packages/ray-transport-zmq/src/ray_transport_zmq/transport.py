@@ -23,6 +23,7 @@ from ray_transport_zmq.curve import Authenticator, Keys, read_keys, session_keys
 from ray_transport_zmq.descriptors import check_room
 from ray_transport_zmq.gate import Gate, has_few_descriptors, shut
 from ray_transport_zmq.hub import Events, Hub
+from ray_transport_zmq.last_words import abort_reason
 from ray_transport_zmq.plugin import ZmqOptions
 from ray_transport_zmq.settling import IoThread, await_sent
 from ray_transport_zmq.waiting import Poller, Wakeup
@@ -197,6 +198,9 @@ class ZmqTransport(Transport):
             for connection in hub.connections:
                 if connection.queue:
                     hub.flush(connection)
+
+    def abort_reason(self, last_words: Sequence[str]) -> str:
+        return abort_reason(last_words)
 
     def settle(self, timeout_s: float) -> bool:
         self._flush_all()

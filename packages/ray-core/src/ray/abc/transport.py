@@ -99,6 +99,17 @@ class Transport(ABC):
         """
         return True
 
+    def abort_reason(self, last_words: Sequence[str]) -> str:
+        """Why a process that used such a transport was aborted (SIGABRT), if its last lines on stderr tell.
+
+        Asked of the transport of another process, the node manager's. The default is for transports without a library
+        that aborts.
+
+        Returns:
+            A clause; empty if the transport has no part in it.
+        """
+        return ""
+
     @abstractmethod
     def wake(self) -> None:
         """Make a running or the next ``poll`` return soon; safe from any thread and from signal handlers."""

@@ -160,6 +160,9 @@ class ReliableTransport(Transport):
         self._connections.discard(connection)
         self._inbox.append((connection, None))
 
+    def abort_reason(self, last_words: Sequence[str]) -> str:
+        return self._inner.abort_reason(last_words)
+
     def settle(self, timeout_s: float) -> bool:
         return self._confirmed(list(self._connections), timeout_s)
 

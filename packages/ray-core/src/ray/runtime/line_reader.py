@@ -19,7 +19,12 @@ _MAX_LINE_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
 #: A line that has no end yet is told of so much later, and its states are told no more often.
 UNFINISHED_S = 0.2
+#: Of the last lines, what the report of a death shows, and what is kept to choose from.
 TAIL_LINES = 20
+_KEPT_LINES = 128
+#: How the interpreter begins what it says of a crash. What has led to it is said before, in a few lines.
+_CRASH = "Fatal Python error: "
+_LINES_BEFORE = 4
 
 
 def newest(line: bytes) -> bytes:
@@ -68,7 +73,7 @@ class LineReader:
         self._told = b""
         self._is_due = False
         #: The last lines, for the report of a death.
-        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.tail: deque[str] = deque(maxlen=_KEPT_LINES)
 
     def read(self) -> bool:
         """Take what is there; False at the end of the stream."""
@@ -116,7 +121,7 @@ class LineReader:
                 self._emit(Logs(self.pid, self._name, self._stream, [], rest=b"\r"))
         if lines:
             self._told = b""
-            self.tail.extend(line.decode(errors="replace") for line in lines[-TAIL_LINES:])
+            self.tail.extend(line.decode(errors="replace") for line in lines[-_KEPT_LINES:])
             self._emit(Logs(self.pid, self._name, self._stream, lines))
 
     def _tell(self) -> None:
@@ -139,6 +144,15 @@ class LineReader:
         if self._rest:
             rest, self._rest = self._rest, b""
             self._send([rest])
+
+    def last_words(self) -> list[str]:
+        """The last lines; where they are a crash's with a deep stack, those of its beginning."""
+        lines = list(self.tail)
+        for at in range(len(lines) - 1, -1, -1):
+            if lines[at].startswith(_CRASH):
+                first = max(0, at - _LINES_BEFORE)
+                return lines[first : first + TAIL_LINES] if len(lines) - first > TAIL_LINES else lines[-TAIL_LINES:]
+        return lines[-TAIL_LINES:]
 
     def _waiting(self) -> int:
         """Bytes waiting in the pipe."""

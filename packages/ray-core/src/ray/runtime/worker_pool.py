@@ -292,8 +292,11 @@ class WorkerPool:
         for reader in worker.readers:
             if reader.fd >= 0:
                 reader.drain()
-        tail = list(worker.readers[1].tail)
-        cause = exit_cause(pid, status, worker.kill_reason, tail, oom=oom)
+        tail = worker.readers[1].last_words()
+        reason = worker.kill_reason
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGABRT:
+            reason = reason or self._transport.abort_reason(tail)
+        cause = exit_cause(pid, status, reason, tail, oom=oom)
         self._forget(worker, msgspec.structs.replace(cause, running=worker.note.running))
 
     def _forget(self, worker: WorkerProcess, cause: ExitCause) -> None:

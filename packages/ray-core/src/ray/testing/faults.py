@@ -107,6 +107,9 @@ class FaultyTransport(Transport):
                 events.append((connection, frames))
         return events
 
+    def abort_reason(self, last_words: Sequence[str]) -> str:
+        return self.inner.abort_reason(last_words)
+
     def settle(self, timeout_s: float) -> bool:
         end = time.monotonic() + timeout_s
         while self._later:

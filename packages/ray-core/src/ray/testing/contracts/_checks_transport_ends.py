@@ -237,7 +237,19 @@ def _in_child(action: Callable[[], None], rule: str) -> int:
     return os.waitstatus_to_exitcode(status[-1])
 
 
+def deaths_of_others_are_not_explained(subject: TransportSubject) -> None:
+    """A process may be aborted for many reasons, and what was last on its stderr need not be about the transport."""
+    transport = subject.make()
+    for lines in (
+        [],
+        ["Fatal Python error: Aborted", "", "Stack (most recent call first):"],
+        ["free(): invalid pointer"],
+    ):
+        expect_equal(transport.abort_reason(lines), "", "abort_reason explains only what the transport has a part in")
+
+
 ENDS: tuple[Check, ...] = (
+    deaths_of_others_are_not_explained,
     a_closed_peer_is_reported_once,
     an_end_is_nobody_elses,
     close_flushes,
