@@ -11,13 +11,18 @@ from ray.api.remote_function import RemoteFunction
 from ray.runtime.ref import ObjectRef
 from ray.runtime.streams import ObjectRefGenerator
 
+_STREAM = "a stream, which gives references one by one, each when it is ready"
+_AWAIT_STREAM = (
+    f": it is {_STREAM}. 'for ref in stream:' waits for each, and 'async for ref in stream:' does so beside other work"
+)
+
 
 def for_get(given: object) -> str:
     """A sentence about something that is no reference and no list of them, or nothing."""
     if isinstance(given, (str, bytes)):
         return ""
     if isinstance(given, ObjectRefGenerator):
-        return " Use [ray.get(ref) for ref in it]."
+        return f" It is {_STREAM}. Use [ray.get(ref) for ref in it]."
     if isinstance(given, Mapping):
         return " Make a list of its values: ray.get(list(it.values()))."
     if isinstance(given, (tuple, set, frozenset)) and given and not any(isinstance(item, ObjectRef) for item in given):
@@ -33,7 +38,9 @@ def for_wait(given: object) -> str:
     """About something that is no list of references."""
     if isinstance(given, ObjectRef):
         return "; put it in a list, with all others: ray.wait([ref1, ref2])"
-    if isinstance(given, (str, bytes, ObjectRefGenerator)):
+    if isinstance(given, ObjectRefGenerator):
+        return _AWAIT_STREAM
+    if isinstance(given, (str, bytes)):
         return ""
     if not isinstance(given, Iterable):
         makes = _what_makes_refs(given)
@@ -45,6 +52,8 @@ def for_element(given: object) -> str:
     """About an element of a list of references that is none."""
     if isinstance(given, (list, tuple)):
         return ": a list in the list. One flat list is taken, such as [*refs, *others]"
+    if isinstance(given, ObjectRefGenerator):
+        return f": it is {_STREAM}. Draw them first: [*stream] is a list of all, and next(stream) the next one"
     makes = _what_makes_refs(given)
     return makes and f".{makes}"
 
@@ -68,6 +77,8 @@ def for_kill(given: object) -> str:
         return "Give it the actor, without a method: ray.kill(actor)."
     if isinstance(given, (ActorClass, type)):
         return "The handle is what remote() of the class has returned: actor = A.remote(), then ray.kill(actor)."
+    if isinstance(given, ObjectRefGenerator):
+        return "Its close() cancels the task."
     if isinstance(given, Sequence):
         return "For several: for actor in actors: ray.kill(actor)."
     return "For tasks there is ray.cancel()."

@@ -74,6 +74,13 @@ def exit_advice(exit_code: int | None, signal: int | None) -> str:
         return "Native code crashed: the stack is in its stderr."
     if signal == _signal.SIGTERM:
         return "Something asked it to end; max_retries= lets its task run again."
+    if signal in (_signal.SIGALRM, _signal.SIGVTALRM, _signal.SIGPROF):
+        return (
+            "A timer of its own ended it, such as signal.alarm() sets: give the signal a handler first, or limit the "
+            "task with timeout_s=."
+        )
+    if signal == _signal.SIGXCPU:
+        return "It used more processor time than its limit allows (ulimit -t); each worker runs many tasks."
     if exit_code is not None:
         return "Code of the task, or a library, ended the process: raise an exception or return instead."
     return "The session's logs may say more; max_retries= lets its task run again."

@@ -161,4 +161,5 @@ class UnpicklableError(RayError, TypeError):
     def __init__(self, path: str, reason: str = "", advice: str = "") -> None:
         self.path, self.reason = path, reason
         advice = advice or "Remove it, create it inside the task, or give its class a __reduce__ method."
-        super().__init__(f"Cannot pickle {path}{f': {reason}' if reason else ''}. {advice}")
+        why = f": {reason.removesuffix('.')}" if reason else ""
+        super().__init__(f"Cannot pickle {path}{why}. {advice}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 from ray.exceptions import RemoteProtocolError
 from ray.exceptions.base import cut_wait
@@ -18,6 +18,7 @@ from ray.messages import codec, wire
 from ray.protocol.references import PENDING, READY, STORED, ObjectEntry
 from ray.runtime.base import OwnerBase
 from ray.runtime.completion import complete, session_of
+from ray.runtime.not_a_list import NotAList
 from ray.runtime.records import TaskRecord
 from ray.runtime.ref import ObjectRef
 
@@ -53,7 +54,7 @@ class Stream:
         return wire.Resume(streamed, [nbytes_of(entry) for entry in ahead])
 
 
-class ObjectRefGenerator(Generic[T_co]):
+class ObjectRefGenerator(NotAList, Generic[T_co]):
     """The refs of what a task yields, as soon as they are ready: ``for ref in``, or ``async for ref in``.
 
     A failure ends it: the last ref is that of the error, which ``ray.get`` raises. For one consumer, which may be slow:
@@ -61,6 +62,12 @@ class ObjectRefGenerator(Generic[T_co]):
     """
 
     __slots__ = ("_stream",)
+
+    #: Read by ``ray.serialization.culprit``.
+    _instead_of_pickling: ClassVar[str] = (
+        "Give each of its references to a call, as in [f.remote(ref) for ref in stream], or all of them to one: "
+        "f.remote(list(stream))."
+    )
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -142,7 +149,9 @@ class ObjectRefGenerator(Generic[T_co]):
         return f"<ObjectRefGenerator, {len(self._stream.refs)} refs ahead>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("An ObjectRefGenerator cannot be pickled: pass on the refs that it gives.")
+        raise TypeError(
+            "An ObjectRefGenerator is a stream for one consumer, and cannot be pickled: pass on the refs that it gives."
+        )
 
 
 def nbytes_of(entry: ObjectEntry) -> int:

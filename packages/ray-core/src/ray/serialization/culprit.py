@@ -20,6 +20,8 @@ _MAX_SECONDS = 2.0
 _MAX_SHOWN = 80
 _STREAM_IT = 'Give the task num_returns="streaming" to send what it yields one by one, or make a list of it: list(...).'
 _LIST_IT = "Make a list of it: list(...)."
+#: Attribute of a class of ours whose instances cannot be pickled: what to do instead, a sentence.
+ADVICE = "_instead_of_pickling"
 #: What to do about values that nobody can pickle, and that have another way.
 _ADVICE: dict[type, str] = {
     types.GeneratorType: _STREAM_IT,
@@ -114,7 +116,7 @@ class _Search:
                 path[-1] += name
             else:
                 path.append(name)
-        advice = _ADVICE.get(type(value), "")
+        advice = _ADVICE.get(type(value)) or vars(type(value)).get(ADVICE, "")
         if self.is_argument and advice is _STREAM_IT:
             advice = _LIST_IT
         return UnpicklableError(" → ".join([*path, _type_text(value)]), reason, advice)
