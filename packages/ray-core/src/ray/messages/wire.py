@@ -144,6 +144,8 @@ class Replies(Struct, frozen=True, tag=3):
     exiting: bool = False
     """The process ends by plan (``max_calls``, ``exit_actor``); unstarted tasks are in ``returned``."""
     returned: list[bytes] = []
+    reason: str = ""
+    """Why an actor is to end, never to be started anew: what it returns starts nowhere."""
 
 
 class Recall(Struct, frozen=True, tag=4):

@@ -13,6 +13,7 @@ from ray.messages import node, wire
 from ray.protocol.actors import INIT_RAISED, places_of
 from ray.protocol.run_slot import RunSlot
 from ray.runtime.actor_exit import EXIT_ACTOR, ActorExit
+from ray.runtime.closing import TERMINATED, Closing
 from ray.runtime.code_cache import ArgumentCache, with_dependencies
 from ray.runtime.interface import RESOURCE_UNIT, ActorCore
 from ray.runtime.last_calls import TERMINATE
@@ -34,6 +35,9 @@ class ActorHost(OwnerRuntime):
     concurrent = False
     #: Why the process ends after the current call, or empty.
     exiting = ""
+    #: The same of an actor, once it has said so, and is never started anew.
+    announced = ""
+    closing: Closing
     #: Empty in a worker that is no actor.
     actor_id: bytes = b""
     actor_name: str = ""
@@ -85,6 +89,7 @@ class ActorHost(OwnerRuntime):
 
     def on_terminate(self) -> None:
         """End after the calls received so far; called by the reader under the lock."""
+        self.closing.begin()
         self.executor.submit(ActorEnd(self))
 
     def method_of(self, task: wire.Task) -> Any:
@@ -103,11 +108,11 @@ class ActorHost(OwnerRuntime):
         return self._adopt_packed(self.actor_id, self._start.spec.handle)
 
     def _terminate(self) -> None:
-        self.announce_exit("__ray_terminate__ was called, or all handles went out of scope")
+        self.announce_exit(TERMINATED)
 
     def announce_exit(self, reason: str) -> None:
         """The actor ends after this call, by its own will."""
-        self.exiting = reason
+        self.exiting = self.announced = reason
         self.node.send(node.ActorExiting(self.actor_id, reason))
 
     def drop_actor(self) -> None:

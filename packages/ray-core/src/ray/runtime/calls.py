@@ -11,10 +11,10 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import UnpicklableError
-from ray.ids import PROCESS_ID_BYTES
 from ray.messages import node, wire
 from ray.protocol import actors
 from ray.protocol.references import ObjectEntry
+from ray.runtime.fates import UNSTARTED, fates_of
 from ray.runtime.last_calls import ends_next
 from ray.runtime.peers import OutOfDescriptorsError
 from ray.runtime.records import BATCH_TASKS, LAST_WORDS_S, TaskRecord
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
     from ray.runtime.peers import Peer
 
-# What became of a call to an actor that has died.
-_UNSTARTED = "did not start"
-_INTERRUPTED = "did not complete"
-_RESULT_LOST = "ran, but its result was lost with the process"
-_UNKNOWN = "may have run, or not: its result did not come"
 #: Calls handed to one actor ahead of its replies, besides those that it runs at a time; more wait here. Those in front
 #: may wait for one that is behind them, as long as there is a place for it.
 MAX_AHEAD = 2000
@@ -44,12 +39,14 @@ class ActorClient:
         "calls",
         "cause",
         "class_name",
+        "closed",
         "concurrent",
         "crash",
         "created_here",
         "creating",
         "creation",
         "dead",
+        "eager",
         "error",
         "groups",
         "held",
@@ -69,8 +66,10 @@ class ActorClient:
         self.calls = calls
         self.actor_id = actor_id
         self.class_name = class_name
-        #: Whether calls may overlap there, so that none may wait here for another's reply.
+        #: Whether calls may overlap there.
         self.concurrent = concurrent
+        #: None may wait here for another's reply: they may overlap, or the actor takes no more and says so at once.
+        self.eager = concurrent
         self.queue: deque[TaskRecord] = deque()
         self.inflight: dict[bytes, TaskRecord] = {}
         #: Calls that are about to be sent together.
@@ -81,6 +80,9 @@ class ActorClient:
         self.window = MAX_AHEAD
         #: The actor's concurrency groups, once they are known.
         self.groups: Collection[str] | None = None
+        #: No call starts there any more; it may still run some.
+        self.closed = False
+        #: It has ended.
         self.dead = False
         self.cause: node.ExitCause | None = None
         self.error = b""
@@ -106,7 +108,7 @@ class ActorClient:
     @property
     def ends(self) -> bool:
         """Whether its actor is known to be dead, or about to end."""
-        return self.dead or not self.window
+        return self.closed or not self.window
 
 
 class ActorCalls:
@@ -130,13 +132,13 @@ class ActorCalls:
 
     def submit(self, client: ActorClient, record: TaskRecord) -> None:
         """Queue a call behind the earlier ones and send what can go."""
-        if client.dead:
-            self._runtime.fail_actor(record, client, _UNSTARTED)
+        if client.closed:
+            self._runtime.fail_actor(record, client, UNSTARTED)
             return
         record.link = client
         queue = client.queue
         queue.append(record)
-        if client.peer is not None and (not client.inflight or client.concurrent or len(queue) % BATCH_TASKS == 0):
+        if client.peer is not None and (not client.inflight or client.eager or len(queue) % BATCH_TASKS == 0):
             self.pump(client)
 
     def catch_up(self) -> None:
@@ -203,16 +205,23 @@ class ActorCalls:
         self._runtime.reader.finish(inflight, message, frames, client.peer, retries.append)
         for record in reversed(retries):
             self._again(client, record)
-        if message.returned:
-            for id in reversed(message.returned):
-                back = inflight.pop(id, None)
-                if back is not None and not back.done:
-                    self._requeue(client, back)
+        cause = None
+        if message.reason:
+            client.eager = True
+            cause = node.ExitCause(reason=message.reason)
+        for id in reversed(message.returned):
+            back = inflight.pop(id, None)
+            if back is None or back.done:
+                continue
+            if cause is not None:
+                self._runtime.fail_actor(back, client, UNSTARTED, cause)
+            else:
+                self._requeue(client, back)
         if message.exiting:
             client.window = 0  # nothing more is sent to that process
-            if client.peer is not None and client.peer.address == self._runtime.address:
-                # A call that runs here may wait for one of these, and the end waits for the call that runs.
-                self._close(client, node.ExitCause(reason="it ends after the calls that it runs"))
+            if cause is not None:
+                # What the process still runs may wait for one of these, and the end waits for what runs.
+                self._close(client, cause)
         elif client.queue:
             self.pump(client)
 
@@ -246,6 +255,7 @@ class ActorCalls:
             self._process_ended(client, update)
         client.incarnation = update.incarnation
         client.concurrent = client.concurrent or update.concurrent
+        client.eager = client.eager or client.concurrent
         client.lack = update.lack
         if update.state in (actors.ALIVE, actors.DEAD) or update.lack:  # what nobody can place need not be kept
             client.creating = None
@@ -261,14 +271,15 @@ class ActorCalls:
                 self._runtime.failures.note_start(client, update.error, asked=bool(client.queue))
             client.error = update.error
             self.let_creation_go(client)
+            client.dead = True
             self._close(client, update.cause)
 
     def _close(self, client: ActorClient, cause: node.ExitCause | None) -> None:
         """No call starts any more."""
-        client.dead, client.cause = True, cause
+        client.closed, client.cause = True, cause
         for record in client.queue:
             if not record.done:
-                self._runtime.fail_actor(record, client, _UNSTARTED)
+                self._runtime.fail_actor(record, client, UNSTARTED)
         client.queue.clear()
 
     def let_creation_go(self, client: ActorClient) -> None:
@@ -303,9 +314,10 @@ class ActorCalls:
         client.limits.clear()
         client.batch = None
         restarts = update.state == actors.RESTARTING
-        fates = _fates(client, records, update.cause, self._runtime.process_id)
+        client.closed = not restarts
+        fates = fates_of(client, records, update.cause, self._runtime.process_id)
         for record, fate in reversed(list(zip(records, fates, strict=True))):
-            if restarts and fate is _UNSTARTED:
+            if restarts and fate is UNSTARTED:
                 self._requeue(client, record)
             elif restarts and record.retries and not record.cancelled:
                 self._again(client, record)
@@ -362,26 +374,10 @@ class ActorCalls:
             del self.clients[actor_id]
             self.let_creation_go(client)
             # A destructor may use a handle that was collected together with its object, and before it.
-            client.dead, client.cause = True, node.ExitCause(reason="its handle was collected as garbage")
+            client.dead = client.closed = True
+            client.cause = node.ExitCause(reason="its handle was collected as garbage")
 
 
 def _says_ended(client: ActorClient, update: node.ActorUpdate) -> bool:
     """Whether the process that was known so far has ended."""
     return update.incarnation > client.incarnation >= 0 or update.state in (actors.RESTARTING, actors.DEAD)
-
-
-def _fates(
-    client: ActorClient, records: list[TaskRecord], cause: node.ExitCause | None, process_id: bytes
-) -> list[str]:
-    """What is known of calls that the dead process had been sent and had not answered, in their order."""
-    running = b"" if cause is None else cause.running
-    if client.concurrent:
-        others = _UNSTARTED if running and not any(running) else _UNKNOWN
-        return [_INTERRUPTED if record.id == running else others for record in records]
-    for index, record in enumerate(records):
-        if record.id == running:
-            return [_RESULT_LOST] * index + [_INTERRUPTED] + [_UNSTARTED] * (len(records) - index - 1)
-    # It has answered the last one that it started of ours, or has started none at all. Of another caller's call it can
-    # only be said that ours may have run before.
-    known = running and (not any(running) or running[:PROCESS_ID_BYTES] == process_id)
-    return [_UNSTARTED if known else _UNKNOWN] * len(records)

@@ -342,7 +342,7 @@ class TaskCall:
             worker.note(task.id)
             worker.ending.run(left.code, left.reason)
         worker.announce_exit(left.reason)
-        worker.interrupt_others(self)
+        worker.ending.interrupt_others(self)
         error = RayActorError(
             worker.actor_name,
             worker.actor_id,

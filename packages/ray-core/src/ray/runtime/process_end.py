@@ -16,10 +16,13 @@ from ray.messages import node
 from ray.runtime.telling import tell, write
 
 if TYPE_CHECKING:
+    from ray.runtime.execution import TaskCall
     from ray.runtime.worker import WorkerRuntime
 
 #: What the user's code may take for its end: functions of atexit, destructors, threads, child processes.
 END_S = 2.0
+#: Coroutines of other calls are cancelled, and have this long to end.
+OTHERS_S = 1.0
 #: How often it is looked whether a process is still needed whose end is over its time.
 _LOOK_S = 0.1
 
@@ -57,6 +60,25 @@ class ProcessEnd:
             runtime.node.send(node.Leaving(reason, not self._code and runtime.is_needed()))
             runtime.timers.after(END_S, self._look)
             runtime.transport.wake()
+
+    def interrupt_others(self, call: TaskCall) -> None:
+        """The actor ends with ``call``: cancel the coroutines of the others, and end the process if they go on."""
+        runtime = self._runtime
+        with runtime.lock:
+            others = [other for other in [*runtime.running.values(), *runtime.overdue] if other is not call]
+            self.begin()
+            if any(other.coroutine is not None for other in others):
+                runtime.timers.after(OTHERS_S, self._soon)
+                runtime.transport.wake()
+        for other in others:
+            other.interrupt()
+
+    def _soon(self) -> None:
+        """End the process on a thread of its own, so that the one that polls goes on; on this one if there is none."""
+        try:
+            threading.Thread(target=self.run, args=(0,)).start()
+        except RuntimeError:
+            self.run(0)
 
     def run(self, code: int, reason: str = "") -> NoReturn:
         """Run what the user registered for the end and leave; with code 0 not before nobody needs this process."""

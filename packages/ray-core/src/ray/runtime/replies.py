@@ -125,7 +125,8 @@ class Replying(WaitingWorker):
             returned = [id for id, call in self.queued.items() if call.peer is peer]
             for id in returned:
                 self.let_go(self.queued.pop(id))
-        peer.send(wire.Replies(done, exiting and (peer is self._lessee or bool(self.actor_id)), returned), frames)
+        ends = exiting and (peer is self._lessee or bool(self.actor_id))
+        peer.send(wire.Replies(done, ends, returned, self.announced), frames)
 
     def return_queued(self) -> None:
         """This actor ends by plan: what has not started goes back to its callers. Called under the lock."""
@@ -135,7 +136,7 @@ class Replying(WaitingWorker):
                 self.let_go(call)
                 returned.setdefault(call.peer, []).append(id)
         for peer, ids in returned.items():
-            peer.send(wire.Replies([], exiting=True, returned=ids))
+            peer.send(wire.Replies([], exiting=True, returned=ids, reason=self.announced))
 
     def flush_all(self) -> None:
         """Send every queued reply; called under the lock."""

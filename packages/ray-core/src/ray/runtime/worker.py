@@ -20,17 +20,19 @@ from ray.messages import node, wire
 from ray.plugins.compose import Composition
 from ray.protocol.run_slot import IN_FORCE, RunSlot
 from ray.runtime.actor_exit import ActorExit
+from ray.runtime.closing import Closing
 from ray.runtime.code_cache import ArgumentCache, CodeCache
 from ray.runtime.completion import Waiter
 from ray.runtime.execution import Outcome, TaskCall, current_call
 from ray.runtime.giving_back import GivingBack
 from ray.runtime.interface import STREAMING
 from ray.runtime.interrupting import Interrupting
-from ray.runtime.limits import TIMEOUT_GRACE_S, Limits
+from ray.runtime.last_calls import TERMINATE_BYTES
+from ray.runtime.limits import Limits
 from ray.runtime.node_link import DESCRIPTORS_CLOSED, NODE_DIED
 from ray.runtime.output import Flusher
 from ray.runtime.peers import Peer
-from ray.runtime.process_end import ProcessEnd, end_process
+from ray.runtime.process_end import ProcessEnd
 from ray.runtime.records import return_ids
 from ray.runtime.replies import SETTLE_S, Replying
 from ray.runtime.spilled_arguments import SpilledArguments
@@ -70,6 +72,7 @@ class WorkerRuntime(Replying):
         self.started = bytes(TASK_ID_BYTES)
         self.executor = composition.make_executor("serial", 1, {})
         self.next_executor = None
+        self.closing = Closing(self)
         #: The call that runs on the main thread of a serial worker.
         self.call: TaskCall | None = None
         self.code = CodeCache()
@@ -103,7 +106,7 @@ class WorkerRuntime(Replying):
             self.code.add(function, frames)
         if self.exiting:
             ids = [task.id for task in message.tasks]
-            peer.send(wire.Replies([], exiting=True, returned=ids) if self.actor_id else wire.Returned(ids))
+            peer.send(wire.Replies([], True, ids, self.announced) if self.actor_id else wire.Returned(ids))
             return
         self.depth = message.depth + 1
         if not self.actor_id:
@@ -112,6 +115,7 @@ class WorkerRuntime(Replying):
                 self._resources = message.resources
                 self.threads.set_for(message.resources)
         submit = self.executor.submit
+        refused: list[bytes] = []
         for task in message.tasks:
             if len(task.id) != TASK_ID_BYTES:
                 raise RemoteProtocolError(f"a task with an id of {len(task.id)} bytes")
@@ -120,8 +124,16 @@ class WorkerRuntime(Replying):
                 call.values = self.arguments.take(task.deps, frames)
             if task.deps or task.refs:
                 call.held = self.objects.receive_arguments(task)
+            if self.closing.reason and self.closing.refuses():
+                self.let_go(call)
+                refused.append(task.id)
+                continue
             self.queued[task.id] = call
+            if task.function == TERMINATE_BYTES and self.actor_id:
+                self.closing.begin(task.id)
             submit(call)
+        if refused:
+            peer.send(wire.Replies([], returned=refused, reason=self.closing.reason))
         if self._blocked and not self.actor_id:
             self._give_back(blocked=True)
 
@@ -348,17 +360,6 @@ class WorkerRuntime(Replying):
             self._terminate()  # nothing is waited for but what may hold up the executor
             self.ending.begin()
 
-    def interrupt_others(self, call: TaskCall) -> None:
-        """The actor ends with ``call``: cancel the coroutines of the others, and end the process if they go on."""
-        with self.lock:
-            others = [other for other in [*self.running.values(), *self.overdue] if other is not call]
-            self.ending.begin()
-            if any(other.coroutine is not None for other in others):
-                self.timers.after(TIMEOUT_GRACE_S, self._end_soon)
-                self.transport.wake()
-        for other in others:
-            other.interrupt()
-
     def note(self, task_id: bytes) -> None:
         """Tell the node manager what this process is to be thought to have started last."""
         self._noted[:TASK_ID_BYTES] = task_id
@@ -368,13 +369,6 @@ class WorkerRuntime(Replying):
         answered = planned and self.exiting and self.actor_id and not (self.running or self.overdue)
         if answered and self.transport.settle(SETTLE_S):
             self.note(bytes(TASK_ID_BYTES))
-
-    def _end_soon(self) -> None:
-        """End the process on a thread of its own, so that the one that polls goes on; on this one if there is none."""
-        try:
-            threading.Thread(target=end_process, args=(self, 0)).start()
-        except RuntimeError:
-            end_process(self, 0)
 
     def exit_actor(self) -> NoReturn:
         if not self.actor_id:
