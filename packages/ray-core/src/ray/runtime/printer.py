@@ -62,6 +62,8 @@ class Printer:
         self._wake = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._screen = Screen()
+        self._screen.attend()
 
     def show(self, batch: Logs | str) -> None:
         """Queue a batch; never blocks."""
@@ -112,7 +114,7 @@ class Printer:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        screen, due_s = Screen(), None
+        screen, due_s = self._screen, None
         while not self._closed or self._batches:
             self._wake.wait(due_s)
             self._wake.clear()
@@ -167,6 +169,8 @@ class Printer:
             self._thread.join(_END_S)
             if self._parts == parts:
                 break
+        if self._thread is None:
+            self._screen.close()
         lines = sum(map(_lines, self._batches.copy()))
         if lines:
             _say(f"[ray] The last {lines:,} lines of workers' output were not printed: nobody took them.\n")

@@ -1,8 +1,9 @@
 """Where the driver prints what workers wrote: plain lines, or a terminal with unfinished lines at its end.
 
 On a terminal the unfinished line of each worker, such as a progress bar, is drawn below everything else and replaced in
-place; whatever is printed through ``sys.stdout`` or ``sys.stderr`` meanwhile goes above. Elsewhere only finished lines
-are printed, and the newest state of an unfinished one once a second.
+place; whatever is printed through ``sys.stdout`` or ``sys.stderr`` meanwhile goes above, but for a line of the program
+that has no end either, which stays the last. Elsewhere only finished lines are printed, and the newest state of an
+unfinished one once a second.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import time
 import weakref
 from collections.abc import Callable
 from typing import Any, TextIO
+
+from ray.runtime.own_line import OwnLine
 
 #: How often the states of an unfinished line are printed where they cannot be replaced.
 PLAIN_S = 1.0
@@ -61,15 +64,23 @@ class Screen:
         """
         self._wait_s = wait_s
         self._lines: dict[Key, Unfinished] = {}
-        #: How many lines are drawn at the end of the terminal, on which stream, and what it writes with.
+        #: How many lines are drawn at the end of the terminal, with the program's own, and on which stream.
         self._drawn = 0
         self._terminal: TextIO | None = None
-        #: The program has printed a line without its end: nothing can be drawn below it.
-        self._amid = False
+        #: What the program has printed without its end.
+        self._own = OwnLine()
+        #: The streams of the program are shadowed also while nothing is drawn.
+        self._attends = False
         self._lock = threading.RLock()
         #: Streams of the program whose ``write`` is ours.
         self._shadowed: list[Any] = []
         _screens.add(self)
+
+    def attend(self) -> None:
+        """From now on take note of what the program prints, to know whether it is in the middle of a line."""
+        with self._lock:
+            self._attends = True
+            self._shadow()
 
     def finish(self, key: Key, prefix: str, lines: list[str]) -> None:
         """Print lines; the first of them is the end of the unfinished one."""
@@ -103,9 +114,9 @@ class Screen:
         """
         due = []
         with self._lock:
-            if self._shadowed and not self._drawn:
-                self._draw()
-            if self._shadowed:
+            if any(is_terminal(_stream(key)) for key in self._lines):
+                if not self._drawn:
+                    self._draw()
                 due = [REDRAW_S]
         for key, line in self._lines.items():
             stream = _stream(key)
@@ -129,36 +140,44 @@ class Screen:
     def close(self) -> None:
         """Nothing is replaced any more: what is drawn stays."""
         with self._lock:
-            if self._drawn and self._terminal is not None:
+            if self._drawn and self._terminal is not None and not self._own.text:
                 write(self._terminal, "\n", self._wait_s)
             self._drawn = 0
             self._lines.clear()
+            self._attends = False
             self._reveal()
 
     def _let_end(self) -> None:
         """Give the program a moment to end the line that it prints: ``print`` writes its end by itself."""
-        end = time.monotonic() + END_S
-        while self._amid and time.monotonic() < end:
+        end, own = time.monotonic() + END_S, self._own
+        while (own.text or not own.is_known) and not own.is_bar and time.monotonic() < end:
             time.sleep(0.001)
 
     def _print(self, stream: TextIO, text: str) -> None:
         """Print whole lines in place of what is drawn, if anything is; under the lock."""
         if is_terminal(stream):
-            if self._amid:
-                text, self._amid = f"\n{text}", False
-            elif self._drawn:
-                text, self._drawn = self._above(text), 0
+            if not self._own.fits(_size(stream)[0]):
+                text = f"\n{text}"
+                self._own.clear()
+            elif self._drawn or self._own.text:
+                self._flush_own()
+                text, self._drawn = f"{self._above(text)}{self._own.text}", 0
         write(stream, text, self._wait_s)
 
+    def _flush_own(self) -> None:
+        """What the program has printed of its line is to be where it can be wiped out."""
+        for stream in self._shadowed if self._own.text else ():
+            with contextlib.suppress(Exception):  # as in ``write``
+                if _room(stream, self._wait_s)():
+                    stream.flush()
+
     def _above(self, text: str) -> str:
-        """Text that goes to where the drawn lines are, which are to be drawn anew after it."""
+        """Text that goes to where the drawn lines are, which are to be drawn anew after it, as is the program's own."""
         up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
         return f"{up}{_WIPE}{text}"
 
     def _draw(self) -> None:
         """Draw the unfinished lines in place of the ones that are drawn; under the lock."""
-        if self._amid:
-            return
         shown = [line for key, line in self._lines.items() if is_terminal(_stream(key))]
         if not shown and not self._drawn:
             self._reveal()
@@ -167,20 +186,25 @@ class Screen:
         if terminal is None:
             return
         columns, rows = _size(terminal)
+        if not self._own.fits(columns):
+            return
+        own = [self._own.text] if self._own.text else []
+        rows -= len(own)
         texts = [fitted(f"{line.prefix}{line.text}", columns - 1) for line in shown]
         if len(texts) > rows - 1:
             hidden = len(texts) - max(1, rows - 2)
             texts = [*texts[: max(1, rows - 2)], fitted(f"… and {hidden} more", columns - 1)]
-        text = "\n".join(texts)
-        write(terminal, self._above(text) if self._drawn else text, self._wait_s)
-        self._terminal, self._drawn = terminal, len(texts)
+        text = "\n".join(texts + own)
+        self._flush_own()
+        write(terminal, self._above(text) if self._drawn or own else text, self._wait_s)
+        self._terminal, self._drawn = terminal, len(texts + own) if texts else 0
         if texts:
             self._shadow()
         else:
             self._reveal()
 
     def _shadow(self) -> None:
-        """While lines are drawn, what the program prints itself goes above them."""
+        """While lines are drawn, what the program prints itself goes above them, or below where it has no end."""
         for stream in (sys.stdout, sys.stderr):
             if stream not in self._shadowed and is_terminal(stream):
                 with contextlib.suppress(AttributeError):  # a stream whose methods cannot be replaced
@@ -190,12 +214,17 @@ class Screen:
     def _shadowing(self, write: Callable[[str], int]) -> Callable[[str], int]:
         def shadowed(text: str) -> int:
             with self._lock:
-                if self._drawn:
-                    if self._terminal is not None:
+                own, before = self._own, self._own.text
+                own.take(text)
+                if self._drawn and self._terminal is not None:
+                    if "\n" not in text and own.fits(_size(self._terminal)[0]):
+                        if own.text and not before:
+                            write("\n")
+                            self._drawn += 1
+                    else:
                         self._terminal.flush()
-                    wipe, self._drawn = self._above(""), 0
-                    write(wipe)
-                self._amid = not text.endswith("\n") if text else self._amid
+                        wiped, self._drawn = f"{self._above('')}{before}", 0
+                        write(wiped)
                 return write(text)
 
         return shadowed
@@ -204,11 +233,14 @@ class Screen:
         """This is a copy of the process."""
         self._lock = threading.RLock()
         self._drawn = 0
+        self._attends = False
         self._reveal()
 
     def _reveal(self) -> None:
-        """Nothing is drawn: let the program's streams be as they were."""
-        self._amid = False
+        """Nothing is drawn: let the program's streams be as they were, unless they are attended to."""
+        if self._attends:
+            return
+        self._own.clear()
         for stream in self._shadowed:
             with contextlib.suppress(AttributeError):
                 del stream.write
