@@ -49,6 +49,14 @@ def closes_and_goes_on():
 
 
 @ray.remote(max_retries=0)
+def closes_and_opens(more_s):
+    close_all()
+    opened = [os.pipe() for _ in range(50)]
+    time.sleep(more_s)
+    return len(opened)
+
+
+@ray.remote(max_retries=0)
 def closes_in_a_deep_call():
     close_all_in_a_deep_call()
 
@@ -70,6 +78,13 @@ class Actor:
 def test_a_task(task):
     with pytest.raises(WorkerCrashedError) as caught:
         ray.get(task.remote(), timeout=30)
+    assert SAID in str(caught.value)
+
+
+@pytest.mark.parametrize("more_s", [0, 60], ids=["at once", "while it goes on"])
+def test_a_task_that_opens_others_in_their_place(more_s):
+    with pytest.raises(WorkerCrashedError) as caught:
+        ray.get(closes_and_opens.remote(more_s), timeout=30)
     assert SAID in str(caught.value)
 
 

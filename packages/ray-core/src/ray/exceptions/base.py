@@ -67,6 +67,24 @@ def stderr_block(tail: str) -> str:
     return f"\nLast lines of its process's stderr, of earlier calls too:\n{tail}" if tail else ""
 
 
+_TIMER = (
+    "A timer of the process ended it, such as signal.alarm() sets: give the signal a handler first, or limit the call "
+    "with timeout_s=."
+)
+#: What is known of a signal that a process owes to what it does, and not to others.
+_OF_ITS_OWN = {
+    _signal.SIGALRM: _TIMER,
+    _signal.SIGVTALRM: _TIMER,
+    _signal.SIGPROF: _TIMER,
+    _signal.SIGXCPU: "It used more processor time than a process may (ulimit -t); one runs many calls, one by one.",
+}
+
+
+def own_signal(signal: int | None) -> str:
+    """A sentence about a signal of that kind, with a space before it, or nothing."""
+    return f" {_OF_ITS_OWN[signal]}" if signal in _OF_ITS_OWN else ""
+
+
 def exit_advice(exit_code: int | None, signal: int | None) -> str:
     if signal == _signal.SIGKILL:
         return "Something killed it, often the kernel when memory ran out: look at dmesg, or run fewer tasks at a time."
@@ -74,16 +92,12 @@ def exit_advice(exit_code: int | None, signal: int | None) -> str:
         return "Native code crashed: the stack is in its stderr."
     if signal == _signal.SIGTERM:
         return "Something asked it to end; max_retries= lets its task run again."
-    if signal in (_signal.SIGALRM, _signal.SIGVTALRM, _signal.SIGPROF):
-        return (
-            "A timer of its own ended it, such as signal.alarm() sets: give the signal a handler first, or limit the "
-            "task with timeout_s=."
-        )
-    if signal == _signal.SIGXCPU:
-        return "It used more processor time than its limit allows (ulimit -t); each worker runs many tasks."
+    if signal in _OF_ITS_OWN:
+        return _OF_ITS_OWN[signal]
     if exit_code is not None:
         return "Code of the task, or a library, ended the process: raise an exception or return instead."
-    return "The session's logs may say more; max_retries= lets its task run again."
+    sent = "It was sent that signal, and had no handler for it. " if signal is not None else ""
+    return f"{sent}With max_retries= its task is run again."
 
 
 def layout_base(cls: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from signal import SIGKILL
 
-from ray.exceptions.base import RayError, exit_advice, exit_text, last_lines, stderr_block
+from ray.exceptions.base import RayError, exit_advice, exit_text, last_lines, own_signal, stderr_block
 from ray.exceptions.dual import DualError
 
 
@@ -142,7 +142,7 @@ class RayActorError(DualError, RuntimeError):
         if summary or cause is not None:
             why.append(f"caused by {summary or getattr(cause, 'summary', '') or type(cause).__name__}")
         because = f": {'; '.join(why)}".rstrip(".") if why else ""
-        lost = f" The call to {method}() {fate}." if method else ""
+        lost = f"{own_signal(signal)}{f' The call to {method}() {fate}.' if method else ''}"
         if restarts:
             state = "has lost its process and is started again"
             advice = "With max_task_retries= such calls are repeated."

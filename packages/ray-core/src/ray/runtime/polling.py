@@ -37,6 +37,8 @@ PAUSE_S = 1e-5
 _LEAVE_S = 0.2
 #: A thread that has polled for longer than this wakes the reader thread when it leaves.
 _LONG_S = 0.01
+#: What ``poll`` says of descriptors that were closed, and may be others by now.
+_CLOSED = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)
 
 
 class Polling:
@@ -172,7 +174,7 @@ class Polling:
         try:
             pending.extend(runtime.transport.poll(runtime.timers.timeout_s(limit_s)))
         except OSError as error:
-            if error.errno != errno.EBADF or (waiter is None and not runtime.is_worker):
+            if error.errno not in _CLOSED or (waiter is None and not runtime.is_worker):
                 raise
             runtime.node_lost(DESCRIPTORS_CLOSED)
         while not self._stopping:
