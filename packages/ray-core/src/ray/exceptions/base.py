@@ -72,7 +72,7 @@ _TIMER = (
     "with timeout_s=."
 )
 #: What is known of a signal that a process owes to what it does, and not to others.
-_OF_ITS_OWN = {
+_OF_ITS_OWN: dict[int | None, str] = {
     _signal.SIGALRM: _TIMER,
     _signal.SIGVTALRM: _TIMER,
     _signal.SIGPROF: _TIMER,
