@@ -217,6 +217,8 @@ class Reader:
             self._runtime.tasks.on_replies(sink, message, frames)
         elif type(sink) is ActorClient:
             self._runtime.calls.on_replies(sink, message, frames)
+        else:  # its lease has ended, and what became of its tasks is decided
+            self._runtime.objects.drop_refs(ref for done in message.done for refs in done.refs for ref in refs)
 
     def _link(self, peer: Peer, handle: Callable[[Link, Any], None], message: Any) -> None:
         if type(peer.sink) is Link:

@@ -179,7 +179,7 @@ class Streaming(OwnerBase):
         record = peer.sink.inflight.get(message.task) if peer.sink is not None else None
         stream = record.stream() if record is not None and not record.done else None
         if record is None or stream is None or not stream.refs or message.index != record.streamed:
-            self._drop_yielded(peer, message)  # the consumer has left
+            self._drop_yielded(peer, message)  # the consumer has left, or the lease of the worker has ended
             return
         [entry] = record.entries
         data = None if message.data is None else codec.detach(message.data, frames)
@@ -194,7 +194,9 @@ class Streaming(OwnerBase):
             self.objects.stored(entry, message.nbytes)
         else:
             complete(entry, READY, data)
-        entry.task = record.name  # as ``finish`` does
+            if record.attempt:  # as ``finish`` does
+                self.objects.discard([entry.id])
+        entry.task = record.name
 
     def _drop_yielded(self, peer: Peer, message: wire.Yielded) -> None:
         id = object_id(message.task, message.index)
@@ -204,8 +206,17 @@ class Streaming(OwnerBase):
         entry.freed = True
         self.objects.receive_refs(entry, message.refs, credits=1)
         kept = self.table.entries.get(id)
-        if message.data is None and (kept is None or kept.status == PENDING):
+        if (
+            message.data is None
+            and (kept is None or kept.status == PENDING)
+            and not self._runs_elsewhere(peer, message)
+        ):
             self.objects.discard([id])
+
+    def _runs_elsewhere(self, peer: Peer, message: wire.Yielded) -> bool:
+        """Whether the worker is heard late, and another attempt has come, which stores what has the same ids."""
+        places = (*self.tasks.links.values(), *self.calls.clients.values())
+        return any(message.task in place.inflight and place is not peer.sink for place in places)
 
     def taken(self, stream: Stream) -> None:
         """The consumer has taken objects that the worker waits to hear of."""
