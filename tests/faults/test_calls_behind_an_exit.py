@@ -29,6 +29,11 @@ def leave(way: str) -> None:
     sys.exit(int(way))
 
 
+@ray.remote(num_cpus=0)
+def nothing() -> None:
+    pass
+
+
 class Serial:
     def ready(self) -> None:
         pass
@@ -36,6 +41,7 @@ class Serial:
     def leaves(self, way: str, begun: Path, gate: Path) -> None:
         begun.touch()
         appears(gate)
+        ray.get(nothing.remote())  # so that all that had been sent before has been read
         leave(way)
 
     def writes(self, file: Path) -> str:
@@ -52,6 +58,10 @@ class Async:
         until = time.monotonic() + LIMIT_S
         while not gate.exists() and time.monotonic() < until:  # noqa: ASYNC110, ASYNC240
             await asyncio.sleep(0.01)
+        await nothing.remote()
+        if way == "stop":
+            asyncio.get_running_loop().stop()
+            await asyncio.sleep(LIMIT_S)
         leave(way)
 
     async def writes(self, file: Path) -> str:
@@ -151,3 +161,33 @@ def test_the_call_that_ends_its_process_with_a_code(kind: str, tmp_path: Path) -
         ray.get(actor.leaves.remote("3", tmp_path / "begun", gate), timeout=LIMIT_S)
     late = tmp_path / "late"
     assert outcomes([actor.writes.remote(late)], [late], "did not start") == 0
+
+
+#: Kinds of actors in which a call waits behind the one that ends the process.
+BEHIND: dict[str, Any] = {
+    "serial": (Serial, {}),
+    "groups": (Serial, {"max_concurrency": 1, "concurrency_groups": {"io": 1}}),
+    "async": (Async, {"max_concurrency": 1}),
+}
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+@pytest.mark.parametrize(("kind", "way"), [*((kind, "3") for kind in BEHIND), ("async", "stop")])
+def test_calls_behind_a_failure(kind: str, way: str, restarts: int, other: Any, tmp_path: Path) -> None:
+    """Those of other callers have not started either: they are told so, or run in the next process, without retries."""
+    cls, options = BEHIND[kind]
+    groups = [[tmp_path / f"{who}{i}" for i in range(3)] for who in ("mine", "other's")]
+    begun, gate, first = tmp_path / "begun", tmp_path / "gate", tmp_path / "first"
+    actor = ray.remote(num_cpus=0, **options)(cls).options(max_restarts=restarts).remote()
+    ray.get(ray.get(other.calls.remote(actor, [first]), timeout=LIMIT_S), timeout=LIMIT_S)  # it is connected
+    left = actor.leaves.remote(way, begun, gate)
+    appears(begun)
+    others = ray.get(other.calls.remote(actor, groups[1]), timeout=LIMIT_S)
+    refs = [actor.writes.remote(file) for file in groups[0]]
+    gate.touch()
+    why = r"sys\.exit\(3\) was called" if way == "3" else "its event loop was stopped"
+    with pytest.raises(RayActorError, match=why) as caught:
+        ray.get(left, timeout=LIMIT_S)
+    assert "The call to leaves() did not complete" in str(caught.value)
+    for calls, files in ((refs, groups[0]), (others, groups[1])):
+        assert outcomes(calls, files, "did not start") == len(files) * restarts

@@ -339,8 +339,7 @@ class TaskCall:
         """The method ends its actor."""
         task, worker = self.task, self.worker
         if left.code:
-            worker.note(task.id)
-            worker.ending.run(left.code, left.reason)
+            worker.ending.run(left.code, left.reason, task.id)
         worker.announce_exit(left.reason)
         worker.ending.interrupt_others(self)
         error = RayActorError(

@@ -80,8 +80,14 @@ class ProcessEnd:
         except RuntimeError:
             self.run(0)
 
-    def run(self, code: int, reason: str = "") -> NoReturn:
-        """Run what the user registered for the end and leave; with code 0 not before nobody needs this process."""
+    def run(self, code: int, reason: str = "", call: bytes = b"") -> NoReturn:
+        """Run what the user registered for the end and leave; with code 0 not before nobody needs this process.
+
+        Args:
+            code: of the process.
+            reason: as for ``begin``.
+            call: what has the process end, with a code other than 0.
+        """
         runtime = self._runtime
         if not self._running.acquire(False):
             time.sleep(1e6)  # another thread ends the process
@@ -90,6 +96,10 @@ class ProcessEnd:
             with runtime.lock:
                 runtime.flush_all()
                 self.begin(reason)
+            if code and runtime.actor_id:
+                runtime.give_up(reason)
+            if call:  # after which no other one begins
+                runtime.note(call)
             if not code:
                 self._step = "a plugin"
                 runtime.leave_plugins()

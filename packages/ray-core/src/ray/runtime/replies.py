@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.messages import codec, wire
 from ray.runtime.blocking import WaitingWorker
+from ray.runtime.completion import Waiter
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -128,8 +129,16 @@ class Replying(WaitingWorker):
         ends = exiting and (peer is self._lessee or bool(self.actor_id))
         peer.send(wire.Replies(done, ends, returned, self.announced), frames)
 
+    def give_up(self, reason: str) -> None:
+        """This actor dies by its own doing: nobody is to be in doubt about calls that have not started."""
+        with self.lock:
+            self.exiting = reason
+            self.return_queued()
+        self.polling.wait(Waiter(1), SETTLE_S)  # and what has been sent by now goes back as well
+        self.transport.settle(SETTLE_S)
+
     def return_queued(self) -> None:
-        """This actor ends by plan: what has not started goes back to its callers. Called under the lock."""
+        """This actor ends: what has not started goes back to its callers. Called under the lock."""
         returned: dict[Peer, list[bytes]] = {}
         for id, call in list(self.queued.items()):
             if self.queued.pop(id, None) is call:

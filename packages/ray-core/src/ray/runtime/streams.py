@@ -19,10 +19,11 @@ from ray.protocol.references import PENDING, READY, STORED, ObjectEntry
 from ray.runtime.base import OwnerBase
 from ray.runtime.completion import complete, session_of
 from ray.runtime.not_a_list import NotAList
-from ray.runtime.records import TaskRecord
+from ray.runtime.records import Link, TaskRecord
 from ray.runtime.ref import ObjectRef
 
 if TYPE_CHECKING:
+    from ray.runtime.calls import ActorClient
     from ray.runtime.peers import Peer
 
 T_co = TypeVar("T_co", covariant=True)
@@ -215,7 +216,7 @@ class Streaming(OwnerBase):
 
     def _runs_elsewhere(self, peer: Peer, message: wire.Yielded) -> bool:
         """Whether the worker is heard late, and another attempt has come, which stores what has the same ids."""
-        places = (*self.tasks.links.values(), *self.calls.clients.values())
+        places: list[Link | ActorClient] = [*self.tasks.links.values(), *self.calls.clients.values()]
         return any(message.task in place.inflight and place is not peer.sink for place in places)
 
     def taken(self, stream: Stream) -> None:
