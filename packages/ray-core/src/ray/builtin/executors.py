@@ -103,12 +103,12 @@ class _Lane:
 
     def submit(self, call: Call) -> None:
         self.queue.put(call)
-        if len(self._threads) == self._limit:
+        if len(self._threads) >= self._limit:
             return
         with self._lock:
             if self._waiting > 0:
                 self._waiting -= 1
-            elif not self._executor._closed:
+            elif len(self._threads) < self._limit and not self._executor._closed:
                 thread = threading.Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
                 try:
                     thread.start()

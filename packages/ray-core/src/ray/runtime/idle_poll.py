@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ray.abc.executor import Executor
     from ray.runtime.worker import WorkerRuntime
 
 
@@ -15,9 +16,9 @@ class IdlePoll:
     group: str | None = None
     is_async = in_thread = False
 
-    def __init__(self, worker: WorkerRuntime) -> None:
+    def __init__(self, worker: WorkerRuntime, executor: Executor) -> None:
         self._worker = worker
-        self._executor = worker.executor
+        self._executor = executor
 
     def run(self) -> None:
         """Send what is unsent, then poll until a call arrives, and queue again behind it."""

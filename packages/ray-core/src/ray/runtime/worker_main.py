@@ -35,6 +35,7 @@ def worker_main(
     store = composition.open_store(config.extra["store_address"])
     runtime = WorkerRuntime(config.session, worker_id, config.namespace, transport, store, composition, slot)
     runtime.threads = threads
+    executor = runtime.executor  # the worker may be made an actor, which has another one, as soon as it is ready
     if config.gpu_ids:
         runtime.use_gpus([])
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -67,8 +68,7 @@ def worker_main(
     sys.meta_path.append(DriverPath(runtime))
     runtime.join_plugins()
     runtime.node.send(node.Ready(worker_id, runtime.address))
-    executor = runtime.executor
-    executor.submit(IdlePoll(runtime))
+    executor.submit(IdlePoll(runtime, executor))
     while True:
         try:
             executor.run()
