@@ -117,3 +117,18 @@ def test_a_system_that_tells_nothing_is_not_waited_for(folders, monkeypatch):
         assert len(at_server.wait(20, "all arrive")) == 20
     client.close()
     server.close()
+
+
+@pytest.mark.parametrize(("state", "place", "rests"), [("S", "232 ", True), ("R", "232 ", False), ("S", "7 ", False)])
+def test_a_thread_that_is_being_woken_does_not_rest(tmp_path, monkeypatch, state, place, rests):
+    """Of one that another processor is to run Linux tells the system call in which it has slept."""
+    task = tmp_path / "1"
+    task.mkdir()
+    (task / "comm").write_text(f"{settling._NAME}\n")
+    (task / "stat").write_text(f"1 ({settling._NAME}) {state} 0 0 0")
+    (task / "syscall").write_text(f"{place}0x3 0x7f0000000000 0x100 0xffffffff")
+    monkeypatch.setattr(settling, "_TASKS", str(tmp_path))
+    thread = settling.IoThread()
+    thread.find()
+    assert thread.await_rest(time.monotonic() + 0.01) is rests
+    thread.close()
