@@ -51,7 +51,7 @@ class NodeEnds:
             worker.lingers = True
             if worker.timer is not None:
                 worker.timer.cancel()
-            cause = node.ExitCause(exit_code=0, pid=worker.pid)
+            cause = node.ExitCause(exit_code=0, pid=worker.pid, running=worker.note.running)
             lease, effects = owner.leases.worker_retired(worker.id)
             if lease is not None and lease.key[0] == owner.node_id:
                 owner.actors.worker_lost(worker, cause)

@@ -110,6 +110,7 @@ class ProcessEnd:
             atexit._run_exitfuncs()
             self._cleared = True
             if not code and runtime.is_needed():
+                runtime.note_end(planned=True)
                 runtime.node.send(node.Lingering())
                 runtime.polling.serve_while(runtime.is_needed)
         finally:
