@@ -6,9 +6,10 @@ On the event loop over objects, refs are waited for through its selector; on oth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import ray
@@ -62,13 +63,15 @@ async def get_values(loop: Loop, object_ids: Any) -> Any:
     if not isinstance(object_ids, list):
         return await _get_value(loop, object_ids)
     if all(isinstance(each, ray.ObjectRef) for each in object_ids):
-        await _all_done(loop, object_ids)
-        values, turn = [], _Turn()
-        for ref in object_ids[:]:
-            if turn.is_over():
-                await turn.next()
-            values.append(await ref)
-        return values
+        refs = object_ids[:]
+        with _asked_for(refs):
+            await _all_done(loop, refs)
+            values, turn = [], _Turn()
+            for ref in refs:
+                if turn.is_over():
+                    await turn.next()
+                values.append(await ref)
+            return values
     return list(await asyncio.gather(*(_get_value(loop, each) for each in object_ids)))
 
 
@@ -77,8 +80,20 @@ async def _get_value(loop: Loop, value: Any) -> Any:
         value = await future_of(value, loop)
     if not isinstance(value, ray.ObjectRef):
         return value
-    await _all_done(loop, [value])
-    return await value
+    with _asked_for([value]):
+        await _all_done(loop, [value])
+        return await value
+
+
+@contextlib.contextmanager
+def _asked_for(refs: Sequence[ray.ObjectRef[Any]]) -> Iterator[None]:
+    """Nobody need be told of failures of ``refs`` where the wait for all of them ends early."""
+    session = current_session()
+    try:
+        yield
+    except BaseException:
+        session.asked_for(refs)
+        raise
 
 
 async def _all_done(loop: Loop, refs: Sequence[ray.ObjectRef[Any]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+from ray.exceptions import RayError
 from ray.ids import FIRST_RETURN
 from ray.protocol.references import FAILED, READY, ObjectEntry
 from ray.runtime.completion import AllOrFailureWaiter, GroupWaiter, Waiter, remove_waiter
@@ -116,11 +117,19 @@ class ObjectAccess(Submission):
                 unfinished = [entry for entry in pending if not entry.status]
                 if unfinished:  # else the last ones have become ready since
                     raise timed_out(timeout_s, unfinished, len(set(entries)), self.trouble)
-            if FAILED in map(_status_of, entries):
+        try:
+            if pending and FAILED in map(_status_of, entries):
                 for entry in entries:
                     if entry.status == FAILED:
                         value(entry)
-        return [value(entry, copy) for entry in entries]
+            return [value(entry, copy) for entry in entries]
+        except RayError:
+            self.asked_for(refs)
+            raise
+
+    def asked_for(self, refs: Sequence[ObjectRef[Any]]) -> None:
+        with self.lock:
+            self.failures.asked([ref._entry for ref in refs if ref._entry.table is self.table])
 
     def wait(
         self, refs: list[ObjectRef[Any]], num_returns: int, timeout_s: float | None

@@ -132,6 +132,7 @@ class ActorOwner(ObjectAccess):
                 pass
             elif failed is not None:
                 reason = "an argument of its __init__ failed"
+                self.failures.passed_on(failed, core.actor_id)
                 self.node.send(node.KillActor(0, core.actor_id, True, reason, bytes(failed.value)))
             elif all(entry.status != PENDING for _, entry in record.deps):
                 try:

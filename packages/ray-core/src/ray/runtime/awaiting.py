@@ -119,7 +119,11 @@ def await_ref(ref: ObjectRef[R]) -> Generator[Any, None, R]:
     """What ``ref.__await__`` returns."""
     runtime = session_of(ref)
     if not runtime.is_done(ref):
-        yield from _wait(ref, runtime)
+        try:
+            yield from _wait(ref, runtime)
+        except BaseException:  # cancelled, most likely because another one has failed that is waited for beside this
+            runtime.asked_for((ref,))
+            raise
     spilled = runtime.on_disk(ref)
     if spilled is not None:
         yield from _wait(ref, spilled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import (
@@ -15,7 +16,9 @@ from ray.exceptions import (
     WorkerCrashedError,
     exit_text,
 )
-from ray.messages import node
+from ray.ids import task_of
+from ray.messages import node, wire
+from ray.protocol.references import FAILED, ObjectEntry
 from ray.runtime.records import TaskRecord
 from ray.runtime.telling import write
 from ray.serialization import ORDERLY, SYSTEM, Envelope, failed_start, make_envelope, read_envelope
@@ -40,7 +43,7 @@ class Failures:
 
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
-        #: {object id, or that of an actor: (text to print, monotonic time of the failure)}, oldest first
+        #: {id of a task, or of an actor: (text to print, monotonic time of the failure)}, oldest first
         self._waiting: dict[bytes, tuple[str, float]] = {}
         self._armed = False
 
@@ -111,8 +114,14 @@ class Failures:
 
     # --- reports -----------------------------------------------------------------------------------------------------
 
-    def note(self, record: TaskRecord, envelope: bytes) -> None:
-        """A task has failed: record it, and print it soon unless somebody gets it."""
+    def note(self, record: TaskRecord, envelope: bytes, cause: ObjectEntry | None = None) -> None:
+        """A task has failed: record it, and print it soon unless somebody gets it.
+
+        Args:
+            record: of the task.
+            envelope: the failure.
+            cause: the argument that has failed, where that is why: what is said of the task says it of both.
+        """
         opened = read_envelope(envelope)
         if opened.kind == ORDERLY or opened.cause_type.endswith("TaskCancelledError"):
             return
@@ -120,11 +129,18 @@ class Failures:
         kind = "worker_died" if opened.cause_type.partition("(")[0].rpartition(".")[2] in _DEATHS else "task"
         row = node.ErrorRecord(kind, text, time.time(), record.id.hex(), record.actor.hex(), opened.pid, record.name)
         self._runtime.node.send(node.RecordError(row))
-        if record.entries and len(self._waiting) < MAX_WAITING:
-            self._waiting[record.entries[0].id] = text, time.monotonic()
-            self._arm()
-        elif not record.entries:
+        passed_on = None if cause is None else self._waiting.pop(task_of(cause.id), None)
+        if not record.entries:
             self._show(text)
+        elif not hasattr(record, "asked") and len(self._waiting) < MAX_WAITING:
+            self._waiting[record.id] = passed_on or (text, time.monotonic())
+            self._arm()
+
+    def passed_on(self, cause: ObjectEntry, actor_id: bytes) -> None:
+        """An argument of an actor's ``__init__`` has failed, and the actor with it: its calls, or its end, tell it."""
+        waiting = self._waiting.pop(task_of(cause.id), None)
+        if waiting is not None:
+            self._waiting[actor_id] = waiting
 
     def note_start(self, client: ActorClient, envelope: bytes, *, asked: bool) -> None:
         """The ``__init__`` of an actor of this process has failed.
@@ -140,7 +156,7 @@ class Failures:
         row = node.ErrorRecord("task", text, time.time(), opened.task_id.hex(), client.actor_id.hex(), opened.pid, name)
         self._runtime.node.send(node.RecordError(row))
         if not asked and len(self._waiting) < MAX_WAITING:
-            self._waiting[client.actor_id] = text, time.monotonic()
+            self._waiting.setdefault(client.actor_id, (text, time.monotonic()))
             self._arm()
 
     def dies_again(self, record: TaskRecord, cause: node.ExitCause) -> None:
@@ -177,9 +193,24 @@ class Failures:
             self._show(whole)
         return text
 
-    def retrieved(self, object_id: bytes) -> None:
+    def retrieved(self, entry: ObjectEntry) -> None:
         """The failure was raised to the user: no need to print it."""
-        self._waiting.pop(object_id, None)
+        self._waiting.pop(task_of(entry.id), None)
+        if entry.owner is not None and not self._runtime.closed:
+            # It may have come with the ref, and the owner does not know that somebody asks for it.
+            with self._runtime.lock:
+                self._runtime.objects.send_to_owner(entry, wire.Fetch(entry.id))
+
+    def asked(self, entries: Iterable[ObjectEntry]) -> None:
+        """All of these were waited for, until one of them failed or the wait was cancelled: they need not be printed.
+
+        Nor those that are yet to fail.
+        """
+        for entry in entries:
+            if entry.status == FAILED:
+                self.retrieved(entry)
+            elif type(entry.task) is TaskRecord:
+                entry.task.asked = True
 
     def _arm(self) -> None:
         if not self._armed:
@@ -191,8 +222,8 @@ class Failures:
         self._armed = False
         limit = time.monotonic() - PRINT_AFTER_S * share
         alike: Counter[str] = Counter()
-        for object_id, (text, happened) in self._waiting.copy().items():
-            if happened <= limit and self._waiting.pop(object_id, None) is not None:
+        for id, (text, happened) in self._waiting.copy().items():
+            if happened <= limit and self._waiting.pop(id, None) is not None:
                 alike[text] += 1
         if self._waiting:
             self._arm()

@@ -195,6 +195,9 @@ class Runtime(Protocol):
     def taken(self, stream: Stream) -> None:
         """Its consumer has taken objects of a stream whose task waits for that."""
 
+    def asked_for(self, refs: Sequence[ObjectRef[Any]]) -> None:
+        """A wait for all of these has ended before all were done: nobody need be told of those that fail."""
+
     def check_blocking(self, call: str) -> None:
         """Raise BlockingCallError if a wait in ``call`` on this thread would stop the event loop of an async actor."""
 

@@ -33,7 +33,7 @@ from ray.runtime.interface import (
     TaskOptions,
 )
 from ray.runtime.local_actors import Frame, LocalActor, facts_of, matches
-from ray.runtime.local_objects import LocalObjects, Packed
+from ray.runtime.local_objects import LocalObjects, Packed, Unread
 from ray.runtime.own_class import method_of
 from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import split_returns
@@ -61,8 +61,6 @@ class LocalRuntime(LocalObjects):
         self._namespace = options.namespace
         self._totals = offered(options)
         self._errors: deque[dict[str, Any]] = deque(maxlen=_MAX_ERRORS)
-        #: {object id: what to print when it goes without anybody having seen the failure}
-        self._unread: dict[bytes, str] = {}
         #: {actor id: actor}, dead ones too while there are handles on them.
         self._actors: dict[bytes, LocalActor] = {}
         #: {(namespace, name): actor id}
@@ -177,8 +175,8 @@ class LocalRuntime(LocalObjects):
             if facts.kind == ORDERLY:
                 return
             self._errors.append(frame.record(message))
-            if entries:
-                self._unread[entries[0].id] = message
+            unread = Unread(message, len(entries))
+            self._unread.update((entry.id, unread) for entry in entries)
         if not entries:
             print_failure(message)
 
@@ -301,16 +299,11 @@ class LocalRuntime(LocalObjects):
         raise ActorExit
 
     def _freed(self, id: bytes) -> None:
-        """A failure that nobody has seen is printed; the object that stands for an actor's life goes with it."""
-        message = self._unread.pop(id, None)
-        if message is not None:
-            print_failure(message)
+        """The object that stands for an actor's life goes with it."""
+        super()._freed(id)
         actor = self._actors.pop(task_of(id), None)
         if actor is not None:
             self._end(actor, "its last handle has gone")
-
-    def _retrieved(self, id: bytes) -> None:
-        self._unread.pop(id, None)
 
     def _end(self, actor: LocalActor, reason: str | bytes) -> None:
         actor.end(reason)
@@ -391,8 +384,7 @@ class LocalRuntime(LocalObjects):
             self._names.clear()
             self._kept.clear()
             self._table.close()
-            unread, self._unread = self._unread, {}
         for actor in actors:
             actor.end("the session has ended")
-        for message in unread.values():
-            print_failure(message)
+        for id in list(self._unread):
+            self._tell(id)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ray.exceptions import ObjectLostError, RayConnectionError
+from ray.exceptions import ObjectLostError, RayConnectionError, RayError
 from ray.ids import make_task_ids, object_id, task_of
 from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
 from ray.runtime import interface
 from ray.runtime.completion import Listener
+from ray.runtime.failures import print_failure
 from ray.runtime.ref import ObjectRef
 from ray.runtime.returns import streamable
 from ray.runtime.unreadable import raise_unreadable, raise_unreadable_value
@@ -32,6 +34,14 @@ Packed = tuple[bytes, list[ObjectRef[Any]]]
 """Arguments as a copy, and the refs inside, kept as long as the copy."""
 
 
+@dataclass(slots=True)
+class Unread:
+    """A failure that is printed when all objects that have it are gone, unless it was asked for."""
+
+    text: str
+    objects: int
+
+
 class LocalObjects:
     """The part of the local runtime that holds objects. Safe from several threads.
 
@@ -44,6 +54,8 @@ class LocalObjects:
         self._next_task_id = make_task_ids()
         #: Refs that left through a pickle of the user's own, and detached actors: kept to the end.
         self._kept: list[Any] = []
+        #: {id of an object that has failed: what to print of it}
+        self._unread: dict[bytes, Unread] = {}
         register_reducer(ObjectRef, _reduce_ref)
 
     def put(self, value: Any) -> ObjectRef[Any]:
@@ -58,7 +70,16 @@ class LocalObjects:
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
         """The values; nothing is ever pending, so ``timeout_s`` has no effect."""
-        return [self._value(ref, copy) for ref in refs]
+        try:
+            return [self._value(ref, copy) for ref in refs]
+        except RayError:
+            self.asked_for(refs)
+            raise
+
+    def asked_for(self, refs: Sequence[ObjectRef[Any]]) -> None:
+        """See ``Runtime``."""
+        for ref in refs:
+            self._retrieved(ref._entry.id)
 
     def get_one(self, ref: ObjectRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
         """``get`` of one."""
@@ -152,10 +173,21 @@ class LocalObjects:
                 self._freed(entry.id)
 
     def _freed(self, id: bytes) -> None:
-        """Called after an object has gone."""
+        """An object has gone: a failure that nobody has asked for is printed."""
+        self._tell(id)
+
+    def _tell(self, id: bytes) -> None:
+        unread = self._unread.pop(id, None)
+        if unread is not None:
+            unread.objects -= 1
+            if unread.text and not unread.objects:
+                print_failure(unread.text)
 
     def _retrieved(self, id: bytes) -> None:
-        """Called before a failure is raised to the user."""
+        """A failure is raised to the user, or asked for."""
+        unread = self._unread.pop(id, None)
+        if unread is not None:
+            unread.text = ""
 
     def _pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
         """Copy arguments."""

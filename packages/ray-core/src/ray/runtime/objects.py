@@ -63,7 +63,7 @@ class ObjectExchange:
         if status == READY:
             blob = entry.value
         elif status == FAILED:
-            self._runtime.failures.retrieved(entry.id)
+            self._runtime.failures.retrieved(entry)
             raise open_envelope(entry.value)
         else:
             try:
@@ -269,6 +269,8 @@ class ObjectExchange:
         if peer.lost:
             return
         out: list[Any] = [b""]
+        if entry.status == FAILED:
+            self._runtime.failures.retrieved(entry)
         inner = self.hand_over(entry.contained, peer.address)
         if entry.status == STORED:
             peer.send(wire.Fetched(entry.id, STORED, None, inner, entry.value))

@@ -82,13 +82,15 @@ class TaskRecord:
     """A task or actor call from submission to completion; kept whole for retries."""
 
     __slots__ = (
-        "actor", "alone", "args", "attempt", "cancelled", "crash", "deps", "done", "entries", "export", "group", "id",
-        "label", "link", "method", "name", "num_returns", "options", "parent", "pins", "refs", "retries", "stored",
-        "stream", "streamed", "timeout_s", "waiting", "warned",
+        "actor", "alone", "args", "asked", "attempt", "cancelled", "crash", "deps", "done", "entries", "export",
+        "group", "id", "label", "link", "method", "name", "num_returns", "options", "parent", "pins", "refs", "retries",
+        "stored", "stream", "streamed", "timeout_s", "waiting", "warned",
     )  # fmt: skip
 
     #: How its process has died, if that has happened; else there is none.
     crash: str
+    #: A failure is asked for, though nobody waits for it any more; else there is none.
+    asked: bool
 
     def __init__(
         self, id: bytes, name: str, args: bytes, num_returns: int, retries: int, timeout_s: float | None

@@ -125,7 +125,7 @@ class Submission(OwnerBase):
         pending = []
         for _, entry in record.deps:
             if entry.status == FAILED:
-                self.fail(record, entry.value)
+                self.fail(record, entry.value, cause=entry)
                 return False
             if entry.status == PENDING:
                 pending.append(entry)
@@ -145,7 +145,7 @@ class Submission(OwnerBase):
         if record.done:
             return
         if entry.status == FAILED:
-            self.fail(record, entry.value)
+            self.fail(record, entry.value, cause=entry)
         elif record.waiting:
             return
         elif not record.actor:
@@ -192,10 +192,21 @@ class Submission(OwnerBase):
             self.events.note(record, "finished", done.duration_us)
         return False
 
-    def fail(self, record: TaskRecord, envelope: bytes, *, goes_on: bool = False) -> None:
-        """End a task with an error; ``goes_on``: it may run, and use its arguments, until its process says it ended."""
+    def fail(
+        self, record: TaskRecord, envelope: bytes, *, goes_on: bool = False, cause: ObjectEntry | None = None
+    ) -> None:
+        """End a task with an error.
+
+        Args:
+            record: of the task.
+            envelope: the error.
+            goes_on: it may run, and use its arguments, until its process says it ended.
+            cause: the argument whose failure it is.
+        """
         record.done = True
-        self.failures.note(record, envelope)  # before anybody is woken who may get it and so make printing needless
+        self.failures.note(
+            record, envelope, cause
+        )  # before anybody is woken who may get it and so make printing needless
         for entry in record.entries:
             complete(entry, FAILED, envelope)
         if not goes_on:
