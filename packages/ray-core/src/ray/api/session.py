@@ -66,10 +66,14 @@ class InitOptions(TypedDict, total=False):
 
 
 class RayContext(Mapping[str, Any]):
-    """What ``ray.init`` returns: the addresses of the session as a mapping, and a context manager that ends it."""
+    """What ``ray.init`` returns: the addresses of the session as a mapping, and a context manager that ends it.
 
-    def __init__(self, runtime: Runtime) -> None:
+    Where the session was there already, leaving the context leaves it to whoever has started it.
+    """
+
+    def __init__(self, runtime: Runtime, *, started: bool = True) -> None:
         self._runtime = runtime
+        self._started = started
         self.address_info: dict[str, Any] = dict(runtime.address_info)
 
     def __getitem__(self, key: str) -> Any:
@@ -102,7 +106,8 @@ class RayContext(Mapping[str, Any]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.disconnect()
+        if self._started:
+            self.disconnect()
 
 
 def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayContext:
@@ -115,8 +120,8 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
             What the session offers, by default what the machine has: ``num_cpus``, ``num_gpus``, ``resources`` (custom
             amounts by name), ``memory`` and ``object_store_memory`` (bytes). Not allowed with an address.
             ``namespace`` (of actor names), ``log_to_driver`` (True: show what workers print), ``ignore_reinit_error``
-            (True: a second ``init`` returns the session there is), ``local_mode`` (True: run everything at once in
-            this process, for debugging).
+            (True: a second ``init`` returns the session there is, which goes on when that context is left),
+            ``local_mode`` (True: run everything at once in this process, for debugging).
             The parts: ``store``, ``transport``, ``scheduler``, ``selector``, ``control``, ``executor``: the name of a
             plugin or a dotted path to one; ``observers``: names of plugins that watch; ``options``:
             ``{part: {option: value}}``.
@@ -196,7 +201,7 @@ def _again(running: Runtime, address: str | None, options: InitOptions, ignore: 
     if any(options.get(name) is not None for name in (*_SEAMS, "options")):
         _plan(options, local_mode)
     _log.info("ray.init() was called again: the session there is goes on, and the arguments are ignored")
-    return RayContext(running)
+    return RayContext(running, started=False)
 
 
 def _start(address: str | None, options: InitOptions) -> Runtime:

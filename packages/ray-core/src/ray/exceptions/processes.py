@@ -91,6 +91,7 @@ class RayActorError(DualError, RuntimeError):
         stderr_tail: as in WorkerCrashedError.
         summary: type and message of what its ``__init__`` raised, where that is the reason.
         traceback_str: the remote traceback of that.
+        restarted: how often it was started again, where that is as often as it may be.
     """
 
     actor_class: str = ""
@@ -103,6 +104,7 @@ class RayActorError(DualError, RuntimeError):
     stderr_tail: str = ""
     summary: str = ""
     traceback_str: str = ""
+    restarted: int = 0
     _text: str = ""
 
     def __init__(
@@ -121,9 +123,11 @@ class RayActorError(DualError, RuntimeError):
         stderr_tail: str = "",
         summary: str = "",
         traceback_str: str = "",
+        restarted: int = 0,
     ) -> None:
         if signal is None and exit_code is not None and exit_code < 0:
             signal, exit_code = -exit_code, None
+        self.restarted = restarted
         self.actor_class, self.actor_id, self.reason, self.cause, self.method = (
             actor_class, actor_id, reason, cause, method,
         )  # fmt: skip
@@ -149,7 +153,7 @@ class RayActorError(DualError, RuntimeError):
         else:
             state = "is dead"
             crashed = signal is not None or bool(exit_code) or not reason
-            advice = _actor_advice(failed=bool(summary) or cause is not None, crashed=crashed)
+            advice = _actor_advice(bool(summary) or cause is not None, crashed, restarted)
         remote = f"\n\nRemote traceback:\n{traceback_str.rstrip()}" if traceback_str else ""
         self._text = (
             f"The actor {actor_class or '(unknown class)'}{known} {state}{because}.{lost} {advice}"
@@ -161,9 +165,12 @@ class RayActorError(DualError, RuntimeError):
         return self._text
 
 
-def _actor_advice(*, failed: bool, crashed: bool) -> str:
+def _actor_advice(failed: bool, crashed: bool, restarted: int) -> str:
     if failed:
         return "Mend its __init__, or what it is given, and create a new one."
+    if restarted:
+        times = f"{'once' if restarted == 1 else f'{restarted} times'}, as often as its max_restarts allows"
+        return f"It was started again {times}: create a new one, or raise that number."
     if crashed:
         return "Create a new one, or decorate its class with max_restarts= to have it started again."
     return "Create a new one if it is still needed."

@@ -62,6 +62,8 @@ class ExitCause(Struct, frozen=True):
     oom: bool = False
     running: bytes = b""
     """Id of the task it started last; zeros if it started none, or has answered all; empty if unknown."""
+    restarts: int = 0
+    """Of an actor that is not started again because it was so often: as often as it may be."""
 
 
 class LeaseEnded(Struct, frozen=True, tag=35):

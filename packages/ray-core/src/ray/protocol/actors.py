@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import msgspec
+
 from ray.messages.node import ActorSpec, ActorUpdate, ExitCause
 
 PLACING, STARTING, ALIVE, RESTARTING, DEAD = "placing", "starting", "alive", "restarting", "dead"
@@ -22,9 +24,15 @@ INIT_RAISED = "its __init__ raised"
 DEFAULT_PLACES = 1000
 #: Processes in a row that may end before they have begun with an actor, at no cost to it.
 FREE_PLACES = 3
-#: Restarts of one actor beyond this many wait for ``restart_delay_s``.
+#: Restarts of one actor beyond this many wait, ever longer.
 FREE_RESTARTS = 3
 MAX_RESTART_DELAY_S = 5.0
+
+
+def restart_delay_s(restarts: int) -> float:
+    """How long an actor's restart waits that is its ``restarts``-th: for none of the first, then longer each time."""
+    excess = restarts - FREE_RESTARTS
+    return min(MAX_RESTART_DELAY_S, 0.1 * 2.0 ** min(excess, 10)) if excess > 0 else 0.0
 
 
 @dataclass(slots=True)
@@ -287,13 +295,11 @@ class ActorTable:
         limit = entry.spec.max_restarts
         entry.address, entry.pid = "", 0
         if limit >= 0 and entry.restarts >= limit:
-            return self._die(entry, cause)
+            return self._die(entry, msgspec.structs.replace(cause, restarts=entry.restarts))
         entry.restarts += 1
         entry.incarnation += 1
         entry.state, entry.cause = RESTARTING, cause
-        excess = entry.restarts - FREE_RESTARTS
-        delay_s = min(MAX_RESTART_DELAY_S, 0.1 * 2.0 ** min(excess, 10)) if excess > 0 else 0.0
-        return [Publish(entry), Place(entry, delay_s)]
+        return [Publish(entry), Place(entry, restart_delay_s(entry.restarts))]
 
     def _die(self, entry: ActorEntry, cause: ExitCause) -> list[Effect]:
         placed = entry.worker is not None or entry.state == STARTING

@@ -18,6 +18,7 @@ from ray.exceptions import (
 )
 from ray.ids import task_of
 from ray.messages import node, wire
+from ray.protocol.actors import FREE_RESTARTS, MAX_RESTART_DELAY_S
 from ray.protocol.references import FAILED, ObjectEntry
 from ray.runtime.records import TaskRecord
 from ray.runtime.telling import write
@@ -107,6 +108,7 @@ class Failures:
             "pid": cause.pid,
             "exit_code": cause.exit_code,
             "signal": cause.signal,
+            "restarted": cause.restarts,
             "stderr_tail": "\n".join(cause.stderr),
         }
         dead = failed_start(facts, error) if error else RayActorError(**facts)
@@ -186,6 +188,8 @@ class Failures:
         """Say what dies again and again, ever more rarely; returns a sentence without its end."""
         times = f"died {deaths} times (the last time: " if deaths > 1 else "died ("
         text = f"it is {again}, as its process has {times}{cause.reason or exit_text(cause.exit_code, cause.signal)})"
+        if actor and deaths > FREE_RESTARTS:
+            text += f"; that waits on purpose, longer each time, at most {MAX_RESTART_DELAY_S:g} s"
         if not quiet and deaths >= TOLD_DEATHS and not deaths & (deaths - 1):
             whole = f"{name}: {text}"
             row = node.ErrorRecord("worker_died", whole, time.time(), task.hex(), actor.hex(), cause.pid, name)
