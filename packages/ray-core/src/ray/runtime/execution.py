@@ -21,9 +21,10 @@ from ray.runtime.forked import end_forked_child
 from ray.runtime.interface import IN_THREAD, STREAMING
 from ray.runtime.interrupts import handles_interrupt, interrupt_of
 from ray.runtime.lanes import check_group
-from ray.runtime.records import return_ids
+from ray.runtime.outcome import Outcome, success
 from ray.runtime.ref import ObjectRef
-from ray.runtime.returns import split_returns
+from ray.runtime.returns import pack_returns
+from ray.runtime.storing import store_results, store_results_on_loop
 from ray.runtime.submission import LARGE_BYTES
 from ray.runtime.unreadable import raise_unreadable
 from ray.runtime.yielding import Yielding, first_of, yielding_of
@@ -34,7 +35,6 @@ from ray.serialization import (
     deserialize_aligned,
     load_function,
     make_envelope,
-    serialize,
     serialize_small,
 )
 
@@ -49,31 +49,6 @@ CallArguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 #: The call that runs in this context; executors that interleave calls rely on it.
 current_call: contextvars.ContextVar[TaskCall | None] = contextvars.ContextVar("ray_call", default=None)
-
-NO_SIZES: list[int] = []
-
-
-class Outcome:
-    """What a call came to: the blobs of its returns, with the refs inside each, or one error envelope.
-
-    A blob is None where the value is in the node's store; ``sizes`` are told if there is one such.
-    """
-
-    __slots__ = ("blobs", "ok", "refs", "retry", "sizes")
-
-    def __init__(
-        self,
-        ok: bool,
-        blobs: list[Any],
-        refs: list[list[Any]] | None = None,
-        sizes: list[int] = NO_SIZES,
-        retry: bool = False,
-    ) -> None:
-        self.ok = ok
-        self.blobs = blobs
-        self.refs = refs
-        self.sizes = sizes
-        self.retry = retry
 
 
 class TaskCall:
@@ -191,6 +166,8 @@ class TaskCall:
             call = ((), {})
             outcome = self._succeed(result)
             result = None
+            if outcome.large:
+                store_results(worker.objects, outcome.large)
         except BaseException as error:
             call, result = ((), {}), None  # kept refs are looked for next, and these would count
             outcome = self._fail(error)
@@ -232,8 +209,10 @@ class TaskCall:
                 if worker.is_forked:
                     end_forked_child(sys.exc_info()[1])
             call = ((), {})
-            outcome = await self._succeed_on_loop(result)
+            outcome = self._succeed(result)
             result = None
+            if outcome.large:
+                await store_results_on_loop(worker.objects, outcome.large)  # a cancellation comes too late
         except BaseException as error:
             call, result = ((), {}), None  # kept refs are looked for next, and these would count
             outcome = self._fail(error)
@@ -268,46 +247,19 @@ class TaskCall:
         return function, with_dependencies(_arguments(data, self.name), task.deps, self.values, stored_blob)
 
     def _succeed(self, result: Any) -> Outcome:
-        packed = self._pack(result)
-        return packed if isinstance(packed, Outcome) else self._outcome(packed)
-
-    async def _succeed_on_loop(self, result: Any) -> Outcome:
-        """The same, but what goes into the node's store is copied on a thread: the loop has other things to do."""
-        packed = self._pack(result)
-        if isinstance(packed, Outcome):
-            return packed
-        if not self.worker.objects.shared or all(value.nbytes < LARGE_BYTES for value in packed):
-            return self._outcome(packed)
-        import asyncio
-
-        copying = asyncio.get_running_loop().run_in_executor(None, self._outcome, packed)
-        while not copying.done():
-            with contextlib.suppress(asyncio.CancelledError):  # too late: the call has ended
-                await asyncio.wait([copying])
-        return copying.result()
-
-    def _pack(self, result: Any) -> Outcome | list[Serialized]:
-        """The outcome if it needs nothing but its own bytes, which most do; else the values."""
-        if self.task.num_returns == STREAMING:
+        """The outcome, with a copy of the value; but what is large is not stored yet."""
+        task = self.task
+        if task.num_returns == STREAMING:
             return Outcome(True, [_END])
-        blob = serialize_small(result) if self.task.num_returns == 1 else None
+        blob = serialize_small(result) if task.num_returns == 1 else None
+        if blob is not None and len(blob) < LARGE_BYTES:  # most are
+            return Outcome(True, [blob])
         if blob is None:
-            check_awaited(self.name, result, of_actor=bool(self.task.actor))
-            return list(map(serialize, split_returns(result, self.task.num_returns)))
-        return Outcome(True, [blob]) if len(blob) < LARGE_BYTES else [Serialized(blob, [])]
-
-    def _outcome(self, values: list[Serialized]) -> Outcome:
-        objects = self.worker.objects
-        blobs: list[Any] = []
-        for id, value in zip(return_ids(self.task.id, self.task.num_returns), values, strict=True):
-            if objects.shared and value.nbytes >= LARGE_BYTES:
-                objects.store_result(id, value)
-                blobs.append(None)
-            else:
-                blobs.append(value.to_bytes())
-        refs = [value.refs for value in values]
-        sizes = [value.nbytes for value in values] if None in blobs else []
-        return Outcome(True, blobs, refs if any(refs) else None, sizes)
+            check_awaited(self.name, result, of_actor=bool(task.actor))
+            values = pack_returns(result, task.num_returns)
+        else:
+            values = [Serialized(blob, [])]
+        return success(task, values, shared=self.worker.objects.shared)
 
     def _fail(self, error: BaseException) -> Outcome:
         task, worker = self.task, self.worker

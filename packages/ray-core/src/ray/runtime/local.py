@@ -36,7 +36,6 @@ from ray.runtime.local_actors import Frame, LocalActor, facts_of, matches
 from ray.runtime.local_objects import LocalObjects, Packed, Unread
 from ray.runtime.own_class import method_of
 from ray.runtime.ref import ObjectRef
-from ray.runtime.returns import split_returns
 from ray.runtime.start_options import StartOptions, offered
 from ray.runtime.streams import ObjectRefGenerator, Stream
 from ray.serialization import ORDERLY, make_envelope, read_envelope, register_reducer
@@ -96,7 +95,7 @@ class LocalRuntime(LocalObjects):
 
         def call() -> Any:
             given, named = self._unpack(packed, frame.name)
-            return function.target(*given, **named)
+            return frame.packed(function.target(*given, **named))
 
         retries = options.max_retries if options.retry_exceptions else 0
         return self._run(frame, call, options.num_returns, options.timeout_s, retries, options.retry_exceptions)
@@ -113,19 +112,19 @@ class LocalRuntime(LocalObjects):
         with self._lock:
             entries = [self._table.own(object_id(frame.task_id, index)) for index in range(abs(num_returns))]
             refs: list[ObjectRef[Any]] = [ObjectRef(entry) for entry in entries]
-        frame.outer = _frame.get()
+        frame.outer, frame.num_returns = _frame.get(), num_returns
         token = _frame.set(frame)
         try:
             while True:
                 try:
                     started = time.monotonic()
-                    result = frame.awaited(call())
+                    packed = call()
                     if timeout_s is not None and time.monotonic() - started > timeout_s:
                         raise TaskTimeoutError(frame.name, timeout_s)
                     if num_returns == STREAMING:
-                        self._drain(result, entries, refs, frame.name)
+                        self._drain(packed, entries, refs, frame.name)
                     else:
-                        self._fill(entries, split_returns(result, num_returns), frame.name)
+                        self._fill(entries, packed, frame.name)
                 except KeyboardInterrupt:
                     raise  # from the keyboard: the user is in this very thread
                 except BaseException as error:
@@ -215,11 +214,12 @@ class LocalRuntime(LocalObjects):
         def start(actor: LocalActor) -> None:
             frame = Frame(self._next_task_id(), f"{actor.cls.name}.__init__", actor.options.resources, actor)
 
-            def call() -> None:
+            def call() -> Any:
                 args, kwargs = self._unpack(packed, frame.name)
                 actor.made = False
                 actor.instance = actor.call(actor.cls.target, tuple(args), kwargs)
                 actor.made = True
+                return frame.packed(None)
 
             made = self._run(frame, call, 1, None)
             if made._entry.status == FAILED:
@@ -242,7 +242,7 @@ class LocalRuntime(LocalObjects):
             if local.reason is not None:
                 raise local.death(local.reason, method)
             given, named = self._unpack(packed, name)
-            return local.call(method_of(local.instance, method), tuple(given), named)
+            return local.call(method_of(local.instance, method), tuple(given), named, frame.packed)
 
         try:
             return self._run(frame, call, options.num_returns, options.timeout_s)

@@ -13,9 +13,18 @@ from ray.exceptions import RayActorError
 from ray.protocol.actors import INIT_RAISED
 from ray.runtime.actor_exit import Exit, exit_of
 from ray.runtime.async_functions import check_awaited
-from ray.runtime.interface import IN_THREAD, RESOURCE_UNIT, ActorCore, ActorOptions, FunctionDescriptor, MethodOptions
+from ray.runtime.interface import (
+    IN_THREAD,
+    RESOURCE_UNIT,
+    STREAMING,
+    ActorCore,
+    ActorOptions,
+    FunctionDescriptor,
+    MethodOptions,
+)
 from ray.runtime.lanes import check_group
 from ray.runtime.ref import ObjectRef
+from ray.runtime.returns import pack, pack_returns
 from ray.serialization import failed_start
 
 if TYPE_CHECKING:
@@ -59,10 +68,23 @@ class LocalActor:
         core.client = self
         return core
 
-    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the constructor or a method to its end; on an event loop of the actor's own if it has ``async def``."""
+    def call(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        taken: Callable[[Any], Any] = lambda result: result,
+    ) -> Any:
+        """Run the constructor or a method to its end; on an event loop of the actor's own if it has ``async def``.
+
+        Args:
+            function: the one or the other.
+            args: as given.
+            kwargs: as given.
+            taken: makes of the result what is returned, before anything else that is on the loop may change it.
+        """
         if not self.is_async or getattr(function, IN_THREAD, False):
-            return function(*args, **kwargs)
+            return taken(function(*args, **kwargs))
 
         import asyncio  # Costs more than the rest of a session's start.
 
@@ -70,7 +92,7 @@ class LocalActor:
             result = function(*args, **kwargs)
             if inspect.isawaitable(result) and type(result) is not ObjectRef:
                 result = await result
-            return _replay(*await _run_out(result)) if inspect.isasyncgen(result) else result
+            return taken(_replay(*await _run_out(result)) if inspect.isasyncgen(result) else result)
 
         outer = asyncio._get_running_loop()
         asyncio._set_running_loop(None)  # the call is inline: the caller's loop stands still meanwhile
@@ -124,11 +146,11 @@ class LocalActor:
 
 
 async def _run_out(values: AsyncIterable[Any]) -> tuple[list[Any], BaseException | None]:
-    """What an async generator yields, and what it raises at the end."""
+    """What an async generator yields, each value as it is then, and what it raises at the end."""
     found = []
     try:
         async for value in values:
-            found.append(value)
+            found.append(pack(value))
     except BaseException as error:
         return found, error
     return found, None
@@ -150,11 +172,14 @@ class Frame:
     actor: LocalActor | None = None
     attempt: int = 0
     outer: Frame | None = None
+    num_returns: int = 1
 
-    def awaited(self, result: Any) -> Any:
-        """``result``, which is not left to an event loop that there is not."""
+    def packed(self, result: Any) -> Any:
+        """A copy of each value that was returned, or the generator of them; nothing is left to a loop that is none."""
         check_awaited(self.name, result, of_actor=self.actor is not None)
-        return result
+        if self.num_returns == STREAMING:
+            return result
+        return [value.snapshot() for value in pack_returns(result, self.num_returns)]
 
     def exit_of(self, error: BaseException) -> Exit | None:
         """The end of its actor that a method asks for by ``error``."""

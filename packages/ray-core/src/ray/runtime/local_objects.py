@@ -15,7 +15,7 @@ from ray.runtime import interface
 from ray.runtime.completion import Listener
 from ray.runtime.failures import print_failure
 from ray.runtime.ref import ObjectRef
-from ray.runtime.returns import streamable
+from ray.runtime.returns import pack, streamable
 from ray.runtime.unreadable import raise_unreadable, raise_unreadable_value
 from ray.serialization import (
     Serialized,
@@ -205,8 +205,7 @@ class LocalObjects:
             {name: self._value(value) if type(value) is ObjectRef else value for name, value in kwargs.items()},
         )
 
-    def _fill(self, entries: list[ObjectEntry], values: list[Any], name: str) -> None:
-        packed = [serialize(value) for value in values]  # all or none
+    def _fill(self, entries: list[ObjectEntry], packed: list[Serialized], name: str) -> None:
         with self._lock:
             for entry, value in zip(entries, packed, strict=True):
                 self._set(entry, value)
@@ -216,12 +215,12 @@ class LocalObjects:
         """Make an object of everything that a generator yields, and one for what comes next: the one in ``entries``."""
         done = len(refs) - 1  # of an earlier attempt
         for value in itertools.islice(streamable(values), done, None):
-            self._fill(entries, [value], name)
+            self._fill(entries, [pack(value)], name)
             with self._lock:
                 entry = self._table.own(object_id(task_of(refs[0].binary()), len(refs)))
                 entries[:] = [entry]
                 refs.append(ObjectRef(entry))
-        self._fill(entries, [None], name)
+        self._fill(entries, [pack(None)], name)
 
     def _set(self, entry: ObjectEntry, packed: Serialized) -> None:
         entry.value, entry.status = packed.to_bytes(), READY

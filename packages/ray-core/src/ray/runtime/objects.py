@@ -164,15 +164,15 @@ class ObjectExchange:
         runtime.cut_off(error)
         return error
 
-    def store_result(self, object_id: bytes, serialized: Serialized) -> None:
-        """Write a large value that another process will own into the shared store. Without the lock."""
+    def store_result(self, object_id: bytes, serialized: Serialized, *, patient: bool = True) -> None:
+        """Write a large value that another process will own into the shared store, as ``put``. Without the lock."""
         store = self._runtime.store
         try:
             try:
-                store.put(object_id, serialized.pieces(), serialized.nbytes)
+                store.put(object_id, serialized.pieces(), serialized.nbytes, patient=patient)
             except ObjectExistsError:  # left by an earlier attempt, whose process died before it could say so
                 store.delete(object_id)
-                store.put(object_id, serialized.pieces(), serialized.nbytes)
+                store.put(object_id, serialized.pieces(), serialized.nbytes, patient=patient)
         except RayConnectionError as error:
             raise self._store_lost(error) from error
 

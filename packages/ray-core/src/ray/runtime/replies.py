@@ -16,7 +16,8 @@ from ray.runtime.completion import Waiter
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from ray.runtime.execution import Outcome, TaskCall
+    from ray.runtime.execution import TaskCall
+    from ray.runtime.outcome import Outcome
     from ray.runtime.peers import Peer
 
 #: Results of short tasks are collected up to this many, or until the queue is empty …

@@ -1,4 +1,4 @@
-"""From what a function returned to its ``num_returns`` values."""
+"""From what a function returned to its ``num_returns`` values, packed."""
 
 from __future__ import annotations
 
@@ -6,30 +6,49 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ray.serialization import Serialized, serialize
+
 #: What Python could take apart, though a function that returns one means a single value.
 _SINGLE = (str, bytes, bytearray, memoryview)
 _UNORDERED = (dict, set, frozenset)
 
 
-def split_returns(result: Any, num_returns: int) -> list[Any]:
-    """The values of a task's objects.
+def pack(value: Any) -> Serialized:
+    """The value as it is now, whatever becomes of it; what has been packed already stays as it is."""
+    return value if type(value) is Serialized else serialize(value).snapshot()
+
+
+def pack_returns(result: Any, num_returns: int) -> list[Serialized]:
+    """The values of a task's objects; they borrow memory of ``result``, as ``Serialized`` says.
 
     With more than one, ``result`` is a tuple, a list, something else that can be indexed, or an iterator, and holds
-    exactly as many.
+    exactly as many. What comes from an iterator is packed before the next is asked for: the code of a generator goes on
+    then, and may change what it has yielded.
 
     Raises:
         ValueError: it holds too few or too many, or is a single value such as a string.
-        TypeError: it cannot be indexed.
+        TypeError: it cannot be indexed, or a value cannot be pickled.
     """
     if num_returns == 1:
-        return [result]
+        return [serialize(result)]
     if num_returns == 0:
         return []
     if isinstance(result, Iterator):
-        values = list(itertools.islice(result, num_returns + 1))
-        if len(values) > num_returns:
-            raise _wrong_count(f"{len(values)} or more", num_returns)
-    elif isinstance(result, (tuple, list)):
+        return _drawn(result, num_returns)
+    return list(map(serialize, _split(result, num_returns)))
+
+
+def _drawn(values: Iterator[Any], num_returns: int) -> list[Serialized]:
+    packed = [pack(value) for value in itertools.islice(values, num_returns)]
+    if len(packed) < num_returns:
+        raise _wrong_count(str(len(packed)), num_returns)
+    for _ in values:
+        raise _wrong_count(f"{num_returns + 1} or more", num_returns)
+    return packed
+
+
+def _split(result: Any, num_returns: int) -> list[Any]:
+    if isinstance(result, (tuple, list)):
         values = list(result)
     elif isinstance(result, _SINGLE):
         raise ValueError(

@@ -23,13 +23,14 @@ from ray.runtime.actor_exit import ActorExit
 from ray.runtime.closing import Closing
 from ray.runtime.code_cache import ArgumentCache, CodeCache
 from ray.runtime.completion import Waiter
-from ray.runtime.execution import Outcome, TaskCall, current_call
+from ray.runtime.execution import TaskCall, current_call
 from ray.runtime.giving_back import GivingBack
 from ray.runtime.interface import STREAMING
 from ray.runtime.interrupting import Interrupting
 from ray.runtime.last_calls import TERMINATE_BYTES
 from ray.runtime.limits import Limits
 from ray.runtime.node_link import DESCRIPTORS_CLOSED, NODE_DIED
+from ray.runtime.outcome import Outcome
 from ray.runtime.output import Flusher
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import ProcessEnd

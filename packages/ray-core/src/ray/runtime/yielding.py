@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ray.ids import object_id
 from ray.messages import codec, wire
 from ray.runtime.completion import Waiter
-from ray.runtime.returns import streamable
+from ray.runtime.outcome import NOTHING_LARGE, Large
+from ray.runtime.returns import pack, streamable
+from ray.runtime.storing import store_results_on_loop
 from ray.runtime.submission import LARGE_BYTES
 from ray.serialization import Serialized, serialize, serialize_small
 
@@ -59,14 +61,18 @@ class Yielding:
 
         if not hasattr(values, "__aiter__"):
             for value in streamable(values):
-                self._send(value)
+                large = self._send_small(value)
+                if large:
+                    await self._send_large(large)
                 await asyncio.sleep(0)
                 while self._is_full():
                     await self._wait_async()
             return
         try:
             async for value in values:
-                self._send(value)
+                large = self._send_small(value)
+                if large:
+                    await self._send_large(large)
                 while self._is_full():
                     await self._wait_async()
         finally:
@@ -74,22 +80,44 @@ class Yielding:
                 await values.aclose()
 
     def _send(self, value: Any) -> None:
+        for id, large in self._send_small(value):
+            self._call.worker.objects.store_result(id, large)
+            self._tell(None, large.refs, large.nbytes)
+
+    async def _send_large(self, large: Large) -> None:
+        """Send a value that goes into the node's store, for whose room the loop does not wait."""
+        import asyncio
+
+        objects = self._call.worker.objects
+        id, value = large[0]
+        refs, nbytes = value.refs, value.nbytes
+        del value  # it borrows memory of the user's
+        if await store_results_on_loop(objects, large):
+            objects.discard([id])
+            raise asyncio.CancelledError
+        self._tell(None, refs, nbytes)
+
+    def _send_small(self, value: Any) -> Large:
+        """Send a value, unless it is to be in the node's store before: then it is returned, with the object's id."""
         if self._count < self._skipped:
             self._count += 1
-            return
+            return NOTHING_LARGE
+        blob = serialize_small(value)
+        if blob is not None and len(blob) < LARGE_BYTES:
+            self._tell(blob, [], len(blob))
+            return NOTHING_LARGE
+        serialized = serialize(value) if blob is None else Serialized(blob, [])
+        if self._call.worker.objects.shared and serialized.nbytes >= LARGE_BYTES:
+            return [(self._next_id(), serialized)]
+        self._tell(serialized.to_bytes(), serialized.refs, serialized.nbytes)
+        return NOTHING_LARGE
+
+    def _next_id(self) -> bytes:
+        return object_id(self._call.task.id, self._count)
+
+    def _tell(self, blob: bytes | None, inner: list[Any], nbytes: int) -> None:
+        """Tell the owner of the next object, whose value is this, or in the node's store."""
         worker, peer = self._call.worker, self._call.peer
-        id = object_id(self._call.task.id, self._count)
-        inner: list[Any] = []
-        blob: Any = serialize_small(value)
-        nbytes = 0 if blob is None else len(blob)
-        if blob is None or nbytes >= LARGE_BYTES:
-            serialized = serialize(value) if blob is None else Serialized(blob, [])
-            blob = None
-            inner, nbytes = serialized.refs, serialized.nbytes
-            if worker.objects.shared and nbytes >= LARGE_BYTES:
-                worker.objects.store_result(id, serialized)
-            else:
-                blob = serialized.to_bytes()
         frames: list[Any] = [b""]
         data = None if blob is None else codec.attach(blob, frames)
         with worker.lock:
@@ -97,7 +125,7 @@ class Yielding:
                 self._check()
             except BaseException:
                 if data is None:
-                    worker.objects.discard([id])
+                    worker.objects.discard([self._next_id()])
                 raise
             self._sizes.append(1 + nbytes // _UNIT_BYTES)
             self._ahead += self._sizes[-1]
@@ -172,15 +200,14 @@ def yielding_of(call: TaskCall) -> Yielding:
         return call.stream
 
 
-async def first_of(values: Any, count: int) -> Iterable[Any]:
-    """The first ``count`` values of an async generator, and one more if several are wanted; it is closed then."""
+async def first_of(values: Any, count: int) -> Iterator[Any]:
+    """The first ``count`` values of an async generator, each as it was yielded, and one more; it is closed then."""
     found: list[Any] = []
-    limit = count + 1 if count > 1 else count
     try:
-        while len(found) < limit:
-            found.append(await anext(values))
+        while len(found) <= count:
+            found.append(pack(await anext(values)))
     except StopAsyncIteration:
         pass
     finally:
         await values.aclose()
-    return iter(found) if count > 1 else found
+    return iter(found)

@@ -40,7 +40,8 @@ class Serialized:
     """A value on its way out: its pickle, and large memory that still belongs to the value.
 
     That memory (buffers, and large byte strings inside the pickle) is borrowed: until ``to_bytes`` or ``write_into``
-    has run, or the ``pieces`` are written, a change of the value shows in it.
+    has run, or the ``pieces`` are written, a change of the value shows in it. Nothing of the user's may run before that
+    but what the value itself runs while it is pickled.
     """
 
     __slots__ = ("_pieces", "nbytes", "refs")
@@ -91,6 +92,10 @@ class Serialized:
         if len(pieces) == 1 and type(pieces[0]) is bytes:
             return pieces[0]
         return b"".join(pieces)
+
+    def snapshot(self) -> Serialized:
+        """The same with memory of its own, for those who write it later."""
+        return Serialized(self.to_bytes(), self.refs)
 
     def write_into(self, view: memoryview) -> None:
         """Write the blob into ``view``, whose size is ``nbytes`` and whose items are bytes."""
