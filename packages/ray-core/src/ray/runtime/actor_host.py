@@ -13,6 +13,7 @@ from ray.messages import node, wire
 from ray.protocol.actors import INIT_RAISED, places_of
 from ray.protocol.run_slot import RunSlot
 from ray.runtime.actor_exit import EXIT_ACTOR, ActorExit
+from ray.runtime.clean_signals import unblock_signals
 from ray.runtime.closing import TERMINATED, Closing
 from ray.runtime.code_cache import ArgumentCache, with_dependencies
 from ray.runtime.interface import RESOURCE_UNIT, ActorCore
@@ -136,6 +137,7 @@ class ActorCreation:
         """Make the instance and tell the node manager."""
         worker, spec = self._worker, self._message.spec
         worker._slot.begin_actor()
+        unblock_signals()  # a task before may have left some blocked
         if self._message.gpu_ids:
             worker.use_gpus(self._message.gpu_ids)
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ray.runtime.clean_signals import unblock_signals
+
 if TYPE_CHECKING:
     from ray.abc.executor import Executor
     from ray.runtime.worker import WorkerRuntime
@@ -23,6 +25,8 @@ class IdlePoll:
     def run(self) -> None:
         """Send what is unsent, then poll until a call arrives, and queue again behind it."""
         worker = self._worker
+        if not worker.actor_id:
+            unblock_signals()  # for short tasks; before others the worker does it
         with worker.lock:
             worker.flush_all()
         if worker.polling.shareable:

@@ -16,6 +16,7 @@ import msgspec
 
 from ray.exceptions.base import printable
 from ray.runtime import descriptors
+from ray.runtime.clean_signals import clean_signals
 from ray.runtime.node import NodeManager
 from ray.runtime.session import NodeConfig, SessionFacts, create_session_dir, publish_session, remove_session_dir
 from ray.runtime.supervision import become_subreaper, children, kill_group, mark_session
@@ -26,6 +27,7 @@ _CLOSE_S = 2.0
 
 def main(fd: int) -> None:
     """Serve one node until the driver says stop or is gone."""
+    clean_signals()
     lifeline = socket.socket(fileno=fd)
     with lifeline.makefile("rb") as reader:
         line = reader.readline()

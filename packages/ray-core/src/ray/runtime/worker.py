@@ -20,6 +20,7 @@ from ray.messages import node, wire
 from ray.plugins.compose import Composition
 from ray.protocol.run_slot import IN_FORCE, RunSlot
 from ray.runtime.actor_exit import ActorExit
+from ray.runtime.clean_signals import unblock_signals
 from ray.runtime.closing import Closing
 from ray.runtime.code_cache import ArgumentCache, CodeCache
 from ray.runtime.completion import Waiter
@@ -255,6 +256,11 @@ class WorkerRuntime(Replying):
         if task.timeout_s:
             self._limits.begin(call)
         return True
+
+    def _secure(self) -> None:
+        super()._secure()
+        if not self.actor_id:
+            unblock_signals()  # what the user's code has blocked was for the task that did it
 
     def use_gpus(self, gpu_ids: list[str]) -> None:
         """Show the user's code the GPUs it was given, and no others."""
