@@ -193,17 +193,21 @@ class WorkerPool:
         return worker_id
 
     def _read_forked(self) -> None:
-        assert self._zygote is not None
-        try:
-            data = self._zygote.recv(4096)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._zygote_lost()
-            return
-        forked = zygote.decode_forked(data)
+        """Take what the zygote has reported."""
+        channel = self._zygote
+        while channel is not None and channel is self._zygote:
+            try:
+                data = channel.recv(4096)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                data = b""
+            if data:
+                self._take_report(zygote.decode_forked(data))
+            else:
+                self._zygote_lost()
+
+    def _take_report(self, forked: zygote.Forked) -> None:
         if not forked.worker:
             self._last_words = forked.error
             return
@@ -222,6 +226,8 @@ class WorkerPool:
             self._reaped(forked.pid, self._unclaimed.pop(forked.pid))
         elif worker.kill_reason:
             kill_group(worker.pid)
+        elif is_stopped(forked.pid):  # before it was this process's child
+            self._stopped(forked.pid, signal.SIGSTOP)
         if self._unclaimed and all(worker.pid for worker in self.workers.values()):
             self._unclaimed.clear()  # pids are used again: what nobody claims now must not be taken for a later worker
 
@@ -274,7 +280,10 @@ class WorkerPool:
         if frozen is not None:
             frozen.cancel()
         if pid == self._zygote_pid:
-            return  # its channel reports the loss
+            self._read_forked()
+            if self._zygote_pid == pid and self._zygote is not None:  # a process that it has forked holds the other end
+                self._zygote_lost()
+            return
         if pid in self.vital:
             cause = exit_cause(pid, status, "", [])
             ended = self._ended_for.pop(pid, "") or exit_text(cause.exit_code, cause.signal)

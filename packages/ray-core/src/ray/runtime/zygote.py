@@ -1,12 +1,13 @@
 """The zygote: a single-threaded process with everything imported, which forks workers in milliseconds.
 
-It forks twice, so that the worker's parent is the node manager (a subreaper): that one reaps it, learns how it ended,
-and takes it along when it dies itself.
+Their parent is the node manager (a subreaper): that one reaps them, learns how they ended, and takes them along when it
+dies itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import linecache
@@ -23,6 +24,7 @@ from ray.exceptions.shadowed import shadowing
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
 from ray.protocol.run_slot import SLOT_BYTES
+from ray.runtime.births import fork_grandchild
 from ray.runtime.native_threads import NativeThreads
 from ray.runtime.node_survivor import NodeSurvivor
 from ray.runtime.session import NodeConfig
@@ -50,7 +52,7 @@ class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Forked(msgspec.Struct, frozen=True, array_like=True):
-    """Zygote's child to node manager: the worker's pid, or why there is none. Of no worker: why the zygote ends."""
+    """Zygote to node manager: the worker's pid, or why there is none. Of no worker: why the zygote ends."""
 
     worker: bytes
     pid: int
@@ -125,20 +127,18 @@ def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryv
         if not data:
             os._exit(0)
         request = _decode_request(data)
-        try:
-            intermediate = os.fork()
-        except OSError as error:
-            channel.send(encode(Forked(request.worker, 0, str(error))))
-        else:
-            if not intermediate:
-                _fork_worker(channel, survivor, config, composition, node, request, fds, slots, threads)
-            os.waitpid(intermediate, 0)
+        if fork_grandchild(functools.partial(_announce, channel, request.worker)):
+            _be_worker(survivor, config, composition, node, request, fds, slots, threads)
         for fd in fds:
             os.close(fd)
 
 
-def _fork_worker(
-    channel: socket.socket,
+def _announce(channel: socket.socket, worker: bytes, pid: int, why: str) -> None:
+    with contextlib.suppress(OSError):  # the node manager's end is seen to elsewhere
+        channel.send(encode(Forked(worker, pid, "" if pid else why[:_MAX_TEXT_CHARS])))
+
+
+def _be_worker(
     survivor: NodeSurvivor,
     config: NodeConfig,
     composition: Composition,
@@ -148,20 +148,8 @@ def _fork_worker(
     slots: memoryview,
     threads: NativeThreads,
 ) -> NoReturn:
-    parent = os.getpid()
     try:
-        pid = os.fork()
-    except OSError as error:
-        channel.send(encode(Forked(request.worker, 0, str(error))))
-        os._exit(1)
-    if pid:
-        with contextlib.suppress(OSError):
-            channel.send(encode(Forked(request.worker, pid)))
-        os._exit(0)
-    survivor.close()
-    try:
-        while os.getppid() == parent:  # the intermediate ends at once
-            os.sched_yield()
+        survivor.close()
         if sys.platform == "linux":
             die_with_parent(node)
         os.setpgid(0, 0)
@@ -169,7 +157,7 @@ def _fork_worker(
         os.dup2(fds[1], 2)
         for fd in fds:
             os.close(fd)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # for the programs that its tasks start
         set_title(IDLE)
         from ray.runtime.worker_main import worker_main
 
