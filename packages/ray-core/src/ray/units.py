@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 import sys
 
 _log = logging.getLogger("ray")
@@ -39,7 +40,7 @@ def seconds_from_milliseconds(timeout: int | float | datetime.timedelta | None) 
             raise ValueError(f"timeout must be below {sys.float_info.max:g}, which is the largest float") from None
     if not seconds >= 0:
         raise ValueError(f"The 'timeout' argument must be nonnegative. Received {timeout!r}")
-    suspicious = isinstance(timeout, float) or (isinstance(timeout, int) and 0 < timeout < 100)
+    suspicious = timeout != math.inf if isinstance(timeout, float) else isinstance(timeout, int) and 0 < timeout < 100
     if suspicious and not _hinted:
         _hinted = True
         _log.warning(

@@ -160,6 +160,6 @@ class UnpicklableError(RayError, TypeError):
 
     def __init__(self, path: str, reason: str = "", advice: str = "") -> None:
         self.path, self.reason = path, reason
-        advice = advice or "Remove it, create it inside the task, or give its class a __reduce__ method."
-        why = f": {reason.removesuffix('.')}" if reason else ""
-        super().__init__(f"Cannot pickle {path}{why}. {advice}")
+        advice = advice or "Remove it, create it where it is used, or give its class a __reduce__ method."
+        why = f": {reason}" if reason else ""
+        super().__init__(f"Cannot pickle {path}{why if why.endswith(('!', '?', '.')) else f'{why}.'} {advice}")

@@ -89,7 +89,8 @@ class Arity(NamedTuple):
                 raise TypeError(f"{name}: got an unexpected keyword argument {keyword!r}{self._takes()}")
         for index, required in enumerate(names[: self.required]):
             if index >= count and (index < self.positional_only or required not in keywords):
-                raise TypeError(f"{name}: missing a required argument: {required!r}{self._takes()}")
+                advice = _of_class(required)
+                raise TypeError(f"{name}: missing a required argument: {required!r}{self._takes()}{advice}")
         for required in self.keyword_required:
             if required not in keywords:
                 raise TypeError(f"{name}: missing a required keyword argument: {required!r}{self._takes()}")
@@ -106,6 +107,13 @@ class Arity(NamedTuple):
         if self.var_keyword:
             shown.append("**kwargs")
         return f"; it takes ({', '.join(shown)})"
+
+
+def _of_class(missing: str) -> str:
+    """What to do where a method was made remote by itself."""
+    if missing != "self":
+        return ""
+    return ". For a method, put @ray.remote on its class, and call it through a handle: handle = Class.remote()"
 
 
 def arity_of(function: Callable[..., Any], *, bound: bool = False) -> Arity | None:

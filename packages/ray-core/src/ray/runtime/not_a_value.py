@@ -18,6 +18,10 @@ _UNARY = {"neg": "-", "pos": "+", "abs": "abs()", "invert": "~", "round": "round
 _NUMBERS = {"int": "int()", "float": "float()", "complex": "complex()"}
 
 
+#: What is looked for by those who want the value itself.
+_GETTING = frozenset({"get", "compute", "value", "wait", "fetch", "item"})
+
+
 class NotAFutureError(TypeError, AttributeError):
     """An attribute that only futures of ``concurrent.futures`` have; code that merely looks for it finds none."""
 
@@ -38,12 +42,22 @@ class NotAValue:
             )
         return str(self)
 
-    @property
-    def _condition(self) -> NoReturn:
+
+def _no_attribute(self: NotAValue, name: str) -> NoReturn:
+    """An attribute that references do not have; an AttributeError, as others look for what they may do."""
+    if name == "_condition":
         raise NotAFutureError(
             f"{self!r} is no future of concurrent.futures: give its wait() and as_completed() [ref.future() for ref in "
             "refs], or use ray.wait(refs)."
         )
+    text = f"{type(self).__name__!r} object has no attribute {name!r}"
+    if not name.startswith("_"):
+        instead = "" if name in _GETTING else f".{name}"
+        text += (
+            ": it is a reference to a value that may not exist yet, not the value. ray.get(ref) gives the value, as in "
+            f"ray.get(ref){instead}."
+        )
+    raise AttributeError(text, name=name, obj=self)
 
 
 def _refusing(text: str) -> Callable[..., NoReturn]:
@@ -77,6 +91,7 @@ def _refuse() -> None:
     texts["index"] = f"it cannot be used where Python needs an int. {get}, as in range(ray.get(ref))."
     for name, text in texts.items():
         setattr(NotAValue, f"__{name}__", _refusing(text))
+    NotAValue.__getattr__ = _no_attribute  # type: ignore[attr-defined]
 
 
 _refuse()

@@ -106,12 +106,10 @@ class _Search:
     def describe(self, root: str, value: Any, reason: str) -> UnpicklableError:
         """Follow the failing part down to the one whose own parts all pickle."""
         path = [root]
-        seen = {id(value)}
-        for _ in range(_MAX_DEPTH):
-            step = self._failing_part(value, seen)
-            if step is None:
-                break
-            name, value, reason = step
+        steps, _ = self._steps(value, {id(value): value})
+        if steps:
+            _, value, reason = steps[-1]
+        for name, _, _ in steps:
             if name.startswith((".", "[")) and len(path) > 1 and path[-1].startswith((".", "[")):
                 path[-1] += name
             else:
@@ -119,19 +117,39 @@ class _Search:
         advice = _ADVICE.get(type(value)) or vars(type(value)).get(ADVICE, "")
         if self.is_argument and advice is _STREAM_IT:
             advice = _LIST_IT
-        return UnpicklableError(" → ".join([*path, _type_text(value)]), reason, advice)
+        if not advice and _says_no_itself(value):
+            advice = "Its class says so itself: leave it out, or send what it can be made from."
+        where = " → ".join(_shortened(part) for part in path)
+        return UnpicklableError(f"{where} → {_type_text(value)}", reason, advice)
 
-    def _failing_part(self, value: Any, seen: set[int]) -> tuple[str, Any, str] | None:
-        for name, part in _parts(value):
+    def _steps(self, value: Any, seen: dict[int, Any], depth: int = 0) -> tuple[list[tuple[str, Any, str]], bool]:
+        """Parts from ``value`` down to the one to blame; and False where that only leads back to what was seen.
+
+        A method that uses ``super()`` fails with its class, whatever in that is to blame.
+
+        Args:
+            value: has failed.
+            seen: {id: value} of what has failed; kept, so that no id is used again.
+            depth: of ``value``.
+        """
+        unsure: list[tuple[str, Any, str]] = []
+        leads_back = False
+        for name, part in _parts(value) if depth < _MAX_DEPTH else ():
             if self.exhausted():
-                return None
-            if id(part) in seen or type(part) in (int, float, str, bytes, bool, type(None)):
+                break
+            if type(part) in (int, float, str, bytes, bool, type(None)):
+                continue
+            if id(part) in seen:
+                leads_back = True
                 continue
             reason = self.failure(part)
             if reason is not None:
-                seen.add(id(part))
-                return name, part, reason
-        return None
+                seen[id(part)] = part
+                below, sure = self._steps(part, seen, depth + 1)
+                if sure:
+                    return [(name, part, reason), *below], True
+                unsure = unsure or [(name, part, reason), *below]
+        return unsure, not leads_back and not unsure
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
@@ -202,6 +220,17 @@ def _state_parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"[{i}]", item) for i, item in enumerate(reduced[3]))
     if len(reduced) > 4 and reduced[4] is not None and not isinstance(value, dict):
         yield from ((f"[{_short(key)}]", item) for key, item in reduced[4])
+
+
+def _says_no_itself(value: Any) -> bool:
+    """Whether the class has a way of its own to be pickled, which is what raises."""
+    ways = ("__reduce__", "__reduce_ex__", "__getstate__")
+    return any(name in vars(cls) for cls in type(value).__mro__[:-1] for name in ways if cls.__module__ != "builtins")
+
+
+def _shortened(path: str) -> str:
+    """A part of the way, without the middle of what goes very deep."""
+    return path if len(path) <= 3 * _MAX_SHOWN else f"{path[:_MAX_SHOWN]}…{path[-_MAX_SHOWN:]}"
 
 
 def _short(value: Any) -> str:
