@@ -52,6 +52,7 @@ from ray.testing.contracts import (
     _checks_store,
     _checks_store_faults,
     _checks_store_optional,
+    _checks_store_puts,
     _checks_transport,
     _checks_transport_ends,
     _checks_transport_interrupted,
@@ -228,6 +229,22 @@ class PutsInAnyOrder(HeapStore):
         super().put(object_id, pieces[::-1], nbytes)
 
 
+class CopiesWhenRead(HeapStore):
+    def __init__(self, capacity_bytes):
+        super().__init__(capacity_bytes)
+        self._uncopied = {}
+
+    def put(self, object_id, pieces, nbytes, *, patient=True):
+        super().put(object_id, pieces, nbytes)
+        self._uncopied[object_id] = [memoryview(piece) for piece in pieces]
+
+    def get(self, object_id):
+        pieces = self._uncopied.pop(object_id, None)
+        if pieces is not None:
+            memoryview(self._objects[object_id].memory)[:] = b"".join(pieces)
+        return super().get(object_id)
+
+
 class SealsHalfAPut(HeapStore):
     def abort(self, object_id):
         self.seal(object_id)
@@ -265,7 +282,7 @@ def store_subject(kind):
 @pytest.mark.parametrize(
     ("check", "broken"),
     cases(
-        checks_of(_checks_store, _checks_store_faults),
+        checks_of(_checks_store, _checks_store_puts, _checks_store_faults),
         [
             ("unsealed_objects_are_invisible", ShowsUnsealed),
             ("unsealed_objects_are_invisible", SaysItIsThereTooEarly),
@@ -288,6 +305,7 @@ def store_subject(kind):
             ("threads_may_share_a_client", IsNotThreadSafe),
             ("close_is_idempotent", CannotCloseTwice),
             ("put_stores_the_pieces_in_their_order", PutsInAnyOrder),
+            ("what_is_put_may_change_afterwards", CopiesWhenRead),
             ("a_put_that_breaks_off_leaves_nothing", SealsHalfAPut),
             ("a_put_that_breaks_off_leaves_nothing", KeepsRoomForABrokenPut),
             ("faults_show_as_what_they_are", LeaksAfterDelete),

@@ -86,7 +86,8 @@ class Store(ABC):
 
         Args:
             object_id: the object.
-            pieces: its bytes, in order; flat views of bytes.
+            pieces: its bytes, in order; flat views of bytes. Their memory is somebody else's and may change as soon
+                as this has returned.
             nbytes: their sum.
             patient: whether it may wait for room. Stores in which ``create`` never waits need not look at it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -86,40 +86,6 @@ def large_objects_are_aligned(subject: StoreSubject) -> None:
         expect_equal(
             offset, 0, f"objects of {ALIGNED_FROM_BYTES} bytes and more start at a multiple of {ALIGNMENT_BYTES}"
         )
-
-
-def put_stores_the_pieces_in_their_order(subject: StoreSubject) -> None:
-    half = bytes(subject.capacity_bytes // 4)
-    several: list[list[bytes | memoryview]] = [
-        [], [b""], [b"abc"], [b"a", memoryview(b"bc"), b"d" * 70_000], [half, half]
-    ]  # fmt: skip
-    for number, pieces in enumerate(several):
-        data = b"".join(pieces)
-        subject.store.put(an_id(number), pieces, len(data))
-        expect_equal(read(subject.store, an_id(number)), data, "put stores its pieces, one after the other")
-        with expect_raises(ObjectExistsError, "put refuses a sealed id"):
-            subject.store.put(an_id(number), [b"x"], 1)
-        subject.store.delete(an_id(number))
-
-
-class _BreaksOff(list[bytes | memoryview]):
-    """Pieces whose maker fails after the first."""
-
-    def __iter__(self) -> Iterator[bytes | memoryview]:
-        yield self[0]
-        raise InterruptedError("by a check")
-
-
-def a_put_that_breaks_off_leaves_nothing(subject: StoreSubject) -> None:
-    store, before = subject.store, subject.store.stats()
-    for number, size in enumerate((10, 100_000, subject.capacity_bytes // 2)):
-        with expect_raises(InterruptedError, "put lets the error of its pieces through"):
-            store.put(an_id(number), _BreaksOff([bytes(size // 2), bytes(size // 2)]), size)
-        expect(store.get(an_id(number)) is None, "a put that breaks off leaves no object")
-        eventually(lambda: store.stats() == before, "a put that breaks off gives its memory back", 1.0)
-        store.put(an_id(number), [b"again"], 5)
-        expect_equal(read(store, an_id(number)), b"again", "an id whose put broke off can be put again")
-        store.delete(an_id(number))
 
 
 def unsealed_objects_are_invisible(subject: StoreSubject) -> None:
@@ -373,8 +339,6 @@ REQUIRED: tuple[Check, ...] = (
     sealed_objects_are_read_back,
     created_memory_has_the_size_asked_for,
     large_objects_are_aligned,
-    put_stores_the_pieces_in_their_order,
-    a_put_that_breaks_off_leaves_nothing,
     unsealed_objects_are_invisible,
     missing_objects_are_none_at_once,
     sealed_objects_are_read_only,
