@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import functools
 
 import pytest
@@ -233,8 +234,32 @@ def maps(size):
     return map(functools.partial(np.add, array, out=array), (1, 1, 1))
 
 
+class Frames:
+    """Shows one buffer, with other contents for each index."""
+
+    def __init__(self, size):
+        self.array = np.zeros(size)
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        self.array[:] = range(1, 4)[index]
+        return self.array
+
+
+@ray.remote(num_returns=3)
+def reads(size):
+    return Frames(size)
+
+
+@ray.remote(num_returns=3)
+def rows(size):
+    return np.repeat([[1.0], [2.0], [3.0]], size, axis=1)
+
+
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("task", [yields, maps])
+@pytest.mark.parametrize("task", [yields, maps, reads, rows])
 def test_what_a_task_yields_for_several_returns(task, size):
     """Each is the value at its ``yield``, as in a stream."""
     assert list(map(number_in, ray.get(task.remote(size), timeout=30))) == [1, 2, 3]
@@ -244,6 +269,19 @@ def test_what_a_task_yields_for_several_returns(task, size):
 def test_too_few_and_too_many_yields(count, said):
     for ref in yields.remote(200_000, count):
         with pytest.raises(ValueError, match=f"returned {said} objects, but num_returns=3"):
+            ray.get(ref, timeout=30)
+
+
+@ray.remote(num_returns=2)
+def gives(kind):
+    items = [1, (number for number in range(2))]
+    return {"iterator": iter, "list": list, "indexed": collections.UserList}[kind](items)
+
+
+@pytest.mark.parametrize("kind", ["iterator", "list", "indexed"])
+def test_an_item_that_cannot_be_pickled(kind):
+    for ref in gives.remote(kind):
+        with pytest.raises(TypeError, match="generator"):
             ray.get(ref, timeout=30)
 
 

@@ -22,8 +22,8 @@ def pack_returns(result: Any, num_returns: int) -> list[Serialized]:
     """The values of a task's objects; they borrow memory of ``result``, as ``Serialized`` says.
 
     With more than one, ``result`` is a tuple, a list, something else that can be indexed, or an iterator, and holds
-    exactly as many. What comes from an iterator is packed before the next is asked for: the code of a generator goes on
-    then, and may change what it has yielded.
+    exactly as many. What comes from code of the user's, such as a generator, is packed before the next is asked for: it
+    may change then.
 
     Raises:
         ValueError: it holds too few or too many, or is a single value such as a string.
@@ -35,7 +35,7 @@ def pack_returns(result: Any, num_returns: int) -> list[Serialized]:
         return []
     if isinstance(result, Iterator):
         return _drawn(result, num_returns)
-    return list(map(serialize, _split(result, num_returns)))
+    return [value if type(value) is Serialized else serialize(value) for value in _split(result, num_returns)]
 
 
 def _drawn(values: Iterator[Any], num_returns: int) -> list[Serialized]:
@@ -83,12 +83,18 @@ def _indexed(result: Any, num_returns: int) -> list[Any]:
         count = None
     if count is not None and count != num_returns:
         raise _wrong_count(str(count), num_returns)
-    try:
-        values = [result[index] for index in range(num_returns)]
-    except IndexError:
-        raise ValueError(f"Task returned {_a(result)} with too few objects, but num_returns={num_returns}.") from None
-    except (TypeError, KeyError):
-        raise _not_indexable(result, num_returns) from None
+    borrows = hasattr(result, "__array_interface__")  # the rows of an array are all there
+    values: list[Any] = []
+    for index in range(num_returns):
+        try:
+            value = result[index]
+        except IndexError:
+            raise ValueError(
+                f"Task returned {_a(result)} with too few objects, but num_returns={num_returns}."
+            ) from None
+        except (TypeError, KeyError):
+            raise _not_indexable(result, num_returns) from None
+        values.append(value if borrows else pack(value))
     if count is None:
         try:
             result[num_returns]
