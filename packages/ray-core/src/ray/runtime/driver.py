@@ -16,7 +16,8 @@ import msgspec
 
 from ray.abc.store import Store
 from ray.abc.transport import Transport
-from ray.exceptions import NodeDiedError, RaySystemError
+from ray.exceptions import NodeDiedError, RayError, RaySystemError
+from ray.exceptions.base import exit_text
 from ray.ids import random_id
 from ray.messages import node
 from ray.plugins.compose import Composition
@@ -69,6 +70,7 @@ class DriverRuntime(OwnerRuntime):
         self._log: IO[bytes] | None = None
         transport: Transport | None = None
         store: Store | None = None
+        answer: dict[str, Any] | None = None
         try:
             descriptors.secure(_DESCRIPTORS, "the program that starts a session")
             config = _node_config(options, session, self.session_dir)
@@ -94,7 +96,8 @@ class DriverRuntime(OwnerRuntime):
             self.polling.program_ends = self._signals.ends_program
             self.polling.start()
             self.join_plugins()
-        except BaseException:
+        except BaseException as problem:
+            failed = self._joining_failed(problem) if answer is not None else ""
             if hasattr(self, "polling"):
                 self.closed = True
                 self.polling.stop()
@@ -105,6 +108,8 @@ class DriverRuntime(OwnerRuntime):
             self._end_node()
             remove_session_dir(self.session_dir)
             self._signals.remove()
+            if failed:
+                raise RaySystemError(failed) from problem
             raise
         self.address_info = {
             "address": self.node.address,
@@ -149,7 +154,8 @@ class DriverRuntime(OwnerRuntime):
             raise RaySystemError(f"cannot start the node manager: {error}") from error
         finally:
             theirs.close()
-        ours.sendall(config.to_json() + b"\n")
+        with contextlib.suppress(OSError):  # it has died already; it is asked for its answer next
+            ours.sendall(config.to_json() + b"\n")
 
     def _await_node(self) -> dict[str, Any]:
         assert self._lifeline is not None
@@ -165,10 +171,35 @@ class DriverRuntime(OwnerRuntime):
             raise RaySystemError(f"the node manager did not start within {_START_S:g} s{self._log_tail()}") from None
         except OSError:
             line = b""
-        answer = msgspec.json.decode(line) if line else {"error": "the process ended"}
+        if line:
+            answer = msgspec.json.decode(line)
+        else:
+            answer = {"error": f"the process ended{self._how_it_ended(_LAST_WORDS_S)}"}
         if "error" in answer:
             raise RaySystemError(f"the node manager did not start: {answer['error']}{self._log_tail()}")
         return dict(answer)
+
+    def _how_it_ended(self, patience_s: float) -> str:
+        """The exit code or signal of the node manager, after a colon; empty if it does not end in time."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            return ""
+        return f": {exit_text(signal=-code) if code < 0 else exit_text(code)}"
+
+    def _joining_failed(self, problem: BaseException) -> str:
+        """What to say of an error of this process as it joins the session, if that is not the error to raise.
+
+        Mostly the node manager has ended; it does so as well where the store has died.
+        """
+        unreached = isinstance(problem, OSError)
+        ended = self._how_it_ended(_STOP_S if unreached else 0.0) if isinstance(problem, Exception) else ""
+        if ended:
+            return f"the node manager has ended while the session was started{ended}{self._log_tail()}"
+        if unreached and not isinstance(problem, RayError):
+            return f"the session was started, and cannot be joined: {problem}{self._log_tail()}"
+        return ""
 
     def _log_tail(self) -> str:
         assert self._log is not None

@@ -137,29 +137,40 @@ def remove_session_dir(path: str) -> None:
 
 
 def _private_root() -> str:
-    candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]
-    problem = "no directory is writable"
-    for base in candidates:
+    problem, instead = "no directory is writable", ""
+    for base in _candidates():
         if not base or not os.path.isdir(base) or not os.access(base, os.W_OK):
             continue
         root = os.path.join(base, f"ray-{os.geteuid()}")
         if len(os.fsencode(root)) > _MAX_ROOT_BYTES or root != printable(root):  # addresses are names in it
             continue
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(root, 0o700)
-        found = os.lstat(root)
-        if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
-            problem = f"{root} is not a directory of its own (a symlink?)"
-        elif found.st_uid != os.geteuid():
-            problem = f"{root} belongs to user {found.st_uid}"
-        else:
-            if stat.S_IMODE(found.st_mode) != 0o700:
-                os.chmod(root, 0o700)
-            return root
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(root, 0o700)
+            found = os.lstat(root)
+            if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
+                problem, instead = f"{root} is not a directory of its own (a symlink?)", "remove it, or "
+            elif found.st_uid != os.geteuid():
+                problem, instead = f"{root} belongs to user {found.st_uid}", "remove it, or "
+            else:
+                if stat.S_IMODE(found.st_mode) != 0o700:
+                    os.chmod(root, 0o700)
+                return root
+        except OSError as error:  # the superuser is told that every directory is writable
+            problem, instead = f"cannot make {root}: {error.strerror}", ""
     raise RaySystemError(
-        f"no safe place for the session directory: {problem}; remove it, or set XDG_RUNTIME_DIR or TMPDIR to a "
-        "directory of yours"
+        f"no safe place for the session directory: {problem}; {instead}set XDG_RUNTIME_DIR or TMPDIR to a directory "
+        "of yours"
     )
+
+
+def _candidates() -> list[str]:
+    """Directories that may hold the root, the best first."""
+    try:
+        usual = tempfile.gettempdir()
+    except FileNotFoundError:
+        usual = ""
+    return [os.environ.get("XDG_RUNTIME_DIR", ""), usual, "/tmp"]
 
 
 def _sweep(root: str) -> None:
