@@ -28,9 +28,9 @@ def test_shutdown_while_another_thread_deals_with_it(start, tmp_path, capfd, mon
     ended = threading.Event()
     kill_session = driver.kill_session
 
-    def kill_slowly(session):
+    def kill_slowly(*args):
         ended.wait(1.0)
-        kill_session(session)
+        return kill_session(*args)
 
     monkeypatch.setattr(driver, "kill_session", kill_slowly)
     outcomes = []

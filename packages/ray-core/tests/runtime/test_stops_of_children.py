@@ -25,7 +25,7 @@ def killed(monkeypatch):
     """Pids that were killed; grace periods are over at once."""
     killed = []
     monkeypatch.setattr(worker_pool, "STOPPED_GRACE_S", 0.0)
-    monkeypatch.setattr(worker_pool, "kill_group", killed.append)
+    monkeypatch.setattr(worker_pool, "kill_leader", killed.append)
     monkeypatch.setattr(worker_pool.os, "kill", lambda pid, number: killed.append(pid))
     return killed
 

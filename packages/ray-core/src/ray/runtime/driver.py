@@ -24,6 +24,7 @@ from ray.plugins.compose import Composition
 from ray.runtime import descriptors, driver_path, hardware
 from ray.runtime.failures import failure_line
 from ray.runtime.forked import watch_forks
+from ray.runtime.group_ends import TRACKER_S, await_trackers
 from ray.runtime.interface import RESOURCE_UNIT
 from ray.runtime.interrupts import may_interrupt
 from ray.runtime.node_trouble import NodeTrouble
@@ -33,11 +34,12 @@ from ray.runtime.session import NodeConfig, new_session_id, place_session, remov
 from ray.runtime.signal_guard import SignalGuard
 from ray.runtime.standard_streams import fill_standard_descriptors
 from ray.runtime.start_options import StartOptions
-from ray.runtime.supervision import kill_session
+from ray.runtime.supervision import is_stopped, kill_session
 from ray.runtime.telling import write
 from ray.runtime.unfinished import unfinished_line
 
 _START_S = 30.0
+#: The node manager ends within this time, unless it waits for resource trackers.
 _STOP_S = 2.0
 _LAST_WORDS_S = 0.5
 _PRESTART = 8
@@ -218,11 +220,10 @@ class DriverRuntime(OwnerRuntime):
             self._lifeline = None
         process = self._process
         if process is not None:
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
+            if not _ends(process, _STOP_S) and (is_stopped(process.pid) or not _ends(process, TRACKER_S)):
                 process.kill()
-                process.wait()
+            if process.wait() < 0:  # it was killed, here or before
+                self._bury()
             self._process = None
         if self._log is not None:
             with contextlib.suppress(OSError):
@@ -245,11 +246,23 @@ class DriverRuntime(OwnerRuntime):
         if not orderly:
             if process is not None and process.poll() is None:
                 process.kill()
-            # The survivor last: if this process is killed here, that one goes on.
-            kill_session(self.session_id, survivor_of(self.session_dir))
-            remove_session_dir(self.session_dir)
-            kill_session(self.session_id)
+            self._bury()
         self._printer.show(text)  # who calls this may hold the lock, and stderr take nothing
+
+    def _bury(self) -> None:
+        """The node manager was killed: end what it has left. The caller does not wait for what cleans up itself."""
+        trackers = kill_session(self.session_id, survivor_of(self.session_dir))
+        if trackers:
+            with contextlib.suppress(RuntimeError):  # there can be no more threads
+                threading.Thread(target=self._bury_rest, args=(trackers,), name="ray-bury").start()
+                return
+        self._bury_rest(trackers)
+
+    def _bury_rest(self, trackers: list[int]) -> None:
+        """The survivor comes last: if this process is killed before, that one goes on."""
+        await_trackers(trackers)
+        remove_session_dir(self.session_dir)
+        kill_session(self.session_id)
 
     def shutdown(self) -> None:
         if os.getpid() != self._pid:
@@ -303,6 +316,15 @@ may_interrupt(DriverRuntime._await_node.__code__)
 def start(options: StartOptions) -> DriverRuntime:
     """Start a session on this machine."""
     return DriverRuntime(options)
+
+
+def _ends(process: subprocess.Popen[bytes], limit_s: float) -> bool:
+    """Whether the process ends in time."""
+    try:
+        process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _nameless_file() -> IO[bytes]:

@@ -10,16 +10,16 @@ import os
 import signal
 import socket
 import sys
-import time
 
 import msgspec
 
 from ray.exceptions.base import printable
 from ray.runtime import descriptors
 from ray.runtime.clean_signals import clean_signals
+from ray.runtime.group_ends import TRACKER_S, children, end_children
 from ray.runtime.node import NodeManager
 from ray.runtime.session import NodeConfig, SessionFacts, create_session_dir, publish_session, remove_session_dir
-from ray.runtime.supervision import become_subreaper, children, kill_group, mark_session
+from ray.runtime.supervision import become_subreaper, mark_session
 from ray.runtime.titles import set_title
 
 _CLOSE_S = 2.0
@@ -124,16 +124,7 @@ def _watch_signals(manager: NodeManager, lifeline: socket.socket) -> None:
 
 
 def _end_children() -> None:
-    """Kill and reap every descendant that is left, as the subreaper gets them."""
+    """End every descendant that is left; this is the last thing that the node manager does for its session."""
     signal.set_wakeup_fd(-1)
-    deadline = time.monotonic() + _CLOSE_S
-    while time.monotonic() < deadline:
-        for pid in children():
-            kill_group(pid)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return
-        time.sleep(0.001)
-    print("children that could not be killed:", children(), file=sys.stderr)
+    if not end_children(TRACKER_S, _CLOSE_S):
+        print("children that could not be killed:", children(), file=sys.stderr)

@@ -10,6 +10,7 @@ import socket
 import time
 from typing import NoReturn
 
+from ray.runtime.group_ends import await_trackers
 from ray.runtime.session import NodeConfig, note_survivor, remove_session_dir
 from ray.runtime.supervision import is_stopped, kill_session, outlive_parent
 
@@ -68,7 +69,7 @@ class NodeSurvivor:
 
     def _bury(self) -> NoReturn:
         """The node manager was killed: end what it has left."""
-        kill_session(self._config.session)
+        await_trackers(kill_session(self._config.session))
         remove_session_dir(self._config.session_dir)
         os._exit(0)
 

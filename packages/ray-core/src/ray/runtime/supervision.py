@@ -8,6 +8,7 @@ import signal
 import sys
 
 from ray.messages.node import ExitCause
+from ray.runtime.group_ends import is_tracker
 from ray.runtime.hardware import cgroup_folders
 
 _PR_SET_PDEATHSIG = 1
@@ -73,37 +74,31 @@ def exit_cause(pid: int, status: int, reason: str, stderr: list[str], *, oom: bo
     return ExitCause(os.waitstatus_to_exitcode(status), None, reason, stderr, pid, oom)
 
 
-def kill_group(pid: int, number: int = signal.SIGKILL) -> None:
-    """Signal a process and its group; silent if both are gone."""
-    for kill in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(pid, number)
+def kill_session(session: str, spared: int = 0) -> list[int]:
+    """Kill what a node manager that was itself killed has left: all that carry its session, but ``spared``.
 
-
-def children() -> list[int]:
-    """Pids of this process's children; empty where the system does not tell."""
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:
-            return [int(pid) for pid in file.read().split()]
-    except OSError:
-        return []
-
-
-def kill_session(session: str, spared: int = 0) -> None:
-    """Kill what a node manager that was itself killed has left: all that carry its session, but ``spared``."""
+    Returns:
+        The resource trackers among these, which are not killed: see ``group_ends``.
+    """
     mark = f"RAY_SESSION={session}".encode()
     limit = f"Max realtime timeout {_mark(session)} ".encode()
+    trackers: list[int] = []
     for _ in range(_SWEEPS):  # what is forked meanwhile is found the next time
         found = False
+        trackers.clear()
         for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
             if name.isdigit() and int(name) not in (os.getpid(), spared):
                 limits, environ = _read(name, "limits"), _read(name, "environ")
                 if limit in b" ".join(limits.split()) or mark in environ.split(b"\0"):
+                    if is_tracker(int(name)):
+                        trackers.append(int(name))
+                        continue
                     with contextlib.suppress(OSError):
                         os.kill(int(name), signal.SIGKILL)
                         found = True
         if not found:
-            return
+            break
+    return trackers
 
 
 def _read(process: str, what: str) -> bytes:

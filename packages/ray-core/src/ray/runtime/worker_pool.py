@@ -21,11 +21,12 @@ from ray.ids import random_id
 from ray.messages.node import ExitCause
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime import descriptors, zygote
+from ray.runtime.group_ends import TRACKER_S, end_group, kill_leader, kill_trackers
 from ray.runtime.line_reader import LineReader
 from ray.runtime.node_output import NodeOutput
 from ray.runtime.session import NodeConfig
 from ray.runtime.stops import Look, Stops
-from ray.runtime.supervision import OomWatch, exit_cause, is_stopped, kill_group
+from ray.runtime.supervision import OomWatch, exit_cause, is_stopped
 from ray.runtime.timers import Timer, Timers
 
 #: A stopped process (SIGSTOP, SIGTSTP) is killed after this time: those who wait for it get an error, not a hang.
@@ -225,7 +226,7 @@ class WorkerPool:
         if forked.pid in self._unclaimed:
             self._reaped(forked.pid, self._unclaimed.pop(forked.pid))
         elif worker.kill_reason:
-            kill_group(worker.pid)
+            kill_leader(worker.pid)
         elif is_stopped(forked.pid):  # before it was this process's child
             self._stopped(forked.pid, signal.SIGSTOP)
         if self._unclaimed and all(worker.pid for worker in self.workers.values()):
@@ -295,7 +296,9 @@ class WorkerPool:
                 self._unclaimed[pid] = status
             return
         self._stops.ended(pid)
-        kill_group(pid)  # what it started in its group goes with it
+        trackers = end_group(pid)  # what it started goes with it
+        if trackers:
+            self._timers.after(TRACKER_S, lambda: kill_trackers(trackers))
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         oom = killed and not worker.kill_reason and self._oom.happened()
         for reader in worker.readers:
@@ -337,7 +340,7 @@ class WorkerPool:
         if worker.id in self.workers:
             worker.kill_reason = worker.kill_reason or reason
             if worker.pid:
-                kill_group(worker.pid)
+                kill_leader(worker.pid)
 
     def kill_if_running(self, worker: WorkerProcess, task: bytes, reason: str) -> None:
         """Kill the worker if ``task`` is what it started last; it is stopped meanwhile, so that it cannot go on."""
