@@ -123,13 +123,15 @@ def test_who_refuses_is_not_told_how_to():
     assert "no pickling! Its class says so itself: leave it out, or send what it can be made from." in str(caught.value)
 
 
-def test_what_was_made_in_the_task_is_not_to_be_made_there():
+def test_what_was_made_in_the_task_is_not_to_be_made_there(session):
     @ray.remote
     def lock():
         return threading.Lock()
 
-    with pytest.raises(UnpicklableError, match="Remove it, create it where it is used"):
+    with pytest.raises(UnpicklableError, match="Remove it, create it where it is used") as caught:
         ray.get(lock.remote())
+    if session != "local_mode":
+        assert caught.value.__notes__[0].startswith("raised for what was sent by task ")
 
 
 def test_what_goes_very_deep_is_shown_at_its_ends():
@@ -163,3 +165,10 @@ def test_no_limit_has_no_unit(monkeypatch, caplog):
         assert "milliseconds" not in caplog.text
         ray.wait([one.remote()], timeout=9000.0)
     assert "milliseconds" in caplog.text
+
+
+def test_a_function_of_no_module():
+    names = {"ray": ray}
+    exec("@ray.remote\ndef f():\n    return 3", names)
+    assert repr(names["f"]) in ("RemoteFunction(f)", "RemoteFunction(builtins.f)")
+    assert ray.get(names["f"].remote()) == 3

@@ -7,6 +7,7 @@ import pytest
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
+from ray.experimental import collections
 
 TOLD = "[ray] A task failed: "
 
@@ -55,6 +56,10 @@ def get_list():
     ray.get([bad.remote("one"), bad.remote("two"), bad.remote("three")])
 
 
+def get_nested():
+    collections.get([[bad.remote("one"), bad.remote("two")], [bad.remote("three")] * 2])
+
+
 def get_of_what_has_failed():
     refs = [bad.remote("one"), bad.remote("two")]
     ray.wait(refs, num_returns=2)
@@ -101,6 +106,7 @@ def get_by_another_task():
 
 ASKING = [
     get_list,
+    get_nested,
     get_of_what_has_failed,
     get_of_dependent,
     get_at_the_end_of_a_chain,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
@@ -28,7 +28,9 @@ def get(object_ids: Any, timeout: float | datetime.timedelta | None = None) -> A
         values = ray.get(list(refs.values()), timeout)
         return {**object_ids, **dict(zip(refs, values, strict=True))}
     refs_of = _listed(object_ids)
-    return ray.get(refs_of, timeout) if not _is_nested(refs_of) else [get(each, timeout) for each in refs_of]
+    if not _is_nested(refs_of):
+        return ray.get(refs_of, timeout)
+    return _in_place(refs_of, iter(ray.get(list(_flat(refs_of)), timeout)))
 
 
 def wait(
@@ -56,3 +58,17 @@ def _listed(given: Any) -> Any:
 
 def _is_nested(refs: Any) -> bool:
     return isinstance(refs, list) and bool(refs) and all(isinstance(each, list) for each in refs)
+
+
+def _flat(refs: list[Any]) -> Iterator[Any]:
+    if not _is_nested(refs):
+        yield from refs
+        return
+    for each in refs:
+        yield from _flat(each)
+
+
+def _in_place(refs: list[Any], values: Iterator[Any]) -> list[Any]:
+    if not _is_nested(refs):
+        return [next(values) for _ in refs]
+    return [_in_place(each, values) for each in refs]

@@ -92,7 +92,8 @@ class FunctionDescriptor:
         self.target = target
         self.name: str = printable(getattr(target, "__name__", type(target).__name__))
         qualname = getattr(target, "__qualname__", self.name)
-        self.qualname: str = printable(f"{getattr(target, '__module__', '?')}.{qualname}")
+        module = getattr(target, "__module__", "?")  # None where the globals have no name
+        self.qualname: str = printable(qualname if module is None else f"{module}.{qualname}")
         #: Owned by the runtime: its cache of the pickled form, replaced when the session changes.
         self.export: Any = None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ray.exceptions import RayError, RayTaskError, qualified_name
+from ray.exceptions import RayError, RayTaskError, UnpicklableError, qualified_name
 from ray.exceptions.base import printable
 from ray.exceptions.dual import DualError
 from ray.serialization.carry import builtin_base, is_ours, pack_exception, pack_types
@@ -204,8 +204,10 @@ def _with_hop(via: tuple[str, ...], hop: str) -> tuple[str, ...]:
 
 
 def _note_hop(exc: RayError, hop: str) -> None:
-    if len(getattr(exc, "__notes__", ())) < _MAX_NOTES:
-        exc.add_note(f"passed on by {hop}")
+    notes = getattr(exc, "__notes__", ())
+    if len(notes) < _MAX_NOTES:
+        begins = isinstance(exc, UnpicklableError) and not notes
+        exc.add_note(f"{'raised for what was sent by' if begins else 'passed on by'} {hop}")
 
 
 def _load_exception(blob: bytes) -> BaseException | None:
