@@ -30,7 +30,7 @@ def one():
         ("get", "ray.get(ref)."),
         ("compute", "ray.get(ref)."),
         ("append", "ray.get(ref).append."),
-        ("T", "ray.get(ref).T."),
+        ("shape", "ray.get(ref).shape."),
     ],
 )
 def test_an_attribute_of_the_value(name, instead):
@@ -48,6 +48,9 @@ def test_who_only_looks_finds_nothing():
     assert getattr(ref, "nothing", 5) == 5
     with pytest.raises(AttributeError, match=r"^'ObjectRef' object has no attribute '__array__'$"):
         _ = ref.__array__
+    assert not hasattr(ray.ObjectRef, "get")
+    assert {"get", "append", "keys"}.isdisjoint(dir(ref))
+    assert "future" in dir(ref)
     assert copy.copy(ref) is copy.deepcopy(ref) is ref
     assert pickle.loads(pickle.dumps(ref)) == ref
     assert ray.get(ref) == 1

@@ -20,6 +20,24 @@ _NUMBERS = {"int": "int()", "float": "float()", "complex": "complex()"}
 
 #: What is looked for by those who want the value itself.
 _GETTING = frozenset({"get", "compute", "value", "wait", "fetch", "item"})
+#: What is most often looked for by those who take a reference for the value: of lists, dictionaries, text and arrays.
+_VALUES = frozenset(
+    {
+        "append",
+        "extend",
+        "items",
+        "keys",
+        "values",
+        "split",
+        "strip",
+        "upper",
+        "shape",
+        "dtype",
+        "mean",
+        "sum",
+        "tolist",
+    }
+)
 
 
 class NotAFutureError(TypeError, AttributeError):
@@ -34,6 +52,16 @@ class NotAValue:
     def __bool__(self) -> bool:
         return True
 
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self)} - _GETTING - _VALUES)
+
+    @property
+    def _condition(self) -> NoReturn:
+        raise NotAFutureError(
+            f"{self!r} is no future of concurrent.futures: give its wait() and as_completed() [ref.future() for ref in "
+            "refs], or use ray.wait(refs)."
+        )
+
     def __format__(self, spec: str) -> str:
         if spec:
             raise TypeError(
@@ -43,21 +71,29 @@ class NotAValue:
         return str(self)
 
 
-def _no_attribute(self: NotAValue, name: str) -> NoReturn:
-    """An attribute that references do not have; an AttributeError, as others look for what they may do."""
-    if name == "_condition":
-        raise NotAFutureError(
-            f"{self!r} is no future of concurrent.futures: give its wait() and as_completed() [ref.future() for ref in "
-            "refs], or use ray.wait(refs)."
-        )
-    text = f"{type(self).__name__!r} object has no attribute {name!r}"
-    if not name.startswith("_"):
+class _OfTheValue:
+    """An attribute that values have and references have not; who only looks for it finds none.
+
+    One for each name, as a ``__getattr__`` of the class would slow down every attribute that there is.
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, ref: Any, kind: type) -> NoReturn:
+        name = self._name
+        text = f"{kind.__name__!r} object has no attribute {name!r}"
+        if ref is None:
+            raise AttributeError(text.replace("object", "class"), name=name, obj=kind)
         instead = "" if name in _GETTING else f".{name}"
-        text += (
-            ": it is a reference to a value that may not exist yet, not the value. ray.get(ref) gives the value, as in "
-            f"ray.get(ref){instead}."
+        raise AttributeError(
+            f"{text}: it is a reference to a value that may not exist yet, not the value. ray.get(ref) gives the "
+            f"value, as in ray.get(ref){instead}.",
+            name=name,
+            obj=ref,
         )
-    raise AttributeError(text, name=name, obj=self)
 
 
 def _refusing(text: str) -> Callable[..., NoReturn]:
@@ -91,7 +127,8 @@ def _refuse() -> None:
     texts["index"] = f"it cannot be used where Python needs an int. {get}, as in range(ray.get(ref))."
     for name, text in texts.items():
         setattr(NotAValue, f"__{name}__", _refusing(text))
-    NotAValue.__getattr__ = _no_attribute  # type: ignore[attr-defined]
+    for name in (*_GETTING, *_VALUES):
+        setattr(NotAValue, name, _OfTheValue(name))
 
 
 _refuse()
