@@ -90,10 +90,8 @@ class LocalObjects:
         if entry.status == READY:
             try:
                 return (deserialize_copy if copy else deserialize_aligned)(entry.value)
-            except Exception as error:
+            except BaseException as error:
                 raise_unreadable_value(error, entry)
-            except SystemExit as error:  # of code inside the value
-                raise_unreadable_value(RuntimeError(f"it raised {error!r}"), entry)
         if entry.status == FAILED:
             self._retrieved(entry.id)
             raise open_envelope(entry.value)

@@ -74,10 +74,8 @@ class ObjectExchange:
             if blob and blob[0] == PICKLE:  # most are: a pickle with nothing beside it
                 return load_pickle(blob)
             return deserialize_aligned(blob) if not copy else deserialize_copy(blob)
-        except Exception as error:
+        except BaseException as error:
             raise_unreadable_value(error, entry)
-        except SystemExit as error:  # of code inside the value, which must not end the program that asks for it
-            raise_unreadable_value(RuntimeError(f"it raised {error!r}"), entry)
 
     def stored_blob(self, object_id: bytes) -> memoryview:
         """An object in the node's store. Without the lock.

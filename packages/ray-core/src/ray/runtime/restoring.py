@@ -58,7 +58,7 @@ class OnDisk:
         assert self._blob is not None
         try:
             return deserialize(self._blob)
-        except Exception as error:
+        except BaseException as error:
             raise_unreadable(error, value_of_ref(self.object_id), self.object_id)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from ray.exceptions import ObjectLostError, OwnerDiedError, RayError
-from ray.exceptions.base import cut_frames
+from ray.exceptions.base import comes_from_handler, cut_frames
 from ray.protocol.references import ObjectEntry
 from ray.runtime.peers import OutOfDescriptorsError
 from ray.serialization import unreadable
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
 
 
-def raise_unreadable(error: Exception, what: str, object_id: bytes = b"", task: str = "") -> NoReturn:
-    """Raise a DeserializationError, or ``error`` if it is one of ours.
+def raise_unreadable(error: BaseException, what: str, object_id: bytes = b"", task: str = "") -> NoReturn:
+    """Raise a DeserializationError, or ``error`` if it is one of ours, or is not about what was unpickled.
+
+    A KeyboardInterrupt is taken for Ctrl-C, wherever it comes from.
 
     Args:
         error: what unpickling has raised.
@@ -24,14 +26,16 @@ def raise_unreadable(error: Exception, what: str, object_id: bytes = b"", task: 
         task: the name of the task that made it, or empty.
     """
     __tracebackhide__ = True
-    if isinstance(error, RayError):
+    if isinstance(error, (RayError, KeyboardInterrupt)) or comes_from_handler(error):
         raise error
+    if not isinstance(error, Exception):  # it must end no program, loop or generator that asks for the value
+        error = RuntimeError(f"it raised {error!r}").with_traceback(error.__traceback__)
     unread = unreadable(error, what, object_id=object_id, task=task)
     cut_frames(error)
     raise unread from error
 
 
-def raise_unreadable_value(error: Exception, entry: ObjectEntry) -> NoReturn:
+def raise_unreadable_value(error: BaseException, entry: ObjectEntry) -> NoReturn:
     """The same for the value of a complete entry."""
     __tracebackhide__ = True
     task = entry.task if isinstance(entry.task, str) else ""
