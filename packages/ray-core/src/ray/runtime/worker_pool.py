@@ -22,6 +22,7 @@ from ray.messages.node import ExitCause
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime import descriptors, zygote
 from ray.runtime.group_ends import TRACKER_S, end_group, kill_leader, kill_trackers
+from ray.runtime.headless import HEADLESS, Headless
 from ray.runtime.line_reader import LineReader
 from ray.runtime.node_output import NodeOutput
 from ray.runtime.session import NodeConfig
@@ -39,6 +40,8 @@ MAX_WORKERS = 8192
 _WORKER_DESCRIPTORS, _SPARE_DESCRIPTORS = 3, 12
 #: Of the store's clients, those that are no workers: the driver, and programs that look into the session.
 _OTHER_CLIENTS = 3
+#: How often it is looked for workers whose end the system does not tell, and the share of the time that it may take.
+_LOOK_S, _LOOK_SHARE = 1.0, 0.005
 #: Zygotes that die within this time, one after the other, are replaced this many times.
 BARREN_S, MAX_BARREN_ZYGOTES = 1.0, 5
 
@@ -101,6 +104,8 @@ class WorkerPool:
         self._slots = memoryview(mmap.mmap(-1, MAX_WORKERS * SLOT_BYTES))
         self._free_slots = list(range(MAX_WORKERS - 1, -1, -1))
         self._stops = Stops(timers)
+        self._headless = Headless()
+        timers.after(_LOOK_S, self._look)
         self._oom = OomWatch()
         self._zygote_pid = 0
         self._zygote: socket.socket | None = None
@@ -332,6 +337,12 @@ class WorkerPool:
             self._stops.stop(worker.pid, look)
         else:
             look(False)
+
+    def _look(self) -> None:
+        began = time.monotonic()
+        for pid in self._headless.look(self._by_pid):
+            self.kill(self._by_pid[pid], HEADLESS)
+        self._timers.after(max(_LOOK_S, (time.monotonic() - began) / _LOOK_SHARE), self._look)
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
