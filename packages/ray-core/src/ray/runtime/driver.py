@@ -251,7 +251,10 @@ class DriverRuntime(OwnerRuntime):
 
     def _bury(self) -> None:
         """The node manager was killed: end what it has left. The caller does not wait for what cleans up itself."""
-        trackers = kill_session(self.session_id, survivor_of(self.session_dir))
+        survivor = survivor_of(self.session_dir)
+        if not survivor:  # or it has just removed what tells of it, and is not to be killed before it has removed all
+            remove_session_dir(self.session_dir)
+        trackers = kill_session(self.session_id, survivor)
         if trackers:
             with contextlib.suppress(RuntimeError):  # there can be no more threads
                 threading.Thread(target=self._bury_rest, args=(trackers,), name="ray-bury").start()

@@ -56,18 +56,20 @@ def kill_trackers(trackers: Iterable[int]) -> None:
             _send(os.kill, pid, signal.SIGKILL)
 
 
-def end_children(trackers_s: float, others_s: float) -> bool:
-    """Kill and reap every descendant, as the subreaper gets them; returns whether all are gone.
+def end_children(trackers_s: float, others_s: float, spared: int = 0) -> bool:
+    """Kill and reap every descendant but one, as the subreaper gets them; returns whether all others are gone.
 
     Args:
         trackers_s: how long resource trackers may take to end by themselves.
         others_s: how long to go on after that.
+        spared: a child that is left alone.
     """
     patient = time.monotonic() + trackers_s
     deadline = patient + others_s
     killed: set[int] = set()
     while (now := time.monotonic()) < deadline:
-        for pid in children():
+        left = [pid for pid in children() if pid != spared]
+        for pid in left:
             if pid in killed:
                 continue
             if now < patient and is_tracker(pid):
@@ -79,6 +81,8 @@ def end_children(trackers_s: float, others_s: float) -> bool:
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 killed.discard(pid)
         except ChildProcessError:
+            return True
+        if spared and not left:
             return True
         time.sleep(0.001)
     return False

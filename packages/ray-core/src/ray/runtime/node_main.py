@@ -18,8 +18,15 @@ from ray.runtime import descriptors
 from ray.runtime.clean_signals import clean_signals
 from ray.runtime.group_ends import TRACKER_S, children, end_children
 from ray.runtime.node import NodeManager
-from ray.runtime.session import NodeConfig, SessionFacts, create_session_dir, publish_session, remove_session_dir
-from ray.runtime.supervision import become_subreaper, mark_session
+from ray.runtime.session import (
+    NodeConfig,
+    SessionFacts,
+    create_session_dir,
+    publish_session,
+    remove_session_dir,
+    survivor_of,
+)
+from ray.runtime.supervision import become_subreaper, mark_session, wake_with_parent
 from ray.runtime.titles import set_title
 
 _CLOSE_S = 2.0
@@ -38,6 +45,7 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.umask(0o077)
     mark_session(config.session)
+    wake_with_parent()
     descriptors.raise_limit()  # for the workers as well
     try:
         create_session_dir(config.session_dir, config.driver_pid)
@@ -47,8 +55,11 @@ def main(fd: int) -> None:
             lifeline.sendall(msgspec.json.encode({"error": printable(f"{type(error).__name__}: {error}")}) + b"\n")
         raise
     finally:
-        _end_children()
+        signal.set_wakeup_fd(-1)
+        survivor = survivor_of(config.session_dir)
+        _end_children(survivor)
         remove_session_dir(config.session_dir)
+        _end_survivor(survivor)
 
 
 def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
@@ -123,8 +134,15 @@ def _watch_signals(manager: NodeManager, lifeline: socket.socket) -> None:
     manager.pool.reap()
 
 
-def _end_children() -> None:
-    """End every descendant that is left; this is the last thing that the node manager does for its session."""
-    signal.set_wakeup_fd(-1)
-    if not end_children(TRACKER_S, _CLOSE_S):
+def _end_children(survivor: int) -> None:
+    """End every descendant that is left, but the one that would do so if this process were killed here."""
+    if not end_children(TRACKER_S, _CLOSE_S, survivor):
         print("children that could not be killed:", children(), file=sys.stderr)
+
+
+def _end_survivor(pid: int) -> None:
+    """The last thing that the node manager does for its session."""
+    if pid:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)

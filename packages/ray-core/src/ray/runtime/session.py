@@ -9,17 +9,22 @@ import secrets
 import shutil
 import stat
 import tempfile
+import time
 from typing import Any
 
 import msgspec
 
 from ray.exceptions import RaySystemError
 from ray.exceptions.base import printable
+from ray.runtime.supervision import is_stopped, kill_session
 
 #: Leaves room for the socket names below the 107 bytes of a unix socket path.
 _MAX_ROOT_BYTES = 60
 _PID_FILE = "driver.pid"
+_NODE_FILE = "node.pid"
 _FACTS_FILE = "session.json"
+#: A directory that is empty for longer is nobody's.
+_YOUNG_S = 60.0
 _SURVIVOR_FILE = "survivor.pid"
 
 
@@ -74,9 +79,10 @@ def create_session_dir(path: str, driver_pid: int) -> None:
     """
     try:
         os.mkdir(path, 0o700)
-        descriptor = os.open(os.path.join(path, _PID_FILE), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as file:
-            file.write(f"{driver_pid} {_start_time(driver_pid)}")
+        for name, pid in ((_NODE_FILE, os.getpid()), (_PID_FILE, driver_pid)):
+            descriptor = os.open(os.path.join(path, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w") as file:
+                file.write(f"{pid} {_start_time(pid)}")
     except OSError as error:
         raise RaySystemError(f"cannot create the session directory {path}: {error}") from error
 
@@ -132,7 +138,17 @@ def survivor_of(path: str) -> int:
 
 
 def remove_session_dir(path: str) -> None:
-    """Remove the directory and what is in it; never raises. The root stays: another session may be about to start."""
+    """Remove the directory and what is in it; never raises. The root stays: another session may be about to start.
+
+    What tells the next session whose it was goes last: that one does the rest, if this process is killed here.
+    """
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name not in (_PID_FILE, _NODE_FILE):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -182,29 +198,31 @@ def _sweep(root: str) -> None:
                 with open(os.path.join(path, _PID_FILE)) as file:
                     pid, started = file.read().split()
             except (OSError, ValueError):
+                with contextlib.suppress(OSError):  # another session may be about to write it
+                    if time.time() - os.stat(path).st_mtime > _YOUNG_S:
+                        os.rmdir(path)
                 continue
-            if _start_time(int(pid)) != started and not _in_use(path):
-                shutil.rmtree(path, ignore_errors=True)
+            if _start_time(int(pid)) != started and not _runs(path):
+                remove_session_dir(path)
+                kill_session(name)  # what stands, and so could not end by itself
 
 
-def _in_use(path: str) -> bool:
-    """Whether a process of the session still listens in ``path``: it will clean up itself."""
-    import socket
-
-    for name in os.listdir(path):
-        if name.endswith(".sock"):
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-                probe.settimeout(0.2)
-                probe.connect(os.path.join(path, name))
-                return True
-    return False
+def _runs(path: str) -> bool:
+    """Whether the session's node manager runs: it will clean up itself. One that was stopped does nothing any more."""
+    try:
+        with open(os.path.join(path, _NODE_FILE)) as file:
+            pid, started = file.read().split()
+    except (OSError, ValueError):  # it has died at its start
+        return False
+    return _start_time(int(pid)) == started and not is_stopped(int(pid))
 
 
 def _start_time(pid: int) -> str:
-    """What tells two processes of the same pid apart; ``-`` where the system does not say."""
+    """What tells two processes of the same pid apart; ``-`` where the system does not say, ``gone`` of a dead one."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rsplit(b")", 1)[1].split()[19].decode()
+            state, *fields = file.read().rsplit(b")", 1)[1].split()
+        return "gone" if state in (b"Z", b"X") else fields[18].decode()  # a container may have nobody who reaps
     except OSError:
         try:
             os.kill(pid, 0)

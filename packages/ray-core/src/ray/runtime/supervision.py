@@ -41,6 +41,11 @@ def outlive_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, 0)
 
 
+def wake_with_parent() -> None:
+    """Have the kernel continue this process, should it be stopped, when the thread that has started it ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
 def is_stopped(pid: int) -> bool:
     """Whether the process was stopped by a signal."""
     try:

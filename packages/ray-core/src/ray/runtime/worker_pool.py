@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import signal
@@ -370,16 +369,13 @@ class WorkerPool:
         self._timers.after(grace_s, lambda: None if worker.lingers else self.kill(worker, reason))
 
     def close(self) -> None:
-        """Kill everything, and take what it still wrote."""
+        """Kill all workers, and take what they still wrote. The zygote stays: it survives this process."""
         self.closing = True
         for worker in list(self.workers.values()):
             self.kill(worker, "the node is shutting down")
             for reader in worker.readers:
                 if reader.fd >= 0:
                     reader.drain()
-        if self._zygote_pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._zygote_pid, signal.SIGKILL)
 
     def diagnostics(self) -> dict[str, Any]:
         """Counts for ``ray doctor`` and tests."""

@@ -1,0 +1,127 @@
+"""Two of those who clean up after a session die, or stand, at about the same time: somebody else does it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+
+import psutil
+import pytest
+from tests.faults import victims
+
+from ray.testing import leaks
+
+#: A task starts what has neither its group nor its environment, and so ends with nobody. A line of input shuts down.
+PROGRAM = """
+import ray, subprocess, sys, time
+ray.init(num_cpus=1)
+
+@ray.remote
+def start():
+    program = [sys.executable, "-c", "import time; time.sleep(600)"]
+    return [subprocess.Popen(program, start_new_session=True, env=env).pid for env in (None, {})]
+
+print([*ray.get(start.remote()), int(ray.nodes()[0]["Pid"])], flush=True)
+sys.stdin.readline()
+ray.shutdown()
+print(1, flush=True)
+sys.stdin.readline()
+"""
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Session:
+    """Pids of a session of ``PROGRAM``."""
+
+    def __init__(self, driver):
+        self.driver = driver
+        *self.children, self.manager = victims.told(driver)
+        self.zygote = next(child.pid for child in psutil.Process(self.manager).children() if "zygote" in child.name())
+        self.others = [process.pid for process in psutil.Process(self.manager).children(recursive=True)]
+
+    def shut_down(self) -> None:
+        self.driver.stdin.write("\n")
+        self.driver.stdin.flush()
+
+
+@pytest.fixture
+def session():
+    """A session of ``PROGRAM``, of which nothing is left at the end."""
+    before = leaks.snapshot()
+    with victims.program(PROGRAM, stdin=subprocess.PIPE) as driver:
+        session = Session(driver)
+        with driver.stdin:
+            yield session
+    leaks.assert_clean(before)
+    victims.until(lambda: all(map(is_dead, session.others)))
+
+
+def stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    victims.until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+
+
+def kill_as_soon_as(pid: int, condition: Callable[[], bool]) -> None:
+    """Without a pause: what is to be hit takes a few milliseconds."""
+    while not condition():
+        pass
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def is_dead(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rsplit(b")", 1)[1].split()[0] in (b"Z", b"X")
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("by_plan", [False, True], ids=["driver killed", "shutdown"])
+def test_the_node_manager_is_killed_while_it_ends(session, by_plan):
+    if by_plan:
+        session.shut_down()
+    else:
+        session.driver.kill()
+    kill_as_soon_as(session.manager, lambda: any(map(is_dead, [session.zygote, *session.children])))
+    if by_plan:
+        assert victims.told(session.driver) == 1
+        victims.until(lambda: all(map(is_dead, session.others)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
+def test_shutdown_of_a_node_that_stands(session, number):
+    """Neither it nor the process that would take its place does anything."""
+    stop(session.manager)
+    os.kill(session.zygote, number)
+    session.shut_down()
+    assert victims.told(session.driver) == 1
+    victims.until(lambda: all(map(is_dead, session.others)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
+def test_the_next_session_ends_what_stands(session, number):
+    """Nobody of the session that could clean up is able to."""
+    stop(session.zygote)
+    os.kill(session.manager, number)
+    session.driver.kill()
+    session.driver.wait(5)
+    assert victims.in_program("import ray; ray.init(num_cpus=1); ray.shutdown(); print(1)") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_the_driver_is_killed_while_the_node_manager_starts(number):
+    """It was stopped before it had anybody to take its place."""
+    before = leaks.snapshot()
+    with victims.program("import ray; ray.init(num_cpus=1)") as driver:
+        (manager,) = victims.until(lambda: psutil.Process(driver.pid).children())
+        victims.until(lambda: "ray.runtime.node_main" in " ".join(manager.cmdline()))
+        victims.until(lambda: victims.session_dirs() - before.session_dirs)
+        stop(manager.pid)
+        driver.send_signal(number)
+        driver.wait(5)
+    leaks.assert_clean(before)
