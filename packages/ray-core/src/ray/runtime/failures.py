@@ -200,8 +200,9 @@ class Failures:
     def retrieved(self, entry: ObjectEntry) -> None:
         """The failure was raised to the user: no need to print it."""
         self._waiting.pop(task_of(entry.id), None)
-        if entry.owner is not None and not self._runtime.closed:
-            # It may have come with the ref, and the owner does not know that somebody asks for it.
+        if entry.owner in self._runtime.peers.by_address and not self._runtime.closed:
+            # It may have come with the ref, and the owner does not know that somebody asks for it. An owner without a
+            # connection may be dead: this does not wait for one.
             with self._runtime.lock:
                 self._runtime.objects.send_to_owner(entry, wire.Fetch(entry.id))
 
