@@ -77,7 +77,7 @@ def gone(paths, pids=()):
 # --- the session ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("end", [*ENDS[:-1], pytest.param(ENDS[-1], marks=pytest.mark.slow)])
 def test_the_session_ends(end):
     hows = ["memory", "stopped", "pool", "child"] if end == "shutdown" else ["memory", "child"]
     with victims.program(PROGRAM, end, *hows) as program:
