@@ -16,6 +16,7 @@ import msgspec
 
 from ray.exceptions import RaySystemError
 from ray.exceptions.base import printable
+from ray.runtime.group_ends import await_trackers
 from ray.runtime.supervision import is_stopped, kill_session
 
 #: Leaves room for the socket names below the 107 bytes of a unix socket path.
@@ -204,7 +205,7 @@ def _sweep(root: str) -> None:
                 continue
             if _start_time(int(pid)) != started and not _runs(path):
                 remove_session_dir(path)
-                kill_session(name)  # what stands, and so could not end by itself
+                await_trackers(kill_session(name))  # what stands, and so could not end by itself
 
 
 def _runs(path: str) -> bool:
