@@ -59,7 +59,7 @@ class DriverRuntime(OwnerRuntime):
 
     def __init__(self, options: StartOptions) -> None:
         fill_standard_descriptors()
-        session = new_session_id()
+        session = self.session_id = new_session_id()
         self.session_dir = place_session(session)
         self._signals = SignalGuard()
         self._signals.install()
@@ -246,6 +246,8 @@ class DriverRuntime(OwnerRuntime):
         if not orderly:
             if process is not None and process.poll() is None:
                 process.kill()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_STOP_S)  # else it would be there, if dead, until the session is shut down
             self._bury()
         self._printer.show(text)  # who calls this may hold the lock, and stderr take nothing
 
