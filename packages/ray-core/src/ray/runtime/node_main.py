@@ -141,8 +141,8 @@ def _end_children(survivor: int) -> None:
 
 
 def _end_survivor(pid: int) -> None:
-    """The last thing that the node manager does for its session."""
+    """The last thing that the node manager does for its session; with it ends what it has started itself."""
     if pid:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        _end_children(0)
