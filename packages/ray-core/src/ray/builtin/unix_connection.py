@@ -33,6 +33,8 @@ _ONE_READ = (framing.READ_BYTES,)
 _READ = select.POLLIN
 _BOTH = select.POLLIN | select.POLLOUT
 _add = operator.add
+_head_of_one, _HEAD_OF_ONE_BYTES = framing.head_of_one, framing.HEAD_OF_ONE_BYTES
+_split_head, _NOTHING = framing.split_head, framing.NOTHING
 
 
 class UnixConnection(Connection):
@@ -70,23 +72,38 @@ class UnixConnection(Connection):
         if self.closed:
             return
         if len(frames) == 1:
-            nbytes = len(frames[0])
-            parts: list[Any] = [framing.head_of_one(1, nbytes), frames[0]]
-            total = framing.HEAD_OF_ONE_BYTES + nbytes
+            (frame,) = frames
+            nbytes = len(frame)
+            parts: list[Any] = [_head_of_one(1, nbytes), frame]
+            total = _HEAD_OF_ONE_BYTES + nbytes
         else:
             parts = [framing.head(frames), *(memoryview(frame).cast("B") for frame in frames)]
             total = sum(map(len, parts))
-        message = [0, parts, total]
-        out = self._out
-        self._queued = message[0] = self._queued + total
+        message: list[Any] = [0, parts, total]
+        out, done = self._out, self._queued
+        self._queued = message[0] = end = done + total
         out.append(message)
         if self._watched and not self._is_inside():
             return
         try:
-            if len(out) == 1:  # it is alone, and most are
-                self._write_alone(message)
-                if not out and not self.closed:
-                    return
+            if len(out) == 1 and len(parts) <= _MAX_PARTS:  # it is alone, and most are: what ``write`` does, in short
+                sent = self._sent
+                step = map(_add, (done,), map(self._sendmsg, (parts,)))
+                claim = (get_ident(),)
+                if self._writer is None:
+                    self._writer = claim
+                    try:
+                        if sent[0] == done and self._writer is claim:
+                            sent.extend(step)
+                        if sent[0] >= end and out and out[0] is message:
+                            out.popleft()
+                    except OSError:  # ``write`` meets it again
+                        pass
+                    finally:
+                        if self._writer is claim:
+                            self._writer = None
+                    if not out and not self.closed:
+                        return
             if not self.write():
                 self._transport.write_later(self)
         except BaseException:  # a signal handler raised: what is begun is to be ended
@@ -97,29 +114,6 @@ class UnixConnection(Connection):
         """Whether this call has interrupted one that writes."""
         thread = get_ident()
         return self._writer is not None and self._writer[0] == thread
-
-    def _write_alone(self, message: list[Any]) -> None:
-        """What ``write`` does, for one message that nothing is queued before or behind, unless anything is unusual."""
-        out, sent = self._out, self._sent
-        end, parts, total = message
-        if len(parts) > _MAX_PARTS:
-            return
-        done = end - total
-        step = map(_add, (done,), map(self._sendmsg, (parts,)))
-        claim = (get_ident(),)
-        if self._writer is not None:
-            return
-        self._writer = claim
-        try:
-            if sent[0] == done and self._writer is claim:
-                sent.extend(step)
-            if sent[0] >= end and out and out[0] is message:
-                out.popleft()
-        except OSError:  # ``write`` meets it again
-            pass
-        finally:
-            if self._writer is claim:
-                self._writer = None
 
     @property
     def queued_bytes(self) -> int:
@@ -225,6 +219,7 @@ class UnixConnection(Connection):
     def sort(self) -> None:
         """Make messages of what was read."""
         chunks = self._chunks
+        after: framing.Received | None
         while not self.closed:
             state = self._state
             large = state.large
@@ -242,11 +237,18 @@ class UnixConnection(Connection):
                 if not chunk:
                     self.lose()
                     return
-                try:
-                    after, messages = framing.take(state, chunk)
-                except ProtocolError:
-                    self.lose()
-                    return
+                after, messages = None, []
+                if state is _NOTHING and len(chunk) >= _HEAD_OF_ONE_BYTES:
+                    count, length = _split_head(chunk)
+                    if count == 1 and length == len(chunk) - _HEAD_OF_ONE_BYTES:
+                        # A message, no more and no less: most are like that.
+                        after, messages = state, [[chunk[_HEAD_OF_ONE_BYTES:]]]
+                if after is None:
+                    try:
+                        after, messages = framing.take(state, chunk)
+                    except ProtocolError:
+                        self.lose()
+                        return
             events = [(self, messages[0])] if len(messages) == 1 else [(self, message) for message in messages]
             if self._state is not state or (chunk is not None and (self._taken or not chunks or chunks[0] != chunk)):
                 continue  # a call that has interrupted this one was quicker
@@ -259,7 +261,7 @@ class UnixConnection(Connection):
             if self._taken:  # else a call that has interrupted this one has gone on with the next
                 self._taken = False
                 chunks.popleft()
-                if not chunks and after.large is None:
+                if not chunks and (after is _NOTHING or after.large is None):
                     return
 
     def _heard(self, messages: list[Any], nbytes: int) -> None:

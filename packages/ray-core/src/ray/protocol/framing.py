@@ -21,6 +21,7 @@ from ray.exceptions import RemoteProtocolError
 _ONE = struct.Struct("<IQ")
 #: ``(1, length)``: the head of a message of one frame.
 head_of_one = _ONE.pack
+split_head = _ONE.unpack_from
 HEAD_OF_ONE_BYTES = _ONE.size
 _COUNT = struct.Struct("<I")
 
@@ -82,10 +83,6 @@ def take(state: Received, chunk: bytes) -> tuple[Received, list[list[Any]]]:
         RemoteProtocolError: the stream is not made of messages; it cannot be used any further.
     """
     rest, lengths, frames, large = state
-    if not rest and not lengths and len(chunk) >= 12:
-        count, length = _ONE.unpack_from(chunk)
-        if count == 1 and length == len(chunk) - 12:  # a message, no more and no less: most are like that
-            return NOTHING, [[chunk[12:]]]
     messages: list[list[Any]] = []
     start = 0
     if large is not None:

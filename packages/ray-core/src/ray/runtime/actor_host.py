@@ -39,6 +39,8 @@ class ActorHost(OwnerRuntime):
     #: The same of an actor, once it has said so, and is never started anew.
     announced = ""
     closing: Closing
+    #: {method: whether it asks to run on a thread}
+    in_thread: dict[bytes, bool]
     #: Empty in a worker that is no actor.
     actor_id: bytes = b""
     actor_name: str = ""

@@ -101,10 +101,13 @@ class TaskCall:
     @property
     def in_thread(self) -> bool:
         """Whether ``@ray.method(in_thread=True)`` is over the target."""
-        try:
-            return getattr(self.worker.target_of(self.task), IN_THREAD, False) is True
-        except Exception:
-            return False
+        known, name = self.worker.in_thread, self.task.function
+        if name not in known:
+            try:
+                known[name] = getattr(self.worker.target_of(self.task), IN_THREAD, False) is True
+            except Exception:
+                return False
+        return known[name]
 
     def interrupt(self) -> None:
         """Cancel the coroutine, once; no effect when it has ended. Any thread."""

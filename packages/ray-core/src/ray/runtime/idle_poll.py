@@ -25,10 +25,10 @@ class IdlePoll:
     def run(self) -> None:
         """Send what is unsent, then poll until a call arrives, and queue again behind it."""
         worker = self._worker
-        if not worker.actor_id:
-            unblock_signals()  # for short tasks; before others the worker does it
         with worker.lock:
             worker.flush_all()
+        if not worker.actor_id:
+            unblock_signals()  # for short tasks; before others the worker does it
         if worker.polling.shareable:
             worker.polling.serve_while(self._idle)
             if not worker.left and worker.executor is self._executor:

@@ -234,7 +234,7 @@ class Polling:
             self._role.release()
             if depth:
                 transport.wake()  # the wait around this one: what it waits for may have been taken here
-            elif self._waiting or self._listened() or self._runtime.expects() or time.monotonic() - started > _LONG_S:
+            elif self._runtime.expects() or self._waiting or self._listened() or time.monotonic() - started > _LONG_S:
                 self.nudge()
 
     def _wait_inside(self, waiter: Waiter, timeout_s: float | None) -> bool:

@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.abc.transport import Connection, Frame
@@ -117,10 +117,10 @@ class Reader:
         retry: Callable[[TaskRecord], None],
     ) -> None:
         """End the tasks that a message tells of; a call that interrupts this goes on with the rest of them."""
-        ends = iter(message.done)
         if len(message.done) == 1:
-            self._finish(inflight, ends, frames, peer, retry)
+            self._finish(inflight, message.done, frames, peer, retry)
             return
+        ends = iter(message.done)
         rest = functools.partial(self._finish, inflight, ends, frames, peer, retry)
         self.rests.append(rest)
         try:
@@ -131,7 +131,7 @@ class Reader:
     def _finish(
         self,
         inflight: dict[bytes, TaskRecord],
-        ends: Iterator[wire.Done],
+        ends: Iterable[wire.Done],
         frames: Sequence[Frame],
         peer: Peer | None,
         retry: Callable[[TaskRecord], None],
@@ -165,8 +165,9 @@ class Reader:
                 return
             message = codec.decode(frames)
             kind = type(message)
+            is_peer = type(context) is Peer
             handler: Any = None
-            if type(context) is Peer:
+            if is_peer:
                 handler = self.handlers.get(kind)
             elif type(context) is NodeLink:
                 context.heard()
@@ -176,12 +177,12 @@ class Reader:
                     if pending and pending[0] is event:
                         pending.popleft()
                     return
-            if not (pending and pending[0] is event):
+            if not pending or pending[0] is not event:
                 return  # a call that has interrupted this one has taken it
             pending.popleft()
             if handler is None:
                 raise RemoteProtocolError(f"unexpected {kind.__name__}")
-            if type(context) is Peer:
+            if is_peer:
                 handler(context, message, frames)
             else:
                 handler(message)

@@ -120,9 +120,10 @@ class TaskSubmitter:
             if export is not last:  # nothing waits behind what may take long
                 assert export is not None
                 last = export
-                count = min(count, export.pipeline() - len(inflight))
-                if count <= 0:
-                    break
+                if count > 1 or inflight:
+                    count = min(count, export.pipeline() - len(inflight))
+                    if count <= 0:
+                        break
                 if export.hash not in peer.known and all(export.hash != function.hash for function in functions):
                     functions.append(wire.Function(export.hash, codec.attach(export.data, frames), export.name))
                 if not queue or queue[0] is not record:  # a call that has interrupted this one was quicker

@@ -75,6 +75,7 @@ class WorkerRuntime(Replying):
         self.executor = composition.make_executor("serial", 1, {})
         self.next_executor = None
         self.closing = Closing(self)
+        self.in_thread = {}
         #: The call that runs on the main thread of a serial worker.
         self.call: TaskCall | None = None
         self.code = CodeCache()
@@ -116,7 +117,7 @@ class WorkerRuntime(Replying):
             if message.resources != self._resources:
                 self._resources = message.resources
                 self.threads.set_for(message.resources)
-        submit = self.executor.submit
+        submit, closing = self.executor.submit, self.closing
         refused: list[bytes] = []
         for task in message.tasks:
             if len(task.id) != TASK_ID_BYTES:
@@ -124,18 +125,19 @@ class WorkerRuntime(Replying):
             call = TaskCall(self, peer, task, frames, message)
             if task.deps:
                 call.values = self.arguments.take(task.deps, frames)
-            if task.deps or task.refs:
                 call.held = self.objects.receive_arguments(task)
-            if self.closing.reason and self.closing.refuses():
+            elif task.refs:
+                call.held = self.objects.receive_arguments(task)
+            if closing.reason and closing.refuses():
                 self.let_go(call)
                 refused.append(task.id)
                 continue
             self.queued[task.id] = call
-            if task.function == TERMINATE_BYTES and self.actor_id:
-                self.closing.begin(task.id)
+            if self.actor_id and task.function == TERMINATE_BYTES:
+                closing.begin(task.id)
             submit(call)
         if refused:
-            peer.send(wire.Replies([], returned=refused, reason=self.closing.reason))
+            peer.send(wire.Replies([], returned=refused, reason=closing.reason))
         if self._blocked and not self.actor_id:
             self._give_back(blocked=True)
 
@@ -192,7 +194,8 @@ class WorkerRuntime(Replying):
         self._title.based_on(message.spec.class_name)
 
     def after_events(self) -> None:
-        super().after_events()
+        if self._unsent or self._awaited_since or self.table.listeners:  # else there is nothing to do
+            super().after_events()
         call = self._oldest_call() if self.concurrent else self.call
         if call is not self._title.call or call is not None:
             self._title.look(call, lambda call: call.name or self.name_of(call.task))
@@ -231,6 +234,8 @@ class WorkerRuntime(Replying):
         id = task.id
         if (self._long_ended or task.function not in self._brief) and id in queued:
             self._secure()  # it may take long, or the process along
+            if not self.actor_id:
+                unblock_signals()  # what the user's code has blocked was for the task that did it
         self.running[id] = call  # at every moment in one of the two, so that no cancel misses it
         if queued.get(id) is not call:  # it was given back, and may have come again as another call
             del self.running[id]
@@ -256,11 +261,6 @@ class WorkerRuntime(Replying):
         if task.timeout_s:
             self._limits.begin(call)
         return True
-
-    def _secure(self) -> None:
-        super()._secure()
-        if not self.actor_id:
-            unblock_signals()  # what the user's code has blocked was for the task that did it
 
     def use_gpus(self, gpu_ids: list[str]) -> None:
         """Show the user's code the GPUs it was given, and no others."""
