@@ -73,6 +73,13 @@ def kill_as_soon_as(pid: int, condition: Callable[[], bool]) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def node_of(session_dir: str) -> str:
+    """Pid of the node manager that has made the directory; empty if it is not written yet."""
+    with contextlib.suppress(OSError), open(f"{session_dir}/node.pid") as file:
+        return file.read().partition(" ")[0]
+    return ""
+
+
 def is_dead(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -119,8 +126,7 @@ def test_the_driver_is_killed_while_the_node_manager_starts(number):
     before = leaks.snapshot()
     with victims.program("import ray; ray.init(num_cpus=1)") as driver:
         (manager,) = victims.until(lambda: psutil.Process(driver.pid).children())
-        victims.until(lambda: "ray.runtime.node_main" in " ".join(manager.cmdline()))
-        victims.until(lambda: victims.session_dirs() - before.session_dirs)
+        victims.until(lambda: str(manager.pid) in map(node_of, victims.session_dirs()))
         stop(manager.pid)
         driver.send_signal(number)
         driver.wait(5)
