@@ -237,29 +237,28 @@ def test_it_leaves(kind: str, tmp_path: Path) -> None:
     told(waits)
 
 
+def ends_while_it_runs(actor: Any, call: Any, other: Any, folder: Path) -> None:
+    """``call`` has the actor run something; another one ends it meanwhile, and both are told of what comes then."""
+    folder.mkdir()
+    begun, gate = folder / "begun", folder / "gate"
+    runs = call.remote(actor, begun, gate)
+    appears(begun)
+    _, behind = ray.get(other.ends.remote(actor), timeout=LIMIT_S)
+    told(behind)
+    gate.touch()
+    told(runs)
+
+
 @pytest.mark.parametrize("method", ["waits_for_any", "waits_for_a_stream", "waits_for_an_actor"])
 def test_ways_to_wait(method: str, other: Any, tmp_path: Path) -> None:
     for kind in ("serial", "threads", "groups"):
         actor = make(kind)
-        begun, gate = tmp_path / f"{kind} begun", tmp_path / f"{kind} gate"
-        waits = getattr(actor, method).remote(actor, begun, gate)
-        appears(begun)
-        _, behind = ray.get(other.ends.remote(actor), timeout=LIMIT_S)
-        told(behind)
-        gate.touch()
-        told(waits)
+        ends_while_it_runs(actor, getattr(actor, method), other, tmp_path / kind)
 
 
 def test_its_caller_keeps_calls_back_until_others_have_ended(other: Any, tmp_path: Path) -> None:
     for kind in ("serial", "threads"):
-        actor, caller = make(kind), Caller.remote()
-        begun, gate = tmp_path / f"{kind} begun", tmp_path / f"{kind} gate"
-        runs = caller.runs.remote(actor, begun, gate)
-        appears(begun)
-        _, behind = ray.get(other.ends.remote(actor), timeout=LIMIT_S)
-        told(behind)
-        gate.touch()
-        told(runs)
+        ends_while_it_runs(make(kind), Caller.remote().runs, other, tmp_path / kind)
 
 
 def test_it_ends_itself_and_waits(tmp_path: Path) -> None:
@@ -275,13 +274,7 @@ def test_calls_that_would_be_repeated(other: Any, tmp_path: Path) -> None:
     """An actor that ends by plan is not started anew, so nothing waits for that."""
     for kind in ("serial", "threads"):
         actor = make(kind, max_restarts=-1, max_task_retries=-1)
-        begun, gate = tmp_path / f"{kind} begun", tmp_path / f"{kind} gate"
-        waits = actor.waits.remote(actor, begun, gate)
-        appears(begun)
-        _, behind = ray.get(other.ends.remote(actor), timeout=LIMIT_S)
-        told(behind)
-        gate.touch()
-        told(waits)
+        ends_while_it_runs(actor, actor.waits, other, tmp_path / kind)
 
 
 def test_the_end_is_cancelled(other: Any, tmp_path: Path) -> None:

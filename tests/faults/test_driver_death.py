@@ -170,25 +170,11 @@ def test_driver_killed_inside_shutdown(before, rounds):
         leaks.assert_clean(before)
 
 
-STARTS_CHILDREN = """
-import ray, subprocess, sys, time
-ray.init(num_cpus=1)
-
-@ray.remote
-def start():
-    program = [sys.executable, "-c", "import time; time.sleep(600)"]
-    return [subprocess.Popen(program, start_new_session=True, env=env).pid for env in (None, {})]
-
-print([*ray.get(start.remote()), int(ray.nodes()[0]["Pid"])], flush=True)
-time.sleep(60)
-"""
-
-
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=lambda number: number.name)
 def test_the_node_manager_cannot_clean_up_after_its_driver(before, number):
     """It was stopped, or killed too, and tasks have started what has neither its group nor its environment."""
-    with victims.program(STARTS_CHILDREN) as driver:
+    with victims.program(f"{victims.STARTS_CHILDREN}\ntime.sleep(60)") as driver:
         *children, manager = victims.told(driver)
         others = [process.pid for process in everything(driver.pid)]
         os.kill(manager, number)
@@ -201,7 +187,7 @@ def test_the_node_manager_cannot_clean_up_after_its_driver(before, number):
 @pytest.mark.timeout(120)
 def test_the_driver_is_killed_while_it_cleans_up_after_the_node_manager(before):
     """The other one that could do it ends last. Here that one is stopped, and ends at the driver's hand only."""
-    with victims.program(STARTS_CHILDREN) as driver:
+    with victims.program(f"{victims.STARTS_CHILDREN}\ntime.sleep(60)") as driver:
         *_, manager = victims.told(driver)
         (zygote,) = (process.pid for process in everything(driver.pid) if "zygote" in process.name())
         os.kill(zygote, signal.SIGSTOP)

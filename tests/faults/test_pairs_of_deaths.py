@@ -14,17 +14,9 @@ from tests.faults import victims
 
 from ray.testing import leaks
 
-#: A task starts what has neither its group nor its environment, and so ends with nobody. A line of input shuts down.
-PROGRAM = """
-import ray, subprocess, sys, time
-ray.init(num_cpus=1)
-
-@ray.remote
-def start():
-    program = [sys.executable, "-c", "import time; time.sleep(600)"]
-    return [subprocess.Popen(program, start_new_session=True, env=env).pid for env in (None, {})]
-
-print([*ray.get(start.remote()), int(ray.nodes()[0]["Pid"])], flush=True)
+#: A line of input shuts down.
+PROGRAM = f"""
+{victims.STARTS_CHILDREN}
 sys.stdin.readline()
 ray.shutdown()
 print(1, flush=True)
@@ -57,7 +49,7 @@ def session():
         with driver.stdin:
             yield session
     leaks.assert_clean(before)
-    victims.until(lambda: all(map(is_dead, session.others)))
+    victims.until(lambda: not any(map(victims.alive, session.others)))
 
 
 def stop(pid: int) -> None:
@@ -80,24 +72,16 @@ def node_of(session_dir: str) -> str:
     return ""
 
 
-def is_dead(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rsplit(b")", 1)[1].split()[0] in (b"Z", b"X")
-    except OSError:
-        return True
-
-
 @pytest.mark.parametrize("by_plan", [False, True], ids=["driver killed", "shutdown"])
 def test_the_node_manager_is_killed_while_it_ends(session, by_plan):
     if by_plan:
         session.shut_down()
     else:
         session.driver.kill()
-    kill_as_soon_as(session.manager, lambda: any(map(is_dead, [session.zygote, *session.children])))
+    kill_as_soon_as(session.manager, lambda: not all(map(victims.alive, [session.zygote, *session.children])))
     if by_plan:
         assert victims.told(session.driver) == 1
-        victims.until(lambda: all(map(is_dead, session.others)))
+        victims.until(lambda: not any(map(victims.alive, session.others)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
@@ -107,7 +91,7 @@ def test_shutdown_of_a_node_that_stands(session, number):
     os.kill(session.zygote, number)
     session.shut_down()
     assert victims.told(session.driver) == 1
-    victims.until(lambda: all(map(is_dead, session.others)))
+    victims.until(lambda: not any(map(victims.alive, session.others)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)

@@ -23,6 +23,20 @@ from ray.testing import leaks
 #: How each kind of process can be ended.
 SIGNALS = [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM]
 
+#: The beginning of a program whose task starts what has neither its group nor its environment, and so ends with nobody.
+#: It prints the pids of these and of the node manager.
+STARTS_CHILDREN = """
+import ray, subprocess, sys, time
+ray.init(num_cpus=1)
+
+@ray.remote
+def start():
+    program = [sys.executable, "-c", "import time; time.sleep(600)"]
+    return [subprocess.Popen(program, start_new_session=True, env=env).pid for env in (None, {})]
+
+print([*ray.get(start.remote()), int(ray.nodes()[0]["Pid"])], flush=True)
+"""
+
 ROOT = str(Path(__file__).resolve().parents[2])
 
 

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Iterable
 
+from ray.runtime.supervision import stat_of
+
 #: What the report of their end says.
 HEADLESS = "its main thread was ended without the process, as exit(2) and pthread_exit() do where C calls them"
 
@@ -27,8 +29,6 @@ def _lacks_main_thread(pid: int) -> bool:
     if sys.platform != "linux":
         return False
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            is_dead = file.read().rsplit(b")", 1)[1].split()[0] == b"Z"
-        return is_dead and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-    except (OSError, IndexError):
+        return stat_of(pid)[:1] == [b"Z"] and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except OSError:
         return False

@@ -17,7 +17,7 @@ import msgspec
 from ray.exceptions import RaySystemError
 from ray.exceptions.base import printable
 from ray.runtime.group_ends import await_trackers
-from ray.runtime.supervision import is_stopped, kill_session
+from ray.runtime.supervision import is_stopped, kill_session, stat_of
 
 #: Leaves room for the socket names below the 107 bytes of a unix socket path.
 _MAX_ROOT_BYTES = 60
@@ -220,13 +220,11 @@ def _runs(path: str) -> bool:
 
 def _start_time(pid: int) -> str:
     """What tells two processes of the same pid apart; ``-`` where the system does not say, ``gone`` of a dead one."""
+    stat = stat_of(pid)
+    if stat:
+        return "gone" if stat[0] in (b"Z", b"X") else stat[19].decode()  # a container may have nobody who reaps
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state, *fields = file.read().rsplit(b")", 1)[1].split()
-        return "gone" if state in (b"Z", b"X") else fields[18].decode()  # a container may have nobody who reaps
+        os.kill(pid, 0)
     except OSError:
-        try:
-            os.kill(pid, 0)
-        except OSError:
-            return "gone"
-        return "-"
+        return "gone"
+    return "-"

@@ -204,9 +204,8 @@ class Submission(OwnerBase):
             cause: the argument whose failure it is.
         """
         record.done = True
-        self.failures.note(
-            record, envelope, cause
-        )  # before anybody is woken who may get it and so make printing needless
+        # Before anybody is woken who may get it, and so make printing needless.
+        self.failures.note(record, envelope, cause)
         for entry in record.entries:
             complete(entry, FAILED, envelope)
         if not goes_on:

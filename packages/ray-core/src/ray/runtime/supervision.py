@@ -46,13 +46,14 @@ def wake_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
 
 
+def stat_of(pid: int) -> list[bytes]:
+    """What Linux tells of a process behind its name: its state, its parent, …; empty if there is none to tell of."""
+    return _read(str(pid), "stat").rpartition(b")")[2].split()
+
+
 def is_stopped(pid: int) -> bool:
     """Whether the process was stopped by a signal."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rsplit(b")", 1)[1].split()[0] == b"T"
-    except (OSError, IndexError):
-        return False
+    return stat_of(pid)[:1] == [b"T"]
 
 
 def mark_session(session: str) -> None:
