@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
+import tempfile
 from collections.abc import Callable
 
 import psutil
@@ -115,3 +117,24 @@ def test_the_driver_is_killed_while_the_node_manager_starts(number):
         driver.send_signal(number)
         driver.wait(5)
     leaks.assert_clean(before)
+
+
+def test_a_session_that_others_cannot_see_goes_on():
+    """Containers may share the directory: of such a session no process is there, but its sockets answer."""
+    starts = "import ray; ray.init(num_cpus=1); ray.shutdown(); print(1)"
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as base, socket.socket(socket.AF_UNIX) as listener:
+        root = os.path.join(base, f"ray-{os.geteuid()}")
+        path = os.path.join(root, "0123456789abcdef")
+        os.mkdir(root, 0o700)
+        os.mkdir(path, 0o700)
+        for name in ("driver.pid", "node.pid"):
+            with open(os.path.join(path, name), "w") as file:
+                file.write("1 0")
+        listener.bind(os.path.join(path, "node.sock"))
+        listener.listen()
+        environment = {**os.environ, "XDG_RUNTIME_DIR": base}
+        assert victims.in_program(starts, env=environment) == 1
+        assert os.listdir(root) == ["0123456789abcdef"]
+        listener.close()
+        assert victims.in_program(starts, env=environment) == 1
+        assert os.listdir(root) == []

@@ -203,19 +203,34 @@ def _sweep(root: str) -> None:
                     if time.time() - os.stat(path).st_mtime > _YOUNG_S:
                         os.rmdir(path)
                 continue
-            if _start_time(int(pid)) != started and not _runs(path):
+            if _start_time(int(pid)) != started and not _in_use(path):
                 remove_session_dir(path)
                 await_trackers(kill_session(name))  # what stands, and so could not end by itself
 
 
-def _runs(path: str) -> bool:
-    """Whether the session's node manager runs: it will clean up itself. One that was stopped does nothing any more."""
+def _in_use(path: str) -> bool:
+    """Whether somebody of the session will clean up: not a node manager that was stopped."""
     try:
         with open(os.path.join(path, _NODE_FILE)) as file:
             pid, started = file.read().split()
     except (OSError, ValueError):  # it has died at its start
         return False
-    return _start_time(int(pid)) == started and not is_stopped(int(pid))
+    if _start_time(int(pid)) == started:
+        return not is_stopped(int(pid))
+    return _answers(path)  # it is dead, or in another container that has the directory as well
+
+
+def _answers(path: str) -> bool:
+    """Whether a process listens in ``path``."""
+    import socket
+
+    for name in os.listdir(path):
+        if name.endswith(".sock"):
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(0.2)
+                probe.connect(os.path.join(path, name))
+                return True
+    return False
 
 
 def _start_time(pid: int) -> str:
