@@ -21,6 +21,7 @@ REMEMBERED_REFS = 64
 REMEMBERED_S = 0.04
 
 _entry_of = attrgetter("_entry")
+_table_of = attrgetter("table")
 _status_of = attrgetter("status")
 
 
@@ -108,7 +109,10 @@ class ObjectAccess(Submission):
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
         if self.guarded and timeout_s != 0:
             self.check_blocking("ray.get")
-        entries = [self._own_entry(ref) for ref in refs]
+        entries = list(map(_entry_of, refs))
+        if set(map(_table_of, entries)) != {self.table}:
+            for ref in refs:
+                self._own_entry(ref)
         pending = {entry for entry in entries if not entry.status}
         value = self.objects.value
         if pending:

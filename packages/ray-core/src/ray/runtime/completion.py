@@ -84,10 +84,13 @@ class AllOrFailureWaiter(GroupWaiter):
 
     def completed(self, entry: ObjectEntry) -> None:
         """Some entry of the table is complete."""
-        if entry in self.entries and self.needed:
-            if entry.status == FAILED:
+        if entry in self.entries:
+            needed = self.needed
+            if needed > 1 and entry.status != FAILED:
+                self.needed = needed - 1  # as ``count``, with no call before the last one
+            elif needed:
                 self.needed = 1
-            self.count()
+                self.count()
 
 
 def remove_waiter(entry: ObjectEntry, waiter: Waiter) -> None:

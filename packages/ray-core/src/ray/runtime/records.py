@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ray.messages.node import ExitCause
     from ray.protocol.run_slot import OpenRecall
     from ray.runtime.captured import Captured
+    from ray.runtime.interface import TaskOptions
     from ray.runtime.peers import Peer
     from ray.runtime.streams import Stream
 
@@ -39,7 +40,7 @@ _GROWTH = 2.0
 class Export:
     """A function or class, pickled once per session. ``mean_us``: moving mean of its run time, < 0 before the first."""
 
-    __slots__ = ("captured", "data", "hash", "mean_us", "name", "refs", "runtime")
+    __slots__ = ("captured", "data", "hash", "mean_us", "name", "place", "refs", "runtime")
 
     def __init__(self, runtime: Any, hash: bytes, data: bytes, name: str, refs: list[Any]) -> None:
         self.runtime = runtime
@@ -51,6 +52,8 @@ class Export:
         self.mean_us = -1.0
         #: Variables that came along and may change here.
         self.captured: Captured | None = None
+        #: What ``SchedulingClasses.find`` has said of the options that it was called with last.
+        self.place: tuple[TaskOptions, SchedulingClass, bool] | None = None
 
     def observe(self, duration_us: int) -> None:
         """Take one more run into the mean."""
@@ -58,7 +61,8 @@ class Export:
         if mean < 0:
             self.mean_us = float(duration_us)
         else:
-            self.mean_us = mean + (min(duration_us, mean * _GROWTH + 1.0) - mean) * 0.125
+            most_us = mean * _GROWTH + 1.0
+            self.mean_us = mean + (duration_us - mean if duration_us < most_us else most_us - mean) * 0.125
 
     def pipeline(self) -> int:
         """How many tasks one worker may have at a time: one until the run time is known, few when they are long."""
@@ -207,6 +211,14 @@ class SchedulingClass:
         #: A check for work to take back from stalled workers is due.
         self.checking = False
 
+    def open_links(self) -> list[Link]:
+        """Its workers that may get tasks."""
+        return [
+            link
+            for link in self.links
+            if not (link.blocked or link.revoked or link.recall or link.dead or (link.stalled and link.inflight))
+        ]
+
     def waits(self) -> bool:
         """Whether any of its tasks has no worker."""
         return bool(self.queue or self.resting)
@@ -256,11 +268,6 @@ class Link:
     def is_idle(self) -> bool:
         """Whether it could be released."""
         return not (self.inflight or self.blocked or self.recall or self.dead)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it may get tasks."""
-        return not (self.blocked or self.revoked or self.recall or self.dead or (self.stalled and self.inflight))
 
     def room(self) -> int:
         """How many more tasks may wait behind those that it has: none behind one that may take long."""

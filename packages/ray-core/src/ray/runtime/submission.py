@@ -41,8 +41,11 @@ class Submission(OwnerBase):
         record = self._record(export.name, options.num_returns, options.max_retries, options.timeout_s, args, kwargs)
         record.export = export
         with self.lock:
-            _, record.link, plain = self.tasks.classes.find(options, self.depth)
-            if not plain:
+            place = export.place
+            if place is None or place[0] is not options:
+                place = export.place = self.tasks.classes.find(options, self.depth)
+            record.link = place[1]
+            if not place[2]:
                 record.options = options
                 if options.name:
                     record.name = record.label = options.name
@@ -102,7 +105,8 @@ class Submission(OwnerBase):
             self._check_open()
         if table.dropped:
             self.collect()
-        record.parent = self.parent_task_id()
+        if self.is_worker:
+            record.parent = self.parent_task_id()
         if record.pins:
             table.pin(record.pins)
         if record.num_returns == 1:
@@ -187,7 +191,8 @@ class Submission(OwnerBase):
             entry.task = record.name  # for the error of a value that cannot be unpickled
         if record.attempt:  # an earlier one may have stored results, and died before it could say so
             self.objects.discard(id for id, data in zip(_ids(record), values, strict=False) if data is not None)
-        self.let_arguments_go(record)
+        if record.pins:
+            self.let_arguments_go(record)
         if self.events.wanted:
             self.events.note(record, "finished", done.duration_us)
         return False

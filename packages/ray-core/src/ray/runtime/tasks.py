@@ -80,7 +80,7 @@ class TaskSubmitter:
         if queue:
             if self._starving:
                 self._yield(cls)
-            open_links = [link for link in cls.links if link.is_open]
+            open_links = cls.open_links()
             left = len(open_links)
             for link in open_links:
                 if not queue:
