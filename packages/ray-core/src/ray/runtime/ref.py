@@ -43,7 +43,7 @@ class ObjectRef(NotAValue, Generic[T_co]):
         except AttributeError:  # the constructor refused its argument
             return
         entry.local -= 1
-        if not entry.local:
+        if not entry.local and not entry.pins:  # in this order: ``unpin`` looks at them in the other one
             entry.table.dropped.append(entry)
 
     # --- as a future --------------------------------------------------------------------------------------------------
