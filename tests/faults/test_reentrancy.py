@@ -164,10 +164,13 @@ def test_a_wait_at_any_point_of_a_call_has_its_value(session, call, inside):
     actor = Closer.remote()
     assert CALLS[call](actor)
     assert INSIDE[inside](actor)
-    point, points = 1, 1
-    while point <= points:
+    _, points = interrupted(lambda: CALLS[call](actor), 0, int, lambda path: path.startswith(_HERE))
+    assert points > 20
+    reached = 0
+    # A call that is interrupted passes fewer points, or more: the one inside does what it waits for, or leaves it more.
+    for point in range(1, points + 1, 7):
         found = []
-        result, points = interrupted(
+        result, _ = interrupted(
             lambda: CALLS[call](actor),
             point,
             lambda found=found: found.append(INSIDE[inside](actor)),
@@ -175,8 +178,8 @@ def test_a_wait_at_any_point_of_a_call_has_its_value(session, call, inside):
         )
         assert result, f"the call that was interrupted at point {point}"
         assert all(found), f"the call that interrupts it at point {point}"
-        point += 7
-    assert points > 50
+        reached += len(found)
+    assert reached >= 3
 
 
 def test_a_task_may_be_interrupted_too(session):
