@@ -123,3 +123,15 @@ def test_optional_libraries_are_imported_inside_functions() -> None:
                 names = [node.module or ""]
             wrong += [found(path, node.lineno, name) for name in names if name.split(".")[0] in OPTIONAL]
     assert wrong == []
+
+
+def test_only_the_clock_reads_the_clock() -> None:
+    """A program's tests may freeze or shift what the module ``time`` says; deadlines, beats and pauses go on."""
+    clock = SOURCES / "clock.py"
+    wrong = []
+    for path in sorted(ROOT.glob("packages/*/src/**/*.py")):
+        if path != clock:
+            for line, name, _ in imports(path):
+                if name == "time":
+                    wrong.append(found(path, line, "imports time; take it from ray.clock"))
+    assert wrong == []

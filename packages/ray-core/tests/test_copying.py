@@ -58,7 +58,7 @@ def test_another_thread_that_computes_does_not_have_its_turn_after_each_step(mon
         now[0] += 0.005 if len(calls) == 4 else 0.0001
 
     monkeypatch.setattr("ray.copying.ctypes.memmove", move)
-    monkeypatch.setattr("ray.copying.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("ray.copying.perf_counter", lambda: now[0])
     copying._move_in_steps(0, 0, 1_000_003, 100_000)
     assert calls == [100_000] * 4 + [600_003]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import selectors
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ray.clock import monotonic, thread_time
 from ray.runtime.completion import when_done
 from ray_async.ready_flag import ReadyFlag
 
@@ -50,29 +50,29 @@ class PolledObjects(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if not self._objects.get_map():
             return self._kernel.select(timeout)
-        end = None if timeout is None else time.monotonic() + timeout
+        end = None if timeout is None else monotonic() + timeout
         while True:
-            if time.monotonic() >= self._due:
+            if monotonic() >= self._due:
                 self._look()
             events = self._kernel.select(0)
-            left_s = LOOK_S if end is None else end - time.monotonic()
+            left_s = LOOK_S if end is None else end - monotonic()
             if events or left_s <= 0:
                 return events
             if self._many:
                 self._listen()
-                events = self._kernel.select(min(left_s, max(0.0, self._due - time.monotonic())))
+                events = self._kernel.select(min(left_s, max(0.0, self._due - monotonic())))
                 if events:
                     return events
             elif self._objects.select(min(left_s, LOOK_S), 1):
                 self.flag.set()
 
     def _look(self) -> None:
-        started = time.thread_time()
+        started = thread_time()
         if self._objects.select(0, 1):
             self.flag.set()
-        cost_s = time.thread_time() - started
+        cost_s = thread_time() - started
         self._many = cost_s > CHEAP_S or len(self._objects.get_map()) > FEW
-        self._due = time.monotonic() + (max(LOOK_S, cost_s / SHARE) if self._many else 0.0)
+        self._due = monotonic() + (max(LOOK_S, cost_s / SHARE) if self._many else 0.0)
 
     def _listen(self) -> None:
         if self._spokesman is not None:

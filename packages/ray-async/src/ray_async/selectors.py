@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 from ray.abc.selector import KeyedSelector, SelectorKey
+from ray.clock import monotonic
 from ray.runtime.completion import current_session, when_done
 from ray_async.ready_flag import ReadyFlag
 
@@ -54,13 +54,13 @@ class EpollSelector(KeyedSelector):
 
     def _wait(self, timeout_s: float | None) -> None:
         current_session().check_blocking("select")  # not on the event loop of an async actor
-        end = None if timeout_s is None else time.monotonic() + timeout_s
+        end = None if timeout_s is None else monotonic() + timeout_s
         left_s = timeout_s
         while not self._ready and (left_s is None or left_s > 0):
             self._flag.wait(left_s)
             self._take_told()
             if end is not None:
-                left_s = end - time.monotonic()
+                left_s = end - monotonic()
 
     def _take_told(self) -> None:
         told = self._told

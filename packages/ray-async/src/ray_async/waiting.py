@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import ray
+from ray.clock import perf_counter
 from ray.runtime.completion import current_session, is_done, value_of
 from ray_async.plasma_eventloop import PlasmaSelectorEventLoop
 from ray_async.started import future_of, is_awaited
@@ -29,14 +29,14 @@ class _Turn:
     __slots__ = ("_end",)
 
     def __init__(self) -> None:
-        self._end = time.perf_counter() + TURN_S
+        self._end = perf_counter() + TURN_S
 
     def is_over(self) -> bool:
-        return time.perf_counter() > self._end
+        return perf_counter() > self._end
 
     async def next(self) -> None:
         await asyncio.sleep(0)
-        self._end = time.perf_counter() + TURN_S
+        self._end = perf_counter() + TURN_S
 
 
 def on_done(loop: Loop, ref: ray.ObjectRef[Any], callback: Callable[[Any], object]) -> Callable[[], object]:

@@ -8,10 +8,11 @@ import math
 import os
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+
+from ray.clock import perf_counter
 
 #: Up to here the interpreter copies; larger pieces are copied with its lock released.
 _SMALL_BYTES = 256 * 1024
@@ -66,9 +67,9 @@ class Copier:
             ctypes.memmove(target, source, nbytes)
             return
         way = self._pace.choose()
-        begin = time.perf_counter()
+        begin = perf_counter()
         _move_with(way, target, source, nbytes)
-        self._pace.took(way, (time.perf_counter() - begin) / nbytes)
+        self._pace.took(way, (perf_counter() - begin) / nbytes)
 
 
 class Way(NamedTuple):
@@ -139,11 +140,11 @@ def _move_with(way: Way, target: int, source: int, nbytes: int) -> None:
 
 
 def _move_in_steps(target: int, source: int, nbytes: int, step_bytes: int) -> None:
-    done, last = 0, time.perf_counter()
+    done, last = 0, perf_counter()
     while done < nbytes:
         ctypes.memmove(target + done, source + done, min(step_bytes, nbytes - done))
         done += step_bytes
-        now = time.perf_counter()
+        now = perf_counter()
         if now - last > _LATE_S:  # another thread computes: after each step it would keep the lock for milliseconds
             step_bytes = nbytes
         last = now

@@ -6,11 +6,11 @@ import os
 import select
 import socket
 import struct
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from ray.clock import monotonic
 from ray_store_plasma import messages
 from ray_store_plasma.arena import punch
 from ray_store_plasma.connections import Connections, Peer
@@ -89,7 +89,7 @@ class Server:
                     self._happened(descriptor, events, turn)
             for peer, request in early:
                 self._handle(peer, request)
-            self._table.advance(time.monotonic())
+            self._table.advance(monotonic())
             self._perform()
             self._rest()
 
@@ -100,7 +100,7 @@ class Server:
         deadline = self._table.next_deadline()
         if deadline is not None:
             ends.append(deadline)
-        return max(0.0, min(ends) - time.monotonic()) if ends else -1.0
+        return max(0.0, min(ends) - monotonic()) if ends else -1.0
 
     def _accept(self, listener: socket.socket) -> None:
         peer = self._connections.accept(listener)
@@ -155,7 +155,7 @@ class Server:
         if peer.number not in self._connections.peers:
             return
         try:
-            self._handlers[type(request)](peer.number, request, time.monotonic())
+            self._handlers[type(request)](peer.number, request, monotonic())
         except Violation:
             self._drop(peer)
         except Exception:  # a mistake of this process, which is to cost nobody else anything
@@ -171,16 +171,16 @@ class Server:
     def _drop(self, peer: Peer) -> None:
         if peer.number in self._connections.peers:
             self._connections.drop(peer)
-            self._table.lost(peer.number, time.monotonic())
+            self._table.lost(peer.number, monotonic())
             self._perform()
 
     def _take_from_disk(self) -> None:
         while self._disk.written:
             serial, checksum = self._disk.written.popleft()
-            self._table.written(serial, checksum, time.monotonic())
+            self._table.written(serial, checksum, monotonic())
         while self._disk.read:
             serial, ok = self._disk.read.popleft()
-            self._table.read(serial, time.monotonic(), ok=ok)
+            self._table.read(serial, monotonic(), ok=ok)
         self._perform()
 
     def _perform(self) -> None:
@@ -212,7 +212,7 @@ class Server:
     def _rest(self) -> None:
         """Give pages back that nobody uses any more."""
         room = self._table.room
-        now = time.monotonic()
+        now = monotonic()
         if not room.may_rest:
             self._next_rest = now + REST_S
         elif now >= self._next_rest:

@@ -15,11 +15,11 @@ import itertools
 import mmap
 import os
 import sys
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from ray import copying
+from ray.clock import wall_time
 
 # Of <linux/fcntl.h>; Python does not name all of them before 3.13.
 _F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
@@ -181,7 +181,7 @@ class NamedSegments(Segments):
             if not start and pid.isdigit():
                 path = f"{_NAMES}/{name}"
                 with contextlib.suppress(OSError):  # another sweep was quicker, or it belongs to another user
-                    if not _lives(int(pid)) or time.time() - os.stat(path).st_mtime > _STALE_S:
+                    if not _lives(int(pid)) or wall_time() - os.stat(path).st_mtime > _STALE_S:
                         os.unlink(path)
 
 

@@ -8,7 +8,6 @@ import os
 import select
 import socket
 import stat
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from ray.clock import monotonic
 from ray_store_shm import descriptors, messages, systems
 from ray_store_shm.effects import Close, Order, Send, Tell
 from ray_store_shm.messages import ORDER, PROTOCOL, Refused, Request, Welcome, decode_request, encode
@@ -90,7 +90,7 @@ class Server:
         self._early: list[tuple[Peer, Request]] = []
         table_ = table
         self._handlers: dict[type[Request], Handler] = {
-            messages.Reserve: lambda c, m, _: table_.reserve(c, m, time.monotonic()),
+            messages.Reserve: lambda c, m, _: table_.reserve(c, m, monotonic()),
             messages.Seal: self._seal,
             messages.Keep: self._keep,
             messages.Abort: lambda c, m, _: table_.abort(c, m.serial),
@@ -121,7 +121,7 @@ class Server:
                 self._accept(listener)
             for peer, request in early:
                 self._handle(peer, request, [])
-            now = time.monotonic()
+            now = monotonic()
             if self._deaf_until is not None and self._deaf_until <= now:
                 self._deaf_until = None
                 self._poller.modify(listener.fileno(), select.POLLIN)
@@ -130,7 +130,7 @@ class Server:
 
     def _wait_s(self) -> float:
         ends = [end for end in (self._table.next_deadline(), self._deaf_until) if end is not None]
-        return max(0.0, min(ends) - time.monotonic()) if ends else -1.0
+        return max(0.0, min(ends) - monotonic()) if ends else -1.0
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Server:
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):  # he stays at the door; not to be told of him all the time
                 self._poller.modify(listener.fileno(), 0)
-                self._deaf_until = time.monotonic() + _ACCEPT_AGAIN_S
+                self._deaf_until = monotonic() + _ACCEPT_AGAIN_S
             return
         try:
             pid, uid = systems.other_end(sock)

@@ -13,10 +13,10 @@ import signal
 import socket
 import struct
 import sys
-import time
 from abc import ABC, abstractmethod
 from typing import Protocol
 
+from ray.clock import monotonic, sleep
 from ray_store_shm.packets import PacketSocket
 
 _PR_SET_PDEATHSIG = 1
@@ -146,12 +146,12 @@ class Posix(System):
         # Only the broker has the other end. As long as that is open, so is the broker, and the number is its own.
         poller = select.poll()
         poller.register(channel, select.POLLIN)
-        last = time.monotonic() + _END_S
+        last = monotonic() + _END_S
         with contextlib.suppress(ProcessLookupError, ChildProcessError):  # reaped elsewhere, when it died
             if not poller.poll(0):
                 os.kill(child, signal.SIGKILL)
-            while os.waitpid(child, os.WNOHANG) == (0, 0) and time.monotonic() < last:
-                time.sleep(_END_AGAIN_S)
+            while os.waitpid(child, os.WNOHANG) == (0, 0) and monotonic() < last:
+                sleep(_END_AGAIN_S)
 
 
 class _Poll:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ray.abc.transport import Connection, Frame
+from ray.clock import monotonic
 from ray_transport_zmq import wire
 from ray_transport_zmq.credit import ReceiveWindow, SendWindow
 
@@ -63,7 +63,7 @@ class ZmqConnection(Connection):
         return 0 if self.closed else self.queued - self.window.nbytes
 
     def close(self) -> None:
-        self._transport.flush([self], time.monotonic() + CLOSE_FLUSH_S)
+        self._transport.flush([self], monotonic() + CLOSE_FLUSH_S)
         self.abort()
 
     def abort(self) -> None:

@@ -12,10 +12,10 @@ import ctypes
 import os
 import platform
 import resource
-import time
 from collections.abc import Callable
 
 from ray.abc.transport import Transport
+from ray.clock import monotonic, sleep
 from ray_transport_zmq.descriptors import check_room
 from ray_transport_zmq.monitor import Monitor
 
@@ -69,7 +69,7 @@ class Gate:
         except OSError:
             self._make_room()
             self._transport.unwatch(self._fd)
-            self._again = time.monotonic() + _AGAIN_S
+            self._again = monotonic() + _AGAIN_S
         else:
             self._set(_IN | _ONCE)
 
@@ -77,7 +77,7 @@ class Gate:
         """How long one may wait of ``timeout_s``; looks again who waits, if it is time for that."""
         if not self._again:
             return timeout_s
-        left_s = self._again - time.monotonic()
+        left_s = self._again - monotonic()
         if left_s <= 0:
             self._again = 0.0
             self._transport.watch(self._fd, self._knocked)
@@ -110,15 +110,15 @@ def shut(monitor: Monitor, transport: Transport) -> Gate | None:
 
 def _await_place(fd: int) -> tuple[int, int] | None:
     """Where ZeroMQ waits for ``fd``, which it is about to do: its ``epoll``, and its name for it; None elsewhere."""
-    end = time.monotonic() + _BEGIN_S
-    while os.path.isdir("/proc/self/fdinfo") and time.monotonic() < end:
+    end = monotonic() + _BEGIN_S
+    while os.path.isdir("/proc/self/fdinfo") and monotonic() < end:
         for name in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:[eventpoll]":
                     found = _entry(name, fd)
                     if found is not None:
                         return int(name), found
-        time.sleep(0.0005)
+        sleep(0.0005)
     return None
 
 

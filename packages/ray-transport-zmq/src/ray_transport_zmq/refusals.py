@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
+
+from ray.clock import monotonic
 
 _log = logging.getLogger("ray")
 _BETWEEN_S = 1.0
@@ -13,7 +14,7 @@ _BETWEEN_S = 1.0
 class Refusals:
     """Of one listener: one line a second at most, which counts those that had none of their own."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._untold = 0
         self._next = float("-inf")

@@ -14,8 +14,9 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import time
 from collections.abc import Iterable
+
+from ray.clock import monotonic, sleep
 
 #: Before the names of the threads of this package's context, by which ZeroMQ allows a number only: "ray" on the keys
 #: of a telephone. Other users of ZeroMQ in the process have threads of their own.
@@ -60,13 +61,13 @@ class IoThread:
                     return True
             except OSError:  # it has ended
                 return False
-            if time.monotonic() >= deadline:
+            if monotonic() >= deadline:
                 return False
             looks += 1
             if looks <= _YIELDS:
                 os.sched_yield()
             else:
-                time.sleep(_SLEEP_S)
+                sleep(_SLEEP_S)
         return False
 
     def close(self) -> None:
@@ -80,9 +81,9 @@ def await_sent(fds: Iterable[int], deadline: float) -> bool:
     """Wait until TCP has sent what it was given; False if the time is over."""
     for fd in fds:
         while _unsent_bytes(fd):
-            if time.monotonic() >= deadline:
+            if monotonic() >= deadline:
                 return False
-            time.sleep(_SLEEP_S)
+            sleep(_SLEEP_S)
     return True
 
 

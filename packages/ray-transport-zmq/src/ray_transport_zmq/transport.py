@@ -10,13 +10,13 @@ import contextlib
 import errno
 import os
 import select
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 import zmq
 
 from ray.abc.transport import Connection, Frame, Transport
+from ray.clock import monotonic
 from ray_transport_zmq import sockets, wire
 from ray_transport_zmq.connection import CLOSE_FLUSH_S, ZmqConnection
 from ray_transport_zmq.curve import Authenticator, Keys, read_keys, session_keys
@@ -116,7 +116,7 @@ class ZmqTransport(Transport):
             hub = self._add_hub(accepts=False)
             self._connector = self._connector or hub
         connection = ZmqConnection(self, hub)
-        connection.deadline = time.monotonic() + timeout_s
+        connection.deadline = monotonic() + timeout_s
         hub.monitor.read()
         while (pending := hub.begin(connection, address)) is not connection:
             self._conclude(hub, pending)
@@ -136,7 +136,7 @@ class ZmqTransport(Transport):
                 hub.attempt(connection)
                 hub.monitor.read()
                 self._wake_for_messages()  # the end of another connection may have been told as well
-                left_s = connection.deadline - time.monotonic()
+                left_s = connection.deadline - monotonic()
                 if connection.is_decided or left_s <= 0:
                     return
                 waiting.poll(min(left_s, _LOOK_S) * 1000)  # what was told may have been for another thread
@@ -210,7 +210,7 @@ class ZmqTransport(Transport):
             return True
         self._io_thread.find()
         fds = [fd for hub in self._hubs for fd in hub.peer_fds] if self._options.scheme == "tcp" else []
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic() + timeout_s
         if not self._io_thread.await_rest(deadline) or not await_sent(fds, deadline):
             return False
         self._settled = last
@@ -283,7 +283,7 @@ class ZmqTransport(Transport):
             self._pump(self._hubs)
             if self._inbox:
                 self.wake()  # somebody else may be waiting for them
-            left_s = deadline - time.monotonic()
+            left_s = deadline - monotonic()
             if left_s <= 0 or not any(connection.queue and not connection.closed for connection in connections):
                 return
             waiting = select.poll()
@@ -295,7 +295,7 @@ class ZmqTransport(Transport):
         if self._closed:
             return
         connections = [connection for hub in self._hubs for connection in hub.connections]
-        self.flush(connections, time.monotonic() + CLOSE_FLUSH_S)
+        self.flush(connections, monotonic() + CLOSE_FLUSH_S)
         self._closed = True
         if self._gate is not None:
             self._gate.close()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from ray.clock import sleep
 
 
 class SelectorKey(NamedTuple):
@@ -148,7 +149,7 @@ class KeyedSelector(ObjectSelector):
     def _wait_for_nothing(self, timeout_s: float | None) -> list[SelectorKey]:
         """What ``select`` does with nothing registered."""
         if timeout_s is not None and timeout_s > 0:
-            time.sleep(timeout_s)
+            sleep(timeout_s)
         return []
 
 

@@ -6,9 +6,10 @@ message is there, it costs a descriptor and a few kilobytes at most, for a few s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+from ray.clock import monotonic
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -29,7 +30,7 @@ class Strangers(Generic[Key]):
     made.
     """
 
-    def __init__(self, limit: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: int | None = None, clock: Callable[[], float] = monotonic) -> None:
         """``limit``: how many there may be; None: as many as the process can afford."""
         self.limit = limit or min(MAX_STRANGERS, max(8, _descriptors() // _DESCRIPTORS_EACH))
         self._clock = clock

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ray.abc.selector import KeyedSelector, SelectorKey
+from ray.clock import monotonic, sleep
 from ray.exceptions import RayConnectionError
 
 
@@ -32,15 +32,15 @@ class PollSelector(KeyedSelector):
         limit = len(self._refs) if max_keys is None else min(max_keys, len(self._refs))
         refs = list(self._refs.values())
         ready = self._runtime.done_of(refs)[:limit]
-        end = None if timeout_s is None else time.monotonic() + timeout_s
+        end = None if timeout_s is None else monotonic() + timeout_s
         left_s = timeout_s
         while not ready and (left_s is None or left_s > 0):
             try:
                 self._runtime.wait(refs, 1, left_s)
             except RayConnectionError:  # the session is about to end: what is pending fails at any moment
-                time.sleep(0.001)
+                sleep(0.001)
             ready = self._runtime.done_of(refs)[:limit]
-            left_s = None if end is None else end - time.monotonic()
+            left_s = None if end is None else end - monotonic()
         keys = [self._keys[ref.binary()] for ref in ready]
         if limit < len(refs):
             for key in keys:  # the others come first the next time

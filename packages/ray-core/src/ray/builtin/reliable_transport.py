@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from ray.abc.transport import Connection, Frame, Transport
+from ray.clock import monotonic
 from ray.exceptions import RemoteProtocolError
 from ray.protocol.delivery import Delivery, Header
 
@@ -106,7 +106,7 @@ class ReliableTransport(Transport):
         """Send a message of a connection, and again until it is confirmed."""
         with self._lock:
             connection.delivery.send(frames)
-            self._transmit(connection, time.monotonic())
+            self._transmit(connection, monotonic())
             early = connection.delivery.due() < self._until
         if early:
             self._inner.wake()
@@ -128,7 +128,7 @@ class ReliableTransport(Transport):
 
     def _poll_inner(self, timeout_s: float | None) -> None:
         """Take what arrives, confirm it, and send again what is due."""
-        now = time.monotonic()
+        now = monotonic()
         with self._lock:
             due = min((connection.delivery.due() for connection in self._connections), default=float("inf"))
             self._until = min(due, float("inf") if timeout_s is None else now + timeout_s)
@@ -141,7 +141,7 @@ class ReliableTransport(Transport):
                     break
                 inner, frames = self._arrived.popleft()
                 self._take(self._wrapped(inner), frames)
-            now = time.monotonic()
+            now = monotonic()
             for connection in self._connections:
                 if connection.delivery.due() <= now:
                     self._transmit(connection, now)
@@ -171,9 +171,9 @@ class ReliableTransport(Transport):
         self._confirmed(connections, self._close_s)
 
     def _confirmed(self, connections: Sequence[ReliableConnection], timeout_s: float) -> bool:
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic() + timeout_s
         while not all(connection.closed or connection.delivery.is_settled for connection in connections):
-            if time.monotonic() >= deadline:
+            if monotonic() >= deadline:
                 return False
             if self._polling.acquire(timeout=_LOOK_S):
                 try:

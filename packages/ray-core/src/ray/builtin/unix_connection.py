@@ -14,13 +14,13 @@ import contextlib
 import operator
 import select
 import socket
-import time
 from collections import deque
 from collections.abc import Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ray.abc.transport import Connection, Frame
+from ray.clock import monotonic
 from ray.exceptions import ProtocolError
 from ray.protocol import framing
 
@@ -278,9 +278,9 @@ class UnixConnection(Connection):
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        deadline = time.monotonic() + _CLOSE_FLUSH_S
+        deadline = monotonic() + _CLOSE_FLUSH_S
         while self._out and not self.closed:
-            left = deadline - time.monotonic()
+            left = deadline - monotonic()
             if left <= 0:
                 break
             with contextlib.suppress(OSError, ValueError):

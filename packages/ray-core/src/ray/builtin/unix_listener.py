@@ -8,11 +8,11 @@ import os
 import socket
 import struct
 import sys
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ray.abc.strangers import Strangers
+from ray.clock import monotonic
 
 if TYPE_CHECKING:
     from ray.builtin.unix_connection import UnixConnection
@@ -59,7 +59,7 @@ class UnixListener:
                     return
                 oldest = self.strangers.oldest()
                 if oldest is None:
-                    self.paused_until = time.monotonic() + PAUSE_S
+                    self.paused_until = monotonic() + PAUSE_S
                     return
                 oldest.abort()
                 continue
@@ -71,7 +71,7 @@ class UnixListener:
     def wait_s(self, timeout_s: float | None) -> float | None:
         """How long one may wait of ``timeout_s`` until there is something to do here."""
         if self.paused_until:
-            left_s = max(0.0, self.paused_until - time.monotonic())
+            left_s = max(0.0, self.paused_until - monotonic())
             timeout_s = left_s if timeout_s is None else min(left_s, timeout_s)
         return self.strangers.wait_s(timeout_s)
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import select
 import socket
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from ray.abc.strangers import FIRST_MESSAGE_BYTES
 from ray.abc.transport import Connection, Frame, Transport
 from ray.builtin.unix_connection import UnixConnection
 from ray.builtin.unix_listener import UnixListener
+from ray.clock import monotonic, sleep
 
 SCHEME = "unix:"
 _MAX_PATH_BYTES = 100
@@ -95,7 +95,7 @@ class UnixTransport(Transport):
         for connection in listener.strangers.surplus():
             if connection.first_bytes:  # else it has been heard meanwhile, by a call that interrupts this one
                 connection.abort()
-        if listener.paused_until and time.monotonic() >= listener.paused_until:
+        if listener.paused_until and monotonic() >= listener.paused_until:
             listener.paused_until = 0.0
             self._poller.register(listener.fd)
 
@@ -107,7 +107,7 @@ class UnixTransport(Transport):
     def connect(self, address: str, timeout_s: float = 5.0) -> UnixConnection:
         if not address.startswith(SCHEME):
             raise ConnectionError(f"{address!r} is not a unix socket address")
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic() + timeout_s
         sock = None
         try:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -117,9 +117,9 @@ class UnixTransport(Transport):
                     sock.connect(address[len(SCHEME) :])
                     break
                 except BlockingIOError:
-                    if time.monotonic() >= deadline:
+                    if monotonic() >= deadline:
                         raise
-                    time.sleep(_FULL_S)
+                    sleep(_FULL_S)
         except OSError as error:
             if sock is not None:
                 sock.close()

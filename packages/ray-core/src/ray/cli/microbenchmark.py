@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ import ray
 from ray.cli import exits
 from ray.cli.commands import command, with_format
 from ray.cli.output import as_json, as_table
+from ray.clock import perf_counter
 from ray.exceptions import PluginNotInstalledError
 
 Measure = Callable[[float], float]
@@ -45,11 +45,11 @@ def _latency(call: Callable[[], object], seconds: float) -> float:
     for _ in range(50):
         call()
     times: list[float] = []
-    end = time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
-        start = time.perf_counter()
+    end = perf_counter() + seconds
+    while not times or perf_counter() < end:
+        start = perf_counter()
         call()
-        times.append(time.perf_counter() - start)
+        times.append(perf_counter() - start)
     return statistics.median(times) * 1e6
 
 
@@ -57,11 +57,11 @@ def _rate(batch: Callable[[], object], items: int, seconds: float) -> float:
     """Median items per second of several batches."""
     batch()
     rates: list[float] = []
-    end = time.perf_counter() + seconds
-    while not rates or time.perf_counter() < end:
-        start = time.perf_counter()
+    end = perf_counter() + seconds
+    while not rates or perf_counter() < end:
+        start = perf_counter()
         batch()
-        rates.append(items / (time.perf_counter() - start))
+        rates.append(items / (perf_counter() - start))
     return statistics.median(rates)
 
 
@@ -176,11 +176,11 @@ def _chosen(_context: click.Context, _option: click.Parameter, pattern: str) -> 
 @click.option("--only", "chosen", default="", metavar="REGEX", callback=_chosen, help="Only lines whose name matches.")
 def microbenchmark(form: str, seconds: float, chosen: list[str]) -> int:
     """Measure tasks, objects and actors of a new session on this machine."""
-    start = time.perf_counter()
+    start = perf_counter()
     ray.init(log_to_driver=False)
     try:
         ray.get(ray.remote(_nothing).remote())
-        first = time.perf_counter() - start
+        first = perf_counter() - start
         records: list[dict[str, Any]] = [{"name": FIRST, "value": first, "unit": "s", "problem": ""}]
         records += [_measured(name, *LINES[name], seconds) for name in chosen if name != FIRST]
     finally:

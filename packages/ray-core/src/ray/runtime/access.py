@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+from ray.clock import monotonic
 from ray.exceptions import RayError
 from ray.ids import FIRST_RETURN
 from ray.protocol.references import FAILED, READY, ObjectEntry
@@ -38,7 +38,7 @@ class Rest:
         self._refs = refs
         self._copy = copy
         self._entries = entries
-        self.made = time.monotonic()
+        self.made = monotonic()
 
     def entries_of(self, refs: list[Any]) -> list[ObjectEntry] | None:
         """The entries, if ``refs`` is the list and nobody has changed it."""
@@ -60,7 +60,7 @@ class ObjectAccess(Submission):
 
     def forget_rest(self) -> None:
         """Let go of what ``wait`` returned a while ago; called by the thread that polls."""
-        if self._rest is not NO_REST and time.monotonic() - self._rest.made > REMEMBERED_S:
+        if self._rest is not NO_REST and monotonic() - self._rest.made > REMEMBERED_S:
             self._rest = NO_REST
 
     def put(self, value: Any) -> ObjectRef[Any]:

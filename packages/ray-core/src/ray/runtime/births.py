@@ -7,9 +7,9 @@ import os
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable
 
+from ray.clock import monotonic
 from ray.runtime.supervision import die_with_parent
 
 #: The process between has nothing to do but to fork. If it does not, it is looked this often whether it ever will, and
@@ -87,9 +87,9 @@ def _read_answer(answer: int, between: int) -> bytes:
     """What the process between says; nothing if it ends before, or stands still."""
     poll = select.poll()
     poll.register(answer, select.POLLIN)
-    end = time.monotonic() + _LIMIT_S
+    end = monotonic() + _LIMIT_S
     while not poll.poll(_LOOK_S * 1000):
-        if _will_not_answer(between) or time.monotonic() > end:
+        if _will_not_answer(between) or monotonic() > end:
             return b""
     return os.read(answer, _MAX_ANSWER_BYTES)
 

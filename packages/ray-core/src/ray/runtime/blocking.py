@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-import time
 from _thread import get_ident
 from abc import abstractmethod
 from typing import TYPE_CHECKING, cast
 
+from ray.clock import monotonic
 from ray.exceptions import BlockingCallError, RayConnectionError
 from ray.messages import node, wire
 from ray.runtime.actor_host import ActorHost
@@ -61,14 +61,14 @@ class WaitingWorker(ActorHost):
         with self.lock:
             self.flush_all()
         grace_s = BLOCK_GRACE_S if timeout_s is None else min(BLOCK_GRACE_S, timeout_s)
-        started = time.monotonic()
+        started = monotonic()
         if self.polling.wait(waiter, grace_s):
             return True
         self._enter_blocked()
         try:
             if timeout_s is None:
                 return self._wait_long(waiter)
-            return self.polling.wait(waiter, max(0.0, timeout_s - (time.monotonic() - started)))
+            return self.polling.wait(waiter, max(0.0, timeout_s - (monotonic() - started)))
         finally:
             self._leave_blocked()
 
@@ -113,7 +113,7 @@ class WaitingWorker(ActorHost):
         waits = super().subscribe(listener)
         if waits and not self._awaited_since and self._holds_cpus():
             with self.lock:
-                self._awaited_since = time.monotonic()
+                self._awaited_since = monotonic()
             self.transport.wake()  # the thread that polls looks after the grace
         return waits
 
@@ -124,7 +124,7 @@ class WaitingWorker(ActorHost):
             if self._awaits:
                 self._awaits = False
                 self._leave_blocked()
-        elif not self._awaits and 0 < self._awaited_since <= time.monotonic() - BLOCK_GRACE_S:
+        elif not self._awaits and 0 < self._awaited_since <= monotonic() - BLOCK_GRACE_S:
             self._awaits = True
             self._enter_blocked()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 from typing import TYPE_CHECKING
+
+from ray.clock import monotonic, thread_time
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
@@ -24,7 +25,7 @@ class Collecting:
 
     def begin(self) -> None:
         """Others wait for what unused actors may hold. Called under the lock."""
-        if self._busy or not self._runtime.calls.holds_handles() or time.monotonic() < self._next:
+        if self._busy or not self._runtime.calls.holds_handles() or monotonic() < self._next:
             return
         self._busy = True
         try:
@@ -36,6 +37,6 @@ class Collecting:
         try:
             gc.collect()
         finally:
-            self._next = time.monotonic() + time.thread_time() / _SHARE
+            self._next = monotonic() + thread_time() / _SHARE
             self._busy = False
         self._runtime.transport.wake()  # the thread that polls frees what was dropped

@@ -7,11 +7,11 @@ import contextvars
 import inspect
 import os
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.abc.transport import Frame
+from ray.clock import perf_counter_ns
 from ray.exceptions import RayActorError, TaskCancelledError, TaskTimeoutError
 from ray.messages import codec, wire
 from ray.runtime.actor_exit import Exit, exit_of
@@ -151,7 +151,7 @@ class TaskCall:
         if not worker.begin(self):
             return
         token = current_call.set(self) if worker.concurrent else None
-        started = time.perf_counter_ns()
+        started = perf_counter_ns()
         try:
             function, call = self._prepare()
             self.interruptible = True
@@ -174,7 +174,7 @@ class TaskCall:
         except BaseException as error:
             call, result = ((), {}), None  # kept refs are looked for next, and these would count
             outcome = self._fail(error)
-        duration_us = (time.perf_counter_ns() - started) // 1000
+        duration_us = (perf_counter_ns() - started) // 1000
         if token is not None:
             current_call.reset(token)
         worker.end(self, outcome, duration_us)
@@ -189,7 +189,7 @@ class TaskCall:
         if not worker.begin(self):
             return
         current_call.set(self)
-        started = time.perf_counter_ns()
+        started = perf_counter_ns()
         try:
             if self.task.stored or self.task.deps or worker.spilled_arguments:
                 held = await worker.spilled_arguments.read(self.group, self._stored_ids())
@@ -219,7 +219,7 @@ class TaskCall:
         except BaseException as error:
             call, result = ((), {}), None  # kept refs are looked for next, and these would count
             outcome = self._fail(error)
-        worker.end(self, outcome, (time.perf_counter_ns() - started) // 1000)
+        worker.end(self, outcome, (perf_counter_ns() - started) // 1000)
         self.coroutine = None
 
     def fail(self, error: Exception) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ray.clock import monotonic, wall_time
 from ray.exceptions import (
     OutOfMemoryError,
     RayActorError,
@@ -129,13 +129,13 @@ class Failures:
             return
         text = _text_of(record.name, opened)
         kind = "worker_died" if opened.cause_type.partition("(")[0].rpartition(".")[2] in _DEATHS else "task"
-        row = node.ErrorRecord(kind, text, time.time(), record.id.hex(), record.actor.hex(), opened.pid, record.name)
+        row = node.ErrorRecord(kind, text, wall_time(), record.id.hex(), record.actor.hex(), opened.pid, record.name)
         self._runtime.node.send(node.RecordError(row))
         passed_on = None if cause is None else self._waiting.pop(task_of(cause.id), None)
         if not record.entries:
             self._show(text)
         elif not hasattr(record, "asked") and len(self._waiting) < MAX_WAITING:
-            self._waiting[record.id] = passed_on or (text, time.monotonic())
+            self._waiting[record.id] = passed_on or (text, monotonic())
             self._arm()
 
     def passed_on(self, cause: ObjectEntry, actor_id: bytes) -> None:
@@ -155,10 +155,10 @@ class Failures:
         opened = read_envelope(envelope)
         name = f"{client.class_name}.__init__"
         text = _text_of(name, opened)
-        row = node.ErrorRecord("task", text, time.time(), opened.task_id.hex(), client.actor_id.hex(), opened.pid, name)
+        row = node.ErrorRecord("task", text, wall_time(), opened.task_id.hex(), client.actor_id.hex(), opened.pid, name)
         self._runtime.node.send(node.RecordError(row))
         if not asked and len(self._waiting) < MAX_WAITING:
-            self._waiting.setdefault(client.actor_id, (text, time.monotonic()))
+            self._waiting.setdefault(client.actor_id, (text, monotonic()))
             self._arm()
 
     def dies_again(self, record: TaskRecord, cause: node.ExitCause) -> None:
@@ -192,7 +192,7 @@ class Failures:
             text += f"; that waits on purpose, longer each time, at most {MAX_RESTART_DELAY_S:g} s"
         if not quiet and deaths >= TOLD_DEATHS and not deaths & (deaths - 1):
             whole = f"{name}: {text}"
-            row = node.ErrorRecord("worker_died", whole, time.time(), task.hex(), actor.hex(), cause.pid, name)
+            row = node.ErrorRecord("worker_died", whole, wall_time(), task.hex(), actor.hex(), cause.pid, name)
             self._runtime.node.send(node.RecordError(row))
             self._show(whole)
         return text
@@ -225,7 +225,7 @@ class Failures:
     def _print(self, share: float = 0.5) -> None:
         """Print what has waited for that share of the time; the rest has its turn later."""
         self._armed = False
-        limit = time.monotonic() - PRINT_AFTER_S * share
+        limit = monotonic() - PRINT_AFTER_S * share
         alike: Counter[str] = Counter()
         for id, (text, happened) in self._waiting.copy().items():
             if happened <= limit and self._waiting.pop(id, None) is not None:

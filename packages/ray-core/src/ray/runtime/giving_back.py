@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from _thread import get_ident
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ray.abc.transport import Frame
+from ray.clock import sleep
 from ray.messages import wire
 from ray.runtime.peers import Peer
 from ray.runtime.polling import PAUSE_S
@@ -76,4 +76,4 @@ class GivingBack:
             for _ in range(DECIDING_POLLS):
                 if all(task_id == worker.started for task_id in list(worker.running)):
                     return
-                time.sleep(PAUSE_S)
+                sleep(PAUSE_S)

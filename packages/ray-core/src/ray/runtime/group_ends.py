@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Collection, Iterable
+
+from ray.clock import monotonic, sleep
 
 #: A resource tracker is killed if it has not ended by itself after this time.
 TRACKER_S = 2.0
@@ -64,10 +65,10 @@ def end_children(trackers_s: float, others_s: float, spared: int = 0) -> bool:
         others_s: how long to go on after that.
         spared: a child that is left alone.
     """
-    patient = time.monotonic() + trackers_s
+    patient = monotonic() + trackers_s
     deadline = patient + others_s
     killed: set[int] = set()
-    while (now := time.monotonic()) < deadline:
+    while (now := monotonic()) < deadline:
         left = [pid for pid in children() if pid != spared]
         for pid in left:
             if pid in killed:
@@ -84,17 +85,17 @@ def end_children(trackers_s: float, others_s: float, spared: int = 0) -> bool:
             return True
         if spared and not left:
             return True
-        time.sleep(0.001)
+        sleep(0.001)
     return False
 
 
 def await_trackers(trackers: Collection[int]) -> None:
     """Wait for resource trackers that are no children, and kill those that do not end in time."""
-    deadline = time.monotonic() + TRACKER_S
+    deadline = monotonic() + TRACKER_S
     for pid in trackers:
         _send(os.kill, pid, signal.SIGCONT)
-    while any(map(is_tracker, trackers)) and time.monotonic() < deadline:
-        time.sleep(_LOOK_S)
+    while any(map(is_tracker, trackers)) and monotonic() < deadline:
+        sleep(_LOOK_S)
     kill_trackers(trackers)
 
 

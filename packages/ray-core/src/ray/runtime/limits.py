@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING
 
+from ray.clock import monotonic
 from ray.messages import node, wire
 from ray.protocol.run_slot import CANCELLED, TIMED_OUT, RunSlot
 from ray.runtime.process_end import end_process
@@ -39,11 +39,11 @@ class Limits:
         The node manager looks at the one call that runs alone; of those that run beside others, their owners know.
         """
         worker = self._worker
-        until = time.monotonic() + call.task.timeout_s
+        until = monotonic() + call.task.timeout_s
         if not worker.concurrent:
             self._slot.begin_anew()  # it may have been told of an earlier attempt
             self._slot.deadline = until
-            if not time.monotonic() < self._looked_at <= until:  # it looks then, and finds this
+            if not monotonic() < self._looked_at <= until:  # it looks then, and finds this
                 self._looked_at = until
                 worker.node.send(node.Limited(until))
         else:
@@ -71,11 +71,11 @@ class Limits:
             if self._timer is not None:
                 self._timer.cancel()
             self._looks_at = at
-            self._timer = self._worker.timers.after(max(0.0, at - time.monotonic()), self._look)
+            self._timer = self._worker.timers.after(max(0.0, at - monotonic()), self._look)
 
     def _look(self) -> None:
         """Time out every call that is over its time; called under the lock."""
-        now, self._looks_at = time.monotonic(), math.inf
+        now, self._looks_at = monotonic(), math.inf
         for call, until in list(self._until.items()):
             if until <= now:
                 self._until.pop(call, None)

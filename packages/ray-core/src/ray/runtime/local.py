@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextvars
 import os
 import socket
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from ray.clock import monotonic
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError, RaySystemError, RayTaskError, TaskTimeoutError
 from ray.ids import object_id, random_id, task_of
@@ -117,9 +117,9 @@ class LocalRuntime(LocalObjects):
         try:
             while True:
                 try:
-                    started = time.monotonic()
+                    started = monotonic()
                     packed = call()
-                    if timeout_s is not None and time.monotonic() - started > timeout_s:
+                    if timeout_s is not None and monotonic() - started > timeout_s:
                         raise TaskTimeoutError(frame.name, timeout_s)
                     if num_returns == STREAMING:
                         self._drain(packed, entries, refs, frame.name)

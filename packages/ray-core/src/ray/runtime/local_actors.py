@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
-import time
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ray.clock import wall_time
 from ray.exceptions import RayActorError
 from ray.protocol.actors import INIT_RAISED
 from ray.runtime.actor_exit import Exit, exit_of
@@ -190,7 +190,7 @@ class Frame:
         return {
             "type": "task",
             "message": message,
-            "timestamp": time.time(),
+            "timestamp": wall_time(),
             "task_id": self.task_id.hex(),
             "actor_id": self.actor.actor_id.hex() if self.actor else "",
             "pid": os.getpid(),

@@ -7,7 +7,6 @@ effects into messages and processes. It never unpickles what users send.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from ray.abc.control import ControlStore
 from ray.abc.scheduler import ResourceRequest, SchedulerPolicy
 from ray.abc.store import StoreServer
 from ray.abc.transport import Connection, Frame, Transport
+from ray.clock import monotonic, wall_time
 from ray.exceptions import RemoteProtocolError
 from ray.exceptions.base import exit_text
 from ray.ids import random_id
@@ -240,7 +240,7 @@ class NodeManager:
     def _has_no_room(self) -> None:
         """A worker is missing and cannot be started now."""
         self.timers.after(FULL_DELAY_S, lambda: self.apply(self.leases.worker_failed_to_start()))
-        now = time.monotonic()
+        now = monotonic()
         if len(self.pool.workers) >= self.pool.most and now >= self._tell_of_room:
             self._tell_of_room = now + FULL_DELAY_S
             count = len(self.pool.workers)
@@ -248,7 +248,7 @@ class NodeManager:
                 f"No more workers can be started: {self.pool.most_reason}. There are {count}; tasks and actors that "
                 "need another one wait until one ends."
             )
-            record = node.ErrorRecord(NO_ROOM, text, time.time())
+            record = node.ErrorRecord(NO_ROOM, text, wall_time())
             if now >= self._record_room:
                 self._record_room = now + TELL_AGAIN_S
                 self.record_error(record, print_it=False)
@@ -322,7 +322,7 @@ class NodeManager:
         """Record that a worker has ended before it came to what it was wanted for."""
         detail = cause.reason or exit_text(cause.exit_code, cause.signal)
         text = "\n".join([FAILED_START + detail, *cause.stderr])
-        self.record_error(node.ErrorRecord("worker_died", text, time.time(), pid=cause.pid))
+        self.record_error(node.ErrorRecord("worker_died", text, wall_time(), pid=cause.pid))
 
     def prestart(self, count: int) -> None:
         """Have workers waiting before the first task."""
@@ -336,7 +336,7 @@ class NodeManager:
     def _infeasible(self, entry: waiting.DemandEntry) -> None:
         lack = lack_of(entry.request.resources, self.leases.resources.total())
         text = f"{entry.name or 'A task'} {lack}. As it is, it waits for ever: this release has no clusters."
-        self.record_error(node.ErrorRecord("infeasible_task", text, time.time(), function=entry.name))
+        self.record_error(node.ErrorRecord("infeasible_task", text, wall_time(), function=entry.name))
         owner = self.peers.get(entry.key[0])
         if owner is not None:
             owner.send(node.Infeasible(entry.key[1], lack))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from ray.clock import monotonic, wall_time
 from ray.messages import node
 from ray.runtime.held import HELD, held_by_actors
 
@@ -47,7 +47,7 @@ class NodePatience:
 
     def _look(self) -> None:
         self._armed = False
-        now, seen = time.monotonic(), self._seen
+        now, seen = monotonic(), self._seen
         self._seen = {}
         for key, entry in self._node.leases.demands.items():
             if entry.infeasible:
@@ -80,7 +80,7 @@ class NodePatience:
             text = held_by_actors(entry.name, entry.request.resources, total, holders)
             if text:
                 self._tell = now + TELL_AGAIN_S
-                record = node.ErrorRecord(HELD, text, time.time(), function=entry.name)
+                record = node.ErrorRecord(HELD, text, wall_time(), function=entry.name)
                 if now >= self._record:
                     self._record = now + RECORD_AGAIN_S
                     self._node.record_error(record, print_it=False)

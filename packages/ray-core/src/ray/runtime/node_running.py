@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.abc.transport import Frame
+from ray.clock import monotonic
 from ray.ids import PROCESS_ID_BYTES
 from ray.messages import node
 from ray.protocol import time_limits
@@ -100,7 +100,7 @@ class NodeRunning:
             if known[0] <= at:
                 return
             known[1].cancel()
-        delay_s = max(0.0, at - time.monotonic())
+        delay_s = max(0.0, at - monotonic())
         self._looks[worker.id] = at, self._node.timers.after(delay_s, lambda: self._look(worker))
 
     def _look(self, worker: WorkerProcess) -> None:
@@ -109,7 +109,7 @@ class NodeRunning:
         deadline, task = note.deadline, note.running
         if not deadline or worker.id not in self._node.pool.workers:
             return
-        due = time_limits.step(time.monotonic() - deadline, heard=note.has_heard)
+        due = time_limits.step(monotonic() - deadline, heard=note.has_heard)
         if due.interrupt:
             _signal(worker, TIMED_OUT, task)
         if due.tell:

@@ -7,9 +7,9 @@ import os
 import select
 import signal
 import socket
-import time
 from typing import NoReturn
 
+from ray.clock import monotonic
 from ray.runtime.group_ends import await_trackers
 from ray.runtime.session import NodeConfig, note_survivor, remove_session_dir
 from ray.runtime.supervision import is_stopped, kill_session, outlive_parent
@@ -50,7 +50,7 @@ class NodeSurvivor:
             for fd, events in ready:
                 if fd == self._lifeline:
                     self._poll.unregister(fd)
-                    self._limit = time.monotonic() + ORPHAN_GRACE_S
+                    self._limit = monotonic() + ORPHAN_GRACE_S
                 elif events & select.POLLIN and self._channel.recv(1, socket.MSG_PEEK):
                     return
                 else:
@@ -63,7 +63,7 @@ class NodeSurvivor:
         if is_stopped(self._node):
             with contextlib.suppress(OSError):
                 os.kill(self._node, signal.SIGCONT)
-        if time.monotonic() > self._limit:
+        if monotonic() > self._limit:
             with contextlib.suppress(OSError):
                 os.kill(self._node, signal.SIGKILL)
 

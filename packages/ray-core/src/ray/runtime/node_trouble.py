@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
+from ray.clock import monotonic
 from ray.messages.node import ErrorRecord
 from ray.runtime.held import HELD
 
@@ -29,7 +29,7 @@ class NodeTrouble:
 
     def note(self, record: ErrorRecord) -> None:
         """The node manager tells of an error."""
-        text, now = record.message, time.monotonic()
+        text, now = record.message, monotonic()
         has_failed = text.startswith(FAILED_START)
         if has_failed or record.type in (NO_ROOM, HELD):
             self._last = text, now
@@ -45,6 +45,6 @@ class NodeTrouble:
     def sentence(self) -> str:
         """Why tasks may have to wait at the moment; empty if nothing is known."""
         text, since = self._last
-        if time.monotonic() - since > _LASTS_S:
+        if monotonic() - since > _LASTS_S:
             return ""
         return text.splitlines()[0].removesuffix(".") + "."

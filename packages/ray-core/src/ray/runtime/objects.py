@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ray.abc.store import SHARED
+from ray.clock import monotonic
 from ray.exceptions import (
     BlockingCallError,
     NodeDiedError,
@@ -154,8 +154,8 @@ class ObjectExchange:
     def _store_lost(self, error: RayConnectionError) -> RayConnectionError:
         """What to raise when the store does not answer: most likely the node is about to be reported dead."""
         runtime = self._runtime
-        end = time.monotonic() + runtime.store_death_s
-        while runtime.node.dead is None and not runtime.closed and time.monotonic() < end:
+        end = monotonic() + runtime.store_death_s
+        while runtime.node.dead is None and not runtime.closed and monotonic() < end:
             runtime.polling.wait(Waiter(1), 0.05)
         if runtime.node.dead is not None:
             return NodeDiedError(runtime.node_id, runtime.node.dead)

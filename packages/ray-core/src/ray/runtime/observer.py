@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 import msgspec
 
 from ray.abc.store import Store
+from ray.clock import monotonic
 from ray.exceptions import NodeDiedError, RayConnectionError
 from ray.ids import random_id
 from ray.messages import codec, node
@@ -48,8 +48,8 @@ class SessionObserver:
         """
         self._number += 1
         self._connection.send((codec.encode(node.Question(self._number, what)),))
-        deadline = time.monotonic() + timeout_s
-        while (left_s := deadline - time.monotonic()) > 0:
+        deadline = monotonic() + timeout_s
+        while (left_s := deadline - monotonic()) > 0:
             for _, frames in self._transport.poll(left_s):
                 if frames is None:
                     raise NodeDiedError(self.facts.address, "the session has ended")
@@ -78,8 +78,8 @@ class SessionObserver:
                 found[address] = set[bytes]()
                 continue
             asked[connection] = address
-        deadline = time.monotonic() + timeout_s
-        while asked and (left_s := deadline - time.monotonic()) > 0:
+        deadline = monotonic() + timeout_s
+        while asked and (left_s := deadline - monotonic()) > 0:
             for connection, frames in self._transport.poll(left_s):
                 message = node.Answer(self._number, True, b"\x90") if frames is None else codec.decode(frames)
                 if connection in asked and isinstance(message, node.Answer) and message.request == self._number:

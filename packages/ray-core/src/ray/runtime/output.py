@@ -13,10 +13,10 @@ import os
 import select
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ray.clock import sleep
 from ray.runtime.interrupts import may_interrupt
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Flusher:
     def _run(self, wake: threading.Event) -> None:
         while wake.wait():
             wake.clear()
-            time.sleep(FLUSH_S)
+            sleep(FLUSH_S)
             self.is_armed = False
             self.try_flush()
 

@@ -5,9 +5,9 @@ Every method is called under the runtime's lock.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from ray.clock import monotonic
 from ray.exceptions import RayError, TaskCancelledError, TaskTimeoutError
 from ray.messages import node, wire
 from ray.protocol.time_limits import END_S, TELL_S
@@ -43,19 +43,19 @@ class Overdue:
             return
         if len(limits) > 2 * len(client.inflight) + 100:  # most have ended
             limits = client.limits = {id: at for id, at in limits.items() if id in client.inflight}
-        limits[record.id] = at = time.monotonic() + (END_S if message.over else record.timeout_s + TELL_S)
+        limits[record.id] = at = monotonic() + (END_S if message.over else record.timeout_s + TELL_S)
         if not client.looks_at or at < client.looks_at:
             self._look_at(client, at)
 
     def _look_at(self, client: ActorClient, at: float) -> None:
         client.looks_at = at
-        self._runtime.timers.after(at - time.monotonic(), lambda: self._look(client, at))
+        self._runtime.timers.after(at - monotonic(), lambda: self._look(client, at))
 
     def _look(self, client: ActorClient, at: float) -> None:
         if client.looks_at != at:
             return  # it is looked at before that
         limits = client.limits = {id: at for id, at in client.limits.items() if id in client.inflight}
-        now = time.monotonic()
+        now = monotonic()
         for id in [id for id, at in limits.items() if at <= now]:
             del limits[id]
             self._tell(client.inflight[id], goes_on=True)

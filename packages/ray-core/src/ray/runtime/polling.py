@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 import traceback
 from _thread import allocate_lock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ray.clock import monotonic, sleep
 from ray.exceptions import RaySystemError
 from ray.runtime.completion import Waiter
 from ray.runtime.node_link import BEAT_S, DESCRIPTORS_CLOSED
@@ -186,10 +186,10 @@ class Polling:
                     waiter.wake = runtime.transport.wake
             if is_done:
                 break
-            time.sleep(PAUSE_S)
+            sleep(PAUSE_S)
         if self._stopping:
             return
-        now = time.monotonic()
+        now = monotonic()
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
             if self.program_ends is not None and self.program_ends():
@@ -208,7 +208,7 @@ class Polling:
         if not (self.shareable or self._role._is_owned()) or not self._role.acquire(False):
             return self._wait_for_reader(waiter, timeout_s)
         transport = self._runtime.transport
-        started = time.monotonic()
+        started = monotonic()
         depth = self._depth
         try:
             self._depth = depth + 1
@@ -221,7 +221,7 @@ class Polling:
                 if self._stopping:
                     return waiter.block(timeout_s)
                 if timeout_s is not None:
-                    left_s = started + timeout_s - time.monotonic()
+                    left_s = started + timeout_s - monotonic()
                     if left_s <= 0:
                         return False
                 self._turn(left_s, waiter)
@@ -234,7 +234,7 @@ class Polling:
             self._role.release()
             if depth:
                 transport.wake()  # the wait around this one: what it waits for may have been taken here
-            elif self._runtime.expects() or self._waiting or self._listened() or time.monotonic() - started > _LONG_S:
+            elif self._runtime.expects() or self._waiting or self._listened() or monotonic() - started > _LONG_S:
                 self.nudge()
 
     def _wait_inside(self, waiter: Waiter, timeout_s: float | None) -> bool:
@@ -270,11 +270,11 @@ class Polling:
 
     def _wait_in_reader(self, waiter: Waiter, timeout_s: float | None) -> bool:
         """A finaliser that the reader thread runs waits while another thread polls, which may leave at any time."""
-        end = None if timeout_s is None else time.monotonic() + timeout_s
+        end = None if timeout_s is None else monotonic() + timeout_s
         self._waiting.add(waiter)
         try:
             while not waiter.block(_FIRST_LOOK_S):
-                left_s = None if end is None else end - time.monotonic()
+                left_s = None if end is None else end - monotonic()
                 if left_s is not None and left_s <= 0:
                     return False
                 if self._role.acquire(False):
@@ -297,12 +297,12 @@ class Polling:
                         return
             finally:
                 self._claimed = False
-        started = time.monotonic()
+        started = monotonic()
         try:
             self._turns += 1
             while idle() and not self._stopping:
                 self._turn(None, None)
         finally:
             self._role.release()
-        if self._listened() or not self.shareable or time.monotonic() - started > _LONG_S:
+        if self._listened() or not self.shareable or monotonic() - started > _LONG_S:
             self.nudge()

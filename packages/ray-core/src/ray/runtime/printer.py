@@ -7,10 +7,10 @@ import os
 import select
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from ray.clock import monotonic
 from ray.messages.node import Logs
 from ray.runtime.output_window import WINDOW, weight
 from ray.runtime.screen import Screen
@@ -91,7 +91,7 @@ class Printer:
         if not self._batches:
             return
         since = self._since
-        if since and time.monotonic() - since > STUCK_S:
+        if since and monotonic() - since > STUCK_S:
             waiting = sum(weight(batch) for batch in self._batches.copy() if isinstance(batch, Logs))
             if waiting > _ROOM:
                 self._make_room()
@@ -119,7 +119,7 @@ class Printer:
             self._wake.wait(due_s)
             self._wake.clear()
             self._print_all(screen)
-            self._since = time.monotonic()
+            self._since = monotonic()
             due_s = screen.catch_up()
             self._since = 0.0
         screen.close()
@@ -131,7 +131,7 @@ class Printer:
             except IndexError:  # also where others have taken them
                 break
             for part in _parts_of(batch):
-                self._since = time.monotonic()
+                self._since = monotonic()
                 self._print(screen, part)
                 self._parts += 1
             self._since = 0.0

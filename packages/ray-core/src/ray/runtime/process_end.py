@@ -8,10 +8,10 @@ import gc
 import os
 import sys
 import threading
-import time
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
+from ray.clock import sleep
 from ray.messages import node
 from ray.runtime.telling import tell, write
 
@@ -90,7 +90,7 @@ class ProcessEnd:
         """
         runtime = self._runtime
         if not self._running.acquire(False):
-            time.sleep(1e6)  # another thread ends the process
+            sleep(1e6)  # another thread ends the process
         self._code, self._thread = code, threading.get_ident()
         try:
             with runtime.lock:
@@ -120,7 +120,7 @@ class ProcessEnd:
         """Send what is queued and end at once, without waiting for threads."""
         runtime = self._runtime
         if not self._leaving.acquire(False):
-            time.sleep(END_S)  # another thread does
+            sleep(END_S)  # another thread does
         try:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):

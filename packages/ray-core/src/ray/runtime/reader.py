@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.abc.transport import Connection, Frame
+from ray.clock import perf_counter
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
 from ray.protocol.references import PENDING
@@ -87,7 +87,7 @@ class Reader:
         that a message which is being handled is finished last.
         """
         runtime = self._runtime
-        end = time.perf_counter() + SLICE_S if runtime.table.listeners else math.inf
+        end = perf_counter() + SLICE_S if runtime.table.listeners else math.inf
         pending = self.pending
         if self.rests:
             for rest in self.rests[:]:
@@ -96,7 +96,7 @@ class Reader:
             if not pending:  # not in the loop's head: a call that interrupts this may come behind that
                 break
             self._take(pending[0])
-            if pending and end < math.inf and time.perf_counter() > end:
+            if pending and end < math.inf and perf_counter() > end:
                 return False
         runtime.timers.run_due()
         runtime.forget_rest()

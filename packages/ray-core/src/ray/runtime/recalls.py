@@ -5,9 +5,9 @@ Every method is called under the runtime's lock.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from ray.clock import monotonic
 from ray.ids import make_task_ids
 from ray.messages import node, wire
 from ray.protocol.run_slot import OpenRecall
@@ -40,7 +40,7 @@ class Recalls:
 
     def _look(self, cls: SchedulingClass) -> None:
         cls.checking = False
-        limit = time.monotonic() - STALL_S
+        limit = monotonic() - STALL_S
         waits = False
         for link in cls.links:
             if len(link.inflight) > 1 and not (link.recall or link.blocked or link.dead):

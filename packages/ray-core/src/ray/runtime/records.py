@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ray.clock import monotonic
 from ray.ids import FIRST_RETURN
 from ray.messages import codec, wire
 from ray.protocol.references import STORED, ObjectEntry
@@ -259,7 +259,7 @@ class Link:
         #: How the worker ended, while its last replies are still to be read.
         self.ended: ExitCause | None = None
         #: Monotonic time of the grant.
-        self.granted = time.monotonic()
+        self.granted = monotonic()
         self.idle_since = 0.0
         #: Monotonic time of the last reply, or of the first push after it.
         self.progress = 0.0

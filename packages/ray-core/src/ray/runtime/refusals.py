@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable
 
+from ray.clock import monotonic
 from ray.exceptions import RemoteProtocolError
 
 _BETWEEN_S = 1.0
@@ -18,7 +18,7 @@ class Refusals:
     told with its traceback.
     """
 
-    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = monotonic) -> None:
         self._say = say
         self._clock = clock
         self._untold = 0

@@ -6,9 +6,9 @@ is the result of a call that was not short lost by the death of its process in a
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
+from ray.clock import monotonic
 from ray.messages import codec, wire
 from ray.runtime.blocking import WaitingWorker
 from ray.runtime.completion import Waiter
@@ -94,7 +94,7 @@ class Replying(WaitingWorker):
         kept = self._kept(task) if task.refs or task.deps else []
         done = wire.Done(task.id, outcome.ok, values, duration_us, kept, refs, outcome.sizes, outcome.retry)
         if not peer.outbox:
-            self._unsent[peer] = time.monotonic()
+            self._unsent[peer] = monotonic()
         peer.outbox.append(done)
 
     def _kept(self, task: wire.Task) -> list[bytes]:
@@ -165,7 +165,7 @@ class Replying(WaitingWorker):
         super().after_events()
         # Replies of short tasks must not wait for a long one that follows them.
         if self._unsent:
-            limit = time.monotonic() - FLUSH_S
+            limit = monotonic() - FLUSH_S
             for peer, since in list(self._unsent.items()):
                 if since <= limit:
                     self.flush(peer)

@@ -15,11 +15,11 @@ import re
 import select
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from ray.clock import monotonic, sleep
 from ray.runtime.own_line import OwnLine
 
 #: How often the states of an unfinished line are printed where they cannot be replaced.
@@ -122,11 +122,11 @@ class Screen:
             stream = _stream(key)
             if line.text == line.printed or is_terminal(stream):
                 continue
-            left_s = line.printed_at + PLAIN_S - time.monotonic()
+            left_s = line.printed_at + PLAIN_S - monotonic()
             if left_s > 0:
                 due.append(left_s)
                 continue
-            line.printed, line.printed_at = line.text, time.monotonic()
+            line.printed, line.printed_at = line.text, monotonic()
             write(stream, f"{line.prefix}{line.text}\n", self._wait_s)
         return min(due, default=None)
 
@@ -149,9 +149,9 @@ class Screen:
 
     def _let_end(self) -> None:
         """Give the program a moment to end the line that it prints: ``print`` writes its end by itself."""
-        end, own = time.monotonic() + END_S, self._own
-        while (own.text or not own.is_known) and not own.is_bar and time.monotonic() < end:
-            time.sleep(0.001)
+        end, own = monotonic() + END_S, self._own
+        while (own.text or not own.is_known) and not own.is_bar and monotonic() < end:
+            sleep(0.001)
 
     def _print(self, stream: TextIO, text: str) -> None:
         """Print whole lines in place of what is drawn, if anything is; under the lock."""

@@ -9,11 +9,11 @@ import secrets
 import shutil
 import stat
 import tempfile
-import time
 from typing import Any
 
 import msgspec
 
+from ray.clock import wall_time
 from ray.exceptions import RaySystemError
 from ray.exceptions.base import printable
 from ray.runtime.group_ends import await_trackers
@@ -200,7 +200,7 @@ def _sweep(root: str) -> None:
                     pid, started = file.read().split()
             except (OSError, ValueError):
                 with contextlib.suppress(OSError):  # another session may be about to write it
-                    if time.time() - os.stat(path).st_mtime > _YOUNG_S:
+                    if wall_time() - os.stat(path).st_mtime > _YOUNG_S:
                         os.rmdir(path)
                 continue
             if _start_time(int(pid)) != started and not _in_use(path):

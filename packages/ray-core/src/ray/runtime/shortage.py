@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ray.clock import monotonic, wall_time
 from ray.messages import node
 from ray.runtime.peers import OutOfDescriptorsError
 from ray.runtime.telling import say
@@ -31,18 +31,18 @@ class Shortage:
     def sentence(self) -> str:
         """What is lacking at the moment; empty if nothing is."""
         text, until = self._last
-        return text if time.monotonic() < until else ""
+        return text if monotonic() < until else ""
 
     def try_again(self, error: OutOfDescriptorsError, action: Callable[[], None]) -> None:
         """Do in a while what could not be done now."""
         runtime = self._runtime
         runtime.timers.after(AGAIN_S, action)
-        now = time.monotonic()
+        now = monotonic()
         text = f"{error}. What needs it waits until others are closed."
         self._last = text, now + 2 * AGAIN_S
         if now >= self._tell:
             self._tell = now + TELL_AGAIN_S
-            runtime.node.send(node.RecordError(node.ErrorRecord("out_of_descriptors", text, time.time())))
+            runtime.node.send(node.RecordError(node.ErrorRecord("out_of_descriptors", text, wall_time())))
             say(text)
 
     def unreached(self, cls: SchedulingClass, lease: bytes, error: ConnectionError) -> None:

@@ -12,12 +12,12 @@ import ctypes
 import functools
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, ClassVar, Self, cast
 
+from ray.clock import monotonic
 from ray.exceptions.base import note_handler
 from ray.runtime.interrupts import deliver_later, in_critical_code, stop_delivery
 from ray.runtime.joins import main_thread_joins
@@ -137,12 +137,12 @@ class SignalGuard:
     def is_heard(self, number: int) -> bool:
         """A handler is called next: whether what it raises comes to code of the user's."""
         if number == signal.SIGINT:
-            self._told_at = time.monotonic()
+            self._told_at = monotonic()
         return self._has_user_code is None or self._has_user_code()
 
     def ends_program(self) -> bool:
         """Whether the main thread, on its way out after Ctrl-C, waits for other threads. Any thread."""
-        return bool(self._told_at) and main_thread_joins(time.monotonic() - self._told_at < _ENDS_S)
+        return bool(self._told_at) and main_thread_joins(monotonic() - self._told_at < _ENDS_S)
 
 
 _set_handler, _get_handler = signal.signal, signal.getsignal

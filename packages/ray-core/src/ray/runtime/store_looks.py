@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from typing import TYPE_CHECKING
 
+from ray.clock import monotonic, sleep
 from ray.exceptions import RayError
 from ray.protocol.references import PENDING, STORED, ObjectEntry
 from ray.runtime.completion import complete
@@ -41,7 +41,7 @@ class StoreLooks:
 
     def expect(self, entry: ObjectEntry) -> None:
         """The owner was asked for it."""
-        self._asked[entry.id] = entry, time.monotonic()
+        self._asked[entry.id] = entry, monotonic()
         if not self._armed:
             self._armed = True
             self._runtime.timers.after(FIRST_LOOK_S, self._due)
@@ -50,7 +50,7 @@ class StoreLooks:
 
     def _due(self) -> None:
         """Those that were answered need no look; a thread looks for the rest."""
-        limit = time.monotonic() - FIRST_LOOK_S
+        limit = monotonic() - FIRST_LOOK_S
         self._forget_answered()
         self._armed = False
         if not self._asked or self._runtime.closed:
@@ -79,17 +79,17 @@ class StoreLooks:
                     self._armed = False
                     return
                 ids = list(self._asked)
-            started = time.monotonic()
+            started = monotonic()
             for id in ids:
                 self._look(id)
-            self._pause(max(pause_s, REST * (time.monotonic() - started)))
+            self._pause(max(pause_s, REST * (monotonic() - started)))
             pause_s = min(pause_s * GROWTH, LAST_PAUSE_S)
 
     def _pause(self, pause_s: float) -> None:
         """Sleep, but not beyond the session."""
-        end = time.monotonic() + pause_s
-        while not self._runtime.closed and (left_s := end - time.monotonic()) > 0:
-            time.sleep(min(left_s, LOOK_UP_S))
+        end = monotonic() + pause_s
+        while not self._runtime.closed and (left_s := end - monotonic()) > 0:
+            sleep(min(left_s, LOOK_UP_S))
 
     def _look(self, object_id: bytes) -> None:
         try:

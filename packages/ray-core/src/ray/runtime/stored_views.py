@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from ray.abc.store import SPILLING, Spilling, Store
+from ray.clock import monotonic
 
 #: How long a view that nobody asks for again keeps its hold. Short: what is held cannot be spilled.
 KEPT_S = 0.05
@@ -46,7 +46,7 @@ class StoredViews:
             if found is None:
                 return None
             view = found
-        entry = (view, time.monotonic())
+        entry = (view, monotonic())
         if known is not None:
             if object_id in self.held:
                 self.held[object_id] = entry
@@ -66,7 +66,7 @@ class StoredViews:
 
     def trim(self) -> None:
         """End the holds of views that were not asked for lately; called often by the thread that polls."""
-        now = time.monotonic()
+        now = monotonic()
         if now < self._next_trim:
             return
         self._next_trim = now + TRIM_S

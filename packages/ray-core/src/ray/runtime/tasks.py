@@ -5,13 +5,13 @@ Every method is called under the runtime's lock.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ray.clock import monotonic
 from ray.exceptions import UnpicklableError
 from ray.messages import codec, node, wire
 from ray.runtime.recalls import Recalls
@@ -141,7 +141,7 @@ class TaskSubmitter:
         if not tasks:
             return
         if len(inflight) == len(tasks):
-            link.progress = time.monotonic()
+            link.progress = monotonic()
         if len(inflight) > 1 and not link.cls.checking:
             self.recalls.watch(link.cls)
         try:
@@ -226,14 +226,14 @@ class TaskSubmitter:
         if link.wanted or not self._starving <= {cls}:
             self._release(link)
             return
-        link.idle_since = time.monotonic()
+        link.idle_since = monotonic()
         if not self._release_armed:
             self._release_armed = True
             self._runtime.timers.after(IDLE_HOLD_S, self._release_idle)
 
     def _release_idle(self) -> None:
         self._release_armed = False
-        limit = time.monotonic() - IDLE_HOLD_S
+        limit = monotonic() - IDLE_HOLD_S
         idle = [link for link in list(self.links.values()) if link.is_idle]
         for link in idle:
             if link.idle_since <= limit:
@@ -265,7 +265,7 @@ class TaskSubmitter:
 
     def _yield(self, cls: SchedulingClass) -> None:
         """Stop pushing to workers that other classes should have now, and release those that have nothing to do."""
-        now = time.monotonic()
+        now = monotonic()
         for link in list(cls.links):
             if not link.dead and any(other.precedes(link, now) for other in self._starving):
                 link.wanted = link.revoked = True
@@ -277,7 +277,7 @@ class TaskSubmitter:
     def on_replies(self, link: Link, message: wire.Replies, frames: Any) -> None:
         """Tasks have ended."""
         inflight = link.inflight
-        link.progress = time.monotonic()
+        link.progress = monotonic()
         link.stalled = False
         self._runtime.reader.finish(inflight, message, frames, link.peer, self._retry)
         if message.returned:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import time
 from collections.abc import Callable
+
+from ray.clock import monotonic
 
 
 class Timer:
@@ -30,14 +31,14 @@ class Timers:
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """Run ``callback`` once, ``delay_s`` from now."""
         timer = Timer(callback)
-        heapq.heappush(self._heap, (time.monotonic() + delay_s, self._order(), timer))
+        heapq.heappush(self._heap, (monotonic() + delay_s, self._order(), timer))
         return timer
 
     def timeout_s(self, ceiling_s: float | None) -> float | None:
         """How long the loop may sleep."""
         if not self._heap:
             return ceiling_s
-        left = self._heap[0][0] - time.monotonic()
+        left = self._heap[0][0] - monotonic()
         if ceiling_s is not None and ceiling_s <= left:
             return ceiling_s
         return max(0.0, left)
@@ -46,7 +47,7 @@ class Timers:
         """Run what is due."""
         if not self._heap:
             return
-        now = time.monotonic()
+        now = monotonic()
         while True:
             if not self._heap or self._heap[0][0] > now:  # not in the loop's head: a finaliser may come behind that
                 return

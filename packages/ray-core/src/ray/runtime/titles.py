@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ray.clock import monotonic
 from ray.serialization.imported import imported
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ class Title:
     def look(self, call: TaskCall | None, name_of: Callable[[TaskCall], str]) -> None:
         """Show ``call`` if it has run for ``TITLE_S`` by the looks so far; None: nothing runs."""
         if call is not self.call:
-            self.call, self._since = call, time.monotonic()
+            self.call, self._since = call, monotonic()
             if call is None:
                 self._show(self._base)
-        elif call is not None and not self.shows(call) and time.monotonic() - self._since >= TITLE_S:
+        elif call is not None and not self.shows(call) and monotonic() - self._since >= TITLE_S:
             self._since = 0.0
             self._show(name_of(call))
 

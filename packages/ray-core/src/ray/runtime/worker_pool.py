@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ import msgspec
 
 from ray.abc.strangers import Strangers
 from ray.abc.transport import Connection, Transport
+from ray.clock import monotonic
 from ray.exceptions.base import exit_text
 from ray.ids import random_id
 from ray.messages.node import ExitCause
@@ -127,7 +127,7 @@ class WorkerPool:
 
     def start_zygote(self) -> None:
         """Fork it; the process must have no threads."""
-        self._zygote_started = time.monotonic()
+        self._zygote_started = monotonic()
         self._zygote_pid, self._zygote = zygote.start(self._config, self._slots, self.lifeline)
         self._zygote.setblocking(False)
         self._transport.watch(self._zygote.fileno(), self._read_forked)
@@ -139,7 +139,7 @@ class WorkerPool:
         self._zygote = None
         if self.closing:
             return
-        lasted = time.monotonic() - self._zygote_started > BARREN_S
+        lasted = monotonic() - self._zygote_started > BARREN_S
         self._barren = 1 if lasted else self._barren + 1
         if self._barren > MAX_BARREN_ZYGOTES:
             told = f"; it said:\n{self._last_words}" if self._last_words else ""
@@ -338,10 +338,10 @@ class WorkerPool:
             look(False)
 
     def _look(self) -> None:
-        began = time.monotonic()
+        began = monotonic()
         for pid in self._headless.look(self._by_pid):
             self.kill(self._by_pid[pid], HEADLESS)
-        self._timers.after(max(_LOOK_S, (time.monotonic() - began) / _LOOK_SHARE), self._look)
+        self._timers.after(max(_LOOK_S, (monotonic() - began) / _LOOK_SHARE), self._look)
 
     # --- ends --------------------------------------------------------------------------------------------------------
 

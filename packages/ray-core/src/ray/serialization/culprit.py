@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ray.clock import monotonic
 from ray.exceptions import UnpicklableError
 
 #: Returns why a value cannot be pickled, or None if it can. Text, not the exception: that would hold on to this search,
@@ -94,14 +94,14 @@ class _Search:
         self._trials = 0
         #: What is looked into goes along with a call, and so is no result.
         self.is_argument = False
-        self._deadline = time.monotonic() + _MAX_SECONDS
+        self._deadline = monotonic() + _MAX_SECONDS
 
     def failure(self, value: Any) -> str | None:
         self._trials += 1
         return self._trial(value)
 
     def exhausted(self) -> bool:
-        return self._trials > _MAX_TRIALS or time.monotonic() > self._deadline
+        return self._trials > _MAX_TRIALS or monotonic() > self._deadline
 
     def describe(self, root: str, value: Any, reason: str) -> UnpicklableError:
         """Follow the failing part down to the one whose own parts all pickle."""

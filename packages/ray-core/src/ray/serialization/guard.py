@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from ray.clock import cpu_time_of, monotonic
 
 T = TypeVar("T")
 
@@ -39,10 +40,10 @@ def run_guarded(step: Callable[[], T]) -> T | None:
     except RuntimeError:
         run()  # No more threads to be had: better without a guard than not at all.
         return outcome[0] if outcome else None
-    deadline = time.monotonic() + WALL_LIMIT_S
+    deadline = monotonic() + WALL_LIMIT_S
     while thread.is_alive():
         thread.join(_POLL_S)
-        if thread.is_alive() and (time.monotonic() > deadline or _cpu_time(thread) > CPU_LIMIT_S):
+        if thread.is_alive() and (monotonic() > deadline or _cpu_time(thread) > CPU_LIMIT_S):
             _stop(thread)
             break
     return outcome[0] if outcome else None
@@ -51,7 +52,7 @@ def run_guarded(step: Callable[[], T]) -> T | None:
 def _cpu_time(thread: threading.Thread) -> float:
     try:
         assert thread.ident is not None
-        return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+        return cpu_time_of(thread.ident)
     except (AttributeError, OSError):
         return 0.0  # Not on this platform, or just ended.
 

@@ -10,12 +10,12 @@ import heapq
 import itertools
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.abc.transport import Connection, Frame, Transport
+from ray.clock import monotonic, sleep
 from ray.testing.faulty_store import FaultyStore
 
 __all__ = ["FaultyConnection", "FaultyStore", "FaultyTransport"]
@@ -90,7 +90,7 @@ class FaultyTransport(Transport):
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
         with self._lock:
             if self._later:
-                left = max(0.0, self._later[0][0] - time.monotonic())
+                left = max(0.0, self._later[0][0] - monotonic())
                 timeout_s = left if timeout_s is None else min(timeout_s, left)
         arrived = self.inner.poll(timeout_s)
         self.send_due()
@@ -111,13 +111,13 @@ class FaultyTransport(Transport):
         return self.inner.abort_reason(last_words)
 
     def settle(self, timeout_s: float) -> bool:
-        end = time.monotonic() + timeout_s
+        end = monotonic() + timeout_s
         while self._later:
-            if time.monotonic() >= end:
+            if monotonic() >= end:
                 return False
-            time.sleep(_LOOK_S)
+            sleep(_LOOK_S)
             self.send_due()
-        return self.inner.settle(max(0.0, end - time.monotonic()))
+        return self.inner.settle(max(0.0, end - monotonic()))
 
     def wake(self) -> None:
         self.inner.wake()
@@ -168,7 +168,7 @@ class FaultyTransport(Transport):
             if doubled < self.duplicate:
                 self.injected["duplicate"] += 1
                 count = 2
-            now = due = time.monotonic()
+            now = due = monotonic()
             if self.max_delay_s:
                 self.injected["delay"] += 1
                 due = connection.last_due = max(connection.last_due, now + delay * self.max_delay_s)
@@ -191,7 +191,7 @@ class FaultyTransport(Transport):
     def send_due(self) -> None:
         """Send what has waited long enough."""
         with self._lock:
-            while self._later and self._later[0][0] <= time.monotonic():
+            while self._later and self._later[0][0] <= monotonic():
                 _, _, connection, frames = heapq.heappop(self._later)
                 connection.inner.send(frames)
 

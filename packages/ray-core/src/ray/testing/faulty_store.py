@@ -5,12 +5,12 @@ from __future__ import annotations
 import builtins
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from ray.abc.store import Listing, Notifier, Pinning, Spilling, Store, StoredObject, StoreStats
+from ray.clock import sleep
 from ray.exceptions import ObjectStoreFullError, RayConnectionError
 
 T = TypeVar("T")
@@ -159,7 +159,7 @@ class FaultyStore(Store, Notifier, Pinning, Spilling, Listing):
             with self._lock:
                 self.injected["delay"] += 1
                 delay_s = self._chance.random() * self.max_delay_s
-            time.sleep(delay_s)
+            sleep(delay_s)
         hit = self._hit("", self.cut_rate)
         with self._lock:
             is_done = self._chance.random() < 0.5

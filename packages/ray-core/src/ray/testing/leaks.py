@@ -15,12 +15,12 @@ import gc
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import psutil
 
+from ray.clock import monotonic, sleep
 from ray.runtime.interface import Runtime
 
 SESSION_VARIABLE = "RAY_SESSION"
@@ -105,11 +105,11 @@ def assert_clean(before: Snapshot, timeout_s: float = PATIENCE_S, sessions: Coll
     found = leaks(before, sessions)
     if found:
         gc.collect()  # cycles may hold descriptors
-    end, pause_s = time.monotonic() + timeout_s, _POLL_S
+    end, pause_s = monotonic() + timeout_s, _POLL_S
     while found:
-        if time.monotonic() > end:
+        if monotonic() > end:
             raise LeakError(found, timeout_s)
-        time.sleep(pause_s)
+        sleep(pause_s)
         pause_s = min(2 * pause_s, _MAX_POLL_S)  # a look at all processes costs more than what is waited for
         found = leaks(before, sessions)
 
@@ -120,15 +120,15 @@ def assert_settled(runtime: Runtime, timeout_s: float = PATIENCE_S) -> None:
     Raises:
         LeakError: something is still taken.
     """
-    end = time.monotonic() + timeout_s
+    end = monotonic() + timeout_s
     while True:
         total, free = runtime.cluster_resources(), runtime.available_resources()
         taken = [name for name, amount in total.items() if free.get(name, 0.0) != amount]
         if not taken:
             return
-        if time.monotonic() > end:
+        if monotonic() > end:
             raise LeakError([f"{name}: {free.get(name, 0.0):g} of {total[name]:g} free" for name in taken], timeout_s)
-        time.sleep(_POLL_S)
+        sleep(_POLL_S)
 
 
 def _set_mark() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from ray.abc.control import ControlStore
+from ray.clock import sleep
 from ray.testing.contracts._expect import eventually, expect, expect_equal, on_threads
 
 
@@ -136,12 +136,12 @@ def changes_are_hinted(subject: ControlSubject) -> None:
 
             def hinted(key: str = key, change: Callable[[int], object] = change, counter: object = counter) -> bool:
                 change(next(counter))  # type: ignore[call-overload]
-                time.sleep(0.01)
+                sleep(0.01)
                 return key in seen
 
             eventually(hinted, f"a change of {key!r} is hinted to subscribers of its prefix")
         other.put("elsewhere", b"x")
-        time.sleep(0.05)
+        sleep(0.05)
         expect_equal(set(seen) - set(changes), set(), "only changes under the prefix are hinted")
     finally:
         end()
@@ -153,11 +153,11 @@ def a_subscription_ends(subject: ControlSubject) -> None:
     end = subject.control.subscribe("a", seen.append)
     end()
     end()
-    time.sleep(0.05)
+    sleep(0.05)
     seen.clear()
     for number in range(10):
         subject.control.put("a", b"%d" % number)
-    time.sleep(0.1)
+    sleep(0.1)
     expect_equal(seen, [], "no hint comes once the subscription has ended")
 
 

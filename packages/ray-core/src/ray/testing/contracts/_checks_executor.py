@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ray.abc.executor import Executor
+from ray.clock import sleep
 from ray.testing.contracts._expect import DEADLINE_S, eventually, expect, expect_equal, in_time
 
 
@@ -150,7 +150,7 @@ def concurrency_is_limited(subject: ExecutorSubject) -> None:
         for number in range(12):
             executor.submit(Probe(record, str(number), gate=gate, is_async=subject.is_async))
         eventually(lambda: record.running >= (3 if executor.concurrent else 1), "calls start while there is room")
-        time.sleep(0.05)  # a thirteenth that should not start needs a moment to do so
+        sleep(0.05)  # a thirteenth that should not start needs a moment to do so
         gate.set()
         eventually(lambda: len(record.ended) == 12, "every call runs")
     expect_equal(record.peak, 3 if executor.concurrent else 1, "at most max_concurrency calls run at a time")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from contextlib import ExitStack
 
 from ray.abc.transport import Frame
+from ray.clock import monotonic
 from ray.testing.contracts._expect import eventually, expect, expect_equal, in_time, on_threads
 from ray.testing.contracts._link import Check, Reader, TransportSubject, linked
 
@@ -171,8 +171,8 @@ def poll_waits_as_told(subject: TransportSubject) -> None:
     seen: list[object] = []
     in_time(lambda: seen.extend(transport.poll(0)), "poll(0) returns at once", 1.0)
     calls = 0
-    end = time.monotonic() + 0.5
-    while time.monotonic() < end:
+    end = monotonic() + 0.5
+    while monotonic() < end:
         seen.extend(transport.poll(0.05))
         calls += 1
     expect_equal(seen, [], "poll reports nothing where nothing happened")

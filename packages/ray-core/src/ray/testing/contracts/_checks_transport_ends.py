@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 import warnings
 from collections.abc import Callable
 
+from ray.clock import monotonic, sleep
 from ray.testing.contracts._expect import (
     ContractViolationError,
     eventually,
@@ -48,9 +48,9 @@ def a_closed_peer_is_reported_once(subject: TransportSubject) -> None:
             eventually(at_server.ends, "poll reports a peer that has closed")
             expect(at_server.ends()[0] is accepted, "the end is reported on the connection of the messages")
             expect(out.closed and accepted.closed, "a closed connection says so at both ends")
-            quiet_until = time.monotonic() + 0.15
-            while time.monotonic() < quiet_until:
-                time.sleep(0.01)
+            quiet_until = monotonic() + 0.15
+            while monotonic() < quiet_until:
+                sleep(0.01)
             expect_equal(len(at_server.ends()), 1, "the end of a connection is reported once")
 
 

@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import ray.protocol
 from ray.abc.transport import Connection, Frame, Transport
+from ray.clock import monotonic
 from ray.testing.contracts._expect import eventually, expect, expect_equal, in_time
 from ray.testing.contracts._link import Check, Reader, TransportSubject, linked
 from ray.testing.interruption import interrupted
@@ -210,9 +210,9 @@ def signals_interrupt_calls(subject: TransportSubject) -> None:
     thread.start()
     previous = signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, _PAUSES_S[0])
-    end = time.monotonic() + 10
+    end = monotonic() + 10
     try:
-        while handled < _SIGNALS and time.monotonic() < end:
+        while handled < _SIGNALS and monotonic() < end:
             ask()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

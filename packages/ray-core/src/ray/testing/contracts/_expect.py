@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from ray.clock import monotonic, sleep
 
 #: How long a check waits for what must happen soon. A part that is merely slow passes; one that hangs fails.
 DEADLINE_S = 10.0
@@ -44,11 +45,11 @@ def expect_raises(kind: type[BaseException], rule: str) -> Iterator[list[BaseExc
 def eventually(condition: Callable[[], object], rule: str, deadline_s: float | None = None) -> None:
     """Fail with ``rule`` unless ``condition()`` becomes true in time."""
     deadline_s = DEADLINE_S if deadline_s is None else deadline_s
-    end = time.monotonic() + deadline_s
+    end = monotonic() + deadline_s
     while not condition():
-        if time.monotonic() > end:
+        if monotonic() > end:
             raise ContractViolationError(f"{rule}: not within {deadline_s:g} s")
-        time.sleep(0.001)
+        sleep(0.001)
 
 
 def in_time(action: Callable[[], object], rule: str, deadline_s: float | None = None) -> None:
