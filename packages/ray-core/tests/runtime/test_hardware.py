@@ -1,5 +1,6 @@
 """Processors, memory and GPUs, on this machine and on made-up ones."""
 
+import itertools
 import os
 import stat
 import sys
@@ -204,3 +205,27 @@ def test_a_failing_nvidia_smi_is_no_answer(machine, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     environ = fake_nvidia_smi(tmp_path, "exit 9")
     assert hardware.gpu_ids(machine.root, environ) == ("0",)
+
+
+def test_a_nvidia_smi_that_never_answers(machine, monkeypatch, tmp_path):
+    """Nor do its children hold anybody up, or a clock of a program's tests that stands still."""
+    machine("proc/driver/nvidia/gpus/0000:01:00.0/information", "")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setattr(hardware, "_NVIDIA_SMI_TIMEOUT_S", 0.1)
+    end = tmp_path / "end"
+    os.mkfifo(end)
+    environ = fake_nvidia_smi(tmp_path, f"cat {end}")
+    opened = os.open(end, os.O_RDWR)
+    monkeypatch.setattr("subprocess._time", lambda: 1.0)
+    assert hardware.gpu_ids(machine.root, environ) == ("0",)
+    end.unlink()
+    os.close(opened)
+
+
+def test_a_clock_that_leaps_does_not_hide_gpus(machine, monkeypatch, tmp_path):
+    machine("proc/driver/nvidia/gpus/0000:01:00.0/information", "")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    years = itertools.count(0.0, 3e7)
+    monkeypatch.setattr("subprocess._time", lambda: next(years))
+    environ = fake_nvidia_smi(tmp_path, "echo 'GPU 0: A (UUID: GPU-1)'; echo 'GPU 1: A (UUID: GPU-2)'")
+    assert hardware.gpu_ids(machine.root, environ) == ("0", "1")

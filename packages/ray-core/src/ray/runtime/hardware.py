@@ -13,6 +13,7 @@ import os
 import posixpath
 import shutil
 import subprocess
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -131,13 +132,22 @@ def _nvidia_smi_count(environ: Mapping[str, str]) -> int | None:
     program = shutil.which("nvidia-smi", path=environ.get("PATH", os.defpath))
     if program is None:
         return None
+    import tempfile  # Costs more than all the rest here.
+
     try:
-        done = subprocess.run(
-            [program, "-L"], capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
+        with tempfile.TemporaryFile() as said:
+            with subprocess.Popen([program, "-L"], stdout=said, stderr=subprocess.DEVNULL) as process:
+                # The limits of subprocess go by clocks that a program may have frozen.
+                limit = threading.Timer(_NVIDIA_SMI_TIMEOUT_S, process.kill)
+                limit.daemon = True
+                with contextlib.suppress(RuntimeError):  # no thread to be had: better without a limit than not at all
+                    limit.start()
+                failed = process.wait()
+                limit.cancel()
+            said.seek(0)
+            return None if failed else sum(line.startswith(b"GPU ") for line in said)
+    except OSError:
         return None
-    return sum(line.startswith("GPU ") for line in done.stdout.splitlines())
 
 
 def _online(root: str) -> int:
