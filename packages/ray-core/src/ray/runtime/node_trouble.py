@@ -23,7 +23,8 @@ class NodeTrouble:
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
-        self._last = ("", -_AGAIN_S)
+        #: (text, or none yet; when it was told)
+        self._last = ("", 0.0)
         #: {text, or type: when it was shown}
         self._shown: dict[str, float] = {}
 
@@ -45,6 +46,6 @@ class NodeTrouble:
     def sentence(self) -> str:
         """Why tasks may have to wait at the moment; empty if nothing is known."""
         text, since = self._last
-        if monotonic() - since > _LASTS_S:
+        if not text or monotonic() - since > _LASTS_S:
             return ""
         return text.splitlines()[0].removesuffix(".") + "."
