@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 from ray.abc import Call, Executor
+from ray.clock import new_event_loop
 from ray_async.ending import wind_up
 
 LoopMaker: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
@@ -39,7 +40,7 @@ class AsyncioExecutor(Executor):
         max_concurrency: int,
         concurrency_groups: Mapping[str, int] | None = None,
         *,
-        new_loop: LoopMaker = asyncio.new_event_loop,
+        new_loop: LoopMaker = new_event_loop,
         sync_in_threads: bool = False,
     ) -> None:
         """Make an executor; ``run`` makes the loop.

@@ -12,7 +12,10 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.machinery import BuiltinImporter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 
 def _copy_of_time() -> Any:
@@ -49,3 +52,12 @@ def cpu_time_of(thread: int) -> float:
     """
     used: float = _time.clock_gettime(_time.pthread_getcpuclockid(thread))
     return used
+
+
+def new_event_loop() -> AbstractEventLoop:
+    """One of asyncio whose timers go by ``monotonic``: of a session, not of the program."""
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    loop.time = monotonic  # type: ignore[method-assign]
+    return loop

@@ -47,7 +47,7 @@ def ray_make_executor(options: AsyncioOptions, max_concurrency: int, concurrency
     if options.loop == "uvloop":
         from uvloop import new_event_loop as make_loop
     else:
-        from asyncio import new_event_loop as make_loop
+        from ray.clock import new_event_loop as make_loop
 
     return AsyncioExecutor(
         max_concurrency,

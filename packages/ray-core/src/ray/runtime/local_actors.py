@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ray.clock import wall_time
+from ray.clock import new_event_loop, wall_time
 from ray.exceptions import RayActorError
 from ray.protocol.actors import INIT_RAISED
 from ray.runtime.actor_exit import Exit, exit_of
@@ -98,10 +98,10 @@ class LocalActor:
         asyncio._set_running_loop(None)  # the call is inline: the caller's loop stands still meanwhile
         try:
             if self.loop is None:
-                self.loop = asyncio.new_event_loop()
+                self.loop = new_event_loop()
             if not self.loop.is_running():
                 return self.loop.run_until_complete(run())
-            inner = asyncio.new_event_loop()  # the actor calls itself
+            inner = new_event_loop()  # the actor calls itself
             try:
                 return inner.run_until_complete(run())
             finally:
