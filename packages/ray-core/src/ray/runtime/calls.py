@@ -14,6 +14,7 @@ from ray.exceptions import UnpicklableError
 from ray.messages import node, wire
 from ray.protocol import actors
 from ray.protocol.references import ObjectEntry
+from ray.runtime.call_order import put_in_order
 from ray.runtime.fates import UNSTARTED, fates_of
 from ray.runtime.last_calls import ends_next
 from ray.runtime.peers import OutOfDescriptorsError
@@ -203,13 +204,13 @@ class ActorCalls:
         inflight = client.inflight
         retries: list[TaskRecord] = []
         self._runtime.reader.finish(inflight, message, frames, client.peer, retries.append)
-        for record in reversed(retries):
+        for record in retries:
             self._again(client, record)
         cause = None
         if message.reason:
             client.eager = True
             cause = node.ExitCause(reason=message.reason)
-        for id in reversed(message.returned):
+        for id in message.returned:
             back = inflight.pop(id, None)
             if back is None or back.done:
                 continue
@@ -297,12 +298,13 @@ class ActorCalls:
             return
         except ConnectionError:
             return  # it has died again, and the node manager is about to say so
+        put_in_order(client.queue)
         peer.sink = client
         client.peer = peer
         self.pump(client)
 
     def _process_ended(self, client: ActorClient, update: node.ActorUpdate) -> None:
-        """Calls that had not started go first next time, in order; those that had, or may have, are retried or fail."""
+        """Calls that had not started go to the next process; those that had, or may have, are retried or fail."""
         if client.peer is not None and client.peer.sink is client:
             client.peer.sink = None
         client.peer = None
@@ -316,7 +318,7 @@ class ActorCalls:
         restarts = update.state == actors.RESTARTING
         client.closed = not restarts
         fates = fates_of(client, records, update.cause, self._runtime.process_id)
-        for record, fate in reversed(list(zip(records, fates, strict=True))):
+        for record, fate in zip(records, fates, strict=True):
             if restarts and fate is UNSTARTED:
                 self._requeue(client, record)
             elif restarts and record.retries and not record.cancelled:
@@ -325,17 +327,17 @@ class ActorCalls:
                 self._runtime.fail_actor(record, client, fate, update.cause, update.error, restarts=restarts)
 
     def _requeue(self, client: ActorClient, record: TaskRecord) -> None:
-        """It has not run: it goes first next time, unless it was cancelled."""
+        """It has not run: it goes to the next process, unless it was cancelled."""
         if record.cancelled:
             self._runtime.fail_cancelled(record)
         else:
-            client.queue.appendleft(record)
+            client.queue.append(record)
 
     def _again(self, client: ActorClient, record: TaskRecord) -> None:
         record.attempt += 1
         if record.retries > 0:
             record.retries -= 1
-        client.queue.appendleft(record)
+        client.queue.append(record)
 
     def records(self) -> list[TaskRecord]:
         """Those of all calls that are queued or sent."""
