@@ -135,3 +135,18 @@ def test_only_the_clock_reads_the_clock() -> None:
                 if name == "time":
                     wrong.append(found(path, line, "imports time; take it from ray.clock"))
     assert wrong == []
+
+
+def test_no_limit_goes_by_the_clock_of_subprocess() -> None:
+    """It is one that a program's tests may freeze or shift, as ``time`` is: look with ``poll()``, or use a timer."""
+    wrong = []
+    for path in sorted(ROOT.glob("packages/*/src/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr == "TimeoutExpired":
+                wrong.append(found(path, node.lineno, "a limit of subprocess"))
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                from_subprocess = isinstance(node.func.value, ast.Name) and node.func.value.id == "subprocess"
+                has_limit = any(keyword.arg == "timeout" for keyword in node.keywords)
+                if has_limit and (from_subprocess or node.func.attr == "communicate"):
+                    wrong.append(found(path, node.lineno, "a limit of subprocess"))
+    assert wrong == []

@@ -16,6 +16,7 @@ import msgspec
 
 from ray.abc.store import Store
 from ray.abc.transport import Transport
+from ray.clock import monotonic, sleep
 from ray.exceptions import NodeDiedError, RayError, RaySystemError
 from ray.exceptions.base import exit_text
 from ray.ids import random_id
@@ -184,10 +185,9 @@ class DriverRuntime(OwnerRuntime):
     def _how_it_ended(self, patience_s: float) -> str:
         """The exit code or signal of the node manager, after a colon; empty if it does not end in time."""
         assert self._process is not None
-        try:
-            code = self._process.wait(patience_s)
-        except subprocess.TimeoutExpired:
+        if not _ends(self._process, patience_s):
             return ""
+        code = self._process.wait()
         return f": {exit_text(signal=-code) if code < 0 else exit_text(code)}"
 
     def _joining_failed(self, problem: BaseException) -> str:
@@ -246,8 +246,7 @@ class DriverRuntime(OwnerRuntime):
         if not orderly:
             if process is not None and process.poll() is None:
                 process.kill()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_STOP_S)  # else it would be there, if dead, until the session is shut down
+                _ends(process, _STOP_S)  # else it would be there, if dead, until the session is shut down
             self._bury()
         self._printer.show(text)  # who calls this may hold the lock, and stderr take nothing
 
@@ -324,11 +323,14 @@ def start(options: StartOptions) -> DriverRuntime:
 
 
 def _ends(process: subprocess.Popen[bytes], limit_s: float) -> bool:
-    """Whether the process ends in time."""
-    try:
-        process.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        return False
+    """Whether the process ends in time; the limits of subprocess go by clocks that a program may have frozen."""
+    end, pause_s = monotonic() + limit_s, 0.0005
+    while process.poll() is None:
+        left_s = end - monotonic()
+        if left_s <= 0:
+            return False
+        pause_s = min(2 * pause_s, left_s, 0.05)
+        sleep(pause_s)
     return True
 
 
