@@ -148,6 +148,11 @@ async def wait():
     ready, pending = await async_api.wait([held], timeout=datetime.timedelta(seconds=0.2))
     assert (ready, pending) == ([], [held])
     assert 0.18 <= now() - began < 20
+    group = async_api.create_group()
+    group.append(held)
+    began = now()
+    assert [len(futures) for futures in await group.wait(timeout=0.2)] == [0, 1]
+    assert 0.18 <= now() - began < 20
 """
 
 
@@ -205,13 +210,17 @@ print("ended")
     assert run(program, tmp_path) == ["ended"]
 
 
-def test_event_loops_of_a_session(tmp_path):
+def test_event_loops(tmp_path):
+    """Those of the session, and with a limit of ours also those of the program."""
     pytest.importorskip("ray_async")
     program = """
 with session():
     check_actor()
-    with false_clock("stands_still"):
-        async_api.run_until_complete(wait())
-print("ended")
+    for kind in kinds:
+        with false_clock(kind):
+            async_api.run_until_complete(wait())
+            asyncio.run(wait())
+        print(kind, flush=True)
 """
-    assert run(ON_A_LOOP + program, tmp_path) == ["ended"]
+    kinds = ["stands_still", "leaps", "goes_back"]
+    assert run(ON_A_LOOP + program, tmp_path, kinds=kinds) == kinds

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
+from ray.clock import monotonic, wait_until
 from ray_async.started import future_of
 
 HaltCondition: TypeAlias = Callable[[], bool]
@@ -198,7 +199,7 @@ class PlasmaFutureGroup(asyncio.Future[list[Any]]):
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must not be negative, but it is {timeout!r} (seconds)")
         if self._children and timeout != 0 and not self.done():
-            await asyncio.wait([self], timeout=timeout)
+            await wait_until(None if timeout is None else monotonic() + timeout, self)
         if self.done():
             self.exception()  # the caller looks at the children, not at the group
         return self.flush_results()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import ray
-from ray.clock import perf_counter
+from ray.clock import monotonic, perf_counter, wait_until
 from ray.runtime.completion import current_session, is_done, value_of
 from ray_async.plasma_eventloop import PlasmaSelectorEventLoop
 from ray_async.started import future_of, is_awaited
@@ -175,11 +175,10 @@ async def wait_ready(
     if not inputs:
         return [], []
     waiting = _Waiting(loop, inputs, num_returns)
-    end = None if timeout_s is None else loop.time() + timeout_s
+    end = None if timeout_s is None else monotonic() + timeout_s
     try:
         await waiting.start()
-        if not waiting.over.done():
-            await asyncio.wait([waiting.over], timeout=None if end is None else end - loop.time())
+        await wait_until(end, waiting.over)
         if waiting.over.done():
             waiting.over.result()
         return waiting.split(num_returns if exact else len(inputs))

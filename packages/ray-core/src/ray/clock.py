@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib.machinery import BuiltinImporter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, Future
 
 
 def _copy_of_time() -> Any:
@@ -61,3 +62,45 @@ def new_event_loop() -> AbstractEventLoop:
     loop = asyncio.new_event_loop()
     loop.time = monotonic  # type: ignore[method-assign]
     return loop
+
+
+def _goes_by(loop: AbstractEventLoop) -> bool:
+    """Whether the timers of a loop go by ``monotonic``. Loops that are not asyncio's have clocks of their own."""
+    from asyncio import BaseEventLoop
+
+    before = monotonic()
+    return not isinstance(loop, BaseEventLoop) or before <= loop.time() <= monotonic()
+
+
+async def wait_until(end: float | None, future: Future[Any]) -> None:
+    """Wait for a future on the running loop, at most until ``end`` by ``monotonic``, whatever the loop's clock says."""
+    import asyncio
+    import threading
+
+    loop = asyncio.get_running_loop()
+    while not future.done():
+        left_s = None if end is None else end - monotonic()
+        if left_s is None or left_s <= 0 or _goes_by(loop):
+            await asyncio.wait([future], timeout=left_s)
+        else:
+            alarm = loop.create_future()
+            ring = partial(_on_loop, loop, partial(_finish, alarm))
+            timer = threading.Timer(min(left_s, 1e6), ring)
+            timer.daemon = True
+            timer.start()
+            try:
+                await asyncio.wait([future, alarm], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                timer.cancel()
+        if left_s is None or end is None or monotonic() >= end:
+            return
+
+
+def _on_loop(loop: AbstractEventLoop, callback: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # it is closed
+        loop.call_soon_threadsafe(callback)
+
+
+def _finish(alarm: Future[None]) -> None:
+    if not alarm.done():
+        alarm.set_result(None)
