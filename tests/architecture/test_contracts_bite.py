@@ -830,6 +830,14 @@ class Spins(InprocTransport):
         return super().poll(0)
 
 
+class PollsByTheProgramsClock(InprocTransport):
+    def poll(self, timeout_s):
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while not (messages := super().poll(0)) and (end is None or time.monotonic() < end):
+            time.sleep(0.001)
+        return messages
+
+
 class WaitsForThePeer(InprocTransport):
     def connect(self, address, timeout_s=5.0):
         connection = super().connect(address, timeout_s)
@@ -1020,6 +1028,7 @@ def transport_subject(kind):
             ("an_end_is_nobody_elses", EndsTheOthers),
             ("close_flushes", ForgetsToFlush),
             ("poll_waits_as_told", Spins),
+            ("poll_goes_by_the_real_clock", PollsByTheProgramsClock),
             ("send_never_blocks", WaitsForThePeer),
             ("close_releases_everything", WakesWhoeverHasItsDescriptor),
             ("close_releases_everything", LeaksADescriptor),
@@ -1525,6 +1534,14 @@ class ReturnsEarly(PollSelector):
         return super().select(timeout_s and timeout_s / 2, max_keys)
 
 
+class WaitsByTheProgramsClock(PollSelector):
+    def select(self, timeout_s=None, max_keys=None):
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while not (keys := super().select(0, max_keys)) and (end is None or time.monotonic() < end):
+            time.sleep(0.001)
+        return keys
+
+
 class SleepsItsTime(PollSelector):
     def select(self, timeout_s=None, max_keys=None):
         time.sleep(timeout_s or 0)
@@ -1619,6 +1636,7 @@ def selector_subject(kind):
             ("word_of_what_was_unregistered_is_dropped", ReportsWhatIsGone),
             ("timeouts_are_kept", IgnoresTheTimeout),
             ("timeouts_are_kept", ReturnsEarly),
+            ("timeouts_go_by_the_real_clock", WaitsByTheProgramsClock),
             ("an_early_end_needs_no_more_time", SleepsItsTime),
             ("with_nothing_registered_it_waits_for_its_time", SpinsWithNothingRegistered),
             ("max_keys_limits_and_takes_turns", HasNoLimit),

@@ -16,7 +16,7 @@ from ray.protocol.references import FAILED, READY
 from ray.runtime.completion import complete
 from ray.runtime.owner import OwnerRuntime
 from ray.serialization import serialize
-from ray.testing.contracts._expect import eventually, expect, expect_equal, expect_raises, in_time
+from ray.testing.contracts._expect import eventually, expect, expect_equal, expect_raises, in_time, leaping_time
 
 #: A wait that must end by itself may take this much longer than asked for, on a machine with other things to do.
 LATE_S = 2.0
@@ -233,6 +233,12 @@ def timeouts_are_kept(subject: SelectorSubject) -> None:
             expect(took_s < max(timeout_s, 0) + LATE_S, f"select({timeout_s}) ends in time: it took {took_s:.1f} s")
 
 
+def timeouts_go_by_the_real_clock(subject: SelectorSubject) -> None:
+    """See ``ray.clock``."""
+    with leaping_time():
+        timeouts_are_kept(subject)
+
+
 def an_early_end_needs_no_more_time(subject: SelectorSubject) -> None:
     """A wait ends with the first object."""
     with subject.selector() as selector:
@@ -322,6 +328,7 @@ REQUIRED: tuple[Check, ...] = (
     ready_stays_ready,
     word_of_what_was_unregistered_is_dropped,
     timeouts_are_kept,
+    timeouts_go_by_the_real_clock,
     an_early_end_needs_no_more_time,
     with_nothing_registered_it_waits_for_its_time,
     max_keys_limits_and_takes_turns,

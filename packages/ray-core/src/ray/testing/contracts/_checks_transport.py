@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from ray.abc.transport import Frame
 from ray.clock import monotonic
-from ray.testing.contracts._expect import eventually, expect, expect_equal, in_time, on_threads
+from ray.testing.contracts._expect import eventually, expect, expect_equal, in_time, leaping_time, on_threads
 from ray.testing.contracts._link import Check, Reader, TransportSubject, linked
 
 MIB = 1024 * 1024
@@ -180,6 +180,12 @@ def poll_waits_as_told(subject: TransportSubject) -> None:
     expect(calls >= 2, f"poll waits no longer than its timeout: {calls} polls of 50 ms in 0.5 s")
 
 
+def poll_goes_by_the_real_clock(subject: TransportSubject) -> None:
+    """See ``ray.clock``."""
+    with leaping_time():
+        poll_waits_as_told(subject)
+
+
 def wake_ends_poll(subject: TransportSubject) -> None:
     transport = subject.make()
 
@@ -239,6 +245,7 @@ MESSAGES: tuple[Check, ...] = (
     threads_may_send,
     send_never_blocks,
     poll_waits_as_told,
+    poll_goes_by_the_real_clock,
     wake_ends_poll,
     descriptors_are_watched,
 )

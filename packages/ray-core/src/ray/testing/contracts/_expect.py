@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 from ray.clock import monotonic, sleep
 
@@ -106,3 +108,11 @@ def on_threads(count: int, action: Callable[[int], object], rule: str) -> None:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:100]} … {text[-60:]}"
+
+
+@contextmanager
+def leaping_time() -> Iterator[None]:
+    """Each reading of the module ``time`` is a day after the last one, as the tests of a program may have it."""
+    later = itertools.count(0.0, 24 * 3600.0).__next__
+    with mock.patch.multiple("time", monotonic=later, perf_counter=later, time=later):
+        yield
