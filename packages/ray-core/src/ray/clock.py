@@ -40,7 +40,8 @@ perf_counter: Callable[[], float] = _time.perf_counter
 perf_counter_ns: Callable[[], int] = _time.perf_counter_ns
 thread_time: Callable[[], float] = _time.thread_time
 #: The time of day, for what people read and for the ages of files. Some libraries change what lies behind ``time.time``
-#: and CLOCK_REALTIME, for each copy; they leave the coarse clock alone, whose number ``time`` does not name.
+#: and CLOCK_REALTIME, for each copy; they leave the coarse clock alone, whose number ``time`` does not name. It is
+#: some milliseconds late, as the times of files are.
 wall_time: Callable[[], float] = partial(_time.clock_gettime, 5) if sys.platform == "linux" else _time.time
 
 
