@@ -38,9 +38,9 @@ def session():
 def times_out(refs):
     began = now()
     try:
-        ray.get(refs, timeout=0.2)
+        ray.get(refs, timeout=0.1)
     except ray.exceptions.GetTimeoutError:
-        assert 0.18 <= now() - began < 20, now() - began
+        assert 0.08 <= now() - began < 20, now() - began
     else:
         raise AssertionError("it has a value")
 
@@ -180,7 +180,7 @@ with session():
     for kind in kinds[:2]:
         check_worker(kind)
 """
-    kinds = ["stands_still", "leaps", *(("goes_back", "patched") if transport == "unix" else ())]
+    kinds = ["stands_still", "leaps", "goes_back", "patched"] if transport == "unix" else ["stands_still"]
     said = run(IN_THE_PROGRAM + IN_A_WORKER + program, tmp_path, transport, kinds)
     assert said == [f"program {kind}" for kind in kinds] + [f"worker {kind}" for kind in kinds[:2]]
 
@@ -222,5 +222,5 @@ with session():
             asyncio.run(wait())
         print(kind, flush=True)
 """
-    kinds = ["stands_still", "leaps", "goes_back"]
+    kinds = ["stands_still", "leaps"]
     assert run(ON_A_LOOP + program, tmp_path, kinds=kinds) == kinds
