@@ -31,6 +31,7 @@ from ray.serialization import register_reducer
 if TYPE_CHECKING:
     from ray.runtime.calls import ActorCalls
     from ray.runtime.events import TaskEventLog
+    from ray.runtime.failed_chains import FailedChains
     from ray.runtime.failures import Failures
     from ray.runtime.objects import ObjectExchange
     from ray.runtime.polling import Polling
@@ -60,6 +61,7 @@ class OwnerBase(ABC):
     events: TaskEventLog
     polling: Polling
     shortage: Shortage
+    chains: FailedChains
     #: Set by ``attach``, before anything else runs.
     node: NodeLink
     #: How long the end of the store may precede the report of the end of the node.

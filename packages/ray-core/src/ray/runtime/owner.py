@@ -14,6 +14,7 @@ from ray.runtime.calls import ActorCalls, ActorClient
 from ray.runtime.cancels import Cancels
 from ray.runtime.collecting import Collecting
 from ray.runtime.events import TaskEventLog
+from ray.runtime.failed_chains import FailedChains
 from ray.runtime.failures import Failures
 from ray.runtime.inspection import Inspection
 from ray.runtime.interface import ActorCore, MethodOptions
@@ -54,6 +55,7 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         self.calls = ActorCalls(self)
         self.objects = ObjectExchange(self)
         self.failures = Failures(self)
+        self.chains = FailedChains(self)
         self.events = TaskEventLog(self)
         self.shortage = Shortage(self)
         self.reader = Reader(self)

@@ -149,12 +149,12 @@ class Submission(OwnerBase):
         if record.done:
             return
         if entry.status == FAILED:
-            self.fail(record, entry.value, cause=entry)
+            self.chains.fails(record, entry)
         elif record.waiting:
             return
         elif not record.actor:
             self.tasks.enqueue(record)
-        if record.actor and isinstance(record.link, ActorClient):
+        elif isinstance(record.link, ActorClient):
             self.calls.pump(record.link)
 
     def finish(self, record: TaskRecord, done: wire.Done, frames: Any, peer: Peer | None) -> bool:
