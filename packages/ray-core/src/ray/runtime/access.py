@@ -8,6 +8,7 @@ from typing import Any
 
 from ray.clock import monotonic
 from ray.exceptions import RayError
+from ray.headroom import SENDING, check
 from ray.ids import FIRST_RETURN
 from ray.protocol.references import FAILED, READY, ObjectEntry
 from ray.runtime.completion import AllOrFailureWaiter, GroupWaiter, Waiter, remove_waiter
@@ -75,12 +76,14 @@ class ObjectAccess(Submission):
         entry = self.table.own(self._next_id() + FIRST_RETURN)
         entry.status = READY
         entry.value = blob
+        ref: ObjectRef[Any] = ObjectRef(entry)
         if self.rests:
             self.transport.wake()
-        return ObjectRef(entry)
+        return ref
 
     def _put_large(self, serialized: Serialized) -> ObjectRef[Any]:
         inner = [self._own_entry(ref) for ref in serialized.refs]
+        check(SENDING)
         with self.lock:
             self.collect()
             entry = self.table.own(self._next_id() + FIRST_RETURN)
@@ -191,8 +194,9 @@ class ObjectAccess(Submission):
             waiter = Waiter(1, (entry,))
             if not entry.call_when_done(waiter):
                 return True
-            self.objects.want(entry)  # may fail it at once
         try:
+            if self.objects.borrows:
+                self._want((entry,))  # may fail it at once
             return self.block(waiter, timeout_s)
         finally:
             if not entry.status:
@@ -219,10 +223,9 @@ class ObjectAccess(Submission):
                 if table.completions == seen:  # else a call that has interrupted this one has completed some
                     table.watchers = watchers
                     break
-            if self.objects.borrows:
-                for entry in pending:
-                    self.objects.want(entry)  # may fail it at once
         try:
+            if self.objects.borrows:
+                self._want(list(pending))  # may fail some at once
             return self.block(waiter, timeout_s)
         finally:
             with self.lock:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ray.exceptions import RayConnectionError, RaySystemError, UnpicklableError
+from ray.headroom import SENDING, TAKING, check
 from ray.ids import FIRST_RETURN, random_id
 from ray.messages import node, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
@@ -40,6 +41,7 @@ class ActorOwner(ObjectAccess):
         is_async: bool,
     ) -> ActorCore:
         self._check_open()
+        check(TAKING)
         if is_async:
             self.composition.executor_part("asyncio")
         export = cls.export
@@ -153,6 +155,7 @@ class ActorOwner(ObjectAccess):
         if foreign or (core.life is not None and core.life._entry.table is not self.table):
             raise RayConnectionError(f"The handle of actor {core.class_name} belongs to a session that has ended.")
         if core.client is None:
+            check(SENDING)
             with self.lock:
                 core.client = self.calls.client(core.actor_id, core.class_name, core.is_async, watch=True)
                 if core.life is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ray.abc.store import Store
 from ray.abc.transport import Transport
 from ray.exceptions import BlockingCallError, NodeDiedError, RayConnectionError, RayError
+from ray.headroom import SENDING, lacks
 from ray.ids import make_task_ids
 from ray.plugins.compose import Composition
 from ray.protocol.references import FAILED, PENDING, ObjectEntry, ReferenceTable
@@ -93,6 +94,10 @@ class OwnerBase(ABC):
         #: The thread that polls may sleep for long: one that adds an object without sending a message must wake it.
         self.rests = False
         self.lock = threading.RLock()
+        #: A thread that had no room for it has left something to the one that polls.
+        self.behind = False
+        #: The tasks whose submission was cut short: (the last one, (the one before, …)), or None.
+        self.torn: Any = None
         self.timers = Timers()
         self.table = ReferenceTable()
         self.peers = PeerTable(transport, session_id, kind, process_id)
@@ -116,8 +121,9 @@ class OwnerBase(ABC):
         return self.polling.wait(waiter, timeout_s)
 
     def collect(self) -> None:
-        """Free what nobody holds; called under the lock."""
-        self.objects.free(self.table.collect())
+        """Free what nobody holds; called under the lock. Where there is no room for it, that is done later."""
+        if not lacks(SENDING):
+            self.objects.free(self.table.collect())
 
     def cut_off(self, error: RayConnectionError) -> None:  # noqa: B027 - a driver has nobody to take its place
         """The store does not answer this process, though the node lives."""
@@ -181,6 +187,29 @@ class OwnerBase(ABC):
                 return True
         return False
 
+    def may_send(self) -> bool:
+        """Whether this thread has the room for it; if not, the one that polls is to do what this one has begun."""
+        if lacks(SENDING):
+            self.leave_to_poller()
+            return False
+        if self.table.dropped:  # as good a moment as any: there is room
+            self.objects.free(self.table.collect())
+        return True
+
+    def leave_to_poller(self) -> None:
+        """Have the thread that polls go on with what this one has begun, since it has no room for that."""
+        self.behind = True
+        self.transport.wake()
+
+    def recover(self) -> None:
+        """Go on with what was left to this thread, and take back what was cut short; called under the lock."""
+        self.behind = False
+        torn, self.torn = self.torn, None
+        while torn is not None:
+            record, torn = torn
+            self.take_back(record)
+        self.catch_up()
+
     def catch_up(self) -> None:
         """Do what code that was interrupted by a call that waits may have left undone; called under the lock."""
         self.tasks.catch_up()
@@ -195,6 +224,10 @@ class OwnerBase(ABC):
             return IDLE_BEAT_S
         self.rests = False
         return COLLECT_S
+
+    @abstractmethod
+    def take_back(self, record: TaskRecord) -> None:
+        """The submission of a task was cut short, and so failed; called under the lock."""
 
     @abstractmethod
     def register_stream(self, record: TaskRecord) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from ray.clock import monotonic
 from ray.exceptions import BlockingCallError, RayConnectionError
+from ray.headroom import SENDING, check
 from ray.messages import node, wire
 from ray.runtime.actor_host import ActorHost
 from ray.runtime.completion import GroupWaiter, Listener, Waiter
@@ -58,6 +59,7 @@ class WaitingWorker(ActorHost):
     # --- threads ------------------------------------------------------------------------------------------------------
 
     def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        check(SENDING)  # who says that it waits says later that it goes on
         with self.lock:
             self.flush_all()
         grace_s = BLOCK_GRACE_S if timeout_s is None else min(BLOCK_GRACE_S, timeout_s)

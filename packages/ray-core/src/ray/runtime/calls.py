@@ -139,7 +139,8 @@ class ActorCalls:
         record.link = client
         queue = client.queue
         queue.append(record)
-        if client.peer is not None and (not client.inflight or client.eager or len(queue) % BATCH_TASKS == 0):
+        is_due = client.peer is not None and (not client.inflight or client.eager or len(queue) % BATCH_TASKS == 0)
+        if is_due and self._runtime.may_send():
             self.pump(client)
 
     def catch_up(self) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.exceptions import RayError
 from ray.exceptions.base import cut_frames
+from ray.headroom import SENDING, check
 from ray.protocol.references import FAILED, PENDING
 from ray.runtime.completion import Listener, session_of, value_of
 from ray.runtime.interrupts import may_interrupt
@@ -36,6 +37,7 @@ class RefFuture(concurrent.futures.Future[R]):
     """The future of an object. Cancelling it leaves the task alone; it never says that it is running."""
 
     def __init__(self, ref: ObjectRef[R]) -> None:
+        check(SENDING)
         super().__init__()
         self.object_ref = ref
         self._found: list[R] = []
@@ -55,6 +57,7 @@ class RefFuture(concurrent.futures.Future[R]):
         """Give up this future, not the task. False if it, or the object, is done."""
         if self.object_ref._entry.status != PENDING and not self.cancelled():
             return False  # the thread that says so to this future may still have to come to it
+        check(SENDING)
         if not super().cancel():
             return False
         listener = self._listener

@@ -10,6 +10,7 @@ import msgspec
 
 from ray.abc.transport import Connection
 from ray.exceptions import NodeDiedError, RaySystemError
+from ray.headroom import SENDING, check
 from ray.messages import node
 from ray.runtime import unsent
 from ray.runtime.completion import Waiter
@@ -57,6 +58,7 @@ class NodeLink:
             UnpicklableError: as ``send``.
             RaySystemError: it lives and does not answer in time.
         """
+        check(SENDING)
         number = self._numbers()
         waiter = Waiter(1)
         answers: list[node.Answer] = []

@@ -18,6 +18,7 @@ from ray.exceptions import (
     RaySystemError,
     RemoteProtocolError,
 )
+from ray.headroom import SENDING, check
 from ray.ids import OBJECT_ID_BYTES
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
@@ -226,6 +227,7 @@ class ObjectExchange:
     def want(self, entry: ObjectEntry) -> None:
         """Have the owner send the value of a borrowed entry as soon as there is one."""
         if entry.owner is not None and entry.status == PENDING and entry.task is None:
+            check(SENDING)
             entry.task = _WANTED
             self.send_to_owner(entry, wire.Fetch(entry.id))
             if self.shared and entry.status == PENDING:

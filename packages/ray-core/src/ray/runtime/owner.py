@@ -6,6 +6,7 @@ from typing import Any
 
 from ray.abc.store import Store
 from ray.abc.transport import Transport
+from ray.headroom import SENDING, check
 from ray.messages import wire
 from ray.plugins.compose import Composition
 from ray.protocol.references import PENDING, ObjectEntry
@@ -99,13 +100,18 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         with self.lock:
             if client.life is not None:  # pending calls keep the actor alive
                 record.pins += (client.life,)
-            refs = self._register(record)
-            if record.deps:
-                self._dependencies_ready(record)
-            elif method is TERMINATE:
-                record.waiting = 1  # for the calls before it
-            if not record.done:
-                self.calls.submit(client, record)
+            try:
+                refs = self._register(record)
+                if record.deps:
+                    self._dependencies_ready(record)
+                elif method is TERMINATE:
+                    record.waiting = 1  # for the calls before it
+                if not record.done:
+                    self.calls.submit(client, record)
+            except BaseException:  # as in ``submit_task``
+                self.torn = (record, self.torn)
+                self.behind = True
+                raise
         return refs
 
     def check_force(self, ref: ObjectRef[Any]) -> None:
@@ -119,6 +125,7 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
 
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
         entry = self._own_entry(ref)
+        check(SENDING)
         with self.lock:
             self.cancel_entry(entry, force, recursive, again)
 

@@ -18,6 +18,7 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ray import headroom
 from ray.clock import monotonic, sleep
 from ray.exceptions import RaySystemError
 from ray.runtime.completion import Waiter
@@ -202,7 +203,13 @@ class Polling:
     # --- other threads ------------------------------------------------------------------------------------------------
 
     def wait(self, waiter: Waiter, timeout_s: float | None) -> bool:
-        """Wait until ``waiter`` is done, polling meanwhile if nobody else does; False when the time is over."""
+        """Wait until ``waiter`` is done, polling meanwhile if nobody else does; False when the time is over.
+
+        Raises:
+            RecursionError: there is no room to poll, and nobody else can.
+        """
+        if headroom.lacks(headroom.TAKING):
+            return self._wait_without_room(waiter, timeout_s)
         if self._lock._is_owned():
             return self._wait_inside(waiter, timeout_s)
         if not (self.shareable or self._role._is_owned()) or not self._role.acquire(False):
@@ -250,13 +257,27 @@ class Polling:
         finally:
             self._lock._acquire_restore(held)
 
+    def _wait_without_room(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        """The reader thread takes the messages, and ends what this thread may have begun."""
+        runtime = self._runtime
+        if threading.current_thread() is self._thread or self._role._is_owned():
+            headroom.check(headroom.TAKING)
+        runtime.leave_to_poller()
+        if not self._lock._is_owned():
+            return self._wait_for_reader(waiter, timeout_s)
+        held = self._lock._release_save()
+        try:
+            return self._wait_for_reader(waiter, timeout_s)
+        finally:
+            self._lock._acquire_restore(held)
+
     def _wait_for_reader(self, waiter: Waiter, timeout_s: float | None) -> bool:
         if threading.current_thread() is self._thread:
             return self._wait_in_reader(waiter, timeout_s)
         self._waiting.add(waiter)
-        self._wanted = self.shareable  # next time this thread would rather poll itself
-        self.nudge()
         try:
+            self._wanted = self.shareable  # next time this thread would rather poll itself
+            self.nudge()
             done = waiter.block(timeout_s)
             self._check_end(waiter)
             return done

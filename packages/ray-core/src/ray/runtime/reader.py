@@ -98,13 +98,15 @@ class Reader:
             self._take(pending[0])
             if pending and end < math.inf and perf_counter() > end:
                 return False
+        if runtime.behind:
+            runtime.recover()
         runtime.timers.run_due()
         runtime.forget_rest()
         views = runtime.objects.views
         if views.held:
             views.trim()
         if runtime.table.dropped:
-            runtime.collect()
+            runtime.objects.free(runtime.table.collect())
         runtime.after_events()
         return True
 

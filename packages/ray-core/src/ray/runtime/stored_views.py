@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ray.abc.store import SPILLING, Spilling, Store
 from ray.clock import monotonic
+from ray.headroom import SENDING, check
 
 #: How long a view that nobody asks for again keeps its hold. Short: what is held cannot be spilled.
 KEPT_S = 0.05
@@ -42,6 +43,7 @@ class StoredViews:
         if known is not None:
             view = known[0]
         else:
+            check(SENDING)  # a question to the store is not to end between its answer and what is done with that
             found = get(object_id)
             if found is None:
                 return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVa
 
 from ray.exceptions import RemoteProtocolError
 from ray.exceptions.base import cut_wait
+from ray.headroom import SENDING, check
 from ray.ids import OBJECT_ID_BYTES, object_id
 from ray.messages import codec, wire
 from ray.protocol.references import PENDING, READY, STORED, ObjectEntry
@@ -132,6 +133,8 @@ class ObjectRefGenerator(NotAList, Generic[T_co]):
         if len(stream.refs) == 1:
             last = stream.refs.pop()
             return last if last._entry.status != READY else None
+        if stream.full:
+            check(SENDING)  # before the ref is out
         ref = stream.refs.popleft()
         stream.taken += 1
         if stream.full and (len(stream.refs) == 1 or stream.taken - stream.told >= TELL_EVERY):

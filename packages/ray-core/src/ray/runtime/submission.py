@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from ray.headroom import SENDING, check
 from ray.ids import FIRST_RETURN
 from ray.messages import codec, node, wire
 from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry
@@ -49,10 +50,24 @@ class Submission(OwnerBase):
                 record.options = options
                 if options.name:
                     record.name = record.label = options.name
-            refs = self._register(record)
-            if not record.deps or self._dependencies_ready(record):
-                self.tasks.enqueue(record)
+            try:
+                refs = self._register(record)
+                if not record.deps or self._dependencies_ready(record):
+                    self.tasks.enqueue(record)
+            except BaseException:  # hardly any call would succeed here: there is no room left for calls, or no memory
+                self.torn = (record, self.torn)
+                self.behind = True
+                raise
         return refs
+
+    def take_back(self, record: TaskRecord) -> None:
+        link = record.link
+        if getattr(link, "inflight", None) and record.id in link.inflight:
+            return  # it was sent, and ends as others do
+        record.done = True
+        if record.entries:
+            self.let_arguments_go(record)
+            self.table.dropped.extend(record.entries)  # nobody may ever have held them
 
     def _record(
         self, name: str, num_returns: int, retries: int, timeout_s: float | None, args: Any, kwargs: Any
@@ -85,6 +100,7 @@ class Submission(OwnerBase):
             blob = None
             inner = tuple(self._own_entry(ref) for ref in serialized.refs)
             if self.objects.shared and serialized.nbytes >= LARGE_BYTES:
+                check(SENDING)
                 stored = self.table.own(self._next_id() + FIRST_RETURN)
                 self.objects.store_value(stored, serialized)
             else:
@@ -103,24 +119,27 @@ class Submission(OwnerBase):
         table = self.table
         if self.closed:
             self._check_open()
-        if table.dropped:
-            self.collect()
         if self.is_worker:
             record.parent = self.parent_task_id()
-        if record.pins:
-            table.pin(record.pins)
+        # Where there is no room left for calls, the first one fails: the entry is made before anything is held for it.
         if record.num_returns == 1:
             entry = table.own(record.id + FIRST_RETURN)
             entry.task = record
+            if record.pins:
+                table.pin(record.pins)
             record.entries = (entry,)
             return ObjectRef(entry)
         if record.num_returns == STREAMING:
+            check(SENDING)
+            table.pin(record.pins)
             return self.register_stream(record)
         entries = []
         for id in return_ids(record.id, record.num_returns):
             entry = table.own(id)
             entry.task = record
             entries.append(entry)
+        if record.pins:
+            table.pin(record.pins)
         record.entries = tuple(entries)
         return [ObjectRef(entry) for entry in entries] or None
 
@@ -129,6 +148,7 @@ class Submission(OwnerBase):
         pending = []
         for _, entry in record.deps:
             if entry.status == FAILED:
+                check(SENDING)
                 self.fail(record, entry.value, cause=entry)
                 return False
             if entry.status == PENDING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ray.headroom import SENDING, check
 from ray.protocol.references import STORED
 from ray.runtime.base import OwnerBase
 from ray.runtime.completion import Listener
@@ -34,6 +35,7 @@ class Subscription(OwnerBase):
 
     def subscribe(self, listener: Listener) -> bool:
         entry = self._own_entry(listener.ref)
+        check(SENDING)
         with self.lock:
             if self.closed and not entry.status:
                 self._check_open()

@@ -67,7 +67,7 @@ class TaskSubmitter:
         queue.append(record)
         waiting = len(queue)
         is_slow = (export := record.export) is not None and export.mean_us >= SHORT_US
-        if is_slow or waiting == 1 or waiting % BATCH_TASKS == 0:
+        if (is_slow or waiting == 1 or waiting % BATCH_TASKS == 0) and self._runtime.may_send():
             self.pump(cls)
 
     def pump(self, cls: SchedulingClass) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ray.exceptions import ObjectLostError, OwnerDiedError, RayError
 from ray.exceptions.base import comes_from_handler, cut_frames
+from ray.headroom import TAKING, lacks
 from ray.protocol.references import ObjectEntry
 from ray.runtime.peers import OutOfDescriptorsError
 from ray.serialization import unreadable
@@ -38,6 +39,8 @@ def raise_unreadable(error: BaseException, what: str, object_id: bytes = b"", ta
 def raise_unreadable_value(error: BaseException, entry: ObjectEntry) -> NoReturn:
     """The same for the value of a complete entry."""
     __tracebackhide__ = True
+    if isinstance(error, RecursionError) and lacks(TAKING):  # that is not the value's fault
+        raise error
     task = entry.task if isinstance(entry.task, str) else ""
     raise_unreadable(error, value_of_ref(entry.id), entry.id, task)
 

@@ -13,6 +13,7 @@ from typing import Any
 from ray.exceptions import RayError, UnpicklableError
 from ray.exceptions.base import comes_from_handler
 from ray.exceptions.shadowed import explain
+from ray.headroom import TAKING, lacks
 from ray.serialization import inplace
 from ray.serialization.blob import Blob, Serialized
 from ray.serialization.classes import travelling
@@ -126,6 +127,7 @@ def dump_function(target: Any) -> tuple[bytes, list[Any]]:
     except Exception as error:
         if comes_from_handler(error):
             raise
+        _check_room(error)
         raise unpicklable(target, error, _fails) from error
     return file.getvalue(), refs
 
@@ -204,8 +206,16 @@ def _pickle(value: Any, shown: Any, target: Any = None, *, is_call: bool = False
     except Exception as error:
         if comes_from_handler(error):
             raise
+        _check_room(error)
         raise unpicklable(shown, error, _fails, target, is_call=is_call) from error
     return _finish(file, refs, buffers)
+
+
+def _check_room(error: Exception) -> None:
+    """Raise a RecursionError that is not the value's fault: the thread is near its limit without it."""
+    reason = error if isinstance(error, RecursionError) else error.__cause__
+    if isinstance(reason, RecursionError) and lacks(TAKING):
+        raise reason
 
 
 class _Pieces(list[Any]):
