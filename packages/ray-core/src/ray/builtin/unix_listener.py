@@ -38,6 +38,8 @@ class UnixListener:
         self.path = path
         #: Until when nobody is let in; 0: they are.
         self.paused_until = 0.0
+        #: The program may change that of the process, which stays one of its session.
+        self._uid = os.geteuid()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._sock.bind(path)
@@ -63,7 +65,7 @@ class UnixListener:
                     return
                 oldest.abort()
                 continue
-            if _peer_uid(sock) not in (None, os.geteuid()):
+            if _peer_uid(sock) not in (None, self._uid):
                 sock.close()
                 continue
             yield sock

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ray.runtime.records import TaskRecord
     from ray.runtime.shortage import Shortage
     from ray.runtime.tasks import TaskSubmitter
+    from ray.runtime.unreached import Unreached
 
 #: How long a dropped ref may wait for the next event; frees are promised within 100 ms.
 COLLECT_S = 0.05
@@ -63,6 +64,7 @@ class OwnerBase(ABC):
     polling: Polling
     shortage: Shortage
     chains: FailedChains
+    unreached: Unreached
     #: Set by ``attach``, before anything else runs.
     node: NodeLink
     #: How long the end of the store may precede the report of the end of the node.

@@ -17,12 +17,12 @@ from ray.protocol.references import ObjectEntry
 from ray.runtime.call_order import put_in_order
 from ray.runtime.fates import UNSTARTED, fates_of
 from ray.runtime.last_calls import ends_next
-from ray.runtime.peers import OutOfDescriptorsError
 from ray.runtime.records import BATCH_TASKS, LAST_WORDS_S, TaskRecord
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
     from ray.runtime.peers import Peer
+    from ray.runtime.unreached import Away
 
 #: Calls handed to one actor ahead of its replies, besides those that it runs at a time; more wait here. Those in front
 #: may wait for one that is behind them, as long as there is a place for it.
@@ -36,6 +36,7 @@ class ActorClient:
 
     __slots__ = (
         "actor_id",
+        "away",
         "batch",
         "calls",
         "cause",
@@ -76,6 +77,8 @@ class ActorClient:
         #: Calls that are about to be sent together.
         self.batch: list[TaskRecord] | None = None
         self.peer: Peer | None = None
+        #: It was not reached at the last try.
+        self.away: Away | None = None
         self.incarnation = -1
         #: Calls that may be under way at a time.
         self.window = MAX_AHEAD
@@ -142,6 +145,8 @@ class ActorCalls:
         is_due = client.peer is not None and (not client.inflight or client.eager or len(queue) % BATCH_TASKS == 0)
         if is_due and self._runtime.may_send():
             self.pump(client)
+        elif client.away is not None:
+            self._runtime.unreached.called(client)
 
     def catch_up(self) -> None:
         """A call of this module that was about to send has been interrupted by code that waits for that."""
@@ -267,7 +272,7 @@ class ActorCalls:
             client.crash = ""
             client.window = _WITHOUT_LIMIT if update.groups else MAX_AHEAD + update.places
             client.groups = update.groups
-            self._connect(client, update)
+            self.connect(client, update)
         elif update.state == actors.DEAD:
             if client.created_here and update.error:
                 self._runtime.failures.note_start(client, update.error, asked=bool(client.queue))
@@ -289,16 +294,16 @@ class ActorCalls:
         pins, client.creation = client.creation, ()
         self._runtime.table.unpin(pins)
 
-    def _connect(self, client: ActorClient, update: node.ActorUpdate) -> None:
+    def connect(self, client: ActorClient, update: node.ActorUpdate) -> None:
+        """Send it what waits, if it can be reached where it is said to be."""
         if client.peer is not None:
             return
         try:
             peer = self._runtime.peers.reach(update.address)
-        except OutOfDescriptorsError as error:
-            self._runtime.shortage.try_again(error, lambda: self._apply(client, update))
+        except ConnectionError as error:
+            self._runtime.unreached.actor(client, update, error)
             return
-        except ConnectionError:
-            return  # it has died again, and the node manager is about to say so
+        client.away = None
         put_in_order(client.queue)
         peer.sink = client
         client.peer = peer
@@ -308,7 +313,7 @@ class ActorCalls:
         """Calls that had not started go to the next process; those that had, or may have, are retried or fail."""
         if client.peer is not None and client.peer.sink is client:
             client.peer.sink = None
-        client.peer = None
+        client.peer = client.away = None
         for record in client.inflight.values():
             if record.done:  # it went on without a caller
                 self._runtime.let_arguments_go(record)

@@ -302,7 +302,8 @@ class NodeManager:
 
     def _worker_died(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
         if not worker.ready:
-            if not self.pool.closing:
+            self.pool.look_at_place()
+            if not (self.pool.closing or self.stopping):
                 self.report_failed_start(cause)
                 self._failed_starts += 1
                 excess = self._failed_starts - FREE_STARTS

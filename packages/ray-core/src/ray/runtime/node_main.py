@@ -89,6 +89,8 @@ def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
         manager.pool.lifeline = lifeline.fileno()
         manager.pool.start_zygote()
         manager.pool.node_address = transport.listen("node")
+        for address in (manager.pool.node_address, store_server.address):
+            manager.pool.place.need(address)
         manager.pool.count_room(store_server.max_clients)
         manager.prestart(config.prestart)
         _watch_signals(manager, lifeline)

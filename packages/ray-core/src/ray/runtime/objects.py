@@ -15,7 +15,6 @@ from ray.exceptions import (
     OwnerDiedError,
     RayConnectionError,
     RayError,
-    RaySystemError,
     RemoteProtocolError,
 )
 from ray.headroom import SENDING, check
@@ -25,7 +24,7 @@ from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime.completion import Waiter, complete
 from ray.runtime.handed_refs import ActorLife, describe, handed_over, take_note
 from ray.runtime.interface import STREAMING
-from ray.runtime.peers import OutOfDescriptorsError
+from ray.runtime.peers import OwnFaultError
 from ray.runtime.records import TaskRecord
 from ray.runtime.restoring import OnDisk, Restoring
 from ray.runtime.store_looks import StoreLooks
@@ -239,8 +238,8 @@ class ObjectExchange:
             peer = self._runtime.peers.reach(entry.owner or "")
             self._runtime.flush(peer)  # a result that brings the object home must not come after the credit's return
             peer.send(message)
-        except OutOfDescriptorsError as error:
-            self._fail(entry, RaySystemError(str(error)))
+        except OwnFaultError as error:
+            self._fail(entry, error.kind(str(error)))
         except ConnectionError:
             self._owner_died(entry)
 
@@ -313,7 +312,7 @@ class ObjectExchange:
         """Keep a connection to a borrower: its loss tells that the credits are void."""
         try:
             self._runtime.peers.reach(borrower)
-        except OutOfDescriptorsError:
+        except OwnFaultError:
             return  # its end may go unnoticed, and what it holds be kept
         except ConnectionError:
             self._runtime.table.borrower_lost(borrower)

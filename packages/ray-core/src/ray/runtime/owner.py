@@ -34,6 +34,7 @@ from ray.runtime.shortage import Shortage
 from ray.runtime.streams import Streaming
 from ray.runtime.subscription import Subscription
 from ray.runtime.tasks import TaskSubmitter
+from ray.runtime.unreached import Unreached
 
 
 class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
@@ -59,6 +60,7 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         self.chains = FailedChains(self)
         self.events = TaskEventLog(self)
         self.shortage = Shortage(self)
+        self.unreached = Unreached(self)
         self.reader = Reader(self)
         self.collecting = Collecting(self)
         self.polling = Polling(self, self.reader)
@@ -70,6 +72,7 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
     def attach(self, hint: str, node_address: str) -> None:
         """Listen and connect to the node manager; called once, before the reader starts."""
         self.address = self.peers.address = self.transport.listen(hint)
+        self.peers.node_address = node_address
         connection = self.transport.connect(node_address)
         connection.send((self.peers.hello(),))
         self.node = connection.context = NodeLink(connection, node_address, self.polling.wait)

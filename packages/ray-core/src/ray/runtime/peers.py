@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray.abc.transport import Connection, Frame, Transport
+from ray.clock import monotonic
+from ray.exceptions import RayConnectionError, RaySystemError
 from ray.messages import codec, wire
 from ray.protocol import handshake
 from ray.protocol.references import ObjectEntry
@@ -15,9 +17,32 @@ from ray.runtime import descriptors, unsent
 #: Large argument values are kept by the workers that got them, for the next task with the same ref, up to this much.
 MAX_KEPT_BYTES = 1 << 30
 
+#: How soon the node manager, whose address is known to be good, has to answer one who asks whether it can be reached.
+_PROBE_S = 1.0
 
-class OutOfDescriptorsError(ConnectionError):
-    """Nothing is wrong with the peer: this process may not have one more file open."""
+
+class OwnFaultError(ConnectionError):
+    """Nothing is wrong with the peer, as far as is known. ``kind``: of the error that the program gets."""
+
+    kind: type[RaySystemError] = RaySystemError
+
+
+class OutOfDescriptorsError(OwnFaultError):
+    """This process may not have one more file open."""
+
+
+class CutOffError(OwnFaultError):
+    """This process can reach nobody, not even its node manager. ``since``: when that was noticed first."""
+
+    kind = RayConnectionError
+
+    def __init__(self, cause: ConnectionError, since: float) -> None:
+        self.since = since
+        super().__init__(
+            f"This process (pid {os.getpid()}) cannot reach the other processes of its session any more: {cause}. Its "
+            "user, root directory, mounts or rights have changed since it started, or the directory of the session was "
+            "removed. Make such changes in a process of its own (subprocess), or only once ray is not needed any more."
+        )
 
 
 class Peer:
@@ -101,8 +126,14 @@ class PeerTable:
         self._process = process
         #: This process's own address.
         self.address = ""
+        #: That of the node manager.
+        self.node_address = ""
         #: {address: peer}
         self.by_address: dict[str, Peer] = {}
+        #: How often a peer was reached that was not connected.
+        self.made = 0
+        #: Monotonic time since when this process is known to reach nobody; 0 if it is not.
+        self.cut_off = 0.0
 
     def hello(self) -> bytes:
         """The first message to anybody."""
@@ -113,11 +144,14 @@ class PeerTable:
 
         Raises:
             OutOfDescriptorsError: this process cannot have one more connection.
+            CutOffError: it can have none any more.
             ConnectionError: nobody is there (any more).
         """
         peer = self.by_address.get(address)
         if peer is None:
             connection = self._connect(address)
+            self.cut_off = 0.0
+            self.made += 1
             connected = connection.context = Peer(connection, address)
             peer = self.by_address.setdefault(address, connected)
             if peer is not connected:  # somebody who has interrupted this was quicker
@@ -132,6 +166,7 @@ class PeerTable:
             return self._transport.connect(address)
         except ConnectionError as error:
             if not descriptors.is_exhausted(error):
+                self._look_whose_fault()
                 raise
         descriptors.raise_limit()  # only now that it is needed: the program may count on its limit
         try:
@@ -140,6 +175,21 @@ class PeerTable:
             if not descriptors.is_exhausted(error):
                 raise
             raise OutOfDescriptorsError(f"no connection to another process: {descriptors.describe()}") from error
+
+    def _look_whose_fault(self) -> None:
+        """A peer was not reached: see whether another one is.
+
+        Raises:
+            CutOffError: it is not.
+        """
+        began = monotonic()
+        try:
+            self._transport.connect(self.node_address, _PROBE_S).abort()
+        except ConnectionError as error:
+            # One that does not answer in time may be slow.
+            if not descriptors.is_exhausted(error) and monotonic() - began < _PROBE_S:
+                self.cut_off = self.cut_off or began
+                raise CutOffError(error, self.cut_off) from error
 
     def accept(self, connection: Connection, frames: Sequence[Frame]) -> Peer:
         """Take an incoming connection's first message.

@@ -60,6 +60,8 @@ class Replying(WaitingWorker):
 
     def _reply(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """Queue the reply of a call that has ended, and send the queue when that is worth it; under the lock."""
+        if self.peers.cut_off and not (self.exiting or self.actor_id):  # the next task is to find a sound process
+            self.exiting = "it could not reach the other processes of its session"
         self._append(call, outcome, duration_us)
         peer = call.peer
         if duration_us > FLUSH_US:

@@ -12,7 +12,6 @@ from ray.runtime.telling import say
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
-    from ray.runtime.records import SchedulingClass
 
 #: How long until it tries again, and how often it says so.
 AGAIN_S = 0.5
@@ -44,19 +43,3 @@ class Shortage:
             self._tell = now + TELL_AGAIN_S
             runtime.node.send(node.RecordError(node.ErrorRecord("out_of_descriptors", text, wall_time())))
             say(text)
-
-    def unreached(self, cls: SchedulingClass, lease: bytes, error: ConnectionError) -> None:
-        """A leased worker was not reached: ask for another one; later, if the cause is a shortage of this process."""
-        runtime = self._runtime
-        if not isinstance(error, OutOfDescriptorsError):
-            runtime.node.send(node.Suspect(lease))
-            runtime.tasks.pump(cls)
-            return
-        cls.demanded = max(1, cls.demanded)  # so that nobody asks before then
-
-        def ask_again() -> None:
-            cls.demanded = 0
-            runtime.tasks.pump(cls)
-
-        runtime.node.send(node.Release(lease))
-        self.try_again(error, ask_again)

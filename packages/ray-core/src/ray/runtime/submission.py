@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from ray.exceptions import RayError
 from ray.headroom import SENDING, check
 from ray.ids import FIRST_RETURN
 from ray.messages import codec, node, wire
@@ -253,6 +254,11 @@ class Submission(OwnerBase):
         """It was cancelled before it started, or by force; ``doubt``: what is not known about that."""
         self.objects.discard(_ids(record))
         self.fail(record, self.failures.cancelled(record, doubt))
+
+    def fail_unreached(self, record: TaskRecord, error: RayError) -> None:
+        """This process cannot reach anybody who would run it."""
+        self.objects.discard(_ids(record))
+        self.fail(record, self.failures.envelope(error, record.name, record.id, record.attempt))
 
     def fail_actor(
         self,

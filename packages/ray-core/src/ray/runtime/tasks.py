@@ -181,7 +181,7 @@ class TaskSubmitter:
             if message.lease not in self._granted:  # else a call that has interrupted this one has been quicker
                 self._granted.append(message.lease)
                 cls.demanded = max(0, cls.demanded - 1)
-                self._runtime.shortage.unreached(cls, message.lease, error)
+                self._runtime.unreached.worker(cls, message.lease, error)
             return
         link = Link(message.lease, cls, peer, message.pid, message.gpu_ids)
         if message.lease in self.links or message.lease in self._granted:

@@ -24,6 +24,7 @@ from ray.runtime.group_ends import TRACKER_S, end_group, kill_leader, kill_track
 from ray.runtime.headless import HEADLESS, Headless
 from ray.runtime.line_reader import LineReader
 from ray.runtime.node_output import NodeOutput
+from ray.runtime.node_place import NodePlace
 from ray.runtime.session import NodeConfig
 from ray.runtime.stops import Look, Stops
 from ray.runtime.supervision import OomWatch, exit_cause, is_stopped
@@ -92,6 +93,7 @@ class WorkerPool:
         self._output = output
         #: Called with the reason when there can be no more workers.
         self._on_ruin = on_ruin
+        self.place = NodePlace(config.session_dir)
         self.node_address = ""
         #: Descriptor of a channel that ends with the driver.
         self.lifeline = -1
@@ -337,10 +339,17 @@ class WorkerPool:
         else:
             look(False)
 
+    def look_at_place(self) -> None:
+        """End all if new workers cannot find the node any more."""
+        lack = self.place.lack()
+        if lack:
+            self._on_ruin(lack)
+
     def _look(self) -> None:
         began = monotonic()
         for pid in self._headless.look(self._by_pid):
             self.kill(self._by_pid[pid], HEADLESS)
+        self.look_at_place()
         self._timers.after(max(_LOOK_S, (monotonic() - began) / _LOOK_SHARE), self._look)
 
     # --- ends --------------------------------------------------------------------------------------------------------
