@@ -99,6 +99,13 @@ class Transport(ABC):
         """
         return True
 
+    def catch_up(self) -> None:  # noqa: B027 - see the default
+        """Go on with what this thread was handing to the system when a finaliser or a signal handler interrupted it.
+
+        That calls this before it waits: what it waits for may depend on it, and another thread cannot know how far the
+        interrupted one has come. ``poll`` does the same. The default is for transports that hand over in one step.
+        """
+
     def abort_reason(self, last_words: Sequence[str]) -> str:
         """Why a process that used such a transport was aborted (SIGABRT), if its last lines on stderr tell.
 

@@ -163,6 +163,9 @@ class ReliableTransport(Transport):
     def abort_reason(self, last_words: Sequence[str]) -> str:
         return self._inner.abort_reason(last_words)
 
+    def catch_up(self) -> None:
+        self._inner.catch_up()
+
     def settle(self, timeout_s: float) -> bool:
         return self._confirmed(list(self._connections), timeout_s)
 

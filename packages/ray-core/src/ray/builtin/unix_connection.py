@@ -3,6 +3,9 @@
 Finalisers and signal handlers run between two steps of the code here, on the same thread, and may send and poll in
 their turn. So whatever has left, or come from, the system is on record in the same step: ``deque.extend`` over ``map``
 calls the system and keeps the result without Python code in between. What follows from it can be worked out twice.
+The functions of ``os`` are used for that, as those of sockets make a tuple of their arguments, and where a container is
+made, the collector may run. They take a number, which the system may give to another file: nobody uses it who has not
+looked, in the same step, whether the socket is still open.
 
 Who writes has claimed that: a lock could stay locked where Ctrl-C comes between its steps, and could not be taken from
 a call that is interrupted. A look at the claim and the step behind it have no call in between, so nothing comes there.
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import os
 import select
 import socket
 from collections import deque
@@ -35,6 +39,9 @@ _ONE_READ = (framing.READ_BYTES,)
 _READ = select.POLLIN
 _BOTH = select.POLLIN | select.POLLOUT
 _add = operator.add
+_system_read, _system_readv, _system_write, _system_writev = os.read, os.readv, os.write, os.writev
+#: The claim on a socket that is closed.
+_NOBODY = (0,)
 _head_of_one, _HEAD_OF_ONE_BYTES = framing.head_of_one, framing.HEAD_OF_ONE_BYTES
 _split_head, _NOTHING = framing.split_head, framing.NOTHING
 
@@ -45,11 +52,11 @@ class UnixConnection(Connection):
     def __init__(self, sock: socket.socket, transport: UnixTransport) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._recv, self._send, self._sendmsg = sock.recv, sock.send, sock.sendmsg
         self._transport = transport
         self.context = None
         self.closed = False
         self.fd = sock.fileno()
+        self._fds = (self.fd,)
         #: Bytes that a peer who has connected may still send until its first message is complete; 0: it is.
         self.first_bytes = 0
         #: The claim of the call that writes: (its thread,). Nobody waits for it: who has it writes what others have
@@ -77,16 +84,20 @@ class UnixConnection(Connection):
         if len(frames) == 1 and (nbytes := len(frames[0])) <= _JOINED_BYTES:
             parts = [_head_of_one(1, nbytes) + frames[0]]
             total = _HEAD_OF_ONE_BYTES + nbytes
-            sending = map(self._send, parts)
+            sending = map(_system_write, self._fds, parts)
         else:
             parts = [framing.head(frames), *(memoryview(frame).cast("B") for frame in frames)]
             total = sum(map(len, parts))
-            sending = map(self._sendmsg, (parts,))
+            sending = map(_system_writev, self._fds, (parts,))
         message: list[Any] = [0, parts, total]
+        unwritten = self._transport.unwritten
+        unwritten[self] = None
         out, done = self._out, self._queued
         self._queued = message[0] = end = done + total
         out.append(message)
         if self._watched and not self._is_inside():
+            if self._watched:
+                unwritten.pop(self, None)
             return
         try:
             if len(out) == 1 and len(parts) <= _MAX_PARTS:  # it is alone, and most are: what ``write`` does, in short
@@ -105,8 +116,10 @@ class UnixConnection(Connection):
                     finally:
                         if self._writer is claim:
                             self._writer = None
-                    if not out and not self.closed:
-                        return
+                    if not out:
+                        unwritten.pop(self, None)
+                        if not self.closed:
+                            return
             if not self.write():
                 self._transport.write_later(self)
         except BaseException:  # a signal handler raised: what is begun is to be ended
@@ -138,6 +151,8 @@ class UnixConnection(Connection):
             if self.closed:
                 self._close_socket()
             if blocked or not out or self.closed:
+                if self._watched or not out:
+                    self._transport.unwritten.pop(self, None)
                 return True
 
     def _write(self, claim: tuple[int]) -> bool:
@@ -154,7 +169,7 @@ class UnixConnection(Connection):
                 out.popleft()
                 continue
             parts = self._next_parts(done)
-            step = map(_add, (done,), map(self._sendmsg, (parts,)))
+            step = map(_add, (done,), map(_system_writev, self._fds, (parts,)))
             try:
                 if sent[0] == done and self._writer is claim:
                     sent.extend(step)
@@ -201,14 +216,16 @@ class UnixConnection(Connection):
         try:
             if large is None or self._chunks:
                 size = (min(self.first_bytes, framing.READ_BYTES),) if self.first_bytes else _ONE_READ
-                self._chunks.extend(map(self._recv, size))
+                read = map(_system_read, self._fds, size)
+                if not self.closed:
+                    self._chunks.extend(read)
             elif self.first_bytes:  # a stranger that begins with much
                 self.first_bytes = 1
                 self.lose()
             else:
                 filled = large.filled[0]
-                step = map(_add, (filled,), map(self._sock.recv_into, (large.memory[filled:],)))
-                if large.filled[0] == filled and self._state is state:
+                step = map(_add, (filled,), map(_system_readv, self._fds, ((large.memory[filled:],),)))
+                if large.filled[0] == filled and self._state is state and not self.closed:
                     large.filled.extend(step)
                     if large.filled[0] == filled:
                         self.lose()
@@ -328,6 +345,8 @@ class UnixConnection(Connection):
         self._release()
 
     def _release(self) -> None:
+        self._writer = _NOBODY  # also where a call that is under way has claimed it
+        self._transport.unwritten.pop(self, None)
         with contextlib.suppress(OSError):  # the program has closed every descriptor that it found
             self._sock.close()
 

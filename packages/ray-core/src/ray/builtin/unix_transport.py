@@ -48,6 +48,8 @@ class UnixTransport(Transport):
         self.inbox: list[tuple[Connection, Sequence[Frame] | None]] = []
         #: Connections of which something may have been read that is in no inbox yet: only while they are read.
         self._reading: dict[UnixConnection, None] = {}
+        #: Connections with a message that a call of ``send`` is about to write, unless it is interrupted in that.
+        self.unwritten: dict[UnixConnection, None] = {}
         #: Connections with messages that another thread may have overlooked.
         self._late: dict[UnixConnection, None] = {}
         self._listener: UnixListener | None = None
@@ -130,6 +132,8 @@ class UnixTransport(Transport):
         if self._reading:
             for interrupted in tuple(self._reading):  # by this call
                 interrupted.sort()
+        if self.unwritten:
+            self.catch_up()
         if self.inbox:
             timeout_s = 0.0
         if self._late:
@@ -161,6 +165,13 @@ class UnixTransport(Transport):
         events = self.inbox
         self.inbox = rest
         return events
+
+    def catch_up(self) -> None:
+        for connection in self.unwritten.copy():
+            if connection.closed:
+                self.unwritten.pop(connection, None)
+            else:
+                connection.write()  # no effect where another thread does it
 
     def write_later(self, connection: UnixConnection) -> None:
         """Another thread writes to it, and may not have seen the last message."""

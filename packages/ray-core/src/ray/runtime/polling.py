@@ -251,6 +251,7 @@ class Polling:
         """
         with self._lock:
             self._runtime.catch_up()
+            self._runtime.transport.catch_up()
         held = self._lock._release_save()
         try:
             return self.wait(waiter, timeout_s)
