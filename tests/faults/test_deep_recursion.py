@@ -191,19 +191,19 @@ def check(counter):
 
 @ray.remote
 def try_in_task(kinds, counter):
-    return try_all(kinds, counter, ROOMS[::2])
+    return try_all(kinds, counter, ROOMS[::4])
 
 
 class Trying:
     def try_all(self, kinds, counter):
-        done = try_all(kinds, counter, ROOMS[::3])
+        done = try_all(kinds, counter, ROOMS[::5])
         check(counter)
         return done
 
 
 class AsyncTrying:
     async def try_sending(self, counter):
-        return try_all(SENDS, counter, ROOMS[::2])
+        return try_all(SENDS, counter, ROOMS[::4])
 
     async def try_awaiting(self, counter):
         async def down(calls):
@@ -234,7 +234,7 @@ def test_in_the_program(start):
 def test_on_another_thread(start):
     counter = begin(start)
     results = []
-    thread = threading.Thread(target=lambda: results.append(try_all(SENDS + WAITS, counter, ROOMS[::3])))
+    thread = threading.Thread(target=lambda: results.append(try_all(SENDS + WAITS[:5], counter, ROOMS[::3])))
     thread.start()
     thread.join(50)
     assert results
@@ -316,7 +316,7 @@ print("fine")
 """
 
 
-@pytest.mark.parametrize("limit", [200, 1500])
+@pytest.mark.parametrize("limit", [200, 1100])
 def test_a_recursion_without_end(limit):
     command = [sys.executable, "-c", PROGRAM, str(limit)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
