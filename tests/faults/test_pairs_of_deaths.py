@@ -106,6 +106,44 @@ def test_the_next_session_ends_what_stands(session, number):
     assert victims.in_program("import ray; ray.init(num_cpus=1); ray.shutdown(); print(1)") == 1
 
 
+#: A line of input has it ask for three more workers.
+ASKS = """
+import ray, sys
+ray.init(num_cpus=1)
+
+@ray.remote(num_cpus=0)
+class Actor:
+    pass
+
+print(ray.nodes()[0]["Pid"], flush=True)
+sys.stdin.readline()
+actors = [Actor.remote() for _ in range(3)]
+sys.stdin.readline()
+"""
+
+
+def test_both_are_killed_before_the_news_of_workers_were_read():
+    """What the node manager has not read any more is no reason for the zygote not to clean up."""
+    before = leaks.snapshot()
+    with victims.program(ASKS, stdin=subprocess.PIPE) as driver, driver.stdin:
+        manager = psutil.Process(victims.told(driver))
+        (zygote,) = victims.until(lambda: [child for child in manager.children() if "zygote" in child.name()])
+        victims.until(lambda: len(manager.children()) > 2)  # the store's, and a worker
+        known, used = set(manager.children()), manager.num_fds()
+        stop(zygote.pid)
+        driver.stdin.write("\n")
+        driver.stdin.flush()
+        victims.until(lambda: manager.num_fds() >= used + 4)  # it has asked for two of them
+        stop(manager.pid)
+        zygote.resume()
+        victims.until(lambda: len(set(manager.children()) - known) >= 2)  # of the first, it has told
+        stop(driver.pid)
+        manager.kill()
+        driver.kill()
+        driver.wait(5)
+    leaks.assert_clean(before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_the_driver_is_killed_while_the_node_manager_starts(number):
     """It was stopped before it had anybody to take its place."""

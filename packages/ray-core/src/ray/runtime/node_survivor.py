@@ -17,6 +17,7 @@ from ray.runtime.supervision import is_stopped, kill_session, outlive_parent
 #: The driver is gone: the node manager ends by itself, or has this long until it is killed.
 ORPHAN_GRACE_S = 5.0
 _LOOK_S = 0.1
+_MAX_REQUEST_BYTES = 4096
 
 
 class NodeSurvivor:
@@ -43,20 +44,29 @@ class NodeSurvivor:
         note_survivor(config.session_dir, os.getpid())
         outlive_parent()
 
-    def wait(self) -> None:
-        """Wait until there is something to read from the channel; ends the process if there will never be."""
+    def request(self) -> tuple[bytes, list[int]]:
+        """Wait for a request; returns it and its descriptors. Ends the process if there will be none any more."""
         while True:
             ready = self._poll.poll(_LOOK_S * 1000 if self._limit else None)
-            for fd, events in ready:
+            for fd, _ in ready:
                 if fd == self._lifeline:
                     self._poll.unregister(fd)
                     self._limit = monotonic() + ORPHAN_GRACE_S
-                elif events & select.POLLIN and self._channel.recv(1, socket.MSG_PEEK):
-                    return
                 else:
+                    data, fds = self._receive()
+                    if data:
+                        return data, fds
                     self._bury()
             if self._limit:
                 self._rouse()
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """What has come; nothing if the node manager is dead. If it has left reports unread, that is an error."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self._channel, _MAX_REQUEST_BYTES, 2)
+        except ConnectionError:
+            return b"", []
+        return data, fds
 
     def _rouse(self) -> None:
         """Have a node manager end that has lost its driver, even one that was stopped."""

@@ -31,7 +31,6 @@ from ray.runtime.session import NodeConfig
 from ray.runtime.supervision import die_with_parent
 from ray.runtime.titles import IDLE, set_title
 
-_MAX_REQUEST_BYTES = 4096
 #: Of a traceback, its last part; a report has to fit into as many bytes as a request.
 _MAX_TEXT_CHARS = 900
 #: What every worker comes to import; pickles of functions and classes name it.
@@ -122,10 +121,7 @@ def _serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryv
     gc.freeze()
     survivor = NodeSurvivor(channel, lifeline, node, config)
     while True:
-        survivor.wait()
-        data, fds, _, _ = socket.recv_fds(channel, _MAX_REQUEST_BYTES, 2)
-        if not data:
-            os._exit(0)
+        data, fds = survivor.request()
         request = _decode_request(data)
         if fork_grandchild(functools.partial(_announce, channel, request.worker)):
             _be_worker(survivor, config, composition, node, request, fds, slots, threads)
