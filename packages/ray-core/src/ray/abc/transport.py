@@ -117,6 +117,16 @@ class Transport(ABC):
         """
         return ""
 
+    def cut_off(self) -> Sequence[Connection]:
+        """Look for connections whose descriptors the program has closed, of which the system tells nothing.
+
+        Called about twice a second by the thread that polls. The default is for transports that notice it otherwise.
+
+        Returns:
+            Those connections; they are closed now, and ``poll`` does not report them.
+        """
+        return ()
+
     @abstractmethod
     def wake(self) -> None:
         """Make a running or the next ``poll`` return soon; safe from any thread and from signal handlers."""

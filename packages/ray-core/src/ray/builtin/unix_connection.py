@@ -57,6 +57,7 @@ class UnixConnection(Connection):
         self.closed = False
         self.fd = sock.fileno()
         self._fds = (self.fd,)
+        self._inode = os.fstat(self.fd).st_ino
         #: Bytes that a peer who has connected may still send until its first message is complete; 0: it is.
         self.first_bytes = 0
         #: The claim of the call that writes: (its thread,). Nobody waits for it: who has it writes what others have
@@ -326,7 +327,7 @@ class UnixConnection(Connection):
             return
         self._out.clear()
         self._transport.forget(self)
-        if not self._close_socket():  # another thread writes, and closes it when it has done so
+        if not self._close_socket() and self.has_descriptor():  # another thread writes, and closes it afterwards
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
 
@@ -347,8 +348,18 @@ class UnixConnection(Connection):
     def _release(self) -> None:
         self._writer = _NOBODY  # also where a call that is under way has claimed it
         self._transport.unwritten.pop(self, None)
-        with contextlib.suppress(OSError):  # the program has closed every descriptor that it found
-            self._sock.close()
+        if self.has_descriptor():
+            with contextlib.suppress(OSError):
+                self._sock.close()
+        else:
+            self._sock.detach()
+
+    def has_descriptor(self) -> bool:
+        """Whether the descriptor is still that of this socket; the program may have closed every one that it found."""
+        try:
+            return os.fstat(self.fd).st_ino == self._inode
+        except OSError:
+            return False
 
 
 def _unsent(parts: list[Any], sent: int) -> list[Any]:

@@ -102,9 +102,18 @@ class UnixTransport(Transport):
             self._poller.register(listener.fd)
 
     def _add(self, connection: UnixConnection) -> UnixConnection:
+        robbed = self._connections.get(connection.fd)
         self._connections[connection.fd] = connection
         self._poller.register(connection.fd)
+        if robbed is not None:  # the program has closed its descriptor, whose number was free
+            robbed.lose()
         return connection
+
+    def cut_off(self) -> list[UnixConnection]:
+        found = [connection for connection in tuple(self._connections.values()) if not connection.has_descriptor()]
+        for connection in found:
+            connection.abort()
+        return found
 
     def connect(self, address: str, timeout_s: float = 5.0) -> UnixConnection:
         if not address.startswith(SCHEME):

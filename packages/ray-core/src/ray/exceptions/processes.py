@@ -74,7 +74,8 @@ class OutOfMemoryError(RayError, MemoryError):
 
 
 class RayActorError(DualError, RuntimeError):
-    """The process of an actor is dead, so a call to it cannot run (or it is not known whether it ran).
+    """The process of an actor is dead, or the connection to it is, so a call cannot run (or it is not known whether it
+    ran).
 
     Where the actor's ``__init__`` raised, ``ray.get`` raises an instance of a class that is both this and the type of
     that exception, which is its ``__cause__``.
@@ -87,6 +88,7 @@ class RayActorError(DualError, RuntimeError):
         method: the call that failed, or an empty string.
         fate: what became of that call, a verb phrase.
         restarts: whether the actor is started again.
+        lives: whether only the connection to it was lost.
         pid: of its last process; 0 if unknown.
         stderr_tail: as in WorkerCrashedError.
         summary: type and message of what its ``__init__`` raised, where that is the reason.
@@ -117,6 +119,7 @@ class RayActorError(DualError, RuntimeError):
         method: str = "",
         fate: str = "did not complete",
         restarts: bool = False,
+        lives: bool = False,
         pid: int = 0,
         exit_code: int | None = None,
         signal: int | None = None,
@@ -147,7 +150,10 @@ class RayActorError(DualError, RuntimeError):
             why.append(f"caused by {summary or getattr(cause, 'summary', '') or type(cause).__name__}")
         because = f": {'; '.join(why)}".rstrip(".") if why else ""
         lost = f"{own_signal(signal)}{f' The call to {method}() {fate}.' if method else ''}"
-        if restarts:
+        if lives:
+            state = "goes on, but the connection to it was lost"
+            advice = "Calls that follow reach it by a new connection; with max_task_retries= such calls are repeated."
+        elif restarts:
             state = "has lost its process and is started again"
             advice = "With max_task_retries= such calls are repeated."
         else:

@@ -17,6 +17,7 @@ from ray.protocol.references import ObjectEntry
 from ray.runtime.call_order import put_in_order
 from ray.runtime.fates import UNSTARTED, fates_of
 from ray.runtime.last_calls import ends_next
+from ray.runtime.lost_connections import LostConnections
 from ray.runtime.records import BATCH_TASKS, LAST_WORDS_S, TaskRecord
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ActorClient:
         "limits",
         "looks_at",
         "peer",
+        "place",
         "queue",
         "window",
     )  # fmt: skip
@@ -80,6 +82,8 @@ class ActorClient:
         #: It was not reached at the last try.
         self.away: Away | None = None
         self.incarnation = -1
+        #: Where its process is, while it lives, as the node manager has said.
+        self.place: node.ActorUpdate | None = None
         #: Calls that may be under way at a time.
         self.window = MAX_AHEAD
         #: The actor's concurrency groups, once they are known.
@@ -120,6 +124,7 @@ class ActorCalls:
 
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
+        self.lost = LostConnections(runtime, self)
         #: {actor id: client}
         self.clients: dict[bytes, ActorClient] = {}
         #: {object id of the entry that counts handles: actor id}
@@ -208,10 +213,7 @@ class ActorCalls:
     def on_replies(self, client: ActorClient, message: wire.Replies, frames: Any) -> None:
         """Calls have ended."""
         inflight = client.inflight
-        retries: list[TaskRecord] = []
-        self._runtime.reader.finish(inflight, message, frames, client.peer, retries.append)
-        for record in retries:
-            self._again(client, record)
+        self._runtime.reader.finish(inflight, message, frames, client.peer, lambda record: self.again(client, record))
         cause = None
         if message.reason:
             client.eager = True
@@ -233,8 +235,10 @@ class ActorCalls:
             self.pump(client)
 
     def peer_lost(self, client: ActorClient) -> None:
-        """The connection is gone; the node manager tells what became of the actor."""
+        """The connection is gone; the node manager tells what became of the actor, unless that lives."""
         client.peer = None
+        if not client.held:
+            self.lost.lost(client)
         self._apply_held(client)
 
     def updated(self, update: node.ActorUpdate) -> None:
@@ -272,6 +276,7 @@ class ActorCalls:
             client.crash = ""
             client.window = _WITHOUT_LIMIT if update.groups else MAX_AHEAD + update.places
             client.groups = update.groups
+            client.place = update
             self.connect(client, update)
         elif update.state == actors.DEAD:
             if client.created_here and update.error:
@@ -304,6 +309,8 @@ class ActorCalls:
             self._runtime.unreached.actor(client, update, error)
             return
         client.away = None
+        if client.inflight:
+            self.lost.settle(client)
         put_in_order(client.queue)
         peer.sink = client
         client.peer = peer
@@ -320,7 +327,7 @@ class ActorCalls:
         records = [record for record in list(client.inflight.values()) if not record.done]
         client.inflight.clear()
         client.limits.clear()
-        client.batch = None
+        client.batch = client.place = None
         restarts = update.state == actors.RESTARTING
         client.closed = not restarts
         fates = fates_of(client, records, update.cause, self._runtime.process_id)
@@ -328,7 +335,7 @@ class ActorCalls:
             if restarts and fate is UNSTARTED:
                 self._requeue(client, record)
             elif restarts and record.retries and not record.cancelled:
-                self._again(client, record)
+                self.again(client, record)
             else:
                 self._runtime.fail_actor(record, client, fate, update.cause, update.error, restarts=restarts)
 
@@ -339,7 +346,8 @@ class ActorCalls:
         else:
             client.queue.append(record)
 
-    def _again(self, client: ActorClient, record: TaskRecord) -> None:
+    def again(self, client: ActorClient, record: TaskRecord) -> None:
+        """Have a call repeated."""
         record.attempt += 1
         if record.retries > 0:
             record.retries -= 1

@@ -92,8 +92,9 @@ class Failures:
         error: bytes,
         *,
         restarts: bool,
+        lives: bool,
     ) -> bytes:
-        """The actor is dead, or its process was and is replaced."""
+        """The actor is dead, or its process was and is replaced, or only the connection to it is lost."""
         if record.cancelled:
             return self.cancelled(record)
         self._waiting.pop(client.actor_id, None)  # the call tells it
@@ -105,6 +106,7 @@ class Failures:
             "method": record.method.decode(),
             "fate": fate,
             "restarts": restarts,
+            "lives": lives,
             "pid": cause.pid,
             "exit_code": cause.exit_code,
             "signal": cause.signal,

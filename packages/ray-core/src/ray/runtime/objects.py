@@ -395,4 +395,5 @@ class ObjectExchange:
         self._runtime.table.borrower_lost(address)
         if self.borrows:
             for entry in self._runtime.table.borrowed_from(address):
+                entry.handed = 0  # the owner, if it lives, has lost the connection as well, and counts none any more
                 self._owner_died(entry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.abc.transport import Connection, Frame, Transport
@@ -19,6 +19,9 @@ MAX_KEPT_BYTES = 1 << 30
 
 #: How soon the node manager, whose address is known to be good, has to answer one who asks whether it can be reached.
 _PROBE_S = 1.0
+
+#: The context of a connection that was dropped, whose messages may still be under way here.
+DROPPED = object()
 
 
 class OwnFaultError(ConnectionError):
@@ -53,12 +56,14 @@ class Peer:
         "address",
         "connection",
         "greeted",
+        "incoming",
         "kept",
         "kept_bytes",
         "known",
         "lost",
         "outbox",
         "outbox_frames",
+        "second",
         "sink",
     )
 
@@ -75,6 +80,9 @@ class Peer:
         self.lost = False
         #: It has been told who this process is, or has said so itself.
         self.greeted = False
+        #: It has opened the connection; else it may open a ``second`` one at the same time.
+        self.incoming = False
+        self.second: Connection | None = None
         #: Results for this peer that are not sent yet, and their large buffers (frame 0 is kept free).
         self.outbox: list[Any] = []
         self.outbox_frames: list[Any] = [b""]
@@ -191,18 +199,30 @@ class PeerTable:
                 self.cut_off = self.cut_off or began
                 raise CutOffError(error, self.cut_off) from error
 
-    def accept(self, connection: Connection, frames: Sequence[Frame]) -> Peer:
-        """Take an incoming connection's first message.
+    def accept(self, connection: Connection, frames: Sequence[Frame], lost: Callable[[Peer], None]) -> Peer:
+        """Take an incoming connection's first message; ``lost`` is told of one that it takes the place of.
 
         Raises:
             RemoteProtocolError: it is not a hello of this session.
         """
         hello = handshake.check(codec.decode(frames), self._session)
-        # Both ends may connect at the same time: each then sends on its own connection only, and so in order.
         peer = self.by_address.get(hello.address) if hello.address else None
+        if peer is not None:
+            self._transport.cut_off()
+            if peer.incoming or peer.second is not None or peer.connection.closed:
+                # It has lost that connection, and this end has not heard of it yet. What has come that way and was not
+                # taken has come too late: nothing is to begin behind what comes now that was sent before it.
+                for old in (peer.connection, peer.second):
+                    if old is not None:
+                        old.abort()
+                        old.context = DROPPED
+                lost(peer)
+                peer = None
+            else:  # both ends connect at the same time: each then sends on its own connection only, and so in order
+                peer.second = connection
         if peer is None:
             peer = self.by_address[hello.address] = Peer(connection, hello.address)
-            peer.greeted = True
+            peer.greeted = peer.incoming = True
         connection.context = peer
         return peer
 

@@ -197,6 +197,11 @@ class Polling:
                 self._given_up = True
                 for waiting in list(self._waiting):
                     waiting.leave()
+            for connection in runtime.transport.cut_off():
+                if connection is runtime.node.connection:
+                    runtime.node_lost(DESCRIPTORS_CLOSED)
+                else:
+                    pending.append((connection, None))
             if not runtime.node.beat():
                 runtime.node_lost("its node manager does not answer (stopped, or overloaded)")
 

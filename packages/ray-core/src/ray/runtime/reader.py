@@ -16,7 +16,7 @@ from ray.protocol.references import PENDING
 from ray.runtime.calls import ActorClient
 from ray.runtime.inspection import answer
 from ray.runtime.node_link import NODE_DIED, NodeLink
-from ray.runtime.peers import Peer
+from ray.runtime.peers import DROPPED, Peer
 from ray.runtime.records import Link, TaskRecord
 from ray.runtime.refusals import Refusals
 from ray.runtime.telling import say
@@ -30,8 +30,6 @@ Event: TypeAlias = tuple[Connection, Sequence[Frame] | None]
 
 #: While event loops await objects, messages are taken for so long at a time.
 SLICE_S = 0.001
-#: The context of a connection that was dropped, whose messages may still be under way here.
-_DROPPED = object()
 
 #: Messages that may be handled twice: what the first time has begun, the second time ends.
 _REPEATABLE = {node.Granted, node.ActorUpdate}
@@ -163,7 +161,7 @@ class Reader:
                     if frames is None:
                         self._lost(context)
                     else:
-                        self._runtime.peers.accept(connection, frames)
+                        self._runtime.peers.accept(connection, frames, self._lost)
                 return
             message = codec.decode(frames)
             kind = type(message)
@@ -191,11 +189,11 @@ class Reader:
         except Exception as error:  # costs nobody but the peer
             if pending and pending[0] is event:
                 pending.popleft()
-            if context is _DROPPED:
+            if context is DROPPED:
                 return
             self._refusals.note(error)
             connection.abort()
-            connection.context = _DROPPED
+            connection.context = DROPPED
             if type(context) is NodeLink:
                 self._runtime.node_lost(f"a message of the node manager could not be handled: {error!r}")
             else:

@@ -12,6 +12,7 @@ from ray.clock import monotonic
 from ray.messages import codec, wire
 from ray.runtime.blocking import WaitingWorker
 from ray.runtime.completion import Waiter
+from ray.runtime.records import return_ids
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -40,12 +41,29 @@ class Replying(WaitingWorker):
         self.running: dict[bytes, TaskCall] = {}
         #: Peers with results that are not sent.
         self._unsent: dict[Peer, float] = {}
+        #: Calls that go on beyond their limits, or whose callers were lost; nobody waits for their results.
+        self.overdue: set[TaskCall] = set()
         #: Functions and methods that were short the last time.
         self._brief: set[bytes] = set()
         #: A call that was not has ended, and its reply may not have left the process.
         self._long_ended = False
         #: A loop is about to send the results of its calls.
         self._turn_ends = False
+
+    def supersede(self, id: bytes) -> None:
+        """A call comes anew: what there is of it goes on without a caller, or does not start. Called under the lock."""
+        queued, running = self.queued.pop(id, None), self.running.pop(id, None)
+        if queued is not None:
+            self.let_go(queued)
+        if running is not None:
+            running.abandoned = True
+            self.overdue.add(running)
+
+    def peer_lost(self, peer: Peer) -> None:
+        super().peer_lost(peer)
+        for call in self.running.values():
+            if call.peer is peer and call.stream is not None:
+                call.stream.look()
 
     def _flush_after_turn(self, loop: AbstractEventLoop) -> None:
         """Other calls may end in the same turn of the loop: their replies go together."""
@@ -83,6 +101,9 @@ class Replying(WaitingWorker):
     def _append(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """Queue a reply; called under the lock."""
         peer, task = call.peer, call.task
+        if peer.lost:
+            self._drop(call, outcome)
+            return
         if call.held and not call.abandoned:
             self.let_go(call)
         values: list[Any] = outcome.blobs
@@ -98,6 +119,13 @@ class Replying(WaitingWorker):
         if not peer.outbox:
             self._unsent[peer] = monotonic()
         peer.outbox.append(done)
+
+    def _drop(self, call: TaskCall, outcome: Outcome) -> None:
+        """Nobody takes the result of a call; called under the lock."""
+        self.let_go(call)
+        if call.abandoned and call.peer.lost:
+            return  # it may run anew, and the stored result be that of the other attempt
+        self.objects.discard(id for id in return_ids(call.task.id, call.task.num_returns) if None in outcome.blobs)
 
     def _kept(self, task: wire.Task) -> list[bytes]:
         """Argument refs that this process still holds; each becomes a credit that the submitter registers."""

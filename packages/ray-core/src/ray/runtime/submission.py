@@ -269,8 +269,9 @@ class Submission(OwnerBase):
         error: bytes = b"",
         *,
         restarts: bool = False,
+        lives: bool = False,
     ) -> None:
-        """Its actor is dead, or was at the time; ``fate`` is what became of the call."""
+        """Its actor is dead, or was at the time, or only the connection is lost; ``fate``: what became of the call."""
         self.objects.discard(_ids(record))
         cause, error = cause or client.cause, error or client.error
-        self.fail(record, self.failures.actor_dead(record, client, fate, cause, error, restarts=restarts))
+        self.fail(record, self.failures.actor_dead(record, client, fate, cause, error, restarts=restarts, lives=lives))

@@ -107,6 +107,7 @@ class Unreached:
 
     def _wait(self, client: ActorClient, away: Away, text: str, *, lasts: bool) -> None:
         if lasts:
+            self._runtime.calls.lost.settle(client)
             self._fail(client.queue, text)
         elif not away.is_due:
             away.is_due = True

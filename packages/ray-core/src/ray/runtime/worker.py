@@ -35,7 +35,6 @@ from ray.runtime.outcome import Outcome
 from ray.runtime.output import Flusher
 from ray.runtime.peers import Peer
 from ray.runtime.process_end import ProcessEnd
-from ray.runtime.records import return_ids
 from ray.runtime.replies import SETTLE_S, Replying
 from ray.runtime.spilled_arguments import SpilledArguments
 from ray.runtime.telling import write
@@ -88,8 +87,6 @@ class WorkerRuntime(Replying):
         #: The node manager, unless it has died.
         self._parent = os.getppid()
         self.ending = ProcessEnd(self)
-        #: Calls that go on beyond their limits; their callers have been answered.
-        self.overdue: set[TaskCall] = set()
         self._gpu_ids: list[str] | None = None
         self.interrupting = Interrupting(self, self._slot, self._limits)
         #: As Python hands it back.
@@ -122,6 +119,8 @@ class WorkerRuntime(Replying):
         for task in message.tasks:
             if len(task.id) != TASK_ID_BYTES:
                 raise RemoteProtocolError(f"a task with an id of {len(task.id)} bytes")
+            if task.attempt:
+                self.supersede(task.id)
             call = TaskCall(self, peer, task, frames, message)
             if task.deps:
                 call.values = self.arguments.take(task.deps, frames)
@@ -182,12 +181,6 @@ class WorkerRuntime(Replying):
         call = self.queued.get(message.task) or self.running.get(message.task)  # it goes from here to there
         if call is not None and call.task.num_returns == STREAMING:
             yielding_of(call).taken(message.count)
-
-    def peer_lost(self, peer: Peer) -> None:
-        super().peer_lost(peer)
-        for call in self.running.values():
-            if call.peer is peer and call.stream is not None:
-                call.stream.look()
 
     def on_start_actor(self, message: node.StartActor) -> None:
         super().on_start_actor(message)
@@ -288,8 +281,7 @@ class WorkerRuntime(Replying):
         with self.lock:
             if call.abandoned:
                 self.overdue.discard(call)
-                self.let_go(call)
-                self.objects.discard(id for id in return_ids(task.id, task.num_returns) if None in outcome.blobs)
+                self._drop(call, outcome)
             else:
                 del self.running[task.id]
                 self._reply(call, outcome, duration_us)
