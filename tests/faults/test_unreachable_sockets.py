@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import ray
 from ray.testing import leaks
 
 _HEAD = """
@@ -252,3 +253,33 @@ ray.shutdown()
 @pytest.mark.parametrize("transport", [slow("unix"), slow("zmq")])
 def test_another_user_for_a_moment_and_workers_of_another_user(transport):
     run(PASSES, "", transport, "plasma")
+
+
+@ray.remote
+class Actor:
+    def one(self):
+        return 1
+
+
+@ray.remote(max_retries=-1)
+def two():
+    return 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_nobody_waits_for_ever_for_workers_that_he_does_not_reach(start, tmp_path):
+    """They live, and the node manager can be reached."""
+    gate = tmp_path / "gate"
+    options = {"transport": {"gate": str(gate)}}
+    start(num_cpus=2, store="heap", transport="tests.faults.shy_transport", options=options, log_to_driver=False)
+    actor = Actor.remote()
+    call = actor.one.remote()
+    with pytest.raises(ray.exceptions.RayConnectionError, match="20 workers in a row could not be reached"):
+        ray.get([two.remote() for _ in range(10)], timeout=60)
+    for ref in (call, actor.one.remote()):
+        with pytest.raises(ray.exceptions.RayConnectionError, match="The actor Actor has not died"):
+            ray.get(ref, timeout=30)
+    gate.touch()
+    assert ray.get([two.remote() for _ in range(10)], timeout=30) == [2] * 10
+    assert ray.get([actor.one.remote(), Actor.remote().one.remote()], timeout=30) == [1, 1]
