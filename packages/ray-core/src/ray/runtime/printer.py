@@ -195,8 +195,10 @@ def _parts_of(batch: Logs | str | Missing) -> Iterator[Logs | str | Missing]:
 
 
 def _say(text: str) -> None:
-    """Print it on stderr if somebody takes it there at once."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        fd = sys.stderr.fileno()
-        if select.select([], [fd], [], 0)[1]:
-            os.write(fd, text.encode())
+    """Print it on stderr if somebody takes it there at once, past what may be stuck in ``write``."""
+    for stream in (sys.stderr, sys.__stderr__):
+        with contextlib.suppress(Exception):  # it stands for no descriptor, or is closed
+            fd = stream.fileno()  # type: ignore[union-attr]
+            if select.select([], [fd], [], 0)[1]:
+                os.write(fd, text.encode())
+            return

@@ -8,19 +8,17 @@ unfinished one once a second.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import re
-import select
 import sys
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator
+from typing import TextIO
 
 from ray.clock import monotonic, sleep
 from ray.runtime.own_line import OwnLine
+from ray.runtime.program_streams import Shadow, flush, is_file, write
 
 #: How often the states of an unfinished line are printed where they cannot be replaced.
 PLAIN_S = 1.0
@@ -29,8 +27,6 @@ REDRAW_S = 0.25
 #: The program may print a line in parts: its end is waited for, for so long.
 END_S = 0.1
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f]")
-#: What a pipe that has room takes without a wait.
-_PIECE_BYTES = select.PIPE_BUF
 #: To the first column, and everything from there on wiped out.
 _WIPE = "\r\x1b[J"
 
@@ -72,8 +68,8 @@ class Screen:
         #: The streams of the program are shadowed also while nothing is drawn.
         self._attends = False
         self._lock = threading.RLock()
-        #: Streams of the program whose ``write`` is ours.
-        self._shadowed: list[Any] = []
+        #: Files whose ``write`` is ours, and what that is.
+        self._shadowed: list[tuple[TextIO, Shadow]] = []
         _screens.add(self)
 
     def attend(self) -> None:
@@ -90,10 +86,10 @@ class Screen:
         if line is not None and line.printed == lines[0] and line.printed:
             lines = lines[1:]  # it has just been printed
         text = "".join(f"{prefix}{each}\n" for each in lines)
-        with self._lock:
-            if text:
-                self._print(stream, text)
-            if line is not None or self._lines:
+        if text:
+            self._print(stream, text)
+        if line is not None or self._lines:
+            with self._lock:
                 self._draw()
 
     def update(self, key: Key, prefix: str, text: str) -> None:
@@ -133,8 +129,8 @@ class Screen:
     def message(self, text: str) -> None:
         """Print what is not of a worker on stderr."""
         self._let_end()
+        self._print(sys.stderr, text)
         with self._lock:
-            self._print(sys.stderr, text)
             self._draw()
 
     def close(self) -> None:
@@ -154,22 +150,26 @@ class Screen:
             sleep(0.001)
 
     def _print(self, stream: TextIO, text: str) -> None:
-        """Print whole lines in place of what is drawn, if anything is; under the lock."""
-        if is_terminal(stream):
+        """Print whole lines in place of what is drawn, if anything is.
+
+        Not under the lock where the stream is the program's own: it may have a lock, which others have who print.
+        """
+        if not is_terminal(stream):
+            write(stream, text, self._wait_s, above=True)
+            return
+        with self._lock:
             if not self._own.fits(_size(stream)[0]):
                 text = f"\n{text}"
                 self._own.clear()
             elif self._drawn or self._own.text:
                 self._flush_own()
                 text, self._drawn = f"{self._above(text)}{self._own.text}", 0
-        write(stream, text, self._wait_s)
+            write(stream, text, self._wait_s)
 
     def _flush_own(self) -> None:
         """What the program has printed of its line is to be where it can be wiped out."""
-        for stream in self._shadowed if self._own.text else ():
-            with contextlib.suppress(Exception):  # as in ``write``
-                if _room(stream, self._wait_s)():
-                    stream.flush()
+        for stream, _ in self._shadowed if self._own.text else ():
+            flush(stream, self._wait_s)
 
     def _above(self, text: str) -> str:
         """Text that goes to where the drawn lines are, which are to be drawn anew after it, as is the program's own."""
@@ -204,12 +204,15 @@ class Screen:
             self._reveal()
 
     def _shadow(self) -> None:
-        """While lines are drawn, what the program prints itself goes above them, or below where it has no end."""
-        for stream in (sys.stdout, sys.stderr):
-            if stream not in self._shadowed and is_terminal(stream):
-                with contextlib.suppress(AttributeError):  # a stream whose methods cannot be replaced
-                    stream.write = self._shadowing(stream.write)  # type: ignore[method-assign]
-                    self._shadowed.append(stream)
+        """While lines are drawn, what the program prints itself goes above them, or below where it has no end.
+
+        What it has put in the place of a stream writes to Python's own, mostly.
+        """
+        for stream in _files():
+            if all(stream is not other for other, _ in self._shadowed) and is_terminal(stream):
+                shadow = Shadow(self._shadowing(stream.write))
+                stream.write = shadow  # type: ignore[method-assign]
+                self._shadowed.append((stream, shadow))
 
     def _shadowing(self, write: Callable[[str], int]) -> Callable[[str], int]:
         def shadowed(text: str) -> int:
@@ -241,8 +244,8 @@ class Screen:
         if self._attends:
             return
         self._own.clear()
-        for stream in self._shadowed:
-            with contextlib.suppress(AttributeError):
+        for stream, shadow in self._shadowed:
+            if vars(stream).get("write") is shadow:  # else the program has put its own in front of it
                 del stream.write
         self._shadowed.clear()
 
@@ -255,10 +258,22 @@ def _terminal() -> TextIO | None:
     return next((stream for stream in (sys.stderr, sys.stdout) if is_terminal(stream)), None)
 
 
+def _files() -> Iterator[TextIO]:
+    """Where the program may write to the terminal."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            yield stream
+
+
 def is_terminal(stream: TextIO) -> bool:
-    """Whether lines can be replaced there. Not where somebody types at a prompt meanwhile."""
+    """Whether lines can be replaced there.
+
+    Not where somebody types at a prompt meanwhile, nor through what the program has put there, which may do with lines
+    what it likes.
+    """
     try:
-        return stream.isatty() and not hasattr(sys, "ps1") and os.environ.get("TERM", "dumb") != "dumb"
+        shows = is_file(stream) and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        return shows and not hasattr(sys, "ps1")
     except Exception:  # none, closed, or the program's own, which may raise what it likes
         return False
 
@@ -284,59 +299,6 @@ def fitted(text: str, columns: int) -> str:
         if taken > columns:
             return text[:place]
     return text
-
-
-def write(stream: TextIO, text: str, wait_s: float | None = None, *, above: bool = False) -> None:
-    """Write and flush; where the stream cannot take it, nothing happens.
-
-    Args:
-        stream: of the program.
-        text: what to write.
-        wait_s: how long to wait for each piece of it that the stream does not take at once; None: until it does.
-        above: as the program itself writes, above what is drawn.
-    """
-    put = None if above else getattr(type(stream), "write", None)
-    step = _PIECE_BYTES if text.isascii() else _PIECE_BYTES // 4
-    has_room = _room(stream, wait_s)
-    try:
-        for begin in range(0, len(text), step):
-            piece = text[begin : begin + step]
-            if not has_room():
-                return
-            try:
-                _put(stream, put, piece)
-            except UnicodeEncodeError as error:
-                _put(stream, put, piece.encode(error.encoding, "backslashreplace").decode(error.encoding))
-            stream.flush()
-    except Exception:
-        pass  # it is closed, or fails in a way of its own; there is nobody to tell, and others are to be printed
-
-
-def _room(stream: TextIO, wait_s: float | None) -> Callable[[], object]:
-    """Waits until the stream takes a piece, and says whether it does.
-
-    A thread that waits in ``write`` has the lock of the stream, without which Python cannot end: it aborts.
-    """
-    try:
-        waiting = select.poll()
-        waiting.register(stream.fileno(), select.POLLOUT)
-    except Exception:  # it stands for no descriptor, or is closed
-        return lambda: True
-    return lambda: waiting.poll(None if wait_s is None else wait_s * 1000)
-
-
-def _put(stream: TextIO, put: Callable[[TextIO, str], int] | None, text: str) -> None:
-    """Past the method that stands for the one of the class while lines are drawn."""
-    buffer = getattr(stream, "buffer", None)
-    if isinstance(buffer, io.RawIOBase):  # ``python -u``: Python drops the rest of what a pipe takes in parts
-        data = memoryview(text.encode(stream.encoding, stream.errors or "strict"))
-        stream.flush()
-        while data:
-            data = data[buffer.write(data) or len(data) :]
-    elif put is None or "write" not in vars(stream):
-        stream.write(text)
-    else:
-        put(stream, text)
 
 
 def _after_fork_in_child() -> None:

@@ -52,13 +52,13 @@ def write(text: str) -> None:
 
 
 def _say(wait_s: float | None = None) -> None:
-    from ray.runtime import screen  # only where there is something to say: every program imports this module
+    from ray.runtime import program_streams  # only where there is something to say: every program imports this module
 
     while _texts and _saying.acquire(blocking=False):
         try:
             while _texts:
                 with contextlib.suppress(Exception):  # the program's own stream may raise what it likes
-                    screen.write(sys.stderr, _texts.popleft(), wait_s=wait_s, above=True)
+                    program_streams.write(sys.stderr, _texts.popleft(), wait_s=wait_s, above=True)
         finally:
             _saying.release()
 
