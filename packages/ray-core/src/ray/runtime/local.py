@@ -1,13 +1,13 @@
 """``local_mode``: the whole system in the calling thread, for breakpoints and for tests.
 
-A task runs to its end inside ``remote``. Everything else is as usual: references, values copied through the
-serializer, failures that show at ``get``. There is no other process or thread, so nothing is pending, ``cancel`` finds
-nothing to cancel, ``timeout_s`` is noticed when the task has ended, and resources are counted but never waited for.
+A task runs to its end inside ``remote``, a stream until it is far ahead of its consumer. Everything else is as usual:
+references, values copied through the serializer, failures that show at ``get``. There is no other process or thread, so
+nothing is pending, ``cancel`` finds nothing to cancel but streams, ``timeout_s`` is noticed when the task has ended,
+and resources are counted but never waited for.
 """
 
 from __future__ import annotations
 
-import contextvars
 import os
 import socket
 import weakref
@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from ray.clock import monotonic
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError, RaySystemError, RayTaskError, TaskTimeoutError
+from ray.exceptions.base import comes_from_handler
 from ray.ids import object_id, random_id, task_of
 from ray.plugins.compose import Composition
 from ray.protocol.references import FAILED, ObjectEntry
@@ -32,19 +33,20 @@ from ray.runtime.interface import (
     MethodOptions,
     TaskOptions,
 )
-from ray.runtime.local_actors import Frame, LocalActor, facts_of, matches
+from ray.runtime.interrupts import may_interrupt
+from ray.runtime.local_actors import LocalActor
+from ray.runtime.local_frames import Frame, facts_of, running
 from ray.runtime.local_objects import LocalObjects, Packed, Unread
+from ray.runtime.local_streams import LocalStream
 from ray.runtime.own_class import method_of
 from ray.runtime.ref import ObjectRef
+from ray.runtime.signal_guard import SignalGuard
 from ray.runtime.start_options import StartOptions, offered
-from ray.runtime.streams import ObjectRefGenerator, Stream
 from ray.serialization import ORDERLY, make_envelope, read_envelope, register_reducer
 
 _NODE = "local"
 #: As many as a node manager keeps.
 _MAX_ERRORS = 1000
-
-_frame: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("ray_local_frame", default=None)
 
 
 class LocalRuntime(LocalObjects):
@@ -55,6 +57,7 @@ class LocalRuntime(LocalObjects):
 
     def __init__(self, options: StartOptions) -> None:
         super().__init__()
+        self._signals = SignalGuard()
         self.session_id = random_id(8).hex()
         self._job_id, self._node_id, self._worker_id = random_id(4), random_id(), random_id()
         self._namespace = options.namespace
@@ -79,6 +82,7 @@ class LocalRuntime(LocalObjects):
             "session_dir": None,
             "node_id": self._node_id.hex(),
         }
+        self._signals.install()
         self.composition.lifecycle("runtime_started", self._plugin_info())
 
     def _plugin_info(self) -> dict[str, Any]:
@@ -92,67 +96,68 @@ class LocalRuntime(LocalObjects):
         """Run the function and return refs to what it gave."""
         packed = self._pack(args, kwargs)
         frame = Frame(self._next_task_id(), options.name or function.name, options.resources)
+        frame.timeout_s, frame.retry_on = options.timeout_s, options.retry_exceptions
+        frame.retries = options.max_retries if options.retry_exceptions else 0
 
         def call() -> Any:
             given, named = self._unpack(packed, frame.name)
             return frame.packed(function.target(*given, **named))
 
-        retries = options.max_retries if options.retry_exceptions else 0
-        return self._run(frame, call, options.num_returns, options.timeout_s, retries, options.retry_exceptions)
+        may_interrupt(call.__code__)
+        return self._run(frame, call, options.num_returns)
 
-    def _run(
-        self,
-        frame: Frame,
-        call: Callable[[], Any],
-        num_returns: int,
-        timeout_s: float | None,
-        retries: int = 0,
-        retry_on: bool | tuple[type[BaseException], ...] = False,
-    ) -> Any:
+    def _run(self, frame: Frame, call: Callable[[], Any], num_returns: int) -> Any:
+        frame.num_returns = num_returns
+        if num_returns == STREAMING:
+            return LocalStream(self, frame, call).begin()
         with self._lock:
-            entries = [self._table.own(object_id(frame.task_id, index)) for index in range(abs(num_returns))]
+            entries = [self._table.own(object_id(frame.task_id, index)) for index in range(num_returns)]
             refs: list[ObjectRef[Any]] = [ObjectRef(entry) for entry in entries]
-        frame.outer, frame.num_returns = _frame.get(), num_returns
-        token = _frame.set(frame)
+        self.attempt(frame, entries, lambda: self._fill(entries, call(), frame.name))
+        return refs[0] if num_returns == 1 else refs or None
+
+    def attempt(self, frame: Frame, entries: list[ObjectEntry], run: Callable[[], None]) -> None:
+        """Have ``run`` make objects, more than once if the task is to be retried; they fail as it does."""
+        frame.outer = running.get()
+        token = running.set(frame)
         try:
             while True:
                 try:
                     started = monotonic()
-                    packed = call()
-                    if timeout_s is not None and monotonic() - started > timeout_s:
-                        raise TaskTimeoutError(frame.name, timeout_s)
-                    if num_returns == STREAMING:
-                        self._drain(packed, entries, refs, frame.name)
-                    else:
-                        self._fill(entries, packed, frame.name)
-                except KeyboardInterrupt:
-                    raise  # from the keyboard: the user is in this very thread
+                    run()
+                    frame.spent_s += monotonic() - started
+                    if frame.timeout_s is not None and frame.spent_s > frame.timeout_s:
+                        raise TaskTimeoutError(frame.name, frame.timeout_s)
                 except BaseException as error:
+                    if isinstance(error, KeyboardInterrupt) or comes_from_handler(error):
+                        raise  # from the keyboard, or a timer of the program's: the user is in this very thread
                     left = frame.exit_of(error)
                     if left is not None:
                         self._left(entries, frame, left)
                         break
-                    if frame.attempt == retries or not matches(error, retry_on):
-                        self._fail(entries, frame, error)
+                    if frame.is_last(error):
+                        self.fail(entries, frame, error)
                         break
                     frame.attempt += 1
+                    frame.spent_s = 0.0
                 else:
                     break
         finally:
-            _frame.reset(token)
+            running.reset(token)
+            frame.outer = None
+            if frame.actor is not None and frame.actor.reason is not None:
+                frame.actor.close_loop()
             self._collect()
-        if num_returns == STREAMING:
-            return ObjectRefGenerator(Stream(refs))
-        return refs[0] if num_returns == 1 else refs or None
 
     def _left(self, entries: list[ObjectEntry], frame: Frame, left: Exit) -> None:
         """A method has ended its actor."""
         assert frame.actor is not None
         error = frame.actor.left_by(left, frame.name)
-        self._fail(entries, frame, error, "" if left.code else ORDERLY)
+        self.fail(entries, frame, error, "" if left.code else ORDERLY)
         self._stop(frame.actor, left.reason, restart=left.code != 0)
 
-    def _fail(self, entries: list[ObjectEntry], frame: Frame, error: BaseException, kind: str = "") -> None:
+    def fail(self, entries: list[ObjectEntry], frame: Frame, error: BaseException, kind: str = "") -> None:
+        """The task has failed, and so have its objects."""
         system = isinstance(error, RayError) and not isinstance(error, RayTaskError)
         blob = make_envelope(
             error,
@@ -207,7 +212,11 @@ class LocalRuntime(LocalObjects):
                 self._names[key] = actor.actor_id
             if options.detached:
                 self._kept.append(core)
-        actor.start(actor)
+        try:
+            actor.start(actor)
+        except BaseException:  # of the program's signal handler: nobody else may find half an actor
+            self._end(actor, "its constructor was interrupted")
+            raise
         return core
 
     def _starter(self, packed: Packed) -> Callable[[LocalActor], None]:
@@ -221,7 +230,7 @@ class LocalRuntime(LocalObjects):
                 actor.made = True
                 return frame.packed(None)
 
-            made = self._run(frame, call, 1, None)
+            made = self._run(frame, call, 1)
             if made._entry.status == FAILED:
                 self._end(actor, made._entry.value)
                 del made
@@ -236,19 +245,15 @@ class LocalRuntime(LocalObjects):
         local = self._local(actor)
         name = local.name_of(method, options)
         packed = self._pack(args, kwargs)
-        frame = Frame(self._next_task_id(), name, {}, local)
+        frame = Frame(self._next_task_id(), name, {}, local, method, actor)
+        frame.timeout_s, frame.restarts = options.timeout_s, local.restarts
 
         def call() -> Any:
-            if local.reason is not None:
-                raise local.death(local.reason, method)
+            frame.check_actor()
             given, named = self._unpack(packed, name)
-            return local.call(method_of(local.instance, method), tuple(given), named, frame.packed)
+            return local.call(method_of(local.instance, method), tuple(given), named, frame)
 
-        try:
-            return self._run(frame, call, options.num_returns, options.timeout_s)
-        finally:
-            if local.reason is not None:
-                local.close_loop()
+        return self._run(frame, call, options.num_returns)
 
     def _local(self, core: ActorCore) -> LocalActor:
         actor = core.client
@@ -292,7 +297,7 @@ class LocalRuntime(LocalObjects):
 
     def exit_actor(self) -> NoReturn:
         """End the actor that runs now, and leave its method."""
-        frame = _frame.get()
+        frame = running.get()
         if frame is None or frame.actor is None:
             raise TypeError("exit_actor() was called outside of an actor.")
         self._end(frame.actor, EXIT_ACTOR)
@@ -325,7 +330,7 @@ class LocalRuntime(LocalObjects):
 
     def own_actor(self) -> ActorCore:
         """The core of the actor that runs now."""
-        frame = _frame.get()
+        frame = running.get()
         if frame is None or frame.actor is None:
             raise RaySystemError("own_actor() was called outside of an actor.")
         with self._lock:
@@ -360,7 +365,7 @@ class LocalRuntime(LocalObjects):
         free = dict(self._totals)
         with self._lock:
             holders = [actor.options.resources for actor in self._actors.values() if actor.reason is None]
-        frame = _frame.get()
+        frame = running.get()
         while frame is not None:
             if frame.actor is None:
                 holders.append(frame.resources)
@@ -373,11 +378,14 @@ class LocalRuntime(LocalObjects):
     def context(self) -> dict[str, Any]:
         """See ``Runtime``."""
         ids = {"job_id": self._job_id, "node_id": self._node_id, "worker_id": self._worker_id}
-        return {**ids, "namespace": self._namespace, **facts_of(_frame.get())}
+        return {**ids, "namespace": self._namespace, **facts_of(running.get())}
 
     def shutdown(self) -> None:
         """See ``Runtime``."""
         self.composition.lifecycle("runtime_stopping", self._plugin_info())
+        for entry in list(self._table.entries.values()):
+            if type(entry.task) is LocalStream:
+                entry.task.close()
         with self._lock:
             actors = list(self._actors.values())
             self._actors.clear()
@@ -388,3 +396,4 @@ class LocalRuntime(LocalObjects):
             actor.end("the session has ended")
         for id in list(self._unread):
             self._tell(id)
+        self._signals.remove()

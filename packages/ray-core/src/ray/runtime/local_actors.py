@@ -1,34 +1,38 @@
-"""Actors of local mode, an object of the driver's own process behind the usual handle, and the calls that run."""
+"""Actors of local mode: an object of the driver's own process behind the usual handle."""
 
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import AsyncIterable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ray.clock import new_event_loop, wall_time
+from ray.clock import new_event_loop
 from ray.exceptions import RayActorError
 from ray.protocol.actors import INIT_RAISED
-from ray.runtime.actor_exit import Exit, exit_of
-from ray.runtime.async_functions import check_awaited
+from ray.runtime.actor_exit import Exit
+from ray.runtime.async_functions import check_streamed
 from ray.runtime.interface import (
     IN_THREAD,
-    RESOURCE_UNIT,
     STREAMING,
     ActorCore,
     ActorOptions,
     FunctionDescriptor,
     MethodOptions,
 )
+from ray.runtime.interrupts import may_interrupt
 from ray.runtime.lanes import check_group
 from ray.runtime.ref import ObjectRef
-from ray.runtime.returns import pack, pack_returns
+from ray.runtime.returns import pack
+from ray.runtime.yielding import MAX_AHEAD, first_of, size_ahead
 from ray.serialization import failed_start
 
 if TYPE_CHECKING:
     import asyncio
+
+    from ray.runtime.local_frames import Frame
+
+#: What stands for the end of an async generator.
+_END = object()
 
 
 class LocalActor:
@@ -69,30 +73,36 @@ class LocalActor:
         return core
 
     def call(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        taken: Callable[[Any], Any] = lambda result: result,
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], frame: Frame | None = None
     ) -> Any:
-        """Run the constructor or a method to its end; on an event loop of the actor's own if it has ``async def``.
+        """Run the constructor or a method; on an event loop of the actor's own if it has ``async def``.
 
         Args:
             function: the one or the other.
             args: as given.
             kwargs: as given.
-            taken: makes of the result what is returned, before anything else that is on the loop may change it.
+            frame: the call, which makes of the result what is returned, before anything else on the loop changes it.
         """
+        taken = frame.packed if frame is not None else lambda result: result
         if not self.is_async or getattr(function, IN_THREAD, False):
             return taken(function(*args, **kwargs))
-
-        import asyncio  # Costs more than the rest of a session's start.
 
         async def run() -> Any:
             result = function(*args, **kwargs)
             if inspect.isawaitable(result) and type(result) is not ObjectRef:
                 result = await result
-            return taken(_replay(*await _run_out(result)) if inspect.isasyncgen(result) else result)
+            if inspect.isasyncgen(result) and frame is not None:
+                if frame.num_returns == STREAMING:
+                    return self._drawn(result, *await _first_ahead(result))
+                check_streamed(frame.name, frame.num_returns)
+                result = await first_of(result, frame.num_returns)
+            return taken(result)
+
+        return self._run(run())
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """What it returns; it runs to its end on the actor's loop, in this call."""
+        import asyncio  # Costs more than the rest of a session's start.
 
         outer = asyncio._get_running_loop()
         asyncio._set_running_loop(None)  # the call is inline: the caller's loop stands still meanwhile
@@ -100,14 +110,27 @@ class LocalActor:
             if self.loop is None:
                 self.loop = new_event_loop()
             if not self.loop.is_running():
-                return self.loop.run_until_complete(run())
+                return _run_out(self.loop, coroutine)
             inner = new_event_loop()  # the actor calls itself
             try:
-                return inner.run_until_complete(run())
+                return _run_out(inner, coroutine)
             finally:
                 inner.close()
         finally:
             asyncio._set_running_loop(outer)
+
+    def _drawn(self, values: Any, found: list[Any], error: BaseException | None) -> Iterator[Any]:
+        """What an async generator yields: what was found, then each when it is asked for, unless it has ended."""
+        try:
+            yield from found
+            if error is None:
+                while (value := self._run(_next_of(values))) is not _END:
+                    yield value
+            elif not isinstance(error, StopAsyncIteration):
+                raise error
+        finally:
+            if self.reason is None:
+                self._run(values.aclose())
 
     def name_of(self, method: str, options: MethodOptions) -> str:
         """What messages call a call; raises ValueError if it is for a concurrency group that there is not."""
@@ -145,81 +168,42 @@ class LocalActor:
             self.loop = None
 
 
-async def _run_out(values: AsyncIterable[Any]) -> tuple[list[Any], BaseException | None]:
-    """What an async generator yields, each value as it is then, and what it raises at the end."""
-    found = []
+async def _next_of(values: Any) -> Any:
+    value = await anext(values, _END)
+    return value if value is _END else pack(value)
+
+
+async def _first_ahead(values: Any) -> tuple[list[Any], BaseException | None]:
+    """What an async generator yields until it is far ahead, each value as it is then, and what has ended it before."""
+    found: list[Any] = []
+    ahead = 0
     try:
-        async for value in values:
-            found.append(pack(value))
+        while ahead < MAX_AHEAD:
+            found.append(pack(await anext(values)))
+            ahead += size_ahead(found[-1].nbytes)
     except BaseException as error:
         return found, error
     return found, None
 
 
-def _replay(values: list[Any], error: BaseException | None) -> Iterator[Any]:
-    yield from values
-    if error is not None:
-        raise error
+def _run_out(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    from asyncio import gather
 
-
-@dataclass(slots=True)
-class Frame:
-    """A task or call that runs now."""
-
-    task_id: bytes
-    name: str
-    resources: Mapping[str, int]
-    actor: LocalActor | None = None
-    attempt: int = 0
-    outer: Frame | None = None
-    num_returns: int = 1
-
-    def packed(self, result: Any) -> Any:
-        """A copy of each value that was returned, or the generator of them; nothing is left to a loop that is none."""
-        check_awaited(self.name, result, of_actor=self.actor is not None)
-        if self.num_returns == STREAMING:
-            return result
-        return [value.snapshot() for value in pack_returns(result, self.num_returns)]
-
-    def exit_of(self, error: BaseException) -> Exit | None:
-        """The end of its actor that a method asks for by ``error``."""
-        return exit_of(error) if self.actor is not None and self.actor.made else None
-
-    def record(self, message: str) -> dict[str, Any]:
-        """The row of its failure in ``ray.error_info()``."""
-        return {
-            "type": "task",
-            "message": message,
-            "timestamp": wall_time(),
-            "task_id": self.task_id.hex(),
-            "actor_id": self.actor.actor_id.hex() if self.actor else "",
-            "pid": os.getpid(),
-            "function": self.name,
-        }
-
-
-def matches(error: BaseException, retry_on: bool | tuple[type[BaseException], ...]) -> bool:
-    """Whether a task that failed so is to be retried."""
-    if isinstance(retry_on, tuple):
-        return isinstance(error, retry_on)
-    return retry_on and isinstance(error, Exception)
-
-
-def facts_of(frame: Frame | None) -> dict[str, Any]:
-    """What ``Runtime.context`` says of the task or call that runs."""
-    actor = None if frame is None else frame.actor
-    held = {} if frame is None else frame.resources if actor is None else actor.options.resources
-    return {
-        "task_id": None if frame is None else frame.task_id,
-        "task_name": None if frame is None else frame.name,
-        "attempt": 0 if frame is None else frame.attempt,
-        "actor_id": None if actor is None else actor.actor_id,
-        "actor_name": None if actor is None else actor.options.name,
-        "restarts": 0 if actor is None else actor.restarts,
-        "gpu_ids": [str(index) for index in range(-(-held.get("GPU", 0) // RESOURCE_UNIT))],
-        "resources": {name: amount / RESOURCE_UNIT for name, amount in held.items()},
-    }
+    task = loop.create_task(coroutine)
+    try:
+        return loop.run_until_complete(task)
+    except BaseException:
+        if task.done():
+            task.cancelled() or task.exception()  # which asyncio would print, unless it was asked for
+        else:  # a signal handler has raised, and the loop was in no code of the task's
+            task.cancel()
+            loop.run_until_complete(gather(task, return_exceptions=True))
+        raise
 
 
 def _never(actor: LocalActor) -> None:
     """What a dead actor starts; lets the arguments of its constructor go."""
+
+
+for _code in (LocalActor.call.__code__, _run_out.__code__):
+    may_interrupt(_code)  # they only call the program's code, or wait for its loop

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import ObjectLostError, RayConnectionError, RayError
-from ray.ids import make_task_ids, object_id, task_of
+from ray.ids import make_task_ids, object_id
 from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
 from ray.runtime import interface
 from ray.runtime.completion import Listener
 from ray.runtime.failures import print_failure
+from ray.runtime.local_streams import LocalStream
 from ray.runtime.ref import ObjectRef
-from ray.runtime.returns import pack, streamable
 from ray.runtime.unreadable import raise_unreadable, raise_unreadable_value
 from ray.serialization import (
     Serialized,
@@ -119,7 +118,10 @@ class LocalObjects:
         return ref._entry.table is self._table
 
     def is_done(self, ref: ObjectRef[Any]) -> bool:
-        """See ``Runtime``: what no task and no ``put`` has made will never be made."""
+        """See ``Runtime``: what comes next in a stream is made now; what else nobody has made will never be made."""
+        stream = ref._entry.task
+        if type(stream) is LocalStream:
+            stream.go_on()
         return True
 
     def done_of(self, refs: Sequence[ObjectRef[Any]]) -> list[ObjectRef[Any]]:
@@ -138,7 +140,7 @@ class LocalObjects:
         """See ``Runtime``: there is no disk."""
 
     def taken(self, stream: Stream) -> None:
-        """See ``Runtime``: the task has ended."""
+        """See ``Runtime``: no task goes on meanwhile."""
 
     def check_blocking(self, call: str) -> None:
         """See ``Runtime``: nothing ever waits."""
@@ -147,8 +149,10 @@ class LocalObjects:
         """See ``Runtime``: everything has ended."""
 
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
-        """Check that the ref is of this session; its task has ended."""
-        self._own(ref)
+        """End the stream that the ref is to come from; any other task has ended."""
+        stream = self._own(ref).task
+        if type(stream) is LocalStream:
+            stream.close()
 
     def reduce_ref(self, ref: ObjectRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
         """See ``Runtime``."""
@@ -163,12 +167,17 @@ class LocalObjects:
 
     def _collect(self) -> None:
         """Free what nobody refers to any more."""
+        streams = []
         while self._table.dropped:
             with self._lock:
                 freed = list(self._table.collect())
             for entry in freed:
                 entry.value = None
+                if type(entry.task) is LocalStream:
+                    streams.append(entry.task)
                 self._freed(entry.id)
+        for stream in streams:
+            stream.close()
 
     def _freed(self, id: bytes) -> None:
         """An object has gone: a failure that nobody has asked for is printed."""
@@ -208,17 +217,6 @@ class LocalObjects:
             for entry, value in zip(entries, packed, strict=True):
                 self._set(entry, value)
                 entry.task = name
-
-    def _drain(self, values: Any, entries: list[ObjectEntry], refs: list[ObjectRef[Any]], name: str) -> None:
-        """Make an object of everything that a generator yields, and one for what comes next: the one in ``entries``."""
-        done = len(refs) - 1  # of an earlier attempt
-        for value in itertools.islice(streamable(values), done, None):
-            self._fill(entries, [pack(value)], name)
-            with self._lock:
-                entry = self._table.own(object_id(task_of(refs[0].binary()), len(refs)))
-                entries[:] = [entry]
-                refs.append(ObjectRef(entry))
-        self._fill(entries, [pack(None)], name)
 
     def _set(self, entry: ObjectEntry, packed: Serialized) -> None:
         entry.value, entry.status = packed.to_bytes(), READY

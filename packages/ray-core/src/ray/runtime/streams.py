@@ -149,6 +149,10 @@ class ObjectRefGenerator(NotAList, Generic[T_co]):
             refs.clear()
             session_of(last).cancel(last, False, True)
 
+    async def aclose(self) -> None:
+        """``close``, for ``contextlib.aclosing``; it waits for nothing."""
+        self.close()
+
     def __repr__(self) -> str:
         return f"<ObjectRefGenerator, {len(self._stream.refs)} refs ahead>"
 

@@ -27,6 +27,11 @@ _UNIT_BYTES = 1 << 16
 _FROM_THE_START = wire.Resume(0, [])
 
 
+def size_ahead(nbytes: int) -> int:
+    """What an object of that size counts."""
+    return 1 + nbytes // _UNIT_BYTES
+
+
 class Yielding:
     """What one call has yielded, and earlier attempts before it."""
 
@@ -40,7 +45,7 @@ class Yielding:
         self._skipped = resumed.streamed
         self._taken = resumed.streamed - len(resumed.ahead)
         #: What each object that is not taken counts, and their sum.
-        self._sizes = deque(1 + nbytes // _UNIT_BYTES for nbytes in resumed.ahead)
+        self._sizes = deque(size_ahead(nbytes) for nbytes in resumed.ahead)
         self._ahead = sum(self._sizes)
         self._waiter: Waiter | None = None
 
@@ -127,7 +132,7 @@ class Yielding:
                 if data is None:
                     worker.objects.discard([self._next_id()])
                 raise
-            self._sizes.append(1 + nbytes // _UNIT_BYTES)
+            self._sizes.append(size_ahead(nbytes))
             self._ahead += self._sizes[-1]
             refs = worker.objects.hand_over([ref._entry for ref in inner], peer.address)
             full = self._ahead >= MAX_AHEAD
