@@ -12,7 +12,7 @@ import ray
 from ray.testing import leaks
 
 _HEAD = """
-import ctypes, glob, os, shutil, sys, tempfile, time
+import ctypes, glob, os, pickle, shutil, sys, tempfile, time
 import psutil
 import ray
 
@@ -30,6 +30,10 @@ def outcome(call):
 class Actor:
     def one(self):
         return 1
+
+    def own(self):
+        self.ref = ray.put(b"its own")
+        return pickle.dumps(self.ref)
 
     def submits(self):
         return ray.get(process.remote(), timeout=30)
@@ -141,7 +145,7 @@ def test_workers_without_their_sockets_are_replaced(transport):
 
 #: ``python -c OWN _ transport store``: tasks change what their processes see, and then use ray.
 OWN = f"""{_HEAD}
-def held_by(how):
+def held_by(how, own):
     get_actor = ray.get_actor  # comes from a file, which a process may not find later
     if not change(how):
         return []
@@ -150,6 +154,7 @@ def held_by(how):
         lambda: ray.get(Actor.remote().one.remote(), timeout=30),
         lambda: ray.get(get_actor("bystander").one.remote(), timeout=30),
         lambda: ray.get([process.remote() for _ in range(200)], timeout=30),
+        lambda: ray.get(pickle.loads(own), timeout=30),
         lambda: ray.wait([process.remote()], timeout=30_000)[1],
     ]
     return [str(outcome(call)) for call in tried]
@@ -158,11 +163,11 @@ odd = ray.remote(max_retries=0)(held_by)
 OddActor = ray.remote(type("Odd", (), {{"do": lambda self, *args: held_by(*args)}}))
 
 bystander = Actor.options(name="bystander").remote()
-assert ray.get(bystander.one.remote(), timeout=30) == 1
+own = ray.get(bystander.own.remote(), timeout=30)
 pids = set(ray.get([process.remote(0.5) for _ in range(4)], timeout=30))
 assert len(pids) == 4
 hows = what.split(",")
-answers = ray.get([*(odd.remote(how) for how in hows), OddActor.remote().do.remote(hows[0])], timeout=60)
+answers = ray.get([*(odd.remote(how, own) for how in hows), OddActor.remote().do.remote(hows[0], own)], timeout=60)
 began = time.monotonic()
 assert ray.get([process.remote(), bystander.one.remote()], timeout=30)[1] == 1
 print(time.monotonic() - began)
@@ -192,7 +197,7 @@ def test_who_reaches_nobody_by_his_own_doing_is_told_and_harms_nobody(hows, tran
     seconds, deaths, *texts = run(OWN, hows, transport, store)
     assert float(seconds) < 10  # for a busy machine
     assert deaths == "[]"
-    assert hows == "mounts" or len(texts) == 15
+    assert hows == "mounts" or len(texts) == 18
     for text in texts:
         if hows == "mounts":  # only the thread that has changed them sees it
             assert "TimeoutError" not in text

@@ -239,18 +239,16 @@ class ObjectExchange:
             self._runtime.flush(peer)  # a result that brings the object home must not come after the credit's return
             peer.send(message)
         except OwnFaultError as error:
-            self._fail(entry, error.kind(str(error)))
+            self._runtime.unreached.owner(entry, message, error)
         except ConnectionError:
-            self._owner_died(entry)
-
-    def _owner_died(self, entry: ObjectEntry) -> None:
-        self._fail(entry, OwnerDiedError(entry.id))
+            self.fail(entry, OwnerDiedError(entry.id))
 
     def lost(self, entry: ObjectEntry, reason: str) -> None:
         """Nobody will ever make this object."""
-        self._fail(entry, ObjectLostError(entry.id, reason))
+        self.fail(entry, ObjectLostError(entry.id, reason))
 
-    def _fail(self, entry: ObjectEntry, error: RayError) -> None:
+    def fail(self, entry: ObjectEntry, error: RayError) -> None:
+        """End an object that is not there yet with an error."""
         if entry.status == PENDING:
             complete(entry, FAILED, self._runtime.failures.envelope(error, "", entry.id[:16], 0))
 
@@ -396,4 +394,4 @@ class ObjectExchange:
         if self.borrows:
             for entry in self._runtime.table.borrowed_from(address):
                 entry.handed = 0  # the owner, if it lives, has lost the connection as well, and counts none any more
-                self._owner_died(entry)
+                self.fail(entry, OwnerDiedError(entry.id))

@@ -7,12 +7,13 @@ any more: what needs that fails, after a while in which the cause may pass.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic
 from ray.exceptions import RayConnectionError
 from ray.messages import node
-from ray.runtime.peers import CutOffError, OutOfDescriptorsError
+from ray.protocol.references import PENDING, ObjectEntry
+from ray.runtime.peers import CutOffError, OutOfDescriptorsError, OwnFaultError
 from ray.runtime.shortage import AGAIN_S
 
 if TYPE_CHECKING:
@@ -123,6 +124,21 @@ class Unreached:
         away = client.away
         if away is not None and not away.is_due:
             self._try_actor(client, away)
+
+    # --- owners -----------------------------------------------------------------------------------------------------
+
+    def owner(self, entry: ObjectEntry, message: Any, error: OwnFaultError) -> None:
+        """The owner of a borrowed object was not reached."""
+        objects = self._runtime.objects
+
+        def send() -> None:
+            if entry.status == PENDING:
+                objects.send_to_owner(entry, message)
+
+        if isinstance(error, CutOffError) and entry.status == PENDING and not _has_lasted(error):
+            self._runtime.timers.after(AGAIN_S, send)
+        else:
+            objects.fail(entry, error.kind(str(error)))
 
     def _fail(self, queue: deque[TaskRecord], text: str) -> None:
         records = list(queue)
