@@ -9,6 +9,7 @@ from typing import Any
 
 from ray.clock import monotonic
 from ray.exceptions import UnpicklableError
+from ray.serialization import decorated
 
 #: Returns why a value cannot be pickled, or None if it can. Text, not the exception: that would hold on to this search,
 #: and with it to the value, until the next garbage collection.
@@ -155,6 +156,10 @@ class _Search:
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     """The named parts of a value that its pickle would hold; empty where it cannot be known."""
     try:
+        within = decorated.parts(value)
+        if within is not None:
+            yield from within
+            return
         if isinstance(value, dict):
             for key, item in list(value.items()):
                 yield f"key {_short(key)}", key

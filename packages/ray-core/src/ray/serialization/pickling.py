@@ -18,6 +18,14 @@ from ray.serialization import inplace
 from ray.serialization.blob import Blob, Serialized
 from ray.serialization.classes import travelling
 from ray.serialization.culprit import reason_of, unpicklable
+from ray.serialization.decorated import (
+    CACHED,
+    is_dispatcher,
+    is_sent_by_value,
+    reduce_cached,
+    reduce_cached_property,
+    reduce_dispatcher,
+)
 from ray.serialization.imported import imported
 from ray.serialization.source import reduce_code
 
@@ -33,7 +41,11 @@ EMPTY_ARGS: bytes = dumps(((), {}), PROTOCOL)
 """The blob of a call without arguments."""
 
 Reducer = Callable[[Any, list[Any]], Any]
-_REDUCERS: dict[type, Reducer] = {memoryview: inplace.reduce_view}
+_REDUCERS: dict[type, Reducer] = {
+    memoryview: inplace.reduce_view,
+    functools.cached_property: reduce_cached_property,
+    CACHED: lambda value, refs: reduce_cached(value) if _goes_by_value(value) else NotImplemented,
+}
 #: Functions and classes that were found where their names say; a failure to pickle empties it.
 _IMPORTABLE: set[Any] = {type(None), type(...), type(NotImplemented)}
 _holds_only_primitives = PRIMITIVES.issuperset
@@ -290,6 +302,8 @@ def by_value_pickler() -> Callable[..., Any]:
                 return reducer(obj, self.refs)
             if type(obj) is types.CodeType:
                 return reduce_code(obj)
+            if is_dispatcher(obj) and _goes_by_value(obj):
+                return reduce_dispatcher(obj)
             reduced = super().reducer_override(obj)
             if reduced is NotImplemented and isinstance(obj, (types.FunctionType, type)) and _is_behind_an_object(obj):
                 reduced = _reduce_class(obj) if isinstance(obj, type) else self._dynamic_function_reduce(obj)
@@ -309,6 +323,10 @@ def is_importable(obj: Any) -> bool:
     for name in path.split("."):
         found = getattr(found, name, None)
     return found is obj and not _is_behind_an_object(obj)
+
+
+def _goes_by_value(obj: Any) -> bool:
+    return not is_importable(obj) or is_sent_by_value(obj)
 
 
 def _is_behind_an_object(obj: Any) -> bool:
