@@ -1,7 +1,8 @@
 """References among processes: nothing is freed while somebody holds it, everything is freed in the end.
 
 First the table alone, then a simulation: several processes with the exchange of the runtime, that put, submit, return,
-fetch, keep and drop references, and die. Messages of a pair of processes keep their order and take any time otherwise.
+yield, fetch, keep and drop references, and die. Any of them runs tasks of any other, and those that it has submitted
+itself. Messages of a pair of processes keep their order and take any time otherwise.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
 from ray.runtime.completion import complete
+from ray.runtime.handed_refs import describe
 from ray.runtime.objects import ObjectExchange
 from ray.runtime.ref import ObjectRef
 
@@ -71,6 +73,24 @@ def test_lost_borrower_holds_nothing_whatever_its_sum() -> None:
     assert sorted(freed(table)) == [b"1", b"2"]
     assert second.credits is None
     assert table.entries == {b"3": third}
+
+
+def test_what_an_owner_has_sent_to_itself_is_held_until_it_arrives() -> None:
+    table = ReferenceTable()
+    entry, lost = table.own(b"a"), table.own(b"b")
+    for sent in (entry, entry, lost):
+        table.grant(sent, "me")
+    table.grant(entry, "x")
+    table.arrived(b"a", "me", 1)
+    table.take_back(b"a", "x", 1)
+    assert freed(table) == []
+    table.arrived(b"a", "me", 1)
+    assert freed(table) == [b"a"]
+    table.arrived(b"a", "me", 1)
+    table.borrower_lost("me")  # the connection to itself
+    table.arrived(b"b", "me", 1)
+    assert lost.credits is None
+    assert freed(table) == [b"b"]
 
 
 def test_contained_entries_follow_however_deep() -> None:
@@ -217,6 +237,10 @@ TestTable.settings = settings(max_examples=150, stateful_step_count=40, deadline
 # --- several processes ------------------------------------------------------------------------------------------------
 
 
+#: The value of an object that its owner has freed, or whose owner is dead.
+LOST = b"lost"
+
+
 class Peer:
     """One process as another sees it."""
 
@@ -259,15 +283,17 @@ class Process:
             capabilities=frozenset(), contains=lambda id: False, release=lambda id: None, delete=lambda id: None
         )
         self.peers = Peers(world, address)
-        self.failures = SimpleNamespace(envelope=lambda *facts: b"error", retrieved=lambda id: None)
+        self.failures = SimpleNamespace(envelope=lambda *facts: LOST, retrieved=lambda id: None)
         self.calls = SimpleNamespace(by_life={})
         self.objects: Any = ObjectExchange(self)  # type: ignore[arg-type]
         #: What the program holds.
         self.refs: list[ObjectRef[Any]] = []
-        #: {task id: (worker, return entry, pinned entries, entries of dependencies)} of tasks submitted here.
-        self.records: dict[bytes, tuple[str, ObjectEntry, list[ObjectEntry], list[ObjectEntry]]] = {}
+        #: {task id: its worker, the entry of its result, what its arguments need} of tasks submitted here.
+        self.records: dict[bytes, Any] = {}
         #: {task id: (submitter, task, its argument refs)} of tasks that run here.
         self.running: dict[bytes, tuple[str, wire.Task, list[ObjectRef[Any]]]] = {}
+        #: {task id: entries that hold the borrowed ones of its arguments}
+        self.held: dict[bytes, list[ObjectEntry]] = {}
 
     def flush(self, peer: Peer) -> None:
         """Nothing is queued here."""
@@ -296,16 +322,26 @@ class Process:
         entry = self.table.own(task_id)
         self.refs.append(ObjectRef(entry))
         deps = [ref._entry for ref in whole if ref._entry.status == READY]
-        pinned = [ref._entry for ref in nested] + deps
-        self.table.pin(pinned)
-        self.records[task_id] = (worker, entry, [ref._entry for ref in nested], deps)
-        described = [wire.Dependency(i, b"value", dep.id, dep.owner or self.address, self.describe(dep.contained))
-                     for i, dep in enumerate(deps)]  # fmt: skip
-        task = wire.Task(task_id, b"f", b"args", deps=described, refs=self.describe(ref._entry for ref in nested))
+        record = self.records[task_id] = SimpleNamespace(
+            worker=worker, entry=entry, refs=[ref._entry for ref in nested], deps=list(enumerate(deps)), done=False
+        )
+        self.table.pin([*record.refs, *deps])
+        self.objects.hand_over_arguments(record, worker)
+        described = [
+            wire.Dependency(at, b"value", dep.id, dep.owner or self.address, self.describe(dep.contained, worker))
+            for at, dep in record.deps
+        ]
+        task = wire.Task(task_id, b"f", b"args", deps=described, refs=self.describe(record.refs, worker))
         self.peers.reach(worker).send(wire.Push([task]))
 
-    def describe(self, entries: Any) -> list[wire.Ref]:
-        return [wire.Ref(entry.id, entry.owner or self.address) for entry in entries]
+    def describe(self, entries: Any, receiver: str) -> list[wire.Ref]:
+        return [describe(entry, self.address, 0 if entry.owner in (None, receiver) else 1) for entry in entries]
+
+    def cancel(self, task_id: bytes) -> None:
+        """Nobody wants the result any more; the task goes on."""
+        record = self.records[task_id]
+        record.done = True
+        complete(record.entry, FAILED, b"error")
 
     def read(self, entry: ObjectEntry) -> None:
         """``ray.get``: the refs inside are the program's as well."""
@@ -314,19 +350,27 @@ class Process:
         elif entry.status == READY:
             self.refs += [ObjectRef(inner) for inner in entry.contained]
 
+    def yield_refs(self, task_id: bytes, yielded: list[ObjectRef[Any]]) -> None:
+        submitter, _, _ = self.running[task_id]
+        peer = self.peers.reach(submitter)
+        refs = self.objects.hand_over([ref._entry for ref in yielded], submitter)
+        yielded.clear()
+        peer.send(wire.Yielded(task_id, 0, b"value", refs))
+
     def end_task(self, task_id: bytes, keep: bool, returned: list[ObjectRef[Any]]) -> None:
         """As a worker does: credits for what is returned, then the list of what is kept."""
         submitter, task, arguments = self.running.pop(task_id)
         if keep:
             self.refs += arguments
         arguments.clear()
+        self.table.unpin(self.held.pop(task_id))
         peer = self.peers.reach(submitter)
         refs = self.objects.hand_over([ref._entry for ref in returned], submitter)
         returned.clear()
         kept = []
         for ref in [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]:
             entry = self.table.entries.get(ref.id)
-            if entry is not None and entry.owner is not None and (entry.local or entry.pins):
+            if entry is not None and entry.owner is not None and not ref.credits and (entry.local or entry.pins):
                 entry.handed += 1
                 kept.append(ref.id)
         peer.send(wire.Replies([wire.Done(task_id, True, [b"value"], 0, kept, [refs])]))
@@ -343,32 +387,51 @@ class Process:
             case wire.Credit():
                 self.objects.on_credit(peer, message, [])
             case wire.Push(tasks=[task]):
+                self.held[task.id] = self.objects.receive_arguments(task)
                 inner = [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]
                 arguments = [ObjectRef(self.objects.borrow(ref.id, ref.owner)) for ref in inner]
                 self.running[task.id] = (sender, task, arguments)
+            case wire.Yielded():
+                self.take_yielded(message)
             case wire.Replies(done=[done]):
                 self.finish(sender, done)
             case _:
                 raise AssertionError(message)
 
-    def finish(self, worker: str, done: wire.Done) -> None:
-        _, entry, nested, deps = self.records.pop(done.id)
-        record: Any = SimpleNamespace(refs=nested, deps=[(0, dep) for dep in deps])
-        self.objects.grant_kept(record, done.kept, worker)
-        self.objects.receive_refs(entry, done.refs[0], credits=1)
+    def take_yielded(self, message: wire.Yielded) -> None:
+        record = self.records[message.task]
+        if record.done:  # the consumer has left
+            self.objects.drop_refs(message.refs)
+            return
+        entry = self.table.own(self.world.new_id())
+        self.refs.append(ObjectRef(entry))
+        self.objects.receive_refs(entry, message.refs, credits=1)
         complete(entry, READY, b"value")
-        self.table.unpin([*nested, *deps])
+
+    def finish(self, worker: str, done: wire.Done) -> None:
+        record = self.records.pop(done.id)
+        self.objects.grant_kept(record, done.kept, worker)
+        if record.done:
+            self.objects.drop_refs(done.refs[0])
+        else:
+            self.objects.receive_refs(record.entry, done.refs[0], credits=1)
+            complete(record.entry, READY, b"value")
+        self.unpin(record)
+
+    def unpin(self, record: Any) -> None:
+        self.table.unpin([*record.refs, *(entry for _, entry in record.deps)])
 
     def lose(self, address: str) -> None:
         peer = self.peers.by_address.pop(address, None)
         if peer is not None:
             peer.lost = True
         self.objects.peer_lost(address)
-        for task_id, (worker, entry, nested, deps) in list(self.records.items()):
-            if worker == address:
+        for task_id, record in list(self.records.items()):
+            if record.worker == address:
                 del self.records[task_id]
-                complete(entry, FAILED, b"error")
-                self.table.unpin([*nested, *deps])
+                if not record.done:
+                    complete(record.entry, FAILED, b"error")
+                self.unpin(record)
 
 
 DEATH = b""
@@ -403,7 +466,7 @@ class World:
         self.sent.clear()
         process = rng.choice(list(self.processes.values()))
         refs = process.refs
-        match rng.choices(range(8), [6, 7, 4, 4, 4, 4, 14, self.deaths * 0.3])[0]:
+        match rng.choices(range(10), [6, 7, 4, 4, 4, 4, 14, 2, 0.5, self.deaths * 0.3])[0]:
             case 0 if len(refs) < 12:
                 process.put(rng.sample(refs, rng.randint(0, min(3, len(refs)))))
             case 1 if refs:
@@ -418,35 +481,53 @@ class World:
                 process.collect()
             case 6:
                 self.deliver()
-            case 7:
+            case 7 if process.running:
+                task_id = rng.choice(list(process.running))
+                process.yield_refs(task_id, self.at_hand(process, task_id))
+            case 8 if process.records:
+                task_id = rng.choice(list(process.records))
+                if not process.records[task_id].done:
+                    process.cancel(task_id)
+            case 9:
                 self.replace(process.address)
         if self.torn and self.sent and rng.random() < 0.02:
             self.tear(self.sent[0][0])
         self.check()
 
     def submit(self, process: Process) -> None:
-        free = [o.address for o in self.processes.values() if o is not process and o.serves() <= {process.address}]
+        free = [other.address for other in self.processes.values() if other.serves() <= {process.address}]
         if free:
             refs, rng = process.refs, self.rng
             nested, whole = (rng.sample(refs, rng.randint(0, min(2, len(refs)))) for _ in range(2))
             process.submit(rng.choice(free), nested, whole)
 
     def end_task(self, process: Process) -> None:
+        task_id = self.rng.choice(list(process.running))
+        process.end_task(task_id, self.rng.random() < 0.5, self.at_hand(process, task_id))
+
+    def at_hand(self, process: Process, task_id: bytes) -> list[ObjectRef[Any]]:
+        """Some of what a task can return. Only what is older: values in a circle hold each other, as with any counting.
+
+        Now and then something new, as ``ray.put`` in the task gives it.
+        """
         rng = self.rng
-        task_id = rng.choice(list(process.running))
         arguments = process.running[task_id][2]
-        # Only what is older than the task: values in a circle hold each other, as with any counting.
-        at_hand = [ref for ref in [*process.refs, *arguments] if ref.binary() < task_id]
-        returned = rng.sample(at_hand, rng.randint(0, min(3, len(at_hand))))
-        del at_hand, arguments
-        process.end_task(task_id, rng.random() < 0.5, returned)
+        known = [ref for ref in [*process.refs, *arguments] if ref.binary() < task_id]
+        chosen = rng.sample(known, rng.randint(0, min(3, len(known))))
+        if rng.random() < 0.3:
+            process.put(chosen)
+            chosen.append(process.refs.pop())
+        return chosen
 
     def deliver(self) -> bool:
         """One message, of any pair. False if nothing is under way."""
         waiting = [pair for pair, messages in self.links.items() if messages]
         if not waiting:
             return False
-        sender, receiver = self.rng.choice(waiting)
+        self.hand_on(*self.rng.choice(waiting))
+        return True
+
+    def hand_on(self, sender: str, receiver: str) -> None:
         message = self.links[sender, receiver].popleft()
         process = self.processes.get(receiver)
         if process is not None:
@@ -454,12 +535,11 @@ class World:
                 process.lose(sender)
             else:
                 process.receive(sender, codec.decode([message]))
-        return True
 
     def kill(self, address: str) -> None:
         """What it has sent still arrives, and then the news. Workers that run its tasks are killed by their node."""
         dead = self.processes.pop(address)
-        workers = [worker for worker, _, _, _ in dead.records.values()]
+        workers = [record.worker for record in dead.records.values()]
         for other in dead.peers.by_address:
             self.links.setdefault((address, other), deque()).append(DEATH)
         dead.refs.clear()
@@ -496,6 +576,7 @@ class World:
                 if owner is not None:
                     assert entry.id in owner.table.entries, f"{process.address} holds what {owner.address} has freed"
                     assert not owner.table.entries[entry.id].freed
+                    assert entry.value != LOST, f"{process.address} was given what {owner.address} had freed"
 
     def end(self) -> None:
         """Every program lets go; then nothing may be left anywhere."""
@@ -522,6 +603,26 @@ class World:
             address: [(item.id.hex(), item.local, item.pins, item.credits) for item in process.table.entries.values()]
             for address, process in self.processes.items()
         }
+
+
+def test_ref_on_its_way_to_its_owner_by_two_ways() -> None:
+    """What the owner sends to itself is covered until it arrives, whatever a borrower brings home meanwhile."""
+    world = World(0, 2, deaths=False)
+    owner, other = world.processes.values()
+    owner.put([])
+    id = owner.refs[0].binary()
+    for worker, arguments in ((owner, []), (other, owner.refs[:1])):
+        owner.submit(worker.address, arguments, [])
+        world.hand_on(owner.address, worker.address)
+        [(task_id, (_, _, arguments))] = worker.running.items()
+        worker.end_task(task_id, False, arguments[:] or owner.refs[:1])
+        del arguments
+    owner.refs.clear()
+    for sender in (other, owner):
+        world.hand_on(sender.address, owner.address)
+        owner.collect()
+        assert (id in owner.table.entries) == (sender is other)
+    world.end()
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -11,7 +11,10 @@ Rules:
 4. Refs in the arguments of a running task are covered by the pins of its submitter, where that owns the objects; only
    what the worker keeps beyond the end of the task becomes a credit (the reply lists it). Those that the submitter has
    only borrowed are handed over by rule 3: it may die before the worker does.
-5. Objects whose values hold each other's refs keep each other until the session ends; only a result can do that.
+5. A ref on its way to the owner is covered by its sender. A borrower's own credits come back behind it. What an owner
+   sends to itself, as it may run the tasks that it has submitted, has a credit under its own name; the ref says so, and
+   the credit ends when the ref is held where it has arrived.
+6. Objects whose values hold each other's refs keep each other until the session ends; only a result can do that.
 
 The caller serialises calls; only ``ObjectEntry.local`` and ``ReferenceTable.dropped`` are touched by any thread, in
 steps that CPython does not interrupt.
@@ -149,6 +152,15 @@ class ReferenceTable:
         entry = self.entries.get(id)
         if entry is not None:
             self.grant(entry, borrower, -credits)
+
+    def arrived(self, id: bytes, owner: str, credits: int) -> None:
+        """At the owner: a ref that it has sent to itself is here, and held. ``owner`` is its own address.
+
+        If its connection to itself was lost on the way, that has ended the credits already.
+        """
+        entry = self.entries.get(id)
+        if entry is not None and entry.credits and owner in entry.credits:
+            self.grant(entry, owner, -credits)
 
     def borrower_lost(self, borrower: str) -> None:
         """At the owner: the process is gone and holds nothing any more."""

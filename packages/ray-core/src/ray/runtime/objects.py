@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ray.abc.store import SHARED
@@ -281,9 +281,7 @@ class ObjectExchange:
         if message.status not in (READY, STORED, FAILED):
             raise RemoteProtocolError(f"an object of status {message.status}")
         if entry is None or entry.status != PENDING or entry.owner is None:
-            entry = ObjectEntry(message.id, self._runtime.table, peer.address)
-            entry.freed = True  # nobody waits any more; only the refs inside are taken, and returned
-            self.receive_refs(entry, message.refs, credits=1)
+            self.drop_refs(message.refs)  # nobody waits any more; only the refs inside are taken, and returned
             return
         self.receive_refs(entry, message.refs, credits=1)
         value = message.nbytes if message.status == STORED else codec.detach(message.data or b"", frames)
@@ -293,9 +291,9 @@ class ObjectExchange:
 
     def hand_over(self, entries: Iterable[ObjectEntry], receiver: str) -> list[wire.Ref]:
         """Register a credit for ``receiver`` on each entry, and describe them for the wire."""
-        refs = []
+        refs, address = [], self._runtime.address
         for entry in entries:
-            refs.append(describe(entry, self._runtime.address))
+            refs.append(describe(entry, address, 1 if entry.owner is None and receiver == address else 0))
             self._grant(entry, receiver)
         return refs
 
@@ -315,23 +313,26 @@ class ObjectExchange:
         except ConnectionError:
             self._runtime.table.borrower_lost(borrower)
 
-    def receive_refs(self, entry: ObjectEntry, refs: Iterable[wire.Ref], credits: int) -> None:
+    def receive_refs(self, entry: ObjectEntry, refs: Collection[wire.Ref], credits: int) -> None:
         """A value came with refs inside: hold them for as long as the value's entry lives."""
         inner = [self._receive(ref, credits) for ref in refs]
         if not inner:
             return
+        table, address = self._runtime.table, self._runtime.address
         if not entry.freed:
-            self._runtime.table.set_contained(entry, inner)
-            return
-        self._let_go(inner)
+            table.set_contained(entry, inner)
+        else:
+            table.pin(inner)
+            table.unpin(inner)
+        for ref in refs:
+            if ref.credits and ref.owner == address:
+                table.arrived(ref.id, address, ref.credits)
 
     def drop_refs(self, refs: Iterable[wire.Ref]) -> None:
         """A value that nobody wants came with refs inside, of which the sender counts one credit each for us."""
-        self._let_go([self._receive(ref, 1) for ref in refs])
-
-    def _let_go(self, entries: list[ObjectEntry]) -> None:
-        self._runtime.table.pin(entries)
-        self._runtime.table.unpin(entries)
+        unwanted = ObjectEntry(b"", self._runtime.table)
+        unwanted.freed = True
+        self.receive_refs(unwanted, list(refs), credits=1)
 
     def _receive(self, ref: wire.Ref, credits: int) -> ObjectEntry:
         """The entry of a ref that arrived here, with what came along of its object."""
