@@ -45,9 +45,13 @@ def session():
         yield
 
 
-def ends(late, call):
-    started = time.monotonic()
+def arm():
     signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+
+
+def ends(late, call, before=arm):
+    started = time.monotonic()
+    before()
     with pytest.raises(late, match="late") as caught:
         call()
     assert time.monotonic() - started < END_S
@@ -134,6 +138,7 @@ def test_a_coroutine_that_waits_is_left(late):
 
         async def waits(self):
             try:
+                arm()
                 await asyncio.sleep(END_S)
             finally:
                 self.left.append("left")
@@ -142,15 +147,15 @@ def test_a_coroutine_that_waits_is_left(late):
             return self.left
 
     waits = ray.remote(Waits).remote()
-    ends(late, waits.waits.remote)
+    ends(late, waits.waits.remote, before=lambda: None)
     assert ray.get(waits.all.remote()) == ["left"]
 
 
 @pytest.mark.parametrize("kind", ["task", pytest.param("async actor", marks=needs_loop)])
 def test_streams_that_go_on(late, kind):
     stream = streams.remote(300) if kind == "task" else ray.remote(SlowOnALoop).remote().streams.remote(300)
-    taken = []
-    ends(late, lambda: taken.extend(map(ray.get, stream)))
+    assert [ray.get(next(stream)) for _ in range(300)] == [*range(300)]
+    ends(late, lambda: next(stream))
     [last] = stream
     with pytest.raises(ray.exceptions.TaskCancelledError):
         ray.get(last)
@@ -167,11 +172,11 @@ def test_what_the_task_handles_is_its_own(late):
     @ray.remote
     def handles():
         try:
+            arm()
             time.sleep(END_S)
         except BaseException:
             return "handled"
 
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
     assert ray.get(handles.remote()) == "handled"
 
 

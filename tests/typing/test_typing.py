@@ -1,6 +1,7 @@
 """Both checkers agree with the cases: errors on the lines marked ``# E`` and nowhere else.
 
-``cases.py`` is for both, ``cases_plugin.py`` for mypy with the plugin; the snippets of the README must pass in both.
+``cases.py`` and ``cases_async.py`` are for both, ``cases_plugin.py`` for mypy with the plugin; the snippets of the
+README must pass in both.
 """
 
 import json
@@ -14,7 +15,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-SOURCE = {name: (HERE / name).read_text().splitlines() for name in ("cases.py", "cases_plugin.py")}
+SOURCE = {name: (HERE / name).read_text().splitlines() for name in ("cases.py", "cases_async.py", "cases_plugin.py")}
 
 
 def marked(name: str, *marks: str) -> set[int]:
@@ -69,6 +70,15 @@ def test_checkers_agree_with_the_cases(checker, folder):
     pytest.importorskip(checker.__name__)
     errors = checker(folder, HERE / "cases.py")
     compare("cases.py", errors, marked("cases.py", "# E", f"# E {checker.__name__}"))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("checker", [mypy, mypy_with_plugin, pyright])
+def test_checkers_agree_with_the_cases_of_ray_async(checker, folder):
+    pytest.importorskip("ray_async")
+    pytest.importorskip(checker.__name__.partition("_")[0])
+    name = "cases_async.py"
+    compare(name, checker(folder, HERE / name), marked(name, "# E"))
 
 
 @pytest.mark.timeout(300)

@@ -7,7 +7,7 @@ import sys
 import types
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 import ray
 from ray.runtime.completion import session_of
@@ -19,6 +19,8 @@ _NO_REFS = "map() needs a function that returns an object ref"
 T = TypeVar("T")
 A = TypeVar("A")
 R = TypeVar("R")
+A_contra = TypeVar("A_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 
 def as_coroutine(ref: ray.ObjectRef[R], cancel: bool = True) -> Coroutine[Any, Any, R]:
@@ -122,9 +124,21 @@ async def _as_completed(
         await source.aclose()
 
 
+class _Remote(Protocol[A_contra, R_co]):
+    """A remote function or actor method that takes one value, by position, as checkers see it."""
+
+    def remote(self, item: A_contra, /) -> ray.ObjectRef[R_co]: ...
+
+
+@overload
 def map(
-    function: Callable[[A], Any], items: Iterable[A] | AsyncIterable[A], *, limit: int = 100
-) -> AsyncGenerator[Any, None]:
+    function: _Remote[A, R], items: Iterable[A] | AsyncIterable[A], *, limit: int = ...
+) -> AsyncGenerator[R, None]: ...
+@overload
+def map(
+    function: Callable[[A], ray.ObjectRef[R]], items: Iterable[A] | AsyncIterable[A], *, limit: int = ...
+) -> AsyncGenerator[R, None]: ...
+def map(function: Any, items: Iterable[Any] | AsyncIterable[Any], *, limit: int = 100) -> AsyncGenerator[Any, None]:
     """Yield the results of a remote function for each item, in the order of the items; on asyncio and on trio.
 
     Calls are made ahead of what is yielded. Those that are under way when the iteration fails or is left are cancelled;
