@@ -43,13 +43,13 @@ def main(fd: int) -> None:
     config = NodeConfig.from_json(line)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    os.umask(0o077)
+    umask = os.umask(0o077)
     mark_session(config.session)
     wake_with_parent()
     descriptors.raise_limit()  # for the workers as well
     try:
         create_session_dir(config.session_dir, config.driver_pid)
-        _serve(config, lifeline)
+        _serve(config, lifeline, umask)
     except BaseException as error:
         with contextlib.suppress(OSError):
             lifeline.sendall(msgspec.json.encode({"error": printable(f"{type(error).__name__}: {error}")}) + b"\n")
@@ -62,7 +62,14 @@ def main(fd: int) -> None:
         _end_survivor(survivor)
 
 
-def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
+def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
+    """Serve.
+
+    Args:
+        config: of the session.
+        lifeline: to the driver.
+        umask: the driver's; workers have it as well.
+    """
     import ray.runtime.worker_main  # noqa: F401 - imported before the zygote is forked, for all workers
     from ray.plugins.compose import Composition
     from ray.plugins.plan import ResolvedPlan
@@ -78,7 +85,9 @@ def _serve(config: NodeConfig, lifeline: socket.socket) -> None:
     transport = composition.open_transport(config.session_dir)
     sinks = composition.event_sinks(config.session_dir)
     manager = NodeManager(
-        msgspec.structs.replace(config, extra={"store_address": store_server.address, "events": bool(sinks)}),
+        msgspec.structs.replace(
+            config, extra={"store_address": store_server.address, "events": bool(sinks), "umask": umask}
+        ),
         transport,
         control,
         composition.make_scheduler(),

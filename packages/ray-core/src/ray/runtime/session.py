@@ -125,8 +125,10 @@ def live_sessions() -> list[tuple[str, SessionFacts]]:
 
 def note_survivor(path: str, pid: int) -> None:
     """Write down which process cleans up if the node manager cannot."""
-    with contextlib.suppress(OSError), open(os.path.join(path, _SURVIVOR_FILE), "w") as file:
-        file.write(str(pid))
+    with contextlib.suppress(OSError):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with open(os.open(os.path.join(path, _SURVIVOR_FILE), flags, 0o600), "w") as file:
+            file.write(str(pid))
 
 
 def survivor_of(path: str) -> int:
