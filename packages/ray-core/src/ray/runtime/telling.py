@@ -71,7 +71,7 @@ class _LastResort(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         if record.levelno >= logging.WARNING and logging.lastResort is not None and not self._others(record):
-            write(f"{self.format(record)}\n")
+            write(f"[ray] {self.format(record)}\n")
         return True
 
     def _others(self, record: logging.LogRecord) -> bool:
