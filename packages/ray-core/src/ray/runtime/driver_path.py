@@ -26,8 +26,15 @@ _ASK_S = 5.0
 
 
 def current_path() -> list[str]:
-    """``sys.path`` of this process as others can use it."""
-    return [os.fsdecode(path) or os.getcwd() for path in sys.path]
+    """``sys.path`` of this process as others can use it.
+
+    Without its working directory where that is gone: Python looks for nothing there either.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:
+        here = ""
+    return [entry for path in sys.path if (entry := os.fsdecode(path) or here)]
 
 
 def answer_to(question: node.AskPath) -> node.Path:
