@@ -183,6 +183,14 @@ class HasNoLimit(HeapStore):
             self._capacity_bytes = capacity
 
 
+class AdvisesInVain(HeapStore):
+    def create(self, object_id, nbytes):
+        try:
+            return super().create(object_id, nbytes)
+        except ObjectStoreFullError as error:
+            raise ObjectStoreFullError(nbytes, 0, error.used_bytes) from None
+
+
 class LeavesTheCreatorItsView(HeapStore):
     def seal(self, object_id):
         self._unsealed(object_id).writable = None
@@ -296,6 +304,7 @@ def store_subject(kind):
             ("a_full_store_says_so", LeavesAGhost),
             ("a_full_store_says_so", HasNoLimit),
             ("no_object_is_larger_than_the_store", HasNoLimit),
+            ("no_object_is_larger_than_the_store", AdvisesInVain),
             ("the_creators_view_ends_with_seal", LeavesTheCreatorItsView),
             ("an_id_is_created_once", Replaces),
             ("large_objects_are_aligned", IsNotAligned),

@@ -15,6 +15,11 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 object``, ``2 objects``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def seconds_from_milliseconds(timeout: int | float | datetime.timedelta | None) -> float | None:
     """Convert the ``timeout`` of ``ray.wait`` to seconds.
 

@@ -40,7 +40,7 @@ def test_deleted_objects_that_are_held_are_named():
     store.delete(an_id(1))
     with pytest.raises(ObjectStoreFullError, match=an_id(1).hex()):
         store.create(an_id(2), 1)
-    with pytest.raises(ObjectStoreFullError, match="it is empty"):
+    with pytest.raises(ObjectStoreFullError, match="larger than the store"):
         HeapStore(CAPACITY).create(an_id(2), CAPACITY + 1)
 
 

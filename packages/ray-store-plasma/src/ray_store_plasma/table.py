@@ -11,6 +11,7 @@ import bisect
 import heapq
 from collections.abc import Iterable
 
+from ray.units import counted
 from ray_store_plasma import messages, objects
 from ray_store_plasma.messages import Answer, Counted, Found, Granted, Listed, Refused
 from ray_store_plasma.objects import (
@@ -367,7 +368,7 @@ class Table:
         if not why:
             resident = [entry for entry in self.entries.values() if entry.offset is not None]
             biggest = heapq.nlargest(_NAMED, resident, key=lambda entry: entry.nbytes)
-            why = f"{len(resident)} objects, the biggest: {objects.describe(biggest, self.clients)}"
+            why = f"{counted(len(resident), 'object')}, the biggest: {objects.describe(biggest, self.clients)}"
             if self.room.memory.capacity - self.room.memory.used > nbytes + messages.HEAD_BYTES:
                 why = f"what is free is not in one piece; {why}"
         self._send(client, Refused(number, "full", why, nbytes, self.room.memory.used))

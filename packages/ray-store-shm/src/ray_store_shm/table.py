@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from ray.units import counted
 from ray_store_shm import messages
 from ray_store_shm.effects import Close, Effect, Order, Send, Tell
 from ray_store_shm.messages import Answer, Counted, Found, Listed, Refused, Reply, Reserve, Reserved
@@ -374,8 +375,8 @@ class Table:
 
     def _refuse(self, wish: Waiting) -> None:
         biggest = heapq.nlargest(_NAMED, self.entries.values(), key=lambda entry: entry.nbytes)
-        text = f"{len(self.entries)} objects, the biggest: {self._describe(biggest)}" if biggest else "it is empty"
-        self._send(wish.client, Refused(wish.number, "full", text, self.used_bytes))
+        text = f"{counted(len(self.entries), 'object')}, the biggest: {self._describe(biggest)}"
+        self._send(wish.client, Refused(wish.number, "full", text if biggest else "it is empty", self.used_bytes))
 
     def _describe(self, entries: Iterable[Stored]) -> str:
         return ", ".join(f"{entry.object_id.hex()} {entry.nbytes:,} bytes {self._use(entry)}" for entry in entries)

@@ -15,6 +15,7 @@ from typing import Any
 from ray.abc.store import Store, StoreServer, StoreStats
 from ray.builtin.warm_pages import WarmPages
 from ray.exceptions import ObjectExistsError, ObjectStoreFullError, RayConnectionError
+from ray.units import counted
 
 SCHEME = "heap:"
 #: Objects of this size and more get pages of their own, so that buffers inside them are aligned as numpy likes.
@@ -178,7 +179,7 @@ class HeapStore(Store):
         everything += [(object_id, buffer) for object_id, dying in self._dying.items() for buffer in dying]
         biggest = heapq.nlargest(_HOLDERS_NAMED, everything, key=lambda item: item[1].nbytes)
         named = ", ".join(f"{object_id.hex()} {buffer.nbytes:,} bytes {buffer!r}" for object_id, buffer in biggest)
-        return f"{len(everything)} objects, the biggest: {named}" if everything else "it is empty"
+        return f"{counted(len(everything), 'object')}, the biggest: {named}" if everything else "it is empty"
 
 
 class HeapStoreServer(StoreServer):

@@ -16,6 +16,7 @@ from ray.exceptions import RayConnectionError, RayError
 from ray.ids import PROCESS_ID_BYTES
 from ray.runtime.observer import SessionObserver
 from ray.runtime.session import live_sessions
+from ray.units import counted
 
 
 @command("memory")
@@ -106,7 +107,7 @@ def _print(found: dict[str, Any], limit: int) -> None:
     objects = found["objects"]
     capacity = f" of {as_size(found['capacity_bytes'])}" if found["capacity_bytes"] else ""
     print(
-        f"session {found['session']}: store {found['store']}, {len(objects)} objects, "
+        f"session {found['session']}: store {found['store']}, {counted(len(objects), 'object')}, "
         f"{as_size(found['used_bytes'])}{capacity} used, {as_size(found['spilled_bytes'])} spilled"
     )
     rows: list[tuple[str, ...]] = [("OBJECT", "SIZE", "STATE", "OWNER", "HELD BY")]

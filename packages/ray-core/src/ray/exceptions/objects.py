@@ -1,4 +1,7 @@
-"""Errors of objects and values."""
+"""Errors of objects and values.
+
+Programs raise some of them with a text of their own, as they do with built-in ones: the first argument may be that.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,12 @@ class ObjectLostError(RayError, LookupError):
 
     _advice: ClassVar[str] = "Run the task that made it again, or keep a reference to it in a process that stays alive."
 
-    def __init__(self, object_id: bytes = b"", reason: str = "") -> None:
-        self.object_id, self.reason = object_id, reason
+    def __init__(self, object_id: bytes | str = b"", reason: str = "") -> None:
+        self.object_id, self.reason = b"", reason
+        if isinstance(object_id, str):
+            super().__init__(object_id)
+            return
+        self.object_id = object_id
         super().__init__(f"The object {object_id.hex()} is lost{f': {reason}' if reason else ''}. {self._advice}")
 
 
@@ -27,17 +34,27 @@ class OwnerDiedError(ObjectLostError):
         "stays alive."
     )
 
-    def __init__(self, object_id: bytes = b"", reason: str = "") -> None:
+    def __init__(self, object_id: bytes | str = b"", reason: str = "") -> None:
         super().__init__(object_id, reason or "the process that created its reference has died")
 
 
 class ObjectStoreFullError(RayError, MemoryError):
     """No room for an object, even after waiting, eviction and spilling."""
 
-    def __init__(self, needed_bytes: int = 0, capacity_bytes: int = 0, used_bytes: int = 0, reason: str = "") -> None:
-        self.needed_bytes, self.capacity_bytes, self.used_bytes, self.reason = (
-            needed_bytes, capacity_bytes, used_bytes, reason,
-        )  # fmt: skip
+    def __init__(
+        self, needed_bytes: int | str = 0, capacity_bytes: int = 0, used_bytes: int = 0, reason: str = ""
+    ) -> None:
+        self.needed_bytes, self.capacity_bytes, self.used_bytes, self.reason = 0, capacity_bytes, used_bytes, reason
+        if isinstance(needed_bytes, str):
+            super().__init__(needed_bytes)
+            return
+        self.needed_bytes = needed_bytes
+        if 0 < capacity_bytes < needed_bytes:
+            super().__init__(
+                f"The object store is too small: {needed_bytes:,} bytes needed, {capacity_bytes:,} in all: the "
+                "object is larger than the store. Give ray.init(object_store_memory=...) more, or store it in parts."
+            )
+            return
         super().__init__(
             f"The object store is full: {needed_bytes:,} bytes needed, {used_bytes:,} of {capacity_bytes:,} in use"
             f"{f' ({reason})' if reason else ''}. Delete references that are not needed and the arrays "
@@ -60,7 +77,11 @@ class OutOfDiskError(RayError, OSError):
 class ObjectExistsError(RayError, ValueError):
     """A store has an object of this id already, created or sealed."""
 
-    def __init__(self, object_id: bytes = b"") -> None:
+    def __init__(self, object_id: bytes | str = b"") -> None:
+        self.object_id = b""
+        if isinstance(object_id, str):
+            super().__init__(object_id)
+            return
         self.object_id = object_id
         super().__init__(f"The object {object_id.hex()} exists in the store already; an id is created only once.")
 
@@ -78,14 +99,19 @@ class GetTimeoutError(RayError, TimeoutError):
 
     def __init__(
         self,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         pending: int = 0,
         total: int = 0,
         reason: str = "",
         cancelled: int = 0,
     ) -> None:
-        self.timeout_s, self.pending, self.total, self.reason = timeout_s, pending, total, reason
+        self.pending, self.total, self.reason = pending, total, reason
+        self.timeout_s: float | None = None
         self.cancelled = cancelled
+        if isinstance(timeout_s, str):
+            super().__init__(timeout_s)
+            return
+        self.timeout_s = timeout_s
         after = f" after {timeout_s:g} s" if timeout_s is not None else ""
         count = f"{pending} of {total} objects are" if total else "some object(s)"
         text = f"Get timed out{after}: {count} not ready. {reason}"

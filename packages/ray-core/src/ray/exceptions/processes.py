@@ -241,6 +241,9 @@ class BlockingCallError(RayError, RuntimeError):
 class BackPressureError(RayError, RuntimeError):
     """A bounded queue is full and the caller asked not to wait."""
 
-    def __init__(self, queue: str, limit: int) -> None:
+    def __init__(self, queue: str = "A queue is full.", limit: int | None = None) -> None:
         self.queue, self.limit = queue, limit
+        if limit is None:  # a program's own, with the whole text
+            super().__init__(queue)
+            return
         super().__init__(f"{queue} is full ({limit:,} pending). Wait for some results before submitting more.")

@@ -22,6 +22,7 @@ from ray.runtime.completion import complete, session_of
 from ray.runtime.not_a_list import NotAList
 from ray.runtime.records import Link, TaskRecord
 from ray.runtime.ref import ObjectRef
+from ray.units import counted
 
 if TYPE_CHECKING:
     from ray.runtime.calls import ActorClient
@@ -154,7 +155,7 @@ class ObjectRefGenerator(NotAList, Generic[T_co]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<ObjectRefGenerator, {len(self._stream.refs)} refs ahead>"
+        return f"<ObjectRefGenerator, {counted(len(self._stream.refs), 'ref')} ahead>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

@@ -250,6 +250,9 @@ def a_full_store_says_so(subject: StoreSubject) -> None:
 
 
 def no_object_is_larger_than_the_store(subject: StoreSubject) -> None:
+    with expect_raises(ObjectStoreFullError, "create refuses an object twice as large as the store") as raised:
+        subject.store.create(an_id(1), 2 * subject.capacity_bytes)
+    expect("larger than the store" in str(raised[0]), f"the error says that nothing else makes room: {raised[0]}")
     with expect_raises(ObjectStoreFullError, "create refuses an object larger than the store"):
         subject.store.create(an_id(1), subject.capacity_bytes + 1)
     fill(subject.store, an_id(1), b"x")
