@@ -145,7 +145,7 @@ class DriverRuntime(OwnerRuntime):
         )
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", program],
+                [sys.executable, *_own_options(), "-P", "-c", program],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
@@ -320,6 +320,16 @@ may_interrupt(DriverRuntime._await_node.__code__)
 def start(options: StartOptions) -> DriverRuntime:
     """Start a session on this machine."""
     return DriverRuntime(options)
+
+
+def _own_options() -> list[str]:
+    """The options of this interpreter, which its workers, forked from the node's, have as well: -O, -W, -X and others.
+
+    Not those about its start: without the ``site`` module (-S) the node's finds no package, and its imports (-v) are
+    nobody's concern.
+    """
+    options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [option for option in options if not option.startswith(("-S", "-v"))]
 
 
 def _ends(process: subprocess.Popen[bytes], limit_s: float) -> bool:
