@@ -80,8 +80,8 @@ class Screen:
 
     def finish(self, key: Key, prefix: str, lines: list[str]) -> None:
         """Print lines; the first of them is the end of the unfinished one."""
-        self._let_end()
         stream = _stream(key)
+        self._let_end(stream)
         line = self._lines.pop(key, None)
         if line is not None and line.printed == lines[0] and line.printed:
             lines = lines[1:]  # it has just been printed
@@ -128,8 +128,9 @@ class Screen:
 
     def message(self, text: str) -> None:
         """Print what is not of a worker on stderr."""
-        self._let_end()
-        self._print(sys.stderr, text)
+        stream = sys.stderr
+        self._let_end(stream)
+        self._print(stream, text)
         with self._lock:
             self._draw()
 
@@ -143,9 +144,12 @@ class Screen:
             self._attends = False
             self._reveal()
 
-    def _let_end(self) -> None:
-        """Give the program a moment to end the line that it prints: ``print`` writes its end by itself."""
-        end, own = monotonic() + END_S, self._own
+    def _let_end(self, stream: TextIO) -> None:
+        """Give the program a moment to end the line that it prints: ``print`` writes its end by itself.
+
+        What the program has put in the place of the stream may draw on the terminal behind all the time: not for long.
+        """
+        end, own = monotonic() + (END_S if is_terminal(stream) else END_S / 10), self._own
         while (own.text or not own.is_known) and not own.is_bar and monotonic() < end:
             sleep(0.001)
 
