@@ -43,6 +43,7 @@ def resolve(settings: Settings, inventory: Inventory, info_of: InfoOf, *, local_
         PluginOptionsError: options were given that no chosen plugin takes.
         IncompatiblePluginsError: the chosen ones do not work together, or with this version.
     """
+    _check_names(settings, inventory)
     parts: dict[str, PlannedPart] = {}
     notes: list[str] = []
     for seam in SEAMS.values():
@@ -60,6 +61,22 @@ def resolve(settings: Settings, inventory: Inventory, info_of: InfoOf, *, local_
         notes=notes,
         plugin_api=PLUGIN_API,
     )
+
+
+def _check_names(settings: Settings, inventory: Inventory) -> None:
+    """See that the plugins to which the file gives options are known, be they installed or not."""
+    for seam_name, plugins in settings.file_options.items():
+        seam = SEAMS[seam_name]
+        known = {*seam.known, *inventory.plugins.get(seam_name, {})}
+        for name, given in plugins.items():
+            if name not in known and "." not in name and ":" not in name:
+                source = next((f" ({setting.source})" for setting in given.values()), "")
+                raise PluginOptionsError(
+                    f"options.{seam_name}.{name}{source}: {name!r} is not a known {seam_name}."
+                    f"{did_you_mean(name, known)}",
+                    seam=seam_name,
+                    plugin=name,
+                )
 
 
 def additional_part(seam: Seam, name: str, plan: ResolvedPlan, inventory: Inventory, info_of: InfoOf) -> PlannedPart:
