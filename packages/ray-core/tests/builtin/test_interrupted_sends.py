@@ -81,6 +81,7 @@ def test_what_an_interrupted_send_has_begun_goes_on_inside(make) -> None:
 
         def wait_inside() -> None:
             end = time.monotonic() + 10
+            client.catch_up()
             while out.queued_bytes:
                 assert time.monotonic() < end, f"nobody writes the rest (point {point})"
                 client.poll(0.05)

@@ -103,7 +103,8 @@ class Transport(ABC):
         """Go on with what this thread was handing to the system when a finaliser or a signal handler interrupted it.
 
         That calls this before it waits: what it waits for may depend on it, and another thread cannot know how far the
-        interrupted one has come. ``poll`` does the same. The default is for transports that hand over in one step.
+        interrupted one has come. Where it is ``poll`` that was interrupted, the ``poll`` inside does it. The default is
+        for transports that hand over in one step.
         """
 
     def abort_reason(self, last_words: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,7 @@ class UnixConnection(Connection):
         if self.closed:
             return
         parts: list[Any]
+        sending: Iterator[int] | None
         if len(frames) == 1 and (nbytes := len(frames[0])) <= _JOINED_BYTES:
             parts = [_head_of_one(1, nbytes) + frames[0]]
             total = _HEAD_OF_ONE_BYTES + nbytes
@@ -89,19 +90,15 @@ class UnixConnection(Connection):
         else:
             parts = [framing.head(frames), *(memoryview(frame).cast("B") for frame in frames)]
             total = sum(map(len, parts))
-            sending = map(_system_writev, self._fds, (parts,))
+            sending = map(_system_writev, self._fds, (parts,)) if len(parts) <= _MAX_PARTS else None
         message: list[Any] = [0, parts, total]
-        unwritten = self._transport.unwritten
-        unwritten[self] = None
         out, done = self._out, self._queued
         self._queued = message[0] = end = done + total
         out.append(message)
         if self._watched and not self._is_inside():
-            if self._watched:
-                unwritten.pop(self, None)
             return
         try:
-            if len(out) == 1 and len(parts) <= _MAX_PARTS:  # it is alone, and most are: what ``write`` does, in short
+            if len(out) == 1 and sending is not None:  # it is alone, and most are: what ``write`` does, in short
                 sent = self._sent
                 step = map(_add, (done,), sending)
                 claim = (get_ident(),)
@@ -117,10 +114,8 @@ class UnixConnection(Connection):
                     finally:
                         if self._writer is claim:
                             self._writer = None
-                    if not out:
-                        unwritten.pop(self, None)
-                        if not self.closed:
-                            return
+                    if not out and not self.closed:
+                        return
             if not self.write():
                 self._transport.write_later(self)
         except BaseException:  # a signal handler raised: what is begun is to be ended
@@ -152,9 +147,12 @@ class UnixConnection(Connection):
             if self.closed:
                 self._close_socket()
             if blocked or not out or self.closed:
-                if self._watched or not out:
-                    self._transport.unwritten.pop(self, None)
                 return True
+
+    def go_on(self) -> None:
+        """Write what a call that is interrupted by this one had begun to."""
+        if self._out and not self._watched and not self.closed:
+            self.write()  # no effect where another thread does it
 
     def _write(self, claim: tuple[int]) -> bool:
         """Returns whether the kernel takes no more; False where another call has taken the claim over."""
@@ -240,6 +238,20 @@ class UnixConnection(Connection):
     def sort(self) -> None:
         """Make messages of what was read."""
         chunks = self._chunks
+        if self._state is _NOTHING and not (self.first_bytes or self._taken):
+            whole = chunks[0] if chunks else b""
+            if len(whole) >= _HEAD_OF_ONE_BYTES and _split_head(whole) == (1, len(whole) - _HEAD_OF_ONE_BYTES):
+                # A message, no more and no less: most are like that; what follows does the same, at greater length.
+                event = (self, [whole[_HEAD_OF_ONE_BYTES:]])
+                is_mine = not self._taken and self._state is _NOTHING and not self.closed  # type: ignore[redundant-expr]
+                if is_mine and chunks and chunks[0] is whole:
+                    self._taken = True
+                    self._transport.inbox.append(event)
+                    if self._taken:
+                        self._taken = False
+                        chunks.popleft()
+                        if not chunks:
+                            return
         after: framing.Received | None
         while not self.closed:
             state = self._state
@@ -255,20 +267,15 @@ class UnixConnection(Connection):
                 continue
             else:
                 chunk = chunks[0]
-                length = len(chunk) - _HEAD_OF_ONE_BYTES
-                if state is _NOTHING and length >= 0 and _split_head(chunk) == (1, length):
-                    # A message, no more and no less: most are like that.
-                    after, messages = state, [[chunk[_HEAD_OF_ONE_BYTES:]]]
-                elif not chunk:
+                if not chunk:
                     self.lose()
                     return
-                else:
-                    try:
-                        after, messages = framing.take(state, chunk)
-                    except ProtocolError:
-                        self.lose()
-                        return
-            events = [(self, messages[0])] if len(messages) == 1 else [(self, message) for message in messages]
+                try:
+                    after, messages = framing.take(state, chunk)
+                except ProtocolError:
+                    self.lose()
+                    return
+            events = [(self, message) for message in messages]
             if self._state is not state or (chunk is not None and (self._taken or not chunks or chunks[0] != chunk)):
                 continue  # a call that has interrupted this one was quicker
             self._state = after
@@ -347,7 +354,6 @@ class UnixConnection(Connection):
 
     def _release(self) -> None:
         self._writer = _NOBODY  # also where a call that is under way has claimed it
-        self._transport.unwritten.pop(self, None)
         if self.has_descriptor():
             with contextlib.suppress(OSError):
                 self._sock.close()

@@ -48,8 +48,8 @@ class UnixTransport(Transport):
         self.inbox: list[tuple[Connection, Sequence[Frame] | None]] = []
         #: Connections of which something may have been read that is in no inbox yet: only while they are read.
         self._reading: dict[UnixConnection, None] = {}
-        #: Connections with a message that a call of ``send`` is about to write, unless it is interrupted in that.
-        self.unwritten: dict[UnixConnection, None] = {}
+        #: Connections that ``poll`` writes to: only while it does so.
+        self._writing: dict[UnixConnection, None] = {}
         #: Connections with messages that another thread may have overlooked.
         self._late: dict[UnixConnection, None] = {}
         self._listener: UnixListener | None = None
@@ -138,11 +138,11 @@ class UnixTransport(Transport):
         return self._add(UnixConnection(sock, self))
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
-        if self._reading:
-            for interrupted in tuple(self._reading):  # by this call
+        if self._reading or self._writing:  # what this call has interrupted
+            for interrupted in tuple(self._reading):
                 interrupted.sort()
-        if self.unwritten:
-            self.catch_up()
+            for interrupted in tuple(self._writing):
+                interrupted.go_on()
         if self.inbox:
             timeout_s = 0.0
         if self._late:
@@ -161,7 +161,10 @@ class UnixTransport(Transport):
                     callback()
                 continue
             if mask & _WRITABLE:
+                writing = self._writing
+                writing[connection] = None
                 connection.write()
+                writing.pop(connection, None)
             if mask & _READABLE:
                 reading = self._reading
                 reading[connection] = None
@@ -176,11 +179,8 @@ class UnixTransport(Transport):
         return events
 
     def catch_up(self) -> None:
-        for connection in self.unwritten.copy():
-            if connection.closed:
-                self.unwritten.pop(connection, None)
-            else:
-                connection.write()  # no effect where another thread does it
+        for connection in self._connections.copy().values():
+            connection.go_on()
 
     def write_later(self, connection: UnixConnection) -> None:
         """Another thread writes to it, and may not have seen the last message."""
