@@ -62,3 +62,26 @@ def test_a_wait_for_tasks_is_not(start, capfd):
     assert ray.get(refs, timeout=60) == [None, 1]
     assert "hold" not in capfd.readouterr().err
     assert ray.error_info() == []
+
+
+@pytest.mark.slow
+def test_actors_hold_no_more_than_there_is(start):
+    """One that waits has lent its CPU to another, which keeps it."""
+    start(num_cpus=1, store="heap")
+
+    @ray.remote(num_cpus=1)
+    class Lends:
+        def run(self):
+            hog = Hog.remote()
+            ray.get(hog.pid.remote(), timeout=30)
+            return ray.get(cheap.remote(), timeout=40)
+
+    lends = Lends.remote()
+    ref = lends.run.remote()
+    end = time.monotonic() + 30
+    while not (told := [each["message"] for each in ray.error_info() if each["type"] == "held_by_actors"]):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert "cheap waits for CPU 1: actors hold 1 of 1 for as long as they live" in told[0]
+    ray.kill(lends)
+    del ref
