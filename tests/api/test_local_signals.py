@@ -189,6 +189,21 @@ def test_what_the_task_raises_itself_is_its_failure():
         ray.get(raises.remote())
 
 
+def test_at_the_end_of_the_session(late):
+    @ray.remote(num_returns="streaming")
+    def lingers():
+        try:
+            yield from range(1000)
+        finally:
+            time.sleep(END_S)
+
+    stream = lingers.remote()
+    ends(late, ray.shutdown)
+    assert not ray.is_initialized()
+    assert signal.getsignal(signal.SIGALRM).__name__ == "handler"
+    del stream
+
+
 def test_handlers_are_as_they_were():
     ray.shutdown()
     before = signal.getsignal(signal.SIGINT)

@@ -82,8 +82,8 @@ class LocalRuntime(LocalObjects):
             "session_dir": None,
             "node_id": self._node_id.hex(),
         }
-        self._signals.install()
         self.composition.lifecycle("runtime_started", self._plugin_info())
+        self._signals.install()
 
     def _plugin_info(self) -> dict[str, Any]:
         return {"session_id": self.session_id, "node_id": self._node_id.hex(), "kind": "driver", "address": "local"}
@@ -383,9 +383,10 @@ class LocalRuntime(LocalObjects):
     def shutdown(self) -> None:
         """See ``Runtime``."""
         self.composition.lifecycle("runtime_stopping", self._plugin_info())
-        for entry in list(self._table.entries.values()):
-            if type(entry.task) is LocalStream:
-                entry.task.close()
+        try:
+            self._close_streams()
+        finally:
+            self._signals.remove()
         with self._lock:
             actors = list(self._actors.values())
             self._actors.clear()
@@ -396,4 +397,3 @@ class LocalRuntime(LocalObjects):
             actor.end("the session has ended")
         for id in list(self._unread):
             self._tell(id)
-        self._signals.remove()

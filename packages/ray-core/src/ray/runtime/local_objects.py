@@ -179,6 +179,12 @@ class LocalObjects:
         for stream in streams:
             stream.close()
 
+    def _close_streams(self) -> None:
+        """The session ends."""
+        for entry in list(self._table.entries.values()):
+            if type(entry.task) is LocalStream:
+                entry.task.close()
+
     def _freed(self, id: bytes) -> None:
         """An object has gone: a failure that nobody has asked for is printed."""
         self._tell(id)
