@@ -51,6 +51,7 @@ from ray.testing.contracts import (
     _checks_selector_ends,
     _checks_store,
     _checks_store_faults,
+    _checks_store_interrupted,
     _checks_store_optional,
     _checks_store_puts,
     _checks_transport,
@@ -277,6 +278,43 @@ class CannotCloseTwice(HeapStore):
 CAPACITY = 2 * 1024 * 1024
 
 
+class PlainLock:
+    """Gives up after a while, so that no thread is left behind."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __enter__(self):
+        if not self.lock.acquire(timeout=1.0):
+            raise TimeoutError
+
+    def __exit__(self, *error):
+        self.lock.release()
+
+
+class LetsNobodyInTwice(HeapStore):
+    def __init__(self, capacity_bytes):
+        super().__init__(capacity_bytes)
+        self._lock = PlainLock()
+
+
+class RemembersOneId(HeapStore):
+    def get(self, object_id):
+        self.wanted = object_id
+        self.contains(object_id)
+        return super().get(self.wanted)
+
+
+class IgnoresReleasesInside(HeapStore):
+    releases = False
+
+    def release(self, object_id):
+        if not self.releases:
+            self.releases = True
+            super().release(object_id)
+            self.releases = False
+
+
 def store_subject(kind):
     store = kind(CAPACITY)
 
@@ -290,8 +328,13 @@ def store_subject(kind):
 @pytest.mark.parametrize(
     ("check", "broken"),
     cases(
-        checks_of(_checks_store, _checks_store_puts, _checks_store_faults),
+        checks_of(_checks_store, _checks_store_puts, _checks_store_faults, _checks_store_interrupted),
         [
+            ("puts_interrupt_puts", LetsNobodyInTwice),
+            ("puts_interrupt_puts", RemembersOneId),
+            ("creations_interrupt_creations", LetsNobodyInTwice),
+            ("creations_interrupt_creations", RemembersOneId),
+            ("uses_of_one_object_interrupt_each_other", IgnoresReleasesInside),
             ("unsealed_objects_are_invisible", ShowsUnsealed),
             ("unsealed_objects_are_invisible", SaysItIsThereTooEarly),
             ("sealed_objects_are_read_only", GivesWritableMemory),

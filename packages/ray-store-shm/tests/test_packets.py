@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -212,8 +213,11 @@ def test_what_must_not_wait_is_sent_whole_or_not_at_all(pair):
     assert [two.recv(10) for _ in range(count)] == [b"fill"] * count
     one.send(b"after", socket.MSG_DONTWAIT)
     assert two.recv(10) == b"after"
-    with one._turn, pytest.raises(BlockingIOError):
-        one.send(b"in a destructor, while this thread is sending", socket.MSG_DONTWAIT)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(one._sending.acquire).result()
+        with pytest.raises(BlockingIOError):
+            one.send(b"while another thread is sending", socket.MSG_DONTWAIT)
+        other.submit(one._sending.release).result()
 
 
 def interrupted_in(call: Callable[[int], None], times: int) -> set[int]:

@@ -66,12 +66,13 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
         link = Link(address.removeprefix(SCHEME))
         #: None once it is closed; what is still held has its own references.
         self._open: _Open | None = _Open(link, Mapping(link.arena, link.capacity_bytes, memcopy_threads))
-        # Re-entrant: the garbage collector may run a destructor that releases or deletes while this thread has it.
+        # Re-entrant: a finaliser that the garbage collector runs, or a signal handler, may call the store while this
+        # thread has it. So what is decided and what is done about it follow one another without a call in between.
         self._lock = threading.RLock()
         self._unsealed: dict[bytes, _Unsealed] = {}
         self._held: dict[bytes, Held] = {}
         #: {object id: what is deleted and held}, oldest first
-        self._dying: dict[bytes, builtins.list[Held]] = {}
+        self._dying: dict[bytes, tuple[Held, ...]] = {}
         self._until_tidy = _TIDY_EVERY
 
     @property
@@ -135,10 +136,15 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
                 if view is not None:
                     held.owed += 1
                     return view
-            self._put_aside(object_id)
-            held = self._held[object_id] = Held(object_id, reply, self._link, self._mapping)
+            held = Held(object_id, reply, self._link, self._mapping)
+            view = held.view
+            while True:
+                self._put_aside(object_id)
+                if object_id not in self._held:
+                    self._held[object_id] = held
+                    break
             self._tidy()
-            return held.show()
+            return view[:] if view is not None else None
 
     def contains(self, object_id: bytes) -> bool:
         with self._lock:
@@ -149,16 +155,25 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
 
     def release(self, object_id: bytes) -> None:
         with self._lock:
-            dying = self._dying.get(object_id)
-            if dying is not None:
-                if dying[0].release():
-                    del dying[0]
-                if not dying:
-                    del self._dying[object_id]
-                return
-            held = self._held.get(object_id)
-            if held is not None and held.release() and not held.is_seen:
-                del self._held[object_id]
+            while True:
+                before, current = self._dying.get(object_id, ()), self._held.get(object_id)
+                for held in (*before, current):
+                    if held is not None and held.count:
+                        held.count -= 1
+                        self._released(held)
+                        return
+                if (
+                    (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - no call
+                    and (self._held[object_id] if object_id in self._held else None) is current  # noqa: SIM401
+                ):
+                    return
+
+    def _released(self, held: Held) -> None:
+        if not held.count:
+            held.view = None
+            self._bury(held.object_id)
+            if not held.is_seen:
+                self._forget(held)
 
     def delete(self, object_id: bytes) -> None:
         with self._lock:
@@ -295,17 +310,45 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
 
     def _put_aside(self, object_id: bytes) -> None:
         """The id does not mean this object any more; its holds are still to be released."""
-        held = self._held.pop(object_id, None)
-        if held is not None and held.count:
-            self._dying.setdefault(object_id, []).append(held)
+        while (held := self._held.get(object_id)) is not None:
+            before = self._dying.get(object_id, ())
+            after = (*before, held)
+            if (
+                object_id in self._held
+                and self._held[object_id] is held
+                and (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - that would be a call
+            ):
+                del self._held[object_id]
+                if held.count:
+                    self._dying[object_id] = after
+                return
+
+    def _bury(self, object_id: bytes) -> None:
+        """Forget what was put aside and is released."""
+        while True:
+            before = self._dying.get(object_id, ())
+            after = tuple([held for held in before if held.count])
+            if (self._dying[object_id] if object_id in self._dying else ()) is before:  # noqa: SIM401 - that would be a call
+                if after:
+                    self._dying[object_id] = after
+                elif before:
+                    del self._dying[object_id]
+                return
+
+    def _forget(self, held: Held) -> None:
+        """What is released, and of which there are no views; unless somebody has taken it up again."""
+        object_id = held.object_id
+        if object_id in self._held and self._held[object_id] is held and not held.count:
+            del self._held[object_id]
 
     def _tidy(self) -> None:
         """Forget what was released before its views had gone."""
         self._until_tidy -= 1
-        if not self._until_tidy:
-            for object_id in [object_id for object_id, held in self._held.items() if not held.is_seen]:
-                del self._held[object_id]
+        if self._until_tidy <= 0:
             self._until_tidy = max(_TIDY_EVERY, len(self._held))
+            for held in self._held.copy().values():
+                if not held.is_seen:
+                    self._forget(held)
 
 
 def _invalidate(view: memoryview) -> None:

@@ -16,7 +16,7 @@ from ray_store_plasma.messages import HEAD_BYTES, Found
 
 
 class Held:
-    """One object that the server counts as held by this client."""
+    """One object that the server counts as held by this client; made for a first ``get``, which takes ``view``."""
 
     __slots__ = ("count", "exporter", "mark", "nbytes", "object_id", "owed", "serial", "view")
 
@@ -26,7 +26,7 @@ class Held:
         self.nbytes = found.nbytes
         self.mark = found.offset - HEAD_BYTES
         #: Times that ``get`` has returned it and ``release`` has not been called.
-        self.count = 0
+        self.count = 1
         #: Times that the server has counted a hold; changed only while the exporter is alive.
         self.owed = 1
         step = 1 << max(6, self.nbytes.bit_length() - 5)
@@ -43,17 +43,10 @@ class Held:
             exporter = self.exporter()
             if exporter is None:
                 return None
-            view = self.view = _view(exporter, self.nbytes)
+            view = _view(exporter, self.nbytes)
         self.count += 1
+        self.view = view
         return view[:]
-
-    def release(self) -> bool:
-        """Count one hold less; whether none is left."""
-        if self.count:
-            self.count -= 1
-            if not self.count:
-                self.view = None
-        return not self.count
 
     @property
     def is_seen(self) -> bool:

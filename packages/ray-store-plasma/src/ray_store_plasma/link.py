@@ -1,20 +1,16 @@
-"""A client's connection to the server: requests of any thread, answered in any order.
-
-One of the threads that wait reads for all of them, so that a request for room, which may take seconds, holds nobody up;
-and there is no thread of our own.
-"""
+"""A client's connection to the server: requests of any thread, answered in any order."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import select
 import socket
 import struct
-import threading
 from collections import deque
+from collections.abc import Iterator
 
+from ray.answers import LISTEN_S, Answers
 from ray.exceptions import RayConnectionError
 from ray_store_plasma.messages import (
     MAX_PACKET_BYTES,
@@ -77,16 +73,10 @@ class Link:
         self.capacity_bytes, self.spill_dir = welcome.capacity_bytes, welcome.spill_dir
         self.channel.setblocking(False)
         self._sock.settimeout(None)
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self._sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(int(ANSWER_S), 0))
-        self._numbers = itertools.count(1)
-        self._turn = threading.Condition()
-        self._is_read = False
-        self._waiting = 0
-        #: {number: reply} that another thread has read
-        self._answers: dict[int, Reply] = {}
-        #: Numbers of requests whose threads were interrupted.
-        self._orphans: set[int] = set()
+        for option, seconds in ((socket.SO_RCVTIMEO, LISTEN_S), (socket.SO_SNDTIMEO, ANSWER_S)):
+            packed = _TIMEVAL.pack(*divmod(int(seconds * 1_000_000), 1_000_000))
+            self._sock.setsockopt(socket.SOL_SOCKET, option, packed)
+        self._answers: Answers[Reply] = Answers(self, ANSWER_S)
         self._broken = ""
         #: Serials of holds that ended when the socket was full.
         self._unreleased: deque[int] = deque()
@@ -97,19 +87,7 @@ class Link:
         Raises:
             RayConnectionError: the server is gone, or does not answer.
         """
-        number = next(self._numbers)
-        try:
-            self.tell(make(number))
-            with self._turn:
-                return self._await(number)
-        except BaseException:  # of a signal handler, if the link is whole: the answer comes all the same
-            with self._turn:
-                answer = self._answers.pop(number, None)
-                if answer is not None:
-                    self._undo(answer)
-                elif not self._broken:
-                    self._orphans.add(number)
-            raise
+        return self._answers.ask(lambda number: self.tell(make(number)))
 
     def tell(self, message: Message) -> None:
         """Send what has no answer. Raises RayConnectionError if the server is gone."""
@@ -142,10 +120,9 @@ class Link:
         if self.pid == os.getpid() and self.arena >= 0:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
-            with contextlib.suppress(AttributeError), self._turn:  # it may not be complete
-                self._broken = self._broken or "the plasma store is closed in this process"
-                while self._is_read and self._turn.wait(1.0):
-                    pass
+            with contextlib.suppress(AttributeError):  # it may not be complete
+                self._fail("the plasma store is closed in this process")
+                self._answers.leave()
         self.abandon()
 
     def abandon(self) -> None:
@@ -169,60 +146,39 @@ class Link:
         with contextlib.suppress(AttributeError):  # there was not even a socket to be had
             self.abandon()
 
-    def _await(self, number: int) -> Reply:
-        while True:
-            reply = self._answers.pop(number, None)
-            if reply is not None:
-                return reply
-            if self._broken:
-                raise RayConnectionError(self._broken)
-            if self._is_read:
-                self._waiting += 1
-                try:
-                    self._turn.wait(ANSWER_S)
-                finally:
-                    self._waiting -= 1
-                continue
-            self._is_read = True
-            self._turn.release()
-            try:
-                reply = self._receive()
-            finally:
-                self._is_read = False  # first: a signal handler may raise while the lock is awaited
-                self._turn.acquire()
-                if self._waiting or self._broken:
-                    self._turn.notify_all()
-            if reply.number == number:
-                return reply
-            if reply.number not in self._orphans:
-                self._answers[reply.number] = reply
-            else:
-                self._orphans.discard(reply.number)
-                self._undo(reply)
+    # --- as Answers wants it ------------------------------------------------------------------------------------------
 
-    def _receive(self) -> Reply:
+    def receive(self) -> Iterator[bytes]:
+        """See ``Wire``."""
+        return map(self._sock.recv, (MAX_PACKET_BYTES,))
+
+    def read(self, packet: bytes) -> tuple[int, Reply]:
+        """See ``Wire``. Raises RayConnectionError at the end of the connection."""
+        if not packet:
+            raise self._fail("the plasma store of this node has ended")
         try:
-            packet = self._sock.recv(MAX_PACKET_BYTES)
-            if packet:
-                return decode_reply(packet)
-            reason = "the plasma store of this node has ended"
-        except BlockingIOError:
-            reason = f"the plasma store of this node has not answered for {ANSWER_S:g} s"
-        except (OSError, MalformedError) as error:
-            if _is_foreign(error):
-                raise
-            reason = f"the connection to the plasma store of this node is lost: {error}"
-        raise self._fail(reason)
+            reply = decode_reply(packet)
+        except MalformedError as error:
+            raise self._fail(f"the connection to the plasma store of this node is lost: {error}") from error
+        return reply.number, reply
 
-    def _undo(self, reply: Reply) -> None:
-        """Nobody wants what this request got."""
-        if isinstance(reply, Granted):
-            self.tell(Abort(reply.serial))
-        elif isinstance(reply, Found):
-            self.release(reply.serial, 1)
+    def undo(self, answer: Reply) -> None:
+        """See ``Wire``."""
+        if isinstance(answer, Granted):
+            with contextlib.suppress(RayConnectionError):
+                self.tell(Abort(answer.serial))
+        elif isinstance(answer, Found):
+            self.release(answer.serial, 1)
+
+    def lost(self, error: OSError | None) -> RayConnectionError:
+        """See ``Wire``."""
+        if error is None:
+            return self._fail(f"the plasma store of this node has not answered for {ANSWER_S:g} s")
+        return self._fail(f"the connection to the plasma store of this node is lost: {error}")
 
     def _fail(self, reason: str) -> RayConnectionError:
         self._broken = self._broken or reason
+        self._answers.end()
         return RayConnectionError(self._broken)
 
     def _send_releases(self) -> None:

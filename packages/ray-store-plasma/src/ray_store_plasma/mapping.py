@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import mmap
 import os
-import threading
 from collections.abc import Sequence
 from functools import cache
 
@@ -51,7 +50,6 @@ class Mapping:
             self.address = start
         self._words = memoryview(self._readable)[: capacity_bytes // 8 * 8].cast("Q")
         self._writable: mmap.mmap | None = None
-        self._lock = threading.Lock()
         self._grains = bytearray(-(-capacity_bytes // _GRAIN_BYTES))
 
     def mark(self, offset: int) -> int:
@@ -109,10 +107,10 @@ class Mapping:
         self._grains[first:end] = bytes((_MAPPED,)) * (end - first)
 
     def _map(self) -> mmap.mmap:
-        if self._writable is None:
-            with self._lock:
-                if self._writable is None:
-                    self._writable = _mapped(self._arena, self._capacity_bytes, mmap.PROT_READ | mmap.PROT_WRITE)
+        if self._writable is None:  # no lock: what interrupts this may need it, too
+            writable = _mapped(self._arena, self._capacity_bytes, mmap.PROT_READ | mmap.PROT_WRITE)
+            if self._writable is None:
+                self._writable = writable
         return self._writable
 
 

@@ -57,12 +57,13 @@ class ShmStore(Store, Notifier, Listing):
         descriptors.raise_limit()
         self._link = Link(system, path)
         self._kept = Kept(self._link, memcopy_threads)
-        # Re-entrant: the garbage collector may run a destructor that releases or deletes while this thread has it.
+        # Re-entrant: a finaliser that the garbage collector runs, or a signal handler, may call the store while this
+        # thread has it. So what is decided and what is done about it follow one another without a call in between.
         self._lock = threading.RLock()
         self._unsealed: dict[bytes, _Unsealed] = {}
         self._held: dict[bytes, Held] = {}
         #: {object id: what is deleted and not released}, oldest first
-        self._dying: dict[bytes, builtins.list[Held]] = {}
+        self._dying: dict[bytes, tuple[Held, ...]] = {}
         #: Everything that is mapped, so that it hears when its last view goes.
         self._mapped: set[Held] = set()
         #: Objects that nobody here needs any more since the last time somebody looked.
@@ -212,9 +213,13 @@ class ShmStore(Store, Notifier, Listing):
                 held.owed += 1
             else:
                 memory = self._map(reply, fd)
-                self._put_aside(object_id)
-                held = self._held[object_id] = Held(self, object_id, reply.serial, memory)
+                held = Held(self, object_id, reply.serial, memory)
                 self._mapped.add(held)
+            while object_id not in self._held or self._held[object_id] is not held:
+                self._put_aside(object_id)
+                if object_id not in self._held:
+                    self._held[object_id] = held
+                    break
             return memoryview(memory)[: reply.nbytes]
 
     def _map(self, found: Found, fd: int) -> mmap.mmap:
@@ -237,16 +242,20 @@ class ShmStore(Store, Notifier, Listing):
     def release(self, object_id: bytes) -> None:
         with self._lock:
             self._tidy()
-            dying = self._dying.get(object_id)
-            held = dying[0] if dying else self._held.get(object_id)
-            if held is None or not held.owed:
-                return
-            held.owed -= 1
-            if not held.owed and dying:
-                del dying[0]
-                if not dying:
-                    del self._dying[object_id]
-            held.settle()
+            while True:
+                before, current = self._dying.get(object_id, ()), self._held.get(object_id)
+                for held in (*before, current):
+                    if held is not None and held.owed:
+                        held.owed -= 1
+                        if before and not held.owed:
+                            self._bury(object_id)
+                        held.settle()
+                        return
+                if (
+                    (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - no call
+                    and (self._held[object_id] if object_id in self._held else None) is current  # noqa: SIM401
+                ):
+                    return
 
     def delete(self, object_id: bytes) -> None:
         with self._lock:
@@ -270,19 +279,45 @@ class ShmStore(Store, Notifier, Listing):
 
     def _tidy(self) -> None:
         """Forget what has gone."""
-        while self._gone:
-            held = self._gone.popleft()
-            self._mapped.discard(held)
-            if self._held.get(held.object_id) is held:
-                del self._held[held.object_id]
-        while self._unsaid and self._mention_end(self._unsaid[0]):
-            self._unsaid.popleft()
+        with contextlib.suppress(IndexError):
+            while True:
+                held = self._gone.popleft()
+                self._mapped.discard(held)
+                if held.object_id in self._held and self._held[held.object_id] is held:
+                    del self._held[held.object_id]
+        with contextlib.suppress(IndexError):
+            while True:
+                held = self._unsaid.popleft()
+                if not self._mention_end(held):
+                    self._unsaid.appendleft(held)
+                    break
 
     def _put_aside(self, object_id: bytes) -> None:
         """The id may come to mean another object; what is held is released first."""
-        held = self._held.pop(object_id, None)
-        if held is not None and held.owed:
-            self._dying.setdefault(object_id, []).append(held)
+        while (held := self._held.get(object_id)) is not None:
+            before = self._dying.get(object_id, ())
+            after = (*before, held)
+            if (
+                object_id in self._held
+                and self._held[object_id] is held
+                and (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - that would be a call
+            ):
+                del self._held[object_id]
+                if held.owed:
+                    self._dying[object_id] = after
+                return
+
+    def _bury(self, object_id: bytes) -> None:
+        """Forget what was put aside and is released."""
+        while True:
+            before = self._dying.get(object_id, ())
+            after = tuple([held for held in before if held.owed])
+            if (self._dying[object_id] if object_id in self._dying else ()) is before:  # noqa: SIM401 - that would be a call
+                if after:
+                    self._dying[object_id] = after
+                elif before:
+                    del self._dying[object_id]
+                return
 
     def _let_go(self, unsealed: _Unsealed) -> None:
         with contextlib.suppress(BufferError):  # slices are in use: it goes with them, and is nobody else's

@@ -8,7 +8,11 @@ import os
 import resource
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+#: What ``recvmsg`` returns.
+Received: TypeAlias = tuple[bytes, list[tuple[int, int, bytes]], int, Any]
 
 _DESCRIPTOR = struct.Struct("@i")
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -54,7 +58,17 @@ def receive(sock: socket.socket, nbytes: int, descriptors: int) -> tuple[bytes, 
 
     ``socket.recv_fds`` is the same but does not pass flags on, so that its descriptors live on in what is executed.
     """
-    packet, ancillary, flags, _ = sock.recvmsg(nbytes, socket.CMSG_LEN(descriptors * _DESCRIPTOR.size), _CLOEXEC)
+    return sorted_out(next(receiving(sock, nbytes, descriptors)))
+
+
+def receiving(sock: socket.socket, nbytes: int, descriptors: int) -> Iterator[Received]:
+    """When advanced, receives a packet; in one step of the interpreter, if that is done by what takes it."""
+    return map(sock.recvmsg, (nbytes,), (socket.CMSG_LEN(descriptors * _DESCRIPTOR.size),), (_CLOEXEC,))
+
+
+def sorted_out(received: Received) -> tuple[bytes, list[int], int]:
+    """The packet, its descriptors and the flags. It may be called twice."""
+    packet, ancillary, flags, _ = received
     found = among(ancillary)
     if not _CLOEXEC:
         for fd in found:

@@ -11,7 +11,9 @@ import mmap
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Sequence
+from itertools import starmap
 
 from ray.copying import Copier
 from ray.exceptions import RayConnectionError
@@ -30,11 +32,12 @@ _MADV_POPULATE_WRITE = 23
 class _Memory:
     """One kept segment."""
 
-    __slots__ = ("is_populated", "is_protected", "lock", "mapping", "serial")
+    __slots__ = ("_protecting", "_results", "is_populated", "is_protected", "mapping", "serial")
 
     def __init__(self, mapping: mmap.mmap) -> None:
         self.mapping = mapping
-        self.lock = threading.Lock()
+        self._protecting = (segments.protecting(mapping),)
+        self._results: deque[int] = deque(maxlen=1)
         #: Of the object in it.
         self.serial = 0
         self.is_protected = True
@@ -42,23 +45,26 @@ class _Memory:
         self.is_populated = False
 
     def open(self, serial: int) -> None:
-        """Let an object be written."""
-        with self.lock:
-            self.serial = serial
-            if self.is_protected:
-                segments.protect(self.mapping, writable=True)
-                self.is_protected = False
+        """Let an object be written; it is the only one until it is sealed."""
+        self.serial = serial
+        if self.is_protected:
+            segments.protect(self.mapping, writable=True)
+            self.is_protected = False
         if not self.is_populated:
             with contextlib.suppress(OSError):  # a kernel before 5.14: pages are entered one by one
                 self.mapping.madvise(_MADV_POPULATE_WRITE)
             self.is_populated = True
 
     def protect(self, serial: int) -> None:
-        """Let nothing be written, unless another object is in it by now."""
-        with self.lock:
-            if self.serial == serial and not self.is_protected:
-                segments.protect(self.mapping, writable=False)
-                self.is_protected = True
+        """Let nothing be written, unless another object is in it by now.
+
+        There is no lock: a finaliser that interrupts this may put an object. The look and the call are one step of the
+        interpreter, whose own lock is held meanwhile.
+        """
+        step = starmap(segments.mprotect, self._protecting)
+        if self.serial == serial:
+            self.is_protected = True
+            self._results.extend(step)
 
 
 class Kept:
@@ -73,7 +79,6 @@ class Kept:
         self._link = link
         self._copier = Copier(threads)
         self._memories: dict[int, _Memory] = {}
-        self._lock = threading.Lock()
         self._orders: socket.socket | None = None
         self._listener: threading.Thread | None = None
         self._is_off = not link.reuses
@@ -125,14 +130,13 @@ class Kept:
             self._orders.close()
 
     def _listens(self) -> bool:
-        with self._lock:
-            if self._listener is None and not self._is_off:
-                self._listen()
-            return not self._is_off
+        if self._listener is None and not self._is_off:
+            self._is_off = True  # until it is done, for other threads, and for what interrupts this
+            self._listen()
+        return not self._is_off
 
     def _listen(self) -> None:
         limit = _MOST if sys.version_info >= (3, 13) else min(_MOST, descriptors.limit() // _SHARE_OF_DESCRIPTORS)
-        self._is_off = True
         with contextlib.suppress(OSError, RuntimeError, RayConnectionError):  # no descriptors, threads, or broker
             self._orders, theirs = socket.socketpair()
             self._orders.settimeout(None)  # whatever the process has set for its own sockets
@@ -154,6 +158,5 @@ def _obey(orders: socket.socket, memories: dict[int, _Memory]) -> None:
             if not serial:
                 memories.pop(number, None)
             elif (memory := memories.get(number)) is not None:
-                with contextlib.suppress(OSError):
-                    memory.protect(serial)
+                memory.protect(serial)
     memories.clear()

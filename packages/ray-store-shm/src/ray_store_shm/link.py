@@ -1,23 +1,18 @@
-"""A client's connection to the broker: requests of any thread, heard in their order, answered in any.
-
-One of the threads that wait for answers reads for all, so that a request for room, which may take seconds, holds nobody
-up, and there is no thread of our own.
-"""
+"""A client's connection to the broker: requests of any thread, heard in their order, answered in any."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import select
 import socket
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import msgspec
 
+from ray.answers import LISTEN_S, Answers
 from ray.exceptions import RayConnectionError
 from ray_store_shm import descriptors
 from ray_store_shm.messages import (
@@ -58,14 +53,7 @@ class Link:
         """
         self._sock = system.open()
         self._pid = os.getpid()
-        self._numbers = itertools.count(1)
-        self._turn = threading.Condition()
-        self._is_read = False
-        self._waiting = 0
-        #: {number: (reply, descriptor)} that another thread has read
-        self._answers: dict[int, tuple[Reply, int]] = {}
-        #: Numbers of requests whose threads were interrupted.
-        self._orphans: set[int] = set()
+        self._answers: Answers[tuple[Reply, int]] = Answers(self, ANSWER_S)
         self._broken = ""
         fds: list[int] = []
         try:
@@ -90,7 +78,7 @@ class Link:
         self.reuses = welcome.reuses
         self.channel = system.open(fds[0])
         self.channel.setblocking(False)
-        system.limit_waits(self._sock, ANSWER_S)
+        system.limit_waits(self._sock, ANSWER_S, LISTEN_S)
 
     def ask(self, make: Make) -> tuple[Reply, int]:
         """Send the request that ``make`` makes from a number; returns the reply and its descriptor, or -1.
@@ -100,19 +88,7 @@ class Link:
         Raises:
             RayConnectionError: the broker is gone, or does not answer.
         """
-        number = next(self._numbers)
-        try:
-            self.tell(make(number))
-            with self._turn:
-                return self._await(number)
-        except BaseException:  # of a signal handler, if the link is whole: the answer comes all the same
-            with self._turn:
-                answer = self._answers.pop(number, None)
-                if answer is not None:
-                    self._undo(*answer)
-                elif not self._broken:
-                    self._orphans.add(number)
-            raise
+        return self._answers.ask(lambda number: self.tell(make(number)))
 
     def tell(self, message: Message, fd: int = -1) -> None:
         """Send what has no answer.
@@ -158,85 +134,60 @@ class Link:
 
     def close(self) -> None:
         """Disconnect. A thread that waits for an answer gets an error."""
-        self._broken = self._broken or _CLOSED
+        self._fail(_CLOSED)
         if os.getpid() == self._pid:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
-            with self._turn:
-                while self._is_read and self._turn.wait(1.0):
-                    pass
+            self._answers.leave()
         self.abandon()
 
     def abandon(self) -> None:
         """Close the descriptors of this process without a word."""
         self._broken = self._broken or _CLOSED
-        self._turn = threading.Condition()  # a thread of the parent may have had it at the fork
         for sock in (self._sock, self.channel):
             with contextlib.suppress(OSError):  # the program has closed every descriptor that it found
                 sock.close()
-        while self._answers:
-            _, (_, fd) = self._answers.popitem()
-            if fd >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(fd)
+        if os.getpid() != self._pid:
+            for _, fd in self._answers.abandon():
+                if fd >= 0:
+                    with contextlib.suppress(OSError):
+                        os.close(fd)
 
-    def _await(self, number: int) -> tuple[Reply, int]:
-        while True:
-            answer = self._answers.pop(number, None)
-            if answer is not None:
-                return answer
-            if self._broken:
-                raise RayConnectionError(self._broken)
-            if self._is_read:
-                self._waiting += 1
-                try:
-                    self._turn.wait(ANSWER_S)
-                finally:
-                    self._waiting -= 1
-                continue
-            self._is_read = True
-            self._turn.release()
-            try:
-                reply, fd = self._receive()
-            finally:
-                self._is_read = False  # first: a signal handler may raise while the lock is awaited
-                self._turn.acquire()
-                if self._waiting or self._broken:
-                    self._turn.notify_all()
-            if reply.number == number:
-                return reply, fd
-            if reply.number in self._orphans:
-                self._orphans.discard(reply.number)
-                self._undo(reply, fd)
-            else:
-                self._answers[reply.number] = reply, fd
+    # --- as Answers wants it ------------------------------------------------------------------------------------------
 
-    def _receive(self) -> tuple[Reply, int]:
+    def receive(self) -> Iterator[descriptors.Received]:
+        """See ``Wire``."""
+        return descriptors.receiving(self._sock, MAX_PACKET_BYTES, 1)
+
+    def read(self, packet: descriptors.Received) -> tuple[int, tuple[Reply, int]]:
+        """See ``Wire``. Raises RayConnectionError at the end of the connection."""
+        data, fds, _ = descriptors.sorted_out(packet)
+        if not data:
+            raise self._fail("the shm store of this node has ended")
         try:
-            packet, fds, _ = descriptors.receive(self._sock, MAX_PACKET_BYTES, 1)
-            if packet:
-                reply: Reply = decode_reply(packet)
-                return reply, fds[0] if fds else -1
-            reason = "the shm store of this node has ended"
-        except BlockingIOError:
-            reason = f"the shm store of this node has not answered for {ANSWER_S} s"
-        except OSError as error:
-            if error.errno is None:  # of a signal handler, a TimeoutError perhaps
-                raise
-            reason = f"the connection to the shm store of this node is lost: {error}"
-        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-            reason = f"the connection to the shm store of this node is lost: {error}"
-        raise self._fail(reason)
+            reply: Reply = decode_reply(data)
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise self._fail(f"the connection to the shm store of this node is lost: {error}") from error
+        return reply.number, (reply, fds[0] if fds else -1)
 
-    def _undo(self, reply: Reply, fd: int) -> None:
-        """Nobody wants what this request got."""
+    def undo(self, answer: tuple[Reply, int]) -> None:
+        """See ``Wire``."""
+        reply, fd = answer
         if fd >= 0:
             os.close(fd)
-        if isinstance(reply, Reserved):
-            self.tell(Abort(reply.serial))
-        elif isinstance(reply, Found):
-            self.tell(Release(reply.serial, 1))
+        with contextlib.suppress(RayConnectionError):
+            if isinstance(reply, Reserved):
+                self.tell(Abort(reply.serial))
+            elif isinstance(reply, Found):
+                self.tell(Release(reply.serial, 1))
+
+    def lost(self, error: OSError | None) -> RayConnectionError:
+        """See ``Wire``."""
+        if error is None:
+            return self._fail(f"the shm store of this node has not answered for {ANSWER_S} s")
+        return self._fail(f"the connection to the shm store of this node is lost: {error}")
 
     def _fail(self, reason: str) -> RayConnectionError:
         self._broken = self._broken or reason
+        self._answers.end()
         return RayConnectionError(self._broken)

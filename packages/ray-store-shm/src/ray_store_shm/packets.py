@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import operator
 import os
 import select
 import socket
 import struct
 import threading
-from collections.abc import Iterable
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
 
 from ray_store_shm import descriptors
 
 _LENGTH = struct.Struct("!I")
 #: More descriptors than a packet may bring: some systems open those, too, for which a reader has no room.
 _ROOM = socket.CMSG_LEN(512 * struct.calcsize("@i"))
+
+#: A packet behind its length, and how many bytes of that have gone.
+_Sent: TypeAlias = tuple[bytes, deque[int]]
+#: What ``recvmsg`` returns.
+_Part: TypeAlias = tuple[bytes, list[Any], int, Any]
 
 
 class PacketSocket(socket.socket):
@@ -25,18 +33,21 @@ class PacketSocket(socket.socket):
     own, and the socket is readable as long as there is another.
 
     Its descriptor never blocks. With ``patience_s`` calls wait so long, otherwise they raise BlockingIOError at once; a
-    part of the packet may be under way then, and the same packet has to be the next. Any thread may send.
+    part of the packet may be under way then, and the same packet has to be the next. Any thread may send or receive,
+    and so may finalisers and signal handlers that interrupt such a call: they go on with what it has begun.
     """
 
     def __init__(self, fileno: int | None = None) -> None:
         super().__init__(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno)
         self.setblocking(False)
         self.patience_s = 0.0
-        self._turn = threading.Lock()
-        #: What was sent last, and how many bytes of it the system has taken, call by call.
-        self._sent: tuple[bytes, list[int]] = b"", []
+        #: The same for packets that come, if it is not the same.
+        self.attention_s: float | None = None
+        self._sending, self._receiving = threading.RLock(), threading.RLock()
+        #: What was sent last, and how many bytes of it the system has taken: in one step with the call.
+        self._sent: _Sent = b"", deque((0,), 1)
         #: What ``recvmsg`` gave of the packet that comes.
-        self._parts: list[tuple[bytes, list[Any], int, Any]] = []
+        self._parts: list[_Part] = []
 
     def accept(self) -> tuple[PacketSocket, Any]:
         sock, address = super().accept()
@@ -59,38 +70,58 @@ class PacketSocket(socket.socket):
     ) -> int:
         packet = b"".join(buffers)
         patient = not flags & socket.MSG_DONTWAIT
-        if not patient and self._turn.locked():  # by this very thread perhaps, if a destructor has interrupted it
+        if not self._sending.acquire(patient):
             raise BlockingIOError(errno.EAGAIN, "another packet is being sent")
-        with self._turn:
-            if self.patience_s:  # what is left is another packet's, of a call that a signal handler has ended
-                self._send_rest(patient=patient)
-            if not self._rest():
-                frame = _LENGTH.pack(len(packet)) + packet
-                self._sent = frame, []
-                self._push(frame, ancdata, patient=patient)
+        try:
+            if not self.patience_s and self._is_begun():  # it is this one
+                self._send_rest(patient=True)
+                return len(packet)
+            sent: _Sent = _LENGTH.pack(len(packet)) + packet, deque((0,), 1)
+            while not sent[1][0]:
+                self._send_rest(
+                    patient=patient
+                )  # of a call that a signal handler has ended, or that this one interrupts
+                self._begin(sent, ancdata, patient=patient)
             self._send_rest(patient=True)
+        finally:
+            self._sending.release()
         return len(packet)
 
-    def _rest(self) -> bytes:
+    def _is_begun(self) -> bool:
         frame, taken = self._sent
-        return frame[sum(taken) :] if taken else b""
+        return 0 < taken[0] < len(frame)
 
     def _send_rest(self, *, patient: bool) -> None:
-        while rest := self._rest():
-            self._push(rest, (), patient=patient)
+        while self._is_begun():
+            sent = self._sent
+            frame, taken = sent
+            done = taken[0]
+            step = map(operator.add, (done,), map(super().sendmsg, ([frame[done:]],)))
+            with self._waiting_for_room(patient):
+                if self._sent is sent and taken[0] == done and done:
+                    taken.extend(step)
 
-    def _push(self, data: bytes, ancdata: Iterable[Any], *, patient: bool) -> None:
-        while True:
-            try:
-                # In one step of the interpreter: a signal handler may raise before or after, but cannot lose the count.
-                self._sent[1].extend(map(super().sendmsg, ([data],), (ancdata,)))
-                return
-            except OSError as error:
-                # BSD finds descriptors too long for a buffer that is full.
-                if error.errno not in (errno.EAGAIN, errno.EMSGSIZE):
-                    raise
-                if not patient or not self._waited_for(select.POLLOUT):
-                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+    def _begin(self, sent: _Sent, ancdata: Iterable[Any], *, patient: bool) -> None:
+        """Send some of a frame, unless it has to wait, or a call that interrupts this one sends something."""
+        step = map(super().sendmsg, ([sent[0]],), (ancdata,))
+        before = self._sent
+        if self._is_begun():
+            return
+        with self._waiting_for_room(patient):
+            if self._sent is before:
+                self._sent = sent
+                sent[1].extend(step)
+
+    @contextlib.contextmanager
+    def _waiting_for_room(self, patient: bool) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # BSD finds descriptors too long for a buffer that is full.
+            if error.errno not in (errno.EAGAIN, errno.EMSGSIZE):
+                raise
+            if not patient or not self._waited_for(select.POLLOUT, self.patience_s):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 
@@ -99,20 +130,24 @@ class PacketSocket(socket.socket):
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
         """As a socket's, but a packet that is longer than ``bufsize`` is an error, and nothing comes after it."""
-        while missing := self._missing(bufsize):
-            # Descriptors are with the first byte; those beside others are the sender's mistake, and dropped.
-            self._pull(missing, _ROOM if ancbufsize and not self._parts else 0, flags)
-            if not self._parts[-1][0]:
-                break
-        parts, self._parts = self._parts, []
+        with self._receiving:
+            while True:
+                parts, rest = self._parts, list[_Part]()
+                missing = self._missing(parts, bufsize)
+                if missing and (not parts or parts[-1][0]):
+                    # Descriptors are with the first byte; those beside others are the sender's mistake, and dropped.
+                    self._pull(parts, missing, _ROOM if ancbufsize and not parts else 0, flags)
+                elif self._parts is parts:
+                    self._parts = rest
+                    break
         packet = b"".join(part for part, _, _, _ in parts)[_LENGTH.size :] if parts[-1][0] else b""
         said = 0
         for _, _, said_then, _ in parts:
             said |= said_then
         return packet, [entry for _, ancillary, _, _ in parts for entry in ancillary], said, None
 
-    def _missing(self, limit: int) -> int:
-        got = b"".join(part for part, _, _, _ in self._parts)
+    def _missing(self, parts: list[_Part], limit: int) -> int:
+        got = b"".join([part for part, _, _, _ in parts])
         if len(got) < _LENGTH.size:
             return _LENGTH.size - len(got)
         (nbytes,) = _LENGTH.unpack_from(got)
@@ -120,24 +155,30 @@ class PacketSocket(socket.socket):
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         return int(nbytes) + _LENGTH.size - len(got)
 
-    def _pull(self, nbytes: int, room: int, flags: int) -> None:
-        while True:
-            try:
-                self._parts.extend(map(super().recvmsg, (nbytes,), (room,), (flags,)))  # in one step, as above
-                return
-            except OSError as error:
-                if error.errno == errno.EMSGSIZE and room:
-                    room = 0  # BSD: this process may not have the descriptors, which are gone; the bytes are not
-                elif error.errno != errno.EAGAIN or not self._waited_for(select.POLLIN):
-                    raise
+    def _pull(self, parts: list[_Part], nbytes: int, room: int, flags: int) -> None:
+        """Take a part of what is missing, unless a call that interrupts this one does."""
+        last = parts[-1] if parts else None
+        step = map(super().recvmsg, (nbytes,), (room,), (flags,))
+        try:
+            if self._parts is parts and (parts[-1] if parts else None) is last:
+                parts.extend(step)
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE and room:
+                self._pull(
+                    parts, nbytes, 0, flags
+                )  # BSD: this process may not have the descriptors; the bytes are there
+            elif error.errno != errno.EAGAIN or not self._waited_for(
+                select.POLLIN, self.patience_s if self.attention_s is None else self.attention_s
+            ):
+                raise
 
-    def _waited_for(self, events: int) -> bool:
+    def _waited_for(self, events: int, patience_s: float) -> bool:
         """Wait, if this is to be done at all; False if it took too long."""
-        if not self.patience_s:
+        if not patience_s:
             return False
         poller = select.poll()
         try:
             poller.register(self, events)
         except ValueError:  # it was closed a moment ago: the next call says so
             return True
-        return bool(poller.poll(self.patience_s * 1000))
+        return bool(poller.poll(patience_s * 1000))

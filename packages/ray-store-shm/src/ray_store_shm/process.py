@@ -71,7 +71,7 @@ class ShmStoreServer(StoreServer):
                     _run(self._owner, self._system, listener, theirs, table, kind)
         self.max_clients = _client_limit(descriptors.limit()) - 1
         self._broker = self._system.follow(self.pid)
-        self._system.limit_waits(self._node, _OWNER_LOST_S)
+        self._system.limit_waits(self._node, _OWNER_LOST_S, _OWNER_LOST_S)
 
     def owner_lost(self, process_id: bytes) -> None:
         with contextlib.suppress(OSError):  # the broker's death is noticed elsewhere

@@ -16,7 +16,7 @@ import mmap
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ray import copying
 from ray.clock import wall_time
@@ -248,6 +248,16 @@ def protect(memory: mmap.mmap, *, writable: bool) -> None:
     with copying.address(memory) as start:
         if _libc().mprotect(ctypes.c_void_p(start), ctypes.c_size_t(len(memory)), protection):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def protecting(memory: mmap.mmap) -> tuple[ctypes.c_void_p, ctypes.c_size_t, int]:
+    """What to call ``mprotect`` with, as long as the mapping is there, so that it cannot be written any more."""
+    with copying.address(memory) as start:
+        return ctypes.c_void_p(start), ctypes.c_size_t(len(memory)), mmap.PROT_READ
+
+
+#: The call itself, during which nothing else runs in the interpreter; returns 0 if it succeeds.
+mprotect: Callable[[ctypes.c_void_p, ctypes.c_size_t, int], int] = ctypes.PyDLL(None).mprotect
 
 
 @functools.cache

@@ -54,7 +54,7 @@ class System(ABC):
         """Two of them, connected."""
 
     @abstractmethod
-    def limit_waits(self, sock: socket.socket, seconds: int) -> None:
+    def limit_waits(self, sock: socket.socket, sending_s: float, receiving_s: float) -> None:
         """Have its calls wait, but raise BlockingIOError after so many seconds."""
 
     @abstractmethod
@@ -90,10 +90,10 @@ class Linux(System):
     def pair(self) -> tuple[socket.socket, socket.socket]:
         return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
-    def limit_waits(self, sock: socket.socket, seconds: int) -> None:
+    def limit_waits(self, sock: socket.socket, sending_s: float, receiving_s: float) -> None:
         sock.settimeout(None)
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(seconds, 0))
+        for option, seconds in ((socket.SO_SNDTIMEO, sending_s), (socket.SO_RCVTIMEO, receiving_s)):
+            sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(*divmod(int(seconds * 1_000_000), 1_000_000)))
 
     def poller(self) -> Poller:
         return select.epoll()
@@ -128,10 +128,10 @@ class Posix(System):
         one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         return self.open(one.detach()), self.open(two.detach())
 
-    def limit_waits(self, sock: socket.socket, seconds: int) -> None:
+    def limit_waits(self, sock: socket.socket, sending_s: float, receiving_s: float) -> None:
         assert isinstance(sock, PacketSocket)
         sock.setblocking(False)
-        sock.patience_s = seconds
+        sock.patience_s, sock.attention_s = sending_s, receiving_s
 
     def poller(self) -> Poller:
         return _Poll()

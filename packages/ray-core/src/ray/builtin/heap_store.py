@@ -56,14 +56,15 @@ class HeapStore(Store):
         Args:
             capacity_bytes: what its objects may take together; 0 for no limit.
         """
-        # Re-entrant: the garbage collector may run a destructor that releases or deletes while this thread holds it.
+        # Re-entrant: a finaliser that the garbage collector runs, or a signal handler, may call the store while this
+        # thread holds it. So what is decided and what is done about it follow one another without a call in between.
         self._lock = threading.RLock()
         self._capacity_bytes = capacity_bytes
         self._used_bytes = 0
         #: {object id: buffer}, created or sealed
         self._objects: dict[bytes, _Buffer] = {}
         #: {object id: buffers deleted while held}, oldest first
-        self._dying: dict[bytes, list[_Buffer]] = {}
+        self._dying: dict[bytes, tuple[_Buffer, ...]] = {}
         self._warm = WarmPages()
         self._closed = False
 
@@ -82,13 +83,16 @@ class HeapStore(Store):
                 raise ObjectExistsError(object_id)
             if self._capacity_bytes and self._used_bytes + nbytes > self._capacity_bytes:
                 raise ObjectStoreFullError(nbytes, self._capacity_bytes, self._used_bytes, self._biggest_holders())
+            self._used_bytes += nbytes
             try:
                 memory = self._warm.take(nbytes) or _allocate(nbytes)
                 buffer = self._objects[object_id] = _Buffer(nbytes, memory)
-            except OSError as error:
+            except BaseException as error:
+                self._used_bytes -= nbytes
+                if not isinstance(error, OSError):
+                    raise
                 capacity = self._capacity_bytes
                 raise ObjectStoreFullError(nbytes, capacity, self._used_bytes, "the machine has no memory") from error
-            self._used_bytes += nbytes
             assert buffer.writable is not None
             return buffer.writable
 
@@ -110,9 +114,11 @@ class HeapStore(Store):
             buffer = self._objects.get(object_id)
             if buffer is None or buffer.writable is not None:
                 return None
+            memory = buffer.memory
+            if memory is None:  # it was deleted a moment ago
+                return None
             buffer.holds += 1
-            assert buffer.memory is not None
-            return memoryview(buffer.memory).toreadonly()
+            return memoryview(memory).toreadonly()
 
     def contains(self, object_id: bytes) -> bool:
         with self._lock:
@@ -121,35 +127,57 @@ class HeapStore(Store):
 
     def release(self, object_id: bytes) -> None:
         with self._lock:
-            dying = self._dying.get(object_id)
-            if dying is None:
-                buffer = self._objects.get(object_id)
-                if buffer is not None and buffer.holds:
-                    buffer.holds -= 1
-                return
-            buffer = dying[0]
-            buffer.holds -= 1
-            if not buffer.holds:
-                self._free(buffer)
-                del dying[0]
-                if not dying:
+            while True:
+                before, current = self._dying.get(object_id, ()), self._objects.get(object_id)
+                for buffer in (*before, current):
+                    if buffer is not None and buffer.holds:
+                        buffer.holds -= 1
+                        if not buffer.holds and buffer in before:
+                            self._bury(object_id)
+                            self._free(buffer)
+                        return
+                if (
+                    (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - no call
+                    and (self._objects[object_id] if object_id in self._objects else None) is current  # noqa: SIM401
+                ):
+                    return
+
+    def _bury(self, object_id: bytes) -> None:
+        """Forget what was deleted and is not held."""
+        while True:
+            before = self._dying.get(object_id, ())
+            after = tuple([buffer for buffer in before if buffer.holds])
+            if (self._dying[object_id] if object_id in self._dying else ()) is before:  # noqa: SIM401 - that would be a call
+                if after:
+                    self._dying[object_id] = after
+                elif before:
                     del self._dying[object_id]
+                return
 
     def delete(self, object_id: bytes) -> None:
         with self._lock:
-            buffer = self._objects.pop(object_id, None)
-            if buffer is None:
-                return
-            if buffer.holds:
-                self._dying.setdefault(object_id, []).append(buffer)
-            else:
-                _invalidate(buffer.writable)
-                buffer.writable = None
-                self._free(buffer)
+            while (buffer := self._objects.get(object_id)) is not None:
+                before = self._dying.get(object_id, ())
+                after = (*before, buffer)
+                if (
+                    object_id in self._objects
+                    and self._objects[object_id] is buffer
+                    and (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - that would be a call
+                ):
+                    del self._objects[object_id]
+                    if buffer.holds:
+                        self._dying[object_id] = after
+                        return
+                    view, buffer.writable = buffer.writable, None
+                    _invalidate(view)
+                    self._free(buffer)
+                    return
 
     def _free(self, buffer: _Buffer) -> None:
-        self._used_bytes -= buffer.nbytes
         memory, buffer.memory = buffer.memory, None
+        if memory is None:
+            return
+        self._used_bytes -= buffer.nbytes
         if isinstance(memory, mmap.mmap):
             holder = [memory]
             del memory

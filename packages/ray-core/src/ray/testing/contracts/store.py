@@ -21,6 +21,7 @@ import pytest
 from ray.abc.store import Store
 from ray.testing.contracts._checks_store import REQUIRED, Check, StoreSubject
 from ray.testing.contracts._checks_store_faults import UNDER_FAULTS
+from ray.testing.contracts._checks_store_interrupted import INTERRUPTED
 from ray.testing.contracts._checks_store_optional import OPTIONAL
 from ray.testing.contracts._checks_store_puts import PUTS
 
@@ -69,7 +70,7 @@ class StoreContract:
         """What the checks take."""
         return StoreSubject(store, self.capacity_bytes, open_store, peek, plant)
 
-    @pytest.mark.parametrize("check", REQUIRED + PUTS, ids=lambda check: check.__name__)
+    @pytest.mark.parametrize("check", REQUIRED + PUTS + INTERRUPTED, ids=lambda check: check.__name__)
     def test_required(self, check: Check, subject: StoreSubject) -> None:
         """Every store."""
         check(subject)
