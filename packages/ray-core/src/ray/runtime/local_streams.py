@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any
 
+from ray.clock import monotonic
 from ray.exceptions import TaskCancelledError
 from ray.exceptions.base import comes_from_handler
 from ray.ids import object_id
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from ray.runtime.local_frames import Frame
 
 _END = object()
+#: A task that yields slowly, perhaps for ever, keeps its caller no longer.
+_MAX_S = 1.0
 
 
 class LocalStream:
@@ -81,6 +85,7 @@ class LocalStream:
             for _ in range(self._made):  # by an earlier attempt
                 _next_of(self._values)
         ahead = 0
+        end = monotonic() + _MAX_S if self._frame.actor is None else inf  # calls of an actor have their order
         try:
             while ahead < most and not self._closed:
                 value = _next_of(self._values)
@@ -90,6 +95,8 @@ class LocalStream:
                 packed = pack(value)
                 self._add(packed)
                 ahead += size_ahead(packed.nbytes)
+                if monotonic() > end:
+                    return
         except BaseException:
             self._close_values()
             raise
