@@ -133,7 +133,7 @@ def test_a_generator_is_closed_instead(tmp_path: Path, cls: Any) -> None:
     stream = actor.streams.options(num_returns="streaming").remote(begun)
     assert ray.get(next(stream), timeout=LIMIT_S) == 1
     until(begun.exists)
-    text = r"<ObjectRefGenerator, 1 refs ahead> \(ObjectRefGenerator\)\. Its close\(\) cancels the task"
+    text = r"<ObjectRefGenerator, 1 ref ahead> \(ObjectRefGenerator\)\. Its close\(\) cancels the task"
     for wrong in (stream, [stream]):
         with pytest.raises(TypeError, match=text):
             ray.cancel(wrong)
