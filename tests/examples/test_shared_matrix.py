@@ -32,7 +32,7 @@ def test_one_copy_for_all(store: str) -> None:
     grown = re.search(r"grew by [\d,]+ MiB, (\d\.\d+) times the matrix", done.stdout)
     assert grown
     assert float(grown[1]) < 1.6
-    assert f"store {store}, 1 objects, 128.0 MiB" in done.stdout
+    assert f"store {store}, 1 object, 128.0 MiB" in done.stdout
     assert re.search(
         r"128\.0 MiB +sealed +driver \d+ +actor Reader \d+, actor Reader \d+, actor Reader \d+, driver", done.stdout
     )
