@@ -55,7 +55,7 @@ def test_each_hint_says_who_speaks():
 @pytest.mark.parametrize(
     ("setup", "begin"),
     [
-        ("logging.basicConfig()", "WARNING:ray:"),
+        pytest.param("logging.basicConfig()", "WARNING:ray:", marks=pytest.mark.slow),
         ("logging.basicConfig(format='%(name)s says: %(message)s')", "ray says: "),
     ],
 )

@@ -24,7 +24,7 @@ def test_it_is_said_that_the_value_is_larger(start, store):
     assert ray.get(ray.put(bytes(MIB))) == bytes(MIB)
 
 
-@pytest.mark.parametrize("store", ["heap", "shm"])
+@pytest.mark.parametrize("store", ["heap", pytest.param("shm", marks=pytest.mark.slow)])
 def test_a_full_store_is_another_matter(start, store):
     start(num_cpus=1, store=store, object_store_memory=100 * MIB)
     kept = ray.put(bytes(60 * MIB))
