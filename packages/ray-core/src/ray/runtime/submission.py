@@ -174,7 +174,7 @@ class Submission(OwnerBase):
         elif record.waiting:
             return
         elif not record.actor:
-            self.tasks.enqueue(record)
+            self.tasks.enqueue(record, has_room=True)  # whoever takes messages has
         elif isinstance(record.link, ActorClient):
             self.calls.pump(record.link)
 

@@ -60,14 +60,14 @@ class TaskSubmitter:
         links, classes = list(self.links.values()), self.classes.all()
         return any(link.inflight for link in links) or any(cls.waits() for cls in classes)
 
-    def enqueue(self, record: TaskRecord) -> None:
-        """All arguments are there: push the task, or queue it for the next free worker."""
+    def enqueue(self, record: TaskRecord, *, has_room: bool = False) -> None:
+        """All arguments are there: push the task, or queue it. ``has_room``: on the stack."""
         cls: SchedulingClass = record.link
         queue = cls.queue
         queue.append(record)
         waiting = len(queue)
         is_slow = (export := record.export) is not None and export.mean_us >= SHORT_US
-        if (is_slow or waiting == 1 or waiting % BATCH_TASKS == 0) and self._runtime.may_send():
+        if (is_slow or waiting == 1 or waiting % BATCH_TASKS == 0) and (has_room or self._runtime.may_send()):
             self.pump(cls)
 
     def pump(self, cls: SchedulingClass) -> None:
