@@ -295,7 +295,17 @@ class PlainLock:
 class LetsNobodyInTwice(HeapStore):
     def __init__(self, capacity_bytes):
         super().__init__(capacity_bytes)
-        self._lock = PlainLock()
+        self.turn = PlainLock()
+
+    def create(self, object_id, nbytes):
+        with self.turn:
+            return super().create(object_id, nbytes)
+
+
+class LetsOneThreadIn(LetsNobodyInTwice):
+    def __init__(self, capacity_bytes):
+        super().__init__(capacity_bytes)
+        self.turn = threading.RLock()
 
 
 class RemembersOneId(HeapStore):
@@ -333,6 +343,7 @@ def store_subject(kind):
             ("puts_interrupt_puts", LetsNobodyInTwice),
             ("puts_interrupt_puts", RemembersOneId),
             ("creations_interrupt_creations", LetsNobodyInTwice),
+            ("others_go_on_while_a_call_is_interrupted", LetsOneThreadIn),
             ("creations_interrupt_creations", RemembersOneId),
             ("uses_of_one_object_interrupt_each_other", IgnoresReleasesInside),
             ("unsealed_objects_are_invisible", ShowsUnsealed),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import errno
-import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, NoReturn
 
@@ -66,9 +65,9 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
         link = Link(address.removeprefix(SCHEME))
         #: None once it is closed; what is still held has its own references.
         self._open: _Open | None = _Open(link, Mapping(link.arena, link.capacity_bytes, memcopy_threads))
-        # Re-entrant: a finaliser that the garbage collector runs, or a signal handler, may call the store while this
-        # thread has it. So what is decided and what is done about it follow one another without a call in between.
-        self._lock = threading.RLock()
+        # There is no lock: a finaliser that the garbage collector runs, or a signal handler, may interrupt what has it,
+        # and wait for a thread that waits for it. So what is decided, and what is done about it, follow one another
+        # without a call in between: nothing comes there, and no other thread.
         self._unsealed: dict[bytes, _Unsealed] = {}
         self._held: dict[bytes, Held] = {}
         #: {object id: what is deleted and held}, oldest first
@@ -92,8 +91,7 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
         granted = self._reserve(object_id, nbytes)
         with self._undone_on_error(granted):
             view = self._mapping.writable(granted.offset, nbytes, cold=granted.cold)
-        with self._lock:
-            self._unsealed[object_id] = _Unsealed(granted.serial, view)
+        self._unsealed[object_id] = _Unsealed(granted.serial, view)
         return view
 
     def put(self, object_id: bytes, pieces: Sequence[bytes | memoryview], nbytes: int, *, patient: bool = True) -> None:
@@ -122,51 +120,47 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
         return self._get(object_id, patient=False)
 
     def _get(self, object_id: bytes, *, patient: bool) -> memoryview | None:
-        with self._lock:
-            view = self._show(object_id)
+        view = self._show(object_id)
         if view is not None:
             return view
         reply = self._ask(lambda number: messages.Get(number, object_id, patient), object_id)
         if not isinstance(reply, Found):
             return None
-        with self._lock:
-            held = self._held.get(object_id)
-            if held is not None and held.serial == reply.serial:
-                view = held.show()
-                if view is not None:
-                    held.owed += 1
-                    return view
-            held = Held(object_id, reply, self._link, self._mapping)
-            view = held.view
-            while True:
-                self._put_aside(object_id)
-                if object_id not in self._held:
-                    self._held[object_id] = held
-                    break
-            self._tidy()
-            return view[:] if view is not None else None
+        held = self._held.get(object_id)
+        if held is not None and held.serial == reply.serial:
+            view = self._shown(held)
+            if view is not None:
+                held.owed += 1
+                return view
+        held = Held(object_id, reply, self._link, self._mapping)
+        view = held.view
+        while True:
+            self._put_aside(object_id)
+            if object_id not in self._held:
+                self._held[object_id] = held
+                break
+        self._tidy()
+        return view[:] if view is not None else None
 
     def contains(self, object_id: bytes) -> bool:
-        with self._lock:
-            if self._current(object_id) is not None:
-                return True
+        if self._current(object_id) is not None:
+            return True
         reply = self._ask(lambda number: messages.Contains(number, object_id), object_id)
         return isinstance(reply, Answer) and reply.yes
 
     def release(self, object_id: bytes) -> None:
-        with self._lock:
-            while True:
-                before, current = self._dying.get(object_id, ()), self._held.get(object_id)
-                for held in (*before, current):
-                    if held is not None and held.count:
-                        held.count -= 1
-                        self._released(held)
-                        return
-                if (
-                    (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - no call
-                    and (self._held[object_id] if object_id in self._held else None) is current  # noqa: SIM401
-                ):
+        while True:
+            before, current = self._dying.get(object_id, ()), self._held.get(object_id)
+            for held in (*before, current):
+                if held is not None and held.count:
+                    held.count -= 1
+                    self._released(held)
                     return
+            if (
+                (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - no call
+                and (self._held[object_id] if object_id in self._held else None) is current  # noqa: SIM401
+            ):
+                return
 
     def _released(self, held: Held) -> None:
         if not held.count:
@@ -176,9 +170,8 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
                 self._forget(held)
 
     def delete(self, object_id: bytes) -> None:
-        with self._lock:
-            unsealed = self._unsealed.pop(object_id, None)
-            self._put_aside(object_id)
+        unsealed = self._unsealed.pop(object_id, None)
+        self._put_aside(object_id)
         with contextlib.suppress(RayConnectionError):
             if unsealed is not None:
                 _invalidate(unsealed.view)
@@ -231,15 +224,14 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
                 return sorted(found, key=lambda stored: stored.nbytes, reverse=True)
 
     def close(self) -> None:
-        with self._lock:
-            parts, self._open = self._open, None
-            for held in (*self._held.values(), *(held for dying in self._dying.values() for held in dying)):
-                held.view = None
-            for unsealed in self._unsealed.values():
-                _invalidate(unsealed.view)
-            self._unsealed.clear()
-            self._held.clear()
-            self._dying.clear()
+        parts, self._open = self._open, None
+        for held in (*self._held.copy().values(), *(held for dying in self._dying.copy().values() for held in dying)):
+            held.view = None
+        for unsealed in self._unsealed.copy().values():
+            _invalidate(unsealed.view)
+        self._unsealed.clear()
+        self._held.clear()
+        self._dying.clear()
         if parts is None:
             return
         if parts.link.seen:
@@ -287,8 +279,7 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
         raise ObjectStoreFullError(refused.needed_bytes, self._link.capacity_bytes, refused.used_bytes, refused.text)
 
     def _take_unsealed(self, object_id: bytes) -> int:
-        with self._lock:
-            unsealed = self._unsealed.pop(object_id, None)
+        unsealed = self._unsealed.pop(object_id, None)
         if unsealed is None:
             raise KeyError(f"the object {object_id.hex()} is not being created by this client")
         _invalidate(unsealed.view)
@@ -306,7 +297,17 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
 
     def _show(self, object_id: bytes) -> memoryview | None:
         held = self._current(object_id)
-        return None if held is None else held.show()
+        return None if held is None else self._shown(held)
+
+    def _shown(self, held: Held) -> memoryview | None:
+        """A view, and a hold for it; None if the last view has gone, or the object was deleted meanwhile."""
+        view = held.show()
+        known = (self._held.get(held.object_id), *self._dying.get(held.object_id, ()))
+        if view is not None and held not in known:
+            held.count -= 1
+            self._released(held)
+            return None
+        return view
 
     def _put_aside(self, object_id: bytes) -> None:
         """The id does not mean this object any more; its holds are still to be released."""

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import mmap
 import os
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -57,9 +56,9 @@ class ShmStore(Store, Notifier, Listing):
         descriptors.raise_limit()
         self._link = Link(system, path)
         self._kept = Kept(self._link, memcopy_threads)
-        # Re-entrant: a finaliser that the garbage collector runs, or a signal handler, may call the store while this
-        # thread has it. So what is decided and what is done about it follow one another without a call in between.
-        self._lock = threading.RLock()
+        # There is no lock: a finaliser that the garbage collector runs, or a signal handler, may interrupt what has it,
+        # and wait for a thread that waits for it. So what is decided, and what is done about it, follow one another
+        # without a call in between: nothing comes there, and no other thread.
         self._unsealed: dict[bytes, _Unsealed] = {}
         self._held: dict[bytes, Held] = {}
         #: {object id: what is deleted and not released}, oldest first
@@ -83,8 +82,7 @@ class ShmStore(Store, Notifier, Listing):
                 self._kind.discard(fd)
                 raise
         view = memoryview(memory)[:nbytes]
-        with self._lock:
-            self._unsealed[object_id] = _Unsealed(serial, nbytes, fd, memory, view)
+        self._unsealed[object_id] = _Unsealed(serial, nbytes, fd, memory, view)
         return view
 
     def put(self, object_id: bytes, pieces: Sequence[Piece], nbytes: int, *, patient: bool = True) -> None:
@@ -115,23 +113,21 @@ class ShmStore(Store, Notifier, Listing):
         Raises:
             BufferError: there are some; the object stays unsealed.
         """
-        with self._lock:
-            unsealed = self._find_unsealed(object_id)
-            try:
-                unsealed.view.release()
-                unsealed.memory.close()
-            except BufferError:
-                raise BufferError(
-                    f"the object {object_id.hex()} cannot be sealed: slices of its memory are still in use; let go of "
-                    "them, then seal it again"
-                ) from None
-            del self._unsealed[object_id]
+        unsealed = self._find_unsealed(object_id)
+        try:
+            unsealed.view.release()
+            unsealed.memory.close()
+        except BufferError:
+            raise BufferError(
+                f"the object {object_id.hex()} cannot be sealed: slices of its memory are still in use; let go of "
+                "them, then seal it again"
+            ) from None
+        del self._unsealed[object_id]
         self._pass_on(unsealed.serial, unsealed.fd, unsealed.nbytes)
 
     def abort(self, object_id: bytes) -> None:
-        with self._lock:
-            unsealed = self._find_unsealed(object_id)
-            del self._unsealed[object_id]
+        unsealed = self._find_unsealed(object_id)
+        del self._unsealed[object_id]
         self._let_go(unsealed)
         self._link.tell(messages.Abort(unsealed.serial))
 
@@ -144,8 +140,7 @@ class ShmStore(Store, Notifier, Listing):
     def _reserve(self, object_id: bytes, nbytes: int, *, patient: bool = True, afresh: bool = False) -> Reserved:
         while self._unsaid:  # else it might wait for room that this process has no use for
             self._link.await_space()
-            with self._lock:
-                self._tidy()
+            self._tidy()
         reply, _ = self._link.ask(lambda number: messages.Reserve(number, object_id, nbytes, patient, afresh))
         if isinstance(reply, Reserved):
             return reply
@@ -200,27 +195,26 @@ class ShmStore(Store, Notifier, Listing):
         Raises:
             ObjectStoreFullError: this process may not have more descriptors or mappings; the text says which.
         """
-        with self._lock:
-            self._tidy()
-            held = self._held.get(object_id)
-            memory = held.memory() if held is not None else None  # keeps it from going meanwhile
-            known = held.serial if held is not None and memory is not None else 0
-            reply, fd = self._link.ask(lambda number: messages.Get(number, object_id, known))
-            if not isinstance(reply, Found):
-                return None
-            if held is not None and memory is not None and reply.serial == held.serial:
-                held.holds += 1
-                held.owed += 1
-            else:
-                memory = self._map(reply, fd)
-                held = Held(self, object_id, reply.serial, memory)
-                self._mapped.add(held)
-            while object_id not in self._held or self._held[object_id] is not held:
-                self._put_aside(object_id)
-                if object_id not in self._held:
-                    self._held[object_id] = held
-                    break
-            return memoryview(memory)[: reply.nbytes]
+        self._tidy()
+        held = self._held.get(object_id)
+        memory = held.memory() if held is not None else None  # keeps it from going meanwhile
+        known = held.serial if held is not None and memory is not None else 0
+        reply, fd = self._link.ask(lambda number: messages.Get(number, object_id, known))
+        if not isinstance(reply, Found):
+            return None
+        if held is not None and memory is not None and reply.serial == held.serial:
+            held.holds += 1
+            held.owed += 1
+        else:
+            memory = self._map(reply, fd)
+            held = Held(self, object_id, reply.serial, memory)
+            self._mapped.add(held)
+        while object_id not in self._held or self._held[object_id] is not held:
+            self._put_aside(object_id)
+            if object_id not in self._held:
+                self._held[object_id] = held
+                break
+        return memoryview(memory)[: reply.nbytes]
 
     def _map(self, found: Found, fd: int) -> mmap.mmap:
         """Map what was found, and close its descriptor."""
@@ -240,27 +234,25 @@ class ShmStore(Store, Notifier, Listing):
         return isinstance(reply, Answer) and reply.yes
 
     def release(self, object_id: bytes) -> None:
-        with self._lock:
-            self._tidy()
-            while True:
-                before, current = self._dying.get(object_id, ()), self._held.get(object_id)
-                for held in (*before, current):
-                    if held is not None and held.owed:
-                        held.owed -= 1
-                        if before and not held.owed:
-                            self._bury(object_id)
-                        held.settle()
-                        return
-                if (
-                    (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - no call
-                    and (self._held[object_id] if object_id in self._held else None) is current  # noqa: SIM401
-                ):
+        self._tidy()
+        while True:
+            before, current = self._dying.get(object_id, ()), self._held.get(object_id)
+            for held in (*before, current):
+                if held is not None and held.owed:
+                    held.owed -= 1
+                    if before and not held.owed:
+                        self._bury(object_id)
+                    held.settle()
                     return
+            if (
+                (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - no call
+                and (self._held[object_id] if object_id in self._held else None) is current  # noqa: SIM401
+            ):
+                return
 
     def delete(self, object_id: bytes) -> None:
-        with self._lock:
-            unsealed = self._unsealed.pop(object_id, None)
-            self._put_aside(object_id)
+        unsealed = self._unsealed.pop(object_id, None)
+        self._put_aside(object_id)
         with contextlib.suppress(RayConnectionError):
             if unsealed is not None:
                 self._let_go(unsealed)
@@ -373,17 +365,15 @@ class ShmStore(Store, Notifier, Listing):
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        with self._lock:
-            unsealed, self._unsealed = list(self._unsealed.values()), {}
-            self._held.clear()
-            self._dying.clear()
-            self._mapped.clear()
+        unsealed, self._unsealed = list(self._unsealed.values()), {}
+        self._held.clear()
+        self._dying.clear()
+        self._mapped.clear()
         for entry in unsealed:
             self._let_go(entry)
         self._kept.close()
         self._link.close()
 
     def abandon(self) -> None:
-        self._lock = threading.RLock()  # a thread of the parent may have had it at the fork
         self._kept.abandon()
         self._link.abandon()

@@ -63,6 +63,8 @@ class ZmqTransport(Transport):
         self._inbox: Events = deque()
         #: What the next ``poll`` to end returns.
         self._taken: list[tuple[Connection, Sequence[Frame] | None]] = []
+        #: Connections with a message that a call of ``send`` is about to hand over, unless it is interrupted in that.
+        self._unsent: dict[ZmqConnection, None] = {}
         #: Of the listening socket, where it has one.
         self._path = ""
         #: Where this process may have few descriptors.
@@ -173,13 +175,23 @@ class ZmqTransport(Transport):
 
     def submit(self, connection: ZmqConnection, units: list[wire.Unit]) -> None:
         """Send a message, now or when the peer has room."""
+        self._unsent[connection] = None
         connection.queued += sum([unit[0] for unit in units])
         connection.queue.extend(units)
+        self._hand_over(connection)
+        self._wake_for_messages()
+
+    def catch_up(self) -> None:
+        for connection in self._unsent.copy():
+            self._hand_over(connection)
+
+    def _hand_over(self, connection: ZmqConnection) -> None:
         if connection.closed:
             connection.drop_queue()
         else:
             connection.hub.flush(connection)
-        self._wake_for_messages()
+        if not connection.queue:
+            self._unsent.pop(connection, None)
 
     def end(self, connection: ZmqConnection) -> None:
         """Carry out what ``abort`` has decided."""
@@ -220,6 +232,8 @@ class ZmqTransport(Transport):
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
         is_inside, self._waiting = self._waiting, True
+        if self._unsent:
+            self.catch_up()
         self._pump([hub for hub in self._hubs if hub.is_touched])
         for hub in self._hubs:
             timeout_s = hub.monitor.strangers.wait_s(timeout_s)
@@ -326,6 +340,7 @@ class ZmqTransport(Transport):
 
     def _forget(self) -> None:
         self._hubs.clear()
+        self._unsent.clear()
         self._watched.clear()
         self._io_thread.close()
         self._poller.close()

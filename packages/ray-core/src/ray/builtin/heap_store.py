@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import mmap
-import threading
 from typing import Any
 
 from ray.abc.store import Store, StoreServer, StoreStats
@@ -56,9 +55,9 @@ class HeapStore(Store):
         Args:
             capacity_bytes: what its objects may take together; 0 for no limit.
         """
-        # Re-entrant: a finaliser that the garbage collector runs, or a signal handler, may call the store while this
-        # thread holds it. So what is decided and what is done about it follow one another without a call in between.
-        self._lock = threading.RLock()
+        # There is no lock: a finaliser that the garbage collector runs, or a signal handler, may interrupt what has it,
+        # and wait for a thread that waits for it. So what is decided, and what is done about it, follow one another
+        # without a call in between: nothing comes there, and no other thread.
         self._capacity_bytes = capacity_bytes
         self._used_bytes = 0
         #: {object id: buffer}, created or sealed
@@ -76,71 +75,68 @@ class HeapStore(Store):
         return cls(int(address.removeprefix(SCHEME)))
 
     def create(self, object_id: bytes, nbytes: int) -> memoryview:
-        with self._lock:
-            if self._closed:
-                raise RayConnectionError("the heap store of this process is closed")
-            if object_id in self._objects:
+        if self._closed:
+            raise RayConnectionError("the heap store of this process is closed")
+        if object_id in self._objects:
+            raise ObjectExistsError(object_id)
+        if self._capacity_bytes and self._used_bytes + nbytes > self._capacity_bytes:
+            raise ObjectStoreFullError(nbytes, self._capacity_bytes, self._used_bytes, self._biggest_holders())
+        self._used_bytes += nbytes
+        try:
+            memory = self._warm.take(nbytes) or _allocate(nbytes)
+            buffer = _Buffer(nbytes, memory)
+            if object_id in self._objects:  # another call was quicker
                 raise ObjectExistsError(object_id)
-            if self._capacity_bytes and self._used_bytes + nbytes > self._capacity_bytes:
-                raise ObjectStoreFullError(nbytes, self._capacity_bytes, self._used_bytes, self._biggest_holders())
-            self._used_bytes += nbytes
-            try:
-                memory = self._warm.take(nbytes) or _allocate(nbytes)
-                buffer = self._objects[object_id] = _Buffer(nbytes, memory)
-            except BaseException as error:
-                self._used_bytes -= nbytes
-                if not isinstance(error, OSError):
-                    raise
-                capacity = self._capacity_bytes
-                raise ObjectStoreFullError(nbytes, capacity, self._used_bytes, "the machine has no memory") from error
-            assert buffer.writable is not None
-            return buffer.writable
+            self._objects[object_id] = buffer
+        except BaseException as error:
+            self._used_bytes -= nbytes
+            if not isinstance(error, OSError):
+                raise
+            capacity = self._capacity_bytes
+            raise ObjectStoreFullError(nbytes, capacity, self._used_bytes, "the machine has no memory") from error
+        assert buffer.writable is not None
+        return buffer.writable
 
     def seal(self, object_id: bytes) -> None:
-        with self._lock:
-            buffer = self._unsealed(object_id)
-            view, buffer.writable = buffer.writable, None
-            _invalidate(view)
+        buffer = self._unsealed(object_id)
+        view, buffer.writable = buffer.writable, None
+        _invalidate(view)
 
     def abort(self, object_id: bytes) -> None:
-        with self._lock:
-            buffer = self._unsealed(object_id)
-            del self._objects[object_id]
-            self._used_bytes -= buffer.nbytes
-            _invalidate(buffer.writable)
+        buffer = self._unsealed(object_id)
+        del self._objects[object_id]
+        self._used_bytes -= buffer.nbytes
+        _invalidate(buffer.writable)
 
     def get(self, object_id: bytes) -> memoryview | None:
-        with self._lock:
-            buffer = self._objects.get(object_id)
-            if buffer is None or buffer.writable is not None:
-                return None
-            memory = buffer.memory
-            if memory is None:  # it was deleted a moment ago
-                return None
-            buffer.holds += 1
-            return memoryview(memory).toreadonly()
+        buffer = self._objects.get(object_id)
+        if buffer is None or buffer.writable is not None:
+            return None
+        memory = buffer.memory
+        if memory is None:  # it was deleted a moment ago
+            return None
+        buffer.holds += 1
+        return memoryview(memory).toreadonly()
 
     def contains(self, object_id: bytes) -> bool:
-        with self._lock:
-            buffer = self._objects.get(object_id)
-            return buffer is not None and buffer.writable is None
+        buffer = self._objects.get(object_id)
+        return buffer is not None and buffer.writable is None
 
     def release(self, object_id: bytes) -> None:
-        with self._lock:
-            while True:
-                before, current = self._dying.get(object_id, ()), self._objects.get(object_id)
-                for buffer in (*before, current):
-                    if buffer is not None and buffer.holds:
-                        buffer.holds -= 1
-                        if not buffer.holds and buffer in before:
-                            self._bury(object_id)
-                            self._free(buffer)
-                        return
-                if (
-                    (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - no call
-                    and (self._objects[object_id] if object_id in self._objects else None) is current  # noqa: SIM401
-                ):
+        while True:
+            before, current = self._dying.get(object_id, ()), self._objects.get(object_id)
+            for buffer in (*before, current):
+                if buffer is not None and buffer.holds:
+                    buffer.holds -= 1
+                    if not buffer.holds and buffer in before:
+                        self._bury(object_id)
+                        self._free(buffer)
                     return
+            if (
+                (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - no call
+                and (self._objects[object_id] if object_id in self._objects else None) is current  # noqa: SIM401
+            ):
+                return
 
     def _bury(self, object_id: bytes) -> None:
         """Forget what was deleted and is not held."""
@@ -155,23 +151,22 @@ class HeapStore(Store):
                 return
 
     def delete(self, object_id: bytes) -> None:
-        with self._lock:
-            while (buffer := self._objects.get(object_id)) is not None:
-                before = self._dying.get(object_id, ())
-                after = (*before, buffer)
-                if (
-                    object_id in self._objects
-                    and self._objects[object_id] is buffer
-                    and (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - that would be a call
-                ):
-                    del self._objects[object_id]
-                    if buffer.holds:
-                        self._dying[object_id] = after
-                        return
-                    view, buffer.writable = buffer.writable, None
-                    _invalidate(view)
-                    self._free(buffer)
+        while (buffer := self._objects.get(object_id)) is not None:
+            before = self._dying.get(object_id, ())
+            after = (*before, buffer)
+            if (
+                object_id in self._objects
+                and self._objects[object_id] is buffer
+                and (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - that would be a call
+            ):
+                del self._objects[object_id]
+                if buffer.holds:
+                    self._dying[object_id] = after
                     return
+                view, buffer.writable = buffer.writable, None
+                _invalidate(view)
+                self._free(buffer)
+                return
 
     def _free(self, buffer: _Buffer) -> None:
         memory, buffer.memory = buffer.memory, None
@@ -184,16 +179,14 @@ class HeapStore(Store):
             self._warm.give(holder)
 
     def stats(self) -> StoreStats:
-        with self._lock:
-            return StoreStats(len(self._objects), self._used_bytes, self._capacity_bytes)
+        return StoreStats(len(self._objects), self._used_bytes, self._capacity_bytes)
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            self._objects.clear()
-            self._dying.clear()
-            self._warm.clear()
-            self._used_bytes = 0
+        self._closed = True
+        self._objects.clear()
+        self._dying.clear()
+        self._warm.clear()
+        self._used_bytes = 0
 
     def _unsealed(self, object_id: bytes) -> _Buffer:
         buffer = self._objects.get(object_id)
