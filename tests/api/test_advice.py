@@ -6,6 +6,7 @@ import functools
 import logging
 import pickle
 import threading
+import types
 
 import pytest
 from tests.api.one_session import nothing_left, session
@@ -94,11 +95,7 @@ def classes():
         def which(self):
             return super().__repr__()
 
-        @functools.cached_property
-        def cached(self):
-            return 1
-
-        cached.lock = threading.Lock()  # as in Python 3.11
+        cached = types.SimpleNamespace(lock=threading.Lock())
 
     return [(Calls, ".held"), (Lists, ".parts[0].args[0][0]"), (Caches, ".cached.lock")]
 

@@ -503,7 +503,6 @@ def shared_subject(kind):
             ("a_client_that_is_cut_off_hurts_nobody", LeavesItsHolds),
             ("a_client_that_is_cut_off_hurts_nobody", TakesItsObjectsAlong),
             ("a_client_that_is_cut_off_hurts_nobody", WipesWhatItHeld),
-            ("clients_come_and_go_without_a_wrong_byte", LeavesItsHolds),
             ("clients_come_and_go_without_a_wrong_byte", WipesWhatItHeld),
         ],
     ),
@@ -1128,6 +1127,11 @@ class UnregistersForTheParent(UnixTransport):
     is_own_process = True  # so that abort in the child reaches for the shared poller
 
 
+class ForgetsWhatASendHasBegun(UnixTransport):
+    def catch_up(self):
+        pass
+
+
 class SettlesTooSoon(UnixTransport):
     """Sends a little later than it says."""
 
@@ -1202,6 +1206,7 @@ class LetsNobodyInAgain(UnixTransport):
         ("deaths_of_others_are_not_explained", ExplainsEveryDeath),
         ("what_was_settled_outlives_its_process", SettlesTooSoon),
         ("what_was_settled_outlives_its_process", SettlesForEver),
+        ("what_a_send_has_begun_goes_on_inside", ForgetsWhatASendHasBegun),
     ],
 )
 def test_transports_between_processes(check, broken, tmp_path_factory):
@@ -1219,7 +1224,8 @@ def test_transports_between_processes(check, broken, tmp_path_factory):
 
         return Subject(_link.TransportSubject(make), lambda: [transport.close() for transport in made])
 
-    bites(checks_of(_checks_transport_ends, _checks_transport_strangers)[check], subject_of, UnixTransport, broken)
+    modules = (_checks_transport_ends, _checks_transport_strangers, _checks_transport_interrupted)
+    bites(checks_of(*modules)[check], subject_of, UnixTransport, broken)
 
 
 # --- schedulers -----------------------------------------------------------------------------------------------------

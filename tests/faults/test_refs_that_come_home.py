@@ -202,7 +202,8 @@ def wait_until(true, what):
 
 def stored():
     """{size: how many} of what is in the store, as ``ray memory`` tells."""
-    command = [sys.executable, "-m", "ray", "memory", "--format", "json", "--limit", "1000"]
+    session = ray.get_runtime_context().session_id
+    command = [sys.executable, "-m", "ray", "memory", "--session", session, "--format", "json", "--limit", "1000"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     [report] = json.loads(done.stdout)
     sizes = [item["bytes"] for item in report["objects"]]

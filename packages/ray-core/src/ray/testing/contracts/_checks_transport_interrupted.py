@@ -123,6 +123,38 @@ def sends_interrupt_sends(subject: TransportSubject) -> None:
             point += _STEP
 
 
+def what_a_send_has_begun_goes_on_inside(subject: TransportSubject) -> None:
+    """The code that interrupts it may wait for what only that message brings."""
+    server, client = subject.make(), subject.make()
+    out = client.connect(server.listen("contract-server"))
+    large: list[Frame] = [b"outer", b"x" * 300_000]
+
+    def is_gone() -> bool:
+        if out.queued_bytes:
+            client.poll(0.02)
+        return not out.queued_bytes
+
+    def wait_inside() -> None:
+        client.catch_up()
+        eventually(is_gone, "catch_up and poll go on with what a send that they interrupt has begun")
+
+    with Reader(server) as at_server:
+        out.send([b"hello"])
+        at_server.wait(1, "a message arrives")
+        point, points = 1, _passed(client, lambda: out.send(list(large)))
+        wait_inside()
+        sent = 2
+        while point <= min(points, _MOST_POINTS):
+            _, points = interrupted(
+                lambda: out.send(list(large)), point, wait_inside, lambda path: _is_code_of(client, path)
+            )
+            wait_inside()
+            sent += 1
+            point += _STEP
+        seen = at_server.wait(1 + sent, "messages arrive")[1:]
+        expect(seen == [large] * sent, "messages arrive as they were sent")
+
+
 def connects_interrupt_connects(subject: TransportSubject) -> None:
     client = subject.make()
     servers = [subject.make(), subject.make()]
@@ -226,6 +258,7 @@ def signals_interrupt_calls(subject: TransportSubject) -> None:
 INTERRUPTED: tuple[Check, ...] = (
     polls_interrupt_polls,
     sends_interrupt_sends,
+    what_a_send_has_begun_goes_on_inside,
     connects_interrupt_connects,
     signals_interrupt_calls,
 )
