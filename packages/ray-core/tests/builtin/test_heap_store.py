@@ -1,7 +1,6 @@
 """The heap store: messages, memory, and a model that it is checked against."""
 
 import gc
-import threading
 
 import pytest
 from hypothesis import settings
@@ -91,26 +90,6 @@ def test_a_slice_of_the_creator_does_not_hinder_seal():
         view[0] = 1
     del part, array
     assert read(store, an_id(1)) == bytes(10)
-
-
-def test_a_destructor_may_use_the_store_while_it_is_busy():
-    """The garbage collector can run anywhere, also inside ``create`` on the same thread."""
-    store = HeapStore()
-    fill(store, an_id(1), b"x")
-
-    class Dropped:
-        def __del__(self):
-            store.delete(an_id(1))
-
-    def work():
-        with store._lock:
-            Dropped()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(5)
-    assert not thread.is_alive()
-    assert not store.contains(an_id(1))
 
 
 class Model(RuleBasedStateMachine):
