@@ -20,6 +20,8 @@ from ray.serialization import Serialized, serialize, serialize_small
 #: A list of at least this many refs is worth remembering, for this long.
 REMEMBERED_REFS = 64
 REMEMBERED_S = 0.04
+#: More small objects than these do not wait for the thread that polls to be freed, where others are put.
+MOST_DROPPED = 16
 
 _entry_of = attrgetter("_entry")
 _table_of = attrgetter("table")
@@ -70,7 +72,7 @@ class ObjectAccess(Submission):
             self._check_open()
         if blob is None or len(blob) >= LARGE_BYTES:
             return self._put_large(serialize(value) if blob is None else Serialized(blob, []))
-        if self.table.dropped:
+        if len(self.table.dropped) > MOST_DROPPED:  # else the thread that polls frees them
             with self.lock:
                 self.collect()
         entry = self.table.own(self._next_id() + FIRST_RETURN)
