@@ -321,8 +321,7 @@ def test_callbacks_hold_the_object_only_until_it_is_done(start, run):
         assert gone() is not None
         await until(lambda: calls)
         await until(lambda: gone() is None)  # no cycle that only the collector would end
-        ray.put(0)  # looks for what is to be freed
-        assert len(runtime.table.entries) <= 1
+        await until(lambda: not runtime.table.entries)
 
     start(num_cpus=1)
     runtime = interface.current()
