@@ -136,7 +136,7 @@ class FreesWhatIsHeld(HeapStore):
 class ForgetsHolds(HeapStore):
     def delete(self, object_id):
         if object_id in self._objects:
-            self._objects[object_id].holds = 0
+            self._objects[object_id].unreleased = 0
         super().delete(object_id)
 
 
@@ -146,7 +146,7 @@ class ReusesWhatIsReleased(HeapStore):
     def delete(self, object_id):
         buffer = self._objects.get(object_id)
         super().delete(object_id)
-        if buffer is not None and not buffer.holds and buffer.memory is None:
+        if buffer is not None and not buffer.unreleased and buffer.memory is None:
             self.gone[object_id][:] = bytes(buffer.nbytes)
 
     def get(self, object_id):
@@ -530,7 +530,7 @@ class AbleHeap(HeapStore, Notifier, Pinning, Spilling, Listing):
         return super().create(object_id, nbytes)
 
     def victims(self):
-        idle = [key for key, buffer in self._objects.items() if buffer.writable is None and not buffer.holds]
+        idle = [key for key, buffer in self._objects.items() if buffer.writable is None and not buffer.unreleased]
         return [key for key in self.loose if key in idle] or [key for key in idle if key not in self.loose]
 
     def make_room(self):
@@ -615,11 +615,11 @@ class AbleHeap(HeapStore, Notifier, Pinning, Spilling, Listing):
 
     def list(self):
         def row(key, buffer, state):
-            holds = buffer.holds or buffer.writable is not None
+            holds = buffer.unreleased or buffer.writable is not None
             return StoredObject(key, buffer.nbytes, state, (os.getpid(),) if holds else ())
 
         rows = [row(key, buffer, "created" if buffer.writable else "sealed") for key, buffer in self._objects.items()]
-        rows += [row(key, buffer, "deleted") for key, dying in self._dying.items() for buffer in dying]
+        rows += [row(key, buffer, "deleted") for key, dying in self._held.aside.items() for buffer in dying]
         rows += [StoredObject(key, len(data), "spilled") for key, data in self.disk.items()]
         return sorted(rows, key=lambda row: -row.nbytes)
 
@@ -706,9 +706,9 @@ class DropsWhatIsHeld(AbleHeap):
 
     def drop(self, object_id):
         buffer = self._objects.get(object_id)
-        if buffer is not None and buffer.holds:
+        if buffer is not None and buffer.unreleased:
             buffer.memory[:] = bytes(buffer.nbytes)
-            buffer.holds = 0
+            buffer.unreleased = 0
         super().drop(object_id)
 
 

@@ -23,6 +23,7 @@ from ray.abc.store import (
     StoreStats,
 )
 from ray.exceptions import ObjectExistsError, ObjectLostError, ObjectStoreFullError, OutOfDiskError, RayConnectionError
+from ray.held_objects import HeldObjects
 from ray_store_plasma import messages
 from ray_store_plasma.holds import Held
 from ray_store_plasma.link import Link
@@ -65,13 +66,8 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
         link = Link(address.removeprefix(SCHEME))
         #: None once it is closed; what is still held has its own references.
         self._open: _Open | None = _Open(link, Mapping(link.arena, link.capacity_bytes, memcopy_threads))
-        # There is no lock: a finaliser that the garbage collector runs, or a signal handler, may interrupt what has it,
-        # and wait for a thread that waits for it. So what is decided, and what is done about it, follow one another
-        # without a call in between: nothing comes there, and no other thread.
         self._unsealed: dict[bytes, _Unsealed] = {}
-        self._held: dict[bytes, Held] = {}
-        #: {object id: what is deleted and held}, oldest first
-        self._dying: dict[bytes, tuple[Held, ...]] = {}
+        self._held: HeldObjects[Held] = HeldObjects()
         self._until_tidy = _TIDY_EVERY
 
     @property
@@ -126,7 +122,7 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
         reply = self._ask(lambda number: messages.Get(number, object_id, patient), object_id)
         if not isinstance(reply, Found):
             return None
-        held = self._held.get(object_id)
+        held = self._held.current.get(object_id)
         if held is not None and held.serial == reply.serial:
             view = self._shown(held)
             if view is not None:
@@ -134,11 +130,7 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
                 return view
         held = Held(object_id, reply, self._link, self._mapping)
         view = held.view
-        while True:
-            self._put_aside(object_id)
-            if object_id not in self._held:
-                self._held[object_id] = held
-                break
+        self._held.becomes(object_id, held)
         self._tidy()
         return view[:] if view is not None else None
 
@@ -149,29 +141,19 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
         return isinstance(reply, Answer) and reply.yes
 
     def release(self, object_id: bytes) -> None:
-        while True:
-            before, current = self._dying.get(object_id, ()), self._held.get(object_id)
-            for held in (*before, current):
-                if held is not None and held.count:
-                    held.count -= 1
-                    self._released(held)
-                    return
-            if (
-                (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - no call
-                and (self._held[object_id] if object_id in self._held else None) is current  # noqa: SIM401
-            ):
-                return
+        held = self._held.release(object_id)
+        if held is not None:
+            self._released(held)
 
     def _released(self, held: Held) -> None:
-        if not held.count:
+        if not held.unreleased:
             held.view = None
-            self._bury(held.object_id)
             if not held.is_seen:
-                self._forget(held)
+                self._held.forget(held.object_id, held)
 
     def delete(self, object_id: bytes) -> None:
         unsealed = self._unsealed.pop(object_id, None)
-        self._put_aside(object_id)
+        self._held.put_aside(object_id)
         with contextlib.suppress(RayConnectionError):
             if unsealed is not None:
                 _invalidate(unsealed.view)
@@ -225,13 +207,12 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
 
     def close(self) -> None:
         parts, self._open = self._open, None
-        for held in (*self._held.copy().values(), *(held for dying in self._dying.copy().values() for held in dying)):
+        for held in self._held.all():
             held.view = None
         for unsealed in self._unsealed.copy().values():
             _invalidate(unsealed.view)
         self._unsealed.clear()
         self._held.clear()
-        self._dying.clear()
         if parts is None:
             return
         if parts.link.seen:
@@ -287,11 +268,11 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
 
     def _current(self, object_id: bytes) -> Held | None:
         """What is held of the object that has this id now."""
-        held = self._held.get(object_id)
+        held = self._held.current.get(object_id)
         if held is None or not held.is_seen:
             return None
         if self._mapping.mark(held.mark) != held.serial:
-            self._put_aside(object_id)
+            self._held.put_aside(object_id)
             return None
         return held
 
@@ -302,54 +283,22 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
     def _shown(self, held: Held) -> memoryview | None:
         """A view, and a hold for it; None if the last view has gone, or the object was deleted meanwhile."""
         view = held.show()
-        known = (self._held.get(held.object_id), *self._dying.get(held.object_id, ()))
+        known = (self._held.current.get(held.object_id), *self._held.aside.get(held.object_id, ()))
         if view is not None and held not in known:
-            held.count -= 1
+            held.unreleased -= 1
+            self._held.bury(held.object_id)
             self._released(held)
             return None
         return view
-
-    def _put_aside(self, object_id: bytes) -> None:
-        """The id does not mean this object any more; its holds are still to be released."""
-        while (held := self._held.get(object_id)) is not None:
-            before = self._dying.get(object_id, ())
-            after = (*before, held)
-            if (
-                object_id in self._held
-                and self._held[object_id] is held
-                and (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - that would be a call
-            ):
-                del self._held[object_id]
-                if held.count:
-                    self._dying[object_id] = after
-                return
-
-    def _bury(self, object_id: bytes) -> None:
-        """Forget what was put aside and is released."""
-        while True:
-            before = self._dying.get(object_id, ())
-            after = tuple([held for held in before if held.count])
-            if (self._dying[object_id] if object_id in self._dying else ()) is before:  # noqa: SIM401 - that would be a call
-                if after:
-                    self._dying[object_id] = after
-                elif before:
-                    del self._dying[object_id]
-                return
-
-    def _forget(self, held: Held) -> None:
-        """What is released, and of which there are no views; unless somebody has taken it up again."""
-        object_id = held.object_id
-        if object_id in self._held and self._held[object_id] is held and not held.count:
-            del self._held[object_id]
 
     def _tidy(self) -> None:
         """Forget what was released before its views had gone."""
         self._until_tidy -= 1
         if self._until_tidy <= 0:
-            self._until_tidy = max(_TIDY_EVERY, len(self._held))
-            for held in self._held.copy().values():
+            self._until_tidy = max(_TIDY_EVERY, len(self._held.current))
+            for object_id, held in self._held.current.copy().items():
                 if not held.is_seen:
-                    self._forget(held)
+                    self._held.forget(object_id, held)
 
 
 def _invalidate(view: memoryview) -> None:

@@ -18,7 +18,7 @@ from ray_store_plasma.messages import HEAD_BYTES, Found
 class Held:
     """One object that the server counts as held by this client; made for a first ``get``, which takes ``view``."""
 
-    __slots__ = ("count", "exporter", "mark", "nbytes", "object_id", "owed", "serial", "view")
+    __slots__ = ("exporter", "mark", "nbytes", "object_id", "owed", "serial", "unreleased", "view")
 
     def __init__(self, object_id: bytes, found: Found, link: Link, mapping: Mapping) -> None:
         self.object_id = object_id
@@ -26,14 +26,14 @@ class Held:
         self.nbytes = found.nbytes
         self.mark = found.offset - HEAD_BYTES
         #: Times that ``get`` has returned it and ``release`` has not been called.
-        self.count = 1
+        self.unreleased = 1
         #: Times that the server has counted a hold; changed only while the exporter is alive.
         self.owed = 1
         step = 1 << max(6, self.nbytes.bit_length() - 5)
         exporter: Any = array_type(max(1, -(-self.nbytes // step)) * step).from_address(mapping.address + found.offset)
         exporter.end = _End(self, link, mapping)
         self.exporter = weakref.ref(exporter)
-        #: While ``count`` is above 0.
+        #: While ``unreleased`` is above 0.
         self.view: memoryview | None = _view(exporter, self.nbytes)
 
     def show(self) -> memoryview | None:
@@ -44,7 +44,7 @@ class Held:
             if exporter is None:
                 return None
             view = _view(exporter, self.nbytes)
-        self.count += 1
+        self.unreleased += 1
         self.view = view
         return view[:]
 

@@ -15,6 +15,7 @@ import msgspec
 
 from ray.abc.store import LISTING, NOTIFICATIONS, SHARED, Listing, Notifier, Store, StoredObject, StoreStats
 from ray.exceptions import ObjectExistsError, ObjectStoreFullError, RayConnectionError
+from ray.held_objects import HeldObjects
 from ray_store_shm import descriptors, messages, segments, systems
 from ray_store_shm.held import Held
 from ray_store_shm.kept import Kept
@@ -56,13 +57,8 @@ class ShmStore(Store, Notifier, Listing):
         descriptors.raise_limit()
         self._link = Link(system, path)
         self._kept = Kept(self._link, memcopy_threads)
-        # There is no lock: a finaliser that the garbage collector runs, or a signal handler, may interrupt what has it,
-        # and wait for a thread that waits for it. So what is decided, and what is done about it, follow one another
-        # without a call in between: nothing comes there, and no other thread.
         self._unsealed: dict[bytes, _Unsealed] = {}
-        self._held: dict[bytes, Held] = {}
-        #: {object id: what is deleted and not released}, oldest first
-        self._dying: dict[bytes, tuple[Held, ...]] = {}
+        self._held: HeldObjects[Held] = HeldObjects()
         #: Everything that is mapped, so that it hears when its last view goes.
         self._mapped: set[Held] = set()
         #: Objects that nobody here needs any more since the last time somebody looked.
@@ -196,7 +192,7 @@ class ShmStore(Store, Notifier, Listing):
             ObjectStoreFullError: this process may not have more descriptors or mappings; the text says which.
         """
         self._tidy()
-        held = self._held.get(object_id)
+        held = self._held.current.get(object_id)
         memory = held.memory() if held is not None else None  # keeps it from going meanwhile
         known = held.serial if held is not None and memory is not None else 0
         reply, fd = self._link.ask(lambda number: messages.Get(number, object_id, known))
@@ -204,16 +200,12 @@ class ShmStore(Store, Notifier, Listing):
             return None
         if held is not None and memory is not None and reply.serial == held.serial:
             held.holds += 1
-            held.owed += 1
+            held.unreleased += 1
         else:
             memory = self._map(reply, fd)
             held = Held(self, object_id, reply.serial, memory)
             self._mapped.add(held)
-        while object_id not in self._held or self._held[object_id] is not held:
-            self._put_aside(object_id)
-            if object_id not in self._held:
-                self._held[object_id] = held
-                break
+        self._held.becomes(object_id, held)
         return memoryview(memory)[: reply.nbytes]
 
     def _map(self, found: Found, fd: int) -> mmap.mmap:
@@ -235,24 +227,13 @@ class ShmStore(Store, Notifier, Listing):
 
     def release(self, object_id: bytes) -> None:
         self._tidy()
-        while True:
-            before, current = self._dying.get(object_id, ()), self._held.get(object_id)
-            for held in (*before, current):
-                if held is not None and held.owed:
-                    held.owed -= 1
-                    if before and not held.owed:
-                        self._bury(object_id)
-                    held.settle()
-                    return
-            if (
-                (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - no call
-                and (self._held[object_id] if object_id in self._held else None) is current  # noqa: SIM401
-            ):
-                return
+        held = self._held.release(object_id)
+        if held is not None:
+            held.settle()
 
     def delete(self, object_id: bytes) -> None:
         unsealed = self._unsealed.pop(object_id, None)
-        self._put_aside(object_id)
+        self._held.put_aside(object_id)
         with contextlib.suppress(RayConnectionError):
             if unsealed is not None:
                 self._let_go(unsealed)
@@ -275,41 +256,13 @@ class ShmStore(Store, Notifier, Listing):
             while True:
                 held = self._gone.popleft()
                 self._mapped.discard(held)
-                if held.object_id in self._held and self._held[held.object_id] is held:
-                    del self._held[held.object_id]
+                self._held.forget(held.object_id, held)
         with contextlib.suppress(IndexError):
             while True:
                 held = self._unsaid.popleft()
                 if not self._mention_end(held):
                     self._unsaid.appendleft(held)
                     break
-
-    def _put_aside(self, object_id: bytes) -> None:
-        """The id may come to mean another object; what is held is released first."""
-        while (held := self._held.get(object_id)) is not None:
-            before = self._dying.get(object_id, ())
-            after = (*before, held)
-            if (
-                object_id in self._held
-                and self._held[object_id] is held
-                and (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - that would be a call
-            ):
-                del self._held[object_id]
-                if held.owed:
-                    self._dying[object_id] = after
-                return
-
-    def _bury(self, object_id: bytes) -> None:
-        """Forget what was put aside and is released."""
-        while True:
-            before = self._dying.get(object_id, ())
-            after = tuple([held for held in before if held.owed])
-            if (self._dying[object_id] if object_id in self._dying else ()) is before:  # noqa: SIM401 - that would be a call
-                if after:
-                    self._dying[object_id] = after
-                elif before:
-                    del self._dying[object_id]
-                return
 
     def _let_go(self, unsealed: _Unsealed) -> None:
         with contextlib.suppress(BufferError):  # slices are in use: it goes with them, and is nobody else's
@@ -367,7 +320,6 @@ class ShmStore(Store, Notifier, Listing):
     def close(self) -> None:
         unsealed, self._unsealed = list(self._unsealed.values()), {}
         self._held.clear()
-        self._dying.clear()
         self._mapped.clear()
         for entry in unsealed:
             self._let_go(entry)

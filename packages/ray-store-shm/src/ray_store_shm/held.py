@@ -31,7 +31,7 @@ class Holder(Protocol):
 class Held:
     """A sealed object that this process has mapped. Its holds end when it is released and its last view has gone."""
 
-    __slots__ = ("_forks", "_memory", "_store", "_token", "holds", "object_id", "owed", "serial")
+    __slots__ = ("_forks", "_memory", "_store", "_token", "holds", "object_id", "serial", "unreleased")
 
     def __init__(self, store: Holder, object_id: bytes, serial: int, memory: mmap.mmap) -> None:
         self.object_id = object_id
@@ -39,7 +39,7 @@ class Held:
         #: How often the broker has counted this process.
         self.holds = 1
         #: How many ``get`` have no ``release`` yet.
-        self.owed = 1
+        self.unreleased = 1
         self._store = store
         self._token = [None]
         self._forks = _forks
@@ -55,7 +55,7 @@ class Held:
 
     def settle(self) -> None:
         """Tell the broker when nobody needs it any more; once."""
-        if not self.owed and self._memory() is None:
+        if not self.unreleased and self._memory() is None:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 self._token.pop()
                 self._store.end_holds(self)

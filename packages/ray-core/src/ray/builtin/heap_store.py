@@ -14,6 +14,7 @@ from typing import Any
 from ray.abc.store import Store, StoreServer, StoreStats
 from ray.builtin.warm_pages import WarmPages
 from ray.exceptions import ObjectExistsError, ObjectStoreFullError, RayConnectionError
+from ray.held_objects import HeldObjects
 from ray.units import counted
 
 SCHEME = "heap:"
@@ -27,7 +28,7 @@ _HOLDERS_NAMED = 5
 class _Buffer:
     """One object and who uses it."""
 
-    __slots__ = ("holds", "memory", "nbytes", "writable")
+    __slots__ = ("memory", "nbytes", "unreleased", "writable")
 
     def __init__(self, nbytes: int, memory: bytearray | mmap.mmap) -> None:
         self.nbytes = nbytes
@@ -35,12 +36,12 @@ class _Buffer:
         self.memory: bytearray | mmap.mmap | None = memory
         #: The creator's view; None once the object is sealed.
         self.writable: memoryview | None = memoryview(self.memory)
-        self.holds = 0
+        self.unreleased = 0
 
     def __repr__(self) -> str:
         if self.writable is not None:
             return "not sealed"
-        return f"held {self.holds} times" if self.holds else "not held"
+        return f"held {self.unreleased} times" if self.unreleased else "not held"
 
 
 class HeapStore(Store):
@@ -55,15 +56,11 @@ class HeapStore(Store):
         Args:
             capacity_bytes: what its objects may take together; 0 for no limit.
         """
-        # There is no lock: a finaliser that the garbage collector runs, or a signal handler, may interrupt what has it,
-        # and wait for a thread that waits for it. So what is decided, and what is done about it, follow one another
-        # without a call in between: nothing comes there, and no other thread.
         self._capacity_bytes = capacity_bytes
         self._used_bytes = 0
-        #: {object id: buffer}, created or sealed
-        self._objects: dict[bytes, _Buffer] = {}
-        #: {object id: buffers deleted while held}, oldest first
-        self._dying: dict[bytes, tuple[_Buffer, ...]] = {}
+        self._held: HeldObjects[_Buffer] = HeldObjects()
+        #: {object id: buffer}, created or sealed; what is deleted while it is held is put aside.
+        self._objects = self._held.current
         self._warm = WarmPages()
         self._closed = False
 
@@ -115,7 +112,7 @@ class HeapStore(Store):
         memory = buffer.memory
         if memory is None:  # it was deleted a moment ago
             return None
-        buffer.holds += 1
+        buffer.unreleased += 1
         return memoryview(memory).toreadonly()
 
     def contains(self, object_id: bytes) -> bool:
@@ -123,50 +120,16 @@ class HeapStore(Store):
         return buffer is not None and buffer.writable is None
 
     def release(self, object_id: bytes) -> None:
-        while True:
-            before, current = self._dying.get(object_id, ()), self._objects.get(object_id)
-            for buffer in (*before, current):
-                if buffer is not None and buffer.holds:
-                    buffer.holds -= 1
-                    if not buffer.holds and buffer in before:
-                        self._bury(object_id)
-                        self._free(buffer)
-                    return
-            if (
-                (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - no call
-                and (self._objects[object_id] if object_id in self._objects else None) is current  # noqa: SIM401
-            ):
-                return
-
-    def _bury(self, object_id: bytes) -> None:
-        """Forget what was deleted and is not held."""
-        while True:
-            before = self._dying.get(object_id, ())
-            after = tuple([buffer for buffer in before if buffer.holds])
-            if (self._dying[object_id] if object_id in self._dying else ()) is before:  # noqa: SIM401 - that would be a call
-                if after:
-                    self._dying[object_id] = after
-                elif before:
-                    del self._dying[object_id]
-                return
+        buffer = self._held.release(object_id)
+        if buffer is not None and not buffer.unreleased and self._objects.get(object_id) is not buffer:
+            self._free(buffer)
 
     def delete(self, object_id: bytes) -> None:
-        while (buffer := self._objects.get(object_id)) is not None:
-            before = self._dying.get(object_id, ())
-            after = (*before, buffer)
-            if (
-                object_id in self._objects
-                and self._objects[object_id] is buffer
-                and (self._dying[object_id] if object_id in self._dying else ()) is before  # noqa: SIM401 - that would be a call
-            ):
-                del self._objects[object_id]
-                if buffer.holds:
-                    self._dying[object_id] = after
-                    return
-                view, buffer.writable = buffer.writable, None
-                _invalidate(view)
-                self._free(buffer)
-                return
+        buffer = self._held.put_aside(object_id)
+        if buffer is not None and not buffer.unreleased:
+            view, buffer.writable = buffer.writable, None
+            _invalidate(view)
+            self._free(buffer)
 
     def _free(self, buffer: _Buffer) -> None:
         memory, buffer.memory = buffer.memory, None
@@ -183,8 +146,7 @@ class HeapStore(Store):
 
     def close(self) -> None:
         self._closed = True
-        self._objects.clear()
-        self._dying.clear()
+        self._held.clear()
         self._warm.clear()
         self._used_bytes = 0
 
@@ -197,7 +159,7 @@ class HeapStore(Store):
 
     def _biggest_holders(self) -> str:
         everything = list(self._objects.items())
-        everything += [(object_id, buffer) for object_id, dying in self._dying.items() for buffer in dying]
+        everything += [(object_id, buffer) for object_id, aside in self._held.aside.items() for buffer in aside]
         biggest = heapq.nlargest(_HOLDERS_NAMED, everything, key=lambda item: item[1].nbytes)
         named = ", ".join(f"{object_id.hex()} {buffer.nbytes:,} bytes {buffer!r}" for object_id, buffer in biggest)
         return f"{counted(len(everything), 'object')}, the biggest: {named}" if everything else "it is empty"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 import ray.answers
+import ray.held_objects
 from ray.abc.store import Store
 from ray.testing.contracts._checks_store import Check, StoreSubject, an_id, read
 from ray.testing.contracts._expect import eventually, expect, expect_equal, in_time
@@ -24,7 +25,8 @@ def _is_code_of(store: Store, path: str) -> bool:
     if isinstance(store, FaultyStore):  # whose own lock is nobody's concern
         store = store.inner
     files = [sys.modules[kind.__module__].__file__ or "" for kind in type(store).__mro__[:-1]]
-    return path == ray.answers.__file__ or path.startswith(tuple(os.path.dirname(file) + os.sep for file in files))
+    shared = (ray.answers.__file__, ray.held_objects.__file__)
+    return path in shared or path.startswith(tuple(os.path.dirname(file) + os.sep for file in files))
 
 
 def _at_every_point(store: Store, call: Callable[[], object], interrupt: Callable[[], object], rule: str) -> None:
