@@ -35,6 +35,9 @@ class Closer:
         self.closed += number
         return self.closed
 
+    def length(self, refs):
+        return len(ray.get(refs[0], timeout=30))
+
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
 def context(request):
@@ -150,6 +153,7 @@ CALLS = {
     "tasks": lambda actor: ray.get([double.remote(number) for number in range(3)]) == [0, 2, 4],
     "argument": lambda actor: ray.get(double.remote(double.remote(ray.put(1)))) == 4,
     "call": lambda actor: ray.get([actor.close.remote(0) for _ in range(3)]) == [0, 0, 0],
+    "fetch": lambda actor: ray.get(actor.length.remote([ray.put("x" * 5_000)])) == 5_000,
     "wait": lambda actor: len(ray.wait([double.remote(number) for number in range(3)], num_returns=3)[0]) == 3,
 }
 INSIDE = {
@@ -180,6 +184,24 @@ def test_a_wait_at_any_point_of_a_call_has_its_value(session, call, inside):
         assert all(found), f"the call that interrupts it at point {point}"
         reached += len(found)
     assert reached >= 3
+
+
+def test_an_answer_that_the_caller_inside_waits_for_goes_out(session):
+    """The actor waits for a value of ours; the answer is interrupted by a wait for the next call of that actor."""
+    actor = Closer.remote()
+    assert CALLS["fetch"](actor)
+    _, points = interrupted(lambda: CALLS["fetch"](actor), 0, int, _answers)
+    for point in range(1, points + 1):
+        found: list[bool] = []
+        result, _ = interrupted(
+            lambda: CALLS["fetch"](actor), point, lambda found=found: found.append(INSIDE["call"](actor)), _answers
+        )
+        assert result, f"the answer that was interrupted at point {point}"
+        assert found in ([True], []), f"the call that interrupts it at point {point}"
+
+
+def _answers(path):
+    return path.endswith((os.path.join("runtime", "objects.py"), os.path.join("runtime", "reader.py")))
 
 
 def test_a_task_may_be_interrupted_too(session):

@@ -31,8 +31,9 @@ Event: TypeAlias = tuple[Connection, Sequence[Frame] | None]
 #: While event loops await objects, messages are taken for so long at a time.
 SLICE_S = 0.001
 
-#: Messages that may be handled twice: what the first time has begun, the second time ends.
-_REPEATABLE = {node.Granted, node.ActorUpdate}
+#: Messages that may be handled twice: what the first time has begun, the second time ends. A borrower takes a value
+#: that comes twice once, and returns the refs that came along with the second.
+_REPEATABLE = {node.Granted, node.ActorUpdate, wire.Fetch}
 
 
 class Reader:
@@ -172,20 +173,19 @@ class Reader:
             elif type(context) is NodeLink:
                 context.heard()
                 handler = self.node_handlers.get(kind)
-                if kind in _REPEATABLE:  # it may bring what a call that interrupts this waits for
-                    handler(message)
-                    if pending and pending[0] is event:
-                        pending.popleft()
-                    return
             if not pending or pending[0] is not event:
                 return  # a call that has interrupted this one has taken it
-            pending.popleft()
+            is_repeatable = kind in _REPEATABLE  # what a call that interrupts this waits for may hang on it
+            if not is_repeatable:
+                pending.popleft()
             if handler is None:
                 raise RemoteProtocolError(f"unexpected {kind.__name__}")
             if is_peer:
                 handler(context, message, frames)
             else:
                 handler(message)
+            if is_repeatable and pending and pending[0] is event:
+                pending.popleft()
         except Exception as error:  # costs nobody but the peer
             if pending and pending[0] is event:
                 pending.popleft()
