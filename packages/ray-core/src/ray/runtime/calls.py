@@ -16,6 +16,7 @@ from ray.protocol import actors
 from ray.protocol.references import ObjectEntry
 from ray.runtime.call_order import put_in_order
 from ray.runtime.fates import UNSTARTED, fates_of
+from ray.runtime.gathering import MANY_CALLS, Gathering
 from ray.runtime.last_calls import ends_next
 from ray.runtime.lost_connections import LostConnections
 from ray.runtime.records import BATCH_TASKS, LAST_WORDS_S, TaskRecord
@@ -36,33 +37,9 @@ class ActorClient:
     """This process's way to one actor."""
 
     __slots__ = (
-        "actor_id",
-        "away",
-        "batch",
-        "calls",
-        "cause",
-        "class_name",
-        "closed",
-        "concurrent",
-        "crash",
-        "created_here",
-        "creating",
-        "creation",
-        "dead",
-        "eager",
-        "error",
-        "groups",
-        "held",
-        "incarnation",
-        "inflight",
-        "lack",
-        "life",
-        "limits",
-        "looks_at",
-        "peer",
-        "place",
-        "queue",
-        "window",
+        "actor_id", "away", "batch", "calls", "cause", "class_name", "closed", "concurrent", "crash",
+        "created_here", "creating", "creation", "dead", "error", "groups", "held", "incarnation", "inflight",
+        "lack", "life", "limits", "looks_at", "many", "peer", "place", "queue", "window",
     )  # fmt: skip
 
     def __init__(self, calls: ActorCalls, actor_id: bytes, class_name: str, concurrent: bool) -> None:
@@ -72,8 +49,8 @@ class ActorClient:
         self.class_name = class_name
         #: Whether calls may overlap there.
         self.concurrent = concurrent
-        #: None may wait here for another's reply: they may overlap, or the actor takes no more and says so at once.
-        self.eager = concurrent
+        #: With fewer under way each is sent at once. Where calls do not overlap, one is enough to wait for its reply.
+        self.many = MANY_CALLS if concurrent else 1
         self.queue: deque[TaskRecord] = deque()
         self.inflight: dict[bytes, TaskRecord] = {}
         #: Calls that are about to be sent together.
@@ -125,6 +102,7 @@ class ActorCalls:
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
         self.lost = LostConnections(runtime, self)
+        self._gathering = Gathering(runtime, self)
         #: {actor id: client}
         self.clients: dict[bytes, ActorClient] = {}
         #: {object id of the entry that counts handles: actor id}
@@ -147,9 +125,12 @@ class ActorCalls:
         record.link = client
         queue = client.queue
         queue.append(record)
-        is_due = client.peer is not None and (not client.inflight or client.eager or len(queue) % BATCH_TASKS == 0)
-        if is_due and self._runtime.may_send():
-            self.pump(client)
+        if client.peer is not None:
+            if len(client.inflight) >= client.many and len(queue) % BATCH_TASKS:
+                if client.many > 1:
+                    self._gathering.add(client)
+            elif self._runtime.may_send():
+                self.pump(client)
         elif client.away is not None:
             self._runtime.unreached.called(client)
 
@@ -168,21 +149,21 @@ class ActorCalls:
         peer = client.peer
         if peer is None or not (queue or client.batch):
             return
+        runtime, inflight = self._runtime, client.inflight
+        address = runtime.address
         frames: list[Any] = [b""]
         tasks = []
-        address = self._runtime.address
-        inflight = client.inflight
         batch: list[TaskRecord] = []
         begun: deque[TaskRecord] | None = None
         if client.batch is not None:
             batch.extend(client.batch)  # and the one that was interrupted gives up
             begun = deque(batch)
         client.batch = batch
-        while True:
+        while queue or begun:
             if begun:
                 record = begun.popleft()
             else:
-                if len(inflight) >= client.window or not queue:
+                if len(inflight) >= client.window:
                     break
                 record = queue[0]
                 if record.waiting and not record.done and not ends_next(record, inflight):
@@ -190,23 +171,24 @@ class ActorCalls:
                 batch.append(record)
             if client.batch is not batch:
                 return
-            if not record.done:
+            is_over = record.done
+            if not is_over:
                 inflight[record.id] = record
             if queue and queue[0] is record:
                 queue.popleft()
-            if record.done:
+            if is_over:
                 continue
             if record.refs or record.deps:
-                self._runtime.objects.hand_over_arguments(record, peer.address)
+                runtime.objects.hand_over_arguments(record, peer.address)
             tasks.append(record.to_wire(frames, address, peer))
         if client.batch is not batch:
             return
         client.batch = None
         if tasks:
             try:
-                peer.send(wire.Push(tasks, depth=self._runtime.depth), frames)
+                peer.send(wire.Push(tasks, depth=runtime.depth), frames)
             except UnpicklableError as error:
-                self._runtime.tasks.unsent.calls(client, tasks, peer, error)
+                runtime.tasks.unsent.calls(client, tasks, peer, error)
                 return
             peer.send_forgets()
 
@@ -216,7 +198,7 @@ class ActorCalls:
         self._runtime.reader.finish(inflight, message, frames, client.peer, lambda record: self.again(client, record))
         cause = None
         if message.reason:
-            client.eager = True
+            client.many = MANY_CALLS  # the rest wait for no reply: the actor takes no more, and says so at once
             cause = node.ExitCause(reason=message.reason)
         for id in message.returned:
             back = inflight.pop(id, None)
@@ -266,7 +248,8 @@ class ActorCalls:
             self._process_ended(client, update)
         client.incarnation = update.incarnation
         client.concurrent = client.concurrent or update.concurrent
-        client.eager = client.eager or client.concurrent
+        if client.concurrent:
+            client.many = MANY_CALLS
         client.lack = update.lack
         if update.state in (actors.ALIVE, actors.DEAD) or update.lack:  # what nobody can place need not be kept
             client.creating = None

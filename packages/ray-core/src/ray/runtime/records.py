@@ -145,9 +145,13 @@ class TaskRecord:
         args = self.args if len(self.args) < codec.OUT_OF_BAND_BYTES else codec.attach(self.args, frames)
         export = self.export
         target = self.method or (export.hash if export is not None else b"")
-        if not (self.deps or self.refs or self.actor or self.options is not None or self.attempt or self.stored):
-            return wire.Task(self.id, target, args, self.num_returns)
         options = self.options
+        if not (self.deps or self.refs or options is not None or self.attempt or self.stored or self.streamed):
+            if not self.actor:
+                return wire.Task(self.id, target, args, self.num_returns)
+            limit_s = self.timeout_s or 0.0
+            label, actor, group = self.label, self.actor, self.group
+            return wire.Task(self.id, target, args, self.num_returns, label, _NONE, _NONE, 0, limit_s, 0, actor, group)
         retry = options.retry_exceptions if options is not None and self.retries else False
         stream = self.stream() if self.streamed else None
         return wire.Task(

@@ -1,0 +1,39 @@
+"""Calls that follow one another closely, while many are under way, go together: a message for each costs much more.
+
+Those that are under way may wait for these, so nothing but time may hold them up: the thread that polls sends them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray.runtime.calls import ActorCalls, ActorClient
+    from ray.runtime.owner import OwnerRuntime
+
+#: Fewer calls under way at an actor that runs them side by side: each is sent at once.
+MANY_CALLS = 64
+#: How long a call waits for those that follow.
+GATHER_S = 0.001
+
+
+class Gathering:
+    """Methods are called under the runtime's lock."""
+
+    def __init__(self, runtime: OwnerRuntime, calls: ActorCalls) -> None:
+        self._runtime = runtime
+        self._calls = calls
+        #: {actor id: client with calls that wait for others to come}
+        self._clients: dict[bytes, ActorClient] = {}
+
+    def add(self, client: ActorClient) -> None:
+        """A call was queued there, which goes with those that follow soon."""
+        if not self._clients:
+            self._runtime.timers.after(GATHER_S, self._send)
+            self._runtime.transport.wake()
+        self._clients[client.actor_id] = client
+
+    def _send(self) -> None:
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            self._calls.pump(client)
