@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pathlib
 import threading
 import time
 
@@ -13,6 +14,10 @@ import ray
 from ray.testing import leaks
 
 MANY = 200
+
+
+def touch(path):
+    pathlib.Path(path).touch()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,7 +48,7 @@ class Loop:
     async def open(self, path=None):
         self.opened.set()
         if path:
-            open(path, "x").close()
+            touch(path)
 
     async def seen(self):
         return self.order
@@ -66,7 +71,7 @@ class Threads:
     def open(self, path=None):
         self.opened.set()
         if path:
-            open(path, "x").close()
+            touch(path)
 
     def seen(self):
         return self.order
