@@ -159,11 +159,11 @@ class ActorCalls:
             batch.extend(client.batch)  # and the one that was interrupted gives up
             begun = deque(batch)
         client.batch = batch
-        while queue or begun:
+        while True:
             if begun:
                 record = begun.popleft()
             else:
-                if len(inflight) >= client.window:
+                if len(inflight) >= client.window or not queue:  # in this order: a finaliser may come behind ``len``
                     break
                 record = queue[0]
                 if record.waiting and not record.done and not ends_next(record, inflight):
