@@ -323,10 +323,15 @@ class Process:
         self.refs.append(ObjectRef(entry))
         deps = [ref._entry for ref in whole if ref._entry.status == READY]
         record = self.records[task_id] = SimpleNamespace(
-            worker=worker, entry=entry, refs=[ref._entry for ref in nested], deps=list(enumerate(deps)), done=False
+            id=task_id,
+            worker=worker,
+            entry=entry,
+            refs=[ref._entry for ref in nested],
+            deps=list(enumerate(deps)),
+            done=False,
         )
         self.table.pin([*record.refs, *deps])
-        self.objects.hand_over_arguments(record, worker)
+        self.objects.hand_over_arguments(record, worker, set())
         described = [
             wire.Dependency(at, b"value", dep.id, dep.owner or self.address, self.describe(dep.contained, worker))
             for at, dep in record.deps

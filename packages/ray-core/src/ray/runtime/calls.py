@@ -38,7 +38,7 @@ class ActorClient:
 
     __slots__ = (
         "actor_id", "away", "batch", "calls", "cause", "class_name", "closed", "concurrent", "crash",
-        "created_here", "creating", "creation", "dead", "error", "groups", "held", "incarnation", "inflight",
+        "created_here", "creating", "creation", "dead", "error", "groups", "handed", "held", "incarnation", "inflight",
         "lack", "life", "limits", "looks_at", "many", "peer", "place", "queue", "window",
     )  # fmt: skip
 
@@ -55,6 +55,8 @@ class ActorClient:
         self.inflight: dict[bytes, TaskRecord] = {}
         #: Calls that are about to be sent together.
         self.batch: list[TaskRecord] | None = None
+        #: What goes along with them and is handed over: (task id, place of a ref in the arguments).
+        self.handed: set[tuple[bytes, int]] = set()
         self.peer: Peer | None = None
         #: It was not reached at the last try.
         self.away: Away | None = None
@@ -152,7 +154,9 @@ class ActorCalls:
         runtime, inflight = self._runtime, client.inflight
         address = runtime.address
         frames: list[Any] = [b""]
+        pushed: dict[bytes, ObjectEntry] = {}
         tasks = []
+        handed = client.handed
         batch: list[TaskRecord] = []
         begun: deque[TaskRecord] | None = None
         if client.batch is not None:
@@ -179,18 +183,20 @@ class ActorCalls:
             if is_over:
                 continue
             if record.refs or record.deps:
-                runtime.objects.hand_over_arguments(record, peer.address)
-            tasks.append(record.to_wire(frames, address, peer))
+                runtime.objects.hand_over_arguments(record, peer.address, handed)
+            tasks.append(record.to_wire(frames, address, peer, pushed))
         if client.batch is not batch:
             return
         client.batch = None
+        if handed:
+            client.handed = set()  # a new one: a call that this one has interrupted goes on with the old one
         if tasks:
             try:
                 peer.send(wire.Push(tasks, depth=runtime.depth), frames)
             except UnpicklableError as error:
                 runtime.tasks.unsent.calls(client, tasks, peer, error)
                 return
-            peer.send_forgets()
+            peer.has_left(pushed)
 
     def on_replies(self, client: ActorClient, message: wire.Replies, frames: Any) -> None:
         """Calls have ended."""
@@ -311,6 +317,7 @@ class ActorCalls:
         client.inflight.clear()
         client.limits.clear()
         client.batch = client.place = None
+        client.handed = set()
         restarts = update.state == actors.RESTARTING
         client.closed = not restarts
         fates = fates_of(client, records, update.cause, self._runtime.process_id)

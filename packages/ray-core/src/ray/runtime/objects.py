@@ -55,8 +55,6 @@ class ObjectExchange:
         #: Whether this process has ever borrowed an object.
         self.borrows = False
 
-    # --- values ------------------------------------------------------------------------------------------------------
-
     def value(self, entry: ObjectEntry, copy: bool = False) -> Any:
         """The value of a complete entry, or raise its failure. Without the lock."""
         status = entry.status
@@ -221,8 +219,6 @@ class ObjectExchange:
                 peer.drop_kept(entry.id)
                 peer.send_forgets()
 
-    # --- borrowing ---------------------------------------------------------------------------------------------------
-
     def want(self, entry: ObjectEntry) -> None:
         """Have the owner send the value of a borrowed entry as soon as there is one."""
         if entry.owner is not None and entry.status == PENDING and entry.task is None:
@@ -271,9 +267,9 @@ class ObjectExchange:
         inner = self.hand_over(entry.contained, peer.address)
         if entry.status == STORED:
             peer.send(wire.Fetched(entry.id, STORED, None, inner, entry.value))
-            return
-        data = b"" if type(entry.value) is ActorLife else codec.attach(entry.value, out)
-        peer.send(wire.Fetched(entry.id, entry.status, data, inner), out)
+        else:
+            data = b"" if type(entry.value) is ActorLife else codec.attach(entry.value, out)
+            peer.send(wire.Fetched(entry.id, entry.status, data, inner), out)
 
     def on_fetched(self, peer: Peer, message: wire.Fetched, frames: Any) -> None:
         """An owner sent a value."""
@@ -286,8 +282,6 @@ class ObjectExchange:
         self.receive_refs(entry, message.refs, credits=1)
         value = message.nbytes if message.status == STORED else codec.detach(message.data or b"", frames)
         complete(entry, message.status, value)
-
-    # --- refs inside values ------------------------------------------------------------------------------------------
 
     def hand_over(self, entries: Iterable[ObjectEntry], receiver: str) -> list[wire.Ref]:
         """Register a credit for ``receiver`` on each entry, and describe them for the wire."""
@@ -345,21 +339,26 @@ class ObjectExchange:
         """The entry of a ref that arrived here."""
         if len(id) != OBJECT_ID_BYTES:
             raise RemoteProtocolError(f"an object with an id of {len(id)} bytes")
-        runtime = self._runtime
-        if owner == runtime.address:
-            entry = runtime.table.entries.get(id)
-            if entry is None:
-                entry = runtime.table.own(id)
-                self.lost(entry, "its owner has freed it")
-            return entry
-        self.borrows = True
-        return runtime.table.borrow(id, owner, credits)
+        table = self._runtime.table
+        if owner != self._runtime.address:
+            self.borrows = True
+            return table.borrow(id, owner, credits)
+        entry = table.entries.get(id)
+        if entry is None:
+            entry = table.own(id)
+            self.lost(entry, "its owner has freed it")
+        return entry
 
-    def hand_over_arguments(self, record: TaskRecord, receiver: str) -> None:
-        """The refs in arguments of ours are covered by our pins; those that we only borrow must survive our death."""
+    def hand_over_arguments(self, record: TaskRecord, receiver: str, handed: set[tuple[bytes, int]]) -> None:
+        """The refs in arguments of ours are covered by our pins; those that we only borrow must survive our death.
+
+        ``handed``: (task id, place) of those that are handed over. What is interrupted and done anew leaves them out.
+        """
         if self.borrows:
-            for entry in handed_over(record, receiver):
-                self._grant(entry, receiver)
+            for place, entry in enumerate(handed_over(record, receiver)):
+                if (key := (record.id, place)) not in handed:
+                    self._grant(entry, receiver)
+                    handed.add(key)
 
     def receive_arguments(self, task: wire.Task) -> list[ObjectEntry]:
         """Hold, for the time of a call, the argument refs that were handed over with it."""

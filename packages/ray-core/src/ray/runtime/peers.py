@@ -100,17 +100,30 @@ class Peer:
             frames[0] = data
             self.connection.send(frames)
 
-    def keeps(self, entry: ObjectEntry) -> bool:
-        """Whether it has this argument's value from an earlier push; a large one that is sent now it will have."""
-        if entry.id in self.kept:
+    def keeps(self, entry: ObjectEntry, pushed: dict[bytes, ObjectEntry]) -> bool:
+        """Whether it has this argument's value from an earlier push, or from the one being made.
+
+        ``pushed``: {object id: entry} of the large values that go with the latter; added to. It may rely on them, but
+        no other push may, before it has left: a finaliser in the middle may have it made anew.
+        """
+        if entry.id in self.kept or entry.id in pushed:
             return True
-        nbytes = len(entry.value)
-        if codec.OUT_OF_BAND_BYTES <= nbytes <= MAX_KEPT_BYTES:
-            self.kept[entry.id] = nbytes
-            self.kept_bytes += nbytes
-            while self.kept_bytes > MAX_KEPT_BYTES:
-                self.drop_kept(next(iter(self.kept)))
+        if codec.OUT_OF_BAND_BYTES <= len(entry.value) <= MAX_KEPT_BYTES:
+            pushed[entry.id] = entry
         return False
+
+    def has_left(self, pushed: dict[bytes, ObjectEntry]) -> None:
+        """A push is with the transport, which had these large values; it is told what to forget."""
+        for id, entry in pushed.items():
+            if entry.freed:
+                self._forgets.append(id)
+            elif id not in self.kept:
+                self.kept[id] = nbytes = len(entry.value)
+                self.kept_bytes += nbytes
+        while self.kept_bytes > MAX_KEPT_BYTES:
+            self.drop_kept(next(iter(self.kept)))
+        if self._forgets:
+            self.send_forgets()
 
     def drop_kept(self, id: bytes) -> None:
         """It will be told, by ``send_forgets``, that this value is not used again."""

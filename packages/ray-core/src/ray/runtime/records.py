@@ -140,8 +140,8 @@ class TaskRecord:
         self.method: bytes = b""
         self.group: str = ""
 
-    def to_wire(self, frames: list[Any], address: str, peer: Peer) -> wire.Task:
-        """The message for one execution by ``peer``; large buffers are added to ``frames``."""
+    def to_wire(self, frames: list[Any], address: str, peer: Peer, pushed: dict[bytes, ObjectEntry]) -> wire.Task:
+        """The message for one execution by ``peer``; large buffers are added to ``frames``, and see ``Peer.keeps``."""
         args = self.args if len(self.args) < codec.OUT_OF_BAND_BYTES else codec.attach(self.args, frames)
         export = self.export
         target = self.method or (export.hash if export is not None else b"")
@@ -160,7 +160,7 @@ class TaskRecord:
             args,
             self.num_returns,
             self.label,
-            [_dependency(at, entry, frames, address, peer) for at, entry in self.deps] if self.deps else _NONE,
+            [_dependency(at, entry, frames, address, peer, pushed) for at, entry in self.deps] if self.deps else _NONE,
             _refs(self.refs, address, peer.address) if self.refs else _NONE,
             self.attempt,
             self.timeout_s or 0.0,
@@ -173,9 +173,11 @@ class TaskRecord:
         )
 
 
-def _dependency(at: int | str, entry: ObjectEntry, frames: list[Any], address: str, peer: Peer) -> wire.Dependency:
+def _dependency(
+    at: int | str, entry: ObjectEntry, frames: list[Any], address: str, peer: Peer, pushed: dict[bytes, ObjectEntry]
+) -> wire.Dependency:
     data = None
-    if entry.status != STORED and not peer.keeps(entry):
+    if entry.status != STORED and not peer.keeps(entry, pushed):
         data = codec.attach(entry.value, frames)
     refs = _refs(entry.contained, address, peer.address)
     return wire.Dependency(at, data, entry.id, entry.owner or address, refs)

@@ -14,6 +14,7 @@ import msgspec
 from ray.clock import monotonic
 from ray.exceptions import UnpicklableError
 from ray.messages import codec, node, wire
+from ray.protocol.references import ObjectEntry
 from ray.runtime.recalls import Recalls
 from ray.runtime.records import AHEAD_TASKS, BATCH_TASKS, LAST_WORDS_S, SHORT_US, Link, SchedulingClass, TaskRecord
 from ray.runtime.scheduling_classes import SchedulingClasses
@@ -44,8 +45,6 @@ class TaskSubmitter:
         #: The leases that were granted last.
         self._granted: deque[bytes] = deque(maxlen=100)
         self._release_armed = False
-
-    # --- submitting -------------------------------------------------------------------------------------------------
 
     def catch_up(self) -> None:
         """A call that was about to send tasks, or to ask for workers, was interrupted by code that waits for that."""
@@ -104,6 +103,7 @@ class TaskSubmitter:
         queue, inflight, peer = link.cls.queue, link.inflight, link.peer
         frames: list[Any] = [b""]
         tasks: list[wire.Task] = []
+        pushed: dict[bytes, ObjectEntry] = {}
         functions: list[wire.Function] = []
         address = self._runtime.address
         last = None
@@ -133,11 +133,11 @@ class TaskSubmitter:
             queue.popleft()
             count = 0 if record.alone else count - 1
             if record.pins:
-                self._runtime.objects.hand_over_arguments(record, peer.address)
+                self._runtime.objects.hand_over_arguments(record, peer.address, set())
             try:
-                tasks.append(record.to_wire(frames, address, peer))
+                tasks.append(record.to_wire(frames, address, peer, pushed))
             except UnpicklableError as error:
-                self.unsent.withdraw(link, record, error)
+                self.unsent.withdraw(link, record, error, pushed)
         if not tasks:
             return
         if len(inflight) == len(tasks):
@@ -151,7 +151,7 @@ class TaskSubmitter:
             return
         if functions:  # not before: a push that interrupts this one must not rely on it
             peer.known.update(function.hash for function in functions)
-        peer.send_forgets()
+        peer.has_left(pushed)
 
     def _update_demand(self, cls: SchedulingClass) -> None:
         waiting = len(cls.queue)

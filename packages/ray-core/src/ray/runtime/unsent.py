@@ -15,6 +15,7 @@ from ray.runtime.handed_refs import handed_over
 from ray.runtime.records import Link, SchedulingClass, TaskRecord
 
 if TYPE_CHECKING:
+    from ray.protocol.references import ObjectEntry
     from ray.runtime.calls import ActorClient
     from ray.runtime.owner import OwnerRuntime
     from ray.runtime.peers import Peer
@@ -69,9 +70,13 @@ class UnsentTasks:
         client.queue.extendleft(reversed(self._sort_out(client.inflight, tasks, peer, error)))
         self._runtime.timers.after(0.0, lambda: self._runtime.calls.pump(client))
 
-    def withdraw(self, link: Link, record: TaskRecord, error: UnpicklableError) -> None:
-        """One that was about to be pushed fails; it is with the worker no more."""
+    def withdraw(
+        self, link: Link, record: TaskRecord, error: UnpicklableError, pushed: dict[bytes, ObjectEntry]
+    ) -> None:
+        """One that was about to be pushed fails, and nobody relies on its values; it is with the worker no more."""
         link.inflight.pop(record.id, None)
+        for _, entry in record.deps:
+            pushed.pop(entry.id, None)
         self._undo(record, link.peer)
         self._fail(record, error)
 

@@ -1,0 +1,144 @@
+"""Finalisers that wait in the middle of a push: what goes along with it goes, once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import ray
+from ray.testing import leaks
+from ray.testing.interruption import interrupted
+
+#: Too large to go inside the message, too small for the store: receivers keep such arguments.
+SIZE = 60_000
+BIG = 200_000
+LIMIT_S = 30
+FILES = ("calls.py", "tasks.py", "records.py", "peers.py", "handed_refs.py", "objects.py")
+_RUNTIME = os.path.join(os.path.dirname(ray.__file__), "runtime") + os.sep
+
+
+def pushes(path):
+    return path.startswith(_RUNTIME) and path.endswith(FILES)
+
+
+def before_it_is_handed_on(path):
+    return path.startswith(_RUNTIME) and path.endswith(("calls.py", "records.py", "handed_refs.py"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session():
+    before = leaks.snapshot()
+    with ray.init(num_cpus=3, log_to_driver=False):
+        yield
+    leaks.assert_clean(before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """Takes the place of the check around each test, which wants no session."""
+
+
+@ray.remote
+def size_of(value):
+    return len(value)
+
+
+@ray.remote
+class Actor:
+    def size(self, value):
+        return len(value)
+
+    def take(self, refs):
+        return len(refs)
+
+
+@ray.remote
+class AsyncActor:
+    async def size(self, value):
+        return len(value)
+
+    async def take(self, refs):
+        return len(refs)
+
+
+def every_point(call, inside):
+    """Run ``call(new ref)`` with ``inside(the same ref)`` in its midst, at one point after the other."""
+    _, points = interrupted(lambda: call(ray.put(b"x" * SIZE)), 0, int, pushes)
+    assert points > 20
+    for point in range(1, points + 1):
+        ref = ray.put(b"x" * SIZE)
+        found = []
+        result, _ = interrupted(
+            lambda ref=ref: call(ref), point, lambda ref=ref, found=found: found.append(inside(ref)), pushes
+        )
+        assert result == [SIZE, SIZE], f"the call that was interrupted at point {point}"
+        assert found in ([], [SIZE]), f"the call that interrupts it at point {point}"
+
+
+@pytest.mark.parametrize("kind", [Actor, AsyncActor])
+@pytest.mark.parametrize("waits_for", ["the same value", "nothing else"])
+def test_calls_of_actors_have_their_large_arguments(kind, waits_for):
+    actor = kind.remote()
+    ray.get(actor.take.remote([]))
+
+    def call(ref):
+        return ray.get([actor.size.remote(ref), actor.size.remote(ref)], timeout=LIMIT_S)
+
+    def inside(ref):
+        return ray.get(actor.size.remote(ref if waits_for == "the same value" else b"x" * SIZE), timeout=LIMIT_S)
+
+    every_point(call, inside)
+
+
+@pytest.mark.parametrize("waits_for", ["the same value", "nothing else"])
+def test_tasks_have_their_large_arguments(waits_for):
+    ray.get([size_of.remote(b"") for _ in range(3)])
+
+    def call(ref):
+        return ray.get([size_of.remote(ref), size_of.remote(ref)], timeout=LIMIT_S)
+
+    def inside(ref):
+        return ray.get(size_of.remote(ref if waits_for == "the same value" else b"x" * SIZE), timeout=LIMIT_S)
+
+    every_point(call, inside)
+
+
+@ray.remote
+def hand_on(refs, actor):
+    """Hand a borrowed ref to an actor, with a wait in the midst of that at one point after the other."""
+
+    def call():
+        return ray.get(actor.take.remote(refs), timeout=LIMIT_S)
+
+    ray.get(actor.take.remote([]))  # connected
+    _, points = interrupted(call, 0, int, before_it_is_handed_on)
+    for point in range(1, points + 1):
+        interrupted(call, point, lambda: ray.get(actor.take.remote([]), timeout=LIMIT_S), before_it_is_handed_on)
+    return points
+
+
+def held(ref_hex):
+    done = subprocess.run(
+        [sys.executable, "-m", "ray", "memory", "--format", "json"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return ref_hex in done.stdout
+
+
+@pytest.mark.parametrize("kind", [Actor, AsyncActor])
+def test_refs_of_others_are_handed_on_once(kind):
+    actor = kind.remote()
+    ref = ray.put(b"x" * BIG)
+    assert ray.get(hand_on.remote([ref], actor)) > 20
+    name = ref.hex()
+    assert held(name)
+    del ref
+    end = time.monotonic() + LIMIT_S
+    while held(name) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not held(name), "somebody still holds it"
+    assert ray.get(actor.take.remote([])) == 0  # the receiver lives: what it holds would count
