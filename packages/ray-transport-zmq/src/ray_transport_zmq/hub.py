@@ -122,7 +122,7 @@ class Hub:
     def attempt(self, connection: ZmqConnection) -> None:
         """Have ZeroMQ begin to connect, unless it was told."""
         id, begun = connection.id, connection.begun
-        naming = (self._handle, zmq.CONNECT_ROUTING_ID, id, len(id))
+        naming = (self._handle, native.NAME, id, len(id))
         steps = [
             native.again(native.set_option, naming),
             native.again(native.connect, (self._handle, connection.address.encode())),

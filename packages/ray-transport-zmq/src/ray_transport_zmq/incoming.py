@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 from collections import deque
 from collections.abc import Container
 from itertools import starmap
@@ -12,10 +11,11 @@ from typing import Any
 import zmq
 
 from ray_transport_zmq import native
-from ray_transport_zmq.native import Message, Number
+from ray_transport_zmq.native import Memory, Message, Number
 from ray_transport_zmq.wire import MAX_PART_BYTES
 
 _ID_BYTES = 255
+_NOTE_BYTES = 1024
 #: Of the ids that ZeroMQ gives out itself.
 _OWN_ID_BYTES = 5
 
@@ -34,13 +34,9 @@ class Incoming:
         """``known``: the peers by whose units nobody wants to know more than what they contain."""
         self._handle = handle
         self._known = known
-        self._memory = mmap.mmap(-1, MAX_PART_BYTES)  # costs what is used of it
-        self._address = ctypes.addressof(ctypes.c_ubyte.from_buffer(self._memory))
+        self._memory = Memory(MAX_PART_BYTES)
         self._more = Number(handle, zmq.RCVMORE)
-        self._arguments = tuple(
-            (handle, ctypes.c_void_p(self._address), ctypes.c_size_t(nbytes), native.NOW)
-            for nbytes in (_ID_BYTES, MAX_PART_BYTES)
-        )
+        self._of_id, self._of_part = (self._memory.receiving(handle, most) for most in (_ID_BYTES, MAX_PART_BYTES))
         #: What there is of the next one: the peer's id, then tuples that begin with a part. Whoever has handled it puts
         #: another list in its place.
         self.unit: list[Any] = []
@@ -50,7 +46,7 @@ class Incoming:
         while True:
             unit = self.unit
             if not unit:
-                step: Any = native.take(self._arguments[0], self._address, 1)
+                step: Any = self._memory.take(self._of_id, 1)
                 if self.unit is not unit or unit:
                     continue
                 unit.extend(step)
@@ -62,10 +58,10 @@ class Incoming:
                 return unit
             more = starmap(native.get_option, (self._more.arguments,))
             if last is unit[0] and last in self._known:
-                step = zip(native.take(self._arguments[1], self._address), more)  # noqa: B905 - the first one ends it
+                step = zip(self._memory.take(self._of_part), more)  # noqa: B905 - the first one ends it
             else:
                 message = Message()
-                taken = native.again(native.receive_message, (message, self._handle, native.NOW))
+                taken = native.again(native.receive_message, (message.pointer, self._handle, native.NOW))
                 step = zip((message,), taken, more)  # noqa: B905
             if self.unit is not unit or unit[-1] is not last:
                 continue
@@ -78,16 +74,15 @@ class Notes:
     """What the monitor of a socket tells: ``(data, address)`` each."""
 
     def __init__(self, handle: ctypes.c_void_p) -> None:
-        self._memory = ctypes.create_string_buffer(1024)
-        self._address = ctypes.addressof(self._memory)
-        self._arguments = (handle, ctypes.c_void_p(self._address), ctypes.c_size_t(1024), native.NOW)
+        self._memory = Memory(_NOTE_BYTES)
+        self._arguments = self._memory.receiving(handle, _NOTE_BYTES)
         #: What is not handled; first in, first out.
         self.kept: deque[tuple[bytes, bytes]] = deque()
 
     def first(self) -> tuple[bytes, bytes] | None:
         """The oldest one that is not handled, which stays."""
         kept = self.kept
-        data, address = (native.take(self._arguments, self._address) for _ in range(2))
+        data, address = (self._memory.take(self._arguments) for _ in range(2))
         step = zip(data, address)  # noqa: B905
         if not kept:
             kept.extend(step)

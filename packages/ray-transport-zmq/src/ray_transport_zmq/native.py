@@ -4,11 +4,17 @@ pyzmq lets signal handlers run inside its calls, and on Python 3.12 and newer fi
 received a part, and the caller does not know of it yet. What they send would come between the parts of a message.
 ``ctypes`` lets nothing run inside a call, and nothing runs between calls that C code makes, such as ``map``. So a
 sequence of calls, and the record of what they did, is one step of the interpreter if iterators make it.
+
+On Python 3.11 the collector runs finalisers wherever an object is made that it watches, also inside such a step. So
+none is made there: arguments come as tuples that there are already, and each has the very class that the function asks
+for, or is an int or bytes for a pointer. Of all others ``ctypes`` asks their class, by a bound method that is made.
 """
 
 from __future__ import annotations
 
 import ctypes
+import io
+import operator
 from collections.abc import Callable, Iterator
 from itertools import dropwhile, repeat, starmap
 from typing import Any, Final
@@ -16,7 +22,9 @@ from typing import Any, Final
 import zmq
 from zmq.backend.cython import _zmq
 
-_pointer, _size, _int = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+_pointer, _int = ctypes.c_void_p, ctypes.c_int
+#: A ``size_t``, which is as wide as a pointer; an int may be given for it as it is.
+_size = ctypes.c_void_p
 _SIGNATURES: Final[dict[str, tuple[Any, list[Any]]]] = {
     "zmq_errno": (_int, []),
     "zmq_connect": (_int, [_pointer, ctypes.c_char_p]),
@@ -32,7 +40,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, list[Any]]]] = {
     "zmq_msg_recv": (_int, [_pointer, _pointer, _int]),
     "zmq_msg_get": (_int, [_pointer, _int]),
     "zmq_msg_data": (_pointer, [_pointer]),
-    "zmq_msg_size": (_size, [_pointer]),
+    "zmq_msg_size": (ctypes.c_size_t, [_pointer]),
 }
 
 
@@ -65,9 +73,8 @@ _close = _function("zmq_msg_close")
 _get = _function("zmq_msg_get")
 _data = _function("zmq_msg_data")
 _length = _function("zmq_msg_size")
-_make_bytes: Any = ctypes.pythonapi.PyBytes_FromStringAndSize
-_make_bytes.restype, _make_bytes.argtypes = ctypes.py_object, [_pointer, ctypes.c_ssize_t]
 
+NAME = _int(zmq.CONNECT_ROUTING_ID)
 NOW = _int(zmq.NOBLOCK)
 NOW_MORE = _int(zmq.NOBLOCK | zmq.SNDMORE)
 #: A signal can interrupt a call before it has done anything; each try would need another one.
@@ -81,17 +88,31 @@ def again(function: Any, arguments: tuple[Any, ...], tries: int = TRIES) -> Iter
     return dropwhile(_has_failed, starmap(function, repeat(arguments, tries)))
 
 
-def take(arguments: tuple[Any, ...], address: int, tries: int = TRIES) -> Iterator[bytes]:
-    """When advanced, receives a part by way of the memory at ``address``, and yields it; ends if there is none."""
-    return map(_make_bytes, (address,), again(receive, arguments, tries))
+class Memory:
+    """Memory that parts are received into one after the other, and read from in the same step."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._file = io.BytesIO(bytes(nbytes))
+        self._view = self._file.getbuffer()  # keeps it in its place
+        self._address = _pointer(ctypes.addressof(ctypes.c_ubyte.from_buffer(self._view)))
+
+    def receiving(self, handle: ctypes.c_void_p, nbytes: int) -> tuple[Any, ...]:
+        """The arguments for ``take``; of a larger part no more is kept."""
+        return handle, self._address, nbytes, NOW
+
+    def take(self, arguments: tuple[Any, ...], tries: int = TRIES) -> Iterator[bytes]:
+        """When advanced, receives a part and yields it; ends if there is none."""
+        start, file = starmap(self._file.seek, ((0,),)), self._file
+        return map(file.read, map(operator.add, start, again(receive, arguments, tries)))
 
 
 class Number:
     """An option of a socket that ZeroMQ tells."""
 
     def __init__(self, handle: ctypes.c_void_p, option: int) -> None:
-        self._value, self._size = _int(), _size(ctypes.sizeof(_int))
-        self.arguments = (handle, _int(option), ctypes.byref(self._value), ctypes.byref(self._size))
+        self._value, self._size = _int(), ctypes.c_size_t(ctypes.sizeof(_int))
+        addresses = ctypes.addressof(self._value), ctypes.addressof(self._size)
+        self.arguments = (handle, _int(option), *addresses)
 
     @property
     def value(self) -> int:
@@ -102,35 +123,37 @@ class Number:
 class Message:
     """What ZeroMQ keeps of one part."""
 
-    __slots__ = ("_as_parameter_",)
+    __slots__ = ("_memory", "pointer")
 
     def __init__(self, data: Any = None) -> None:
         """Empty, to be received into, or with a copy of ``data``."""
-        self._as_parameter_ = (ctypes.c_uint64 * 8)()
+        self._memory = (ctypes.c_uint64 * 8)()
+        #: For functions of ZeroMQ; whoever has it keeps the message as well.
+        self.pointer = _pointer(ctypes.addressof(self._memory))
         if data is None:
-            _init(self)
+            _init(self.pointer)
         else:
             view = memoryview(data)
-            if _init_size(self, view.nbytes):
-                _init(self)
+            if _init_size(self.pointer, view.nbytes):
+                _init(self.pointer)
                 raise MemoryError(f"no memory for a message of {view.nbytes} bytes")
             self.buffer[:] = view
 
     @property
     def buffer(self) -> memoryview:
         """Its content, where ZeroMQ keeps it."""
-        memory: Any = (ctypes.c_ubyte * _length(self)).from_address(_data(self))
+        memory: Any = (ctypes.c_ubyte * _length(self.pointer)).from_address(_data(self.pointer))
         memory.message = self  # which ends with the last view
         return memoryview(memory).cast("B")
 
     @property
     def bytes(self) -> bytes:
         """A copy of its content."""
-        return _make_bytes(_data(self), _length(self))  # type: ignore[no-any-return]
+        return ctypes.string_at(_data(self.pointer), _length(self.pointer))
 
     def descriptor(self) -> int:
         """That of the socket it came from; -1 if that is not known."""
-        return _get(self, zmq.SRCFD)  # type: ignore[no-any-return]
+        return _get(self.pointer, zmq.SRCFD)  # type: ignore[no-any-return]
 
     def __del__(self) -> None:
-        _close(self)
+        _close(self.pointer)

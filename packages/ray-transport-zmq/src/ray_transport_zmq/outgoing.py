@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Iterator
-from itertools import chain, starmap
+from itertools import chain, repeat, starmap
 from typing import Any, Literal
 
 from ray_transport_zmq import native, wire
@@ -36,7 +36,9 @@ class Outgoing:
         if len(last) <= _LARGE_BYTES:
             steps.append(native.again(native.send, (handle, bytes(last), len(last), native.NOW)))
         else:
-            steps.append(native.again(native.send_message, (native.Message(last), handle, native.NOW)))
+            message = native.Message(last)
+            steps.append(repeat(message, 1))  # which keeps it
+            steps.append(native.again(native.send_message, (message.pointer, handle, native.NOW)))
         return steps
 
 
