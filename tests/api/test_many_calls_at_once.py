@@ -12,6 +12,7 @@ import pytest
 
 import ray
 from ray.testing import leaks
+from ray.testing.interruption import interrupted
 
 MANY = 200
 
@@ -133,6 +134,34 @@ def test_they_start_in_order(kind):
 def test_tasks_and_loops_send_them_too(kind):
     assert ray.get(from_a_task.remote(kind), timeout=30) == list(range(MANY))
     assert ray.get(FromALoop.remote().run.remote(kind), timeout=30) == list(range(MANY))
+
+
+def gathers(path):
+    return path.endswith((os.path.join("runtime", "gathering.py"), os.path.join("runtime", "timers.py")))
+
+
+def test_finalisers_that_wait_come_anywhere():
+    actor = Loop.remote()
+    ray.get(actor.seen.remote())
+
+    def flood():
+        refs = [flooded.wait.remote(number) for number in range(70)]
+        flooded.open.remote()
+        return refs
+
+    def inside():
+        time.sleep(0.003)  # longer than a call waits for others
+        assert ray.get(actor.seen.remote(), timeout=30) == []
+
+    points = 1
+    point = 0
+    while point <= points:
+        flooded = Loop.remote()
+        ray.get(flooded.seen.remote())
+        refs, points = interrupted(flood, point, inside, gathers)
+        assert ray.get(refs, timeout=30) == list(range(70)), f"interrupted at point {point}"
+        point += 1
+    assert points > 2
 
 
 def test_several_actors_at_a_time():

@@ -25,15 +25,24 @@ class Gathering:
         self._calls = calls
         #: {actor id: client with calls that wait for others to come}
         self._clients: dict[bytes, ActorClient] = {}
+        #: A timer is set, or about to be by a call that this one has interrupted.
+        self._armed = False
 
     def add(self, client: ActorClient) -> None:
         """A call was queued there, which goes with those that follow soon."""
-        if not self._clients:
-            self._runtime.timers.after(GATHER_S, self._send)
-            self._runtime.transport.wake()
-        self._clients[client.actor_id] = client
+        self._clients[client.actor_id] = client  # first: the timer may run before this ends
+        if not self._armed:
+            self._armed = True
+            try:
+                self._runtime.timers.after(GATHER_S, self._send)
+                self._runtime.transport.wake()
+            except BaseException:
+                self._armed = False
+                raise
 
     def _send(self) -> None:
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
-            self._calls.pump(client)
+        self._armed = False
+        while True:
+            if not self._clients:  # not in the loop's head: a finaliser may come behind that
+                return
+            self._calls.pump(self._clients.popitem()[1])
