@@ -287,9 +287,13 @@ def by_value_pickler() -> Callable[..., Any]:
     """The pickler of cloudpickle with our reducers; made on first use, because the import takes long."""
     try:
         from cloudpickle import Pickler as CloudPickler
+        from cloudpickle import register_pickle_by_value
     except Exception as error:
         explain(error)
         raise
+    program = sys.modules.get("__mp_main__")
+    if program is not None:  # the script, in a process that ``multiprocessing`` has spawned; nobody else can import it
+        register_pickle_by_value(program)
 
     class ByValuePickler(CloudPickler):  # type: ignore[misc]
         def __init__(self, file: Any, refs: list[Any], buffer_callback: Callable[[PickleBuffer], Any] | None) -> None:
