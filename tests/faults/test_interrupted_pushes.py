@@ -107,6 +107,27 @@ def test_tasks_have_their_large_arguments(waits_for):
     every_point(call, inside)
 
 
+def of_several_classes():
+    """Some of them wait for workers that others have."""
+    return [size_of.options(num_cpus=cpus).remote(b"x" * 10) for cpus in (1, 2, 3, 1, 2)]
+
+
+def test_tasks_of_several_classes_have_their_workers():
+    def plans(path):
+        return path.startswith(_RUNTIME) and path.endswith(("tasks.py", "records.py", "scheduling_classes.py"))
+
+    def inside():
+        assert ray.get(size_of.options(num_cpus=3, priority=1).remote(b"123"), timeout=LIMIT_S) == 3
+
+    point, points = 0, 1
+    while point <= points:
+        kept = of_several_classes()
+        refs, points = interrupted(of_several_classes, point, inside, plans)
+        assert ray.get([*kept, *refs], timeout=LIMIT_S) == [10] * 10, f"interrupted at point {point}"
+        point += 1
+    assert points > 20
+
+
 @ray.remote
 def hand_on(refs, actor):
     """Hand a borrowed ref to an actor, with a wait in the midst of that at one point after the other."""

@@ -278,7 +278,7 @@ class ActorCalls:
     def _close(self, client: ActorClient, cause: node.ExitCause | None) -> None:
         """No call starts any more."""
         client.closed, client.cause = True, cause
-        for record in client.queue:
+        for record in list(client.queue):
             if not record.done:
                 self._runtime.fail_actor(record, client, UNSTARTED)
         client.queue.clear()
@@ -310,7 +310,7 @@ class ActorCalls:
         if client.peer is not None and client.peer.sink is client:
             client.peer.sink = None
         client.peer = client.away = None
-        for record in client.inflight.values():
+        for record in list(client.inflight.values()):
             if record.done:  # it went on without a caller
                 self._runtime.let_arguments_go(record)
         records = [record for record in list(client.inflight.values()) if not record.done]

@@ -82,7 +82,7 @@ class Overdue:
         runtime.fail(record, runtime.failures.envelope(error, record.name, record.id, record.attempt), goes_on=goes_on)
 
     def _find(self, task: bytes) -> TaskRecord | None:
-        links, clients = self._runtime.tasks.links.values(), self._runtime.calls.clients.values()
+        links, clients = list(self._runtime.tasks.links.values()), list(self._runtime.calls.clients.values())
         inflights = (*(link.inflight for link in links), *(client.inflight for client in clients))
         return next((inflight[task] for inflight in inflights if task in inflight), None)
 

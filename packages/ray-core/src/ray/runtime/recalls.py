@@ -42,7 +42,7 @@ class Recalls:
         cls.checking = False
         limit = monotonic() - STALL_S
         waits = False
-        for link in cls.links:
+        for link in list(cls.links):
             if len(link.inflight) > 1 and not (link.recall or link.blocked or link.dead):
                 if link.progress <= limit:
                     self.start(link)

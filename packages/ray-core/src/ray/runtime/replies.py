@@ -61,7 +61,7 @@ class Replying(WaitingWorker):
 
     def peer_lost(self, peer: Peer) -> None:
         super().peer_lost(peer)
-        for call in self.running.values():
+        for call in list(self.running.values()):
             if call.peer is peer and call.stream is not None:
                 call.stream.look()
 

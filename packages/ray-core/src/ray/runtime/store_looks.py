@@ -56,7 +56,7 @@ class StoreLooks:
         if not self._asked or self._runtime.closed:
             return
         self._armed = True
-        if all(asked > limit for _, asked in self._asked.values()):
+        if all(asked > limit for _, asked in list(self._asked.values())):
             self._runtime.timers.after(FIRST_LOOK_S, self._due)
             return
         try:
