@@ -202,3 +202,33 @@ def test_a_value_that_exits_ends_no_program():
     ref = ray.remote(lambda: EndsThePrograms()).remote()
     with pytest.raises(DeserializationError, match=r"SystemExit\(3\)"):
         ray.get(ref)
+
+
+class Raises:
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return _raise, (self.error,)
+
+
+def _raise(error):
+    raise error
+
+
+class AsyncActor:
+    async def take(self, *args):
+        return len(args)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit("x"), asyncio.CancelledError(), BaseException("y")])
+@pytest.mark.parametrize("by_ref", [False, True])
+def test_arguments_that_exit_end_nobody(error, by_ref):
+    given = ray.put(Raises(error)) if by_ref else Raises(error)
+    for actor in (None, Actor.remote(), ray.remote(AsyncActor).remote()):
+        method = take if actor is None else actor.take
+        with pytest.raises(DeserializationError, match=type(error).__name__):
+            ray.get(method.remote(given), timeout=30)
+        assert actor is None or ray.get(actor.take.remote(1), timeout=30) == 1
+    with pytest.raises(ray.exceptions.RayActorError, match=type(error).__name__):
+        ray.get(Actor.remote(given).get.remote(), timeout=30)

@@ -186,7 +186,7 @@ class ActorCreation:
     def _arguments(self, data: Any) -> Any:
         try:
             return deserialize_aligned(data)
-        except Exception as error:
+        except BaseException as error:
             raise_unreadable(error, f"an argument of {self.name}")
 
     async def run_async(self) -> None:

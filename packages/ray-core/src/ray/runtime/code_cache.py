@@ -87,7 +87,7 @@ def with_dependencies(
         data = stored_blob(dependency.id) if blob is None else blob
         try:
             value = deserialize_aligned(data)
-        except Exception as error:
+        except BaseException as error:
             raise_unreadable(
                 error, f"{value_of_ref(dependency.id)}, given as argument {dependency.at!r},", dependency.id
             )

@@ -313,7 +313,7 @@ def _arguments(data: Any, call: str) -> CallArguments:
     try:
         arguments: CallArguments = deserialize_aligned(data)
         return arguments
-    except Exception as error:
+    except BaseException as error:
         raise_unreadable(error, f"an argument of {call}")
 
 

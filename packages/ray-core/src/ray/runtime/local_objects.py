@@ -211,7 +211,7 @@ class LocalObjects:
         """The copy, with the values of top-level refs in their place; raises what made one of them fail."""
         try:
             args, kwargs = deserialize_aligned(packed[0])
-        except Exception as error:
+        except BaseException as error:
             raise_unreadable(error, f"an argument of {call}")
         return (
             [self._value(value) if type(value) is ObjectRef else value for value in args],
