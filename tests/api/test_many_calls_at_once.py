@@ -14,7 +14,7 @@ import ray
 from ray.testing import leaks
 from ray.testing.interruption import interrupted
 
-MANY = 200
+MANY = 600
 
 
 def touch(path):
@@ -58,7 +58,7 @@ class Loop:
         return os.getpid()
 
 
-@ray.remote(max_concurrency=400)
+@ray.remote(max_concurrency=700)
 class Threads:
     def __init__(self):
         self.opened = threading.Event()
@@ -145,7 +145,7 @@ def test_finalisers_that_wait_come_anywhere():
     ray.get(actor.seen.remote())
 
     def flood():
-        refs = [flooded.wait.remote(number) for number in range(70)]
+        refs = [flooded.wait.remote(number) for number in range(MANY)]
         flooded.open.remote()
         return refs
 
@@ -159,7 +159,7 @@ def test_finalisers_that_wait_come_anywhere():
         flooded = Loop.remote()
         ray.get(flooded.seen.remote())
         refs, points = interrupted(flood, point, inside, gathers)
-        assert ray.get(refs, timeout=30) == list(range(70)), f"interrupted at point {point}"
+        assert ray.get(refs, timeout=30) == list(range(MANY)), f"interrupted at point {point}"
         point += 1
     assert points > 2
 
@@ -198,9 +198,9 @@ def test_those_of_an_actor_that_dies_run_in_its_next_process():
     pid = ray.get(actor.pid.remote())
     refs = [actor.wait.remote(number) for number in range(MANY)]
     os.kill(pid, 9)
-    refs += [actor.wait.remote(number) for number in range(MANY, 2 * MANY)]
+    refs += [actor.wait.remote(number) for number in range(MANY, MANY + 200)]  # it runs a thousand at a time
     actor.open.remote()
-    assert ray.get(refs, timeout=30) == list(range(2 * MANY))
+    assert ray.get(refs, timeout=30) == list(range(MANY + 200))
 
 
 def test_the_last_ones_of_a_handle_that_is_dropped_run(tmp_path):

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from ray.runtime.calls import ActorCalls, ActorClient
     from ray.runtime.owner import OwnerRuntime
 
-#: Fewer calls under way at an actor that runs them side by side: each is sent at once.
-MANY_CALLS = 64
+#: Fewer calls under way at an actor that runs them side by side: each is sent at once. What is not sent yet waits where
+#: a call in C keeps the interpreter, and is lost with the process; so this is for floods only.
+MANY_CALLS = 500
 #: How long a call waits for those that follow.
 GATHER_S = 0.001
 
