@@ -233,6 +233,7 @@ def test_a_line_longer_than_the_terminal_is_cut_until_it_ends(tmp_path):
 def test_a_copy_of_the_driver_prints_while_bars_are_drawn(tmp_path):
     code = BARS + (
         "ref = bar.remote('a', 1)\nwait_for('fork')\n"
+        "import warnings; warnings.simplefilter('ignore')\n"  # since 3.12 Python says that forks are risky
         "pid = os.fork()\n"
         "if not pid:\n"
         "    print('from the child', flush=True); os._exit(0)\n"

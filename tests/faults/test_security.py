@@ -165,7 +165,7 @@ def base(monkeypatch):
         yield Path(folder)
 
 
-def test_root_directory_is_made_private(start, base):
+def test_root_directory_is_made_private(base, start):
     root = base / f"ray-{os.geteuid()}"
     root.mkdir(mode=0o777)
     root.chmod(0o777)
@@ -175,7 +175,7 @@ def test_root_directory_is_made_private(start, base):
 
 
 @pytest.mark.parametrize("kind", ["symlink", "file", "other user's"])
-def test_root_directory_of_somebody_else_is_not_used(start, base, monkeypatch, kind):
+def test_root_directory_of_somebody_else_is_not_used(base, start, monkeypatch, kind):
     root = base / f"ray-{os.geteuid()}"
     if kind == "symlink":
         (base / "elsewhere").mkdir()

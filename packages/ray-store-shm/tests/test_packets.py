@@ -256,6 +256,7 @@ def number_of(packet: bytes) -> int:
     return number
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # where the signal comes in a callback
 def test_a_sender_that_a_signal_ends_does_not_tear_its_packet(pipe, pair):
     """What was begun is finished, by the next call if need be."""
     one, two = pair
