@@ -88,11 +88,18 @@ def again(function: Any, arguments: tuple[Any, ...], tries: int = TRIES) -> Iter
     return dropwhile(_has_failed, starmap(function, repeat(arguments, tries)))
 
 
+class _File(io.BytesIO):
+    """A file whose memory is in use for as long as it lives; Python would close it before it ends."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 class Memory:
     """Memory that parts are received into one after the other, and read from in the same step."""
 
     def __init__(self, nbytes: int) -> None:
-        self._file = io.BytesIO(bytes(nbytes))
+        self._file = _File(bytes(nbytes))
         self._view = self._file.getbuffer()  # keeps it in its place
         self._address = _pointer(ctypes.addressof(ctypes.c_ubyte.from_buffer(self._view)))
 
