@@ -30,6 +30,14 @@ ray.shutdown()
 REMOVE = "folder = os.getcwd(); os.rmdir(folder)"
 
 
+def imports_nothing_there(tmp_path):
+    """Whether this Python (3.13.0) fails to import even its own modules in a directory that is gone."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    code = f"import os; {REMOVE}; import socket"
+    return b"SystemError" in subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True).stderr
+
+
 def run(tmp_path, kind, when, pieces=PROGRAM):
     folder = tmp_path / "here"
     folder.mkdir()
@@ -55,4 +63,6 @@ def run(tmp_path, kind, when, pieces=PROGRAM):
     ],
 )
 def test_a_session_of_a_program_in_no_directory(tmp_path, kind, when):
+    if when == "before" and imports_nothing_there(tmp_path):
+        pytest.skip("this Python imports nothing there")
     assert run(tmp_path, kind, when) == "colorsys\n"

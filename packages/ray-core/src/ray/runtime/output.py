@@ -32,7 +32,7 @@ class TaggedStream(io.RawIOBase):
     """The raw end of a worker's ``sys.stdout`` or ``sys.stderr``.
 
     Where there is no room the caller is held up, and may be interrupted. What was written then counts all the same: the
-    caller, who has it still, comes with it again, and is told.
+    caller comes with it again if it has it still, and is told. Since Python 3.13 it has not where it was much.
     """
 
     def __init__(self, fd: int, current_name: Callable[[], str]) -> None:
@@ -43,6 +43,8 @@ class TaggedStream(io.RawIOBase):
         self._mark = b""
         #: How much was written that nobody was told of yet.
         self._written: list[int] = []
+        #: What the last write was given.
+        self._last = b""
         #: Threads that do not wait for room.
         self.impatient: set[int] = set()
 
@@ -59,6 +61,8 @@ class TaggedStream(io.RawIOBase):
     def write(self, data: Any, /) -> int | None:
         """Write at least a part; None if there is no room, and this thread does not wait for it."""
         name, written = self._current_name(), self._written
+        if written and memoryview(data)[: len(self._last)] != self._last:
+            written.clear()
         if name != self._name and not written:
             self._name = name
             self._mark += b"\x1e\x1eray " + name.encode(errors="replace")[:200] + b"\x1f"
@@ -78,6 +82,7 @@ class TaggedStream(io.RawIOBase):
 
     def _put(self, data: Any) -> None:
         """In one step with taking note of it."""
+        self._last = bytes(data)
         if self._mark:
             self._written.extend(map(os.writev, (self._fd,), ((self._mark, data),)))
         else:

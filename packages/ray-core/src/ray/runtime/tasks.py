@@ -265,8 +265,7 @@ class TaskSubmitter:
 
     def _yield(self, cls: SchedulingClass) -> None:
         """Stop pushing to workers that other classes should have now, and release those that have nothing to do."""
-        now = monotonic()
-        starving = tuple(self._starving)
+        now, starving = monotonic(), tuple(self._starving)
         for link in list(cls.links):
             if not link.dead and any(other.precedes(link, now) for other in starving):
                 link.wanted = link.revoked = True

@@ -54,6 +54,17 @@ def _cached_property(function: Callable[[Any], Any], name: str | None, text: str
     return made
 
 
+def reduce_dispatching_method(value: functools.singledispatchmethod[Any], refs: list[Any]) -> Any:
+    """The same for one whose class is not a subclass. Python 3.13 has it remember objects, by weak references."""
+    return _dispatching_method, (value.func, value.dispatcher)
+
+
+def _dispatching_method(function: Callable[..., Any], dispatcher: Any) -> Any:
+    made = functools.singledispatchmethod(function)
+    made.dispatcher = dispatcher
+    return made
+
+
 def reduce_dispatcher(value: Any) -> Any:
     """The reduce value of what ``singledispatch`` has made."""
     own = {name: item for name, item in vars(value).items() if name not in _MADE_ANEW_BY_DISPATCH}

@@ -25,6 +25,7 @@ from ray.serialization.decorated import (
     reduce_cached,
     reduce_cached_property,
     reduce_dispatcher,
+    reduce_dispatching_method,
 )
 from ray.serialization.imported import imported
 from ray.serialization.source import reduce_code
@@ -44,6 +45,7 @@ Reducer = Callable[[Any, list[Any]], Any]
 _REDUCERS: dict[type, Reducer] = {
     memoryview: inplace.reduce_view,
     functools.cached_property: reduce_cached_property,
+    functools.singledispatchmethod: reduce_dispatching_method,
     CACHED: lambda value, refs: reduce_cached(value) if _goes_by_value(value) else NotImplemented,
 }
 #: Functions and classes that were found where their names say; a failure to pickle empties it.

@@ -60,6 +60,7 @@ def interrupted(
             del last[frame.f_back]
         if not inside(frame.f_code.co_filename):
             return None
+        frame.f_trace = in_function  # first: Python 3.13 looks for it where the others are set
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
         return in_function
