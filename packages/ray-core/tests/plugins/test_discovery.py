@@ -10,7 +10,8 @@ from ray.exceptions import (
     PluginContractError,
     PluginNotInstalledError,
 )
-from ray.plugins.discovery import Candidate, foreign_owners, info_of, ownership_conflict, path_candidate, scan
+from ray.plugins.candidate import Candidate
+from ray.plugins.discovery import foreign_owners, info_of, ownership_conflict, path_candidate, scan
 
 
 def test_built_in_parts_are_found_by_their_entry_points():

@@ -14,7 +14,7 @@ from ray.exceptions import (
     PluginOptionsError,
     UnknownPluginError,
 )
-from ray.plugins.discovery import Candidate, Inventory
+from ray.plugins.candidate import Candidate, Inventory
 from ray.plugins.plan import ResolvedPlan
 from ray.plugins.resolve import resolve
 from ray.plugins.specs import PluginInfo

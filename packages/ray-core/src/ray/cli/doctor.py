@@ -14,7 +14,8 @@ from ray.cli.output import as_json, as_size, as_table
 from ray.cli.plugins import survey
 from ray.exceptions import PluginError
 from ray.plugins import Composition, PlannedPart, ResolvedPlan, foreign_owners, resolve_plan
-from ray.plugins.discovery import Inventory, normalise, ownership_conflict, scan
+from ray.plugins.candidate import Inventory
+from ray.plugins.discovery import normalise, ownership_conflict, scan
 from ray.plugins.seams import SEAMS
 
 #: Whose versions matter in a report; of those that are installed.

@@ -10,7 +10,8 @@ from ray.cli.commands import command, with_format
 from ray.cli.output import as_json, as_table
 from ray.exceptions import PluginError
 from ray.plugins import ResolvedPlan, resolve_plan
-from ray.plugins.discovery import Inventory, info_of, normalise, scan
+from ray.plugins.candidate import Inventory
+from ray.plugins.discovery import info_of, normalise, scan
 from ray.plugins.installing import command_for
 from ray.plugins.resolve import not_released
 from ray.plugins.seams import OBSERVER, SEAMS

@@ -11,49 +11,17 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ray.exceptions import IncompatiblePluginsError, PluginContractError, PluginNotInstalledError
 from ray.exceptions.shadowed import shadowing
+from ray.plugins.candidate import Candidate, Inventory
 from ray.plugins.seams import SEAMS
 from ray.plugins.specs import PLUGIN_API, PluginInfo
 
 _PREFIX = "ray."
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A plugin that could be chosen, known by its metadata only."""
-
-    seam: str
-    name: str
-    target: str
-    """``package.module`` or ``package.module:attribute``."""
-    distribution: str = ""
-    """Empty for a dotted path, whose distribution nobody asked."""
-    version: str = ""
-
-    @property
-    def subject(self) -> str:
-        """The choice as messages name it."""
-        return f"{self.seam}={self.name!r}"
-
-    @property
-    def origin(self) -> str:
-        """The distribution, or else the module, as messages name it."""
-        return f"package {self.distribution!r} {self.version}" if self.distribution else f"module {self.target!r}"
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """The result of a scan."""
-
-    #: {seam: {plugin name: what offers it}}; more than one offer is a conflict once the name is chosen.
-    plugins: Mapping[str, Mapping[str, tuple[Candidate, ...]]] = field(default_factory=dict)
-    #: {normalised distribution name: version}
-    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def scan(path: Iterable[str] | None = None) -> Inventory:

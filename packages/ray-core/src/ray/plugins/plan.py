@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ray.plugins.discovery import Candidate
+from ray.plugins.candidate import Candidate
 
 
 class PlannedPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

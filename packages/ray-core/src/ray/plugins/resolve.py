@@ -17,7 +17,8 @@ from ray.exceptions import (
     PluginOptionsError,
     UnknownPluginError,
 )
-from ray.plugins.discovery import Candidate, Inventory, normalise, path_candidate
+from ray.plugins.candidate import Candidate, Inventory
+from ray.plugins.discovery import normalise, path_candidate
 from ray.plugins.installing import command_for
 from ray.plugins.plan import PlannedPart, ResolvedPlan
 from ray.plugins.seams import OBSERVER, PROCESSES, SEAMS, Known, Seam
