@@ -42,7 +42,7 @@ def ray_start_store(options: FaultyOptions, session_dir: str, capacity_bytes: in
         from ray_store_shm.process import ShmStoreServer
 
         return ShmStoreServer(session_dir, capacity_bytes, options.full_timeout_s)
-    from ray_store_plasma.plugin import PlasmaOptions
+    from ray_store_plasma.options import PlasmaOptions
     from ray_store_plasma.process import PlasmaStoreServer
 
     return PlasmaStoreServer(session_dir, capacity_bytes, PlasmaOptions(full_timeout_s=options.full_timeout_s))

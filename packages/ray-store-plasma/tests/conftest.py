@@ -11,7 +11,7 @@ import pytest
 
 from ray.testing import leaks
 from ray_store_plasma.client import PlasmaStore
-from ray_store_plasma.plugin import PlasmaOptions
+from ray_store_plasma.options import PlasmaOptions
 from ray_store_plasma.process import PlasmaStoreServer
 
 CAPACITY = 4 * 1024 * 1024

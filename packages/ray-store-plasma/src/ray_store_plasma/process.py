@@ -19,7 +19,7 @@ from ray.abc.store import StoreServer
 from ray_store_plasma.arena import make_arena
 from ray_store_plasma.disk import default_folder
 from ray_store_plasma.messages import OwnerLost, encode
-from ray_store_plasma.plugin import PlasmaOptions
+from ray_store_plasma.options import PlasmaOptions
 from ray_store_plasma.server import Server
 from ray_store_plasma.table import Table
 
