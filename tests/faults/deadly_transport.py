@@ -58,7 +58,8 @@ def strike(options: DeadlyOptions) -> None:
 def ray_open_transport(options: DeadlyOptions, session_dir: str) -> Transport:
     """The real one."""
     if options.inner == "zmq":
-        from ray_transport_zmq.plugin import ZmqOptions, ray_open_transport
+        from ray_transport_zmq.options import ZmqOptions
+        from ray_transport_zmq.plugin import ray_open_transport
 
         transport: Transport = ray_open_transport(ZmqOptions(), session_dir)
     else:

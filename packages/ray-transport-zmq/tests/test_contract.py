@@ -7,7 +7,7 @@ import pytest
 from ray.builtin.reliable_transport import ReliableTransport
 from ray.testing.contracts.transport import TransportContract
 from ray.testing.faults import FaultyTransport
-from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.options import ZmqOptions
 from ray_transport_zmq.transport import ZmqTransport
 
 

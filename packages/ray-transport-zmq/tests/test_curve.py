@@ -17,7 +17,7 @@ from zmq.utils import z85
 from ray.exceptions import PluginError
 from ray.testing.contracts._link import Reader, eventually
 from ray_transport_zmq import curve
-from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.options import ZmqOptions
 from ray_transport_zmq.refusals import Refusals
 from ray_transport_zmq.transport import ZmqTransport
 

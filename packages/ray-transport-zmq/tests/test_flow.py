@@ -13,7 +13,7 @@ import zmq
 
 from ray.testing.contracts._link import Reader
 from ray_transport_zmq import credit, sockets, wire
-from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.options import ZmqOptions
 from ray_transport_zmq.transport import ZmqTransport
 
 MIB = 1024 * 1024

@@ -15,14 +15,14 @@ from tests.stopwatch import Stopwatch
 
 from ray.testing.contracts._link import Reader
 from ray_transport_zmq import sockets
-from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.options import ZmqOptions
 from ray_transport_zmq.transport import ZmqTransport
 
 #: A peer in a process of its own: ``python -c PEER folder scheme connect|listen address`` - it sends 500 messages, says
 #: so, and serves until it is killed.
 PEER = """
 import os, sys, threading, time
-from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.options import ZmqOptions
 from ray_transport_zmq.transport import ZmqTransport
 folder, scheme, role, address = sys.argv[1:5]
 transport = ZmqTransport(folder, ZmqOptions(scheme=scheme))

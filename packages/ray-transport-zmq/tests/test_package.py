@@ -12,7 +12,8 @@ from ray.exceptions import PluginError, PluginOptionsError
 from ray.plugins import PLUGIN_API, resolve_plan
 from ray.plugins.seams import SEAMS
 from ray_transport_zmq import sockets
-from ray_transport_zmq.plugin import PLUGIN, ZmqOptions
+from ray_transport_zmq.options import ZmqOptions
+from ray_transport_zmq.plugin import PLUGIN
 from ray_transport_zmq.transport import ZmqTransport
 
 ENTRIES = [entry for entry in distribution("ray-transport-zmq").entry_points if entry.group.startswith("ray.")]

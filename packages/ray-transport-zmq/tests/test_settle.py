@@ -12,7 +12,7 @@ from tests.stopwatch import Stopwatch
 
 from ray.testing.contracts._link import Reader
 from ray_transport_zmq import settling
-from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.options import ZmqOptions
 from ray_transport_zmq.transport import ZmqTransport
 
 MIB = 1024 * 1024
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tell
 #: ``python -c DOOMED folder scheme address rounds count``: processes that send, settle and die, one after the other.
 DOOMED = """
 import os, signal, sys, threading
-from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.options import ZmqOptions
 from ray_transport_zmq.transport import ZmqTransport
 folder, scheme, address, rounds, count = sys.argv[1:]
 for number in range(int(rounds)):

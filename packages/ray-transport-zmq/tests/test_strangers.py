@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ray.testing.contracts._link import Reader
-from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.options import ZmqOptions
 from ray_transport_zmq.transport import ZmqTransport
 
 #: ``python -c STRANGER uid address``: sends a message as that user, and prints whether the connection ends

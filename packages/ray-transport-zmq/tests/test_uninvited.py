@@ -14,7 +14,7 @@ import pytest
 from ray.abc.strangers import FIRST_MESSAGE_BYTES, FIRST_MESSAGE_S, MAX_STRANGERS
 from ray.testing.contracts._expect import eventually
 from ray.testing.contracts._link import Reader
-from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.options import ZmqOptions
 from ray_transport_zmq.transport import ZmqTransport
 
 #: What ZeroMQ 2 sends: an empty identity, then a message of one byte.

@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
-from typing import TYPE_CHECKING, Literal
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from ray.plugins import PluginInfo, hookimpl
 from ray.plugins.seams import HOSTS, PROCESSES
+from ray_transport_zmq.options import ZmqOptions
 
 if TYPE_CHECKING:
     from ray.abc import Transport
 
-
-class ZmqOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of the zmq transport."""
-
-    scheme: Literal["ipc", "tcp"] = "ipc"
-    """``ipc``: sockets in the session directory, for one machine; ``tcp``: a port chosen by the system."""
-    host: str = "127.0.0.1"
-    """With ``tcp``: the IP address of the interface to listen on; never all of them."""
-    key_file: str = ""
-    """With ``tcp``: file with the keys of the cluster. May be empty on the loopback interface only: the session then
-    makes keys of its own."""
-
-    def __post_init__(self) -> None:
-        try:
-            address = ipaddress.ip_address(self.host)
-        except ValueError:
-            raise ValueError(f"host={self.host!r} is not an IP address") from None
-        if address.is_unspecified:
-            raise ValueError(f"host={self.host!r} would listen on every interface: give the address of one")
-        if self.scheme == "tcp" and not address.is_loopback and not self.key_file:
-            raise ValueError(f"host={self.host!r} can be reached from other machines: give a key_file")
-
-    def check_machine(self) -> None:
-        """Whether the keys are there; called once, before anything is started.
-
-        Raises:
-            PluginError: they are not, or others than the owner can read them.
-        """
-        if self.scheme == "tcp" and self.key_file:
-            from ray_transport_zmq.curve import read_keys  # here, as it imports ZeroMQ
-
-            read_keys(self.key_file)
-
+__all__ = ["PLUGIN", "ZmqOptions", "ray_open_transport"]
 
 PLUGIN = PluginInfo(
     seam="transport",

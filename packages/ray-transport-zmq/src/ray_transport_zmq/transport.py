@@ -24,7 +24,7 @@ from ray_transport_zmq.descriptors import check_room
 from ray_transport_zmq.gate import Gate, has_few_descriptors, shut
 from ray_transport_zmq.hub import Events, Hub
 from ray_transport_zmq.last_words import abort_reason
-from ray_transport_zmq.plugin import ZmqOptions
+from ray_transport_zmq.options import ZmqOptions
 from ray_transport_zmq.settling import IoThread, await_sent
 from ray_transport_zmq.waiting import Poller, Wakeup
 
