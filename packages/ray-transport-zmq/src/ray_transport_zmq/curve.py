@@ -23,8 +23,6 @@ from ray.exceptions import PluginError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ray_transport_zmq.sockets import Context
-
 _ENDPOINT = "inproc://zeromq.zap.01"
 _DOMAIN = "ray"
 _KEY_CHARS = 40
@@ -126,9 +124,9 @@ class Authenticator:
     Not on the thread that polls: that one may be waiting for what another process does, which waits to connect here.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self._allowed: frozenset[bytes] = frozenset()
-        self._socket: zmq.Socket[bytes] = context.zmq.socket(zmq.REP)
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.REP)
         self._socket.set(zmq.LINGER, 0)
         self._socket.bind(_ENDPOINT)
         self._thread = threading.Thread(target=self._run, name="ray-zmq-keys", daemon=True)

@@ -153,7 +153,7 @@ class ZmqTransport(Transport):
         context = self._context or self._adopt(sockets.acquire())
         if self._keys is not None and accepts:
             if context.authenticator is None:
-                context.authenticator = Authenticator(context)
+                context.authenticator = Authenticator(context.zmq)
             context.authenticator.allow(self._keys.allowed)
         socket = sockets.router(context, self._options.scheme, self._keys, listens=accepts)
         if ":" in self._options.host:
