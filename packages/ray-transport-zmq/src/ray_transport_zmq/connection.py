@@ -4,24 +4,43 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ray.abc.transport import Connection, Frame
 from ray.clock import monotonic
 from ray_transport_zmq import wire
 from ray_transport_zmq.credit import ReceiveWindow, SendWindow
 
-if TYPE_CHECKING:
-    from ray_transport_zmq.hub import Hub
-    from ray_transport_zmq.transport import ZmqTransport
-
 CLOSE_FLUSH_S = 0.5
+
+
+class ConnectionTransport(Protocol):
+    """The transport, as its connections use it."""
+
+    def submit(self, connection: ZmqConnection, units: list[wire.Unit]) -> None:
+        """Send a message, now or when the peer has room."""
+
+    def flush(self, connections: list[ZmqConnection], deadline: float) -> None:
+        """Wait until all is sent or the time is over."""
+
+    def end(self, connection: ZmqConnection) -> None:
+        """Carry out what ``abort`` has decided."""
+
+
+class ConnectionHub(Protocol):
+    """The router socket of a connection, as the transport uses it."""
+
+    def flush(self, connection: ZmqConnection) -> None:
+        """Send what is queued, as far as there is room."""
+
+    def end(self, connection: ZmqConnection) -> None:
+        """This end has closed: tell the peer, and drop what is queued."""
 
 
 class ZmqConnection(Connection):
     """State of one peer; the hub's, but for what ``Connection`` offers."""
 
-    def __init__(self, transport: ZmqTransport, hub: Hub) -> None:
+    def __init__(self, transport: ConnectionTransport, hub: ConnectionHub) -> None:
         self.context = None
         self.closed = False
         self.hub = hub
