@@ -19,17 +19,14 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ray.abc.transport import Connection, Frame
 from ray.clock import monotonic
 from ray.exceptions import ProtocolError
 from ray.protocol import framing
-
-if TYPE_CHECKING:
-    from ray.builtin.unix_transport import UnixTransport
 
 _MAX_PARTS = 512
 #: A frame up to this size goes in one piece with its head: to copy it costs less than a list of pieces.
@@ -46,10 +43,25 @@ _head_of_one, _HEAD_OF_ONE_BYTES = framing.head_of_one, framing.HEAD_OF_ONE_BYTE
 _split_head, _NOTHING = framing.split_head, framing.NOTHING
 
 
+class ConnectionTransport(Protocol):
+    """The transport, as its connections use it; ``UnixTransport`` says what each of these does."""
+
+    #: What the next ``poll`` to end returns.
+    inbox: list[tuple[Connection, Sequence[Frame] | None]]
+    #: How to look for other things at a descriptor.
+    modify: Callable[[int, int], None]
+
+    @property
+    def is_own_process(self) -> bool: ...
+    def introduced(self, connection: UnixConnection) -> None: ...
+    def write_later(self, connection: UnixConnection) -> None: ...
+    def forget(self, connection: UnixConnection) -> None: ...
+
+
 class UnixConnection(Connection):
     """``send`` writes at once what the kernel takes and leaves the rest to the polling thread."""
 
-    def __init__(self, sock: socket.socket, transport: UnixTransport) -> None:
+    def __init__(self, sock: socket.socket, transport: ConnectionTransport) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._transport = transport
