@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from ray.abc.scheduler import NodeView, ResourceRequest
+from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
 from ray.protocol.leases import Effect, Grant, LeaseTable, RevokeLease, StartWorkers
 from ray.protocol.references import ObjectEntry, ReferenceTable
 from ray.protocol.resources import UNIT, NodeResources
-
-if TYPE_CHECKING:
-    from ray.testing.simulation import Cluster
+from ray.testing.virtual_time import Network, VirtualClock
 
 ONE_CPU = ResourceRequest({"CPU": UNIT})
 
@@ -68,10 +67,37 @@ class HeldLease:
     result: ObjectEntry | None = None
 
 
+class World(Protocol):
+    """What nodes and owners have around them, and in common. ``simulation.Cluster`` says what each attribute means."""
+
+    clock: VirtualClock
+    rng: random.Random
+    network: Network
+    policy: SchedulerPolicy
+    candidates: int
+    tasks_per_lease: int
+    task_s: tuple[float, float]
+    worker_start_s: float
+    keep: float
+    decisions: int
+    #: By address.
+    nodes: dict[str, SimulatedNode]
+    owners: dict[str, SimulatedOwner]
+
+    def new_id(self) -> bytes:
+        """Twenty bytes that nothing else has."""
+
+    def record(self, *facts: bytes) -> None:
+        """Make ``facts`` and the time part of the digest of the run."""
+
+    def check(self, holds: bool, what: str) -> None:
+        """Raise AssertionError with the time if something does not hold."""
+
+
 class SimulatedNode:
     """One node: a real lease table, workers that start after a while, and nothing else."""
 
-    def __init__(self, cluster: Cluster, number: int, resources: Mapping[str, int]) -> None:
+    def __init__(self, cluster: World, number: int, resources: Mapping[str, int]) -> None:
         self.cluster = cluster
         self.id = number.to_bytes(8, "big")
         self.address = f"node{number}"
@@ -117,7 +143,7 @@ class SimulatedOwner:
     Every task has the same object of the owner as its argument; some keep it for a while (``Cluster.keep``).
     """
 
-    def __init__(self, cluster: Cluster, number: int, home: SimulatedNode) -> None:
+    def __init__(self, cluster: World, number: int, home: SimulatedNode) -> None:
         self.cluster = cluster
         self.address = f"owner{number}"
         self.request = ONE_CPU

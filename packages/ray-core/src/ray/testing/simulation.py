@@ -58,7 +58,7 @@ class Cluster:
         self.clock = VirtualClock()
         self.rng = random.Random(seed)
         self.network = Network(self.clock, random.Random(seed + 1), quality or LinkQuality())
-        self.policy = policy or HybridPolicy()
+        self.policy: SchedulerPolicy = policy or HybridPolicy()
         self.candidates = candidates
         self.tasks_per_lease = tasks_per_lease
         self.task_s = task_s
