@@ -11,8 +11,10 @@ from ray.abc.selector import ObjectSelector
 from ray.clock import monotonic
 from ray.runtime.completion import current_session, is_done, make_selector
 from ray_async.object_future import PlasmaObjectFuture
+from ray_async.object_loop import ObjectEventLoop
 from ray_async.polled_objects import PolledObjects
 from ray_async.selectors import EpollSelector
+from ray_async.waiting import check_wait, get_values, wait_ready
 
 __all__ = ["PlasmaEpoll", "PlasmaObjectFuture", "PlasmaSelectorEventLoop"]
 
@@ -28,7 +30,7 @@ class PlasmaEpoll(EpollSelector):
         super().__init__()
 
 
-class PlasmaSelectorEventLoop(asyncio.SelectorEventLoop):
+class PlasmaSelectorEventLoop(asyncio.SelectorEventLoop, ObjectEventLoop):
     """asyncio's event loop with an object selector in it: objects complete its futures as sockets do.
 
     Sockets, other threads, subprocesses and signals are served as in any loop of asyncio. With a selector that has a
@@ -110,8 +112,6 @@ class PlasmaSelectorEventLoop(asyncio.SelectorEventLoop):
 
     async def get(self, object_ids: Any) -> Any:
         """``async_api.get`` on this loop."""
-        from ray_async.waiting import get_values
-
         return await get_values(self, object_ids)
 
     async def wait(
@@ -129,8 +129,6 @@ class PlasmaSelectorEventLoop(asyncio.SelectorEventLoop):
             timeout: **seconds**, or None to wait for as long as it takes.
             return_exact_num: False returns all that are ready, instead of ``num_returns`` of them.
         """
-        from ray_async.waiting import check_wait, wait_ready
-
         check_wait(object_ids, num_returns, unique=False)
         return await wait_ready(self, list(object_ids), num_returns, timeout, exact=return_exact_num)
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import ray
 from ray.clock import monotonic, perf_counter, wait_until
 from ray.runtime.completion import current_session, is_done, value_of
-from ray_async.plasma_eventloop import PlasmaSelectorEventLoop
+from ray_async.object_loop import ObjectEventLoop
 from ray_async.started import future_of, is_awaited
 
 Loop: TypeAlias = asyncio.AbstractEventLoop
@@ -41,7 +41,7 @@ class _Turn:
 
 def on_done(loop: Loop, ref: ray.ObjectRef[Any], callback: Callable[[Any], object]) -> Callable[[], object]:
     """Have ``loop``, which is running, call ``callback`` once the object is ready or failed; returns what undoes it."""
-    if not isinstance(loop, PlasmaSelectorEventLoop):
+    if not isinstance(loop, ObjectEventLoop):
         ref.add_done_callback(callback)
         return functools.partial(ref.remove_done_callback, callback)
     future = loop.object_future(ref)
