@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from ray import later_names
+from ray.api.actor_state import ActorState, core_of, state_of
 from ray.api.options import METHOD_NAMES, method_options, normalise
 from ray.api.typed import T0, T1, T2, T3, CallOptions, F_co, FixedReturn, OneReturn, P, R
 from ray.exceptions import RayConnectionError, RayError
@@ -173,9 +174,7 @@ class ActorMethod(OneReturn[F_co]):  # noqa: D101
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from ray.api.actors import ActorHandle
-
-        return _rebuild_method, (ActorHandle(self._ray_core), self._ray_name, self._ray_options)
+        return _rebuild_method, (state_of(self._ray_core), self._ray_name, self._ray_options)
 
 
 if TYPE_CHECKING:
@@ -193,8 +192,8 @@ if TYPE_CHECKING:
         ) -> Coroutine[Any, Any, R]: ...
 
 
-def _rebuild_method(handle: Any, name: str, options: MethodOptions) -> ActorMethod[Any]:
-    return ActorMethod(handle._core, name, options)
+def _rebuild_method(state: ActorState, name: str, options: MethodOptions) -> ActorMethod[Any]:
+    return ActorMethod(core_of(*state), name, options)
 
 
 class Terminate:

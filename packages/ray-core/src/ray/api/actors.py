@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, Self, Typ
 
 from ray import later_names
 from ray.api.actor_method import ActorMethod, Terminate
+from ray.api.actor_state import ActorState, core_of, state_of
 from ray.api.methods import OWN_OF_OBJECTS, FromActorClass, actor_methods, is_async_class, plain, unmarked
 from ray.api.options import CLASS_NAMES, Given, actor_options, normalise
 from ray.api.typed import ClassOptions, P, R
@@ -112,26 +113,11 @@ class ActorHandle(Generic[T_co]):
         return hash(self._core.actor_id)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        core = self._core
-        methods = dict(core.methods)
-        state = (core.actor_id, core.class_name, methods, core.life, core.max_task_retries, core.is_async)
-        return _rebuild_handle, state
+        return _rebuild_handle, state_of(self._core)
 
 
-def _rebuild_handle(
-    actor_id: bytes,
-    class_name: str,
-    methods: Mapping[str, MethodOptions],
-    life: ObjectRef[Any] | None,
-    max_task_retries: int,
-    is_async: bool,
-) -> ActorHandle[Any]:
-    runtime = interface.current()
-    if runtime is None:
-        raise RayConnectionError(
-            "An actor handle can only be unpickled while a session is open: call ray.init() first."
-        )
-    return ActorHandle(runtime.adopt_actor(ActorCore(actor_id, class_name, methods, life, max_task_retries, is_async)))
+def _rebuild_handle(*state: *ActorState) -> ActorHandle[Any]:
+    return ActorHandle(core_of(*state))
 
 
 class ActorClass(Generic[T_co]):
