@@ -41,6 +41,7 @@ from ray.builtin.heap_store import HeapStore, _Buffer
 from ray.builtin.inproc_transport import InprocConnection, InprocTransport
 from ray.builtin.poll_selector import PollSelector
 from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
+from ray.builtin.unix_connection import UnixConnection
 from ray.builtin.unix_transport import UnixTransport
 from ray.exceptions import ObjectStoreFullError
 from ray.testing.contracts import (
@@ -834,7 +835,7 @@ def test_the_shared_reference_is_sound(check):
 
 
 class DropsTheLastFrame(InprocTransport):
-    def put(self, connection, frames, nbytes):
+    def put(self, connection, frames, nbytes, *given):
         super().put(connection, frames and frames[: max(1, len(frames) - 1)], nbytes)
 
 
@@ -844,7 +845,7 @@ class Reorders(InprocTransport):
 
 
 class Doubles(InprocTransport):
-    def put(self, connection, frames, nbytes):
+    def put(self, connection, frames, nbytes, *given):
         super().put(connection, frames, nbytes)
         if frames == [b"7", b"x" * 7]:
             super().put(connection, frames, nbytes)
@@ -873,7 +874,7 @@ class TellsTheEndTwice(InprocTransport):
 
 
 class EndsTheOthers(InprocTransport):
-    def put(self, connection, frames, nbytes):
+    def put(self, connection, frames, nbytes, *given):
         super().put(connection, frames, nbytes)
         if frames is None:
             for other in list(self.connections):
@@ -1047,6 +1048,26 @@ class SendsInTwoSteps(InprocTransport):
         return connection
 
 
+class SendsWhoeverElseDoes(InprocTransport):
+    def put(self, connection, frames, nbytes, *given):
+        super().put(connection, frames, nbytes)
+
+
+class SaysTooSoonThatItIsQueued(InprocTransport):
+    def connect(self, address, timeout_s=5.0):
+        connection = super().connect(address, timeout_s)
+
+        def send(frames, send=connection.send):
+            message = tuple(frames)
+            if message[0] is not None:
+                if isinstance(frames, list):
+                    frames[0] = None
+                send(message)
+
+        connection.send = send
+        return connection
+
+
 def transport_subject(kind):
     made = []
 
@@ -1079,6 +1100,8 @@ def transport_subject(kind):
             ("polls_interrupt_polls", PollsOnceAtATime),
             ("sends_interrupt_sends", PollsBetweenSends),
             ("connects_interrupt_connects", ConnectsOneAtATime),
+            ("a_message_is_sent_by_one_of_two", SendsWhoeverElseDoes),
+            ("a_message_is_sent_by_one_of_two", SaysTooSoonThatItIsQueued),
             ("signals_interrupt_calls", SendsInTwoSteps),
             ("messages_arrive_whole", DropsTheLastFrame),
             ("messages_arrive_once_and_in_order", Reorders),
@@ -1130,6 +1153,19 @@ class UnregistersForTheParent(UnixTransport):
 class ForgetsWhatASendHasBegun(UnixTransport):
     def catch_up(self):
         pass
+
+
+class _KeepsItsClaim(UnixConnection):
+    def go_on(self):
+        if self._out and not self._watched and not self.closed:
+            self.write()
+
+
+class LetsNobodyElseWrite(UnixTransport):
+    def connect(self, address, timeout_s=5.0):
+        connection = super().connect(address, timeout_s)
+        connection.__class__ = _KeepsItsClaim
+        return connection
 
 
 class SettlesTooSoon(UnixTransport):
@@ -1207,6 +1243,7 @@ class LetsNobodyInAgain(UnixTransport):
         ("what_was_settled_outlives_its_process", SettlesTooSoon),
         ("what_was_settled_outlives_its_process", SettlesForEver),
         ("what_a_send_has_begun_goes_on_inside", ForgetsWhatASendHasBegun),
+        ("a_message_is_sent_by_one_of_two", LetsNobodyElseWrite),
     ],
 )
 def test_transports_between_processes(check, broken, tmp_path_factory):

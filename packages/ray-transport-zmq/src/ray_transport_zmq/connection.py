@@ -17,7 +17,7 @@ CLOSE_FLUSH_S = 0.5
 class ConnectionTransport(Protocol):
     """The transport, as its connections use it."""
 
-    def submit(self, connection: ZmqConnection, units: list[wire.Unit]) -> None:
+    def submit(self, connection: ZmqConnection, units: list[wire.Unit], frames: Sequence[Frame]) -> None:
         """Send a message, now or when the peer has room."""
 
     def flush(self, connections: list[ZmqConnection], deadline: float) -> None:
@@ -69,8 +69,9 @@ class ZmqConnection(Connection):
         self.deadline = 0.0
 
     def send(self, frames: Sequence[Frame]) -> None:
-        if not self.closed:
-            self._transport.submit(self, wire.encode(frames))
+        first = frames[0]
+        if not (self.closed or first is None):
+            self._transport.submit(self, wire.encode((first, *frames[1:])), frames)
 
     @property
     def is_decided(self) -> bool:

@@ -173,11 +173,17 @@ class ZmqTransport(Transport):
 
     # --- sending, from any thread -----------------------------------------------------------------------------------
 
-    def submit(self, connection: ZmqConnection, units: list[wire.Unit]) -> None:
-        """Send a message, now or when the peer has room."""
+    def submit(self, connection: ZmqConnection, units: list[wire.Unit], frames: Sequence[Frame]) -> None:
+        """Send a message, given to ``send`` as ``frames``, now or when the peer has room."""
         self._unsent[connection] = None
-        connection.queued += sum([unit[0] for unit in units])
-        connection.queue.extend(units)
+        nbytes = sum([unit[0] for unit in units])
+        queued = iter(units)
+        if frames.__class__ is list:  # see Connection.send; from here on no call comes between, until it is queued
+            if frames[0] is None:
+                return
+            frames[0] = None
+        connection.queued += nbytes
+        connection.queue.extend(queued)
         self._hand_over(connection)
         self._wake_for_messages()
 

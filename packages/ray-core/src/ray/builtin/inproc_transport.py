@@ -47,10 +47,11 @@ class InprocConnection(Connection):
 
     def send(self, frames: Sequence[Frame]) -> None:
         peer = self._peer
-        if self.closed or peer is None:
+        first = frames[0]
+        if self.closed or peer is None or first is None:
             return
-        private = [frame if type(frame) is bytes else bytes(frame) for frame in frames]
-        peer.transport.put(peer, private, sum(map(len, private)))
+        private = [frame if type(frame) is bytes else bytes(frame) for frame in (first, *frames[1:])]
+        peer.transport.put(peer, private, sum(map(len, private)), frames)
 
     @property
     def queued_bytes(self) -> int:
@@ -123,13 +124,20 @@ class InprocTransport(Transport):
             raise ConnectionError(f"nobody listens on {address} in this process")
         return InprocConnection.pair(self, listener)
 
-    def put(self, connection: InprocConnection, frames: list[bytes] | None, nbytes: int) -> None:
-        """Add to the inbox, from the other end; None is the end of the connection."""
+    def put(
+        self, connection: InprocConnection, frames: list[bytes] | None, nbytes: int, given: Sequence[Frame] = ()
+    ) -> None:
+        """Add to the inbox, from the other end; None is the end of the connection. ``given``: to ``send``."""
         if self._closed or connection.closed:
             return
-        connection.sent(nbytes)
         inbox = self._inbox
         item = (connection, frames, nbytes)
+        connection.sent(nbytes)
+        if isinstance(given, list):
+            if given[0] is None:
+                connection.sent(-nbytes)
+                return
+            given[0] = None
         inbox.append(item)
         if inbox and inbox[0] is item:  # else whoever polls has come to it, or has others before it
             self.wake()

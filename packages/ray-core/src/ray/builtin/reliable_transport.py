@@ -36,8 +36,12 @@ class ReliableConnection(Connection):
         return self._lost or self.inner.closed
 
     def send(self, frames: Sequence[Frame]) -> None:
-        if not self.closed:
-            self._transport.send(self, list(frames))
+        message: list[Any] = list(frames)
+        if self.closed or message[0] is None:
+            return
+        if isinstance(frames, list):
+            frames[0] = None
+        self._transport.send(self, message)
 
     def close(self) -> None:
         self._transport.flush([self])

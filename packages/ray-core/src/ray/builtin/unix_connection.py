@@ -91,19 +91,25 @@ class UnixConnection(Connection):
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def send(self, frames: Sequence[Frame]) -> None:
-        if self.closed:
+        first: Any = frames[0]
+        if first is None or self.closed:
             return
         parts: list[Any]
         sending: Iterator[int] | None
-        if len(frames) == 1 and (nbytes := len(frames[0])) <= _JOINED_BYTES:
-            parts = [_head_of_one(1, nbytes) + frames[0]]
+        if len(frames) == 1 and (nbytes := len(first)) <= _JOINED_BYTES:
+            parts = [_head_of_one(1, nbytes) + first]
             total = _HEAD_OF_ONE_BYTES + nbytes
             sending = map(_system_write, self._fds, parts)
         else:
-            parts = [framing.head(frames), *(memoryview(frame).cast("B") for frame in frames)]
+            whole = (first, *frames[1:])
+            parts = [framing.head(whole), *(memoryview(frame).cast("B") for frame in whole)]
             total = sum(map(len, parts))
             sending = map(_system_writev, self._fds, (parts,)) if len(parts) <= _MAX_PARTS else None
         message: list[Any] = [0, parts, total]
+        if frames.__class__ is list:  # see Connection.send; from here on no call comes between, until it is queued
+            if frames[0] is None:
+                return
+            frames[0] = None
         out, done = self._out, self._queued
         self._queued = message[0] = end = done + total
         out.append(message)
@@ -163,8 +169,12 @@ class UnixConnection(Connection):
 
     def go_on(self) -> None:
         """Write what a call that is interrupted by this one had begun to."""
-        if self._out and not self._watched and not self.closed:
+        if self.closed:
+            return
+        if self._out and not self._watched:
             self.write()  # no effect where another thread does it
+        if self._is_inside():  # other threads are to write while that call is interrupted
+            self._writer = None
 
     def _write(self, claim: tuple[int]) -> bool:
         """Returns whether the kernel takes no more; False where another call has taken the claim over."""

@@ -211,8 +211,13 @@ class FaultyConnection(Connection):
         return self.inner.closed
 
     def send(self, frames: Sequence[Frame]) -> None:
-        for _ in range(self._transport.copies(self, frames)):
-            self.inner.send(frames)
+        message: tuple[Any, ...] = tuple(frames)
+        if message[0] is None:
+            return
+        if isinstance(frames, list):
+            frames[0] = None
+        for _ in range(self._transport.copies(self, message)):
+            self.inner.send(message)
 
     def close(self) -> None:
         for frames in self._transport.forget(self):

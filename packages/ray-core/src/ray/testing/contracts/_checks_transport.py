@@ -31,7 +31,7 @@ def messages_arrive_whole(subject: TransportSubject) -> None:
     ]
     with linked(subject) as link:
         for frames in sent:
-            link.out.send(frames)
+            link.out.send(frames.copy())
         seen = link.at_server.wait(len(sent), "every message arrives")
         expect_equal(seen, [[bytes(f) for f in frames] for frames in sent], "a message arrives with its frames as sent")
 

@@ -13,7 +13,7 @@ import ray.protocol
 from ray.abc.transport import Connection, Frame, Transport
 from ray.clock import monotonic
 from ray.testing.contracts._expect import eventually, expect, expect_equal, in_time
-from ray.testing.contracts._link import Check, Reader, TransportSubject, linked
+from ray.testing.contracts._link import Check, Link, Reader, TransportSubject, linked
 from ray.testing.interruption import interrupted
 
 #: A large frame, and messages that come together.
@@ -155,6 +155,48 @@ def what_a_send_has_begun_goes_on_inside(subject: TransportSubject) -> None:
         expect(seen == [large] * sent, "messages arrive as they were sent")
 
 
+def a_message_is_sent_by_one_of_two(subject: TransportSubject) -> None:
+    """The code that interrupts a send may have to send the same, and cannot know how far that has come."""
+    with linked(subject) as link:
+        link.accept()
+        for message in ([b"first"], [b"first", b"x" * 100_000, b"last"]):
+            link.at_server.events.clear()
+            points = _passed(link.client, lambda message=message: link.out.send(message.copy()))  # type: ignore[misc]
+            link.at_server.wait(2, "a message arrives")
+            point = 1
+            while point <= min(points, _MOST_POINTS):
+                _two_send(link, message, point)
+                point += 1
+
+
+def _two_send(link: Link, message: list[bytes], point: int) -> None:
+    """Interrupt a send by one of the same message."""
+    at_server, out = link.at_server, link.out
+    frames: list[Any] = message.copy()
+    wanted = [message]
+    at_server.events.clear()
+
+    def interrupt() -> None:
+        if frames[0] is not None:
+            frames[0] = None
+            out.send(message.copy())
+        link.client.catch_up()
+        thread = threading.Thread(target=out.send, args=([b"other"],), name="contract-check", daemon=True)
+        thread.start()
+        wanted.append([b"other"])
+        eventually(
+            lambda: [b"other"] in at_server.messages(),
+            "what another thread sends while a send is interrupted arrives",
+        )
+        expect_equal(at_server.messages(), wanted, "who puts None in the first frame's place has sent the message")
+
+    interrupted(lambda: out.send(frames), point, interrupt, lambda path: _is_code_of(link.client, path))
+    expect(frames[0] is None, "send puts None in the place of a list's first frame")
+    out.send([b"end"])
+    eventually(lambda: [b"end"] in at_server.messages(), "a message arrives")
+    expect_equal(at_server.messages(), [*wanted, [b"end"]], "a message that two were to send is sent once")
+
+
 def connects_interrupt_connects(subject: TransportSubject) -> None:
     client = subject.make()
     servers = [subject.make(), subject.make()]
@@ -259,6 +301,7 @@ INTERRUPTED: tuple[Check, ...] = (
     polls_interrupt_polls,
     sends_interrupt_sends,
     what_a_send_has_begun_goes_on_inside,
+    a_message_is_sent_by_one_of_two,
     connects_interrupt_connects,
     signals_interrupt_calls,
 )
