@@ -17,7 +17,7 @@ from ray.testing.interruption import interrupted
 SIZE = 60_000
 BIG = 200_000
 LIMIT_S = 30
-FILES = ("calls.py", "tasks.py", "records.py", "peers.py", "handed_refs.py", "objects.py")
+FILES = ("calls.py", "tasks.py", "pushing.py", "records.py", "peers.py", "handed_refs.py", "objects.py")
 _RUNTIME = os.path.join(os.path.dirname(ray.__file__), "runtime") + os.sep
 
 
@@ -114,7 +114,9 @@ def of_several_classes():
 
 def test_tasks_of_several_classes_have_their_workers():
     def plans(path):
-        return path.startswith(_RUNTIME) and path.endswith(("tasks.py", "records.py", "scheduling_classes.py"))
+        return path.startswith(_RUNTIME) and path.endswith(
+            ("tasks.py", "pushing.py", "records.py", "scheduling_classes.py")
+        )
 
     def inside():
         assert ray.get(size_of.options(num_cpus=3, priority=1).remote(b"123"), timeout=LIMIT_S) == 3

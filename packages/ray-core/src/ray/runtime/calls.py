@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import UnpicklableError
 from ray.messages import node, wire
 from ray.protocol import actors
 from ray.protocol.references import ObjectEntry
+from ray.runtime.actor_client import MAX_AHEAD, ActorClient, Batch
 from ray.runtime.call_order import put_in_order
 from ray.runtime.fates import UNSTARTED, fates_of
 from ray.runtime.gathering import MANY_CALLS, Gathering
@@ -23,79 +23,9 @@ from ray.runtime.records import BATCH_TASKS, LAST_WORDS_S, TaskRecord
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime
-    from ray.runtime.peers import Peer
-    from ray.runtime.unreached import Away
 
-#: Calls handed to one actor ahead of its replies, besides those that it runs at a time; more wait here. Those in front
-#: may wait for one that is behind them, as long as there is a place for it.
-MAX_AHEAD = 2000
 #: Where each concurrency group has places of its own, and those for one group must not hold up those for another.
 _WITHOUT_LIMIT = sys.maxsize
-
-
-class ActorClient:
-    """This process's way to one actor."""
-
-    __slots__ = (
-        "actor_id", "away", "batch", "calls", "cause", "class_name", "closed", "concurrent", "crash",
-        "created_here", "creating", "creation", "dead", "error", "groups", "handed", "held", "incarnation", "inflight",
-        "lack", "life", "limits", "looks_at", "many", "peer", "place", "queue", "window",
-    )  # fmt: skip
-
-    def __init__(self, calls: ActorCalls, actor_id: bytes, class_name: str, concurrent: bool) -> None:
-        #: Whose client it is; tells handles of an ended session.
-        self.calls = calls
-        self.actor_id = actor_id
-        self.class_name = class_name
-        #: Whether calls may overlap there.
-        self.concurrent = concurrent
-        #: With fewer under way each is sent at once. Where calls do not overlap, one is enough to wait for its reply.
-        self.many = MANY_CALLS if concurrent else 1
-        self.queue: deque[TaskRecord] = deque()
-        self.inflight: dict[bytes, TaskRecord] = {}
-        #: Calls that are about to be sent together.
-        self.batch: list[TaskRecord] | None = None
-        #: What goes along with them and is handed over: (task id, place of a ref in the arguments).
-        self.handed: set[tuple[bytes, int]] = set()
-        self.peer: Peer | None = None
-        #: It was not reached at the last try.
-        self.away: Away | None = None
-        self.incarnation = -1
-        #: Where its process is, while it lives, as the node manager has said.
-        self.place: node.ActorUpdate | None = None
-        #: Calls that may be under way at a time.
-        self.window = MAX_AHEAD
-        #: The actor's concurrency groups, once they are known.
-        self.groups: Collection[str] | None = None
-        #: No call starts there any more; it may still run some.
-        self.closed = False
-        #: It has ended.
-        self.dead = False
-        self.cause: node.ExitCause | None = None
-        self.error = b""
-        #: What the node manager has said, from the end of the process on, while its last replies are still to be read.
-        self.held: list[node.ActorUpdate] = []
-        #: The entry that keeps the actor alive, or None (detached actors).
-        self.life: Any = None
-        #: This process has created the actor, and reports the failure of its ``__init__``.
-        self.created_here = False
-        #: A ref that keeps the actor until its ``__init__`` has ended, as a task runs whose ref was dropped.
-        self.creating: Any = None
-        #: What this process pins for the actor's ``__init__``, which may run again: arguments, and refs in its class.
-        self.creation: tuple[ObjectEntry, ...] = ()
-        #: {id of a call with a time limit that runs there beside others: monotonic time when it is over}
-        self.limits: dict[bytes, float] = {}
-        #: When the first of them is over; 0 if there is none.
-        self.looks_at = 0.0
-        #: Why the actor cannot be placed, where no node has what it needs: a predicate.
-        self.lack = ""
-        #: How its process has died again and again, while it is started anew.
-        self.crash = ""
-
-    @property
-    def ends(self) -> bool:
-        """Whether its actor is known to be dead, or about to end."""
-        return self.closed or not self.window
 
 
 class ActorCalls:
@@ -148,21 +78,34 @@ class ActorCalls:
         A call that interrupts this one, and calls it again, sends what this one was about to send.
         """
         queue = client.queue
-        peer = client.peer
-        if peer is None or not (queue or client.batch):
+        if client.peer is None or not (queue or client.batch):
             return
         runtime, inflight = self._runtime, client.inflight
         address = runtime.address
         frames: list[Any] = [b""]
         pushed: dict[bytes, ObjectEntry] = {}
         tasks = []
-        handed = client.handed
-        batch: list[TaskRecord] = []
+        records: list[TaskRecord] = []
         begun: deque[TaskRecord] | None = None
-        if client.batch is not None:
-            batch.extend(client.batch)  # and the one that was interrupted gives up
-            begun = deque(batch)
-        client.batch = batch
+        batch = (records, frames, pushed)
+        while True:
+            other = client.batch  # of a call that this one has interrupted
+            if other is None:
+                break
+            begun = deque(other[0])
+            records[:] = begun
+            if client.batch is other:
+                if other[1][0] is not None:
+                    other[1][0] = None  # that call gives up
+                    break
+                self._has_left(client, other)
+            begun = None
+            records.clear()
+        client.batch = batch  # no call comes between the look at the other one and this
+        handed, peer = client.handed, client.peer
+        if peer is None:  # it was lost meanwhile
+            client.forget_batch()  # type: ignore[unreachable]
+            return
         while True:
             if begun:
                 record = begun.popleft()
@@ -172,10 +115,10 @@ class ActorCalls:
                 record = queue[0]
                 if record.waiting and not record.done and not ends_next(record, inflight):
                     break
-                batch.append(record)
+                records.append(record)
             if client.batch is not batch:
                 return
-            is_over = record.done
+            is_over = record.done and record.id not in inflight
             if not is_over:
                 inflight[record.id] = record
             if queue and queue[0] is record:
@@ -187,15 +130,24 @@ class ActorCalls:
             tasks.append(record.to_wire(frames, address, peer, pushed))
         if client.batch is not batch:
             return
-        client.batch = None
-        if handed:
-            client.handed = set()  # a new one: a call that this one has interrupted goes on with the old one
         if tasks:
             try:
-                peer.send(wire.Push(tasks, depth=runtime.depth), frames)
+                peer.push(wire.Push(tasks, depth=runtime.depth), frames)
             except UnpicklableError as error:
-                runtime.tasks.unsent.calls(client, tasks, peer, error)
+                if client.batch is batch:
+                    client.forget_batch()
+                    runtime.tasks.unsent.calls(client, tasks, peer, error)
                 return
+        if client.batch is batch:
+            self._has_left(client, batch)
+
+    def _has_left(self, client: ActorClient, batch: Batch) -> None:
+        """What was about to be sent is with the transport."""
+        client.batch = None
+        if client.handed:
+            client.handed = set()  # a new one: a call that this one has interrupted goes on with the old one
+        peer, pushed = client.peer, batch[2]
+        if peer is not None and (pushed or peer.forgets):
             peer.has_left(pushed)
 
     def on_replies(self, client: ActorClient, message: wire.Replies, frames: Any) -> None:
@@ -225,6 +177,7 @@ class ActorCalls:
     def peer_lost(self, client: ActorClient) -> None:
         """The connection is gone; the node manager tells what became of the actor, unless that lives."""
         client.peer = None
+        client.forget_batch()
         if not client.held:
             self.lost.lost(client)
         self._apply_held(client)
@@ -316,8 +269,8 @@ class ActorCalls:
         records = [record for record in list(client.inflight.values()) if not record.done]
         client.inflight.clear()
         client.limits.clear()
-        client.batch = client.place = None
-        client.handed = set()
+        client.place = None
+        client.forget_batch()
         restarts = update.state == actors.RESTARTING
         client.closed = not restarts
         fates = fates_of(client, records, update.cause, self._runtime.process_id)

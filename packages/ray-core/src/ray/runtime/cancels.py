@@ -14,7 +14,7 @@ from ray.messages import node, wire
 from ray.runtime.telling import tell
 
 if TYPE_CHECKING:
-    from ray.runtime.calls import ActorClient
+    from ray.runtime.actor_client import ActorClient
     from ray.runtime.owner import OwnerRuntime
     from ray.runtime.records import Link, TaskRecord
 

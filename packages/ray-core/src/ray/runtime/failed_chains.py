@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ray.protocol.references import ObjectEntry
-from ray.runtime.calls import ActorClient
+from ray.runtime.actor_client import ActorClient
 from ray.runtime.records import TaskRecord
 
 if TYPE_CHECKING:

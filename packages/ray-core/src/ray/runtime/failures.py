@@ -25,7 +25,7 @@ from ray.runtime.telling import write
 from ray.serialization import ORDERLY, SYSTEM, Envelope, failed_start, make_envelope, read_envelope
 
 if TYPE_CHECKING:
-    from ray.runtime.calls import ActorClient
+    from ray.runtime.actor_client import ActorClient
     from ray.runtime.owner import OwnerRuntime
 
 #: A failure is printed about this long after it happened, unless ``get`` has raised it by then; together with those

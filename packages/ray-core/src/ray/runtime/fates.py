@@ -9,7 +9,7 @@ from ray.messages import node
 from ray.runtime.records import TaskRecord
 
 if TYPE_CHECKING:
-    from ray.runtime.calls import ActorClient
+    from ray.runtime.actor_client import ActorClient
 
 # What became of a call, as errors say it.
 UNSTARTED = "did not start"

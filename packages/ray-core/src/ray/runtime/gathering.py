@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ray.runtime.calls import ActorCalls, ActorClient
+    from ray.runtime.actor_client import ActorClient
+    from ray.runtime.calls import ActorCalls
     from ray.runtime.owner import OwnerRuntime
 
 #: Fewer calls under way at an actor that runs them side by side: each is sent at once. What is not sent yet waits where

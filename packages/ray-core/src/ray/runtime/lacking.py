@@ -7,7 +7,7 @@ from itertools import islice
 
 from ray.exceptions import GetTimeoutError
 from ray.protocol.references import PENDING, ObjectEntry
-from ray.runtime.calls import ActorClient
+from ray.runtime.actor_client import ActorClient
 from ray.runtime.records import SchedulingClass, TaskRecord
 
 #: Objects looked at: the tasks that make the pending ones, and what these wait for.

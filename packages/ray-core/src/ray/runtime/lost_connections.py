@@ -12,7 +12,8 @@ from ray.messages import node
 from ray.runtime.fates import UNKNOWN
 
 if TYPE_CHECKING:
-    from ray.runtime.calls import ActorCalls, ActorClient
+    from ray.runtime.actor_client import ActorClient
+    from ray.runtime.calls import ActorCalls
     from ray.runtime.owner import OwnerRuntime
 
 #: Where a process has ended, the node manager says so in this time.
@@ -43,7 +44,6 @@ class LostConnections:
         records = list(client.inflight.values())
         client.inflight.clear()
         client.limits.clear()
-        client.batch = None
         cause = node.ExitCause(reason=_REASON, pid=client.place.pid if client.place is not None else 0)
         for record in records:
             if record.done:  # it went on without a caller

@@ -11,7 +11,7 @@ from ray.clock import monotonic
 from ray.exceptions import RayError, TaskCancelledError, TaskTimeoutError
 from ray.messages import node, wire
 from ray.protocol.time_limits import END_S, TELL_S
-from ray.runtime.calls import ActorClient
+from ray.runtime.actor_client import ActorClient
 
 if TYPE_CHECKING:
     from ray.runtime.owner import OwnerRuntime

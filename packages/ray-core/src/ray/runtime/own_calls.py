@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ray.ids import task_of
 from ray.protocol.references import ObjectEntry
-from ray.runtime.calls import ActorClient
+from ray.runtime.actor_client import ActorClient
 from ray.runtime.completion import Waiter
 from ray.runtime.records import TaskRecord
 

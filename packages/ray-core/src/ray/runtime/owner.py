@@ -10,8 +10,9 @@ from ray.headroom import SENDING, check
 from ray.messages import wire
 from ray.plugins.compose import Composition
 from ray.protocol.references import PENDING, ObjectEntry
+from ray.runtime.actor_client import ActorClient
 from ray.runtime.actor_life import ActorOwner
-from ray.runtime.calls import ActorCalls, ActorClient
+from ray.runtime.calls import ActorCalls
 from ray.runtime.cancels import Cancels
 from ray.runtime.collecting import Collecting
 from ray.runtime.events import TaskEventLog

@@ -52,9 +52,9 @@ class Peer:
     """Another process. ``sink`` is whatever takes its replies: a leased worker's link, or an actor's client."""
 
     __slots__ = (
-        "_forgets",
         "address",
         "connection",
+        "forgets",
         "greeted",
         "incoming",
         "kept",
@@ -75,7 +75,8 @@ class Peer:
         #: {object id: size} of large argument values that it keeps until told to forget them, oldest first.
         self.kept: dict[bytes, int] = {}
         self.kept_bytes = 0
-        self._forgets: list[bytes] = []
+        #: Ids of those that it is about to be told to forget.
+        self.forgets: list[bytes] = []
         self.sink: Any = None
         self.lost = False
         #: It has been told who this process is, or has said so itself.
@@ -100,6 +101,19 @@ class Peer:
             frames[0] = data
             self.connection.send(frames)
 
+    def push(self, message: Any, frames: list[Any]) -> None:
+        """Send a message that code which interrupts this may send in its place.
+
+        ``frames[0]`` is None once it is with the transport; whoever puts None there before keeps it from being sent.
+
+        Raises:
+            UnpicklableError: as ``send``.
+        """
+        data = unsent.encode(message)
+        if frames[0] is not None:
+            frames[0] = data
+            self.connection.send(frames)
+
     def keeps(self, entry: ObjectEntry, pushed: dict[bytes, ObjectEntry]) -> bool:
         """Whether it has this argument's value from an earlier push, or from the one being made.
 
@@ -113,27 +127,30 @@ class Peer:
         return False
 
     def has_left(self, pushed: dict[bytes, ObjectEntry]) -> None:
-        """A push is with the transport, which had these large values; it is told what to forget."""
+        """A push is with the transport, which had these large values; it is told what to forget.
+
+        Nothing is to be done if there are none, and ``forgets`` is empty.
+        """
         for id, entry in pushed.items():
             if entry.freed:
-                self._forgets.append(id)
+                self.forgets.append(id)
             elif id not in self.kept:
                 self.kept[id] = nbytes = len(entry.value)
                 self.kept_bytes += nbytes
         while self.kept_bytes > MAX_KEPT_BYTES:
             self.drop_kept(next(iter(self.kept)))
-        if self._forgets:
+        if self.forgets:
             self.send_forgets()
 
     def drop_kept(self, id: bytes) -> None:
         """It will be told, by ``send_forgets``, that this value is not used again."""
         self.kept_bytes -= self.kept.pop(id)
-        self._forgets.append(id)
+        self.forgets.append(id)
 
     def send_forgets(self) -> None:
         """Tell it what to forget; after the message whose tasks may still rely on it."""
-        if self._forgets:
-            ids, self._forgets = self._forgets, []
+        if self.forgets:
+            ids, self.forgets = self.forgets, []
             self.send(wire.Forget(ids))
 
 

@@ -13,7 +13,7 @@ from ray.clock import perf_counter
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
 from ray.protocol.references import PENDING
-from ray.runtime.calls import ActorClient
+from ray.runtime.actor_client import ActorClient
 from ray.runtime.inspection import answer
 from ray.runtime.node_link import NODE_DIED, NodeLink
 from ray.runtime.peers import DROPPED, Peer

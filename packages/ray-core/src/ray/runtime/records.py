@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.clock import monotonic
 from ray.ids import FIRST_RETURN
@@ -237,12 +237,16 @@ class SchedulingClass:
         return self is not other and self.priority >= other.priority and now - link.granted > SLICE_S
 
 
+#: A message that is being made: its frames (see ``Peer.push``), and the large values and functions that go along.
+Push: TypeAlias = tuple[list[Any], dict[bytes, ObjectEntry], list[wire.Function]]
+
+
 class Link:
     """A leased worker, from the owner's side."""
 
     __slots__ = (
-        "blocked", "cls", "dead", "ended", "gpu_ids", "granted", "idle_since", "inflight", "lease", "peer", "pid",
-        "progress", "recall", "revoked", "stalled", "wanted",
+        "batch", "blocked", "cls", "dead", "ended", "gpu_ids", "granted", "handed", "idle_since", "inflight", "lease",
+        "peer", "pid", "progress", "push", "recall", "revoked", "stalled", "wanted",
     )  # fmt: skip
 
     def __init__(self, lease: bytes, cls: SchedulingClass, peer: Peer, pid: int, gpu_ids: list[str]) -> None:
@@ -253,6 +257,12 @@ class Link:
         self.gpu_ids = gpu_ids
         #: {task id: record} in the order of pushing
         self.inflight: dict[bytes, TaskRecord] = {}
+        #: {task id: record} of those that are about to be sent together …
+        self.batch: dict[bytes, TaskRecord] = {}
+        #: … in this message, while one is being made …
+        self.push: Push | None = None
+        #: … and what is handed over with it: (task id, place of a ref in the arguments).
+        self.handed: set[tuple[bytes, int]] = set()
         self.blocked = False
         self.revoked = False
         #: Others wait for the worker.
@@ -274,6 +284,14 @@ class Link:
     def is_idle(self) -> bool:
         """Whether it could be released."""
         return not (self.inflight or self.blocked or self.recall or self.dead)
+
+    def forget_batch(self) -> None:
+        """What is about to be sent is not to be sent any more."""
+        push, self.push = self.push, None
+        if push is not None:
+            push[0][0] = None
+        self.batch.clear()
+        self.handed = set()
 
     def room(self) -> int:
         """How many more tasks may wait behind those that it has: none behind one that may take long."""

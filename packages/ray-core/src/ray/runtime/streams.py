@@ -25,7 +25,7 @@ from ray.runtime.ref import ObjectRef
 from ray.units import counted
 
 if TYPE_CHECKING:
-    from ray.runtime.calls import ActorClient
+    from ray.runtime.actor_client import ActorClient
     from ray.runtime.peers import Peer
 
 T_co = TypeVar("T_co", covariant=True)

@@ -10,8 +10,8 @@ from ray.headroom import SENDING, check
 from ray.ids import FIRST_RETURN
 from ray.messages import codec, node, wire
 from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry
+from ray.runtime.actor_client import ActorClient
 from ray.runtime.base import OwnerBase
-from ray.runtime.calls import ActorClient
 from ray.runtime.completion import complete
 from ray.runtime.exports import export_of
 from ray.runtime.interface import STREAMING, FunctionDescriptor, TaskOptions

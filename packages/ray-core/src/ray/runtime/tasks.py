@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ray.clock import monotonic
-from ray.exceptions import UnpicklableError
-from ray.messages import codec, node, wire
-from ray.protocol.references import ObjectEntry
+from ray.messages import node, wire
+from ray.runtime.pushing import TaskPushes
 from ray.runtime.recalls import Recalls
 from ray.runtime.records import AHEAD_TASKS, BATCH_TASKS, LAST_WORDS_S, SHORT_US, Link, SchedulingClass, TaskRecord
 from ray.runtime.scheduling_classes import SchedulingClasses
@@ -37,6 +36,7 @@ class TaskSubmitter:
         self._runtime = runtime
         self.recalls = Recalls(runtime, self)
         self.unsent = UnsentTasks(runtime, self)
+        self.pushes = TaskPushes(runtime, self)
         self.classes = SchedulingClasses()
         #: {lease id: link}
         self.links: dict[bytes, Link] = {}
@@ -44,15 +44,22 @@ class TaskSubmitter:
         self._starving: set[SchedulingClass] = set()
         #: The leases that were granted last.
         self._granted: deque[bytes] = deque(maxlen=100)
+        #: {lease id: (link, whether the worker ends)} of those that the node manager is about to be told of.
+        self._released: dict[bytes, tuple[Link, bool]] = {}
         self._release_armed = False
 
     def catch_up(self) -> None:
         """A call that was about to send tasks, or to ask for workers, was interrupted by code that waits for that."""
+        self.pushes.catch_up()
+        self._let_go()
         for cls in self.classes.all():
             if cls.queue:
                 self.pump(cls)
                 if cls.queue and not cls.links:
                     self.unsent.demand(cls)
+        for link in list(self.links.values()):
+            if link.is_idle:  # that call may have been about to release it
+                self.became_idle(link)
 
     def is_busy(self) -> bool:
         """Whether any task of this owner is queued or pushed, or rests before it is tried again."""
@@ -63,10 +70,10 @@ class TaskSubmitter:
         """All arguments are there: push the task, or queue it. ``has_room``: on the stack."""
         cls: SchedulingClass = record.link
         queue = cls.queue
+        is_first = not queue  # no call comes between the two; one that comes behind leaves what it adds to this one
         queue.append(record)
-        waiting = len(queue)
         is_slow = (export := record.export) is not None and export.mean_us >= SHORT_US
-        if (is_slow or waiting == 1 or waiting % BATCH_TASKS == 0) and (has_room or self._runtime.may_send()):
+        if (is_slow or is_first or len(queue) % BATCH_TASKS == 0) and (has_room or self._runtime.may_send()):
             self.pump(cls)
 
     def pump(self, cls: SchedulingClass) -> None:
@@ -96,62 +103,8 @@ class TaskSubmitter:
                 if inflight and room > 0:
                     room = min(room, link.room())
                 if room > 0:
-                    self._push(link, min(share, room))
+                    self.pushes.push(link, min(share, room))
         self._update_demand(cls)
-
-    def _push(self, link: Link, count: int) -> None:
-        queue, inflight, peer = link.cls.queue, link.inflight, link.peer
-        frames: list[Any] = [b""]
-        tasks: list[wire.Task] = []
-        pushed: dict[bytes, ObjectEntry] = {}
-        functions: list[wire.Function] = []
-        address = self._runtime.address
-        last = None
-        while True:
-            if count <= 0 or not queue or link.dead:  # here: a call that interrupts this may come behind a loop's head
-                break
-            record = queue[0]
-            if record.done:
-                queue.popleft()
-                continue
-            export = record.export
-            if inflight and (record.alone or record.attempt):  # no note of an earlier attempt may say others have begun
-                break
-            if export is not last:  # nothing waits behind what may take long
-                assert export is not None
-                last = export
-                if count > 1 or inflight:
-                    count = min(count, export.pipeline() - len(inflight))
-                    if count <= 0:
-                        break
-                if export.hash not in peer.known and all(export.hash != function.hash for function in functions):
-                    functions.append(wire.Function(export.hash, codec.attach(export.data, frames), export.name))
-                if not queue or queue[0] is not record:  # a call that has interrupted this one was quicker
-                    continue
-            record.link = link
-            inflight[record.id] = record  # at once: from now on nobody takes the link for idle
-            queue.popleft()
-            count = 0 if record.alone else count - 1
-            if record.pins:
-                self._runtime.objects.hand_over_arguments(record, peer.address, set())
-            try:
-                tasks.append(record.to_wire(frames, address, peer, pushed))
-            except UnpicklableError as error:
-                self.unsent.withdraw(link, record, error, pushed)
-        if not tasks:
-            return
-        if len(inflight) == len(tasks):
-            link.progress = monotonic()
-        if len(inflight) > 1 and not link.cls.checking:
-            self.recalls.watch(link.cls)
-        try:
-            peer.send(wire.Push(tasks, functions, link.gpu_ids, self._runtime.depth, link.cls.resources), frames)
-        except UnpicklableError as error:
-            self.unsent.push(link, tasks, error)
-            return
-        if functions:  # not before: a push that interrupts this one must not rely on it
-            peer.known.update(function.hash for function in functions)
-        peer.has_left(pushed)
 
     def _update_demand(self, cls: SchedulingClass) -> None:
         waiting = len(cls.queue)
@@ -243,11 +196,19 @@ class TaskSubmitter:
             self._runtime.timers.after(IDLE_HOLD_S / 2, self._release_idle)
 
     def _release(self, link: Link, *, retired: bool = False) -> None:
+        entry = (link, retired)
         if link.dead or (link.inflight and not retired):  # somebody has been quicker, on this very thread
             return
+        self._released[link.lease] = entry
         link.dead = True
-        self._drop(link)
-        self._runtime.node.send(node.Release(link.lease, retired))
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Tell the node manager of leases that are released; twice does no harm, where a call interrupts this one."""
+        for link, retired in list(self._released.values()):
+            self._drop(link)
+            self._runtime.node.send(node.Release(link.lease, retired))
+            self._released.pop(link.lease, None)
 
     def _drop(self, link: Link) -> None:
         link.dead = True
@@ -265,7 +226,7 @@ class TaskSubmitter:
 
     def _yield(self, cls: SchedulingClass) -> None:
         """Stop pushing to workers that other classes should have now, and release those that have nothing to do."""
-        now, starving = monotonic(), tuple(self._starving)
+        now, starving = monotonic(), list(self._starving)  # a tuple is not made in one step
         for link in list(cls.links):
             if not link.dead and any(other.precedes(link, now) for other in starving):
                 link.wanted = link.revoked = True
@@ -285,6 +246,7 @@ class TaskSubmitter:
         if message.exiting:
             self.requeue(list(inflight.values()))
             inflight.clear()
+            link.forget_batch()
             self._release(link, retired=True)
         cls = link.cls
         if cls.queue:
@@ -320,8 +282,9 @@ class TaskSubmitter:
             if record.cancelled and not record.done:  # its cancel came to the worker too late, or never
                 self._runtime.fail_cancelled(record)
             if not record.done:
-                cls = record.link.cls
-                record.link = cls
+                link = record.link
+                link.batch.pop(record.id, None)
+                cls = record.link = link.cls
                 cls.queue.appendleft(record)
 
     def _retry(self, record: TaskRecord) -> None:
@@ -372,6 +335,7 @@ class TaskSubmitter:
         self._drop(link)
         records, started = list(link.inflight.values()), link.started(cause.running, died=True)
         link.inflight.clear()
+        link.forget_batch()
         self.requeue(records[started:])
         for record in records[:started]:
             if record.done:

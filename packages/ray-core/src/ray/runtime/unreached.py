@@ -17,7 +17,7 @@ from ray.runtime.peers import CutOffError, OutOfDescriptorsError, OwnFaultError
 from ray.runtime.shortage import AGAIN_S
 
 if TYPE_CHECKING:
-    from ray.runtime.calls import ActorClient
+    from ray.runtime.actor_client import ActorClient
     from ray.runtime.owner import OwnerRuntime
     from ray.runtime.records import SchedulingClass, TaskRecord
 

@@ -16,7 +16,7 @@ from ray.runtime.records import Link, SchedulingClass, TaskRecord
 
 if TYPE_CHECKING:
     from ray.protocol.references import ObjectEntry
-    from ray.runtime.calls import ActorClient
+    from ray.runtime.actor_client import ActorClient
     from ray.runtime.owner import OwnerRuntime
     from ray.runtime.peers import Peer
     from ray.runtime.tasks import TaskSubmitter
@@ -75,6 +75,7 @@ class UnsentTasks:
     ) -> None:
         """One that was about to be pushed fails, and nobody relies on its values; it is with the worker no more."""
         link.inflight.pop(record.id, None)
+        link.batch.pop(record.id, None)
         for _, entry in record.deps:
             pushed.pop(entry.id, None)
         self._undo(record, link.peer)
