@@ -75,7 +75,7 @@ class Hub:
     @property
     def connections(self) -> list[ZmqConnection]:
         """Those that are open."""
-        return [connection for connection in tuple(self._links.values()) if not connection.closed]
+        return [connection for connection in list(self._links.values()) if not connection.closed]
 
     @property
     def peer_fds(self) -> list[int]:

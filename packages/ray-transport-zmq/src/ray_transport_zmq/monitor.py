@@ -59,7 +59,7 @@ class Monitor:
             if note is None:
                 break
             self._tell(note)
-        return any(connection.is_decided for connection in tuple(self.pending.values()))
+        return any(connection.is_decided for connection in list(self.pending.values()))
 
     def _tell(self, note: tuple[bytes, bytes]) -> None:
         kept, opened, by_fd = self._notes.kept, self.open, self.by_fd

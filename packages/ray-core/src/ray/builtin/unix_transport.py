@@ -110,7 +110,7 @@ class UnixTransport(Transport):
         return connection
 
     def cut_off(self) -> list[UnixConnection]:
-        found = [connection for connection in tuple(self._connections.values()) if not connection.has_descriptor()]
+        found = [connection for connection in list(self._connections.values()) if not connection.has_descriptor()]
         for connection in found:
             connection.abort()
         return found
@@ -139,9 +139,9 @@ class UnixTransport(Transport):
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
         if self._reading or self._writing:  # what this call has interrupted
-            for interrupted in tuple(self._reading):
+            for interrupted in list(self._reading):
                 interrupted.sort()
-            for interrupted in tuple(self._writing):
+            for interrupted in list(self._writing):
                 interrupted.go_on()
         if self.inbox:
             timeout_s = 0.0
@@ -188,7 +188,7 @@ class UnixTransport(Transport):
         self.wake()
 
     def _write_late(self, timeout_s: float | None) -> float | None:
-        for connection in tuple(self._late):
+        for connection in list(self._late):
             if connection.write():
                 self._late.pop(connection, None)
         return timeout_s if not self._late else min(_LATE_S, _LATE_S if timeout_s is None else timeout_s)
