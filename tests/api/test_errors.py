@@ -144,7 +144,7 @@ def test_a_failure_is_printed_once(capfd, caplog):
 
 def test_failures_that_are_got_soon_are_not_printed(capfd, caplog, monkeypatch):
     """However many there are: the time of each is its own."""
-    monkeypatch.setattr("ray.runtime.failures.PRINT_AFTER_S", 2.0)
+    monkeypatch.setattr("ray.runtime.owner.reports.PRINT_AFTER_S", 2.0)
     with caplog.at_level(logging.ERROR, "ray"):
         for _ in range(50):
             ref = fail.remote(ValueError, "expected")

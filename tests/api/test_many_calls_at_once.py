@@ -137,7 +137,7 @@ def test_tasks_and_loops_send_them_too(kind):
 
 
 def gathers(path):
-    return path.endswith((os.path.join("runtime", "gathering.py"), os.path.join("runtime", "timers.py")))
+    return path.endswith((os.path.join("owner", "gathering.py"), os.path.join("process", "timers.py")))
 
 
 def test_finalisers_that_wait_come_anywhere():

@@ -12,7 +12,8 @@ from tests.faults.victims import ask_node, until, workers
 from tests.stopwatch import Stopwatch
 
 import ray
-from ray.runtime import interface, tasks
+from ray.runtime import interface
+from ray.runtime.owner import leasing
 from ray.testing import leaks
 
 #: No single call may take longer than this, less what the machine takes for others.
@@ -141,7 +142,7 @@ def test_kinds_of_tasks_alternate_without_a_pause(start):
     began = Stopwatch()
     for number in range(100):
         assert ray.get(kinds[number % 2].remote(number), timeout=LIMIT_S) == number
-    assert began.undisturbed_s() < 100 * tasks.IDLE_HOLD_S / 2
+    assert began.undisturbed_s() < 100 * leasing.IDLE_HOLD_S / 2
 
 
 def test_unequal_durations_use_both_workers(start):

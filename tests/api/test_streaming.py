@@ -21,7 +21,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 from ray.runtime import interface
-from ray.runtime.yielding import MAX_AHEAD
+from ray.runtime.worker.yielding import MAX_AHEAD
 
 LIMIT_S = 20
 

@@ -42,7 +42,7 @@ PLUGIN = PluginInfo(
 
 def strike(options: DeadlyOptions) -> None:
     """Send the signal."""
-    (node,) = (child for child in psutil.Process().children() if "node_main" in " ".join(child.cmdline()))
+    (node,) = (child for child in psutil.Process().children() if "ray.runtime.mains.node" in " ".join(child.cmdline()))
     victim = node
     if options.victim == "store":
         (victim,) = (child for child in node.children() if child.name() in ("ray-plasma", "ray-shm"))

@@ -86,7 +86,7 @@ print(1, flush=True)
 time.sleep(60)
 """
 IN_INIT = """
-import ray, ray.runtime.driver
+import ray, ray.runtime.driver.driver
 print(1, flush=True)
 ray.init(num_cpus=2)
 print(2, flush=True)

@@ -12,7 +12,7 @@ from tests.faults import victims
 
 import ray
 from ray.exceptions import NodeDiedError
-from ray.runtime import driver
+from ray.runtime.driver import driver
 
 
 @ray.remote

@@ -17,7 +17,7 @@ from ray.testing.interruption import interrupted
 SIZE = 60_000
 BIG = 200_000
 LIMIT_S = 30
-FILES = ("calls.py", "tasks.py", "pushing.py", "records.py", "peers.py", "handed_refs.py", "objects.py")
+FILES = ("actor_calls.py", "leasing.py", "pushing.py", "records.py", "peers.py", "handed_refs.py", "borrowing.py")
 _RUNTIME = os.path.join(os.path.dirname(ray.__file__), "runtime") + os.sep
 
 
@@ -26,7 +26,7 @@ def pushes(path):
 
 
 def before_it_is_handed_on(path):
-    return path.startswith(_RUNTIME) and path.endswith(("calls.py", "records.py", "handed_refs.py"))
+    return path.startswith(_RUNTIME) and path.endswith(("actor_calls.py", "records.py", "handed_refs.py"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -115,7 +115,7 @@ def of_several_classes():
 def test_tasks_of_several_classes_have_their_workers():
     def plans(path):
         return path.startswith(_RUNTIME) and path.endswith(
-            ("tasks.py", "pushing.py", "records.py", "scheduling_classes.py")
+            ("leasing.py", "pushing.py", "records.py", "scheduling_classes.py")
         )
 
     def inside():

@@ -14,7 +14,7 @@ from tests.faults import victims
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
 from ray.runtime import interface
-from ray.runtime.records import BATCH_TASKS
+from ray.runtime.owner.records import BATCH_TASKS
 
 
 class Diary:

@@ -191,10 +191,10 @@ def test_root_directory_of_somebody_else_is_not_used(base, start, monkeypatch, k
     assert Path(context.address_info["session_dir"]).parent != root
     assert not (base / "elsewhere").exists() or not list((base / "elsewhere").iterdir())
     ray.shutdown()
-    from ray.runtime import session
+    from ray.runtime.process import session_dirs
 
     handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(session.os, "access", lambda path, mode: path == str(base))
+    monkeypatch.setattr(session_dirs.os, "access", lambda path, mode: path == str(base))
     with pytest.raises(RaySystemError, match="no safe place"):
         ray.init(num_cpus=1)
     assert signal.getsignal(signal.SIGINT) is handler
@@ -278,9 +278,9 @@ def test_node_manager_has_no_code_that_unpickles(start):
     """The modules whose job it is are the only ones that can."""
     code = """
 import json, sys
-import ray.runtime.node, ray.runtime.node_actors, ray.runtime.node_main, ray.protocol.leases, ray.protocol.actors
+import ray.runtime.mains.node, ray.protocol.leases, ray.protocol.actors
 opening = {"deserialize", "deserialize_copy", "load_function", "open_envelope", "loads"}
-modules = [m for n, m in sys.modules.items() if n.startswith("ray.runtime.node") and n != "ray.runtime.node_link"]
+modules = [m for n, m in sys.modules.items() if n.startswith("ray.runtime.node.")]
 print(json.dumps([f"{m.__name__}.{name}" for m in modules for name in opening & vars(m).keys()]))
 """
     assert victims.in_program(code) == []

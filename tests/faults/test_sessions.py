@@ -244,7 +244,7 @@ print(quick, flush=True)
 def test_failed_start_leaves_nothing(before, monkeypatch):
     """The node manager dies while the driver waits for it."""
     from ray.exceptions import RaySystemError
-    from ray.runtime.driver import DriverRuntime
+    from ray.runtime.driver.driver import DriverRuntime
 
     begin = DriverRuntime._start_node
 

@@ -41,7 +41,7 @@ def wait(name, function):
 
 actor = Sleeper.remote()
 refs = [sleep.remote(), actor.sleep.remote()]
-node, = [child for child in psutil.Process().children() if "ray.runtime.node_main" in " ".join(child.cmdline())]
+node, = [child for child in psutil.Process().children() if "ray.runtime.mains.node" in " ".join(child.cmdline())]
 threads = [
     threading.Thread(target=wait, args=("task", lambda: ray.get(refs[0])), daemon=True),
     threading.Thread(target=wait, args=("call", lambda: ray.get(refs[1], timeout=50)), daemon=True),

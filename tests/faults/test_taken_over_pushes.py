@@ -17,7 +17,9 @@ SIZE = 60_000
 LIMIT_S = 30
 _RUNTIME = os.path.join(os.path.dirname(ray.__file__), "runtime") + os.sep
 _CONNECTION = os.path.join(os.path.dirname(ray.__file__), "builtin", "unix_connection.py")
-FILES = ("tasks.py", "pushing.py", "records.py", "peers.py", "unsent.py", "calls.py", "node_link.py")
+FILES = (
+    "leasing.py", "pushing.py", "records.py", "peers.py", "unsent.py", "encoding.py", "actor_calls.py", "node_link.py",
+)  # fmt: skip
 
 
 def sends(path):

@@ -272,7 +272,7 @@ def test_kernel_out_of_memory_is_told_apart(start):
 
 
 def test_a_kill_counts_as_out_of_memory_if_the_counter_moved(tmp_path, monkeypatch):
-    from ray.runtime import supervision
+    from ray.runtime.process import supervision
 
     counter = tmp_path / "memory.events"
     counter.write_text("low 0\noom 0\noom_kill 3\n")

@@ -16,7 +16,8 @@ from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
-from ray.runtime import interface, recalls
+from ray.runtime import interface
+from ray.runtime.owner import recalls
 from ray.testing import leaks
 
 SCHEMES = ["ipc", "tcp"]

@@ -22,9 +22,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
 from ray.runtime.completion import complete
-from ray.runtime.handed_refs import describe
-from ray.runtime.objects import ObjectExchange
-from ray.runtime.ref import ObjectRef
+from ray.runtime.owner.borrowing import ObjectExchange
+from ray.runtime.owner.handed_refs import describe
+from ray.runtime.refs.ref import ObjectRef
 
 # --- the table alone --------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 
-from ray.runtime.awaiting import NOTES_PER_TURN, notes_of
+from ray.runtime.refs.awaiting import NOTES_PER_TURN, notes_of
 
 
 class Note:

@@ -9,7 +9,7 @@ import types
 import psutil
 import pytest
 
-from ray.runtime import hardware
+from ray.runtime.process import hardware
 
 GIB = 1024**3
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ray.runtime.line_reader import LineReader
+from ray.runtime.node.line_reader import LineReader
 
 MARK = b"\x1e\x1eray task-%d\x1f"
 

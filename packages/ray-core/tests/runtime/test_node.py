@@ -14,10 +14,10 @@ from ray.plugins.compose import Composition
 from ray.plugins.planning import resolve_plan
 from ray.protocol import handshake
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
-from ray.runtime import node_actors
-from ray.runtime.node import NodeManager, Peer
-from ray.runtime.session import NodeConfig
-from ray.runtime.worker_pool import WorkerProcess
+from ray.runtime.node import actors as node_actors
+from ray.runtime.node.node import NodeManager, Peer
+from ray.runtime.node.worker_pool import WorkerProcess
+from ray.runtime.process.session_dirs import NodeConfig
 
 
 class Link:

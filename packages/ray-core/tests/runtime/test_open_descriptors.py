@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ray.runtime import descriptors
+from ray.runtime.process import descriptors
 
 
 @pytest.mark.parametrize("missing", [(), ("/dev/fd",), ("/dev/fd", "/proc/self/fd")])

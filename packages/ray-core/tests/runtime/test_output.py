@@ -11,11 +11,12 @@ import pytest
 from ray.builtin.unix_transport import UnixTransport
 from ray.exceptions import RemoteProtocolError
 from ray.messages.node import Logs, Printed
-from ray.runtime import node_output, printer
-from ray.runtime.node_output import NodeOutput
-from ray.runtime.output_window import WINDOW, weight
-from ray.runtime.printer import Printer
-from ray.runtime.timers import Timers
+from ray.runtime.driver import printer
+from ray.runtime.driver.printer import Printer
+from ray.runtime.node import output
+from ray.runtime.node.output import NodeOutput
+from ray.runtime.process.output_window import WINDOW, weight
+from ray.runtime.process.timers import Timers
 
 LINE = b"x" * 999
 
@@ -108,7 +109,7 @@ def test_who_is_about_to_end_does_not_wait(node):
 
 
 def test_what_the_dead_have_left_is_dropped_where_there_is_far_too_much(node, monkeypatch):
-    monkeypatch.setattr(node_output, "MOST", WINDOW + (1 << 20))
+    monkeypatch.setattr(output, "MOST", WINDOW + (1 << 20))
     (driver,) = node.drivers
     node.output.take_last(node.pipes[0][0])
     for _ in range(10_000):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ray.runtime.own_line import OwnLine
+from ray.runtime.driver.own_line import OwnLine
 
 
 def line(*texts):

@@ -8,7 +8,7 @@ import pytest
 
 import ray
 from ray.runtime import interface
-from ray.runtime import reader as reader_module
+from ray.runtime.owner import inbox as reader_module
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ray.exceptions import RemoteProtocolError
-from ray.runtime.refusals import Refusals
+from ray.runtime.process.refusals import Refusals
 
 
 def caught(error: Exception) -> Exception:

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
-from ray.runtime import worker_pool
-from ray.runtime.session import NodeConfig
-from ray.runtime.timers import Timers
-from ray.runtime.worker_pool import WorkerPool, WorkerProcess
+from ray.runtime.node import worker_pool
+from ray.runtime.node.worker_pool import WorkerPool, WorkerProcess
+from ray.runtime.process.session_dirs import NodeConfig
+from ray.runtime.process.timers import Timers
 
 CONFIG = NodeConfig(
     session="s", session_dir="/nowhere", plan="", resources={}, gpu_ids=[], store_bytes=0, sys_path=[], preload=[],

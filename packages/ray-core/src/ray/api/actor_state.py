@@ -10,7 +10,7 @@ from ray.runtime import interface
 from ray.runtime.interface import ActorCore, MethodOptions
 
 if TYPE_CHECKING:
-    from ray.runtime.ref import ObjectRef
+    from ray.runtime.refs.ref import ObjectRef
 
 #: What ``core_of`` takes.
 ActorState: TypeAlias = "tuple[bytes, str, Mapping[str, MethodOptions], ObjectRef[Any] | None, int, bool]"

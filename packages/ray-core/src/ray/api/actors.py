@@ -18,10 +18,10 @@ from ray.exceptions.base import cut_frames
 from ray.runtime import interface
 from ray.runtime.arity import Arity, constructor_arity
 from ray.runtime.interface import ActorCore, FunctionDescriptor, MethodOptions, Runtime
-from ray.runtime.last_calls import TERMINATE
+from ray.runtime.owner.last_calls import TERMINATE
 
 if TYPE_CHECKING:
-    from ray.runtime.ref import ObjectRef
+    from ray.runtime.refs.ref import ObjectRef
 
 T_co = TypeVar("T_co", covariant=True)
 #: What a handle has by the name of a method that an actor may have.

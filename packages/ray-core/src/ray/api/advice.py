@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from ray.api.actor_method import ActorMethod
 from ray.api.actors import ActorClass, ActorHandle
 from ray.api.remote_function import RemoteFunction
-from ray.runtime.ref import ObjectRef
-from ray.runtime.streams import ObjectRefGenerator
+from ray.runtime.owner.streams import ObjectRefGenerator
+from ray.runtime.refs.ref import ObjectRef
 
 _STREAM = "a stream, which gives references one by one, each when it is ready"
 _AWAIT_STREAM = (

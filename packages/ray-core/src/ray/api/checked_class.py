@@ -9,7 +9,7 @@ from ray.api.actors import ActorClass, ActorHandle
 from ray.api.typed import T0, T1, T2, T3, ClassOptions, F_co, P
 
 if TYPE_CHECKING:
-    from ray.runtime.ref import ObjectRef
+    from ray.runtime.refs.ref import ObjectRef
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames, cut_wait
 from ray.runtime import interface
 from ray.runtime.interface import Runtime
-from ray.runtime.ref import ObjectRef
+from ray.runtime.refs.ref import ObjectRef
 from ray.units import seconds_from_milliseconds
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from ray.runtime.interface import FunctionDescriptor, TaskOptions
 
 if TYPE_CHECKING:
     from ray.api.typed import FourRefs, OnlyAny, ThreeRefs, TwoRefs
-    from ray.runtime.ref import ObjectRef
-    from ray.runtime.streams import ObjectRefGenerator
+    from ray.runtime.owner.streams import ObjectRefGenerator
+    from ray.runtime.refs.ref import ObjectRef
 
 
 class RemoteFunction(OneReturn[F_co]):

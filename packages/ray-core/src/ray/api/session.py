@@ -18,9 +18,9 @@ from ray.exceptions.base import cut_frames
 from ray.exceptions.shadowed import explain
 from ray.runtime import interface
 from ray.runtime.interface import RESOURCE_UNIT, Runtime
-from ray.runtime.interrupts import forget_signals
+from ray.runtime.process.interrupts import forget_signals
+from ray.runtime.process.telling import log as _log
 from ray.runtime.start_options import DEFAULT_NAMESPACE, StartOptions
-from ray.runtime.telling import log as _log
 
 if TYPE_CHECKING:
     from ray.plugins.plan import ResolvedPlan
@@ -215,10 +215,10 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
     _refuse_foreign_package()
     start_options = StartOptions(_plan(options, local_mode), **checked)
     if local_mode:
-        from ray.runtime.local import LocalRuntime
+        from ray.runtime.local.session import LocalRuntime
 
         return LocalRuntime(start_options)
-    from ray.runtime.driver import start
+    from ray.runtime.driver.driver import start
 
     return start(start_options)
 

@@ -11,7 +11,7 @@ from ray.api.options import Given, actor_options
 from ray.api.typed import T0, T1, T2, T3, ActorMaker, ClassOptions, P, R
 
 if TYPE_CHECKING:
-    from ray.runtime.ref import ObjectRef
+    from ray.runtime.refs.ref import ObjectRef
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -111,7 +111,7 @@ def _versions(inventory: Inventory) -> dict[str, str]:
 
 
 def _limits() -> dict[str, Any]:
-    from ray.runtime.hardware import cpu_count, gpu_ids, memory_limit_bytes
+    from ray.runtime.process.hardware import cpu_count, gpu_ids, memory_limit_bytes
 
     limits: dict[str, Any] = {
         "cpus": cpu_count(),

@@ -14,8 +14,8 @@ from ray.cli.commands import command, with_format
 from ray.cli.output import as_json, as_size, as_table
 from ray.exceptions import RayConnectionError, RayError
 from ray.ids import PROCESS_ID_BYTES
-from ray.runtime.observer import SessionObserver
-from ray.runtime.session import live_sessions
+from ray.runtime.driver.observer import SessionObserver
+from ray.runtime.process.session_dirs import live_sessions
 from ray.units import counted
 
 

@@ -7,10 +7,10 @@ import os
 import signal as _signal
 from typing import Any
 
+from ray._paths import OWN_CODE
+
 #: Lines of a dead worker's stderr that an error shows.
 STDERR_TAIL_LINES = 20
-#: Where the code of this package is.
-OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 #: The bit of ``type.__flags__`` that tells classes made by a class statement from built-in ones.
 _HEAP_TYPE = 1 << 9
 

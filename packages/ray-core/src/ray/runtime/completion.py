@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ray.abc.selector import ObjectSelector
     from ray.runtime.interface import Runtime
-    from ray.runtime.ref import ObjectRef
+    from ray.runtime.refs.ref import ObjectRef
 
 R = TypeVar("R")
 
@@ -211,7 +211,7 @@ def deliver(ref: ObjectRef[Any], future: asyncio.Future[Any]) -> None:
     Raises:
         RayConnectionError: the ref belongs to a session that has ended.
     """
-    from ray.runtime import awaiting  # asyncio takes as long to import as the rest of this package
+    from ray.runtime.refs import awaiting  # asyncio takes as long to import as the rest of this package
 
     awaiting.deliver(ref, future)
 

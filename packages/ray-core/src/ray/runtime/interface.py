@@ -1,7 +1,7 @@
 """What the API asks of a runtime, and the records that pass between them.
 
-Two runtimes exist: ``ray.runtime.owner.OwnerRuntime`` (drivers and workers) and ``ray.runtime.local.LocalRuntime``
-(``local_mode``). The API checks arguments; a runtime may rely on that.
+Two runtimes exist: ``ray.runtime.owner.owner.OwnerRuntime`` (drivers and workers) and
+``ray.runtime.local.session.LocalRuntime`` (``local_mode``). The API checks arguments; a runtime may rely on that.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ray.plugins.compose import Composition
     from ray.protocol.references import ObjectEntry
     from ray.runtime.completion import Listener
-    from ray.runtime.ref import ObjectRef
-    from ray.runtime.restoring import OnDisk
-    from ray.runtime.streams import Stream
+    from ray.runtime.owner.arriving import OnDisk
+    from ray.runtime.owner.streams import Stream
+    from ray.runtime.refs.ref import ObjectRef
 
 #: Resource amounts are fixed-point integers: one CPU is RESOURCE_UNIT.
 RESOURCE_UNIT = 10_000

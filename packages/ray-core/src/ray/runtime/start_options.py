@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ray.runtime import hardware
 from ray.runtime.interface import RESOURCE_UNIT
+from ray.runtime.process import hardware
 
 if TYPE_CHECKING:
     from ray.plugins.plan import ResolvedPlan

@@ -7,8 +7,8 @@ import traceback
 import types
 from collections.abc import Iterator
 
+from ray._paths import OWN_CODE
 from ray.exceptions import qualified_name
-from ray.exceptions.base import OWN_CODE
 
 MAX_MESSAGE = 16 * 1024
 MAX_SUMMARY = 500

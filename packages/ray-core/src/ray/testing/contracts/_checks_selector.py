@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from ray.ids import FIRST_RETURN
 from ray.protocol.references import FAILED, READY
 from ray.runtime.completion import complete
-from ray.runtime.owner import OwnerRuntime
+from ray.runtime.owner.owner import OwnerRuntime
 from ray.serialization import serialize
 from ray.testing.contracts._expect import eventually, expect, expect_equal, expect_raises, in_time, leaping_time
 

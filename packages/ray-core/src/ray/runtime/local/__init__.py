@@ -1,0 +1,1 @@
+"""``local_mode``: the whole system in the calling thread."""

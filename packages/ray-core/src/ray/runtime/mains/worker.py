@@ -1,0 +1,82 @@
+"""Entry of a worker process, right after the zygote's fork."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from ray.messages import node, wire
+from ray.plugins.compose import Composition
+from ray.runtime import interface
+from ray.runtime.process.forked import watch_forks
+from ray.runtime.process.session_dirs import NodeConfig
+from ray.runtime.process.signal_guard import SignalGuard
+from ray.runtime.worker import child_files, terminal
+from ray.runtime.worker.driver_path import DriverPath
+from ray.runtime.worker.idle_poll import IdlePoll
+from ray.runtime.worker.native_threads import NativeThreads
+from ray.runtime.worker.process_end import end_process
+from ray.runtime.worker.streams import install_streams
+from ray.runtime.worker.worker import WorkerRuntime
+
+
+def worker_main(
+    config: NodeConfig,
+    composition: Composition,
+    worker_id: bytes,
+    node_address: str,
+    slot: memoryview,
+    threads: NativeThreads,
+) -> NoReturn:
+    """Serve until the node manager, or an actor's end, says stop. Keeps the main thread."""
+    transport = composition.open_transport(config.session_dir)
+    store = composition.open_store(config.extra["store_address"])
+    runtime = WorkerRuntime(config.session, worker_id, config.namespace, transport, store, composition, slot)
+    runtime.threads = threads
+    executor = runtime.executor  # the worker may be made an actor, which has another one, as soon as it is ready
+    if config.gpu_ids:
+        runtime.use_gpus([])
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    install_streams(runtime.current_name, runtime.output)
+    terminal.install()
+    child_files.keep_in(config.session_dir)
+    faulthandler.enable(2, all_threads=False)  # the stack of a crash ends up in the error that the owner gets
+    signal.signal(signal.SIGINT, runtime.sigint_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    SignalGuard(runtime.sigint_handler, lambda: runtime.this_call() is not None).install()
+    runtime.attach(f"w-{worker_id.hex()}", node_address)
+    reader = runtime.reader
+    reader.handlers |= {
+        wire.Push: runtime.on_push,
+        wire.Recall: runtime.giving_back.on_recall,
+        wire.Cancel: runtime.on_cancel,
+        wire.Forget: runtime.on_forget,
+        wire.Taken: runtime.on_taken,
+    }
+    reader.node_handlers |= {
+        node.StartActor: runtime.on_start_actor,
+        wire.Terminate: lambda message: runtime.on_terminate(),
+        node.Exit: lambda message: runtime.node.send(node.Stay()) if runtime.is_needed() else runtime.leave(),
+        wire.Hello: lambda message: setattr(runtime, "node_id", message.process.hex()),
+    }
+    runtime.events.wanted = config.extra["events"]
+    interface.set_current(runtime)
+    watch_forks(runtime)
+    runtime.polling.start()
+    sys.meta_path.append(DriverPath(runtime))
+    runtime.join_plugins()
+    os.umask(config.extra["umask"])  # for the program's files; those of the session are private whatever it is
+    runtime.node.send(node.Ready(worker_id, runtime.address))
+    executor.submit(IdlePoll(runtime, executor))
+    while True:
+        try:
+            executor.run()
+        except BaseException as error:
+            runtime.ending.run(1, str(error))
+        following, runtime.next_executor = runtime.next_executor, None
+        if following is None:
+            end_process(runtime, 0)
+        executor = following

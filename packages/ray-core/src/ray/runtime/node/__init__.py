@@ -1,0 +1,1 @@
+"""The node manager: leases workers, keeps actors, and collects what workers print."""

@@ -1,0 +1,269 @@
+"""The node manager's actor half: places actors, starts them, and tells who asks where they are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from ray.abc.scheduler import ResourceRequest
+from ray.abc.transport import Frame
+from ray.exceptions import RemoteProtocolError
+from ray.messages import codec, node, wire
+from ray.protocol import actors, leases
+
+if TYPE_CHECKING:
+    from ray.runtime.node.node import NodeManager, Peer
+    from ray.runtime.node.worker_pool import WorkerProcess
+
+
+#: A message about an actor that is not known waits for so long: its creation, which another process has sent before,
+#: may come behind it.
+EARLY_S = 2.0
+
+#: What tells one class of actors from another: name, depth, and what they need to be placed.
+Shape: TypeAlias = tuple[str, int, frozenset[tuple[str, int]]]
+
+
+class Placing:
+    """Actors of one class that wait for a worker, first come first served: one demand, however many they are."""
+
+    __slots__ = ("lack", "name", "number", "request", "shape", "waiting")
+
+    def __init__(self, number: int, shape: Shape, request: ResourceRequest, name: str) -> None:
+        self.number = number
+        self.shape = shape
+        self.request = request
+        self.name = name
+        #: What no node has that they need: a predicate, or empty.
+        self.lack = ""
+        #: Actor ids: a dict as an ordered set.
+        self.waiting: dict[bytes, None] = {}
+
+
+class NodeActors:
+    """Turns messages about actors into events of the ``ActorTable`` and carries out its effects."""
+
+    def __init__(self, owner: NodeManager) -> None:
+        self._node = owner
+        self.table = actors.ActorTable()
+        self._numbers = itertools.count(1).__next__
+        #: {number of the demand: actors that wait for a worker}
+        self._placing: dict[int, Placing] = {}
+        self._by_shape: dict[Shape, Placing] = {}
+        #: {actor id: where it waits}
+        self._waiting: dict[bytes, Placing] = {}
+        #: {actor id that is not known yet: what to do when it is, or will not be}
+        self._early: dict[bytes, list[Callable[[], None]]] = {}
+
+    def handlers(self) -> dict[type, Callable[[Peer, Any, Sequence[Frame]], None]]:
+        """What the node manager passes on."""
+        return {
+            node.CreateActor: self._create,
+            node.WatchActor: self._watch,
+            node.KillActor: self._kill,
+            node.ActorStarted: lambda peer, message, frames: self.apply(self.table.started(peer.id, message.error)),
+            node.ActorExiting: lambda peer, message, frames: self.table.exiting(peer.id, message.reason),
+            node.ActorUnheld: lambda peer, message, frames: self.apply(self.table.unheld(message.id)),
+        }
+
+    def class_of(self, worker: bytes) -> str:
+        """The class of the actor that a worker is, or is to become."""
+        actor = self.table.by_worker.get(worker)
+        return self.table.actors[actor].spec.class_name if actor is not None else "an actor"
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def _create(self, peer: Peer, message: node.CreateActor, frames: Sequence[Frame]) -> None:
+        spec = message.spec
+        if any(amount > spec.placement.get(name, 0) for name, amount in spec.resources.items()):
+            raise RemoteProtocolError(
+                f"an actor that needs {spec.resources} to live, and {spec.placement} to be placed"
+            )
+        if spec.resources.get("GPU", 0) != spec.placement.get("GPU", 0):
+            raise RemoteProtocolError("an actor that needs other GPUs to live than to be placed")
+        try:
+            effects = self.table.create(spec, ready=message.ready)
+        except ValueError as error:
+            peer.send(node.Answer(message.request, False, error=str(error)))
+            return
+        self.table.actors[message.spec.id].watchers.add(peer.id)
+        if message.request:
+            peer.send(node.Answer(message.request, True))
+        self.apply(effects)
+        self._take_early(message.spec.id)
+
+    def _kill(self, peer: Peer, message: node.KillActor, frames: Sequence[Frame]) -> None:
+        def kill() -> None:
+            self.apply(self.table.kill(message.id, message.no_restart, message.reason, message.error))
+            peer.send(node.Answer(message.request, message.id in self.table.actors))
+
+        self._when_known(message.id, kill)
+
+    def _watch(self, peer: Peer, message: node.WatchActor, frames: Sequence[Frame]) -> None:
+        self._when_known(message.id, lambda: self._show(peer, message))
+
+    def _when_known(self, actor: bytes, act: Callable[[], None]) -> None:
+        """Act at once on an actor that is known, or once its creation has come, or when it should have."""
+        if actor in self.table.actors:
+            act()
+            return
+        early = self._early.get(actor)
+        if early is None:
+            early = self._early[actor] = []
+            self._node.timers.after(EARLY_S, lambda: self._take_early(actor))
+        early.append(act)
+
+    def _take_early(self, actor: bytes) -> None:
+        for act in self._early.pop(actor, ()):
+            act()
+
+    def _show(self, peer: Peer, message: node.WatchActor) -> None:
+        if self._node.peers.get(peer.id) is not peer:  # it has died meanwhile
+            return
+        entry = self.table.actors.get(message.id)
+        if entry is None:
+            cause = node.ExitCause(reason="no such actor, or it died long ago")
+            peer.send(node.ActorUpdate(message.id, actors.DEAD, 0, cause=cause))
+            return
+        entry.watchers.add(peer.id)
+        peer.send(entry.update())
+
+    def granted(self, number: int, lease: leases.Lease, worker: WorkerProcess) -> None:
+        """A worker for an actor that was to be placed."""
+        placing = self._placing.get(number)
+        actor = next(iter(placing.waiting)) if placing is not None else None
+        entry = self.table.actors.get(actor) if actor is not None else None
+        if actor is not None:
+            self._leave(actor)
+        if entry is None or entry.state == actors.DEAD or worker.connection is None:
+            self._node.apply(self._node.leases.release(lease.id))
+            return
+        self.apply(self.table.granted(entry.spec.id, worker.id, worker.pid, worker.address))
+        gpu_ids = list(lease.allocation.gpu_ids)
+        worker.connection.send([codec.encode(node.StartActor(entry.spec, entry.incarnation, gpu_ids))])
+
+    def infeasible(self, number: int, lack: str) -> None:
+        """No node has what the actors of a demand need."""
+        placing = self._placing[number]
+        placing.lack = lack
+        for actor in list(placing.waiting):
+            self.apply(self.table.infeasible(actor, lack))
+
+    def worker_lost(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
+        """The process of an actor has died and been reaped."""
+        begun = worker.note.has_begun_actor
+        effects = self.table.worker_lost(worker.id, cause, begun=begun)
+        if effects and not begun:
+            self._node.report_failed_start(cause)
+        self.apply(effects)
+
+    def owner_lost(self, process: bytes, address: str) -> None:
+        """A process has died."""
+        self.table.watcher_lost(process)
+        self.apply(self.table.owner_lost(address))
+
+    # --- effects ----------------------------------------------------------------------------------------------------
+
+    def apply(self, effects: Sequence[actors.Effect]) -> None:
+        """Carry out what the actor table decided."""
+        for effect in effects:
+            if type(effect) is actors.Publish:
+                self._publish(effect.actor)
+            elif type(effect) is actors.Place:
+                self._place_after(effect.actor, effect.delay_s)
+            elif type(effect) is actors.Unplace:
+                self._unplace(effect.actor)
+            elif type(effect) is actors.Settle:
+                self._settle(effect.actor)
+            elif type(effect) is actors.KillWorker:
+                worker = self._node.pool.workers.get(effect.worker)
+                if worker is not None:
+                    self._node.pool.kill(worker, effect.reason)
+            elif type(effect) is actors.ExpectEnd:
+                worker = self._node.pool.workers.get(effect.worker)
+                if worker is not None:
+                    self._node.ends.expect(worker)
+            elif type(effect) is actors.EndOrderly:
+                worker = self._node.pool.workers.get(effect.worker)
+                if worker is not None and worker.connection is not None:
+                    worker.connection.send([codec.encode(wire.Terminate())])
+
+    def _publish(self, entry: actors.ActorEntry) -> None:
+        update = entry.update()
+        for process in list(entry.watchers):
+            peer = self._node.peers.get(process)
+            if peer is not None:
+                peer.send(update)
+
+    def _place_after(self, entry: actors.ActorEntry, delay_s: float) -> None:
+        if delay_s:
+            self._node.timers.after(delay_s, lambda: self._place(entry))
+        else:
+            self._place(entry)
+
+    def _place(self, entry: actors.ActorEntry) -> None:
+        if entry.state == actors.DEAD:
+            return
+        spec = entry.spec
+        shape = (spec.class_name, spec.depth, frozenset(spec.placement.items()))
+        placing = self._by_shape.get(shape)
+        if placing is None:
+            request = ResourceRequest(spec.placement, spec.depth)
+            placing = Placing(self._numbers(), shape, request, f"Actor {spec.class_name}")
+            self._placing[placing.number] = self._by_shape[shape] = placing
+        placing.waiting[spec.id] = None
+        self._waiting[spec.id] = placing
+        self._demand(placing)
+        if placing.lack and not entry.lack:
+            self.apply(self.table.infeasible(spec.id, placing.lack))
+
+    def _demand(self, placing: Placing) -> None:
+        key = (self._node.node_id, placing.number)
+        self._node.apply(self._node.leases.demand(key, placing.request, len(placing.waiting), placing.name))
+        self._node.patience.attend()
+
+    def _leave(self, actor: bytes) -> Placing | None:
+        """The actor waits no more."""
+        placing = self._waiting.pop(actor, None)
+        if placing is not None:
+            del placing.waiting[actor]
+            if not placing.waiting:
+                del self._placing[placing.number]
+                del self._by_shape[placing.shape]
+        return placing
+
+    def _unplace(self, entry: actors.ActorEntry) -> None:
+        placing = self._leave(entry.spec.id)
+        if placing is not None:
+            self._demand(placing)
+
+    def _settle(self, entry: actors.ActorEntry) -> None:
+        lease = entry.worker and self._node.leases.by_worker.get(entry.worker)
+        if lease:
+            self._node.apply(self._node.leases.shrink(lease, dict(entry.spec.resources)))
+
+    # --- questions --------------------------------------------------------------------------------------------------
+
+    def find_named(self, data: bytes) -> list[Any] | None:
+        """Answer to ``actor``: [id, opaque handle] of a live named actor, or None."""
+        namespace, name = msgspec.msgpack.decode(data, type=tuple[str, str])
+        entry = self.table.named(namespace, name)
+        return None if entry is None else [entry.spec.id, entry.spec.handle]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Answer to ``actors``."""
+        return [
+            {
+                "actor_id": entry.spec.id.hex(),
+                "class_name": entry.spec.class_name,
+                "state": entry.state,
+                "name": entry.spec.name,
+                "namespace": entry.spec.namespace,
+                "pid": entry.pid,
+                "incarnation": entry.incarnation,
+            }
+            for entry in self.table.actors.values()
+        ]

@@ -1,0 +1,93 @@
+"""What the node manager does about those who wait long for a worker, while others use or hold what they need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ray.clock import monotonic, wall_time
+from ray.messages import node
+from ray.runtime.node.held import HELD, held_by_actors
+
+if TYPE_CHECKING:
+    from ray.protocol.waiting import DemandKey
+    from ray.runtime.node.node import NodeManager
+
+#: Who has waited for this long has waited long.
+LONG_S = 1.0
+#: The pauses between two appeals double up to this, while anybody waits.
+MAX_PAUSE_S = 60.0
+#: Who waits for so long for the end of an actor is told, and again while that lasts.
+TELL_S = 5.0
+TELL_AGAIN_S = 4.0
+RECORD_AGAIN_S = 60.0
+
+
+class NodePatience:
+    """Has every process let go of what it only seems to hold.
+
+    A handle in a cycle of references keeps its actor, and what that holds, until the interpreter looks for cycles. It
+    does so when it has made many objects, but a process that waits makes none.
+    """
+
+    def __init__(self, owner: NodeManager) -> None:
+        self._node = owner
+        self._armed = False
+        #: {demand: its turn, which changes with every grant, and since when it has been that}
+        self._seen: dict[DemandKey, tuple[int, float]] = {}
+        #: The pause after the next appeal, and its time.
+        self._pause_s, self._next = LONG_S, 0.0
+        #: When drivers are told again what is waited for, and when it is recorded again.
+        self._tell = self._record = 0.0
+
+    def attend(self) -> None:
+        """Somebody may have to wait."""
+        if not self._armed and self._node.leases.demands:
+            self._armed = True
+            self._node.timers.after(LONG_S / 2, self._look)
+
+    def _look(self) -> None:
+        self._armed = False
+        now, seen = monotonic(), self._seen
+        self._seen = {}
+        for key, entry in self._node.leases.demands.items():
+            if entry.infeasible:
+                continue
+            turn, since = seen.get(key, (entry.turn, now))
+            self._seen[key] = (turn, since) if turn == entry.turn else (entry.turn, now)
+        if all(now - since < LONG_S for _, since in self._seen.values()):
+            self._pause_s, self._next = LONG_S, 0.0
+        elif now >= self._next and self._actors_hold():
+            for peer in self._node.peers.values():
+                peer.send(node.Collect())
+            self._next = now + self._pause_s
+            self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
+        if now >= self._tell:
+            self._tell_of_actors(now)
+        self._node.apply(self._node.leases.tick(now))
+        self.attend()
+
+    def _tell_of_actors(self, now: float) -> None:
+        """Who waits only for actors may do so for ever: drivers say it once, and in errors for as long as it lasts."""
+        leases = self._node.leases
+        long = [key for key, (_, since) in self._seen.items() if now - since >= TELL_S]
+        if not long:
+            return
+        held = [lease for lease in leases.leases.values() if lease.key[0] == self._node.node_id]
+        holders = [(self._node.actors.class_of(lease.worker), lease.request.resources) for lease in held]
+        total = leases.resources.total()
+        for key in long:
+            entry = leases.demands[key]
+            text = held_by_actors(entry.name, entry.request.resources, total, holders)
+            if text:
+                self._tell = now + TELL_AGAIN_S
+                record = node.ErrorRecord(HELD, text, wall_time(), function=entry.name)
+                if now >= self._record:
+                    self._record = now + RECORD_AGAIN_S
+                    self._node.record_error(record, print_it=False)
+                self._node.tell_drivers(node.RecordError(record))
+                return
+
+    def _actors_hold(self) -> bool:
+        """Whether the end of an actor would give room."""
+        own = self._node.node_id
+        return any(lease.key[0] == own and lease.request.resources for lease in self._node.leases.leases.values())

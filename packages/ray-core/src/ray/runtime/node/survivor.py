@@ -1,0 +1,89 @@
+"""What the zygote does when the node manager cannot clean up any more: it is the last of the session that can."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from typing import NoReturn
+
+from ray.clock import monotonic
+from ray.runtime.process.group_ends import await_trackers
+from ray.runtime.process.session_dirs import NodeConfig, note_survivor, remove_session_dir
+from ray.runtime.process.supervision import is_stopped, kill_session, outlive_parent
+
+#: The driver is gone: the node manager ends by itself, or has this long until it is killed.
+ORPHAN_GRACE_S = 5.0
+_LOOK_S = 0.1
+_MAX_REQUEST_BYTES = 4096
+
+
+class NodeSurvivor:
+    """Waits for requests of the node manager, and looks after its end and after that of the driver."""
+
+    def __init__(self, channel: socket.socket, lifeline: int, node: int, config: NodeConfig) -> None:
+        """Become the one who survives the node manager.
+
+        Args:
+            channel: to the node manager; it ends with it.
+            lifeline: descriptor of a channel that ends with the driver.
+            node: pid of the node manager.
+            config: of the session.
+        """
+        self._channel = channel
+        self._lifeline = lifeline
+        self._node = node
+        self._config = config
+        self._poll = select.poll()
+        for fd in (channel.fileno(), lifeline):
+            self._poll.register(fd, select.POLLIN)
+        #: When the node manager is killed, which has lost its driver.
+        self._limit = 0.0
+        note_survivor(config.session_dir, os.getpid())
+        outlive_parent()
+
+    def request(self) -> tuple[bytes, list[int]]:
+        """Wait for a request; returns it and its descriptors. Ends the process if there will be none any more."""
+        while True:
+            ready = self._poll.poll(_LOOK_S * 1000 if self._limit else None)
+            for fd, _ in ready:
+                if fd == self._lifeline:
+                    self._poll.unregister(fd)
+                    self._limit = monotonic() + ORPHAN_GRACE_S
+                else:
+                    data, fds = self._receive()
+                    if data:
+                        return data, fds
+                    self._bury()
+            if self._limit:
+                self._rouse()
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """What has come; nothing if the node manager is dead. If it has left reports unread, that is an error."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self._channel, _MAX_REQUEST_BYTES, 2)
+        except ConnectionError:
+            return b"", []
+        return data, fds
+
+    def _rouse(self) -> None:
+        """Have a node manager end that has lost its driver, even one that was stopped."""
+        if is_stopped(self._node):
+            with contextlib.suppress(OSError):
+                os.kill(self._node, signal.SIGCONT)
+        if monotonic() > self._limit:
+            with contextlib.suppress(OSError):
+                os.kill(self._node, signal.SIGKILL)
+
+    def _bury(self) -> NoReturn:
+        """The node manager was killed: end what it has left."""
+        await_trackers(kill_session(self._config.session))
+        remove_session_dir(self._config.session_dir)
+        os._exit(0)
+
+    def close(self) -> None:
+        """In a worker: it has nothing to do with this."""
+        self._channel.close()
+        os.close(self._lifeline)

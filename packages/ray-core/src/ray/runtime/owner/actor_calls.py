@@ -1,0 +1,342 @@
+"""Calls of a process to actors: one client per actor, in submission order, across restarts.
+
+Every method is called under the runtime's lock.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from ray.exceptions import UnpicklableError
+from ray.messages import node, wire
+from ray.protocol import actors
+from ray.protocol.references import ObjectEntry
+from ray.runtime.owner.actor_client import MAX_AHEAD, ActorClient, Batch
+from ray.runtime.owner.call_order import put_in_order
+from ray.runtime.owner.fates import UNSTARTED, fates_of
+from ray.runtime.owner.gathering import MANY_CALLS, Gathering
+from ray.runtime.owner.last_calls import ends_next
+from ray.runtime.owner.lost_connections import LostConnections
+from ray.runtime.owner.records import BATCH_TASKS, LAST_WORDS_S, TaskRecord
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.owner import OwnerRuntime
+
+#: Where each concurrency group has places of its own, and those for one group must not hold up those for another.
+_WITHOUT_LIMIT = sys.maxsize
+
+
+class ActorCalls:
+    """The actor half of an owner."""
+
+    def __init__(self, runtime: OwnerRuntime) -> None:
+        self._runtime = runtime
+        self.lost = LostConnections(runtime, self)
+        self._gathering = Gathering(runtime, self)
+        #: {actor id: client}
+        self.clients: dict[bytes, ActorClient] = {}
+        #: {object id of the entry that counts handles: actor id}
+        self.by_life: dict[bytes, bytes] = {}
+
+    def client(self, actor_id: bytes, class_name: str, concurrent: bool, *, watch: bool) -> ActorClient:
+        """The client for an actor; ``watch`` asks the node manager where it is."""
+        client = self.clients.get(actor_id)
+        if client is None:
+            client = self.clients[actor_id] = ActorClient(self, actor_id, class_name, concurrent)
+            if watch:
+                self._runtime.node.send(node.WatchActor(actor_id))
+        return client
+
+    def submit(self, client: ActorClient, record: TaskRecord) -> None:
+        """Queue a call behind the earlier ones and send what can go."""
+        if client.closed:
+            self._runtime.fail_actor(record, client, UNSTARTED)
+            return
+        record.link = client
+        queue = client.queue
+        queue.append(record)
+        if client.peer is not None:
+            if len(client.inflight) >= client.many and len(queue) % BATCH_TASKS:
+                if client.many > 1:
+                    self._gathering.add(client)
+            elif self._runtime.may_send():
+                self.pump(client)
+        elif client.away is not None:
+            self._runtime.unreached.called(client)
+
+    def catch_up(self) -> None:
+        """A call of this module that was about to send has been interrupted by code that waits for that."""
+        for client in list(self.clients.values()):
+            if client.queue or client.batch:
+                self.pump(client)
+
+    def pump(self, client: ActorClient) -> None:
+        """Send calls in order, up to the first one whose arguments are not there.
+
+        A call that interrupts this one, and calls it again, sends what this one was about to send.
+        """
+        queue = client.queue
+        if client.peer is None or not (queue or client.batch):
+            return
+        runtime, inflight = self._runtime, client.inflight
+        address = runtime.address
+        frames: list[Any] = [b""]
+        pushed: dict[bytes, ObjectEntry] = {}
+        tasks = []
+        records: list[TaskRecord] = []
+        begun: deque[TaskRecord] | None = None
+        batch = (records, frames, pushed)
+        while True:
+            other = client.batch  # of a call that this one has interrupted
+            if other is None:
+                break
+            begun = deque(other[0])
+            records[:] = begun
+            if client.batch is other:
+                if other[1][0] is not None:
+                    other[1][0] = None  # that call gives up
+                    break
+                self._has_left(client, other)
+            begun = None
+            records.clear()
+        client.batch = batch  # no call comes between the look at the other one and this
+        handed, peer = client.handed, client.peer
+        if peer is None:  # it was lost meanwhile
+            client.forget_batch()  # type: ignore[unreachable]
+            return
+        while True:
+            if begun:
+                record = begun.popleft()
+            else:
+                if len(inflight) >= client.window or not queue:  # in this order: a finaliser may come behind ``len``
+                    break
+                record = queue[0]
+                if record.waiting and not record.done and not ends_next(record, inflight):
+                    break
+                records.append(record)
+            if client.batch is not batch:
+                return
+            is_over = record.done and record.id not in inflight
+            if not is_over:
+                inflight[record.id] = record
+            if queue and queue[0] is record:
+                queue.popleft()
+            if is_over:
+                continue
+            if record.refs or record.deps:
+                runtime.objects.hand_over_arguments(record, peer.address, handed)
+            tasks.append(record.to_wire(frames, address, peer, pushed))
+        if client.batch is not batch:
+            return
+        if tasks:
+            try:
+                peer.push(wire.Push(tasks, depth=runtime.depth), frames)
+            except UnpicklableError as error:
+                if client.batch is batch:
+                    client.forget_batch()
+                    runtime.tasks.unsent.calls(client, tasks, peer, error)
+                return
+        if client.batch is batch:
+            self._has_left(client, batch)
+
+    def _has_left(self, client: ActorClient, batch: Batch) -> None:
+        """What was about to be sent is with the transport."""
+        client.batch = None
+        if client.handed:
+            client.handed = set()  # a new one: a call that this one has interrupted goes on with the old one
+        peer, pushed = client.peer, batch[2]
+        if peer is not None and (pushed or peer.forgets):
+            peer.has_left(pushed)
+
+    def on_replies(self, client: ActorClient, message: wire.Replies, frames: Any) -> None:
+        """Calls have ended."""
+        inflight = client.inflight
+        self._runtime.reader.finish(inflight, message, frames, client.peer, lambda record: self.again(client, record))
+        cause = None
+        if message.reason:
+            client.many = MANY_CALLS  # the rest wait for no reply: the actor takes no more, and says so at once
+            cause = node.ExitCause(reason=message.reason)
+        for id in message.returned:
+            back = inflight.pop(id, None)
+            if back is None or back.done:
+                continue
+            if cause is not None:
+                self._runtime.fail_actor(back, client, UNSTARTED, cause)
+            else:
+                self._requeue(client, back)
+        if message.exiting:
+            client.window = 0  # nothing more is sent to that process
+            if cause is not None:
+                # What the process still runs may wait for one of these, and the end waits for what runs.
+                self._close(client, cause)
+        elif client.queue:
+            self.pump(client)
+
+    def peer_lost(self, client: ActorClient) -> None:
+        """The connection is gone; the node manager tells what became of the actor, unless that lives."""
+        client.peer = None
+        client.forget_batch()
+        if not client.held:
+            self.lost.lost(client)
+        self._apply_held(client)
+
+    def updated(self, update: node.ActorUpdate) -> None:
+        """The node manager says where the actor is."""
+        client = self.clients.get(update.id)
+        if client is None or client.dead or update.incarnation < client.incarnation:
+            return
+        if client.held:
+            client.held.append(update)
+        elif client.peer is not None and client.inflight and _says_ended(client, update):
+            client.held.append(update)
+            self._runtime.timers.after(LAST_WORDS_S, lambda: self._apply_held(client))
+        else:
+            self._apply(client, update)
+
+    def _apply_held(self, client: ActorClient) -> None:
+        held, client.held = client.held, []
+        for update in held:
+            self._apply(client, update)
+
+    def _apply(self, client: ActorClient, update: node.ActorUpdate) -> None:
+        if client.dead or update.incarnation < client.incarnation:
+            return
+        if _says_ended(client, update):
+            self._process_ended(client, update)
+        client.incarnation = update.incarnation
+        client.concurrent = client.concurrent or update.concurrent
+        if client.concurrent:
+            client.many = MANY_CALLS
+        client.lack = update.lack
+        if update.state in (actors.ALIVE, actors.DEAD) or update.lack:  # what nobody can place need not be kept
+            client.creating = None
+        if update.state == actors.RESTARTING:
+            self._runtime.failures.restarts(client, update)
+        elif update.state == actors.ALIVE:
+            client.crash = ""
+            client.window = _WITHOUT_LIMIT if update.groups else MAX_AHEAD + update.places
+            client.groups = update.groups
+            client.place = update
+            self.connect(client, update)
+        elif update.state == actors.DEAD:
+            if client.created_here and update.error:
+                self._runtime.failures.note_start(client, update.error, asked=bool(client.queue))
+            client.error = update.error
+            self.let_creation_go(client)
+            client.dead = True
+            self._close(client, update.cause)
+
+    def _close(self, client: ActorClient, cause: node.ExitCause | None) -> None:
+        """No call starts any more."""
+        client.closed, client.cause = True, cause
+        for record in list(client.queue):
+            if not record.done:
+                self._runtime.fail_actor(record, client, UNSTARTED)
+        client.queue.clear()
+
+    def let_creation_go(self, client: ActorClient) -> None:
+        """Its ``__init__`` will not run any more."""
+        pins, client.creation = client.creation, ()
+        self._runtime.table.unpin(pins)
+
+    def connect(self, client: ActorClient, update: node.ActorUpdate) -> None:
+        """Send it what waits, if it can be reached where it is said to be."""
+        if client.peer is not None:
+            return
+        try:
+            peer = self._runtime.peers.reach(update.address)
+        except ConnectionError as error:
+            self._runtime.unreached.actor(client, update, error)
+            return
+        client.away = None
+        if client.inflight:
+            self.lost.settle(client)
+        put_in_order(client.queue)
+        peer.sink = client
+        client.peer = peer
+        self.pump(client)
+
+    def _process_ended(self, client: ActorClient, update: node.ActorUpdate) -> None:
+        """Calls that had not started go to the next process; those that had, or may have, are retried or fail."""
+        if client.peer is not None and client.peer.sink is client:
+            client.peer.sink = None
+        client.peer = client.away = None
+        for record in list(client.inflight.values()):
+            if record.done:  # it went on without a caller
+                self._runtime.let_arguments_go(record)
+        records = [record for record in list(client.inflight.values()) if not record.done]
+        client.inflight.clear()
+        client.limits.clear()
+        client.place = None
+        client.forget_batch()
+        restarts = update.state == actors.RESTARTING
+        client.closed = not restarts
+        fates = fates_of(client, records, update.cause, self._runtime.process_id)
+        for record, fate in zip(records, fates, strict=True):
+            if restarts and fate is UNSTARTED:
+                self._requeue(client, record)
+            elif restarts and record.retries and not record.cancelled:
+                self.again(client, record)
+            else:
+                self._runtime.fail_actor(record, client, fate, update.cause, update.error, restarts=restarts)
+
+    def _requeue(self, client: ActorClient, record: TaskRecord) -> None:
+        """It has not run: it goes to the next process, unless it was cancelled."""
+        if record.cancelled:
+            self._runtime.fail_cancelled(record)
+        else:
+            client.queue.append(record)
+
+    def again(self, client: ActorClient, record: TaskRecord) -> None:
+        """Have a call repeated."""
+        record.attempt += 1
+        if record.retries > 0:
+            record.retries -= 1
+        client.queue.append(record)
+
+    def records(self) -> list[TaskRecord]:
+        """Those of all calls that are queued or sent."""
+        clients = self.clients.values()
+        return [record for client in clients for record in (*client.inflight.values(), *client.queue)]
+
+    def cancel(self, record: TaskRecord, client: ActorClient, recursive: bool, again: bool) -> None:
+        """Cancel a call that is queued here or there, or running."""
+        record.retries = 0
+        record.cancelled = True
+        if record.id not in client.inflight:
+            self._runtime.fail_cancelled(record)
+            self.pump(client)  # those behind it need wait no more
+        else:
+            self._runtime.cancels.cancel_call(record, client, recursive=recursive, again=again)
+
+    def handle_gone(self, life: ObjectEntry) -> None:
+        """The entry that counted this process's handles to an actor is gone."""
+        actor_id = self.by_life.pop(life.id, None)
+        if actor_id is not None:
+            self.forget(actor_id)
+
+    def hold(self, client: ActorClient, life: ObjectEntry) -> None:
+        """``life`` counts this process's handles to the actor."""
+        client.life = life
+        self.by_life[life.id] = client.actor_id
+
+    def holds_handles(self) -> bool:
+        """Whether this process keeps any actor alive."""
+        return bool(self.by_life)
+
+    def forget(self, actor_id: bytes) -> None:
+        """No handle of this process is left."""
+        client = self.clients.get(actor_id)
+        if client is not None and not client.inflight and not client.queue:
+            del self.clients[actor_id]
+            self.let_creation_go(client)
+            # A destructor may use a handle that was collected together with its object, and before it.
+            client.dead = client.closed = True
+            client.cause = node.ExitCause(reason="its handle was collected as garbage")
+
+
+def _says_ended(client: ActorClient, update: node.ActorUpdate) -> bool:
+    """Whether the process that was known so far has ended."""
+    return update.incarnation > client.incarnation >= 0 or update.state in (actors.RESTARTING, actors.DEAD)

@@ -1,0 +1,95 @@
+"""What a process keeps about its way to one actor."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ray.messages import node
+from ray.protocol.references import ObjectEntry
+from ray.runtime.owner.gathering import MANY_CALLS
+from ray.runtime.owner.records import TaskRecord
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.actor_calls import ActorCalls
+    from ray.runtime.owner.unreached import Away
+    from ray.runtime.process.peers import Peer
+
+#: Calls handed to one actor ahead of its replies, besides those that it runs at a time; more wait here. Those in front
+#: may wait for one that is behind them, as long as there is a place for it.
+MAX_AHEAD = 2000
+#: Calls that are about to be sent together, frames of their message (see ``Peer.push``), and large values with it.
+Batch: TypeAlias = tuple[list[TaskRecord], list[Any], dict[bytes, ObjectEntry]]
+
+
+class ActorClient:
+    """This process's way to one actor."""
+
+    __slots__ = (
+        "actor_id", "away", "batch", "calls", "cause", "class_name", "closed", "concurrent", "crash",
+        "created_here", "creating", "creation", "dead", "error", "groups", "handed", "held", "incarnation", "inflight",
+        "lack", "life", "limits", "looks_at", "many", "peer", "place", "queue", "window",
+    )  # fmt: skip
+
+    def __init__(self, calls: ActorCalls, actor_id: bytes, class_name: str, concurrent: bool) -> None:
+        #: Whose client it is; tells handles of an ended session.
+        self.calls = calls
+        self.actor_id = actor_id
+        self.class_name = class_name
+        #: Whether calls may overlap there.
+        self.concurrent = concurrent
+        #: With fewer under way each is sent at once. Where calls do not overlap, one is enough to wait for its reply.
+        self.many = MANY_CALLS if concurrent else 1
+        self.queue: deque[TaskRecord] = deque()
+        self.inflight: dict[bytes, TaskRecord] = {}
+        #: What is about to be sent.
+        self.batch: Batch | None = None
+        #: What goes along with them and is handed over: (task id, place of a ref in the arguments).
+        self.handed: set[tuple[bytes, int]] = set()
+        self.peer: Peer | None = None
+        #: It was not reached at the last try.
+        self.away: Away | None = None
+        self.incarnation = -1
+        #: Where its process is, while it lives, as the node manager has said.
+        self.place: node.ActorUpdate | None = None
+        #: Calls that may be under way at a time.
+        self.window = MAX_AHEAD
+        #: The actor's concurrency groups, once they are known.
+        self.groups: Collection[str] | None = None
+        #: No call starts there any more; it may still run some.
+        self.closed = False
+        #: It has ended.
+        self.dead = False
+        self.cause: node.ExitCause | None = None
+        self.error = b""
+        #: What the node manager has said, from the end of the process on, while its last replies are still to be read.
+        self.held: list[node.ActorUpdate] = []
+        #: The entry that keeps the actor alive, or None (detached actors).
+        self.life: Any = None
+        #: This process has created the actor, and reports the failure of its ``__init__``.
+        self.created_here = False
+        #: A ref that keeps the actor until its ``__init__`` has ended, as a task runs whose ref was dropped.
+        self.creating: Any = None
+        #: What this process pins for the actor's ``__init__``, which may run again: arguments, and refs in its class.
+        self.creation: tuple[ObjectEntry, ...] = ()
+        #: {id of a call with a time limit that runs there beside others: monotonic time when it is over}
+        self.limits: dict[bytes, float] = {}
+        #: When the first of them is over; 0 if there is none.
+        self.looks_at = 0.0
+        #: Why the actor cannot be placed, where no node has what it needs: a predicate.
+        self.lack = ""
+        #: How its process has died again and again, while it is started anew.
+        self.crash = ""
+
+    def forget_batch(self) -> None:
+        """What is about to be sent is not to be sent any more."""
+        batch, self.batch = self.batch, None
+        if batch is not None:
+            batch[1][0] = None
+        self.handed = set()
+
+    @property
+    def ends(self) -> bool:
+        """Whether its actor is known to be dead, or about to end."""
+        return self.closed or not self.window

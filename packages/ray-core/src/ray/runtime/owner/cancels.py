@@ -1,0 +1,108 @@
+"""Work that is to end before its time, where the worker may be too busy to hear of it.
+
+Every method is called under the runtime's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ray.ids import PROCESS_ID_BYTES
+from ray.messages import node, wire
+from ray.runtime.process.telling import tell
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.actor_client import ActorClient
+    from ray.runtime.owner.owner import OwnerRuntime
+    from ray.runtime.owner.records import Link, TaskRecord
+
+#: A task cancelled by force has this long until its worker is killed, which first sends what others wait for.
+FORCE_AFTER_S = 0.01
+#: A worker that has not ended a cancelled task after this time may be too busy to hear of it: the node manager signals.
+BUSY_S = 0.05
+#: What runs on after this time is worth a word.
+WARN_S = 1.0
+_log = logging.getLogger("ray")
+_TASK_RUNS_ON = (
+    "{name} was cancelled and still runs after {seconds:g} s. It cleans up, or is in a call that cannot be interrupted "
+    "(of code in C, say): ray.cancel(ref, force=True) ends its process."
+)
+_CALL_RUNS_ON = (
+    "{name} was cancelled and has not ended after {seconds:g} s. It cleans up, runs on a thread, or is in, or behind, "
+    "a call that cannot be interrupted (of code in C, say): ray.kill(actor) ends its actor, with all calls."
+)
+_NOT_FORCED = (
+    "%s is a call of an actor, and was cancelled without force=True, which would have ended the process of all its "
+    "calls: ray.kill(actor) does that."
+)
+_MAY_HAVE_RUN = "whether it had run by then is not known, as its actor is too busy to say so"
+
+
+class Cancels:
+    """Of an owner's tasks and calls that have been sent."""
+
+    def __init__(self, runtime: OwnerRuntime) -> None:
+        self._runtime = runtime
+
+    def cancel_task(self, record: TaskRecord, link: Link, *, force: bool, recursive: bool, again: bool) -> None:
+        """Cancel a task that was pushed to a worker."""
+        link.peer.send(wire.Cancel(record.id, recursive, again))
+        if force:
+            reason = "its task was cancelled by force"
+            self._later(FORCE_AFTER_S, record, link, lambda: node.KillLease(link.lease, record.id, reason))
+        else:
+            self._later(BUSY_S, record, link, lambda: node.Interrupt(record.id, lease=link.lease))
+            self._warn_later(record, link, _TASK_RUNS_ON)
+
+    def cancel_call(self, record: TaskRecord, client: ActorClient, *, recursive: bool, again: bool) -> None:
+        """Cancel a call that was sent to an actor."""
+        if client.peer is None:
+            return
+        client.peer.send(wire.Cancel(record.id, recursive, again))
+        if not client.concurrent:
+            self._later(BUSY_S, record, client, lambda: node.Interrupt(record.id, actor=client.actor_id))
+        self._warn_later(record, client, _CALL_RUNS_ON)
+
+    def not_forced(self, record: TaskRecord) -> None:
+        """A call was to be cancelled by force, by somebody who borrows its ref and could not know that it is one."""
+        if not record.done:
+            tell(_log.warning, _NOT_FORCED, record.name)
+
+    def revoked(self, message: node.CallRevoked) -> None:
+        """A cancelled call does not start any more in its actor, which is too busy to say so."""
+        client = self._runtime.calls.clients.get(message.actor)
+        record = client.inflight.get(message.task) if client is not None else None
+        if client is None or record is None:
+            return
+        if client.peer is not None:  # after the actor has heard of this for certain, it need not be kept in mind
+            client.peer.send(wire.Cancel(record.id, recursive=False))
+        if record.done:
+            return
+        running = message.running
+        ours = not any(running) or running[:PROCESS_ID_BYTES] == self._runtime.process_id
+        order = list(client.inflight)
+        if not ours:
+            self._runtime.fail_cancelled(record, _MAY_HAVE_RUN)
+        elif running not in client.inflight or order.index(running) < order.index(record.id):  # calls begin in order
+            self._runtime.fail_cancelled(record)
+
+    def _later(
+        self, delay_s: float, record: TaskRecord, place: Link | ActorClient, message: Callable[[], wire.Struct]
+    ) -> None:
+        def send() -> None:
+            if place.inflight.get(record.id) is record:
+                self._runtime.node.send(message())
+
+        self._runtime.timers.after(delay_s, send)
+        self._runtime.transport.wake()
+
+    def _warn_later(self, record: TaskRecord, place: Link | ActorClient, text: str) -> None:
+        def warn() -> None:
+            if place.inflight.get(record.id) is record and not (record.done or record.warned):
+                record.warned = True
+                tell(_log.warning, text.format(name=record.name, seconds=WARN_S))
+
+        if not record.warned:
+            self._runtime.timers.after(WARN_S, warn)

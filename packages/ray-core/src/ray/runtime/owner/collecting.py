@@ -1,0 +1,42 @@
+"""The search for cycles of references that keep handles of actors."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from typing import TYPE_CHECKING
+
+from ray.clock import monotonic, thread_time
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.owner import OwnerRuntime
+
+#: Searches take at most this share of a processor's time.
+_SHARE = 0.05
+
+
+class Collecting:
+    """Searches on a thread of its own: it may run any destructor, so it holds no lock and nobody waits for it."""
+
+    def __init__(self, runtime: OwnerRuntime) -> None:
+        self._runtime = runtime
+        self._busy = False
+        self._next = 0.0
+
+    def begin(self) -> None:
+        """Others wait for what unused actors may hold. Called under the lock."""
+        if self._busy or not self._runtime.calls.holds_handles() or monotonic() < self._next:
+            return
+        self._busy = True
+        try:
+            threading.Thread(target=self._collect, name="ray-collect", daemon=True).start()
+        except RuntimeError:  # no more threads: perhaps next time
+            self._busy = False
+
+    def _collect(self) -> None:
+        try:
+            gc.collect()
+        finally:
+            self._next = monotonic() + thread_time() / _SHARE
+            self._busy = False
+        self._runtime.transport.wake()  # the thread that polls frees what was dropped

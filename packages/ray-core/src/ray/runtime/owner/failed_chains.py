@@ -1,0 +1,48 @@
+"""Tasks that fail with an argument of theirs, and those that wait for them in turn.
+
+A chain of such tasks may be longer than the stack is deep: they fail one after the other, not one inside the other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ray.protocol.references import ObjectEntry
+from ray.runtime.owner.actor_client import ActorClient
+from ray.runtime.owner.records import TaskRecord
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.owner import OwnerRuntime
+
+
+class FailedChains:
+    """Called under the runtime's lock."""
+
+    def __init__(self, runtime: OwnerRuntime) -> None:
+        self._runtime = runtime
+        #: What is to fail next, and with which argument.
+        self._next: deque[tuple[TaskRecord, ObjectEntry]] = deque()
+
+    def fails(self, record: TaskRecord, argument: ObjectEntry) -> None:
+        """``argument`` of the task has failed: so does the task, now or as soon as those before it have."""
+        self._next.append((record, argument))
+        rests = self._runtime.reader.rests
+        if self._go_on in rests:
+            return
+        rests.append(self._go_on)  # a call that interrupts this goes on with the rest of them
+        try:
+            self._go_on()
+        finally:
+            rests.remove(self._go_on)
+
+    def _go_on(self) -> None:
+        runtime = self._runtime
+        while True:
+            if not self._next:  # not in the loop's head: a call that interrupts this may come behind that
+                break
+            record, argument = self._next.popleft()
+            if not record.done:
+                runtime.fail(record, argument.value, cause=argument)
+            if record.actor and isinstance(record.link, ActorClient):
+                runtime.calls.pump(record.link)

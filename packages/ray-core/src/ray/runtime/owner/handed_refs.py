@@ -1,0 +1,56 @@
+"""How a ref is described to a process that gets it, with what is known of its object: the owner may be busy later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ray.messages import wire
+from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
+from ray.runtime.completion import complete
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.records import TaskRecord
+
+#: Values up to this size go along with refs.
+CARRIED_BYTES = 1024
+
+
+class ActorLife:
+    """The value of the entry that counts an actor's handles."""
+
+    __slots__ = ("actor_id",)
+
+    def __init__(self, actor_id: bytes) -> None:
+        self.actor_id = actor_id
+
+
+def describe(entry: ObjectEntry, address: str, credits: int = 0) -> wire.Ref:
+    """The ref on the wire; ``address`` is this process's.
+
+    Not with a value that has refs inside: only its owner can hand those over.
+    """
+    owner = entry.owner or address
+    status, value = entry.status, entry.value
+    if status == PENDING or entry.contained:
+        return wire.Ref(entry.id, owner, credits)
+    if status == STORED:
+        return wire.Ref(entry.id, owner, credits, STORED, nbytes=value)
+    if isinstance(value, (bytes, memoryview)) and len(value) <= CARRIED_BYTES:
+        return wire.Ref(entry.id, owner, credits, status, bytes(value))
+    return wire.Ref(entry.id, owner, credits)
+
+
+def handed_over(record: TaskRecord, receiver: str) -> list[ObjectEntry]:
+    """Of what we only borrow, that which ``receiver`` is to hold as well, once for each place in the arguments."""
+    inside = (*record.refs, *(inner for _, value in record.deps for inner in value.contained))
+    return [entry for entry in inside if entry.owner not in (None, receiver)]
+
+
+def take_note(entry: ObjectEntry, ref: wire.Ref, *, shared: bool) -> None:
+    """Complete the entry of a ref that arrived, if that says enough; called under the runtime's lock."""
+    if entry.status != PENDING or entry.owner is None:
+        return
+    if ref.status in (READY, FAILED):
+        complete(entry, ref.status, ref.value)
+    elif ref.status == STORED and shared:
+        complete(entry, STORED, ref.nbytes)

@@ -1,0 +1,54 @@
+"""Connections to actors that are lost while the actor lives: the program, or code of the actor, may have closed them.
+
+Of calls that were sent by such a connection nobody knows whether they have come to the actor, or their results back. So
+they fail, or are repeated where that is asked for; those that follow go by a new connection, behind them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ray.messages import node
+from ray.runtime.owner.fates import UNKNOWN
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.actor_calls import ActorCalls
+    from ray.runtime.owner.actor_client import ActorClient
+    from ray.runtime.owner.owner import OwnerRuntime
+
+#: Where a process has ended, the node manager says so in this time.
+ENDED_S = 0.5
+_REASON = "one of the two processes has closed it, or dropped it for a message that could not be handled"
+
+
+class LostConnections:
+    """Methods are called under the runtime's lock."""
+
+    def __init__(self, runtime: OwnerRuntime, calls: ActorCalls) -> None:
+        self._runtime = runtime
+        self._calls = calls
+
+    def lost(self, client: ActorClient) -> None:
+        """A connection is gone: connect again, unless the process is said to have ended."""
+        place = client.place
+        if place is not None:
+            self._runtime.timers.after(ENDED_S, lambda: self._look(client, place))
+
+    def _look(self, client: ActorClient, place: node.ActorUpdate) -> None:
+        if client.place is place and client.window:  # else it has ended, or is about to
+            self._calls.connect(client, place)
+
+    def settle(self, client: ActorClient) -> None:
+        """Decide about the calls that were sent by a connection that is lost for good."""
+        calls, runtime = self._calls, self._runtime
+        records = list(client.inflight.values())
+        client.inflight.clear()
+        client.limits.clear()
+        cause = node.ExitCause(reason=_REASON, pid=client.place.pid if client.place is not None else 0)
+        for record in records:
+            if record.done:  # it went on without a caller
+                runtime.let_arguments_go(record)
+            elif record.retries and not record.cancelled:
+                calls.again(client, record)
+            else:
+                runtime.fail_actor(record, client, UNKNOWN, cause, lives=True)

@@ -1,0 +1,93 @@
+"""Tasks and calls over their time whose processes are too busy to say so.
+
+Every method is called under the runtime's lock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ray.clock import monotonic
+from ray.exceptions import RayError, TaskCancelledError, TaskTimeoutError
+from ray.messages import node, wire
+from ray.protocol.time_limits import END_S, TELL_S
+from ray.runtime.owner.actor_client import ActorClient
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.owner import OwnerRuntime
+    from ray.runtime.owner.records import TaskRecord
+    from ray.runtime.process.peers import Peer
+
+
+class Overdue:
+    """The clock of an owner for what runs in others' processes.
+
+    The node manager has one for what runs alone. Of processes that run several calls, it cannot see what they run: they
+    say so to the owners of calls that have a limit.
+    """
+
+    def __init__(self, runtime: OwnerRuntime) -> None:
+        self._runtime = runtime
+
+    # --- calls that run beside others -------------------------------------------------------------------------------
+
+    def began(self, peer: Peer, message: wire.Began) -> None:
+        """A call with a limit has begun or ended, or is over its time in a process that is not too busy to notice."""
+        client = peer.sink
+        record = client.inflight.get(message.task) if isinstance(client, ActorClient) else None
+        if record is None or not record.timeout_s:
+            return
+        limits = client.limits
+        if message.ended:
+            limits.pop(record.id, None)
+            return
+        if len(limits) > 2 * len(client.inflight) + 100:  # most have ended
+            limits = client.limits = {id: at for id, at in limits.items() if id in client.inflight}
+        limits[record.id] = at = monotonic() + (END_S if message.over else record.timeout_s + TELL_S)
+        if not client.looks_at or at < client.looks_at:
+            self._look_at(client, at)
+
+    def _look_at(self, client: ActorClient, at: float) -> None:
+        client.looks_at = at
+        self._runtime.timers.after(at - monotonic(), lambda: self._look(client, at))
+
+    def _look(self, client: ActorClient, at: float) -> None:
+        if client.looks_at != at:
+            return  # it is looked at before that
+        limits = client.limits = {id: at for id, at in client.limits.items() if id in client.inflight}
+        now = monotonic()
+        for id in [id for id, at in limits.items() if at <= now]:
+            del limits[id]
+            self._tell(client.inflight[id], goes_on=True)
+        self._runtime.calls.pump(client)  # nothing waits any more for those
+        client.looks_at = 0.0
+        if limits:
+            self._look_at(client, min(limits.values()))
+
+    # --- what runs alone --------------------------------------------------------------------------------------------
+
+    def told(self, message: node.Overdue) -> None:
+        """The node manager is about to end the process of a task for that."""
+        record = self._find(message.task)
+        if record is not None and not (record.retries and _is_retried(record)):  # it is, when its worker has ended
+            self._tell(record)
+
+    def _tell(self, record: TaskRecord, *, goes_on: bool = False) -> None:
+        if record.done or (record.cancelled and not goes_on):  # cancelled: that is what its end will be said to be
+            return
+        runtime = self._runtime
+        error: RayError = TaskTimeoutError(record.name, record.timeout_s or 0.0, goes_on)
+        if record.cancelled:
+            error = TaskCancelledError(record.name, record.id, "it goes on, as it could not be interrupted")
+        runtime.fail(record, runtime.failures.envelope(error, record.name, record.id, record.attempt), goes_on=goes_on)
+
+    def _find(self, task: bytes) -> TaskRecord | None:
+        links, clients = list(self._runtime.tasks.links.values()), list(self._runtime.calls.clients.values())
+        inflights = (*(link.inflight for link in links), *(client.inflight for client in clients))
+        return next((inflight[task] for inflight in inflights if task in inflight), None)
+
+
+def _is_retried(record: TaskRecord) -> bool:
+    """Whether the user wants it run again when it has taken too long."""
+    wanted = record.options.retry_exceptions if record.options is not None else False
+    return wanted is True or (isinstance(wanted, tuple) and issubclass(TaskTimeoutError, wanted))

@@ -1,0 +1,161 @@
+"""The owner: what every process that submits work is. Drivers and workers build on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.abc.store import Store
+from ray.abc.transport import Transport
+from ray.headroom import SENDING, check
+from ray.messages import wire
+from ray.plugins.compose import Composition
+from ray.protocol.references import PENDING, ObjectEntry
+from ray.runtime.interface import ActorCore, MethodOptions
+from ray.runtime.lanes import check_group
+from ray.runtime.owner.actor_calls import ActorCalls
+from ray.runtime.owner.actor_client import ActorClient
+from ray.runtime.owner.actors import ActorOwner
+from ray.runtime.owner.borrowing import ObjectExchange
+from ray.runtime.owner.cancels import Cancels
+from ray.runtime.owner.collecting import Collecting
+from ray.runtime.owner.events import TaskEventLog
+from ray.runtime.owner.failed_chains import FailedChains
+from ray.runtime.owner.inbox import Reader
+from ray.runtime.owner.inspection import Inspection
+from ray.runtime.owner.joining import PluginLife
+from ray.runtime.owner.last_calls import TERMINATE
+from ray.runtime.owner.leasing import TaskSubmitter
+from ray.runtime.owner.overdue import Overdue
+from ray.runtime.owner.records import TaskRecord
+from ray.runtime.owner.reports import Failures
+from ray.runtime.owner.shortage import Shortage
+from ray.runtime.owner.streams import Streaming
+from ray.runtime.owner.subscription import Subscription
+from ray.runtime.owner.unreached import Unreached
+from ray.runtime.process.interrupts import guard_plugin, may_interrupt
+from ray.runtime.process.node_link import NodeLink
+from ray.runtime.process.polling import Polling
+from ray.runtime.refs.ref import ObjectRef
+
+
+class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
+    """One process's part of a session. Public methods are those of ``ray.runtime.interface.Runtime``."""
+
+    def __init__(
+        self,
+        session_id: str,
+        kind: str,
+        process_id: bytes,
+        namespace: str,
+        transport: Transport,
+        store: Store,
+        composition: Composition,
+    ) -> None:
+        super().__init__(session_id, kind, process_id, namespace, transport, store, composition)
+        self.cancels = Cancels(self)
+        self.clock = Overdue(self)
+        self.tasks = TaskSubmitter(self)
+        self.calls = ActorCalls(self)
+        self.objects = ObjectExchange(self)
+        self.failures = Failures(self)
+        self.chains = FailedChains(self)
+        self.events = TaskEventLog(self)
+        self.shortage = Shortage(self)
+        self.unreached = Unreached(self)
+        self.reader = Reader(self)
+        self.collecting = Collecting(self)
+        self.polling = Polling(self, self.reader)
+        may_interrupt(transport.wait_code)
+        for seam in ("store", "transport"):  # others' code, such as that of selectors, is called by the program
+            part = composition.plan.parts[seam]
+            guard_plugin(part.module, bool(part.distribution))
+
+    def attach(self, hint: str, node_address: str) -> None:
+        """Listen and connect to the node manager; called once, before the reader starts."""
+        self.address = self.peers.address = self.transport.listen(hint)
+        self.peers.node_address = node_address
+        connection = self.transport.connect(node_address)
+        connection.send((self.peers.hello(),))
+        self.node = connection.context = NodeLink(connection, node_address, self.polling.wait)
+
+    def submit_call(
+        self, actor: ActorCore, method: str, options: MethodOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        client: ActorClient | None = actor.client
+        if client is None or client.calls is not self.calls:
+            self._check_open()
+            client = self.adopt_actor(actor).client
+            assert client is not None
+        retries = options.max_task_retries
+        if retries is None:
+            retries = actor.max_task_retries
+        label, group = options.name, options.concurrency_group
+        name = label or f"{actor.class_name}.{method}"
+        if group is not None and client.groups is not None:
+            check_group(name, group, client.groups)
+        target = method.encode()
+        record = self._record(name, options.num_returns, retries, options.timeout_s, args, kwargs)
+        record.actor = actor.actor_id
+        record.method = target
+        if label:
+            record.label = label
+        if group is not None:
+            record.group = group
+        with self.lock:
+            if client.life is not None:  # pending calls keep the actor alive
+                record.pins += (client.life,)
+            try:
+                refs = self._register(record)
+                if record.deps:
+                    self._dependencies_ready(record)
+                elif method is TERMINATE:
+                    record.waiting = 1  # for the calls before it
+                if not record.done:
+                    self.calls.submit(client, record)
+            except BaseException:  # as in ``submit_task``
+                self.torn = (record, self.torn)
+                self.behind = True
+                raise
+        return refs
+
+    def check_force(self, ref: ObjectRef[Any]) -> None:
+        entry = self._own_entry(ref)
+        record = entry.task
+        if entry.status == PENDING and isinstance(record, TaskRecord) and record.actor:
+            raise ValueError(
+                f"force=True is not supported for calls of actors, such as {record.name}: it would end all calls of "
+                "the actor with its process. ray.kill(actor) does that; ray.cancel(ref) interrupts the call alone."
+            )
+
+    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
+        entry = self._own_entry(ref)
+        check(SENDING)
+        with self.lock:
+            self.cancel_entry(entry, force, recursive, again)
+
+    def cancel_entry(self, entry: ObjectEntry, force: bool, recursive: bool, again: bool = False) -> None:
+        """``cancel`` under the lock."""
+        if entry.status != PENDING:
+            return
+        record = entry.task
+        if entry.owner is not None:
+            self.objects.send_to_owner(entry, wire.CancelMade(entry.id, force, recursive, again))
+        elif isinstance(record, TaskRecord):
+            self._cancel_record(record, force, recursive, again)
+
+    def _cancel_record(self, record: TaskRecord, force: bool, recursive: bool, again: bool) -> None:
+        if isinstance(record.link, ActorClient):
+            if force:  # somebody else has asked for it, who could not know
+                self.cancels.not_forced(record)
+            self.calls.cancel(record, record.link, recursive, again)
+        else:
+            self.tasks.cancel(record, force, recursive, again)
+
+    def cancel_children(self, parent: bytes) -> None:
+        """Cancel what the task ``parent`` has submitted, also where it has dropped the refs; called under the lock."""
+        known = [entry.task for entry in self.table.entries.values() if isinstance(entry.task, TaskRecord)]
+        pushed = [record for link in self.tasks.links.values() for record in link.inflight.values()]
+        queued = [record for cls in self.tasks.classes.all() for record in cls.queue]
+        for record in dict.fromkeys([*known, *pushed, *queued, *self.calls.records()]):
+            if record.parent == parent and not record.done:
+                self._cancel_record(record, force=False, recursive=True, again=False)

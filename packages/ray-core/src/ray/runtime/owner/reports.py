@@ -1,0 +1,267 @@
+"""Failures of an owner's tasks: made into envelopes, recorded for ``error_info``, printed once in the background."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ray.clock import monotonic, wall_time
+from ray.exceptions import (
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    TaskCancelledError,
+    WorkerCrashedError,
+    exit_text,
+)
+from ray.ids import task_of
+from ray.messages import node, wire
+from ray.protocol.actors import FREE_RESTARTS, MAX_RESTART_DELAY_S
+from ray.protocol.references import FAILED, ObjectEntry
+from ray.runtime.owner.records import TaskRecord
+from ray.runtime.process.telling import write
+from ray.serialization import ORDERLY, SYSTEM, Envelope, failed_start, make_envelope, read_envelope
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.actor_client import ActorClient
+    from ray.runtime.owner.owner import OwnerRuntime
+
+#: A failure is printed about this long after it happened, unless ``get`` has raised it by then; together with those
+#: that are at least half as old.
+PRINT_AFTER_S = 0.25
+#: Failures that wait to be printed at a time; beyond it they are only recorded.
+MAX_WAITING = 1000
+#: What dies and is run again is told of after so many deaths, and each time that their number has doubled.
+TOLD_DEATHS = 4
+#: Different failures printed at a time.
+MAX_PRINTED = 20
+
+
+class Failures:
+    """Methods are called under the runtime's lock, except ``retrieved``."""
+
+    def __init__(self, runtime: OwnerRuntime) -> None:
+        self._runtime = runtime
+        #: {id of a task, or of an actor: (text to print, monotonic time of the failure)}, oldest first
+        self._waiting: dict[bytes, tuple[str, float]] = {}
+        self._armed = False
+
+    # --- envelopes ---------------------------------------------------------------------------------------------------
+
+    def envelope(
+        self, error: RayError, name: str, task_id: bytes, attempt: int, pid: int = 0, kind: str = SYSTEM
+    ) -> bytes:
+        """An error of the system as bytes."""
+        return make_envelope(
+            error,
+            function=name,
+            task_id=task_id,
+            attempt=attempt,
+            pid=pid or os.getpid(),
+            node=self._runtime.node_id,
+            kind=kind,
+        )
+
+    def crashed(self, record: TaskRecord, cause: node.ExitCause) -> bytes:
+        """The worker died."""
+        if record.cancelled:
+            return self.cancelled(record)
+        tail = "\n".join(cause.stderr)
+        error: RayError
+        if cause.oom:
+            error = OutOfMemoryError(record.name, cause.pid, stderr_tail=tail)
+        else:
+            reason = cause.reason
+            if record.attempt:
+                reason = f"{reason}; " * bool(reason) + f"it was run {record.attempt + 1} times"
+            error = WorkerCrashedError(record.name, cause.pid, cause.exit_code, cause.signal, reason, tail)
+        return self.envelope(error, record.name, record.id, record.attempt, cause.pid)
+
+    def cancelled(self, record: TaskRecord, doubt: str = "") -> bytes:
+        """``ray.cancel`` ended it."""
+        return self.envelope(TaskCancelledError(record.name, record.id, doubt), record.name, record.id, record.attempt)
+
+    def actor_dead(
+        self,
+        record: TaskRecord,
+        client: ActorClient,
+        fate: str,
+        cause: node.ExitCause | None,
+        error: bytes,
+        *,
+        restarts: bool,
+        lives: bool,
+    ) -> bytes:
+        """The actor is dead, or its process was and is replaced, or only the connection to it is lost."""
+        if record.cancelled:
+            return self.cancelled(record)
+        self._waiting.pop(client.actor_id, None)  # the call tells it
+        cause = cause or node.ExitCause()
+        facts: dict[str, Any] = {
+            "actor_class": client.class_name,
+            "actor_id": client.actor_id,
+            "reason": cause.reason,
+            "method": record.method.decode(),
+            "fate": fate,
+            "restarts": restarts,
+            "lives": lives,
+            "pid": cause.pid,
+            "exit_code": cause.exit_code,
+            "signal": cause.signal,
+            "restarted": cause.restarts,
+            "stderr_tail": "\n".join(cause.stderr),
+        }
+        dead = failed_start(facts, error) if error else RayActorError(**facts)
+        return self.envelope(dead, record.name, record.id, record.attempt, cause.pid)
+
+    # --- reports -----------------------------------------------------------------------------------------------------
+
+    def note(self, record: TaskRecord, envelope: bytes, cause: ObjectEntry | None = None) -> None:
+        """A task has failed: record it, and print it soon unless somebody gets it.
+
+        Args:
+            record: of the task.
+            envelope: the failure.
+            cause: the argument that has failed, where that is why: what is said of the task says it of both.
+        """
+        opened = read_envelope(envelope)
+        if opened.kind == ORDERLY or opened.cause_type.endswith("TaskCancelledError"):
+            return
+        text = _text_of(record.name, opened)
+        kind = "worker_died" if opened.cause_type.partition("(")[0].rpartition(".")[2] in _DEATHS else "task"
+        row = node.ErrorRecord(kind, text, wall_time(), record.id.hex(), record.actor.hex(), opened.pid, record.name)
+        self._runtime.node.send(node.RecordError(row))
+        passed_on = None if cause is None else self._waiting.pop(task_of(cause.id), None)
+        if not record.entries:
+            self._show(text)
+        elif not hasattr(record, "asked") and len(self._waiting) < MAX_WAITING:
+            self._waiting[record.id] = passed_on or (text, monotonic())
+            self._arm()
+
+    def passed_on(self, cause: ObjectEntry, actor_id: bytes) -> None:
+        """An argument of an actor's ``__init__`` has failed, and the actor with it: its calls, or its end, tell it."""
+        waiting = self._waiting.pop(task_of(cause.id), None)
+        if waiting is not None:
+            self._waiting[actor_id] = waiting
+
+    def note_start(self, client: ActorClient, envelope: bytes, *, asked: bool) -> None:
+        """The ``__init__`` of an actor of this process has failed.
+
+        Args:
+            client: of the actor.
+            envelope: the failure.
+            asked: calls wait for the actor: they fail with it, and tell those who get them.
+        """
+        opened = read_envelope(envelope)
+        name = f"{client.class_name}.__init__"
+        text = _text_of(name, opened)
+        row = node.ErrorRecord("task", text, wall_time(), opened.task_id.hex(), client.actor_id.hex(), opened.pid, name)
+        self._runtime.node.send(node.RecordError(row))
+        if not asked and len(self._waiting) < MAX_WAITING:
+            self._waiting.setdefault(client.actor_id, (text, monotonic()))
+            self._arm()
+
+    def dies_again(self, record: TaskRecord, cause: node.ExitCause) -> None:
+        """The worker died, and the task is run once more."""
+        record.crash = self._note_deaths(record.name, record.attempt + 1, cause, "run again", task=record.id)
+
+    def restarts(self, client: ActorClient, update: node.ActorUpdate) -> None:
+        """The actor's process died, and another one takes its place."""
+        cause = update.cause
+        if cause is not None and (cause.exit_code is not None or cause.signal is not None):  # else it was meant to
+            deaths = update.incarnation
+            client.crash = self._note_deaths(
+                client.class_name, deaths, cause, "started again", actor=client.actor_id, quiet=not client.created_here
+            )
+
+    def _note_deaths(
+        self,
+        name: str,
+        deaths: int,
+        cause: node.ExitCause,
+        again: str,
+        *,
+        task: bytes = b"",
+        actor: bytes = b"",
+        quiet: bool = False,
+    ) -> str:
+        """Say what dies again and again, ever more rarely; returns a sentence without its end."""
+        times = f"died {deaths} times (the last time: " if deaths > 1 else "died ("
+        text = f"it is {again}, as its process has {times}{cause.reason or exit_text(cause.exit_code, cause.signal)})"
+        if actor and deaths > FREE_RESTARTS:
+            text += f"; that waits on purpose, longer each time, at most {MAX_RESTART_DELAY_S:g} s"
+        if not quiet and deaths >= TOLD_DEATHS and not deaths & (deaths - 1):
+            whole = f"{name}: {text}"
+            row = node.ErrorRecord("worker_died", whole, wall_time(), task.hex(), actor.hex(), cause.pid, name)
+            self._runtime.node.send(node.RecordError(row))
+            self._show(whole)
+        return text
+
+    def retrieved(self, entry: ObjectEntry) -> None:
+        """The failure was raised to the user: no need to print it."""
+        self._waiting.pop(task_of(entry.id), None)
+        if entry.owner in self._runtime.peers.by_address and not self._runtime.closed:
+            # It may have come with the ref, and the owner does not know that somebody asks for it. An owner without a
+            # connection may be dead: this does not wait for one.
+            with self._runtime.lock:
+                self._runtime.objects.send_to_owner(entry, wire.Fetch(entry.id))
+
+    def asked(self, entries: Iterable[ObjectEntry]) -> None:
+        """All of these were waited for, until one of them failed or the wait was cancelled: they need not be printed.
+
+        Nor those that are yet to fail.
+        """
+        for entry in entries:
+            if entry.status == FAILED:
+                self.retrieved(entry)
+            elif type(entry.task) is TaskRecord:
+                entry.task.asked = True
+
+    def _arm(self) -> None:
+        if not self._armed:
+            self._armed = True
+            self._runtime.timers.after(PRINT_AFTER_S, self._print)
+
+    def _print(self, share: float = 0.5) -> None:
+        """Print what has waited for that share of the time; the rest has its turn later."""
+        self._armed = False
+        limit = monotonic() - PRINT_AFTER_S * share
+        alike: Counter[str] = Counter()
+        for id, (text, happened) in self._waiting.copy().items():
+            if happened <= limit and self._waiting.pop(id, None) is not None:
+                alike[text] += 1
+        if self._waiting:
+            self._arm()
+        for text, count in list(alike.items())[:MAX_PRINTED]:
+            self._show(text if count == 1 else f"{text}\n(and {count - 1} more like it)")
+        if len(alike) > MAX_PRINTED:
+            self._show(f"(and {len(alike) - MAX_PRINTED} other failures; ray.error_info() lists the latest)")
+
+    def _show(self, text: str) -> None:
+        self._runtime.show_failure(text)
+
+    def flush(self) -> None:
+        """The session ends: print what waits."""
+        self._print(share=0.0)
+
+
+def _text_of(name: str, opened: Envelope) -> str:
+    detail, summary = (opened.traceback or opened.message).rstrip(), opened.summary or opened.cause_type
+    if detail.startswith(summary):  # there is no traceback, only the error itself
+        return f"{name}: {detail}"
+    return f"{summary} in {name}\n{detail}"
+
+
+_DEATHS = frozenset({"WorkerCrashedError", "OutOfMemoryError", "RayActorError"})
+
+
+def failure_line(text: str) -> str:
+    """What is printed of a failure that nobody asked for."""
+    return f"[ray] A task failed: {text}\n"
+
+
+def print_failure(text: str) -> None:
+    """Write a failure to this process's stderr."""
+    write(failure_line(text))

@@ -1,0 +1,50 @@
+"""Which tasks of an owner have the same needs."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from ray.runtime.owner.records import SchedulingClass, pickle_types
+
+if TYPE_CHECKING:
+    from ray.runtime.interface import TaskOptions
+
+
+class SchedulingClasses:
+    """All classes of an owner. Called under the runtime's lock."""
+
+    def __init__(self) -> None:
+        self._by_needs: dict[tuple[Any, ...], SchedulingClass] = {}
+        #: {number: class}; messages name a class by its number.
+        self.by_number: dict[int, SchedulingClass] = {}
+        self._numbers = itertools.count(1).__next__
+        #: {id(options): (options, class, whether the options change nothing but resources)}
+        self._by_options: dict[int, tuple[TaskOptions, SchedulingClass, bool]] = {}
+
+    def find(self, options: TaskOptions, depth: int) -> tuple[TaskOptions, SchedulingClass, bool]:
+        """The scheduling class of ``options``, and whether a worker needs to know nothing of them.
+
+        Raises:
+            UnpicklableError: they hold a class that no message can hold.
+        """
+        found = self._by_options.get(id(options))
+        if found is not None and found[0] is options:
+            return found
+        key = (tuple(sorted(options.resources.items())), options.priority)
+        cls = self._by_needs.get(key)
+        if cls is None:
+            cls = SchedulingClass(self._numbers(), options.resources, options.priority, depth)
+            cls = self._by_needs.setdefault(key, cls)
+            self.by_number[cls.number] = cls
+        if isinstance(options.retry_exceptions, tuple):
+            pickle_types(options.retry_exceptions)  # what cannot be sent is refused while nothing is queued
+        plain = not (options.retry_exceptions or options.max_calls or options.name or options.timeout_s)
+        if len(self._by_options) > 1000:
+            self._by_options.clear()
+        found = self._by_options[id(options)] = (options, cls, plain)
+        return found
+
+    def all(self) -> list[SchedulingClass]:
+        """Those that there have been so far."""
+        return list(self.by_number.values())

@@ -1,0 +1,113 @@
+"""Objects looked for in the node's store when their owner does not answer: it may be busy, and they may be there."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING
+
+from ray.clock import monotonic, sleep
+from ray.exceptions import RayError
+from ray.protocol.references import PENDING, STORED, ObjectEntry
+from ray.runtime.completion import complete
+from ray.serialization import pickle_of
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.borrowing import ObjectExchange
+    from ray.runtime.owner.owner import OwnerRuntime
+
+#: An owner that has not answered for this long may be busy, or has nothing to say yet.
+FIRST_LOOK_S = 0.03
+#: Each pause is this much longer than the one before, up to the last one …
+GROWTH, LAST_PAUSE_S = 1.5, 1.0
+#: … and this much longer than the looks before it have taken, which may be many.
+REST = 50.0
+#: How soon it notices that the session has ended.
+LOOK_UP_S = 0.1
+#: Values that name what is ours may have refs inside, which only their owner can hand over.
+_OURS = re.compile(rb"ray\.(?:runtime|api|actor)")
+_CHUNK_BYTES = 1 << 20
+
+
+class StoreLooks:
+    """A thread that looks, for as long as some owner does not answer. ``expect`` is called under the runtime's lock."""
+
+    def __init__(self, runtime: OwnerRuntime, objects: ObjectExchange) -> None:
+        self._runtime = runtime
+        self._objects = objects
+        #: {object id: entry, and when it was asked for}
+        self._asked: dict[bytes, tuple[ObjectEntry, float]] = {}
+        self._armed = False
+
+    def expect(self, entry: ObjectEntry) -> None:
+        """The owner was asked for it."""
+        self._asked[entry.id] = entry, monotonic()
+        if not self._armed:
+            self._armed = True
+            self._runtime.timers.after(FIRST_LOOK_S, self._due)
+            if self._runtime.rests:
+                self._runtime.transport.wake()
+
+    def _due(self) -> None:
+        """Those that were answered need no look; a thread looks for the rest."""
+        limit = monotonic() - FIRST_LOOK_S
+        self._forget_answered()
+        self._armed = False
+        if not self._asked or self._runtime.closed:
+            return
+        self._armed = True
+        if all(asked > limit for _, asked in list(self._asked.values())):
+            self._runtime.timers.after(FIRST_LOOK_S, self._due)
+            return
+        try:
+            threading.Thread(target=self._run, name="ray-look", daemon=True).start()
+        except RuntimeError:  # there is no room for one more thread: later perhaps
+            self._runtime.timers.after(LAST_PAUSE_S, self._due)
+
+    def _forget_answered(self) -> None:
+        for id, (entry, _) in list(self._asked.items()):
+            if entry.status != PENDING or entry.freed:
+                del self._asked[id]
+
+    def _run(self) -> None:
+        pause_s = FIRST_LOOK_S
+        runtime = self._runtime
+        while True:
+            with runtime.lock:
+                self._forget_answered()
+                if not self._asked or runtime.closed:
+                    self._armed = False
+                    return
+                ids = list(self._asked)
+            started = monotonic()
+            for id in ids:
+                self._look(id)
+            self._pause(max(pause_s, REST * (monotonic() - started)))
+            pause_s = min(pause_s * GROWTH, LAST_PAUSE_S)
+
+    def _pause(self, pause_s: float) -> None:
+        """Sleep, but not beyond the session."""
+        end = monotonic() + pause_s
+        while not self._runtime.closed and (left_s := end - monotonic()) > 0:
+            sleep(min(left_s, LOOK_UP_S))
+
+    def _look(self, object_id: bytes) -> None:
+        try:
+            blob = self._objects.views.view(object_id)
+        except RayError:
+            return
+        if blob is None:
+            return
+        plain = not _names_ours(pickle_of(blob))
+        with self._runtime.lock:
+            found = self._asked.pop(object_id, None)
+            if found is not None and plain and found[0].status == PENDING and not found[0].freed:
+                complete(found[0], STORED, len(blob))
+
+
+def _names_ours(stream: memoryview) -> bool:
+    """In steps, so that other threads have their turns."""
+    overlap = 16
+    return any(
+        _OURS.search(stream[start : start + _CHUNK_BYTES + overlap]) for start in range(0, len(stream), _CHUNK_BYTES)
+    )

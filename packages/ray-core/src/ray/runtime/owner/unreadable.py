@@ -1,0 +1,64 @@
+"""What to raise of a value that could not be unpickled, or is lost: which it is, and where it comes from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from ray.exceptions import ObjectLostError, OwnerDiedError, RayError
+from ray.exceptions.base import comes_from_handler, cut_frames
+from ray.headroom import TAKING, lacks
+from ray.protocol.references import ObjectEntry
+from ray.runtime.process.peers import OutOfDescriptorsError
+from ray.serialization import unreadable
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.owner import OwnerRuntime
+
+
+def raise_unreadable(error: BaseException, what: str, object_id: bytes = b"", task: str = "") -> NoReturn:
+    """Raise a DeserializationError, or ``error`` if it is one of ours, or is not about what was unpickled.
+
+    A KeyboardInterrupt is taken for Ctrl-C, wherever it comes from.
+
+    Args:
+        error: what unpickling has raised.
+        what: what was unpickled, as the subject of a sentence.
+        object_id: where it is an object.
+        task: the name of the task that made it, or empty.
+    """
+    __tracebackhide__ = True
+    if isinstance(error, (RayError, KeyboardInterrupt)) or comes_from_handler(error):
+        raise error
+    if not isinstance(error, Exception):  # it must end no program, loop or generator that asks for the value
+        error = RuntimeError(f"it raised {error!r}").with_traceback(error.__traceback__)
+    unread = unreadable(error, what, object_id=object_id, task=task)
+    cut_frames(error)
+    raise unread from error
+
+
+def raise_unreadable_value(error: BaseException, entry: ObjectEntry) -> NoReturn:
+    """The same for the value of a complete entry."""
+    __tracebackhide__ = True
+    if isinstance(error, RecursionError) and lacks(TAKING):  # that is not the value's fault
+        raise error
+    task = entry.task if isinstance(entry.task, str) else ""
+    raise_unreadable(error, value_of_ref(entry.id), entry.id, task)
+
+
+def why_lost(runtime: OwnerRuntime, entry: ObjectEntry, error: ObjectLostError) -> ObjectLostError:
+    """The error of a value that is not in the store: one that is borrowed has gone with its owner. Without the lock."""
+    if entry.owner is None or runtime.closed:
+        return error
+    try:
+        with runtime.lock:
+            runtime.peers.reach(entry.owner)
+    except OutOfDescriptorsError:
+        return error
+    except ConnectionError:
+        return OwnerDiedError(entry.id)
+    return error
+
+
+def value_of_ref(object_id: bytes) -> str:
+    """How messages name an object's value."""
+    return f"the value of ObjectRef({object_id.hex()})"

@@ -1,0 +1,65 @@
+"""Forks by the user's code: the child, a copy without the parent's threads, lets go of the session."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import weakref
+from typing import TYPE_CHECKING, NoReturn
+
+from ray.exceptions import RayConnectionError
+from ray.runtime import interface
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.here import OwnerBase
+
+_NOT_ACROSS = (
+    "This process was forked from one that has a session, and a session does not cross a fork. Call ray in the parent "
+    "and pass the values on, run tasks instead of child processes, or start a session of this process with "
+    "'ray.init()'."
+)
+#: Runtimes of this process.
+_live: weakref.WeakSet[OwnerBase] = weakref.WeakSet()
+
+
+def watch_forks(runtime: OwnerBase) -> None:
+    """From now on, forked children of this process let go of ``runtime``."""
+    _live.add(runtime)
+
+
+def let_go(runtime: OwnerBase) -> None:
+    """In a forked child: close what is inherited, without a word to anybody, and have no session."""
+    runtime.is_forked = runtime.closed = True
+    runtime.table.closed = True
+    runtime.transport.abandon()
+    runtime.store.abandon()
+    if runtime.is_worker:
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    current: object = interface.current()
+    if current is runtime:
+        interface.set_current(None)
+        RayConnectionError.absence = _NOT_ACROSS
+
+
+def end_forked_child(error: BaseException | None) -> NoReturn:
+    """A child forked by a task comes to the end of the task: it must not answer in the place of its parent."""
+    code: object = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        code = 0 if error.code is None else error.code
+    elif error is not None:
+        sys.excepthook(type(error), error, error.__traceback__)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code & 0xFF if isinstance(code, int) else 1)
+
+
+def _after_fork_in_child() -> None:
+    for runtime in list(_live):
+        runtime.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

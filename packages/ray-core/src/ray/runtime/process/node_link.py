@@ -1,0 +1,125 @@
+"""A process's connection to its node manager: messages, questions, and a heartbeat."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ray.abc.transport import Connection
+from ray.exceptions import NodeDiedError, RaySystemError
+from ray.headroom import SENDING, check
+from ray.messages import node
+from ray.runtime.completion import Waiter
+from ray.runtime.owner import unsent
+
+#: Beats without any message from it after which the node manager is taken for dead. Beats are counted, not timed: a
+#: process that did not run itself misses none.
+MISSED_BEATS = 8
+BEAT_S = 0.5
+#: Why a process has no node manager, as far as it can tell.
+NODE_DIED = "the node manager process has died"
+DESCRIPTORS_CLOSED = "the program has closed the descriptors of its session"
+#: Of a process that has no objects, so waits for nothing.
+IDLE_BEAT_S = 1.0
+
+
+class NodeLink:
+    """Safe from any thread."""
+
+    def __init__(self, connection: Connection, address: str, wait: Callable[[Waiter, float | None], bool]) -> None:
+        self.connection = connection
+        self.address = address
+        self._wait = wait
+        self._numbers = itertools.count(1).__next__
+        #: {request: what to call with the answer}
+        self._requests: dict[int, Callable[[node.Answer], None]] = {}
+        self._unanswered = 0
+        #: Bytes that it had not taken at the last beat.
+        self._queued = 0
+        #: Why there is no node manager any more, or None.
+        self.dead: str | None = None
+
+    def send(self, message: Any) -> None:
+        """Queue a message; dropped when the node manager is gone.
+
+        Raises:
+            UnpicklableError: it holds what cannot be encoded, and was not sent.
+        """
+        self.connection.send((unsent.encode(message),))
+
+    def request(self, make: Callable[[int], Any], timeout_s: float = 10.0) -> node.Answer:
+        """Send ``make(number)`` and wait for its answer.
+
+        Raises:
+            NodeDiedError: there is, or comes to be, no node manager to answer.
+            UnpicklableError: as ``send``.
+            RaySystemError: it lives and does not answer in time.
+        """
+        check(SENDING)
+        number = self._numbers()
+        waiter = Waiter(1)
+        answers: list[node.Answer] = []
+
+        def on_answer(answer: node.Answer) -> None:
+            answers.append(answer)
+            waiter.count()
+
+        self._requests[number] = on_answer
+        try:
+            self._check()
+            self.send(make(number))
+            if not self._wait(waiter, timeout_s):
+                raise RaySystemError(f"the node manager did not answer within {timeout_s:g} s")
+        finally:
+            self._requests.pop(number, None)
+        answer = answers[0]
+        if not answer.ok:
+            self._check()
+        return answer
+
+    def _check(self) -> None:
+        if self.dead is not None:
+            raise NodeDiedError(self.address, self.dead)
+
+    def ask(self, what: str, data: Any = None, timeout_s: float = 10.0) -> Any:
+        """The decoded answer to a question.
+
+        Raises:
+            NodeDiedError: see ``request``.
+        """
+        payload = msgspec.msgpack.encode(data)
+        answer = self.request(lambda number: node.Question(number, what, payload), timeout_s)
+        if not answer.ok:
+            raise ValueError(answer.error)
+        return msgspec.msgpack.decode(answer.data)
+
+    def answered(self, answer: node.Answer) -> None:
+        """An answer arrived; from the reader thread."""
+        waiting = self._requests.pop(answer.request, None)
+        if waiting is not None:
+            waiting(answer)
+
+    def beat(self) -> bool:
+        """Ping; False when too many pings were not answered."""
+        queued = self.connection.queued_bytes
+        if queued < self._queued:  # it takes what it is sent, and answers behind that
+            self._unanswered = 0
+        self._queued = queued
+        if self._unanswered >= MISSED_BEATS:
+            return False
+        self._unanswered += 1
+        self.send(node.Ping(self._unanswered))
+        return True
+
+    def heard(self) -> None:
+        """A message of it has come: it lives, however late the answers to pings are."""
+        self._unanswered = 0
+
+    def lost(self, reason: str) -> None:
+        """There is no node manager any more: every question ends."""
+        self.dead = reason
+        for number in list(self._requests):
+            self.answered(node.Answer(number, False, error=reason))

@@ -1,0 +1,247 @@
+"""Session directories: private to the user, short, and removed when their last process has gone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from typing import Any
+
+import msgspec
+
+from ray.clock import wall_time
+from ray.exceptions import RaySystemError
+from ray.exceptions.base import printable
+from ray.runtime.process.group_ends import await_trackers
+from ray.runtime.process.supervision import is_stopped, kill_session, stat_of
+
+#: Leaves room for the socket names below the 107 bytes of a unix socket path.
+_MAX_ROOT_BYTES = 60
+_PID_FILE = "driver.pid"
+_NODE_FILE = "node.pid"
+_FACTS_FILE = "session.json"
+#: A directory that is empty for longer is nobody's.
+_YOUNG_S = 60.0
+_SURVIVOR_FILE = "survivor.pid"
+
+
+class NodeConfig(msgspec.Struct, frozen=True):
+    """What the driver tells the node manager at its start."""
+
+    session: str
+    session_dir: str
+    plan: str
+    resources: dict[str, int]
+    gpu_ids: list[str]
+    store_bytes: int
+    sys_path: list[str]
+    preload: list[str]
+    prestart: int
+    namespace: str
+    log_to_driver: bool
+    driver_pid: int
+    extra: dict[str, Any] = {}
+
+    def to_json(self) -> bytes:
+        """As bytes without a line break. Not msgspec's: names of files that are not in UTF-8 are to come through."""
+        return json.dumps(msgspec.to_builtins(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> NodeConfig:
+        """Undo ``to_json``."""
+        return msgspec.convert(json.loads(data), cls)
+
+
+def new_session_id() -> str:
+    """A name for a session: unguessable and safe in file names."""
+    return secrets.token_hex(8)
+
+
+def place_session(session: str) -> str:
+    """Path of the session's directory, in a root that exists; sweeps what dead drivers left.
+
+    Raises:
+        RaySystemError: the root directory belongs to somebody else, is a symlink, or cannot be made.
+    """
+    root = _private_root()
+    _sweep(root)
+    return os.path.join(root, session)
+
+
+def create_session_dir(path: str, driver_pid: int) -> None:
+    """Make the directory with mode 0700. The node manager does, since it outlives a driver that is killed.
+
+    Raises:
+        RaySystemError: it cannot be made.
+    """
+    try:
+        os.mkdir(path, 0o700)
+        for name, pid in ((_NODE_FILE, os.getpid()), (_PID_FILE, driver_pid)):
+            descriptor = os.open(os.path.join(path, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w") as file:
+                file.write(f"{pid} {_start_time(pid)}")
+    except OSError as error:
+        raise RaySystemError(f"cannot create the session directory {path}: {error}") from error
+
+
+class SessionFacts(msgspec.Struct, frozen=True):
+    """What a program that was not started by the session needs to look into it; kept in the session's directory."""
+
+    session: str
+    address: str
+    store_address: str
+    plan: str
+    driver_pid: int
+
+
+def publish_session(path: str, facts: SessionFacts) -> None:
+    """Let other programs of this user find the session; called once it can be reached."""
+    descriptor = os.open(os.path.join(path, _FACTS_FILE + ".new"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(facts))
+    os.rename(os.path.join(path, _FACTS_FILE + ".new"), os.path.join(path, _FACTS_FILE))
+
+
+def live_sessions() -> list[tuple[str, SessionFacts]]:
+    """``(directory, facts)`` of every session of this user on this machine, newest first."""
+    root = _private_root()
+    found: list[tuple[float, str, SessionFacts]] = []
+    for name in os.listdir(root):
+        path = os.path.join(root, name)
+        try:
+            with open(os.path.join(path, _FACTS_FILE), "rb") as file:
+                facts = msgspec.json.decode(file.read(), type=SessionFacts)
+                started = os.fstat(file.fileno()).st_mtime
+        except (OSError, msgspec.DecodeError):
+            continue
+        if _start_time(facts.driver_pid) != "gone":
+            found.append((started, path, facts))
+    return [(path, facts) for _, path, facts in sorted(found, key=lambda item: -item[0])]
+
+
+def note_survivor(path: str, pid: int) -> None:
+    """Write down which process cleans up if the node manager cannot."""
+    with contextlib.suppress(OSError):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with open(os.open(os.path.join(path, _SURVIVOR_FILE), flags, 0o600), "w") as file:
+            file.write(str(pid))
+
+
+def survivor_of(path: str) -> int:
+    """The process that ``note_survivor`` was told; 0 if there is none."""
+    try:
+        with open(os.path.join(path, _SURVIVOR_FILE)) as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def remove_session_dir(path: str) -> None:
+    """Remove the directory and what is in it; never raises. The root stays: another session may be about to start.
+
+    What tells the next session whose it was goes last: that one does the rest, if this process is killed here.
+    """
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name not in (_PID_FILE, _NODE_FILE):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _private_root() -> str:
+    problem, instead = "no directory is writable", ""
+    for base in _candidates():
+        if not base or not os.path.isdir(base) or not os.access(base, os.W_OK):
+            continue
+        root = os.path.join(base, f"ray-{os.geteuid()}")
+        if len(os.fsencode(root)) > _MAX_ROOT_BYTES or root != printable(root):  # addresses are names in it
+            continue
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(root, 0o700)
+            found = os.lstat(root)
+            if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
+                problem, instead = f"{root} is not a directory of its own (a symlink?)", "remove it, or "
+            elif found.st_uid != os.geteuid():
+                problem, instead = f"{root} belongs to user {found.st_uid}", "remove it, or "
+            else:
+                if stat.S_IMODE(found.st_mode) != 0o700:
+                    os.chmod(root, 0o700)
+                return root
+        except OSError as error:  # the superuser is told that every directory is writable
+            problem, instead = f"cannot make {root}: {error.strerror}", ""
+    raise RaySystemError(
+        f"no safe place for the session directory: {problem}; {instead}set XDG_RUNTIME_DIR or TMPDIR to a directory "
+        "of yours"
+    )
+
+
+def _candidates() -> list[str]:
+    """Directories that may hold the root, the best first."""
+    try:
+        usual = tempfile.gettempdir()
+    except FileNotFoundError:
+        usual = ""
+    return [os.environ.get("XDG_RUNTIME_DIR", ""), usual, "/tmp"]
+
+
+def _sweep(root: str) -> None:
+    """Remove sessions whose driver has died without anybody left to clean up."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(root):
+            path = os.path.join(root, name)
+            try:
+                with open(os.path.join(path, _PID_FILE)) as file:
+                    pid, started = file.read().split()
+            except (OSError, ValueError):
+                with contextlib.suppress(OSError):  # another session may be about to write it
+                    if wall_time() - os.stat(path).st_mtime > _YOUNG_S:
+                        os.rmdir(path)
+                continue
+            if _start_time(int(pid)) != started and not _in_use(path):
+                remove_session_dir(path)
+                await_trackers(kill_session(name))  # what stands, and so could not end by itself
+
+
+def _in_use(path: str) -> bool:
+    """Whether somebody of the session will clean up: not a node manager that was stopped."""
+    try:
+        with open(os.path.join(path, _NODE_FILE)) as file:
+            pid, started = file.read().split()
+    except (OSError, ValueError):  # it has died at its start
+        return False
+    if _start_time(int(pid)) == started:
+        return not is_stopped(int(pid))
+    return _answers(path)  # it is dead, or in another container that has the directory as well
+
+
+def _answers(path: str) -> bool:
+    """Whether a process listens in ``path``."""
+    import socket
+
+    for name in os.listdir(path):
+        if name.endswith(".sock"):
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(0.2)
+                probe.connect(os.path.join(path, name))
+                return True
+    return False
+
+
+def _start_time(pid: int) -> str:
+    """What tells two processes of the same pid apart; ``-`` where the system does not say, ``gone`` of a dead one."""
+    stat = stat_of(pid)
+    if stat:
+        return "gone" if stat[0] in (b"Z", b"X") else stat[19].decode()  # a container may have nobody who reaps
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return "gone"
+    return "-"

@@ -1,0 +1,1 @@
+"""References to objects, as users hold them: awaited, asked as futures, counted."""

@@ -1,0 +1,1 @@
+"""The worker: runs tasks and calls of actors, and sends their results back."""

@@ -1,0 +1,56 @@
+"""Arguments of an async actor's calls that have gone to a disk: read on a thread; calls start in order all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncio import Lock
+
+    from ray.runtime.owner.borrowing import ObjectExchange
+
+
+class SpilledArguments:
+    """The calls that wait for such arguments, their own or those of a call before them. Used on the loop only."""
+
+    def __init__(self, objects: ObjectExchange) -> None:
+        self._objects = objects
+        #: {concurrency group: its calls' turns}, while any of them waits
+        self._turns: dict[str | None, _Turns] = {}
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    async def read(self, group: str | None, object_ids: Sequence[bytes]) -> list[memoryview]:
+        """Return when it is this call's turn and the objects are in memory, where the result holds them."""
+        objects, turns = self._objects, self._turns.get(group)
+        if turns is None:
+            if not any(objects.on_disk(object_id) for object_id in object_ids):
+                return []
+            turns = self._turns[group] = _Turns()
+        import asyncio  # Only async actors need it.
+
+        turns.waiting += 1
+        try:
+            async with turns.lock:
+                spilled = [object_id for object_id in object_ids if objects.on_disk(object_id)]
+                return [await asyncio.to_thread(objects.stored_blob, object_id) for object_id in spilled]
+        finally:
+            turns.waiting -= 1
+            if not turns.waiting:
+                del self._turns[group]
+
+
+class _Turns:
+    """A queue: asyncio's locks are fair."""
+
+    __slots__ = ("lock", "waiting")
+
+    lock: Lock
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self.lock = asyncio.Lock()
+        self.waiting = 0

@@ -1,0 +1,351 @@
+"""One task or actor call inside a worker: from the wire to the user's function and back."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ray.abc.transport import Frame
+from ray.clock import perf_counter_ns
+from ray.exceptions import RayActorError, TaskCancelledError, TaskTimeoutError
+from ray.messages import codec, wire
+from ray.runtime.async_functions import check_awaited, check_streamed, runs_on_loop
+from ray.runtime.interface import IN_THREAD, STREAMING
+from ray.runtime.lanes import check_group
+from ray.runtime.owner.submission import LARGE_BYTES
+from ray.runtime.owner.unreadable import raise_unreadable
+from ray.runtime.process.forked import end_forked_child
+from ray.runtime.process.interrupts import handles_interrupt, interrupt_of
+from ray.runtime.refs.ref import ObjectRef
+from ray.runtime.returns import pack_returns
+from ray.runtime.worker.actor_exit import Exit, exit_of
+from ray.runtime.worker.code_cache import with_dependencies
+from ray.runtime.worker.outcome import Outcome, success
+from ray.runtime.worker.storing import store_results, store_results_on_loop
+from ray.runtime.worker.yielding import Yielding, first_of, yielding_of
+from ray.serialization import (
+    EMPTY_ARGS,
+    ORDERLY,
+    Serialized,
+    deserialize_aligned,
+    load_function,
+    make_envelope,
+    serialize_small,
+)
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
+
+    from ray.protocol.references import ObjectEntry
+    from ray.runtime.process.peers import Peer
+    from ray.runtime.worker.worker import WorkerRuntime
+
+CallArguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+
+#: The call that runs in this context; executors that interleave calls rely on it.
+current_call: contextvars.ContextVar[TaskCall | None] = contextvars.ContextVar("ray_call", default=None)
+
+
+class TaskCall:
+    """Implements ``ray.abc.executor.Call``."""
+
+    __slots__ = (
+        "_frames", "abandoned", "cancelled", "cleans_up", "coroutine", "gpu_ids", "group", "held", "interruptible",
+        "name", "noticed", "peer", "recursive", "resources", "stream", "task", "timed_out", "values", "worker",
+    )  # fmt: skip
+
+    def __init__(
+        self, worker: WorkerRuntime, peer: Peer, task: wire.Task, frames: Sequence[Frame], push: wire.Push
+    ) -> None:
+        self.worker = worker
+        self.peer = peer
+        self.task = task
+        self._frames = frames
+        self.gpu_ids = push.gpu_ids
+        self.resources = push.resources
+        self.group = task.group or None
+        self.name = ""
+        #: Blobs of the arguments that were refs, in the order of ``task.deps``.
+        self.values: list[Any] = []
+        #: Refs in the arguments that this process must return; pinned until the call ends, or is given back.
+        self.held: Sequence[ObjectEntry] = ()
+        self.cancelled = False
+        self.timed_out = False
+        #: The user's code has been interrupted, as one of the two asks for, and is left alone while it cleans up.
+        self.noticed = False
+        #: It has been, if only once; what it submitted until then is ``recursive``ly cancelled with it.
+        self.cleans_up = self.recursive = False
+        #: It goes on beyond its limit, and its caller has been answered.
+        self.abandoned = False
+        #: The user's code runs, and may be interrupted.
+        self.interruptible = False
+        #: The loop and the asyncio task that run it.
+        self.coroutine: tuple[AbstractEventLoop, Task[Any]] | None = None
+        #: What it yields, if its results are streamed.
+        self.stream: Yielding | None = None
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the target has to run on a loop, or cannot be found, which ``run_async`` reports."""
+        try:
+            target = self.worker.target_of(self.task)
+        except Exception:
+            return True
+        return runs_on_loop(target)
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether ``@ray.method(in_thread=True)`` is over the target."""
+        known, name = self.worker.in_thread, self.task.function
+        if name not in known:
+            try:
+                known[name] = getattr(self.worker.target_of(self.task), IN_THREAD, False) is True
+            except Exception:
+                return False
+        return known[name]
+
+    def interrupt(self) -> None:
+        """Cancel the coroutine, once; no effect when it has ended. Any thread."""
+        running = self.coroutine
+        if running is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                running[0].call_soon_threadsafe(self._cancel, running[1])
+
+    def _cancel(self, task: Task[Any]) -> None:
+        """Called on the loop, where no code of the call runs before it sees the cancellation."""
+        if not self.noticed:
+            self.notice()
+            task.cancel()
+
+    def check_on_loop(self) -> None:
+        """The same as ``check`` for a coroutine, if it is what runs here."""
+        import asyncio  # Only async actors need it.
+
+        task = None if self.noticed or not asyncio._get_running_loop() else asyncio.current_task()
+        if task is not None and self.coroutine is not None and self.coroutine[1] is task:
+            self.notice()
+            raise asyncio.CancelledError
+
+    def check(self) -> None:
+        """Interrupt the user's code, which this thread runs or is about to, if that is asked for and not done."""
+        if (self.cancelled or self.timed_out) and not self.noticed:
+            self.notice()
+            if not handles_interrupt(self.task.id):
+                raise interrupt_of(self.task.id)
+
+    def notice(self) -> None:
+        """The user's code is interrupted next."""
+        is_first, self.noticed, self.cleans_up = not self.cleans_up, True, True
+        if is_first and self.recursive:  # what it has submitted since its process heard of that
+            with self.worker.lock:
+                self.worker.cancel_children(self.task.id)
+
+    def run(self) -> None:
+        """Run the function on this thread, and reply."""
+        worker = self.worker
+        if not worker.begin(self):
+            return
+        token = current_call.set(self) if worker.concurrent else None
+        started = perf_counter_ns()
+        try:
+            function, call = self._prepare()
+            self.interruptible = True
+            try:
+                if self.cancelled or self.timed_out:
+                    self.check()  # while it was prepared
+                result = function(*call[0], **call[1])
+                if self.task.num_returns == STREAMING:
+                    check_awaited(self.name, result, of_actor=bool(self.task.actor))
+                    yielding_of(self).drain(result)
+            finally:
+                self.interruptible = False
+                if worker.is_forked:
+                    end_forked_child(sys.exc_info()[1])
+            call = ((), {})
+            outcome = self._succeed(result)
+            result = None
+            if outcome.large:
+                store_results(worker.objects, outcome.large)
+        except BaseException as error:
+            call, result = ((), {}), None  # kept refs are looked for next, and these would count
+            outcome = self._fail(error)
+        duration_us = (perf_counter_ns() - started) // 1000
+        if token is not None:
+            current_call.reset(token)
+        worker.end(self, outcome, duration_us)
+
+    async def run_async(self) -> None:
+        """Run the coroutine function on this loop, and reply."""
+        import asyncio  # Only async actors need it.
+
+        worker, task = self.worker, asyncio.current_task()
+        assert task is not None
+        self.coroutine = task.get_loop(), task  # before it counts as running: no cancel finds it without
+        if not worker.begin(self):
+            return
+        current_call.set(self)
+        started = perf_counter_ns()
+        try:
+            if self.task.stored or self.task.deps or worker.spilled_arguments:
+                held = await worker.spilled_arguments.read(self.group, self._stored_ids())
+                function, call = self._prepare()
+                held.clear()
+            else:
+                function, call = self._prepare()
+            try:
+                if self.cancelled or self.timed_out:
+                    raise asyncio.CancelledError  # while it was prepared
+                result = function(*call[0], **call[1])
+                if inspect.isawaitable(result) and type(result) is not ObjectRef:
+                    result = await result
+                if self.task.num_returns == STREAMING:
+                    await yielding_of(self).drain_async(result)
+                elif inspect.isasyncgen(result):
+                    check_streamed(self.name, self.task.num_returns)
+                    result = await first_of(result, self.task.num_returns)
+            finally:
+                if worker.is_forked:
+                    end_forked_child(sys.exc_info()[1])
+            call = ((), {})
+            outcome = self._succeed(result)
+            result = None
+            if outcome.large:
+                await store_results_on_loop(worker.objects, outcome.large)  # a cancellation comes too late
+        except BaseException as error:
+            call, result = ((), {}), None  # kept refs are looked for next, and these would count
+            outcome = self._fail(error)
+        worker.end(self, outcome, (perf_counter_ns() - started) // 1000)
+        self.coroutine = None
+
+    def fail(self, error: Exception) -> None:
+        """See ``Call``."""
+        worker = self.worker
+        if worker.running.get(self.task.id) is self or worker.begin(self):
+            worker.end(self, self._fail(error), 0)
+
+    def _stored_ids(self) -> list[bytes]:
+        """Of the arguments that are in the node's store."""
+        task = self.task
+        ids = [dependency.id for dependency, blob in zip(task.deps, self.values, strict=True) if blob is None]
+        return [task.stored, *ids] if task.stored else ids
+
+    def _prepare(self) -> tuple[Any, CallArguments]:
+        task = self.task
+        worker = self.worker
+        function = worker.target_of(task)
+        self.name = task.name or worker.name_of(task)
+        if task.group:
+            check_group(self.name, task.group, worker.groups)
+        stored_blob = worker.objects.stored_blob
+        data = stored_blob(task.stored) if task.stored else codec.detach(task.args, self._frames)
+        if not task.deps:
+            if data == EMPTY_ARGS:
+                return function, ((), {})
+            return function, _arguments(data, self.name)
+        return function, with_dependencies(_arguments(data, self.name), task.deps, self.values, stored_blob)
+
+    def _succeed(self, result: Any) -> Outcome:
+        """The outcome, with a copy of the value; but what is large is not stored yet."""
+        task = self.task
+        if task.num_returns == STREAMING:
+            return Outcome(True, [_END])
+        blob = serialize_small(result) if task.num_returns == 1 else None
+        if blob is not None and len(blob) < LARGE_BYTES:  # most are
+            return Outcome(True, [blob])
+        if blob is None:
+            check_awaited(self.name, result, of_actor=bool(task.actor))
+            values = pack_returns(result, task.num_returns)
+        else:
+            values = [Serialized(blob, [])]
+        return success(task, values, shared=self.worker.objects.shared)
+
+    def _fail(self, error: BaseException) -> Outcome:
+        task, worker = self.task, self.worker
+        if task.actor:
+            left = exit_of(error)
+            if left is not None and not (self.cancelled or self.timed_out):
+                return self._leave(left)
+        kind, name = "user", self.name or worker.name_of(task)
+        if self.cancelled:
+            error, kind = TaskCancelledError(name, task.id), "system"
+        elif self.timed_out:
+            error, kind = TaskTimeoutError(name, task.timeout_s, self.abandoned and worker.concurrent), "system"
+        elif worker.exiting and type(error).__name__ == "CancelledError":
+            error, kind = RayActorError(worker.actor_name, worker.actor_id, worker.exiting), "system"
+        envelope = make_envelope(
+            error,
+            function=name,
+            task_id=task.id,
+            attempt=task.attempt,
+            pid=os.getpid(),
+            node=worker.node_id,
+            kind=kind,
+        )
+        retry = bool(task.retry) and not self.cancelled and _wants_retry(error, task.retry)
+        _forget_frames(error)
+        return Outcome(False, [envelope], retry=retry)
+
+    def _leave(self, left: Exit) -> Outcome:
+        """The method ends its actor."""
+        task, worker = self.task, self.worker
+        if left.code:
+            worker.ending.run(left.code, left.reason, task.id)
+        worker.announce_exit(left.reason)
+        worker.ending.interrupt_others(self)
+        error = RayActorError(
+            worker.actor_name,
+            worker.actor_id,
+            left.reason,
+            method=task.function.decode(errors="replace"),
+            fate="ended it",
+            pid=os.getpid(),
+            exit_code=0,
+        )
+        return Outcome(False, [worker.failures.envelope(error, self.name, task.id, task.attempt, kind=ORDERLY)])
+
+
+def _arguments(data: Any, call: str) -> CallArguments:
+    try:
+        arguments: CallArguments = deserialize_aligned(data)
+        return arguments
+    except BaseException as error:
+        raise_unreadable(error, f"an argument of {call}")
+
+
+#: What completes the object that would have come next.
+_END = serialize_small(None)
+
+_TRACEBACK: Any = BaseException.__dict__["__traceback__"]
+_CAUSE: Any = BaseException.__dict__["__cause__"]
+_CONTEXT: Any = BaseException.__dict__["__context__"]
+_MEMBERS: Any = BaseExceptionGroup.__dict__["exceptions"]
+
+
+def _forget_frames(error: BaseException) -> None:
+    """The traceback holds the user's locals, and so refs and large values: let go of them."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        # Past the class's own attribute access: it may refuse, as a frozen dataclass does.
+        _TRACEBACK.__set__(current, None)
+        pending += [_CAUSE.__get__(current), _CONTEXT.__get__(current)]
+        if issubclass(type(current), BaseExceptionGroup):
+            pending += _MEMBERS.__get__(current)
+
+
+def _wants_retry(error: BaseException, wanted: bytes) -> bool:
+    if wanted == b"*":
+        return isinstance(error, Exception)
+    try:
+        return isinstance(error, load_function(wanted))
+    except Exception:  # the types cannot be loaded here, so this is none of them
+        return False

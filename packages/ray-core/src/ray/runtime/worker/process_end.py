@@ -1,0 +1,164 @@
+"""The end of a worker process: orderly, and never longer than it may take."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import os
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+from ray.clock import sleep
+from ray.messages import node
+from ray.runtime.process.telling import tell, write
+
+if TYPE_CHECKING:
+    from ray.runtime.worker.call import TaskCall
+    from ray.runtime.worker.worker import WorkerRuntime
+
+#: What the user's code may take for its end: functions of atexit, destructors, threads, child processes.
+END_S = 2.0
+#: Coroutines of other calls are cancelled, and have this long to end.
+OTHERS_S = 1.0
+#: How often it is looked whether a process is still needed whose end is over its time.
+_LOOK_S = 0.1
+
+
+class ProcessEnd:
+    """How one worker ends.
+
+    From ``begin`` on the time for it is limited. The process sees to that itself, as it knows who still needs it; the
+    node manager kills one that does not even come to that.
+    """
+
+    def __init__(self, runtime: WorkerRuntime) -> None:
+        self._runtime = runtime
+        self._code = 0
+        #: The thread that runs what the user registered for the end.
+        self._thread = threading.main_thread().ident or 0
+        self._step = "a call, or its thread"
+        self._begun = False
+        #: Nothing of the user's runs any more that belongs to the end.
+        self._cleared = False
+        self._overdue = False
+        #: Held by the thread that runs what the user registered for the end, and by the one that leaves.
+        self._running = threading.Lock()
+        self._leaving = threading.Lock()
+
+    def begin(self, reason: str = "") -> None:
+        """The last call has ended. Called under the lock.
+
+        Args:
+            reason: why the process ends, a clause; empty if that was announced, or planned.
+        """
+        if not self._begun:
+            self._begun = True
+            runtime = self._runtime
+            runtime.node.send(node.Leaving(reason, not self._code and runtime.is_needed()))
+            runtime.timers.after(END_S, self._look)
+            runtime.transport.wake()
+
+    def interrupt_others(self, call: TaskCall) -> None:
+        """The actor ends with ``call``: cancel the coroutines of the others, and end the process if they go on."""
+        runtime = self._runtime
+        with runtime.lock:
+            others = [other for other in [*runtime.running.values(), *runtime.overdue] if other is not call]
+            self.begin()
+            if any(other.coroutine is not None for other in others):
+                runtime.timers.after(OTHERS_S, self._soon)
+                runtime.transport.wake()
+        for other in others:
+            other.interrupt()
+
+    def _soon(self) -> None:
+        """End the process on a thread of its own, so that the one that polls goes on; on this one if there is none."""
+        try:
+            threading.Thread(target=self.run, args=(0,)).start()
+        except RuntimeError:
+            self.run(0)
+
+    def run(self, code: int, reason: str = "", call: bytes = b"") -> NoReturn:
+        """Run what the user registered for the end and leave; with code 0 not before nobody needs this process.
+
+        Args:
+            code: of the process.
+            reason: as for ``begin``.
+            call: what has the process end, with a code other than 0.
+        """
+        runtime = self._runtime
+        if not self._running.acquire(False):
+            sleep(1e6)  # another thread ends the process
+        self._code, self._thread = code, threading.get_ident()
+        try:
+            with runtime.lock:
+                runtime.flush_all()
+                self.begin(reason)
+            if code and runtime.actor_id:
+                runtime.give_up(reason)
+            if call:  # after which no other one begins
+                runtime.note(call)
+            if not code:
+                self._step = "a plugin"
+                runtime.leave_plugins()
+                self._step = "a destructor"
+                runtime.drop_actor()
+                gc.collect()
+            self._step = "a function of atexit"
+            atexit._run_exitfuncs()
+            self._cleared = True
+            if not code and runtime.is_needed():
+                runtime.note_end(planned=True)
+                runtime.node.send(node.Lingering())
+                runtime.polling.serve_while(runtime.is_needed)
+        finally:
+            self.leave(code)
+
+    def leave(self, code: int) -> NoReturn:
+        """Send what is queued and end at once, without waiting for threads."""
+        runtime = self._runtime
+        if not self._leaving.acquire(False):
+            sleep(END_S)  # another thread does
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    stream.flush()
+            with runtime.lock:
+                runtime.flush_all()
+                runtime.closed = True
+            runtime.note_end(planned=not code)
+            runtime.polling.abandon()
+            runtime.transport.close()
+        finally:
+            os._exit(code)
+
+    def _look(self) -> None:
+        """The end is over its time: leave as soon as nobody needs this process. Called under the lock by a poller."""
+        if self._cleared:
+            return
+        runtime = self._runtime
+        needed = not self._code and runtime.is_needed()
+        if not self._overdue:
+            self._overdue = True
+            tell(write, f"{self._held_up()}\n")
+            if needed:
+                runtime.node.send(node.Lingering())
+        elif not needed:
+            self.leave(self._code)
+        runtime.timers.after(_LOOK_S, self._look)
+
+    def _held_up(self) -> str:
+        """What to say of an end that takes too long: where it is."""
+        frame = sys._current_frames().get(self._thread)
+        place = traceback.extract_stack(frame)[-1] if frame is not None else None
+        where = f", in {place.name} ({place.filename}:{place.lineno})" if place and place.filename != __file__ else ""
+        return f"[ray] The end of this process took longer than {END_S:g} s: it was held up by {self._step}{where}."
+
+
+def end_process(runtime: WorkerRuntime, code: int) -> NoReturn:
+    """End in order with code 0, else at once."""
+    if code:
+        runtime.ending.leave(code)
+    runtime.ending.run(0)

@@ -1,0 +1,59 @@
+"""How results get into the node's store: as they are when the user's code hands them over.
+
+On an event loop that means in the same step of the loop: what runs there next may change them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.borrowing import ObjectExchange
+    from ray.runtime.worker.outcome import Large
+
+
+def store_results(objects: ObjectExchange, large: Large) -> None:
+    """Store all, or none, and empty ``large``; waits for room."""
+    ids = [id for id, _ in large]
+    try:
+        while large:
+            objects.store_result(*large.pop(0))
+    except BaseException:
+        objects.discard(ids)
+        raise
+
+
+async def store_results_on_loop(objects: ObjectExchange, large: Large) -> bool:
+    """The same, with the values as they are now; where there is no room yet, a thread waits with a copy.
+
+    Returns:
+        Whether the asyncio task was cancelled meanwhile, which is put off until the values are stored.
+    """
+    ids = [id for id, _ in large]
+    crowded: Large = []
+    try:
+        while large:
+            id, value = large.pop(0)
+            try:
+                objects.store_result(id, value, patient=False)
+            except BlockingIOError:
+                crowded.append((id, value.snapshot()))
+            del value  # it borrows memory of the user's
+        return bool(crowded) and await _store_on_thread(objects, crowded)
+    except BaseException:
+        objects.discard(ids)
+        raise
+
+
+async def _store_on_thread(objects: ObjectExchange, large: Large) -> bool:
+    import asyncio  # Only async actors need it.
+
+    storing = asyncio.get_running_loop().run_in_executor(None, store_results, objects, large)
+    cancelled = False
+    while not storing.done():
+        try:
+            await asyncio.wait([storing])
+        except asyncio.CancelledError:
+            cancelled = True
+    storing.result()
+    return cancelled

@@ -1,0 +1,138 @@
+"""What a worker does when its code waits: its CPU is free meanwhile, and so is what it has not started."""
+
+from __future__ import annotations
+
+import sys
+from _thread import get_ident
+from abc import abstractmethod
+from typing import TYPE_CHECKING, cast
+
+from ray.clock import monotonic
+from ray.exceptions import BlockingCallError, RayConnectionError
+from ray.headroom import SENDING, check
+from ray.messages import node, wire
+from ray.runtime.completion import GroupWaiter, Listener, Waiter
+from ray.runtime.process.peers import Peer
+from ray.runtime.process.telling import write
+from ray.runtime.worker.actor_host import ActorHost
+from ray.runtime.worker.own_calls import ASK_AFTER_S, may_wait_for_itself, waits_for_itself
+from ray.runtime.worker.process_end import end_process
+
+if TYPE_CHECKING:
+    from ray.runtime.worker.worker import WorkerRuntime
+
+#: A wait shorter than this is not announced; the CPU is not given back for it.
+BLOCK_GRACE_S = 0.002
+
+
+class WaitingWorker(ActorHost):
+    """The waiting half of a worker."""
+
+    store_death_s = 1.0
+    #: Threads that wait, and one more for event loops that do.
+    _blocked = 0
+    #: The owner that holds the lease.
+    _lessee: Peer | None = None
+    #: Since when event loops await objects, or 0, and whether this counts in ``_blocked``.
+    _awaited_since = 0.0
+    _awaits = False
+    #: The thread of an async actor's event loop, once there are calls that a wait there would hold up; else 0.
+    _loop_thread = 0
+
+    @abstractmethod
+    def _give_back(self, *, blocked: bool) -> None:
+        """Return unstarted tasks to their owners, and say whether this worker is blocked."""
+
+    def cut_off(self, error: RayConnectionError) -> None:
+        """A worker without the store is of no use: it ends, so that others do what it was given."""
+        write(f"This worker ends, since it has lost its connection to the store: {error}\n")
+        end_process(cast("WorkerRuntime", self), 1)
+
+    def catch_up(self) -> None:
+        super().catch_up()
+        self.flush_all()
+
+    @abstractmethod
+    def flush_all(self) -> None:
+        """Send every queued reply; called under the lock."""
+
+    # --- threads ------------------------------------------------------------------------------------------------------
+
+    def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        check(SENDING)  # who says that it waits says later that it goes on
+        with self.lock:
+            self.flush_all()
+        grace_s = BLOCK_GRACE_S if timeout_s is None else min(BLOCK_GRACE_S, timeout_s)
+        started = monotonic()
+        if self.polling.wait(waiter, grace_s):
+            return True
+        self._enter_blocked()
+        try:
+            if timeout_s is None:
+                return self._wait_long(waiter)
+            return self.polling.wait(waiter, max(0.0, timeout_s - (monotonic() - started)))
+        finally:
+            self._leave_blocked()
+
+    def _wait_long(self, waiter: Waiter) -> bool:
+        worker = cast("WorkerRuntime", self)
+        if may_wait_for_itself(worker):
+            if self.polling.wait(waiter, ASK_AFTER_S):
+                return True
+            with self.lock:
+                if waits_for_itself(worker, waiter):
+                    call = "ray.wait" if type(waiter) is GroupWaiter else "ray.get"
+                    raise BlockingCallError(call, self.actor_name)
+        return self.polling.wait(waiter, None)
+
+    def _enter_blocked(self) -> None:
+        with self.lock:
+            self._blocked += 1
+            if self._blocked == 1:
+                self.node.send(node.Blocked())
+                if not self.actor_id:
+                    self._give_back(blocked=True)
+
+    def _leave_blocked(self) -> None:
+        with self.lock:
+            self._blocked -= 1
+            if not self._blocked:
+                self.node.send(node.Resumed())
+                if self._lessee is not None and not self.actor_id:
+                    self._lessee.send(wire.Unblocked())
+
+    def guard_loop(self) -> None:
+        """This thread runs the event loop of an async actor: from now on no call may wait on it."""
+        self._loop_thread = get_ident()
+        self.guarded = True
+
+    def may_wait(self) -> bool:
+        return get_ident() != self._loop_thread or sys.modules["asyncio"]._get_running_loop() is None
+
+    # --- event loops --------------------------------------------------------------------------------------------------
+
+    def subscribe(self, listener: Listener) -> bool:
+        waits = super().subscribe(listener)
+        if waits and not self._awaited_since and self._holds_cpus():
+            with self.lock:
+                self._awaited_since = monotonic()
+            self.transport.wake()  # the thread that polls looks after the grace
+        return waits
+
+    def after_events(self) -> None:
+        """A loop that awaits objects may do so for long, and they may need this worker's CPU to be made."""
+        if not self.table.listeners:
+            self._awaited_since = 0.0
+            if self._awaits:
+                self._awaits = False
+                self._leave_blocked()
+        elif not self._awaits and 0 < self._awaited_since <= monotonic() - BLOCK_GRACE_S:
+            self._awaits = True
+            self._enter_blocked()
+
+    def patience_s(self) -> float:
+        patience_s = super().patience_s()
+        return min(patience_s, BLOCK_GRACE_S) if self._awaited_since and not self._awaits else patience_s
+
+    def _holds_cpus(self) -> bool:
+        return not self.actor_id or bool(self.actor_resources)

@@ -1,0 +1,391 @@
+"""The worker's half of a worker process: takes pushed calls, runs them through an executor, sends results back.
+
+It is an owner as well: of what its tasks submit.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from _signal import SIGINT, getsignal  # type: ignore[import-not-found]  # that of ``signal`` takes as long as a task
+from _signal import signal as set_handler  # ours needs no guard
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ray.abc.store import Store
+from ray.abc.transport import Frame, Transport
+from ray.exceptions import RaySystemError, RemoteProtocolError, TaskCancelledError
+from ray.ids import TASK_ID_BYTES
+from ray.messages import node, wire
+from ray.plugins.compose import Composition
+from ray.protocol.run_slot import IN_FORCE, RunSlot
+from ray.runtime.completion import Waiter
+from ray.runtime.interface import STREAMING
+from ray.runtime.owner.last_calls import TERMINATE_BYTES
+from ray.runtime.process.clean_signals import unblock_signals
+from ray.runtime.process.node_link import DESCRIPTORS_CLOSED, NODE_DIED
+from ray.runtime.process.peers import Peer
+from ray.runtime.process.telling import write
+from ray.runtime.process.titles import TITLE_S, Title
+from ray.runtime.worker.actor_exit import ActorExit
+from ray.runtime.worker.arguments import SpilledArguments
+from ray.runtime.worker.call import TaskCall, current_call
+from ray.runtime.worker.closing import Closing
+from ray.runtime.worker.code_cache import ArgumentCache, CodeCache
+from ray.runtime.worker.giving_back import GivingBack
+from ray.runtime.worker.interrupting import Interrupting
+from ray.runtime.worker.limits import Limits
+from ray.runtime.worker.outcome import Outcome
+from ray.runtime.worker.process_end import ProcessEnd
+from ray.runtime.worker.replies import SETTLE_S, Replying
+from ray.runtime.worker.streams import Flusher
+from ray.runtime.worker.yielding import yielding_of
+
+#: What a worker says whose node manager lives.
+_CUT_OFF = (
+    "it has lost its connection to the node manager, which still runs; code of a task may have closed descriptors that "
+    "are not its own, as os.closerange() does"
+)
+
+
+class WorkerRuntime(Replying):
+    """The session, seen from inside a worker."""
+
+    is_worker = True
+
+    def __init__(
+        self,
+        session_id: str,
+        worker_id: bytes,
+        namespace: str,
+        transport: Transport,
+        store: Store,
+        composition: Composition,
+        slot: memoryview,
+    ) -> None:
+        super().__init__(session_id, "worker", worker_id, namespace, transport, store, composition)
+        self._slot = RunSlot(slot)
+        self.giving_back = GivingBack(self, self._slot)
+        self._limits = Limits(self, self._slot)
+        #: The memory of the slot: it begins with the id of the task that was started last.
+        self._noted = slot
+        #: That id.
+        self.started = bytes(TASK_ID_BYTES)
+        self.executor = composition.make_executor("serial", 1, {})
+        self.next_executor = None
+        self.closing = Closing(self)
+        self.in_thread = {}
+        #: The call that runs on the main thread of a serial worker.
+        self.call: TaskCall | None = None
+        self.code = CodeCache()
+        self.arguments = ArgumentCache()
+        self.spilled_arguments = SpilledArguments(self.objects)
+        #: {hash: executions} of functions with max_calls
+        self._calls: dict[bytes, int] = {}
+        #: The process is about to end.
+        self.left = False
+        #: The node manager, unless it has died.
+        self._parent = os.getppid()
+        self.ending = ProcessEnd(self)
+        self._gpu_ids: list[str] | None = None
+        self.interrupting = Interrupting(self, self._slot, self._limits)
+        #: As Python hands it back.
+        self.sigint_handler = self.interrupting.handler
+        self._title = Title()
+        #: What the last push holds.
+        self._resources: dict[str, int] | None = None
+        self.output = Flusher()
+
+    # --- messages; called by the reader under the lock ----------------------------------------------------------------
+
+    def on_push(self, peer: Peer, message: wire.Push, frames: Sequence[Frame]) -> None:
+        """Run these, in order."""
+        if message.gpu_ids and "\0" in "".join(message.gpu_ids):
+            raise RemoteProtocolError("GPUs that the environment cannot name")
+        for function in message.functions:
+            self.code.add(function, frames)
+        if self.exiting:
+            ids = [task.id for task in message.tasks]
+            peer.send(wire.Replies([], True, ids, self.announced) if self.actor_id else wire.Returned(ids))
+            return
+        self.depth = message.depth + 1
+        if not self.actor_id:
+            self._lessee = peer
+            if message.resources != self._resources:
+                self._resources = message.resources
+                self.threads.set_for(message.resources)
+        submit, closing = self.executor.submit, self.closing
+        refused: list[bytes] = []
+        for task in message.tasks:
+            if len(task.id) != TASK_ID_BYTES:
+                raise RemoteProtocolError(f"a task with an id of {len(task.id)} bytes")
+            if task.attempt:
+                self.supersede(task.id)
+            call = TaskCall(self, peer, task, frames, message)
+            if task.deps:
+                call.values = self.arguments.take(task.deps, frames)
+                call.held = self.objects.receive_arguments(task)
+            elif task.refs:
+                call.held = self.objects.receive_arguments(task)
+            if closing.reason and closing.refuses():
+                self.let_go(call)
+                refused.append(task.id)
+                continue
+            self.queued[task.id] = call
+            if self.actor_id and task.function == TERMINATE_BYTES:
+                closing.begin(task.id)
+            submit(call)
+        if refused:
+            peer.send(wire.Replies([], returned=refused, reason=closing.reason))
+        if self._blocked and not self.actor_id:
+            self._give_back(blocked=True)
+
+    def on_forget(self, peer: Peer, message: wire.Forget, frames: Sequence[Frame]) -> None:
+        """An owner has no more use for argument values that are kept here."""
+        self.arguments.forget(message.ids)
+
+    def _give_back(self, *, blocked: bool) -> None:
+        self.giving_back.give_back(blocked=blocked)
+
+    def on_cancel(self, peer: Peer, message: wire.Cancel, frames: Sequence[Frame]) -> None:
+        """Cancel a task that is queued or running here; one that has ended is left alone."""
+        call = self.queued.pop(message.task, None)
+        self._slot.forget_call(message.task)
+        if call is not None:
+            self._refuse(call)
+            return
+        call = self.running.get(message.task)
+        if call is not None:
+            if not call.cancelled:
+                call.cancelled = True
+                self._slot.heard(message.task)
+                self.flush_all()  # what has ended before must not be lost if the process is killed
+                self.interrupting.insist(call)  # before its children fail, which would interrupt it as well
+            elif message.again and call.coroutine is None:
+                call.noticed = False  # unless it cleans up still
+                self.interrupting.insist(call, anew=True)
+            call.recursive = call.recursive or message.recursive
+        if message.recursive:
+            self.cancel_children(message.task)
+
+    def _refuse(self, call: TaskCall) -> None:
+        """A call was cancelled before it began; called under the lock."""
+        task = call.task
+        error = TaskCancelledError(task.name or self.name_of(task), task.id)
+        envelope = self.failures.envelope(error, call.name, task.id, task.attempt)
+        self._append(call, Outcome(False, [envelope]), 0)
+        self.flush(call.peer)
+
+    def on_taken(self, peer: Peer, message: wire.Taken, frames: Sequence[Frame]) -> None:
+        """The consumer of a stream has come so far."""
+        call = self.queued.get(message.task) or self.running.get(message.task)  # it goes from here to there
+        if call is not None and call.task.num_returns == STREAMING:
+            yielding_of(call).taken(message.count)
+
+    def on_start_actor(self, message: node.StartActor) -> None:
+        super().on_start_actor(message)
+        self._title.based_on(message.spec.class_name)
+
+    def after_events(self) -> None:
+        if self._unsent or self._awaited_since or self.table.listeners:  # else there is nothing to do
+            super().after_events()
+        call = self._oldest_call() if self.concurrent else self.call
+        if call is not self._title.call or call is not None:
+            self._title.look(call, lambda call: call.name or self.name_of(call.task))
+
+    def patience_s(self) -> float:
+        patience_s = super().patience_s()
+        return min(patience_s, TITLE_S) if self.running and not self._title.shows(self._oldest_call()) else patience_s
+
+    def _oldest_call(self) -> TaskCall | None:
+        if not self.concurrent:
+            return self.call
+        try:
+            return next(iter(self.running.values()), None)
+        except RuntimeError:  # calls come and go meanwhile: the next look tells
+            return None
+
+    def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        done = super().block(waiter, timeout_s)
+        call = self.call
+        if call is not None and call.cancelled:
+            self._check(call)  # else it sees its children fail with it, and is interrupted in what it then does
+        return done
+
+    def _check(self, call: TaskCall) -> None:
+        """Interrupt a call that is cancelled, if this is its thread, and its code may be interrupted."""
+        if call.coroutine is not None:
+            call.check_on_loop()
+        elif call.interruptible and not self.concurrent and self.interrupting.is_handler() and _on_main_thread():
+            call.check()
+
+    # --- running; called by executors ---------------------------------------------------------------------------------
+
+    def begin(self, call: TaskCall) -> bool:
+        """Claim a call that is about to run; False if it was given back or cancelled meanwhile."""
+        task, queued = call.task, self.queued
+        id = task.id
+        if (self._long_ended or task.function not in self._brief) and id in queued:
+            self._secure()  # it may take long, or the process along
+            if not self.actor_id:
+                unblock_signals()  # what the user's code has blocked was for the task that did it
+        self.running[id] = call  # at every moment in one of the two, so that no cancel misses it
+        if queued.get(id) is not call:  # it was given back, and may have come again as another call
+            del self.running[id]
+            return False
+        noted = self._noted
+        noted[:TASK_ID_BYTES] = id  # before the look at recalls: see ``RunSlot``
+        if noted[IN_FORCE] and not self._slot.may_start(id):
+            revoked = queued.pop(id, None)
+            if revoked is not None and task.actor:
+                with self.lock:
+                    self._refuse(revoked)
+        if queued.pop(id, None) is None:
+            noted[:TASK_ID_BYTES] = self.started
+            del self.running[id]
+            with self.lock:
+                self.let_go(call)
+            return False
+        self.started = id
+        if not self.concurrent:
+            self.call = call
+        if call.gpu_ids is not self._gpu_ids and call.gpu_ids != self._gpu_ids and not self.actor_id:
+            self.use_gpus(call.gpu_ids)
+        if task.timeout_s:
+            self._limits.begin(call)
+        return True
+
+    def use_gpus(self, gpu_ids: list[str]) -> None:
+        """Show the user's code the GPUs it was given, and no others."""
+        if gpu_ids or self._gpu_ids is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu_ids)
+        self._gpu_ids = gpu_ids
+
+    def end(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
+        """A call has ended: queue its reply, and send the queue when that is worth it."""
+        task = call.task
+        if task.timeout_s:
+            self._limits.end(call)  # the user's code has ended: it is not to blame for a slow reader of what it printed
+        if call.cancelled or call.timed_out:
+            self.output.try_flush()
+        else:
+            self.output.flush()  # before the reply, and under the name of this call
+        if not self.concurrent:
+            self.call = None
+            if getsignal(SIGINT) is not self.sigint_handler and not self.actor_id:
+                set_handler(SIGINT, self.sigint_handler)  # the user's was for this task
+        if task.max_calls and not self.exiting:
+            count = self._calls[task.function] = self._calls.get(task.function, 0) + 1
+            if count >= task.max_calls:
+                self.exiting = f"max_calls={task.max_calls} was reached"
+        with self.lock:
+            if call.abandoned:
+                self.overdue.discard(call)
+                self._drop(call, outcome)
+            else:
+                del self.running[task.id]
+                self._reply(call, outcome, duration_us)
+        if self.exiting:
+            self.leave()
+
+    def target_of(self, task: wire.Task) -> Any:
+        """The function, or the actor's bound method, that a task names."""
+        return self.method_of(task) if task.actor else self.code.load(task.function)
+
+    def known_code(self, target: Any) -> tuple[bytes, bytes] | None:
+        return self.code.origin(target)
+
+    def name_of(self, task: wire.Task) -> str:
+        """What messages call it."""
+        if task.actor:
+            return f"{self.actor_name}.{task.function.decode(errors='replace')}"
+        return task.name or self.code.name(task.function)
+
+    # --- context ------------------------------------------------------------------------------------------------------
+
+    def this_call(self) -> TaskCall | None:
+        """The call that this thread runs."""
+        return current_call.get() if self.concurrent else self.call
+
+    def parent_task_id(self) -> bytes | None:
+        call = self.this_call()
+        if call is None or call.cleans_up:
+            return None
+        if call.recursive:  # later it may not know any more what it has submitted
+            self._check(call)
+        return call.task.id
+
+    def current_name(self) -> str:
+        """For the mark before output."""
+        if self.actor_id:
+            return self.actor_name
+        call = self.call
+        return call.name if call is not None else ""
+
+    def context(self) -> dict[str, Any]:
+        call = self.this_call()
+        facts = super().context()
+        facts["gpu_ids"] = list(self._gpu_ids or ())
+        if self.actor_id:
+            facts["actor_id"] = self.actor_id
+            facts["resources"] = self.actor_resources
+            if self._start is not None:
+                facts["actor_name"] = self._start.spec.name
+                facts["restarts"] = self._start.incarnation
+        if call is not None:
+            facts["task_id"] = call.task.id
+            facts["task_name"] = call.name
+            facts["attempt"] = call.task.attempt
+            if not self.actor_id:
+                facts["resources"] = {name: amount / 10_000 for name, amount in call.resources.items()}
+        return facts
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """The last call of this process has ended: leave the executor; ``worker_main`` ends the process."""
+        self.next_executor = None
+        self.left = True
+        self.executor.close()
+        with self.lock:
+            if self.actor_id:
+                self.return_queued()
+            if not self.running:  # else it is called again when they have ended
+                self.ending.begin()
+
+    def on_terminate(self) -> None:
+        super().on_terminate()
+        if self._instance is not None and not (self.running or self.queued):
+            self._terminate()  # nothing is waited for but what may hold up the executor
+            self.ending.begin()
+
+    def note(self, task_id: bytes) -> None:
+        """Tell the node manager what this process is to be thought to have started last."""
+        self._noted[:TASK_ID_BYTES] = task_id
+
+    def note_end(self, *, planned: bool) -> None:
+        """Once an actor that ends by plan has answered all that it has started, nothing else of its calls has."""
+        answered = planned and self.exiting and self.actor_id and not (self.running or self.overdue)
+        if answered and self.transport.settle(SETTLE_S):
+            self.note(bytes(TASK_ID_BYTES))
+
+    def exit_actor(self) -> NoReturn:
+        if not self.actor_id:
+            raise RaySystemError("ray.exit_actor() works only inside an actor.")
+        raise ActorExit
+
+    def node_lost(self, reason: str) -> None:
+        """End. Where the node manager lives, what is said here is in the error that the caller gets."""
+        if os.getppid() == self._parent:
+            write(f"[ray] This worker ends: {_CUT_OFF if reason in (NODE_DIED, DESCRIPTORS_CLOSED) else reason}.\n")
+        os._exit(1)
+
+    def show_failure(self, text: str) -> None:
+        self.node.send(node.ShowFailure(text))
+
+    def shutdown(self) -> None:
+        raise RaySystemError("ray.shutdown() cannot be called inside a worker; the driver ends the session.")
+
+
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,218 @@
+"""The worker's side of a stream: each object goes to its owner at once, and the task waits for a slow consumer."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ray.ids import object_id
+from ray.messages import codec, wire
+from ray.runtime.completion import Waiter
+from ray.runtime.owner.submission import LARGE_BYTES
+from ray.runtime.returns import pack, streamable
+from ray.runtime.worker.outcome import NOTHING_LARGE, Large
+from ray.runtime.worker.storing import store_results_on_loop
+from ray.serialization import Serialized, serialize, serialize_small
+
+if TYPE_CHECKING:
+    from ray.runtime.worker.call import TaskCall
+
+#: How far a task may be ahead of its consumer: each object counts 1, and 1 more per ``_UNIT_BYTES``.
+MAX_AHEAD = 256
+_UNIT_BYTES = 1 << 16
+
+_FROM_THE_START = wire.Resume(0, [])
+
+
+def size_ahead(nbytes: int) -> int:
+    """What an object of that size counts."""
+    return 1 + nbytes // _UNIT_BYTES
+
+
+class Yielding:
+    """What one call has yielded, and earlier attempts before it."""
+
+    __slots__ = ("_ahead", "_call", "_count", "_sizes", "_skipped", "_taken", "_waiter")
+
+    def __init__(self, call: TaskCall) -> None:
+        resumed = call.task.resume or _FROM_THE_START
+        self._call = call
+        self._count = 0
+        #: So many are there already, from earlier attempts.
+        self._skipped = resumed.streamed
+        self._taken = resumed.streamed - len(resumed.ahead)
+        #: What each object that is not taken counts, and their sum.
+        self._sizes = deque(size_ahead(nbytes) for nbytes in resumed.ahead)
+        self._ahead = sum(self._sizes)
+        self._waiter: Waiter | None = None
+
+    def drain(self, values: Any) -> None:
+        """Send what a generator yields, on this thread."""
+        call = self._call
+        for value in streamable(values):
+            call.interruptible = False  # an object must not be lost half-way between this process and its owner
+            self._send(value)
+            call.interruptible = True
+            self._check()  # an interrupt that came meanwhile was ignored
+            while self._is_full():
+                self._wait()
+
+    async def drain_async(self, values: Any) -> None:
+        """Send what a generator, of either kind, yields; on a loop, which has its turns in between."""
+        import asyncio
+
+        if not hasattr(values, "__aiter__"):
+            for value in streamable(values):
+                large = self._send_small(value)
+                if large:
+                    await self._send_large(large)
+                await asyncio.sleep(0)
+                while self._is_full():
+                    await self._wait_async()
+            return
+        try:
+            async for value in values:
+                large = self._send_small(value)
+                if large:
+                    await self._send_large(large)
+                while self._is_full():
+                    await self._wait_async()
+        finally:
+            if inspect.isasyncgen(values):
+                await values.aclose()
+
+    def _send(self, value: Any) -> None:
+        for id, large in self._send_small(value):
+            self._call.worker.objects.store_result(id, large)
+            self._tell(None, large.refs, large.nbytes)
+
+    async def _send_large(self, large: Large) -> None:
+        """Send a value that goes into the node's store, for whose room the loop does not wait."""
+        import asyncio
+
+        objects = self._call.worker.objects
+        id, value = large[0]
+        refs, nbytes = value.refs, value.nbytes
+        del value  # it borrows memory of the user's
+        if await store_results_on_loop(objects, large):
+            objects.discard([id])
+            raise asyncio.CancelledError
+        self._tell(None, refs, nbytes)
+
+    def _send_small(self, value: Any) -> Large:
+        """Send a value, unless it is to be in the node's store before: then it is returned, with the object's id."""
+        if self._count < self._skipped:
+            self._count += 1
+            return NOTHING_LARGE
+        blob = serialize_small(value)
+        if blob is not None and len(blob) < LARGE_BYTES:
+            self._tell(blob, [], len(blob))
+            return NOTHING_LARGE
+        serialized = serialize(value) if blob is None else Serialized(blob, [])
+        if self._call.worker.objects.shared and serialized.nbytes >= LARGE_BYTES:
+            return [(self._next_id(), serialized)]
+        self._tell(serialized.to_bytes(), serialized.refs, serialized.nbytes)
+        return NOTHING_LARGE
+
+    def _next_id(self) -> bytes:
+        return object_id(self._call.task.id, self._count)
+
+    def _tell(self, blob: bytes | None, inner: list[Any], nbytes: int) -> None:
+        """Tell the owner of the next object, whose value is this, or in the node's store."""
+        worker, peer = self._call.worker, self._call.peer
+        frames: list[Any] = [b""]
+        data = None if blob is None else codec.attach(blob, frames)
+        with worker.lock:
+            try:
+                self._check()
+            except BaseException:
+                if data is None:
+                    worker.objects.discard([self._next_id()])
+                raise
+            self._sizes.append(size_ahead(nbytes))
+            self._ahead += self._sizes[-1]
+            refs = worker.objects.hand_over([ref._entry for ref in inner], peer.address)
+            full = self._ahead >= MAX_AHEAD
+            peer.send(wire.Yielded(self._call.task.id, self._count, data, refs, nbytes, full), frames)
+        self._count += 1
+
+    def _check(self) -> None:
+        """Raise if nobody wants more. On a loop, where the task is cancelled too, only when it has seen that."""
+        call = self._call
+        if call.peer.lost:
+            raise ConnectionError("the process that consumes this generator is gone")
+        if call.noticed or (call.coroutine is None and (call.cancelled or call.timed_out)):
+            call.notice()
+            raise KeyboardInterrupt
+
+    def _is_full(self) -> bool:
+        return self._ahead >= MAX_AHEAD and self._count >= self._skipped
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        worker = self._call.worker
+        with worker.lock:
+            self._check()
+            if not self._is_full():
+                return
+            waiter = self._waiter = Waiter(1)
+        worker.block(waiter, None)
+        self._check()
+
+    async def _wait_async(self) -> None:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        worker, gate = self._call.worker, asyncio.Event()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(gate.set)
+
+        with worker.lock:
+            self._check()
+            if not self._is_full():
+                return
+            waiter = self._waiter = Waiter(1)
+            waiter.wake = wake
+        await gate.wait()
+        self._check()
+
+    def taken(self, count: int) -> None:
+        """The consumer has taken so many in all; called under the lock."""
+        while self._taken < count and self._sizes:
+            self._taken += 1
+            self._ahead -= self._sizes.popleft()
+        if self._ahead < MAX_AHEAD:
+            self.look()
+
+    def look(self) -> None:
+        """A task that waits for its consumer is to look again; called under the lock."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.count()
+
+
+def yielding_of(call: TaskCall) -> Yielding:
+    """What a call yields, or will: its consumer may take what earlier attempts have yielded before it begins."""
+    with call.worker.lock:
+        if call.stream is None:
+            call.stream = Yielding(call)
+        return call.stream
+
+
+async def first_of(values: Any, count: int) -> Iterator[Any]:
+    """The first ``count`` values of an async generator, each as it was yielded, and one more; it is closed then."""
+    found: list[Any] = []
+    try:
+        while len(found) <= count:
+            found.append(pack(await anext(values)))
+    except StopAsyncIteration:
+        pass
+    finally:
+        await values.aclose()
+    return iter(found)
