@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ray.messages import codec, wire
-from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
-from ray.runtime.completion import complete
+from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable, complete
 from ray.runtime.owner.borrowing import ObjectExchange
 from ray.runtime.owner.handed_refs import describe
 from ray.runtime.refs.ref import ObjectRef

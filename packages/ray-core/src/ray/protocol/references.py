@@ -198,3 +198,19 @@ class ReferenceTable:
         self.closed = True
         self.entries.clear()
         self.dropped.clear()
+
+
+def complete(entry: ObjectEntry, status: int, value: object) -> None:
+    """Move an entry out of PENDING and tell those who wait; called under the runtime's lock."""
+    entry.status = status
+    entry.value = value
+    entry.task = None
+    table = entry.table
+    table.completions += 1
+    for watcher in table.watchers:
+        watcher.completed(entry)
+    waiters = entry.waiters
+    if waiters is not None:
+        entry.waiters = None
+        for waiter in waiters:
+            waiter(entry)

@@ -16,10 +16,10 @@ from ray.runtime.arity import Arity
 if TYPE_CHECKING:
     from ray.plugins.compose import Composition
     from ray.protocol.references import ObjectEntry
-    from ray.runtime.completion import Listener
     from ray.runtime.owner.arriving import OnDisk
     from ray.runtime.owner.streams import Stream
     from ray.runtime.refs.ref import ObjectRef
+    from ray.runtime.refs.session import Listener
 
 #: Resource amounts are fixed-point integers: one CPU is RESOURCE_UNIT.
 RESOURCE_UNIT = 10_000

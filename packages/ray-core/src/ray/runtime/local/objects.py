@@ -11,11 +11,11 @@ from ray.exceptions import ObjectLostError, RayConnectionError, RayError
 from ray.ids import make_task_ids, object_id
 from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
 from ray.runtime import interface
-from ray.runtime.completion import Listener
 from ray.runtime.local.streams import LocalStream
 from ray.runtime.owner.reports import print_failure
 from ray.runtime.owner.unreadable import raise_unreadable, raise_unreadable_value
 from ray.runtime.refs.ref import ObjectRef
+from ray.runtime.refs.session import Listener
 from ray.serialization import (
     Serialized,
     deserialize_aligned,

@@ -73,6 +73,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
     import ray.runtime.mains.worker  # noqa: F401 - imported before the zygote is forked, for all workers
     from ray.plugins.compose import Composition
     from ray.plugins.plan import ResolvedPlan
+    from ray.runtime.mains import zygote
 
     become_subreaper()
     set_title("node")
@@ -96,7 +97,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
     )
     try:
         manager.pool.lifeline = lifeline.fileno()
-        manager.pool.start_zygote()
+        manager.pool.begin(zygote.serve)
         manager.pool.node_address = transport.listen("node")
         for address in (manager.pool.node_address, store_server.address):
             manager.pool.place.need(address)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.abc.transport import Frame
 from ray.messages import codec, node
-from ray.runtime.worker.process_end import END_S
+from ray.runtime.process.supervision import END_S
 
 if TYPE_CHECKING:
     from ray.runtime.node.node import NodeManager, Peer

@@ -19,7 +19,7 @@ from ray.exceptions.base import exit_text
 from ray.ids import random_id
 from ray.messages.node import ExitCause
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
-from ray.runtime.mains import zygote
+from ray.runtime.node import forking
 from ray.runtime.node.headless import HEADLESS, Headless
 from ray.runtime.node.line_reader import LineReader
 from ray.runtime.node.output import NodeOutput
@@ -128,10 +128,11 @@ class WorkerPool:
 
     # --- zygote -----------------------------------------------------------------------------------------------------
 
-    def start_zygote(self) -> None:
-        """Fork it; the process must have no threads."""
+    def begin(self, serve: forking.Serve) -> None:
+        """Fork the zygote, which does ``serve``, now and when it has died; the process must have no threads."""
+        self._serve = serve
         self._zygote_started = monotonic()
-        self._zygote_pid, self._zygote = zygote.start(self._config, self._slots, self.lifeline)
+        self._zygote_pid, self._zygote = forking.start(serve, self._config, self._slots, self.lifeline)
         self._zygote.setblocking(False)
         self._transport.watch(self._zygote.fileno(), self._read_forked)
 
@@ -150,7 +151,7 @@ class WorkerPool:
             self._on_ruin(text)
             return
         lost = [worker for worker in self.workers.values() if not worker.pid]
-        self.start_zygote()
+        self.begin(self._serve)
         for worker in lost:
             self._forget(worker, ExitCause(reason="the process that forks workers died"))
 
@@ -178,10 +179,10 @@ class WorkerPool:
         """Ask the zygote for one more worker; returns its id. ``on_death`` follows if it does not come up."""
         worker_id = random_id(8)
         slot = self._free_slots.pop()
-        place = self._slots[zygote.place(slot)]
+        place = self._slots[forking.place(slot)]
         place[:] = bytes(SLOT_BYTES)
         worker = self.workers[worker_id] = WorkerProcess(worker_id, [], slot, RunSlot(place))
-        request = zygote.encode(zygote.ForkRequest(worker_id, self.node_address, slot))
+        request = forking.encode(forking.ForkRequest(worker_id, self.node_address, slot))
         ends: list[int] = []
         try:
             for stream in (1, 2):
@@ -211,11 +212,11 @@ class WorkerPool:
             except OSError:
                 data = b""
             if data:
-                self._take_report(zygote.decode_forked(data))
+                self._take_report(forking.decode_forked(data))
             else:
                 self._zygote_lost()
 
-    def _take_report(self, forked: zygote.Forked) -> None:
+    def _take_report(self, forked: forking.Forked) -> None:
         if not forked.worker:
             self._last_words = forked.error
             return

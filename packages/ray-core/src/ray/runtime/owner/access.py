@@ -11,9 +11,9 @@ from ray.exceptions import RayError
 from ray.headroom import SENDING, check
 from ray.ids import FIRST_RETURN
 from ray.protocol.references import FAILED, READY, ObjectEntry
-from ray.runtime.completion import AllOrFailureWaiter, GroupWaiter, Waiter, remove_waiter
 from ray.runtime.owner.lacking import timed_out
 from ray.runtime.owner.submission import LARGE_BYTES, Submission
+from ray.runtime.process.waiting import AllOrFailureWaiter, GroupWaiter, Waiter, remove_waiter
 from ray.runtime.refs.ref import ObjectRef
 from ray.serialization import Serialized, serialize, serialize_small
 

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ray.runtime.completion import Listener
 from ray.runtime.owner.unreadable import raise_unreadable, value_of_ref
+from ray.runtime.refs.session import Listener
 from ray.serialization import deserialize
 
 #: Threads that read at a time; there is none while nothing is to be read.

@@ -20,8 +20,7 @@ from ray.exceptions import (
 from ray.headroom import SENDING, check
 from ray.ids import OBJECT_ID_BYTES
 from ray.messages import codec, wire
-from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
-from ray.runtime.completion import Waiter, complete
+from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry, complete
 from ray.runtime.interface import STREAMING
 from ray.runtime.owner.arriving import OnDisk, Restoring
 from ray.runtime.owner.handed_refs import ActorLife, describe, handed_over, take_note
@@ -30,6 +29,7 @@ from ray.runtime.owner.store_looks import StoreLooks
 from ray.runtime.owner.stored_views import StoredViews
 from ray.runtime.owner.unreadable import raise_unreadable_value, why_lost
 from ray.runtime.process.peers import OwnFaultError
+from ray.runtime.process.waiting import Waiter
 from ray.serialization import deserialize_aligned, deserialize_copy, open_envelope
 from ray.serialization.blob import PICKLE, load_pickle
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ray.messages import wire
-from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
-from ray.runtime.completion import complete
+from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry, complete
 
 if TYPE_CHECKING:
     from ray.runtime.owner.records import TaskRecord

@@ -17,8 +17,8 @@ from ray.exceptions import BlockingCallError, NodeDiedError, RayConnectionError,
 from ray.headroom import SENDING, lacks
 from ray.ids import make_task_ids
 from ray.plugins.compose import Composition
-from ray.protocol.references import FAILED, PENDING, ObjectEntry, ReferenceTable
-from ray.runtime.completion import Waiter, complete
+from ray.protocol.references import FAILED, PENDING, ObjectEntry, ReferenceTable, complete
+from ray.runtime import interface
 from ray.runtime.interface import ActorCore, MethodOptions
 from ray.runtime.owner.ref_pickling import rebuild_ref, reduce_ref
 from ray.runtime.owner.stored_views import TRIM_S
@@ -26,6 +26,7 @@ from ray.runtime.process import forked
 from ray.runtime.process.node_link import IDLE_BEAT_S, NodeLink
 from ray.runtime.process.peers import Peer, PeerTable
 from ray.runtime.process.timers import Timers
+from ray.runtime.process.waiting import Waiter
 from ray.runtime.refs.ref import ObjectRef
 from ray.serialization import register_reducer
 
@@ -256,6 +257,10 @@ class OwnerBase(ABC):
     def after_fork_in_child(self) -> None:
         """This is a copy of the process, made by the user's code: let go of everything without touching it."""
         forked.let_go(self)
+        current: object = interface.current()
+        if current is self:
+            interface.set_current(None)
+            RayConnectionError.absence = forked.NOT_ACROSS
 
     def flush(self, peer: Peer) -> None:  # noqa: B027 - nothing to do in a driver
         """Send what is queued for ``peer``; called under the lock."""

@@ -9,9 +9,10 @@ import msgspec
 from ray.exceptions import RemoteProtocolError
 from ray.messages import node
 from ray.protocol.references import ObjectEntry, ReferenceTable
-from ray.runtime.completion import Listener, Waiter
 from ray.runtime.interface import RESOURCE_UNIT
 from ray.runtime.owner.here import OwnerBase
+from ray.runtime.process.waiting import Waiter
+from ray.runtime.refs.session import Listener
 
 
 class Inspection(OwnerBase):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from ray.clock import monotonic, sleep
 from ray.exceptions import RayError
-from ray.protocol.references import PENDING, STORED, ObjectEntry
-from ray.runtime.completion import complete
+from ray.protocol.references import PENDING, STORED, ObjectEntry, complete
 from ray.serialization import pickle_of
 
 if TYPE_CHECKING:

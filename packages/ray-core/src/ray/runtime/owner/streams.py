@@ -16,12 +16,12 @@ from ray.exceptions.base import cut_wait
 from ray.headroom import SENDING, check
 from ray.ids import OBJECT_ID_BYTES, object_id
 from ray.messages import codec, wire
-from ray.protocol.references import PENDING, READY, STORED, ObjectEntry
-from ray.runtime.completion import complete, session_of
+from ray.protocol.references import PENDING, READY, STORED, ObjectEntry, complete
 from ray.runtime.owner.here import OwnerBase
 from ray.runtime.owner.records import Link, TaskRecord
 from ray.runtime.refs.not_a_list import NotAList
 from ray.runtime.refs.ref import ObjectRef
+from ray.runtime.refs.session import session_of
 from ray.units import counted
 
 if TYPE_CHECKING:

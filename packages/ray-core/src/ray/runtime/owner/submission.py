@@ -9,8 +9,7 @@ from ray.exceptions import RayError
 from ray.headroom import SENDING, check
 from ray.ids import FIRST_RETURN
 from ray.messages import codec, node, wire
-from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry
-from ray.runtime.completion import complete
+from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, complete
 from ray.runtime.interface import STREAMING, FunctionDescriptor, TaskOptions
 from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.exports import export_of

@@ -7,10 +7,10 @@ from typing import Any
 
 from ray.headroom import SENDING, check
 from ray.protocol.references import STORED
-from ray.runtime.completion import Listener
 from ray.runtime.owner.arriving import OnDisk
 from ray.runtime.owner.here import OwnerBase
 from ray.runtime.refs.ref import ObjectRef
+from ray.runtime.refs.session import Listener
 
 
 class Subscription(OwnerBase):

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import UnpicklableError
-from ray.exceptions.base import comes_from_handler
 from ray.messages import codec, node, wire
 from ray.runtime.owner.handed_refs import handed_over
 from ray.runtime.owner.records import Link, SchedulingClass, TaskRecord
+from ray.runtime.process.encoding import ADVICE
 
 if TYPE_CHECKING:
     from ray.protocol.references import ObjectEntry
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
     from ray.runtime.owner.leasing import TaskSubmitter
     from ray.runtime.owner.owner import OwnerRuntime
     from ray.runtime.process.peers import Peer
-
-_ADVICE = "Names must be text that UTF-8 can encode, and numbers must fit into 64 bits."
-
-
-def encode(message: object) -> bytes:
-    """A message as bytes.
-
-    Raises:
-        UnpicklableError: it holds what cannot be encoded.
-    """
-    try:
-        return codec.encode(message)
-    except codec.UNENCODABLE as error:
-        if comes_from_handler(error):
-            raise
-        raise UnpicklableError(f"a message ({type(message).__name__})", str(error), _ADVICE) from error
 
 
 class UnsentTasks:
@@ -108,7 +92,7 @@ class UnsentTasks:
         if record.done:
             self._runtime.let_arguments_go(record)
             return
-        told: Any = UnpicklableError(f"the call of {record.name}", error.reason, _ADVICE)
+        told: Any = UnpicklableError(f"the call of {record.name}", error.reason, ADVICE)
         told.__cause__ = error.__cause__
         envelope = self._runtime.failures.envelope(told, record.name, record.id, record.attempt)
         self._runtime.fail(record, envelope)

@@ -9,13 +9,11 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, NoReturn
 
-from ray.exceptions import RayConnectionError
-from ray.runtime import interface
-
 if TYPE_CHECKING:
     from ray.runtime.owner.here import OwnerBase
 
-_NOT_ACROSS = (
+#: Why the child has no session.
+NOT_ACROSS = (
     "This process was forked from one that has a session, and a session does not cross a fork. Call ray in the parent "
     "and pass the values on, run tasks instead of child processes, or start a session of this process with "
     "'ray.init()'."
@@ -38,10 +36,6 @@ def let_go(runtime: OwnerBase) -> None:
     if runtime.is_worker:
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGINT, signal.default_int_handler)
-    current: object = interface.current()
-    if current is runtime:
-        interface.set_current(None)
-        RayConnectionError.absence = _NOT_ACROSS
 
 
 def end_forked_child(error: BaseException | None) -> NoReturn:

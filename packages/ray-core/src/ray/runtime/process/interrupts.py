@@ -13,7 +13,7 @@ from types import CodeType, FrameType
 
 from ray._paths import OWN_CODE
 from ray.exceptions.base import cut_frames
-from ray.runtime import completion
+from ray.runtime.process.waiting import Waiter
 from ray.serialization import pickling
 
 #: Files and directories of code in which nothing may be torn: this package's, and the plugins'.
@@ -22,7 +22,7 @@ _ours: tuple[str, ...] = (OWN_CODE,)
 _PICKLING = os.path.dirname(pickling.__file__) + os.sep
 #: Code that only waits, or pickles.
 _waits: set[CodeType] = {
-    completion.Waiter.block.__code__,
+    Waiter.block.__code__,
     pickling._pickle.__code__,
     pickling.dump_function.__code__,
 }

@@ -12,8 +12,8 @@ from ray.abc.transport import Connection
 from ray.exceptions import NodeDiedError, RaySystemError
 from ray.headroom import SENDING, check
 from ray.messages import node
-from ray.runtime.completion import Waiter
-from ray.runtime.owner import unsent
+from ray.runtime.process.encoding import encode
+from ray.runtime.process.waiting import Waiter
 
 #: Beats without any message from it after which the node manager is taken for dead. Beats are counted, not timed: a
 #: process that did not run itself misses none.
@@ -48,7 +48,7 @@ class NodeLink:
         Raises:
             UnpicklableError: it holds what cannot be encoded, and was not sent.
         """
-        self.connection.send((unsent.encode(message),))
+        self.connection.send((encode(message),))
 
     def request(self, make: Callable[[int], Any], timeout_s: float = 10.0) -> node.Answer:
         """Send ``make(number)`` and wait for its answer.

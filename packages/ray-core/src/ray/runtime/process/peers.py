@@ -12,8 +12,8 @@ from ray.exceptions import RayConnectionError, RaySystemError
 from ray.messages import codec, wire
 from ray.protocol import handshake
 from ray.protocol.references import ObjectEntry
-from ray.runtime.owner import unsent
 from ray.runtime.process import descriptors
+from ray.runtime.process.encoding import encode
 
 #: Large argument values are kept by the workers that got them, for the next task with the same ref, up to this much.
 MAX_KEPT_BYTES = 1 << 30
@@ -95,7 +95,7 @@ class Peer:
         Raises:
             UnpicklableError: it holds what cannot be encoded, and was not sent.
         """
-        data = unsent.encode(message)
+        data = encode(message)
         if frames is None or len(frames) == 1:
             self.connection.send((data,))
         else:
@@ -110,7 +110,7 @@ class Peer:
         Raises:
             UnpicklableError: as ``send``.
         """
-        data = unsent.encode(message)
+        data = encode(message)
         if frames[0] is not None:
             frames[0] = data
             self.connection.send(frames)

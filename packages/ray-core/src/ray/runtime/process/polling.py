@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from ray import headroom
 from ray.clock import monotonic, sleep
 from ray.exceptions import RaySystemError
-from ray.runtime.completion import Waiter
 from ray.runtime.process.node_link import BEAT_S, DESCRIPTORS_CLOSED
 from ray.runtime.process.telling import write
+from ray.runtime.process.waiting import Waiter
 
 if TYPE_CHECKING:
     from ray.runtime.owner.inbox import Reader

@@ -14,6 +14,8 @@ from ray.runtime.process.hardware import cgroup_folders
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SWEEPS = 5
+#: What the user's code may take for its end: functions of atexit, destructors, threads, child processes.
+END_S = 2.0
 _LEAST_MARK = 1 << 61
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.exceptions import RayError
 from ray.exceptions.base import cut_frames
-from ray.runtime.completion import Listener, session_of, value_of
+from ray.runtime.refs.session import Listener, session_of, value_of
 
 if TYPE_CHECKING:
     from ray.runtime.interface import Runtime

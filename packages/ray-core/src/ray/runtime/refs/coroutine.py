@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.exceptions import RayConnectionError
-from ray.runtime.completion import session_of
+from ray.runtime.refs.session import session_of
 
 if TYPE_CHECKING:
     from ray.runtime.refs.ref import ObjectRef

@@ -17,8 +17,8 @@ from ray.exceptions import RayError
 from ray.exceptions.base import cut_frames
 from ray.headroom import SENDING, check
 from ray.protocol.references import FAILED, PENDING
-from ray.runtime.completion import Listener, session_of, value_of
 from ray.runtime.process.interrupts import may_interrupt
+from ray.runtime.refs.session import Listener, session_of, value_of
 
 if TYPE_CHECKING:
     from ray.runtime.refs.ref import ObjectRef

@@ -9,7 +9,8 @@ from ray.exceptions import RayError, TaskCancelledError
 from ray.exceptions.base import cut_frames
 from ray.ids import NIL_OBJECT_ID, OBJECT_ID_BYTES, task_of
 from ray.protocol.references import FAILED, ObjectEntry, ReferenceTable
-from ray.runtime import completion, interface
+from ray.runtime import interface
+from ray.runtime.refs import session
 from ray.runtime.refs.not_a_value import NotAValue
 
 if TYPE_CHECKING:
@@ -116,11 +117,11 @@ class ObjectRef(NotAValue, Generic[T_co]):
 
     def done(self) -> bool:
         """Whether the object is ready or failed, at once. True if the session has ended, since nothing can follow."""
-        return completion.is_done(self)
+        return session.is_done(self)
 
     def cancelled(self) -> bool:
         """Whether the task was cancelled, by ``ray.cancel``; at once."""
-        return self.done() and isinstance(completion.failure_of(self), TaskCancelledError)
+        return self.done() and isinstance(session.failure_of(self), TaskCancelledError)
 
     def result(self) -> T_co:
         """The value of an object that is ready; waits for nothing but a disk. Raises as ``ray.get`` if it failed.
@@ -128,12 +129,12 @@ class ObjectRef(NotAValue, Generic[T_co]):
         Raises:
             asyncio.InvalidStateError: it is not ready; ``ray.get(ref)`` and ``await ref`` wait.
         """
-        if not completion.is_done(self):
+        if not session.is_done(self):
             from asyncio import InvalidStateError
 
             raise InvalidStateError(f"{self!r} is not ready; use 'await ref' or ray.get(ref) to wait for it.")
         try:
-            return completion.value_of(self)
+            return session.value_of(self)
         except RayError as error:
             cut_frames(error)
             raise
@@ -144,9 +145,9 @@ class ObjectRef(NotAValue, Generic[T_co]):
         Raises:
             asyncio.InvalidStateError: it is not ready.
         """
-        if not completion.is_done(self):
+        if not session.is_done(self):
             self.result()  # raises
-        return completion.failure_of(self)
+        return session.failure_of(self)
 
     # --- as an id -----------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from ray.runtime.completion import Listener
+from ray.runtime.refs.session import Listener
 from ray.serialization.imported import imported
 
 if TYPE_CHECKING:

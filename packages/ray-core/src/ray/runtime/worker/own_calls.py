@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ray.ids import task_of
 from ray.protocol.references import ObjectEntry
-from ray.runtime.completion import Waiter
 from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.records import TaskRecord
+from ray.runtime.process.waiting import Waiter
 
 if TYPE_CHECKING:
     from ray.runtime.worker.worker import WorkerRuntime

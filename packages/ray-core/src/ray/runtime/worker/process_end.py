@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ray.clock import sleep
 from ray.messages import node
+from ray.runtime.process.supervision import END_S
 from ray.runtime.process.telling import tell, write
 
 if TYPE_CHECKING:
     from ray.runtime.worker.call import TaskCall
     from ray.runtime.worker.worker import WorkerRuntime
 
-#: What the user's code may take for its end: functions of atexit, destructors, threads, child processes.
-END_S = 2.0
 #: Coroutines of other calls are cancelled, and have this long to end.
 OTHERS_S = 1.0
 #: How often it is looked whether a process is still needed whose end is over its time.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic
 from ray.messages import codec, wire
-from ray.runtime.completion import Waiter
 from ray.runtime.owner.records import return_ids
+from ray.runtime.process.waiting import Waiter
 from ray.runtime.worker.waiting import WaitingWorker
 
 if TYPE_CHECKING:

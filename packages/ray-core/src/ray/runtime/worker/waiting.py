@@ -11,9 +11,10 @@ from ray.clock import monotonic
 from ray.exceptions import BlockingCallError, RayConnectionError
 from ray.headroom import SENDING, check
 from ray.messages import node, wire
-from ray.runtime.completion import GroupWaiter, Listener, Waiter
 from ray.runtime.process.peers import Peer
 from ray.runtime.process.telling import write
+from ray.runtime.process.waiting import GroupWaiter, Waiter
+from ray.runtime.refs.session import Listener
 from ray.runtime.worker.actor_host import ActorHost
 from ray.runtime.worker.own_calls import ASK_AFTER_S, may_wait_for_itself, waits_for_itself
 from ray.runtime.worker.process_end import end_process

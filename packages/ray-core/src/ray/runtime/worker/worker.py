@@ -19,7 +19,6 @@ from ray.ids import TASK_ID_BYTES
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
 from ray.protocol.run_slot import IN_FORCE, RunSlot
-from ray.runtime.completion import Waiter
 from ray.runtime.interface import STREAMING
 from ray.runtime.owner.last_calls import TERMINATE_BYTES
 from ray.runtime.process.clean_signals import unblock_signals
@@ -27,6 +26,7 @@ from ray.runtime.process.node_link import DESCRIPTORS_CLOSED, NODE_DIED
 from ray.runtime.process.peers import Peer
 from ray.runtime.process.telling import write
 from ray.runtime.process.titles import TITLE_S, Title
+from ray.runtime.process.waiting import Waiter
 from ray.runtime.worker.actor_exit import ActorExit
 from ray.runtime.worker.arguments import SpilledArguments
 from ray.runtime.worker.call import TaskCall, current_call

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray.ids import object_id
 from ray.messages import codec, wire
-from ray.runtime.completion import Waiter
 from ray.runtime.owner.submission import LARGE_BYTES
+from ray.runtime.process.waiting import Waiter
 from ray.runtime.returns import pack, streamable
 from ray.runtime.worker.outcome import NOTHING_LARGE, Large
 from ray.runtime.worker.storing import store_results_on_loop

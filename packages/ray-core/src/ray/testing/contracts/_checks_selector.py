@@ -12,8 +12,7 @@ from ray.abc.selector import ObjectSelector
 from ray.clock import monotonic
 from ray.exceptions import RayError
 from ray.ids import FIRST_RETURN
-from ray.protocol.references import FAILED, READY
-from ray.runtime.completion import complete
+from ray.protocol.references import FAILED, READY, complete
 from ray.runtime.owner.owner import OwnerRuntime
 from ray.serialization import serialize
 from ray.testing.contracts._expect import eventually, expect, expect_equal, expect_raises, in_time, leaping_time

@@ -1,0 +1,93 @@
+"""How the node manager starts the zygote, and what the two say to each other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn, TypeAlias
+
+import msgspec
+
+from ray.exceptions.shadowed import shadowing
+from ray.protocol.run_slot import SLOT_BYTES
+from ray.runtime.process.session_dirs import NodeConfig
+from ray.runtime.process.supervision import die_with_parent
+
+Serve: TypeAlias = Callable[[socket.socket, NodeConfig, int, memoryview, int], NoReturn]
+"""What the zygote does: (its channel, the configuration, the node manager's pid, the slots, the lifeline)."""
+#: Of a traceback, its last part; a report has to fit into as many bytes as a request.
+MAX_TEXT_CHARS = 900
+
+
+def place(slot: int) -> slice:
+    """Where a worker's slot lies in the shared memory."""
+    return slice(slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES)
+
+
+class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
+    """Node manager to zygote, with the write ends of the worker's stdout and stderr attached."""
+
+    worker: bytes
+    address: str
+    slot: int
+
+
+class Forked(msgspec.Struct, frozen=True, array_like=True):
+    """Zygote to node manager: the worker's pid, or why there is none. Of no worker: why the zygote ends."""
+
+    worker: bytes
+    pid: int
+    error: str = ""
+
+
+encode = msgspec.msgpack.encode
+decode_request = msgspec.msgpack.Decoder(ForkRequest).decode
+decode_forked = msgspec.msgpack.Decoder(Forked).decode
+
+
+def start(serve: Serve, config: NodeConfig, slots: memoryview, lifeline: int) -> tuple[int, socket.socket]:
+    """Fork the zygote from the node manager, which must have no threads; returns its pid and the channel to it.
+
+    Args:
+        serve: what it does then.
+        config: of the session.
+        slots: memory that the node manager and all workers share: one slot a worker, where it notes what it runs.
+        lifeline: descriptor of a channel that ends with the driver.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    node = os.getpid()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
+    try:
+        die_with_parent(node)
+        _close_all_but(theirs.fileno(), lifeline)
+        serve(theirs, config, node, slots, lifeline)
+    except BaseException as error:
+        text = "".join((*traceback.format_exception(error), shadowing(error)))
+        with contextlib.suppress(OSError):
+            theirs.send(encode(Forked(b"", 0, text[-MAX_TEXT_CHARS:])))
+    finally:
+        os._exit(1)
+
+
+def _close_all_but(*kept: int) -> None:
+    """The child needs nothing of what the node manager had open."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    first = 3
+    for fd in (*sorted(kept), os.sysconf("SC_OPEN_MAX") if sys.platform != "linux" else _highest_fd() + 1):
+        os.closerange(first, fd)
+        first = fd + 1
+
+
+def _highest_fd() -> int:
+    return max((int(name) for name in os.listdir("/proc/self/fd")), default=3)
