@@ -15,7 +15,8 @@ from ray.plugins.planning import resolve_plan
 from ray.protocol import handshake
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime.node import actors as node_actors
-from ray.runtime.node.node import NodeManager, Peer
+from ray.runtime.node.client import Client
+from ray.runtime.node.node import NodeManager
 from ray.runtime.node.worker_pool import WorkerProcess
 from ray.runtime.process.session_dirs import NodeConfig
 
@@ -71,7 +72,7 @@ def join(manager: NodeManager) -> tuple[Link, WorkerProcess]:
     manager.pool.workers[worker.id] = worker
     link = worker.connection = Link()  # type: ignore[assignment]
     hello = handshake.hello("s", "worker", worker.id, "a", worker.pid)
-    peer = link.context = Peer(link, hello, worker)  # type: ignore[arg-type]
+    peer = link.context = Client(link, hello, worker)  # type: ignore[arg-type]
     manager.peers[peer.id] = peer
     return link, worker
 

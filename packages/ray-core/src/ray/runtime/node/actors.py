@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -13,11 +13,11 @@ from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
 from ray.protocol import actors, leases
-
-if TYPE_CHECKING:
-    from ray.runtime.node.node import NodeManager, Peer
-    from ray.runtime.node.worker_pool import WorkerProcess
-
+from ray.runtime.node.client import Client, Handler
+from ray.runtime.node.desk import NodeDesk
+from ray.runtime.node.ends import expect_end
+from ray.runtime.node.worker_pool import WorkerPool, WorkerProcess
+from ray.runtime.process.timers import Timers
 
 #: A message about an actor that is not known waits for so long: its creation, which another process has sent before,
 #: may come behind it.
@@ -46,8 +46,21 @@ class Placing:
 class NodeActors:
     """Turns messages about actors into events of the ``ActorTable`` and carries out its effects."""
 
-    def __init__(self, owner: NodeManager) -> None:
-        self._node = owner
+    def __init__(
+        self,
+        desk: NodeDesk,
+        leases: leases.LeaseTable,
+        clients: Mapping[bytes, Client],
+        pool: WorkerPool,
+        timers: Timers,
+        node_id: bytes,
+    ) -> None:
+        self._desk = desk
+        self._leases = leases
+        self._clients = clients
+        self._pool = pool
+        self._timers = timers
+        self._node_id = node_id
         self.table = actors.ActorTable()
         self._numbers = itertools.count(1).__next__
         #: {number of the demand: actors that wait for a worker}
@@ -58,15 +71,15 @@ class NodeActors:
         #: {actor id that is not known yet: what to do when it is, or will not be}
         self._early: dict[bytes, list[Callable[[], None]]] = {}
 
-    def handlers(self) -> dict[type, Callable[[Peer, Any, Sequence[Frame]], None]]:
+    def handlers(self) -> dict[type, Handler]:
         """What the node manager passes on."""
         return {
             node.CreateActor: self._create,
             node.WatchActor: self._watch,
             node.KillActor: self._kill,
-            node.ActorStarted: lambda peer, message, frames: self.apply(self.table.started(peer.id, message.error)),
-            node.ActorExiting: lambda peer, message, frames: self.table.exiting(peer.id, message.reason),
-            node.ActorUnheld: lambda peer, message, frames: self.apply(self.table.unheld(message.id)),
+            node.ActorStarted: lambda client, message, frames: self.apply(self.table.started(client.id, message.error)),
+            node.ActorExiting: lambda client, message, frames: self.table.exiting(client.id, message.reason),
+            node.ActorUnheld: lambda client, message, frames: self.apply(self.table.unheld(message.id)),
         }
 
     def class_of(self, worker: bytes) -> str:
@@ -76,7 +89,7 @@ class NodeActors:
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def _create(self, peer: Peer, message: node.CreateActor, frames: Sequence[Frame]) -> None:
+    def _create(self, client: Client, message: node.CreateActor, frames: Sequence[Frame]) -> None:
         spec = message.spec
         if any(amount > spec.placement.get(name, 0) for name, amount in spec.resources.items()):
             raise RemoteProtocolError(
@@ -87,23 +100,23 @@ class NodeActors:
         try:
             effects = self.table.create(spec, ready=message.ready)
         except ValueError as error:
-            peer.send(node.Answer(message.request, False, error=str(error)))
+            client.send(node.Answer(message.request, False, error=str(error)))
             return
-        self.table.actors[message.spec.id].watchers.add(peer.id)
+        self.table.actors[message.spec.id].watchers.add(client.id)
         if message.request:
-            peer.send(node.Answer(message.request, True))
+            client.send(node.Answer(message.request, True))
         self.apply(effects)
         self._take_early(message.spec.id)
 
-    def _kill(self, peer: Peer, message: node.KillActor, frames: Sequence[Frame]) -> None:
+    def _kill(self, client: Client, message: node.KillActor, frames: Sequence[Frame]) -> None:
         def kill() -> None:
             self.apply(self.table.kill(message.id, message.no_restart, message.reason, message.error))
-            peer.send(node.Answer(message.request, message.id in self.table.actors))
+            client.send(node.Answer(message.request, message.id in self.table.actors))
 
         self._when_known(message.id, kill)
 
-    def _watch(self, peer: Peer, message: node.WatchActor, frames: Sequence[Frame]) -> None:
-        self._when_known(message.id, lambda: self._show(peer, message))
+    def _watch(self, client: Client, message: node.WatchActor, frames: Sequence[Frame]) -> None:
+        self._when_known(message.id, lambda: self._show(client, message))
 
     def _when_known(self, actor: bytes, act: Callable[[], None]) -> None:
         """Act at once on an actor that is known, or once its creation has come, or when it should have."""
@@ -113,23 +126,23 @@ class NodeActors:
         early = self._early.get(actor)
         if early is None:
             early = self._early[actor] = []
-            self._node.timers.after(EARLY_S, lambda: self._take_early(actor))
+            self._timers.after(EARLY_S, lambda: self._take_early(actor))
         early.append(act)
 
     def _take_early(self, actor: bytes) -> None:
         for act in self._early.pop(actor, ()):
             act()
 
-    def _show(self, peer: Peer, message: node.WatchActor) -> None:
-        if self._node.peers.get(peer.id) is not peer:  # it has died meanwhile
+    def _show(self, client: Client, message: node.WatchActor) -> None:
+        if self._clients.get(client.id) is not client:  # it has died meanwhile
             return
         entry = self.table.actors.get(message.id)
         if entry is None:
             cause = node.ExitCause(reason="no such actor, or it died long ago")
-            peer.send(node.ActorUpdate(message.id, actors.DEAD, 0, cause=cause))
+            client.send(node.ActorUpdate(message.id, actors.DEAD, 0, cause=cause))
             return
-        entry.watchers.add(peer.id)
-        peer.send(entry.update())
+        entry.watchers.add(client.id)
+        client.send(entry.update())
 
     def granted(self, number: int, lease: leases.Lease, worker: WorkerProcess) -> None:
         """A worker for an actor that was to be placed."""
@@ -139,7 +152,7 @@ class NodeActors:
         if actor is not None:
             self._leave(actor)
         if entry is None or entry.state == actors.DEAD or worker.connection is None:
-            self._node.apply(self._node.leases.release(lease.id))
+            self._desk.apply(self._leases.release(lease.id))
             return
         self.apply(self.table.granted(entry.spec.id, worker.id, worker.pid, worker.address))
         gpu_ids = list(lease.allocation.gpu_ids)
@@ -157,7 +170,7 @@ class NodeActors:
         begun = worker.note.has_begun_actor
         effects = self.table.worker_lost(worker.id, cause, begun=begun)
         if effects and not begun:
-            self._node.report_failed_start(cause)
+            self._desk.report_failed_start(cause)
         self.apply(effects)
 
     def owner_lost(self, process: bytes, address: str) -> None:
@@ -179,28 +192,28 @@ class NodeActors:
             elif type(effect) is actors.Settle:
                 self._settle(effect.actor)
             elif type(effect) is actors.KillWorker:
-                worker = self._node.pool.workers.get(effect.worker)
+                worker = self._pool.workers.get(effect.worker)
                 if worker is not None:
-                    self._node.pool.kill(worker, effect.reason)
+                    self._pool.kill(worker, effect.reason)
             elif type(effect) is actors.ExpectEnd:
-                worker = self._node.pool.workers.get(effect.worker)
+                worker = self._pool.workers.get(effect.worker)
                 if worker is not None:
-                    self._node.ends.expect(worker)
+                    expect_end(self._pool, worker)
             elif type(effect) is actors.EndOrderly:
-                worker = self._node.pool.workers.get(effect.worker)
+                worker = self._pool.workers.get(effect.worker)
                 if worker is not None and worker.connection is not None:
                     worker.connection.send([codec.encode(wire.Terminate())])
 
     def _publish(self, entry: actors.ActorEntry) -> None:
         update = entry.update()
         for process in list(entry.watchers):
-            peer = self._node.peers.get(process)
-            if peer is not None:
-                peer.send(update)
+            client = self._clients.get(process)
+            if client is not None:
+                client.send(update)
 
     def _place_after(self, entry: actors.ActorEntry, delay_s: float) -> None:
         if delay_s:
-            self._node.timers.after(delay_s, lambda: self._place(entry))
+            self._timers.after(delay_s, lambda: self._place(entry))
         else:
             self._place(entry)
 
@@ -221,9 +234,9 @@ class NodeActors:
             self.apply(self.table.infeasible(spec.id, placing.lack))
 
     def _demand(self, placing: Placing) -> None:
-        key = (self._node.node_id, placing.number)
-        self._node.apply(self._node.leases.demand(key, placing.request, len(placing.waiting), placing.name))
-        self._node.patience.attend()
+        key = (self._node_id, placing.number)
+        self._desk.apply(self._leases.demand(key, placing.request, len(placing.waiting), placing.name))
+        self._desk.attend()
 
     def _leave(self, actor: bytes) -> Placing | None:
         """The actor waits no more."""
@@ -241,9 +254,9 @@ class NodeActors:
             self._demand(placing)
 
     def _settle(self, entry: actors.ActorEntry) -> None:
-        lease = entry.worker and self._node.leases.by_worker.get(entry.worker)
+        lease = entry.worker and self._leases.by_worker.get(entry.worker)
         if lease:
-            self._node.apply(self._node.leases.shrink(lease, dict(entry.spec.resources)))
+            self._desk.apply(self._leases.shrink(lease, dict(entry.spec.resources)))
 
     # --- questions --------------------------------------------------------------------------------------------------
 

@@ -20,12 +20,13 @@ from ray.clock import monotonic, wall_time
 from ray.exceptions import RemoteProtocolError
 from ray.exceptions.base import exit_text
 from ray.ids import random_id
-from ray.messages import codec, node, wire
+from ray.messages import codec, node
 from ray.plugins.specs import EventSink
 from ray.protocol import handshake, leases, waiting
 from ray.protocol.resources import NodeResources
 from ray.runtime.node.actors import NodeActors
-from ray.runtime.node.ends import NodeEnds
+from ray.runtime.node.client import Client, Handler
+from ray.runtime.node.ends import NodeEnds, expect_end
 from ray.runtime.node.infeasible import lack_of
 from ray.runtime.node.output import NodeOutput
 from ray.runtime.node.patience import NodePatience
@@ -51,23 +52,6 @@ _TICK_S = 5.0
 _DROPPED = object()
 
 
-class Peer:
-    """A connected process: a driver or a worker."""
-
-    __slots__ = ("address", "connection", "id", "kind", "pid", "worker")
-
-    def __init__(self, connection: Connection, hello: wire.Hello, worker: WorkerProcess | None) -> None:
-        self.connection = connection
-        self.id = hello.process
-        self.kind = hello.kind
-        self.address = hello.address
-        self.pid = hello.pid
-        self.worker = worker
-
-    def send(self, message: Any) -> None:
-        self.connection.send([codec.encode(message)])
-
-
 class NodeManager:
     """The shell. ``run`` serves until ``stop``."""
 
@@ -87,17 +71,19 @@ class NodeManager:
         self._store = store
         self._sinks = sinks
         self.timers = Timers()
-        self.peers: dict[bytes, Peer] = {}
+        self.peers: dict[bytes, Client] = {}
         resources = NodeResources(config.resources, config.gpu_ids)
         self.leases = leases.LeaseTable(self.node_id, resources, policy, lambda: random_id(8))
         self.output = NodeOutput(transport, self.timers, self._drivers, is_shown=config.log_to_driver)
         self.pool = WorkerPool(config, transport, self.timers, self._worker_died, self.output, self.fail)
         if store.pid is not None:
             self.pool.vital[store.pid] = "the process of the object store"
-        self.actors = NodeActors(self)
+        self.actors = NodeActors(self, self.leases, self.peers, self.pool, self.timers, self.node_id)
         self._refusals = Refusals(lambda text: print(text, flush=True))
-        self.ends = NodeEnds(self, keep_idle=max(1, min(config.resources.get("CPU", 0) // 10_000, 64)))
-        self.patience = NodePatience(self)
+        keep_idle = max(1, min(config.resources.get("CPU", 0) // 10_000, 64))
+        self.ends = NodeEnds(self, self.leases, self.pool, self.timers, self._actor_leaves, keep_idle)
+        self.patience = NodePatience(self, self.leases, self.peers, self.timers, self.actors.class_of, self.node_id)
+        running = NodeRunning(self.leases, self.peers, self.pool, self.timers, self.actors.table)
         self.stopping = False
         #: Before then nobody is told again that there is no room for workers, and it is not recorded again.
         self._tell_of_room = self._record_room = 0.0
@@ -105,7 +91,7 @@ class NodeManager:
         self.reap_due = False
         #: Workers in a row that ended before they were ready.
         self._failed_starts = 0
-        self._handlers: dict[type, Callable[[Peer, Any, Sequence[Frame]], None]] = {
+        self._handlers: dict[type, Handler] = {
             node.Demand: self._demand,
             node.Release: self._release,
             node.Suspect: self._suspect,
@@ -123,7 +109,7 @@ class NodeManager:
             node.Printed: self.output.printed,
             **self.actors.handlers(),
             **self.ends.handlers(),
-            **NodeRunning(self).handlers(),
+            **running.handlers(),
         }
         self._answers: dict[str, Callable[[bytes], Any]] = {
             "errors": lambda data: [msgspec.msgpack.decode(item) for item in self.control.items("errors")],
@@ -170,7 +156,7 @@ class NodeManager:
             if peer is None:
                 self._welcome(connection, message)
                 return
-            if type(peer) is not Peer or self.peers.get(peer.id) is not peer:
+            if type(peer) is not Client or self.peers.get(peer.id) is not peer:
                 return  # it is dead or was dropped, and what it held was given away
             handler = self._handlers.get(type(message))
             if handler is None:
@@ -190,7 +176,7 @@ class NodeManager:
             raise RemoteProtocolError("a worker that is not expected")
         if hello.process in self.peers:
             raise RemoteProtocolError("a process that is connected already")
-        peer = Peer(connection, hello, worker)
+        peer = Client(connection, hello, worker)
         if worker is not None:
             worker.connection, worker.address = connection, hello.address
         connection.context = peer
@@ -199,7 +185,7 @@ class NodeManager:
 
     def _lost(self, connection: Connection) -> None:
         peer = connection.context
-        if not isinstance(peer, Peer) or self.peers.get(peer.id) is not peer:
+        if not isinstance(peer, Client) or self.peers.get(peer.id) is not peer:
             return
         if peer.worker is not None:
             self.pool.expect_end(peer.worker, LOST_GRACE_S, "it closed its connections (exec, or closed descriptors)")
@@ -266,22 +252,22 @@ class NodeManager:
             return
         owner.send(node.Granted(key, lease.id, worker.address, worker.pid, list(lease.allocation.gpu_ids)))
 
-    def _demand(self, peer: Peer, message: node.Demand, frames: Sequence[Frame]) -> None:
+    def _demand(self, peer: Client, message: node.Demand, frames: Sequence[Frame]) -> None:
         request = ResourceRequest(message.resources, message.depth, message.priority)
         self.apply(self.leases.demand((peer.id, message.key), request, message.count, message.name))
-        self.patience.attend()
+        self.attend()
 
-    def _release(self, peer: Peer, message: node.Release, frames: Sequence[Frame]) -> None:
+    def _release(self, peer: Client, message: node.Release, frames: Sequence[Frame]) -> None:
         lease = self.leases.leases.get(message.lease)
         if lease is None:
             return
         worker = self.pool.workers.get(lease.worker)
         self.apply(self.leases.release(message.lease, retired=message.retired))
         if message.retired and worker is not None:
-            self.ends.expect(worker)
+            expect_end(self.pool, worker)
         self.ends.arm_trim()
 
-    def _suspect(self, peer: Peer, message: node.Suspect, frames: Sequence[Frame]) -> None:
+    def _suspect(self, peer: Client, message: node.Suspect, frames: Sequence[Frame]) -> None:
         lease = self.leases.leases.get(message.lease)
         worker = lease and self.pool.workers.get(lease.worker)
         if worker:
@@ -289,7 +275,7 @@ class NodeManager:
         elif lease is None:
             peer.send(node.LeaseEnded(message.lease, node.ExitCause(reason="the lease had ended before")))
 
-    def _ready(self, peer: Peer, message: node.Ready, frames: Sequence[Frame]) -> None:
+    def _ready(self, peer: Client, message: node.Ready, frames: Sequence[Frame]) -> None:
         worker = peer.worker
         if worker is None or worker.ready:
             raise RemoteProtocolError("Ready from a process that is not a new worker")
@@ -318,6 +304,15 @@ class NodeManager:
             self.peers[lease.key[0]].send(node.LeaseEnded(lease.id, cause))
         self.apply(effects)
         self._owner_lost(worker.id, worker.address)
+
+    def attend(self) -> None:
+        """Somebody may have to wait for a worker."""
+        self.patience.attend()
+
+    def _actor_leaves(self, lease: leases.Lease, worker: WorkerProcess, cause: node.ExitCause) -> None:
+        """A worker that is about to go has given its lease up; if it was an actor, that has ended."""
+        if lease.key[0] == self.node_id:
+            self.actors.worker_lost(worker, cause)
 
     def report_failed_start(self, cause: node.ExitCause) -> None:
         """Record that a worker has ended before it came to what it was wanted for."""
@@ -351,7 +346,7 @@ class NodeManager:
         if print_it:
             self.tell_drivers(node.RecordError(record))
 
-    def _task_events(self, peer: Peer, message: node.TaskEvents, frames: Sequence[Frame]) -> None:
+    def _task_events(self, peer: Client, message: node.TaskEvents, frames: Sequence[Frame]) -> None:
         names = ("task_id", "name", "state", "duration_us", "attempt")
         events = [{**dict(zip(names, row, strict=True)), "pid": peer.pid} for row in message.rows]
         if message.dropped:
@@ -362,7 +357,7 @@ class NodeManager:
             except Exception as error:  # of no concern to those who sent them
                 self._refusals.note(error)
 
-    def _drivers(self) -> list[Peer]:
+    def _drivers(self) -> list[Client]:
         return [peer for peer in self.peers.values() if peer.kind == "driver"]
 
     def tell_drivers(self, message: Any) -> None:
@@ -370,7 +365,7 @@ class NodeManager:
         for peer in self._drivers():
             peer.send(message)
 
-    def _question(self, peer: Peer, message: node.Question, frames: Sequence[Frame]) -> None:
+    def _question(self, peer: Client, message: node.Question, frames: Sequence[Frame]) -> None:
         answer = self._answers.get(message.what)
         if answer is None:
             peer.send(node.Answer(message.request, False, error=f"unknown question {message.what!r}"))
@@ -383,7 +378,7 @@ class NodeManager:
             ) from None
         peer.send(node.Answer(message.request, True, msgspec.msgpack.encode(found)))
 
-    def _path(self, peer: Peer, message: node.Path, frames: Sequence[Frame]) -> None:
+    def _path(self, peer: Client, message: node.Path, frames: Sequence[Frame]) -> None:
         asker = self.peers.get(message.worker)
         if asker is not None:
             asker.send(node.Answer(message.request, True, msgspec.msgpack.encode([*message.path, *message.odd])))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ray.clock import monotonic, wall_time
 from ray.messages import node
+from ray.protocol.leases import LeaseTable
+from ray.runtime.node.client import Client
+from ray.runtime.node.desk import NodeDesk
 from ray.runtime.node.held import HELD, held_by_actors
+from ray.runtime.process.timers import Timers
 
 if TYPE_CHECKING:
     from ray.protocol.waiting import DemandKey
-    from ray.runtime.node.node import NodeManager
 
 #: Who has waited for this long has waited long.
 LONG_S = 1.0
@@ -29,8 +33,22 @@ class NodePatience:
     does so when it has made many objects, but a process that waits makes none.
     """
 
-    def __init__(self, owner: NodeManager) -> None:
-        self._node = owner
+    def __init__(
+        self,
+        desk: NodeDesk,
+        leases: LeaseTable,
+        clients: Mapping[bytes, Client],
+        timers: Timers,
+        class_of: Callable[[bytes], str],
+        node_id: bytes,
+    ) -> None:
+        """``class_of``: the class of the actor that a worker is."""
+        self._desk = desk
+        self._leases = leases
+        self._clients = clients
+        self._timers = timers
+        self._class_of = class_of
+        self._node_id = node_id
         self._armed = False
         #: {demand: its turn, which changes with every grant, and since when it has been that}
         self._seen: dict[DemandKey, tuple[int, float]] = {}
@@ -41,15 +59,15 @@ class NodePatience:
 
     def attend(self) -> None:
         """Somebody may have to wait."""
-        if not self._armed and self._node.leases.demands:
+        if not self._armed and self._leases.demands:
             self._armed = True
-            self._node.timers.after(LONG_S / 2, self._look)
+            self._timers.after(LONG_S / 2, self._look)
 
     def _look(self) -> None:
         self._armed = False
         now, seen = monotonic(), self._seen
         self._seen = {}
-        for key, entry in self._node.leases.demands.items():
+        for key, entry in self._leases.demands.items():
             if entry.infeasible:
                 continue
             turn, since = seen.get(key, (entry.turn, now))
@@ -57,23 +75,23 @@ class NodePatience:
         if all(now - since < LONG_S for _, since in self._seen.values()):
             self._pause_s, self._next = LONG_S, 0.0
         elif now >= self._next and self._actors_hold():
-            for peer in self._node.peers.values():
-                peer.send(node.Collect())
+            for client in self._clients.values():
+                client.send(node.Collect())
             self._next = now + self._pause_s
             self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
         if now >= self._tell:
             self._tell_of_actors(now)
-        self._node.apply(self._node.leases.tick(now))
+        self._desk.apply(self._leases.tick(now))
         self.attend()
 
     def _tell_of_actors(self, now: float) -> None:
         """Who waits only for actors may do so for ever: drivers say it once, and in errors for as long as it lasts."""
-        leases = self._node.leases
+        leases = self._leases
         long = [key for key, (_, since) in self._seen.items() if now - since >= TELL_S]
         if not long:
             return
-        held = [lease for lease in leases.leases.values() if lease.key[0] == self._node.node_id]
-        holders = [(self._node.actors.class_of(lease.worker), lease.request.resources) for lease in held]
+        held = [lease for lease in leases.leases.values() if lease.key[0] == self._node_id]
+        holders = [(self._class_of(lease.worker), lease.request.resources) for lease in held]
         total = leases.resources.total()
         for key in long:
             entry = leases.demands[key]
@@ -83,11 +101,11 @@ class NodePatience:
                 record = node.ErrorRecord(HELD, text, wall_time(), function=entry.name)
                 if now >= self._record:
                     self._record = now + RECORD_AGAIN_S
-                    self._node.record_error(record, print_it=False)
-                self._node.tell_drivers(node.RecordError(record))
+                    self._desk.record_error(record, print_it=False)
+                self._desk.tell_drivers(node.RecordError(record))
                 return
 
     def _actors_hold(self) -> bool:
         """Whether the end of an actor would give room."""
-        own = self._node.node_id
-        return any(lease.key[0] == own and lease.request.resources for lease in self._node.leases.leases.values())
+        own = self._node_id
+        return any(lease.key[0] == own and lease.request.resources for lease in self._leases.leases.values())

@@ -1,0 +1,31 @@
+"""A process of the session, as its node manager sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from ray.abc.transport import Connection, Frame
+from ray.messages import codec, wire
+from ray.runtime.node.worker_pool import WorkerProcess
+
+
+class Client:
+    """A connected process: a driver or a worker."""
+
+    __slots__ = ("address", "connection", "id", "kind", "pid", "worker")
+
+    def __init__(self, connection: Connection, hello: wire.Hello, worker: WorkerProcess | None) -> None:
+        self.connection = connection
+        self.id = hello.process
+        self.kind = hello.kind
+        self.address = hello.address
+        self.pid = hello.pid
+        self.worker = worker
+
+    def send(self, message: Any) -> None:
+        self.connection.send([codec.encode(message)])
+
+
+Handler: TypeAlias = Callable[[Client, Any, Sequence[Frame]], None]
+"""What takes a kind of message: (the client that has sent it, the message, its frames)."""
