@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.clock import new_event_loop
 from ray.exceptions import RayActorError
@@ -29,10 +29,19 @@ from ray.serialization import failed_start
 if TYPE_CHECKING:
     import asyncio
 
-    from ray.runtime.local.frames import Frame
 
 #: What stands for the end of an async generator.
 _END = object()
+
+
+class ActorCall(Protocol):
+    """A call, as its actor sees it."""
+
+    name: str
+    num_returns: int
+
+    def packed(self, result: Any) -> Any:
+        """A copy of each value that was returned, or the generator of them."""
 
 
 class LocalActor:
@@ -73,7 +82,11 @@ class LocalActor:
         return core
 
     def call(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], frame: Frame | None = None
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        frame: ActorCall | None = None,
     ) -> Any:
         """Run the constructor or a method; on an event loop of the actor's own if it has ``async def``.
 

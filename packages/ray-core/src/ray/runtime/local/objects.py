@@ -218,7 +218,13 @@ class LocalObjects:
             {name: self._value(value) if type(value) is ObjectRef else value for name, value in kwargs.items()},
         )
 
-    def _fill(self, entries: list[ObjectEntry], packed: list[Serialized], name: str) -> None:
+    def own_entry(self, id: bytes) -> ObjectEntry:
+        """The entry of an object that is to be made."""
+        with self._lock:
+            return self._table.own(id)
+
+    def fill(self, entries: list[ObjectEntry], packed: list[Serialized], name: str) -> None:
+        """Objects are made, by the task of this name."""
         with self._lock:
             for entry, value in zip(entries, packed, strict=True):
                 self._set(entry, value)

@@ -113,7 +113,7 @@ class LocalRuntime(LocalObjects):
         with self._lock:
             entries = [self._table.own(object_id(frame.task_id, index)) for index in range(num_returns)]
             refs: list[ObjectRef[Any]] = [ObjectRef(entry) for entry in entries]
-        self.attempt(frame, entries, lambda: self._fill(entries, call(), frame.name))
+        self.attempt(frame, entries, lambda: self.fill(entries, call(), frame.name))
         return refs[0] if num_returns == 1 else refs or None
 
     def attempt(self, frame: Frame, entries: list[ObjectEntry], run: Callable[[], None]) -> None:

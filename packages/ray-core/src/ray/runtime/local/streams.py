@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.clock import monotonic
 from ray.exceptions import TaskCancelledError
@@ -23,20 +23,36 @@ from ray.serialization import ORDERLY
 if TYPE_CHECKING:
     from ray.protocol.references import ObjectEntry
     from ray.runtime.local.frames import Frame
-    from ray.runtime.local.session import LocalRuntime
+    from ray.serialization import Serialized
 
 _END = object()
 #: A task that yields slowly, perhaps for ever, keeps its caller no longer.
 _MAX_S = 1.0
 
 
+class StreamHost(Protocol):
+    """What a stream asks of its session."""
+
+    def attempt(self, frame: Frame, entries: list[ObjectEntry], run: Callable[[], None]) -> None:
+        """Have ``run`` make objects, more than once if the task is to be retried; they fail as it does."""
+
+    def fail(self, entries: list[ObjectEntry], frame: Frame, error: BaseException, kind: str = "") -> None:
+        """The task has failed, and so have its objects."""
+
+    def fill(self, entries: list[ObjectEntry], packed: list[Serialized], name: str) -> None:
+        """Objects are made, by the task of this name."""
+
+    def own_entry(self, id: bytes) -> ObjectEntry:
+        """The entry of an object that is to be made."""
+
+
 class LocalStream:
     """A task that yields. The ``task`` of the entry which comes next, until the task has ended."""
 
-    __slots__ = ("_call", "_closed", "_entries", "_frame", "_made", "_runs", "_runtime", "_stream", "_values")
+    __slots__ = ("_call", "_closed", "_entries", "_frame", "_host", "_made", "_runs", "_stream", "_values")
 
-    def __init__(self, runtime: LocalRuntime, frame: Frame, call: Callable[[], Any]) -> None:
-        self._runtime = runtime
+    def __init__(self, host: StreamHost, frame: Frame, call: Callable[[], Any]) -> None:
+        self._host = host
         self._frame = frame
         #: Begins an attempt: returns what to draw from.
         self._call = call
@@ -69,7 +85,7 @@ class LocalStream:
             raise RuntimeError(f"{self._frame.name} waits for the next object of its own stream, which it is to yield.")
         self._runs = True
         try:
-            self._runtime.attempt(self._frame, self._entries, lambda: self._draw(most))
+            self._host.attempt(self._frame, self._entries, lambda: self._draw(most))
         except BaseException:
             self._closed = True  # where its generator has ended, nothing follows
             raise
@@ -90,7 +106,7 @@ class LocalStream:
             while ahead < most and not self._closed:
                 value = _next_of(self._values)
                 if value is _END:
-                    self._runtime._fill(self._entries, [pack(None)], self._frame.name)
+                    self._host.fill(self._entries, [pack(None)], self._frame.name)
                     return
                 packed = pack(value)
                 self._add(packed)
@@ -102,8 +118,8 @@ class LocalStream:
             raise
 
     def _add(self, packed: Any) -> None:
-        runtime, stream = self._runtime, self._stream()
-        runtime._fill(self._entries, [packed], self._frame.name)
+        stream = self._stream()
+        self._host.fill(self._entries, [packed], self._frame.name)
         self._made += 1
         self._entries[:] = [self._next_entry()]
         ref: ObjectRef[Any] = ObjectRef(self._entries[0])
@@ -111,8 +127,7 @@ class LocalStream:
             stream.refs.append(ref)
 
     def _next_entry(self) -> ObjectEntry:
-        with self._runtime._lock:
-            entry = self._runtime._table.own(object_id(self._frame.task_id, self._made))
+        entry = self._host.own_entry(object_id(self._frame.task_id, self._made))
         entry.task = self
         return entry
 
@@ -120,7 +135,7 @@ class LocalStream:
         [entry] = self._entries
         if entry.status == PENDING:
             frame = self._frame
-            self._runtime.fail(self._entries, frame, TaskCancelledError(frame.name, frame.task_id), ORDERLY)
+            self._host.fail(self._entries, frame, TaskCancelledError(frame.name, frame.task_id), ORDERLY)
         entry.task, self._frame.core = self._frame.name, None
         self._close_values()
 
