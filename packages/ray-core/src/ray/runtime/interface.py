@@ -16,10 +16,9 @@ from ray.runtime.arity import Arity
 if TYPE_CHECKING:
     from ray.plugins.compose import Composition
     from ray.protocol.references import ObjectEntry
-    from ray.runtime.owner.arriving import OnDisk
     from ray.runtime.owner.streams import Stream
     from ray.runtime.refs.ref import ObjectRef
-    from ray.runtime.refs.session import Listener
+    from ray.runtime.refs.session import Arriving, Listener
 
 #: Resource amounts are fixed-point integers: one CPU is RESOURCE_UNIT.
 RESOURCE_UNIT = 10_000
@@ -190,7 +189,7 @@ class Runtime(Protocol):
     def unsubscribe(self, listener: Listener) -> bool:
         """Undo ``subscribe``; False if the listener has been told, or was never subscribed."""
 
-    def on_disk(self, ref: ObjectRef[Any]) -> OnDisk | None:
+    def on_disk(self, ref: ObjectRef[Any]) -> Arriving | None:
         """A complete object that a read would have to wait for, so that event loops have it read instead; else None."""
 
     def taken(self, stream: Stream) -> None:

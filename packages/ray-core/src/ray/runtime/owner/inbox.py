@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ray.abc.transport import Connection, Frame
+from ray.abc.transport import Frame
 from ray.clock import perf_counter
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
@@ -18,6 +18,7 @@ from ray.runtime.owner.inspection import answer
 from ray.runtime.owner.records import Link, TaskRecord
 from ray.runtime.process.node_link import NODE_DIED, NodeLink
 from ray.runtime.process.peers import DROPPED, Peer
+from ray.runtime.process.polling import Event
 from ray.runtime.process.refusals import Refusals
 from ray.runtime.process.telling import say
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from ray.runtime.owner.owner import OwnerRuntime
 
 Handler: TypeAlias = Callable[[Any, Any, Sequence[Frame]], None]
-#: A message that has arrived; None for the frames when the connection is lost.
-Event: TypeAlias = tuple[Connection, Sequence[Frame] | None]
 
 #: While event loops await objects, messages are taken for so long at a time.
 SLICE_S = 0.001

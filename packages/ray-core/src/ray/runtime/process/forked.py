@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 import weakref
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, Protocol
 
-if TYPE_CHECKING:
-    from ray.runtime.owner.here import OwnerBase
+from ray.abc.store import Store
+from ray.abc.transport import Transport
+from ray.protocol.references import ReferenceTable
 
 #: Why the child has no session.
 NOT_ACROSS = (
@@ -18,16 +19,32 @@ NOT_ACROSS = (
     "and pass the values on, run tasks instead of child processes, or start a session of this process with "
     "'ray.init()'."
 )
-#: Runtimes of this process.
-_live: weakref.WeakSet[OwnerBase] = weakref.WeakSet()
 
 
-def watch_forks(runtime: OwnerBase) -> None:
+class Forkable(Protocol):
+    """A session of this process."""
+
+    is_worker: bool
+    is_forked: bool
+    closed: bool
+    table: ReferenceTable
+    transport: Transport
+    store: Store
+
+    def after_fork_in_child(self) -> None:
+        """This is a copy of the process, made by the user's code: let go of everything without touching it."""
+
+
+#: Those of this process.
+_live: weakref.WeakSet[Forkable] = weakref.WeakSet()
+
+
+def watch_forks(runtime: Forkable) -> None:
     """From now on, forked children of this process let go of ``runtime``."""
     _live.add(runtime)
 
 
-def let_go(runtime: OwnerBase) -> None:
+def let_go(runtime: Forkable) -> None:
     """In a forked child: close what is inherited, without a word to anybody, and have no session."""
     runtime.is_forked = runtime.closed = True
     runtime.table.closed = True

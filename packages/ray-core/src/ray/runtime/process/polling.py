@@ -15,19 +15,22 @@ import errno
 import threading
 import traceback
 from _thread import allocate_lock
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from ray import headroom
+from ray.abc.transport import Connection, Frame, Transport
 from ray.clock import monotonic, sleep
 from ray.exceptions import RaySystemError
-from ray.runtime.process.node_link import BEAT_S, DESCRIPTORS_CLOSED
+from ray.protocol.references import ReferenceTable
+from ray.runtime.process.node_link import BEAT_S, DESCRIPTORS_CLOSED, NodeLink
 from ray.runtime.process.telling import write
+from ray.runtime.process.timers import Timers
 from ray.runtime.process.waiting import Waiter
 
-if TYPE_CHECKING:
-    from ray.runtime.owner.inbox import Reader
-    from ray.runtime.owner.owner import OwnerRuntime
+Event: TypeAlias = tuple[Connection, Sequence[Frame] | None]
+"""A message that has arrived; None for the frames when the connection is lost."""
 
 #: How often the reader thread looks whether somebody polls; longer while somebody does so without a break.
 _FIRST_LOOK_S = 0.005
@@ -42,10 +45,45 @@ _LONG_S = 0.01
 _CLOSED = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)
 
 
+class Polled(Protocol):
+    """What the thread that polls asks of its process. ``lock`` is re-entrant."""
+
+    lock: Any
+    is_worker: bool
+    node: NodeLink
+    table: ReferenceTable
+    timers: Timers
+    transport: Transport
+
+    def catch_up(self) -> None:
+        """Do what code that was interrupted by a call that waits may have left undone; called under the lock."""
+
+    def expects(self) -> bool:
+        """Whether messages are to be taken though nobody waits for them."""
+
+    def leave_to_poller(self) -> None:
+        """Have the thread that polls go on with what this one has begun."""
+
+    def node_lost(self, reason: str) -> None:
+        """The node manager, or the way to it, is gone."""
+
+    def patience_s(self) -> float:
+        """How long the thread that polls may sleep."""
+
+
+class Taker(Protocol):
+    """Takes what has arrived."""
+
+    pending: deque[Event]
+
+    def take(self) -> bool:
+        """Take what is pending and do what is due; whether that was all. Called under the lock."""
+
+
 class Polling:
     """Hands the transport's ``poll`` from thread to thread."""
 
-    def __init__(self, runtime: OwnerRuntime, reader: Reader) -> None:
+    def __init__(self, runtime: Polled, reader: Taker) -> None:
         self._runtime = runtime
         self._reader = reader
         #: Held by the thread that polls; re-entrant, like the runtime's lock.

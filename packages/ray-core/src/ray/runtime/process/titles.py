@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from ray.clock import monotonic
 from ray.serialization.imported import imported
 
-if TYPE_CHECKING:
-    from ray.runtime.worker.call import TaskCall
+C = TypeVar("C")
 
 IDLE = "IDLE"
 #: What runs for this long is named. Shorter calls cost nothing.
@@ -34,14 +33,14 @@ def set_title(what: str) -> None:
             comm.write(title.encode(errors="replace")[:15])
 
 
-class Title:
+class Title(Generic[C]):
     """The name of a worker. The thread that polls looks now and then at what runs; the calls themselves do nothing."""
 
     __slots__ = ("_base", "_shown", "_since", "call")
 
     def __init__(self) -> None:
         #: What ran at the last look; None for nothing.
-        self.call: TaskCall | None = None
+        self.call: C | None = None
         self._since = 0.0
         self._base = IDLE
         self._shown = IDLE
@@ -51,7 +50,7 @@ class Title:
         self._base = self._shown = actor
         set_title(actor)
 
-    def look(self, call: TaskCall | None, name_of: Callable[[TaskCall], str]) -> None:
+    def look(self, call: C | None, name_of: Callable[[C], str]) -> None:
         """Show ``call`` if it has run for ``TITLE_S`` by the looks so far; None: nothing runs."""
         if call is not self.call:
             self.call, self._since = call, monotonic()
@@ -61,7 +60,7 @@ class Title:
             self._since = 0.0
             self._show(name_of(call))
 
-    def shows(self, call: TaskCall | None) -> bool:
+    def shows(self, call: C | None) -> bool:
         """Whether it is shown; if not, another look is wanted soon."""
         return call is self.call and not self._since
 

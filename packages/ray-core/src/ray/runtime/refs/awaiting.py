@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.exceptions import RayError
 from ray.exceptions.base import cut_frames
-from ray.runtime.refs.session import Listener, session_of, value_of
+from ray.runtime.refs.session import Arriving, Listener, Source, session_of, value_of
 
 if TYPE_CHECKING:
-    from ray.runtime.interface import Runtime
-    from ray.runtime.owner.arriving import OnDisk
     from ray.runtime.refs.ref import ObjectRef
 
 R = TypeVar("R")
@@ -135,7 +133,7 @@ def await_ref(ref: ObjectRef[R]) -> Generator[Any, None, R]:
     return value
 
 
-def _wait(ref: ObjectRef[Any], source: Runtime | OnDisk) -> Generator[Any, Any, None]:
+def _wait(ref: ObjectRef[Any], source: Source) -> Generator[Any, Any, None]:
     """Wait until ``source`` tells a listener."""
     loop = asyncio._get_running_loop()
     if loop is None:
@@ -243,7 +241,7 @@ class _FutureListener(LoopListener):
         super().__init__(ref, future.get_loop())
         self._future = future
         #: Told by the session that the object is complete, it waits for this one.
-        self._spilled: OnDisk | None = None
+        self._spilled: Arriving | None = None
 
     def arrived(self) -> None:
         future = self._future

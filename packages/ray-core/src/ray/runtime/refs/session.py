@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ray.exceptions import RayConnectionError
 from ray.protocol.references import READY, STORED, ObjectEntry
@@ -13,6 +13,23 @@ if TYPE_CHECKING:
     from ray.runtime.refs.ref import ObjectRef
 
 R = TypeVar("R")
+
+
+class Source(Protocol):
+    """What tells a listener of one object."""
+
+    def subscribe(self, listener: Listener) -> bool:
+        """Have the listener told; False, and nothing happens, if there is nothing to wait for."""
+
+    def unsubscribe(self, listener: Listener) -> bool:
+        """Undo ``subscribe``; False if the listener has been told, or was never subscribed."""
+
+
+class Arriving(Source, Protocol):
+    """An object that is complete, but must be brought into memory first."""
+
+    def value(self) -> Any:
+        """What has arrived, or raise why it has not."""
 
 
 class Listener:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from ray.runtime.refs.session import Listener
+from ray.runtime.refs.session import Listener, Source
 from ray.serialization.imported import imported
 
 if TYPE_CHECKING:
-    from ray.runtime.interface import Runtime
-    from ray.runtime.owner.arriving import OnDisk
     from ray.runtime.refs.ref import ObjectRef
 
 
@@ -41,7 +39,7 @@ class _TrioListener(Listener):
         self._task = None
 
 
-def await_on_trio(ref: ObjectRef[Any], source: Runtime | OnDisk) -> Generator[Any, Any, None]:
+def await_on_trio(ref: ObjectRef[Any], source: Source) -> Generator[Any, Any, None]:
     """Wait until ``source`` tells a listener.
 
     Raises:

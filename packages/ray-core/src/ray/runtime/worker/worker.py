@@ -91,7 +91,7 @@ class WorkerRuntime(Replying):
         self.interrupting = Interrupting(self, self._slot, self._limits)
         #: As Python hands it back.
         self.sigint_handler = self.interrupting.handler
-        self._title = Title()
+        self._title: Title[TaskCall] = Title()
         #: What the last push holds.
         self._resources: dict[str, int] | None = None
         self.output = Flusher()
