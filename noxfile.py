@@ -94,7 +94,9 @@ def types(session: nox.Session) -> None:
 @nox.session(python=False)
 def imports(session: nox.Session) -> None:
     """The rooms and who may enter them."""
-    run(session, Path(dev(session)).with_name("lint-imports"))
+    lint = Path(dev(session)).with_name("lint-imports")
+    run(session, lint)
+    run(session, lint, "--config", "importlinter-circles.toml")
 
 
 @nox.session(python=False)
