@@ -87,12 +87,7 @@ class Answers(Generic[A]):
         self._requests[number] = request
         try:
             send(number)
-            silent = 0
-            while request.answer is None:
-                silent = 0 if self._wait(request) else silent + 1
-                if silent > self._most_silent:
-                    raise self._wire.lost(None)
-            return request.answer
+            return self._await(request)
         except BaseException:  # of a signal handler, if the socket is whole: the answer comes all the same
             self._requests.pop(number, None)
             if request.answer is not None:
@@ -102,6 +97,18 @@ class Answers(Generic[A]):
             self._requests.pop(number, None)
             if self._requests:
                 self._pass_on()
+
+    def _await(self, request: _Request[A]) -> A:
+        """The answer.
+
+        A function of its own: a ``try`` of Python 3.13 does not hold where a loop in it jumps back.
+        """
+        silent = 0
+        while request.answer is None:
+            silent = 0 if self._wait(request) else silent + 1
+            if silent > self._most_silent:
+                raise self._wire.lost(None)
+        return request.answer
 
     def end(self) -> None:
         """The connection is at an end: whoever waits looks."""
