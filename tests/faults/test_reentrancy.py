@@ -190,7 +190,9 @@ def test_an_answer_that_the_caller_inside_waits_for_goes_out(session):
     """The actor waits for a value of ours; the answer is interrupted by a wait for the next call of that actor."""
     actor = Closer.remote()
     assert CALLS["fetch"](actor)
-    _, points = interrupted(lambda: CALLS["fetch"](actor), 0, int, _answers)
+    points, end = 0, time.monotonic() + 30
+    while points <= 10 and time.monotonic() < end:  # else the other thread has polled, as it may on a busy machine
+        _, points = interrupted(lambda: CALLS["fetch"](actor), 0, int, _answers)
     assert points > 10
     for point in range(1, points + 1):
         found: list[bool] = []
