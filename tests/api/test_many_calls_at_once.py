@@ -9,9 +9,9 @@ import threading
 import time
 
 import pytest
+from tests import sessions
 
 import ray
-from ray.testing import leaks
 from ray.testing.interruption import interrupted
 
 MANY = 600
@@ -21,18 +21,8 @@ def touch(path):
     pathlib.Path(path).touch()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def session():
-    """One for all of these."""
-    before = leaks.snapshot()
-    with ray.init(num_cpus=4):
-        yield
-    leaks.assert_clean(before)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left():
-    """Takes the place of the check around each test, which wants no session."""
+session = sessions.shared(num_cpus=4)
+nothing_left = sessions.unchecked()
 
 
 @ray.remote

@@ -8,9 +8,9 @@ import sys
 import time
 
 import pytest
+from tests import sessions
 
 import ray
-from ray.testing import leaks
 from ray.testing.interruption import interrupted
 
 #: Too large to go inside the message, too small for the store: receivers keep such arguments.
@@ -29,17 +29,8 @@ def before_it_is_handed_on(path):
     return path.startswith(_RUNTIME) and path.endswith(("actor_calls.py", "records.py", "handed_refs.py"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def session():
-    before = leaks.snapshot()
-    with ray.init(num_cpus=3, log_to_driver=False):
-        yield
-    leaks.assert_clean(before)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left():
-    """Takes the place of the check around each test, which wants no session."""
+session = sessions.shared(num_cpus=3, log_to_driver=False)
+nothing_left = sessions.unchecked()
 
 
 @ray.remote

@@ -7,9 +7,9 @@ import os
 import traceback
 
 import pytest
+from tests import sessions
 
 import ray
-from ray.testing import leaks
 from ray.testing.interruption import interrupted
 
 #: Too large to go inside the message, too small for the store: such arguments are frames of their own.
@@ -26,17 +26,8 @@ def sends(path):
     return path == _CONNECTION or (path.startswith(_RUNTIME) and path.endswith(FILES))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def session():
-    before = leaks.snapshot()
-    with ray.init(num_cpus=1, log_to_driver=False):
-        yield
-    leaks.assert_clean(before)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left():
-    """Takes the place of the check around each test, which wants no session."""
+session = sessions.shared(num_cpus=1, log_to_driver=False)
+nothing_left = sessions.unchecked()
 
 
 def note(path, value):

@@ -6,8 +6,8 @@ from typing import Any
 
 import ray
 from ray import later_names
-from ray.api.objects import running
 from ray.exceptions import RayConnectionError, RayTaskError
+from ray.runtime.completion import current_session
 
 RayGetError = RayTaskError
 SCRIPT_MODE, WORKER_MODE, LOCAL_MODE = 0, 1, 2
@@ -56,7 +56,7 @@ class Worker:
         Raises:
             RayConnectionError: there is no session.
         """
-        runtime = running()
+        runtime = current_session()
         return str(runtime.address_info.get("node_ip_address", "127.0.0.1"))
 
     def check_connected(self) -> None:

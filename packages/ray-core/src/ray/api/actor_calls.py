@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Never
 
 from ray.api.actors import ActorHandle
-from ray.api.objects import running
 from ray.api.options import check_name
+from ray.runtime.completion import current_session
 
 if TYPE_CHECKING:
     from ray.api.typed_actor import Actor
@@ -25,7 +25,7 @@ def kill(actor: ActorHandle[Any] | Actor, *more: Never, no_restart: bool = True)
         ValueError: ``actor`` is no handle.
         TypeError: ``no_restart`` is no bool, or there are more arguments.
     """
-    runtime = running()
+    runtime = current_session()
     if more:
         raise TypeError(
             "ray.kill() takes one actor, and 'no_restart' by name, as in ray.kill(actor, no_restart=False); "
@@ -56,7 +56,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
         TypeError: a name that is no string.
         ValueError: an empty name, or no live actor of that name.
     """
-    runtime = running()
+    runtime = current_session()
     given: object = name
     if not isinstance(given, str):
         from ray.api import advice  # not before it is needed
@@ -77,7 +77,7 @@ def exit_actor() -> None:
         RayConnectionError: there is no session.
         TypeError: not inside an actor.
     """
-    runtime = running()
+    runtime = current_session()
     if runtime.context().get("actor_id") is None:
         raise TypeError("exit_actor() was called outside of an actor; to end one from outside, use ray.kill(handle).")
     runtime.exit_actor()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import later_names
 from ray.api.actors import ActorHandle
-from ray.api.objects import running
+from ray.runtime.completion import current_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class RuntimeContext:
             RayConnectionError: there is no session.
         """
         self._check_in_actor("current_actor")
-        return ActorHandle(running().own_actor())
+        return ActorHandle(current_session().own_actor())
 
     def _check_in_actor(self, name: str) -> None:
         if self.actor_id is None:
@@ -113,7 +113,7 @@ def get_runtime_context() -> RuntimeContext:
     Raises:
         RayConnectionError: there is no session.
     """
-    runtime = running()
+    runtime = current_session()
     facts = runtime.context()
     return RuntimeContext(
         session_id=runtime.session_id,
@@ -140,7 +140,7 @@ def get_gpu_ids() -> list[int | str]:
     Raises:
         RayConnectionError: there is no session.
     """
-    return _gpus(running().context())
+    return _gpus(current_session().context())
 
 
 def _hex(value: bytes | str | None) -> str | None:

@@ -6,7 +6,7 @@ import platform
 import sys
 from typing import Any
 
-from ray.api.objects import running
+from ray.runtime.completion import current_session
 
 
 def error_info() -> list[dict[str, Any]]:
@@ -18,7 +18,7 @@ def error_info() -> list[dict[str, Any]]:
     Raises:
         RayConnectionError: there is no session.
     """
-    return running().errors()
+    return current_session().errors()
 
 
 def nodes() -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def nodes() -> list[dict[str, Any]]:
     Raises:
         RayConnectionError: there is no session.
     """
-    return running().nodes()
+    return current_session().nodes()
 
 
 def cluster_resources() -> dict[str, float]:
@@ -36,7 +36,7 @@ def cluster_resources() -> dict[str, float]:
     Raises:
         RayConnectionError: there is no session.
     """
-    return running().cluster_resources()
+    return current_session().cluster_resources()
 
 
 def available_resources() -> dict[str, float]:
@@ -45,7 +45,7 @@ def available_resources() -> dict[str, float]:
     Raises:
         RayConnectionError: there is no session.
     """
-    return running().available_resources()
+    return current_session().available_resources()
 
 
 def show_versions() -> None:

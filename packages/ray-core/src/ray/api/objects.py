@@ -13,7 +13,7 @@ from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames, cut_wait
 from ray.runtime import interface
-from ray.runtime.interface import Runtime
+from ray.runtime.completion import current_session
 from ray.runtime.refs.ref import ObjectRef
 from ray.units import seconds_from_milliseconds
 
@@ -26,18 +26,6 @@ _MISSING: Any = object()
 _ONLY_REFS = frozenset({ObjectRef})
 #: A process has one entry for an id, and entries hash by identity: much quicker than refs.
 _entry_of = attrgetter("_entry")
-
-
-def running() -> Runtime:
-    """The session of this process.
-
-    Raises:
-        RayConnectionError: there is none.
-    """
-    runtime = interface._current
-    if runtime is None:
-        raise RayConnectionError
-    return runtime
 
 
 @overload
@@ -166,9 +154,9 @@ def wait(
     current = interface._current
     if current is None or not current.remembers(refs):
         _check_elements("wait()", refs)
-        running()
+        current_session()
         _check_unique(refs)
-    runtime = running()
+    runtime = current_session()
     if not refs:
         return [], []
     count = whole_number("num_returns", num_returns, least=None)
@@ -206,7 +194,7 @@ def cancel(
         ValueError: ``force=True`` for a call of an actor. Nothing was cancelled.
     """
     __tracebackhide__ = True
-    runtime = running()
+    runtime = current_session()
     if more:
         raise TypeError(
             "ray.cancel() takes one argument, a reference or a list of them, and 'force' and 'recursive' by name, as "

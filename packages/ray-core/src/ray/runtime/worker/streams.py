@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: With its mark, what a pipe takes at once that has room at all.
 _ROOM_BYTES = min(select.PIPE_BUF, 2048)
+#: What one write takes at most; it is kept until the next one.
+_MOST_BYTES = 1 << 20
 #: What was printed without an end of line is written so much later.
 FLUSH_S = 0.3
 
@@ -82,6 +84,8 @@ class TaggedStream(io.RawIOBase):
 
     def _put(self, data: Any) -> None:
         """In one step with taking note of it."""
+        if len(data) > _MOST_BYTES:
+            data = memoryview(data)[:_MOST_BYTES]
         self._last = bytes(data)
         if self._mark:
             self._written.extend(map(os.writev, (self._fd,), ((self._mark, data),)))
