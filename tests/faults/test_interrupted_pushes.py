@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -119,6 +120,36 @@ def test_tasks_of_several_classes_have_their_workers():
         assert ray.get([*kept, *refs], timeout=LIMIT_S) == [10] * 10, f"interrupted at point {point}"
         point += 1
     assert points > 20
+
+
+@ray.remote
+def sizes(*values):
+    return list(map(len, values))
+
+
+def test_what_was_sent_and_has_ended_meanwhile_is_not_looked_at_again():
+    """The lease comes while the caller waits; the code inside sends the task, and waits until all of it is freed."""
+
+    def plans(path):
+        return path.startswith(_RUNTIME) and path.endswith(("records.py", "peers.py", "pushing.py"))
+
+    classes = itertools.count(1)
+    reached = 0
+    for point in range(1, 40):
+        for _ in range(6):  # the other thread may poll, and push
+            cpus = 1 + next(classes) / 1000  # another class each time, which has no worker yet
+            out = sizes.options(num_cpus=cpus).remote(*[ray.put(b"x" * SIZE) for _ in range(3)])
+            seen = []
+
+            def inside(out=out, seen=seen):
+                seen.append(ray.get(out, timeout=LIMIT_S))
+
+            result, _ = interrupted(lambda out=out: ray.get(out, timeout=LIMIT_S), point, inside, plans)
+            assert result == [SIZE] * 3, f"interrupted at point {point}"
+            if seen:
+                reached += 1
+                break
+    assert reached > 10
 
 
 @ray.remote

@@ -176,9 +176,9 @@ class TaskRecord:
 def _dependency(
     at: int | str, entry: ObjectEntry, frames: list[Any], address: str, peer: Peer, pushed: dict[bytes, ObjectEntry]
 ) -> wire.Dependency:
-    data = None
-    if entry.status != STORED and not peer.keeps(entry, pushed):
-        data = codec.attach(entry.value, frames)
+    data, value = None, entry.value  # None where a call that interrupts this has seen to the task, and its end
+    if entry.status != STORED and value is not None and not peer.keeps(entry, value, pushed):
+        data = codec.attach(value, frames)
     refs = _refs(entry.contained, address, peer.address)
     return wire.Dependency(at, data, entry.id, entry.owner or address, refs)
 

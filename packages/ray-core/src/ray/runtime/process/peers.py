@@ -115,15 +115,15 @@ class Peer:
             frames[0] = data
             self.connection.send(frames)
 
-    def keeps(self, entry: ObjectEntry, pushed: dict[bytes, ObjectEntry]) -> bool:
-        """Whether it has this argument's value from an earlier push, or from the one being made.
+    def keeps(self, entry: ObjectEntry, value: Any, pushed: dict[bytes, ObjectEntry]) -> bool:
+        """Whether it has this argument's ``value`` from an earlier push, or from the one being made.
 
         ``pushed``: {object id: entry} of the large values that go with the latter; added to. It may rely on them, but
         no other push may, before it has left: a finaliser in the middle may have it made anew.
         """
         if entry.id in self.kept or entry.id in pushed:
             return True
-        if codec.OUT_OF_BAND_BYTES <= len(entry.value) <= MAX_KEPT_BYTES:
+        if codec.OUT_OF_BAND_BYTES <= len(value) <= MAX_KEPT_BYTES:
             pushed[entry.id] = entry
         return False
 
