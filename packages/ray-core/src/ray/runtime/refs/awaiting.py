@@ -119,8 +119,9 @@ def await_ref(ref: ObjectRef[R]) -> Generator[Any, None, R]:
     if not runtime.is_done(ref):
         try:
             yield from _wait(ref, runtime)
-        except BaseException:  # cancelled, most likely because another one has failed that is waited for beside this
+        except BaseException as error:  # cancelled, most likely as another one has failed that is waited for beside it
             runtime.asked_for((ref,))
+            cut_frames(error)
             raise
     spilled = runtime.on_disk(ref)
     if spilled is not None:
