@@ -137,6 +137,17 @@ def test_only_the_clock_reads_the_clock() -> None:
     assert wrong == []
 
 
+def test_threads_of_a_session_may_be_started_where_a_lock_is_held() -> None:
+    """Python's own ``Thread.start`` waits for code of the new thread, in which a finaliser may need that lock."""
+    wrong = []
+    for room in ("runtime", "builtin"):
+        for path in sorted((SOURCES / room).glob("**/*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "threading.Thread":
+                    wrong.append(found(path, node.lineno, "a thread; take it from ray.threads"))
+    assert wrong == []
+
+
 def test_no_limit_goes_by_the_clock_of_subprocess() -> None:
     """It is one that a program's tests may freeze or shift, as ``time`` is: look with ``poll()``, or use a timer."""
     wrong = []

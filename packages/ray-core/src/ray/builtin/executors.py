@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from queue import SimpleQueue
 
 from ray.abc.executor import Call, Executor
+from ray.threads import UnawaitedThread
 
 
 class SerialExecutor(Executor):
@@ -109,7 +110,7 @@ class _Lane:
             if self._waiting > 0:
                 self._waiting -= 1
             elif len(self._threads) < self._limit and not self._executor._closed:
-                thread = threading.Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
+                thread = UnawaitedThread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError as error:  # the system gives no more threads: those that there are have to do

@@ -39,6 +39,7 @@ from ray.runtime.process.supervision import is_stopped, kill_session
 from ray.runtime.process.telling import write
 from ray.runtime.start_options import StartOptions
 from ray.runtime.worker import driver_path
+from ray.threads import UnawaitedThread
 
 _START_S = 30.0
 #: The node manager ends within this time, unless it waits for resource trackers.
@@ -258,7 +259,7 @@ class DriverRuntime(OwnerRuntime):
         trackers = kill_session(self.session_id, survivor)
         if trackers:
             with contextlib.suppress(RuntimeError):  # there can be no more threads
-                threading.Thread(target=self._bury_rest, args=(trackers,), name="ray-bury").start()
+                UnawaitedThread(target=self._bury_rest, args=(trackers,), name="ray-bury").start()
                 return
         self._bury_rest(trackers)
 

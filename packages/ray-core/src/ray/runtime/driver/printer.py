@@ -14,6 +14,7 @@ from ray.clock import monotonic
 from ray.messages.node import Logs
 from ray.runtime.driver.screen import Screen
 from ray.runtime.process.output_window import WINDOW, weight
+from ray.threads import UnawaitedThread
 
 #: A reader that takes no output for so long is not waited for any more: tasks that print go on; the oldest lines are
 #: dropped where more than this waits. (The node manager holds tasks back when the rest of its window waits, too.)
@@ -75,7 +76,7 @@ class Printer:
             self._is_looking = True
             self._later(_LOOK_S, self._look)
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="ray-printer", daemon=True)
+            thread = UnawaitedThread(target=self._run, name="ray-printer", daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # no more threads, or the program ends: what has come is printed here

@@ -10,6 +10,7 @@ from typing import Any
 from ray.runtime.owner.unreadable import raise_unreadable, value_of_ref
 from ray.runtime.refs.session import Listener
 from ray.serialization import deserialize
+from ray.threads import UnawaitedThread
 
 #: Threads that read at a time; there is none while nothing is to be read.
 THREADS = 4
@@ -81,7 +82,7 @@ class Restoring:
         with self._lock:
             if self._threads < THREADS:
                 try:
-                    threading.Thread(target=self._run, name="ray-restore", daemon=True).start()
+                    UnawaitedThread(target=self._run, name="ray-restore", daemon=True).start()
                     self._threads += 1
                 except RuntimeError:  # no more threads: those that there are have to do
                     pass

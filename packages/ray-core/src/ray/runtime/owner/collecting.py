@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-import threading
 from typing import TYPE_CHECKING
 
 from ray.clock import monotonic, thread_time
+from ray.threads import UnawaitedThread
 
 if TYPE_CHECKING:
     from ray.runtime.owner.owner import OwnerRuntime
@@ -29,7 +29,7 @@ class Collecting:
             return
         self._busy = True
         try:
-            threading.Thread(target=self._collect, name="ray-collect", daemon=True).start()
+            UnawaitedThread(target=self._collect, name="ray-collect", daemon=True).start()
         except RuntimeError:  # no more threads: perhaps next time
             self._busy = False
 

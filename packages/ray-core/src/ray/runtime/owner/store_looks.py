@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import threading
 from typing import TYPE_CHECKING
 
 from ray.clock import monotonic, sleep
 from ray.exceptions import RayError
 from ray.protocol.references import PENDING, STORED, ObjectEntry, complete
 from ray.serialization import pickle_of
+from ray.threads import UnawaitedThread
 
 if TYPE_CHECKING:
     from ray.runtime.owner.borrowing import ObjectExchange
@@ -59,7 +59,7 @@ class StoreLooks:
             self._runtime.timers.after(FIRST_LOOK_S, self._due)
             return
         try:
-            threading.Thread(target=self._run, name="ray-look", daemon=True).start()
+            UnawaitedThread(target=self._run, name="ray-look", daemon=True).start()
         except RuntimeError:  # there is no room for one more thread: later perhaps
             self._runtime.timers.after(LAST_PAUSE_S, self._due)
 

@@ -28,6 +28,7 @@ from ray.runtime.process.node_link import BEAT_S, DESCRIPTORS_CLOSED, NodeLink
 from ray.runtime.process.telling import write
 from ray.runtime.process.timers import Timers
 from ray.runtime.process.waiting import Waiter
+from ray.threads import UnawaitedThread
 
 Event: TypeAlias = tuple[Connection, Sequence[Frame] | None]
 """A message that has arrived; None for the frames when the connection is lost."""
@@ -109,7 +110,7 @@ class Polling:
         #: Threads other than the main one wait no longer.
         self._given_up = False
         self.shareable = runtime.transport.wait_code is not None
-        self._thread = threading.Thread(target=self._run, name="ray-reader", daemon=True)
+        self._thread = UnawaitedThread(target=self._run, name="ray-reader", daemon=True)
 
     def start(self) -> None:
         """Begin to receive.

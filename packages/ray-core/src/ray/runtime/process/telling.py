@@ -10,6 +10,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from ray.threads import UnawaitedThread
+
 #: Who has something to say waits for so long for a reader that takes nothing; then it is said when there is room.
 PATIENCE_S = 1.0
 #: What is to be said, the newest of it.
@@ -24,7 +26,7 @@ def tell(call: Callable[..., object], *args: object) -> threading.Thread | None:
     Handlers of ``logging`` are such code, and streams that the user has put in the place of ``sys.stderr``. Returns
     None where the system gives no thread, or the interpreter ends.
     """
-    thread = threading.Thread(target=call, args=args, name="ray-teller", daemon=True)
+    thread = UnawaitedThread(target=call, args=args, name="ray-teller", daemon=True)
     try:
         thread.start()
     except RuntimeError:

@@ -19,6 +19,7 @@ from ray.headroom import SENDING, check
 from ray.protocol.references import FAILED, PENDING
 from ray.runtime.process.interrupts import may_interrupt
 from ray.runtime.refs.session import Listener, session_of, value_of
+from ray.threads import UnawaitedThread
 
 if TYPE_CHECKING:
     from ray.runtime.refs.ref import ObjectRef
@@ -134,7 +135,7 @@ class _Resolver:
         with self._lock:
             self._expected += 1
             if self._thread is None or not self._thread.is_alive():  # not alive: in a forked child
-                thread = threading.Thread(target=self._run, name="ray-futures", daemon=True)
+                thread = UnawaitedThread(target=self._run, name="ray-futures", daemon=True)
                 try:
                     thread.start()
                 except BaseException:

@@ -15,6 +15,7 @@ from ray.clock import sleep
 from ray.messages import node
 from ray.runtime.process.supervision import END_S
 from ray.runtime.process.telling import tell, write
+from ray.threads import UnawaitedThread
 
 if TYPE_CHECKING:
     from ray.runtime.worker.call import TaskCall
@@ -75,7 +76,7 @@ class ProcessEnd:
     def _soon(self) -> None:
         """End the process on a thread of its own, so that the one that polls goes on; on this one if there is none."""
         try:
-            threading.Thread(target=self.run, args=(0,)).start()
+            UnawaitedThread(target=self.run, args=(0,)).start()
         except RuntimeError:
             self.run(0)
 
