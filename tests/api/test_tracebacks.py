@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -101,6 +102,25 @@ def test_the_remote_ones_are(session):
         ray.get(fail.remote())
     assert "Remote traceback:" in str(caught.value)
     assert "in fail" in str(caught.value)
+
+
+@ray.remote
+class Async:
+    async def fail(self):
+        raise KeyError("boom")
+
+    async def stream(self):
+        yield 1
+        raise KeyError("boom")
+
+
+def test_the_remote_ones_are_the_programs_alone():
+    actor = Async.remote()
+    for ref in (actor.fail.remote(), list(actor.stream.options(num_returns="streaming").remote())[-1]):
+        with pytest.raises(KeyError) as caught:
+            ray.get(ref)
+        remote = str(caught.value).partition("Remote traceback:")[2]
+        assert re.findall('File "(.*)", line', remote) == [__file__]
 
 
 def test_all_are_shown_where_that_is_asked_for(monkeypatch):

@@ -28,6 +28,7 @@ from ray.serialization import failed_start
 
 if TYPE_CHECKING:
     import asyncio
+    from types import TracebackType
 
 
 #: What stands for the end of an async generator.
@@ -205,13 +206,21 @@ def _run_out(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any
     task = loop.create_task(coroutine)
     try:
         return loop.run_until_complete(task)
-    except BaseException:
+    except BaseException as error:
         if task.done():
-            task.cancelled() or task.exception()  # which asyncio would print, unless it was asked for
+            if not task.cancelled() and task.exception() is error:  # asyncio would print it, unless it was asked for
+                error.__traceback__ = _inside(error.__traceback__)
         else:  # a signal handler has raised, and the loop was in no code of the task's
             task.cancel()
             loop.run_until_complete(gather(task, return_exceptions=True))
         raise
+
+
+def _inside(trace: TracebackType | None) -> TracebackType | None:
+    """The part of the program's coroutine, without the loop that runs it."""
+    while trace is not None and trace.tb_frame.f_code.co_name in ("_run_out", "run_until_complete"):
+        trace = trace.tb_next
+    return trace
 
 
 def _never(actor: LocalActor) -> None:
