@@ -264,6 +264,21 @@ def test_cancel_of_what_cannot_be_interrupted_says_so_once(
         ray.get(ref, timeout=PATIENCE_S)
 
 
+def test_cancels_of_many_calls_that_cannot_be_interrupted_say_so_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    actor = KINDS["async"]()
+    refs = [actor.add.remote(str(tmp_path / f"begun{index}")) for index in range(4)]
+    until((tmp_path / "begun0").exists)
+    with caplog.at_level(logging.WARNING, "ray"):
+        ray.cancel(refs)
+        until(lambda: caplog.records, lambda: ray.wait(refs, timeout=timedelta(seconds=0.01)))
+        ray.wait(refs, timeout=timedelta(seconds=0.2))
+    (record,) = caplog.records
+    assert record.getMessage().endswith("with all calls. The same goes for 3 more.")
+    ray.kill(actor)
+
+
 def test_a_queued_call_is_answered_at_once_and_never_runs(hold: Hold) -> None:
     actor = SERIAL["serial"]()
     ray.get(actor.count.remote(), timeout=PATIENCE_S)

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 FORCE_AFTER_S = 0.01
 #: A worker that has not ended a cancelled task after this time may be too busy to hear of it: the node manager signals.
 BUSY_S = 0.05
-#: What runs on after this time is worth a word.
+#: What runs on after this time is worth a word; one word where as much else runs on within the second time.
 WARN_S = 1.0
+GATHER_S = 0.1
 _log = logging.getLogger("ray")
 _TASK_RUNS_ON = (
     "{name} was cancelled and still runs after {seconds:g} s. It cleans up, or is in a call that cannot be interrupted "
@@ -45,6 +46,8 @@ class Cancels:
 
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
+        #: {warning: the tasks or calls it is for}, those about to be told.
+        self._warnings: dict[str, list[bytes]] = {}
 
     def cancel_task(self, record: TaskRecord, link: Link, *, force: bool, recursive: bool, again: bool) -> None:
         """Cancel a task that was pushed to a worker."""
@@ -102,7 +105,18 @@ class Cancels:
         def warn() -> None:
             if place.inflight.get(record.id) is record and not (record.done or record.warned):
                 record.warned = True
-                tell(_log.warning, text.format(name=record.name, seconds=WARN_S))
+                self._warn(text.format(name=record.name, seconds=WARN_S), record.id)
 
         if not record.warned:
             self._runtime.timers.after(WARN_S, warn)
+
+    def _warn(self, text: str, task_id: bytes) -> None:
+        alike = self._warnings.get(text)
+        if alike is None:
+            alike = self._warnings[text] = []
+            self._runtime.timers.after(GATHER_S, lambda: self._tell(text))
+        alike.append(task_id)
+
+    def _tell(self, text: str) -> None:
+        more = len(self._warnings.pop(text)) - 1
+        tell(_log.warning, f"{text} The same goes for {more} more." if more else text)
