@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray.runtime.refs.session import Listener, current_session, is_done, session_of, value_of
+from ray.whole_imports import import_whole
 
 if TYPE_CHECKING:
     import asyncio
@@ -57,7 +58,8 @@ def deliver(ref: ObjectRef[Any], future: asyncio.Future[Any]) -> None:
     Raises:
         RayConnectionError: the ref belongs to a session that has ended.
     """
-    from ray.runtime.refs import awaiting  # asyncio takes as long to import as the rest of this package
+    import_whole("ray.runtime.refs.awaiting")  # asyncio takes as long as the rest of this package
+    from ray.runtime.refs import awaiting
 
     awaiting.deliver(ref, future)
 

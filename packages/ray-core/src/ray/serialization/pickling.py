@@ -29,6 +29,7 @@ from ray.serialization.decorated import (
 )
 from ray.serialization.imported import imported
 from ray.serialization.source import reduce_code
+from ray.whole_imports import import_whole
 
 PROTOCOL = 5
 #: Byte strings of this size or more are not copied into the pickle: the pickler hands them on as they are.
@@ -288,6 +289,7 @@ class _ValuePickler(Pickler):
 def by_value_pickler() -> Callable[..., Any]:
     """The pickler of cloudpickle with our reducers; made on first use, because the import takes long."""
     try:
+        import_whole("cloudpickle")
         from cloudpickle import Pickler as CloudPickler
         from cloudpickle import register_pickle_by_value
     except Exception as error:

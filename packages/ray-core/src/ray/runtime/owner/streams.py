@@ -23,6 +23,7 @@ from ray.runtime.refs.not_a_list import NotAList
 from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.refs.session import session_of
 from ray.units import counted
+from ray.whole_imports import import_whole
 
 if TYPE_CHECKING:
     from ray.runtime.owner.actor_client import ActorClient
@@ -104,7 +105,8 @@ class ObjectRefGenerator(NotAList, Generic[T_co]):
         return self._next()
 
     async def _next(self) -> ObjectRef[T_co]:
-        from ray.runtime.refs.awaiting import wait_for_ref  # asyncio takes long to import
+        import_whole("ray.runtime.refs.awaiting")  # asyncio takes long
+        from ray.runtime.refs.awaiting import wait_for_ref
 
         refs = self._stream.refs
         if refs:

@@ -12,6 +12,7 @@ from ray.protocol.references import FAILED, ObjectEntry, ReferenceTable
 from ray.runtime import interface
 from ray.runtime.refs import session
 from ray.runtime.refs.not_a_value import NotAValue
+from ray.whole_imports import import_whole
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,7 +55,8 @@ class ObjectRef(NotAValue, Generic[T_co]):
 
         Cancelling the coroutine that awaits leaves the task alone and the ref usable.
         """
-        from ray.runtime.refs.awaiting import await_ref  # asyncio takes as long to import as the rest of this package
+        import_whole("ray.runtime.refs.awaiting")  # asyncio takes as long as the rest of this package
+        from ray.runtime.refs.awaiting import await_ref
 
         return await_ref(self)
 
@@ -66,6 +68,7 @@ class ObjectRef(NotAValue, Generic[T_co]):
             grace_s: how long the cancelled coroutine, of asyncio, then waits for that task to end before it raises
                 ``TimeoutError``; 0 does not wait.
         """
+        import_whole("ray.runtime.refs.coroutine")
         from ray.runtime.refs.coroutine import RefCoroutine
 
         return RefCoroutine(self, cancel, grace_s)
@@ -79,6 +82,7 @@ class ObjectRef(NotAValue, Generic[T_co]):
             RuntimeError: there is no loop.
             RayConnectionError: the session has ended.
         """
+        import_whole("ray.runtime.refs.awaiting")  # asyncio takes as long as the rest of this package
         from ray.runtime.refs.awaiting import as_future
 
         return as_future(self)
@@ -91,6 +95,7 @@ class ObjectRef(NotAValue, Generic[T_co]):
         Raises:
             RayConnectionError: the session has ended.
         """
+        import_whole("ray.runtime.refs.futures")
         from ray.runtime.refs.futures import RefFuture
 
         return RefFuture(self)
@@ -105,12 +110,14 @@ class ObjectRef(NotAValue, Generic[T_co]):
         Raises:
             RuntimeError: there is no loop.
         """
+        import_whole("ray.runtime.refs.awaiting")  # asyncio takes as long as the rest of this package
         from ray.runtime.refs.awaiting import add_done_callback
 
         add_done_callback(self, fn, context)
 
     def remove_done_callback(self, fn: Callable[[ObjectRef[T_co]], object]) -> int:
         """Remove ``fn`` wherever it was added; returns how often that was. What is on its way is called still."""
+        import_whole("ray.runtime.refs.awaiting")  # asyncio takes as long as the rest of this package
         from ray.runtime.refs.awaiting import remove_done_callback
 
         return remove_done_callback(self, fn)
