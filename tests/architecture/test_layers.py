@@ -137,14 +137,15 @@ def test_only_the_clock_reads_the_clock() -> None:
     assert wrong == []
 
 
-def test_threads_of_a_session_may_be_started_where_a_lock_is_held() -> None:
-    """Python's own ``Thread.start`` waits for code of the new thread, in which a finaliser may need that lock."""
+def test_threads_and_flags_of_a_session_may_be_met_half_way() -> None:
+    """Python's own wait for a new thread, and for a lock, where a finaliser may come that needs what is locked."""
+    instead = {"threading.Thread": "UnawaitedThread", "threading.Event": "Flag"}
     wrong = []
     for room in ("runtime", "builtin"):
         for path in sorted((SOURCES / room).glob("**/*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and ast.unparse(node.func) == "threading.Thread":
-                    wrong.append(found(path, node.lineno, "a thread; take it from ray.threads"))
+                if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in instead:
+                    wrong.append(found(path, node.lineno, f"{name}; take ray.threads.{instead[name]}"))
     assert wrong == []
 
 

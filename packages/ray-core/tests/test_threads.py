@@ -1,12 +1,14 @@
-"""Threads that may be started where a lock is held."""
+"""Threads and flags that finalisers and handlers of signals may meet half way."""
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 
 import pytest
 
-from ray.threads import UnawaitedThread
+from ray.threads import Flag, UnawaitedThread
 
 
 class HeldUp(UnawaitedThread):
@@ -57,3 +59,43 @@ def test_one_that_the_system_refuses(monkeypatch):
     with pytest.raises(RuntimeError, match="new thread"):
         thread.start()
     assert not thread.is_alive()
+
+
+def test_a_flag_may_be_set_at_every_point_of_being_set():
+    flag, points = Flag(), 0
+
+    def trace(frame, event, arg):
+        nonlocal points
+        if frame.f_code is Flag.set.__code__:
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                points += 1
+                sys.settrace(None)
+                flag.set()
+                sys.settrace(trace)
+            return trace
+        return None
+
+    sys.settrace(trace)
+    try:
+        flag.set()
+    finally:
+        sys.settrace(None)
+    assert points
+    assert flag.wait(0)
+
+
+def test_a_flag_lets_through_who_waits_until_it_is_cleared():
+    flag, passed = Flag(), threading.Event()
+    assert not flag.wait(0)
+    thread = threading.Thread(target=lambda: flag.wait() and passed.set(), daemon=True)
+    thread.start()
+    time.sleep(0.05)
+    assert not passed.is_set()
+    flag.set()
+    thread.join(10)
+    assert passed.is_set()
+    assert flag.wait()
+    flag.clear()
+    flag.clear()
+    assert not flag.wait(0.01)

@@ -1,8 +1,9 @@
-"""Threads that may be started where a lock is held."""
+"""Threads and flags that finalisers and handlers of signals may meet half way."""
 
 from __future__ import annotations
 
 import threading
+from _thread import allocate_lock
 
 
 class UnawaitedThread(threading.Thread):
@@ -40,3 +41,31 @@ class UnawaitedThread(threading.Thread):
 
 def _at_once(timeout: float | None = None) -> bool:
     return True
+
+
+class Flag:
+    """An event that may be set in the middle of being set, where that of Python hangs. One thread waits at a time."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self) -> None:
+        self._gate = allocate_lock()
+        self._gate.acquire()
+
+    def set(self) -> None:
+        """Have ``wait`` return, now or when it is called. Idempotent."""
+        try:
+            self._gate.release()
+        except RuntimeError:
+            pass  # it does already
+
+    def clear(self) -> None:
+        """Have ``wait`` wait again."""
+        self._gate.acquire(False)
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until it is set; False when the time is over."""
+        is_set = self._gate.acquire(timeout=-1 if timeout_s is None else min(timeout_s, 1e6))
+        if is_set:
+            self.set()
+        return is_set

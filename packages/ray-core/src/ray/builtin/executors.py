@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from queue import SimpleQueue
 
 from ray.abc.executor import Call, Executor
-from ray.threads import UnawaitedThread
+from ray.threads import Flag, UnawaitedThread
 
 
 class SerialExecutor(Executor):
@@ -67,7 +67,7 @@ class ThreadsExecutor(Executor):
         self._lanes: dict[str | None, _Lane] = {group: _Lane(self, group, limit) for group, limit in limits.items()}
         self._default = self._lanes[None]
         self._closed = False
-        self._done = threading.Event()
+        self._done = Flag()
 
     def submit(self, call: Call) -> None:
         if not self._closed:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from typing import IO, Any
 
 import msgspec
@@ -39,7 +38,7 @@ from ray.runtime.process.supervision import is_stopped, kill_session
 from ray.runtime.process.telling import write
 from ray.runtime.start_options import StartOptions
 from ray.runtime.worker import driver_path
-from ray.threads import UnawaitedThread
+from ray.threads import Flag, UnawaitedThread
 
 _START_S = 30.0
 #: The node manager ends within this time, unless it waits for resource trackers.
@@ -67,7 +66,7 @@ class DriverRuntime(OwnerRuntime):
         self._signals = SignalGuard()
         self._signals.install()
         #: Nothing more will come from the node manager.
-        self._node_gone = threading.Event()
+        self._node_gone = Flag()
         self._pid = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None

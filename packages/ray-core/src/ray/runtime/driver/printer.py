@@ -14,7 +14,7 @@ from ray.clock import monotonic
 from ray.messages.node import Logs
 from ray.runtime.driver.screen import Screen
 from ray.runtime.process.output_window import WINDOW, weight
-from ray.threads import UnawaitedThread
+from ray.threads import Flag, UnawaitedThread
 
 #: A reader that takes no output for so long is not waited for any more: tasks that print go on; the oldest lines are
 #: dropped where more than this waits. (The node manager holds tasks back when the rest of its window waits, too.)
@@ -60,7 +60,7 @@ class Printer:
         self._parts = 0
         #: The thread has dealt with this much since it told the node manager.
         self._untold = 0
-        self._wake = threading.Event()
+        self._wake = Flag()
         self._closed = False
         self._thread: threading.Thread | None = None
         self._screen = Screen()

@@ -75,7 +75,7 @@ class Restoring:
         self._read = read
         self._queue: deque[OnDisk] = deque()
         self._threads = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may come while a thread is started
 
     def put(self, wanted: OnDisk) -> None:
         """Have ``wanted.read`` called."""

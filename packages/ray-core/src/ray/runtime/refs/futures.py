@@ -125,7 +125,7 @@ class _Resolver:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[RefFuture[Any]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may come while a thread is started
         self._thread: threading.Thread | None = None
         #: Futures that will be put into the queue.
         self._expected = 0

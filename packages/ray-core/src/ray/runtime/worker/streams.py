@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.clock import sleep
 from ray.runtime.process.interrupts import may_interrupt
+from ray.threads import Flag
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -142,7 +143,7 @@ class Flusher:
         self.is_armed = False
         #: Counts what is written, and as far as it was flushed; a copy may have taken over what was not.
         self.written, self._flushed = 0, -1
-        self._wake = threading.Event()
+        self._wake = Flag()
         self._runs = False
 
     def arm(self) -> None:
@@ -156,7 +157,7 @@ class Flusher:
             self._runs = True
         self._wake.set()
 
-    def _run(self, wake: threading.Event) -> None:
+    def _run(self, wake: Flag) -> None:
         while wake.wait():
             wake.clear()
             sleep(FLUSH_S)
