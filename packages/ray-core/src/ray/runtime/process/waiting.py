@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from _thread import allocate_lock
 from collections.abc import Callable, Collection
 
@@ -80,6 +79,9 @@ class AllOrFailureWaiter(GroupWaiter):
 
 def remove_waiter(entry: ObjectEntry, waiter: Waiter) -> None:
     """No longer have ``waiter`` called, after a time-out or an interrupt."""
-    if entry.status == PENDING and entry.waiters is not None:
-        with contextlib.suppress(ValueError):
-            entry.waiters.remove(waiter)
+    waiters = entry.waiters
+    if entry.status == PENDING and waiters is not None:
+        try:
+            waiters.remove(waiter)
+        except ValueError:
+            pass
