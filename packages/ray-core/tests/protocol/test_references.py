@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import random
 from collections import deque
+from collections.abc import Callable, Iterator
 from itertools import count, pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -20,10 +21,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ray.messages import codec, wire
+from ray.protocol import references
 from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable, complete
 from ray.runtime.owner.borrowing import ObjectExchange
 from ray.runtime.owner.handed_refs import describe
 from ray.runtime.refs.ref import ObjectRef
+from ray.testing.interruption import interrupted
 
 # --- the table alone --------------------------------------------------------------------------------------------------
 
@@ -115,14 +118,125 @@ def test_borrowed_entry_sums_what_it_was_handed() -> None:
     assert table.borrowed_from("owner") == [entry]
 
 
+def test_what_is_borrowed_is_held() -> None:
+    table = ReferenceTable()
+    entry = table.borrow(b"a", "owner", 1)
+    ref = ObjectRef(entry)
+    del ref
+    assert freed(table) == []
+    table.unpin([entry])
+    assert freed(table) == [b"a"]
+    assert table.hold(b"a") is None
+
+
+def points_of(call: Callable[[], object], inside: Callable[[], object], point: int) -> int:
+    """Run ``call`` with ``inside`` in its midst; returns the number of points."""
+    return interrupted(call, point, inside, lambda path: path == references.__file__)[1]
+
+
+def test_credits_are_summed_whatever_comes_in_between() -> None:
+    point = 0
+    while True:
+        point += 1
+        table = ReferenceTable()
+        entry = table.own(b"a")
+
+        def inside(table: ReferenceTable = table, entry: ObjectEntry = entry) -> None:
+            table.grant(entry, "borrower", 2)
+
+        points = points_of(lambda table=table, entry=entry: table.grant(entry, "borrower"), inside, point)
+        if point > points:
+            break
+        assert entry.credits == {"borrower": 3}, f"at point {point}"
+    assert point > 1
+
+
+def test_a_lost_borrower_holds_nothing_whatever_it_returns_in_between() -> None:
+    point = 0
+    while True:
+        point += 1
+        table = ReferenceTable()
+        entry = table.own(b"a")
+        table.grant(entry, "borrower", 2)
+
+        def inside(table: ReferenceTable = table) -> None:
+            table.take_back(b"a", "borrower", 1)
+
+        points = points_of(lambda table=table: table.borrower_lost("borrower"), inside, point)
+        if point > points:
+            break
+        if entry.credits:  # it came behind
+            assert entry.credits == {"borrower": -1}
+            table.borrower_lost("borrower")
+        assert freed(table) == [b"a"], f"at point {point}"
+    assert point > 1
+
+
+def test_a_value_that_is_freed_while_its_refs_are_noted_holds_none() -> None:
+    table = ReferenceTable()
+    refs = [ObjectRef(table.own(b"outer")), ObjectRef(table.own(b"inner"))]
+    outer, inner = (ref._entry for ref in refs)
+
+    def interrupted_by_a_finaliser() -> Iterator[ObjectEntry]:
+        del refs[0]
+        assert freed(table) == [b"outer"]
+        yield inner
+
+    table.set_contained(outer, interrupted_by_a_finaliser())
+    refs.clear()
+    assert freed(table) == [b"inner"]
+
+
+def test_a_ref_arrives_while_the_last_one_is_collected() -> None:
+    """The entry that it finds is not freed under it, nor taken from the table when it is a new one."""
+    point = 0
+    while True:
+        point += 1
+        table = ReferenceTable()
+        entry = table.borrow(b"a", "owner")
+        table.unpin([entry])
+        arrived: list[ObjectEntry] = []
+
+        def inside(table: ReferenceTable = table, arrived: list[ObjectEntry] = arrived) -> None:
+            arrived.append(table.borrow(b"a", "owner"))
+
+        points = points_of(lambda table=table: freed(table), inside, point)
+        if point > points:
+            break
+        assert table.entries == {b"a": arrived[0]}, f"at point {point}"
+        assert not arrived[0].freed
+        table.unpin(arrived)
+        freed(table)
+        assert table.entries == {}
+    assert point > 1
+
+
+def test_a_ref_is_collected_while_another_one_arrives() -> None:
+    point = 0
+    while True:
+        point += 1
+        table = ReferenceTable()
+        table.unpin([table.borrow(b"a", "owner")])
+        arrived: list[ObjectEntry] = []
+
+        def call(table: ReferenceTable = table, arrived: list[ObjectEntry] = arrived) -> None:
+            arrived.append(table.borrow(b"a", "owner", 1))
+
+        points = points_of(call, lambda table=table: freed(table), point)
+        assert table.entries == {b"a": arrived[0]}, f"at point {point}"
+        assert (arrived[0].freed, arrived[0].handed) == (False, 1)
+        if point > points:
+            break
+    assert point > 1
+
+
 def test_same_id_again_after_it_was_freed_is_another_entry() -> None:
     table = ReferenceTable()
     first = table.borrow(b"a", "owner")
-    table.dropped.append(first)
+    table.unpin([first])
     assert freed(table) == [b"a"]
     second = table.borrow(b"a", "owner")
     table.dropped.append(first)  # told twice
-    table.pin([second])
     assert freed(table) == []
     assert table.entries[b"a"] is second
 
@@ -393,7 +507,9 @@ class Process:
             case wire.Push(tasks=[task]):
                 self.held[task.id] = self.objects.receive_arguments(task)
                 inner = [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]
-                arguments = [ObjectRef(self.objects.borrow(ref.id, ref.owner)) for ref in inner]
+                entries = [self.objects.borrow(ref.id, ref.owner) for ref in inner]
+                arguments = [ObjectRef(entry) for entry in entries]
+                self.table.unpin(entries)
                 self.running[task.id] = (sender, task, arguments)
             case wire.Yielded():
                 self.take_yielded(message)

@@ -108,12 +108,24 @@ class ReferenceTable:
         return entry
 
     def borrow(self, id: bytes, owner: str, credits: int = 0) -> ObjectEntry:
-        """Find or add an object of another process (or of this one, when a ref comes home)."""
-        entry = self.entries.get(id)
-        if entry is None:
-            entry = self.entries[id] = ObjectEntry(id, self, owner)
+        """Find or add an object of another process (or of this one, when a ref comes home), and pin it.
+
+        The caller ends that hold when there is another one.
+        """
+        entry = self.hold(id)
+        while entry is None:
+            self.entries.setdefault(id, ObjectEntry(id, self, owner))
+            entry = self.hold(id)
         if entry.owner is not None:
             entry.handed += credits
+        return entry
+
+    def hold(self, id: bytes) -> ObjectEntry | None:
+        """Find an object and pin it: from here on nobody that interrupts the caller frees it."""
+        entry = self.entries.get(id)
+        if entry is None or entry.freed:
+            return None
+        entry.pins += 1
         return entry
 
     def pin(self, entries: Iterable[ObjectEntry]) -> None:
@@ -129,23 +141,32 @@ class ReferenceTable:
                 self.dropped.append(entry)
 
     def set_contained(self, entry: ObjectEntry, inner: Iterable[ObjectEntry]) -> None:
-        """Record, and pin, the entries that ``entry``'s value refers to; a ref to itself holds nothing."""
-        entry.contained = tuple(other for other in inner if other is not entry)
-        self.pin(entry.contained)
+        """Record, and pin, the entries that ``entry``'s value refers to; a ref to itself holds nothing.
+
+        Nothing is recorded where the entry has been freed, or that was done before.
+        """
+        held = tuple([other for other in inner if other is not entry])
+        self.pin(held)
+        if not (entry.freed or entry.contained):
+            entry.contained = held
+        else:
+            self.unpin(held)
 
     def grant(self, entry: ObjectEntry, borrower: str, credits: int = 1) -> None:
         """At the owner: ``borrower`` holds ``credits`` more."""
+        new: dict[str, int] = {}  # where a finaliser may come; from here on none comes in between
         table = entry.credits
         if table is None:
-            table = entry.credits = {}
-        total = table.get(borrower, 0) + credits
+            table = entry.credits = new
+        total = (table[borrower] if borrower in table else 0) + credits  # noqa: SIM401 - which is a call
         if total:
             table[borrower] = total
-        else:
-            table.pop(borrower, None)
-            if not table:
-                entry.credits = None
-                self.dropped.append(entry)
+            return
+        if borrower in table:
+            del table[borrower]
+        if not table:
+            entry.credits = None
+            self.dropped.append(entry)
 
     def take_back(self, id: bytes, borrower: str, credits: int) -> None:
         """At the owner: ``borrower`` returns ``credits``. Unknown ids are freed already and ignored."""
@@ -166,7 +187,10 @@ class ReferenceTable:
         """At the owner: the process is gone and holds nothing any more."""
         for entry in list(self.entries.values()):
             if entry.credits and borrower in entry.credits:
-                self.grant(entry, borrower, -entry.credits[borrower])
+                del entry.credits[borrower]
+                if not entry.credits:
+                    entry.credits = None
+                    self.dropped.append(entry)
 
     def borrowed_from(self, owner: str) -> list[ObjectEntry]:
         """Entries whose owner is ``owner`` (for when it dies)."""
@@ -185,9 +209,9 @@ class ReferenceTable:
             entry = dropped.popleft()
             if entry.local or entry.pins or entry.credits or entry.freed:
                 continue
-            entry.freed = True
-            if entries.get(entry.id) is entry:
+            if entry.id in entries and entries[entry.id] is entry:
                 del entries[entry.id]
+            entry.freed = True
             if entry.contained:
                 self.unpin(entry.contained)
                 entry.contained = ()

@@ -259,16 +259,17 @@ class ObjectExchange:
             self._send_value(peer, entry)
 
     def _send_value(self, peer: Peer, entry: ObjectEntry) -> None:
-        if peer.lost:
+        if peer.lost or entry.freed:  # a call that interrupts the caller may send it, and the borrower let go of it
             return
+        value = entry.value
         out: list[Any] = [b""]
         if entry.status == FAILED:
             self._runtime.failures.retrieved(entry)
         inner = self.hand_over(entry.contained, peer.address)
         if entry.status == STORED:
-            peer.send(wire.Fetched(entry.id, STORED, None, inner, entry.value))
+            peer.send(wire.Fetched(entry.id, STORED, None, inner, value))
         else:
-            data = b"" if type(entry.value) is ActorLife else codec.attach(entry.value, out)
+            data = b"" if type(value) is ActorLife else codec.attach(value, out)
             peer.send(wire.Fetched(entry.id, entry.status, data, inner), out)
 
     def on_fetched(self, peer: Peer, message: wire.Fetched, frames: Any) -> None:
@@ -281,7 +282,8 @@ class ObjectExchange:
             return
         self.receive_refs(entry, message.refs, credits=1)
         value = message.nbytes if message.status == STORED else codec.detach(message.data or b"", frames)
-        complete(entry, message.status, value)
+        if entry.status == PENDING:
+            complete(entry, message.status, value)
 
     def hand_over(self, entries: Iterable[ObjectEntry], receiver: str) -> list[wire.Ref]:
         """Register a credit for ``receiver`` on each entry, and describe them for the wire."""
@@ -291,12 +293,12 @@ class ObjectExchange:
             self._grant(entry, receiver)
         return refs
 
-    def _grant(self, entry: ObjectEntry, receiver: str) -> None:
+    def _grant(self, entry: ObjectEntry, receiver: str, credits: int = 1) -> None:
         if entry.owner is None:
-            self._runtime.table.grant(entry, receiver)
+            self._runtime.table.grant(entry, receiver, credits)
             self._watch(receiver)
         elif entry.owner != receiver:
-            self.send_to_owner(entry, wire.Credit(entry.id, receiver, 1))
+            self.send_to_owner(entry, wire.Credit(entry.id, receiver, credits))
 
     def _watch(self, borrower: str) -> None:
         """Keep a connection to a borrower: its loss tells that the credits are void."""
@@ -313,11 +315,8 @@ class ObjectExchange:
         if not inner:
             return
         table, address = self._runtime.table, self._runtime.address
-        if not entry.freed:
-            table.set_contained(entry, inner)
-        else:
-            table.pin(inner)
-            table.unpin(inner)
+        table.set_contained(entry, inner)
+        table.unpin(inner)
         for ref in refs:
             if ref.credits and ref.owner == address:
                 table.arrived(ref.id, address, ref.credits)
@@ -329,23 +328,24 @@ class ObjectExchange:
         self.receive_refs(unwanted, list(refs), credits=1)
 
     def _receive(self, ref: wire.Ref, credits: int) -> ObjectEntry:
-        """The entry of a ref that arrived here, with what came along of its object."""
+        """The entry of a ref that arrived here, pinned, with what came along of its object."""
         entry = self.borrow(ref.id, ref.owner, credits)
         if ref.status:
             take_note(entry, ref, shared=self.shared)
         return entry
 
     def borrow(self, id: bytes, owner: str, credits: int = 0) -> ObjectEntry:
-        """The entry of a ref that arrived here."""
+        """The entry of a ref that arrived here, pinned."""
         if len(id) != OBJECT_ID_BYTES:
             raise RemoteProtocolError(f"an object with an id of {len(id)} bytes")
         table = self._runtime.table
         if owner != self._runtime.address:
             self.borrows = True
             return table.borrow(id, owner, credits)
-        entry = table.entries.get(id)
+        entry = table.hold(id)
         if entry is None:
             entry = table.own(id)
+            entry.pins += 1
             self.lost(entry, "its owner has freed it")
         return entry
 
@@ -358,14 +358,15 @@ class ObjectExchange:
             for place, entry in enumerate(handed_over(record, receiver)):
                 if (key := (record.id, place)) not in handed:
                     self._grant(entry, receiver)
-                    handed.add(key)
+                    if key in handed:  # so did a call that has interrupted this one
+                        self._grant(entry, receiver, -1)
+                    else:
+                        handed.add(key)
 
     def receive_arguments(self, task: wire.Task) -> list[ObjectEntry]:
         """Hold, for the time of a call, the argument refs that were handed over with it."""
         refs = (*task.refs, *(ref for dependency in task.deps for ref in dependency.refs))
-        held = [self._receive(ref, ref.credits) for ref in refs if ref.credits or ref.status]
-        self._runtime.table.pin(held)
-        return held
+        return [self._receive(ref, ref.credits) for ref in refs if ref.credits or ref.status]
 
     def grant_kept(self, record: TaskRecord, kept: Iterable[bytes], worker: str) -> None:
         """A worker keeps refs it was given as arguments: their owners must know before our pins go."""

@@ -159,7 +159,10 @@ class OwnerBase(ABC):
     def rebuild_ref(self, id: bytes, owner: str) -> ObjectRef[Any]:
         """What a pickled ref becomes in this process."""
         with self.lock:
-            return ObjectRef(self.objects.borrow(id, owner))
+            entry = self.objects.borrow(id, owner)
+            ref: ObjectRef[Any] = ObjectRef(entry)
+            self.table.unpin((entry,))
+            return ref
 
     def trouble(self) -> str:
         """Why tasks may have to wait at the moment, a sentence; empty if nothing is known."""
