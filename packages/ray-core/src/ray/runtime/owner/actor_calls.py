@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import UnpicklableError
 from ray.messages import node, wire
 from ray.protocol import actors
 from ray.protocol.references import ObjectEntry
-from ray.runtime.owner.actor_client import MAX_AHEAD, ActorClient, Batch
+from ray.runtime.owner.actor_client import MAX_AHEAD, ActorClient, Batch, Fallen
 from ray.runtime.owner.call_order import put_in_order
 from ray.runtime.owner.fates import UNSTARTED, fates_of
 from ray.runtime.owner.gathering import MANY_CALLS, Gathering
@@ -77,8 +78,7 @@ class ActorCalls:
 
         A call that interrupts this one, and calls it again, sends what this one was about to send.
         """
-        queue = client.queue
-        if client.peer is None or not (queue or client.batch):
+        if client.peer is None or not (client.queue or client.batch):
             return
         runtime, inflight = self._runtime, client.inflight
         address = runtime.address
@@ -103,6 +103,7 @@ class ActorCalls:
             records.clear()
         client.batch = batch  # no call comes between the look at the other one and this
         handed, peer = client.handed, client.peer
+        queue = client.queue  # not before: it is another one where calls have been put in order
         if peer is None:  # it was lost meanwhile
             client.forget_batch()  # type: ignore[unreachable]
             return
@@ -185,11 +186,14 @@ class ActorCalls:
     def updated(self, update: node.ActorUpdate) -> None:
         """The node manager says where the actor is."""
         client = self.clients.get(update.id)
-        if client is None or client.dead or update.incarnation < client.incarnation:
+        if client is None:
+            return
+        ends = _says_ended(client, update)
+        if client.has_heard(update):
             return
         if client.held:
             client.held.append(update)
-        elif client.peer is not None and client.inflight and _says_ended(client, update):
+        elif client.peer is not None and client.inflight and ends:
             client.held.append(update)
             self._runtime.timers.after(LAST_WORDS_S, lambda: self._apply_held(client))
         else:
@@ -201,10 +205,19 @@ class ActorCalls:
             self._apply(client, update)
 
     def _apply(self, client: ActorClient, update: node.ActorUpdate) -> None:
-        if client.dead or update.incarnation < client.incarnation:
+        """Do what follows from that. A call that interrupts this does so too, and may go on with what is said later."""
+        latest = client.latest
+        if client.has_heard(update):
             return
+        if client.latest is not latest:
+            self.pump(client)
+            return
+        client.latest = update
         if _says_ended(client, update):
             self._process_ended(client, update)
+        if client.latest is not update:  # a call that has interrupted this one has done the rest
+            self.pump(client)
+            return
         client.incarnation = update.incarnation
         client.concurrent = client.concurrent or update.concurrent
         if client.concurrent:
@@ -242,40 +255,68 @@ class ActorCalls:
         self._runtime.table.unpin(pins)
 
     def connect(self, client: ActorClient, update: node.ActorUpdate) -> None:
-        """Send it what waits, if it can be reached where it is said to be."""
-        if client.peer is not None:
+        """Send it what waits, if it can be reached where it is said to be.
+
+        A call that interrupts this may connect it, and may hear that it is elsewhere.
+        """
+        if not client.is_to_connect(update):
             return
         try:
             peer = self._runtime.peers.reach(update.address)
         except ConnectionError as error:
-            self._runtime.unreached.actor(client, update, error)
+            if client.is_to_connect(update):
+                self._runtime.unreached.actor(client, update, error)
             return
-        client.away = None
-        if client.inflight:
-            self.lost.settle(client)
-        put_in_order(client.queue)
+        if client.is_to_connect(update):
+            client.away = None
+            if client.inflight:
+                self.lost.settle(client)
+            put_in_order(client)
+        if peer.lost:
+            self.lost.lost(client)
+            return
+        if not client.is_to_connect(update):
+            self.pump(client)
+            return
         peer.sink = client
         client.peer = peer
         self.pump(client)
 
     def _process_ended(self, client: ActorClient, update: node.ActorUpdate) -> None:
         """Calls that had not started go to the next process; those that had, or may have, are retried or fail."""
+        self._meet_fates(client)  # of a call that this one has interrupted
+        if client.latest is not update:
+            return
         if client.peer is not None and client.peer.sink is client:
             client.peer.sink = None
         client.peer = client.away = None
-        for record in list(client.inflight.values()):
-            if record.done:  # it went on without a caller
-                self._runtime.let_arguments_go(record)
-        records = [record for record in list(client.inflight.values()) if not record.done]
-        client.inflight.clear()
-        client.limits.clear()
-        client.place = None
-        client.forget_batch()
-        restarts = update.state == actors.RESTARTING
-        client.closed = not restarts
+        inflight = list(client.inflight.values())
+        records = [record for record in inflight if not record.done]
         fates = fates_of(client, records, update.cause, self._runtime.process_id)
-        for record, fate in zip(records, fates, strict=True):
-            if restarts and fate is UNSTARTED:
+        fallen = [Fallen(record, "", update) for record in inflight if record.done]  # they went on without a caller
+        fallen += map(Fallen, records, fates, repeat(update))
+        client.forget_batch()
+        client.limits.clear()
+        if client.latest is not update:
+            return
+        client.closed = update.state == actors.DEAD
+        client.place = None
+        client.fallen.extend(fallen)
+        self._meet_fates(client)
+
+    def _meet_fates(self, client: ActorClient) -> None:
+        """Decide about calls whose process has ended; a call that interrupts this goes on with the rest of them."""
+        fallen = client.fallen
+        while True:
+            if not fallen:
+                return
+            record, fate, update = fallen.popleft()
+            if client.inflight.pop(record.id, None) is not record:
+                continue
+            restarts = update.state != actors.DEAD
+            if record.done:
+                self._runtime.let_arguments_go(record)
+            elif restarts and fate is UNSTARTED:
                 self._requeue(client, record)
             elif restarts and record.retries and not record.cancelled:
                 self.again(client, record)

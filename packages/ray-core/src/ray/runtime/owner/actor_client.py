@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ray.messages import node
+from ray.protocol import actors
 from ray.protocol.references import ObjectEntry
 from ray.runtime.owner.gathering import MANY_CALLS
 from ray.runtime.owner.records import TaskRecord
@@ -23,13 +24,21 @@ MAX_AHEAD = 2000
 Batch: TypeAlias = tuple[list[TaskRecord], list[Any], dict[bytes, ObjectEntry]]
 
 
+class Fallen(NamedTuple):
+    """A call whose process has ended: what is known of it (see ``fates``), and what was said of the process."""
+
+    record: TaskRecord
+    fate: str
+    update: node.ActorUpdate
+
+
 class ActorClient:
     """This process's way to one actor."""
 
     __slots__ = (
         "actor_id", "away", "batch", "calls", "cause", "class_name", "closed", "concurrent", "crash",
-        "created_here", "creating", "creation", "dead", "error", "groups", "handed", "held", "incarnation", "inflight",
-        "lack", "life", "limits", "looks_at", "many", "peer", "place", "queue", "window",
+        "created_here", "creating", "creation", "dead", "error", "fallen", "groups", "handed", "held", "incarnation",
+        "inflight", "lack", "latest", "life", "limits", "looks_at", "many", "peer", "place", "queue", "window",
     )  # fmt: skip
 
     def __init__(self, calls: ActorCalls, actor_id: bytes, class_name: str, concurrent: bool) -> None:
@@ -51,6 +60,10 @@ class ActorClient:
         #: It was not reached at the last try.
         self.away: Away | None = None
         self.incarnation = -1
+        #: The newest of what the node manager has said that was, or is being, acted upon.
+        self.latest: node.ActorUpdate | None = None
+        #: Calls whose process has ended, of which nothing has become yet.
+        self.fallen: deque[Fallen] = deque()
         #: Where its process is, while it lives, as the node manager has said.
         self.place: node.ActorUpdate | None = None
         #: Calls that may be under way at a time.
@@ -82,6 +95,15 @@ class ActorClient:
         #: How its process has died again and again, while it is started anew.
         self.crash = ""
 
+    def has_heard(self, update: node.ActorUpdate) -> bool:
+        """Whether it has ended, or the node manager has said something later than this."""
+        return self.dead or (self.latest is not None and _age(update) < _age(self.latest))
+
+    def is_to_connect(self, update: node.ActorUpdate) -> bool:
+        """Whether its process is the one that ``update`` tells of, and there is no connection to it."""
+        place = self.place
+        return self.peer is None and not self.dead and place is not None and place.incarnation == update.incarnation
+
     def forget_batch(self) -> None:
         """What is about to be sent is not to be sent any more."""
         batch, self.batch = self.batch, None
@@ -93,3 +115,8 @@ class ActorClient:
     def ends(self) -> bool:
         """Whether its actor is known to be dead, or about to end."""
         return self.closed or not self.window
+
+
+def _age(update: node.ActorUpdate) -> tuple[int, int]:
+    """Orders what is said of one actor."""
+    return update.incarnation, 2 if update.state == actors.DEAD else update.state == actors.ALIVE

@@ -41,11 +41,13 @@ class LostConnections:
     def settle(self, client: ActorClient) -> None:
         """Decide about the calls that were sent by a connection that is lost for good."""
         calls, runtime = self._calls, self._runtime
-        records = list(client.inflight.values())
-        client.inflight.clear()
-        client.limits.clear()
         cause = node.ExitCause(reason=_REASON, pid=client.place.pid if client.place is not None else 0)
-        for record in records:
+        for record in list(client.inflight.values()):
+            if client.peer is not None:  # a call that has interrupted this one has connected
+                return
+            if client.inflight.pop(record.id, None) is not record:
+                continue
+            client.limits.pop(record.id, None)
             if record.done:  # it went on without a caller
                 runtime.let_arguments_go(record)
             elif record.retries and not record.cancelled:

@@ -1,0 +1,102 @@
+"""Finalisers that wait while a process connects to an actor, for the first time or once more: each call runs once."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from tests import sessions
+
+import ray
+from ray.testing.interruption import interrupted
+
+LIMIT_S = 30
+FILES = ("actor_calls.py", "actor_client.py", "call_order.py", "fates.py", "lost_connections.py", "peers.py")
+_OWNER = os.path.join(os.path.dirname(ray.__file__), "runtime") + os.sep
+#: At so many points, one after the other, the caller itself has polled, and was interrupted.
+ENOUGH = 30
+#: The caller is not the one that polls each time.
+TRIES = 6
+
+session = sessions.shared(num_cpus=2, log_to_driver=False)
+nothing_left = sessions.unchecked()
+
+
+def connects(path):
+    return path.startswith(_OWNER) and path.endswith(FILES)
+
+
+@ray.remote(num_cpus=0)
+def tick():
+    return 1
+
+
+@ray.remote(num_cpus=0)
+class Counter:
+    def __init__(self):
+        self.count = 0
+
+    def add(self):
+        self.count += 1
+        return self.count
+
+    def ping(self):
+        return 1
+
+    def die_once(self, path):
+        if not os.path.exists(path):
+            with open(path, "w"):
+                os._exit(1)
+        return 0
+
+
+def at_every_point(begin, expected, waits_for):
+    """Get what ``begin()`` has submitted, with a wait for ``waits_for(the actor)`` in its midst."""
+    reached, point = 0, 0
+    while True:
+        point += 1
+        for _ in range(TRIES):
+            actor, refs = begin()
+            seen = []
+
+            def inside(actor=actor, seen=seen):
+                seen.append(ray.get(waits_for(actor), timeout=LIMIT_S))
+
+            result, _ = interrupted(lambda refs=refs: ray.get(refs, timeout=LIMIT_S), point, inside, connects)
+            assert result == expected, f"interrupted at point {point}"
+            after = ray.get(actor.add.remote(), timeout=LIMIT_S)
+            assert after == expected[-1] + 1, f"after an interrupt at point {point}"
+            if seen:
+                reached += 1
+                break
+        else:
+            break
+    assert reached >= ENOUGH
+
+
+#: What the one that interrupts waits for.
+WAITS = {"a task": lambda actor: tick.remote(), "a call of its own": lambda actor: actor.ping.remote()}
+
+
+@pytest.mark.parametrize("waits_for", WAITS)
+def test_to_a_new_actor(waits_for):
+    def begin():
+        actor = Counter.remote()
+        return actor, [actor.add.remote() for _ in range(4)]
+
+    at_every_point(begin, [1, 2, 3, 4], WAITS[waits_for])
+
+
+@pytest.mark.parametrize("waits_for", WAITS)
+def test_to_one_that_restarts(waits_for, tmp_path):
+    begun = 0
+
+    def begin():
+        nonlocal begun
+        begun += 1
+        actor = Counter.options(max_restarts=-1, max_task_retries=-1).remote()
+        assert ray.get(actor.add.remote(), timeout=LIMIT_S) == 1
+        path = str(tmp_path / str(begun))
+        return actor, [actor.die_once.remote(path), *[actor.add.remote() for _ in range(3)]]
+
+    at_every_point(begin, [0, 1, 2, 3], WAITS[waits_for])
