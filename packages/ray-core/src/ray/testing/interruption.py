@@ -22,6 +22,9 @@ _POINTS = frozenset(
         ("CALL", "RESUME", "JUMP_BACKWARD", "POP_JUMP_BACKWARD", "BUILD_", "GET_ITER", "MAKE_FUNCTION", "LIST_")
     )
 )
+_NEVER_S = 1e3
+#: Points only where they jump.
+_CONDITIONAL = frozenset(number for number, name in enumerate(opcode.opname) if name.startswith("POP_JUMP_BACKWARD"))
 
 
 def interrupted(
@@ -35,23 +38,25 @@ def interrupted(
         What ``call`` returns, and how many points it has passed.
     """
     seen = 0
-    #: {frame: its last instruction}
-    last: dict[FrameType, int] = {}
+    #: {frame: its last instruction, and where that is}
+    last: dict[FrameType, tuple[int, int]] = {}
 
     def in_function(frame: FrameType, event: str, arg: Any) -> Any:
         nonlocal seen
         if event == "return":
             last.pop(frame, None)
         elif event == "opcode":
-            before = last.get(frame)
-            last[frame] = frame.f_code.co_code[frame.f_lasti]
-            if before in _POINTS:
+            before, place = last.get(frame, (-1, 0))
+            last[frame] = frame.f_code.co_code[frame.f_lasti], frame.f_lasti
+            if before in _POINTS and (before not in _CONDITIONAL or frame.f_lasti < place):
                 seen += 1
                 if seen == point:
                     sys.settrace(None)
+                    sys.setswitchinterval(interval_s)
                     try:
                         interrupt()
                     finally:
+                        sys.setswitchinterval(_NEVER_S)
                         sys.settrace(tracer)
         return in_function
 
@@ -68,9 +73,12 @@ def interrupted(
     previous = sys.gettrace()
     if sys.version_info[:2] == (3, 12):  # it looks when a tracer is set whether some frame wants them
         sys._getframe().f_trace_opcodes = True
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(_NEVER_S)  # the tracer would let other threads run between any two instructions
     sys.settrace(tracer)
     try:
         result = call()
     finally:
         sys.settrace(previous)
+        sys.setswitchinterval(interval_s)
     return result, seen
