@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ray.plugins.plan import ResolvedPlan
 
 DEFAULT_NAMESPACE = "default"
+#: Of the memory, unless ``ray.init`` is told how much.
+_MEMORY_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,13 @@ class StartOptions:
     log_to_driver: bool = True
 
 
-def offered(options: StartOptions) -> dict[str, int]:
-    """What a session in this process alone offers, in fixed point, without zeros."""
+def offered(options: StartOptions, gpus_found: int) -> dict[str, int]:
+    """What the session offers, in fixed point, without zeros."""
     cpus, gpus, memory = options.num_cpus, options.num_gpus, options.memory_bytes
     totals = {
         "CPU": hardware.cpu_count() * RESOURCE_UNIT if cpus is None else cpus,
-        "GPU": len(hardware.gpu_ids()) * RESOURCE_UNIT if gpus is None else gpus,
-        "memory": (hardware.memory_limit_bytes() if memory is None else memory) * RESOURCE_UNIT,
+        "GPU": gpus_found * RESOURCE_UNIT if gpus is None else gpus,
+        "memory": (int(hardware.memory_limit_bytes() * _MEMORY_SHARE) if memory is None else memory) * RESOURCE_UNIT,
         **options.resources,
     }
     return {name: amount for name, amount in totals.items() if amount}

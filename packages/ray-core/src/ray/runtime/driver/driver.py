@@ -36,7 +36,7 @@ from ray.runtime.process.signal_guard import SignalGuard
 from ray.runtime.process.standard_streams import fill_standard_descriptors
 from ray.runtime.process.supervision import is_stopped, kill_session
 from ray.runtime.process.telling import write
-from ray.runtime.start_options import StartOptions
+from ray.runtime.start_options import StartOptions, offered
 from ray.runtime.worker import driver_path
 from ray.threads import Flag, UnawaitedThread
 
@@ -49,7 +49,6 @@ _TAIL_BYTES = 8192
 #: What a session without workers needs in this process.
 _DESCRIPTORS = 32
 _STORE_SHARE = 0.3
-_MEMORY_SHARE = 0.7
 #: Of the address space that a process may have: the store is mapped twice, and there is more to a process.
 _SPACE_SHARE = 0.15
 #: Imported by the zygote when the driver has them, so that workers need not.
@@ -359,25 +358,22 @@ def _default_store_bytes(total: int) -> int:
 
 
 def _node_config(options: StartOptions, session: str, session_dir: str) -> NodeConfig:
-    cpus = options.num_cpus if options.num_cpus is not None else hardware.cpu_count() * RESOURCE_UNIT
     found = hardware.gpu_ids()
-    gpus = options.num_gpus if options.num_gpus is not None else len(found) * RESOURCE_UNIT
-    count = gpus // RESOURCE_UNIT
+    resources = offered(options, len(found))
+    cpus, count = (resources.get(name, 0) // RESOURCE_UNIT for name in ("CPU", "GPU"))
     ids = [*found, *(str(number) for number in range(count) if str(number) not in found)][:count]
     total = hardware.memory_limit_bytes()
-    memory = options.memory_bytes if options.memory_bytes is not None else int(total * _MEMORY_SHARE)
-    resources = {"CPU": cpus, "GPU": gpus, "memory": memory * RESOURCE_UNIT, **options.resources}
     store = options.object_store_bytes if options.object_store_bytes is not None else _default_store_bytes(total)
     return NodeConfig(
         session=session,
         session_dir=session_dir,
         plan=options.plan.to_json().decode(),
-        resources={name: amount for name, amount in resources.items() if amount},
+        resources=resources,
         gpu_ids=ids,
         store_bytes=store,
         sys_path=driver_path.current_path(),
         preload=[name for name in _PRELOAD if name in sys.modules],
-        prestart=max(1, min(cpus // RESOURCE_UNIT, _PRESTART)),
+        prestart=max(1, min(cpus, _PRESTART)),
         namespace=options.namespace,
         log_to_driver=options.log_to_driver,
         driver_pid=os.getpid(),

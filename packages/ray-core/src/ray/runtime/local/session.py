@@ -9,7 +9,6 @@ and resources are counted but never waited for.
 from __future__ import annotations
 
 import os
-import socket
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -36,6 +35,7 @@ from ray.runtime.local.frames import Frame, facts_of, running
 from ray.runtime.local.objects import LocalObjects, Packed, Unread
 from ray.runtime.local.streams import LocalStream
 from ray.runtime.owner.reports import print_failure
+from ray.runtime.process.hardware import described, gpu_ids
 from ray.runtime.process.interrupts import may_interrupt
 from ray.runtime.process.signal_guard import SignalGuard
 from ray.runtime.refs.ref import ObjectRef
@@ -61,7 +61,7 @@ class LocalRuntime(LocalObjects):
         self.session_id = random_id(8).hex()
         self._job_id, self._node_id, self._worker_id = random_id(4), random_id(), random_id()
         self._namespace = options.namespace
-        self._totals = offered(options)
+        self._totals = offered(options, len(gpu_ids()) if options.num_gpus is None else 0)
         self._errors: deque[dict[str, Any]] = deque(maxlen=_MAX_ERRORS)
         #: {actor id: actor}, dead ones too while there are handles on them.
         self._actors: dict[bytes, LocalActor] = {}
@@ -346,15 +346,7 @@ class LocalRuntime(LocalObjects):
 
     def nodes(self) -> list[dict[str, Any]]:
         """See ``Runtime``."""
-        return [
-            {
-                "NodeID": self._node_id.hex(),
-                "Alive": True,
-                "NodeManagerAddress": "127.0.0.1",
-                "NodeManagerHostname": socket.gethostname(),
-                "Resources": self.cluster_resources(),
-            }
-        ]
+        return [described(self._node_id.hex(), "127.0.0.1", self.cluster_resources())]
 
     def cluster_resources(self) -> dict[str, float]:
         """See ``Runtime``."""

@@ -33,6 +33,7 @@ from ray.runtime.node.patience import NodePatience
 from ray.runtime.node.running import NodeRunning
 from ray.runtime.node.trouble import FAILED_START, NO_ROOM
 from ray.runtime.node.worker_pool import WorkerPool, WorkerProcess
+from ray.runtime.process.hardware import described
 from ray.runtime.process.refusals import Refusals
 from ray.runtime.process.session_dirs import NodeConfig
 from ray.runtime.process.timers import Timers
@@ -384,10 +385,4 @@ class NodeManager:
             asker.send(node.Answer(message.request, True, msgspec.msgpack.encode([*message.path, *message.odd])))
 
     def _describe(self) -> dict[str, Any]:
-        return {
-            "NodeID": self.node_id.hex(),
-            "Alive": True,
-            "NodeManagerAddress": self.pool.node_address,
-            "Pid": os.getpid(),
-            "Resources": self.leases.resources.total(),
-        }
+        return described(self.node_id.hex(), self.pool.node_address, self.leases.resources.total())

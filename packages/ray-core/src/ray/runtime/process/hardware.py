@@ -12,12 +12,14 @@ import importlib
 import os
 import posixpath
 import shutil
+import socket
 import subprocess
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _NVIDIA_SMI_TIMEOUT_S = 5.0
 _DRIVER_FILES = ("proc/driver/nvidia", "dev/nvidiactl", "dev/dxg")
@@ -36,6 +38,18 @@ class Hardware:
 def detect(root: str = "/", environ: Mapping[str, str] | None = None) -> Hardware:
     """Everything at once; starts a process only where an NVIDIA driver is there without its Python binding."""
     return Hardware(cpu_count(root), memory_limit_bytes(root), gpu_ids(root, environ))
+
+
+def described(node_id: str, address: str, resources: Mapping[str, float]) -> dict[str, Any]:
+    """The row of ``ray.nodes()`` for the node whose manager is this process."""
+    return {
+        "NodeID": node_id,
+        "Alive": True,
+        "NodeManagerAddress": address,
+        "NodeManagerHostname": socket.gethostname(),
+        "Pid": os.getpid(),
+        "Resources": dict(resources),
+    }
 
 
 def cpu_count(root: str = "/") -> int:
