@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from copy import copy
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -200,9 +202,21 @@ class ActorCalls:
             self._apply(client, update)
 
     def _apply_held(self, client: ActorClient) -> None:
-        held, client.held = client.held, []
-        for update in held:
-            self._apply(client, update)
+        rest, rests = partial(self._apply_each, client), self._runtime.reader.rests
+        rests.append(rest)
+        try:
+            rest()
+        finally:
+            rests.remove(rest)
+
+    def _apply_each(self, client: ActorClient) -> None:
+        while True:
+            if not client.held:
+                return
+            first = client.held[0]
+            self._apply(client, copy(first))  # of which ``_apply`` can tell whether it is the one being acted upon
+            if client.held and client.held[0] is first:
+                del client.held[0]
 
     def _apply(self, client: ActorClient, update: node.ActorUpdate) -> None:
         """Do what follows from that. A call that interrupts this does so too, and may go on with what is said later."""
