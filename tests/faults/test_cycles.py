@@ -139,3 +139,42 @@ def test_handles_in_use_are_kept(start):
     assert get(ring[0].value.remote()) == 1
     ring.clear()
     assert get(waiting) == 2
+
+
+@ray.remote(num_cpus=0)
+def later(value):
+    return value
+
+
+class Asks:
+    """Asks, when it is collected, for a ref that is collected with it."""
+
+    def __init__(self, ref, answers):
+        self.ref, self.answers, self.me = ref, answers, self
+
+    def __del__(self):
+        try:
+            self.answers.append(get(self.ref))
+        except ray.exceptions.RayError as error:
+            self.answers.append(error)
+
+
+@pytest.mark.parametrize(
+    "make", [later.remote, ray.put, lambda value: ray.put([value, b"x" * 200_000])], ids=["task", "put", "stored"]
+)
+def test_a_destructor_in_a_cycle_with_a_ref_may_ask_for_it(start, make):
+    start(num_cpus=2)
+    answers = []
+    for number in range(20):
+        ref = make(number)
+        Asks(ref, answers)
+        del ref
+        gc.collect()
+    assert len(answers) == 20
+    assert sum(not isinstance(answer, ray.exceptions.RayError) for answer in answers) > 0
+    for number, answer in enumerate(answers):
+        if isinstance(answer, ray.exceptions.RayError):
+            assert type(answer) is ray.exceptions.ObjectLostError
+            assert "the garbage collector has finalised its last reference" in str(answer)
+        else:
+            assert answer in (number, [number, b"x" * 200_000])

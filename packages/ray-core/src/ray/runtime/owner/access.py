@@ -107,8 +107,13 @@ class ObjectAccess(Submission):
         entry = ref._entry
         if entry.table is not self.table:
             self._own_entry(ref)
-        if not entry.status and not self._wait_entry(entry, timeout_s) and not entry.status:
-            raise timed_out(timeout_s, (entry,), 1, self.trouble)
+        if not entry.status:
+            held: ObjectRef[Any] = ObjectRef(
+                entry
+            )  # the collector may have finalised ``ref``, in one cycle with who asks
+            if not self._wait_entry(entry, timeout_s) and not entry.status:
+                raise timed_out(timeout_s, (entry,), 1, self.trouble)
+            return self.objects.value(held._entry, copy)
         return self.objects.value(entry, copy)
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:

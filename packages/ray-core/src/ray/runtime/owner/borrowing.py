@@ -27,7 +27,7 @@ from ray.runtime.owner.handed_refs import ActorLife, describe, handed_over, take
 from ray.runtime.owner.records import TaskRecord
 from ray.runtime.owner.store_looks import StoreLooks
 from ray.runtime.owner.stored_views import StoredViews
-from ray.runtime.owner.unreadable import raise_unreadable_value, why_lost
+from ray.runtime.owner.unreadable import error_of, raise_unreadable_value, why_lost
 from ray.runtime.process.peers import OwnFaultError
 from ray.runtime.process.waiting import Waiter
 from ray.serialization import deserialize_aligned, deserialize_copy, open_envelope
@@ -62,7 +62,7 @@ class ObjectExchange:
             blob = entry.value
         elif status == FAILED:
             self._runtime.failures.retrieved(entry)
-            raise open_envelope(entry.value)
+            raise error_of(entry)
         else:
             try:
                 blob = self.stored_blob(entry.id)

@@ -9,10 +9,12 @@ from ray.exceptions.base import comes_from_handler, cut_frames
 from ray.headroom import TAKING, lacks
 from ray.protocol.references import ObjectEntry
 from ray.runtime.process.peers import OutOfDescriptorsError
-from ray.serialization import unreadable
+from ray.serialization import open_envelope, unreadable
 
 if TYPE_CHECKING:
     from ray.runtime.owner.owner import OwnerRuntime
+
+_FINALISED = "the garbage collector has finalised its last reference, together with the object whose destructor asks"
 
 
 def raise_unreadable(error: BaseException, what: str, object_id: bytes = b"", task: str = "") -> NoReturn:
@@ -41,12 +43,22 @@ def raise_unreadable_value(error: BaseException, entry: ObjectEntry) -> NoReturn
     __tracebackhide__ = True
     if isinstance(error, RecursionError) and lacks(TAKING):  # that is not the value's fault
         raise error
+    if entry.freed:
+        raise ObjectLostError(entry.id, _FINALISED) from None
     task = entry.task if isinstance(entry.task, str) else ""
     raise_unreadable(error, value_of_ref(entry.id), entry.id, task)
 
 
+def error_of(entry: ObjectEntry) -> BaseException:
+    """What to raise for an object that is a failure."""
+    envelope = entry.value
+    return ObjectLostError(entry.id, _FINALISED) if envelope is None else open_envelope(envelope)
+
+
 def why_lost(runtime: OwnerRuntime, entry: ObjectEntry, error: ObjectLostError) -> ObjectLostError:
     """The error of a value that is not in the store: one that is borrowed has gone with its owner. Without the lock."""
+    if entry.freed:
+        return ObjectLostError(entry.id, _FINALISED)
     if entry.owner is None or runtime.closed:
         return error
     try:
