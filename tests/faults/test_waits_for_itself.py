@@ -1,5 +1,7 @@
 """An actor that waits for a call of its own, which cannot begin before it has ended, is told so instead of hanging."""
 
+import asyncio
+import importlib.util
 import threading
 import time
 
@@ -67,7 +69,61 @@ class Plain:
             time.sleep(0.01)
         return ray.get(refs[0])
 
+    def future(self):
+        return me().one.remote().future().result()
+
+    def exception_of_a_future(self):
+        return me().one.remote().future().exception()
+
+    def loop(self):
+        async def main():
+            return await me().one.remote()
+
+        return asyncio.run(main())
+
+    def loop_with_several(self):
+        async def main():
+            return await asyncio.gather(nap.remote(0), asyncio.create_task(both()))
+
+        async def both():
+            return await me().one.remote() + await me().one.remote()
+
+        return asyncio.run(main())
+
+    def loop_with_a_future(self):
+        async def main():
+            return await me().one.remote().as_future()
+
+        return asyncio.run(main())
+
     # What is no mistake.
+
+    def future_in_time(self):
+        with pytest.raises(TimeoutError):
+            me().one.remote().future().result(1.5)
+        return 1
+
+    def loop_in_time(self):
+        async def main():
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(me().one.remote(), 2.5)
+            return 1
+
+        return asyncio.run(main())
+
+    def loop_that_waits_for_the_other(self):
+        async def main():
+            own = asyncio.ensure_future(me().one.remote())
+            done, _ = await asyncio.wait([own, nap.remote(2.5)], return_when=asyncio.FIRST_COMPLETED)
+            return int(own not in done)
+
+        return asyncio.run(main())
+
+    def loop_of_a_slow_task(self):
+        async def main():
+            return await nap.remote(1.5)
+
+        return asyncio.run(main())
 
     def wait_for_the_other(self):
         own = me().one.remote()
@@ -102,8 +158,29 @@ def nap(seconds):
 
 
 Actor = ray.remote(Plain)
-MISTAKES = ["get", "get_of_a_list", "wait", "next_of_a_stream", "get_behind_an_argument"]
-NO_MISTAKES = ["wait_for_the_other", "get_for_a_while", "get_of_a_slow_task"]
+#: {method: what it calls}
+MISTAKES = {
+    "get": "ray.get()",
+    "get_of_a_list": "ray.get()",
+    "wait": "ray.wait()",
+    "next_of_a_stream": "next(stream)",
+    "get_behind_an_argument": "ray.get()",
+    "future": "future().result()",
+    "exception_of_a_future": "future().result()",
+    "loop": "await",
+    "loop_with_several": "await",
+    "loop_with_a_future": "await",
+}
+NO_MISTAKES = [
+    "wait_for_the_other",
+    "get_for_a_while",
+    "get_of_a_slow_task",
+    "future_in_time",
+    "loop_in_time",
+    "loop_that_waits_for_the_other",
+    "loop_of_a_slow_task",
+]
+needs_loop = pytest.mark.skipif(importlib.util.find_spec("ray_async") is None, reason="needs ray-async")
 
 
 def test_it_is_told():
@@ -112,12 +189,11 @@ def test_it_is_told():
     refs = [getattr(actor, name).remote() for actor, name in zip(actors, MISTAKES, strict=False)]
     refs.append(actors[-1].get_of_anothers.remote(box))
     box.fill.remote([actors[-1].one.remote()])
-    for ref, name in zip(refs, [*MISTAKES, "get_of_anothers"], strict=True):
-        call = "ray.wait" if name in ("wait", "next_of_a_stream") else "ray.get"
+    for ref, call in zip(refs, [*MISTAKES.values(), "ray.get()"], strict=True):
         with pytest.raises(BlockingCallError, match=r"wait for ever.* self\.method\(\).*max_concurrency=2") as caught:
             ray.get(ref, timeout=30)
-        assert str(caught.value).startswith(f"{call}() in a method of the actor Plain waits for")
-        assert (caught.value.call, caught.value.actor) == (call, "Plain")
+        assert str(caught.value).startswith(f"{call} in a method of the actor Plain waits for")
+        assert (caught.value.call, caught.value.actor) == (call.removesuffix("()"), "Plain")
     assert ray.get([actor.one.remote() for actor in actors], timeout=30) == [1] * len(actors)
 
 
@@ -159,5 +235,93 @@ def test_others_wait_as_ever():
     threaded = Actor.options(max_concurrency=3).remote()
     thread = Actor.remote()
     refs += [threaded.get.remote(), threaded.get_of_a_list.remote(), thread.get_on_a_thread.remote()]
-    assert ray.get(refs, timeout=30) == [1, 1, 1, 1, [1, 1, 1], 1]
+    assert ray.get(refs, timeout=30) == [*[1] * len(NO_MISTAKES), 1, [1, 1, 1], 1]
     assert ray.get(thread.found_on_the_thread.remote(), timeout=30) == [1]
+
+
+class Nested:
+    def down(self, depth):
+        return depth and 1 + ray.get(me().down.remote(depth - 1))
+
+    def down_by_a_loop(self, depth):
+        async def main():
+            return 1 + await me().down_by_a_loop.remote(depth - 1)
+
+        return depth and asyncio.run(main())
+
+    def down_by_a_future(self, depth):
+        return depth and 1 + me().down_by_a_future.remote(depth - 1).future().result()
+
+    def nap(self, seconds):
+        time.sleep(seconds)
+        return 0
+
+
+class Across(Nested):
+    @ray.method(concurrency_group="side")
+    def across(self, depth):
+        return depth and 1 + ray.get(me().down.remote(depth - 1))
+
+
+class NestedAsync:
+    async def down(self, depth):
+        return depth and 1 + await me().down.remote(depth - 1)
+
+    async def down_together(self, depth):
+        if not depth:
+            return 0
+        _, below = await asyncio.gather(nap.remote(0), me().down_together.remote(depth - 1))
+        return 1 + below
+
+    async def down_in_time(self, depth):
+        if not depth:
+            return 0
+        async with asyncio.timeout(2.5):
+            return 1 + await me().down_in_time.remote(depth - 1)
+
+    async def nap(self, seconds):
+        await asyncio.sleep(seconds)
+        return 0
+
+
+def crowded(cls, **options):
+    return ray.remote(cls).options(max_concurrency=2, **options).remote()
+
+
+NESTED = [
+    (Nested, "down"),
+    (Nested, "down_by_a_loop"),
+    (Nested, "down_by_a_future"),
+    pytest.param(NestedAsync, "down", marks=needs_loop),
+    pytest.param(NestedAsync, "down_together", marks=needs_loop),
+]
+
+
+@pytest.mark.parametrize(("cls", "method"), NESTED)
+def test_calls_that_take_every_place_and_wait_for_more(cls, method):
+    down = getattr(crowded(cls), method)
+    assert ray.get(down.remote(1), timeout=30) == 1
+    with pytest.raises(BlockingCallError, match=r"all the other calls .* a larger max_concurrency") as caught:
+        ray.get(down.remote(3), timeout=30)
+    assert caught.value.crowded
+    assert ray.get(down.remote(1), timeout=30) == 1
+
+
+@pytest.mark.parametrize("cls", [Nested, pytest.param(NestedAsync, marks=needs_loop)])
+def test_a_place_that_becomes_free_is_waited_for(cls):
+    actor = crowded(cls)
+    slow = actor.nap.remote(2.5)
+    assert ray.get([actor.down.remote(1), slow], timeout=30) == [1, 0]
+
+
+@needs_loop
+def test_a_wait_of_limited_length_goes_on():
+    with pytest.raises(TimeoutError):
+        ray.get(crowded(NestedAsync).down_in_time.remote(2), timeout=30)
+
+
+def test_each_concurrency_group_has_its_own_places():
+    actor = crowded(Across, concurrency_groups={"side": 1})
+    assert ray.get(actor.across.remote(2), timeout=30) == 2
+    with pytest.raises(BlockingCallError):
+        ray.get(actor.across.remote(3), timeout=30)

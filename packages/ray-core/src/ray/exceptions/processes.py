@@ -210,21 +210,30 @@ class TaskTimeoutError(RayError, TimeoutError):
 class BlockingCallError(RayError, RuntimeError):
     """A blocking call that holds up what it waits for.
 
-    On the event loop of an async actor; or for a later call of the same actor, in ``__init__`` or where the actor runs
-    one call at a time.
+    On the event loop of an async actor; or for a later call of the same actor, in ``__init__`` or where calls that do
+    so take all its places.
     """
 
-    def __init__(self, call: str = "ray.get", actor: str = "") -> None:
+    def __init__(self, call: str = "ray.get", actor: str = "", crowded: bool = False) -> None:
         """Make one.
 
         Args:
             call: the call that blocks.
             actor: the class of an actor that waits for itself; empty on an event loop.
+            crowded: whether it runs several calls at a time, and all of them do.
         """
-        self.call, self.actor = call, actor
+        self.call, self.actor, self.crowded = call, actor, crowded
+        shown = call if call == "await" or call.endswith(")") else f"{call}()"
+        if crowded:
+            super().__init__(
+                f"{shown} in a method of the actor {actor} waits for a call of the same actor, and so do all the other "
+                "calls that it runs at a time: none of them would ever end. Call the method itself, as in "
+                "self.method(); or let the actor run more calls at a time with a larger max_concurrency."
+            )
+            return
         if actor:
             super().__init__(
-                f"{call}() in a method of the actor {actor} waits for a call of the same actor, which cannot begin "
+                f"{shown} in a method of the actor {actor} waits for a call of the same actor, which cannot begin "
                 "before this method ends: it would wait for ever. Call the method itself, as in self.method(); or, "
                 "except in __init__, let the actor run several calls at a time with options(max_concurrency=2)."
             )
@@ -232,10 +241,12 @@ class BlockingCallError(RayError, RuntimeError):
         why, instead = "", "await ref (or await asyncio.gather(*refs))"
         if call == "ray.wait":
             instead = "await asyncio.wait([...])"
+        elif call == "next(stream)":
+            instead = "async for ref in stream"
         elif call == "ray.put":
             why = ": the object store has to make room first"
             instead = "await asyncio.to_thread(ray.put, value), and pass large arguments as refs"
-        super().__init__(f"{call}() would block the event loop of this async actor{why}; use {instead} instead.")
+        super().__init__(f"{shown} would block the event loop of this async actor{why}; use {instead} instead.")
 
 
 class BackPressureError(RayError, RuntimeError):

@@ -6,7 +6,7 @@ Two runtimes exist: ``ray.runtime.owner.owner.OwnerRuntime`` (drivers and worker
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -200,6 +200,16 @@ class Runtime(Protocol):
 
     def check_blocking(self, call: str) -> None:
         """Raise BlockingCallError if a wait in ``call`` on this thread would stop the event loop of an async actor."""
+
+    def wait_for_next(self, ref: ObjectRef[Any]) -> None:
+        """Wait for what comes next in a stream, or for its end."""
+
+    def wait_for_future(self, ref: ObjectRef[Any], wait: Callable[[float | None], bool]) -> None:
+        """Call ``wait``, which takes seconds, until the future of ``ref`` is done.
+
+        Raises:
+            BlockingCallError: that would never be, as an actor waits here for a call of its own.
+        """
 
     def check_force(self, ref: ObjectRef[Any]) -> None:
         """Raise ValueError if the process that ``ref`` comes from is not to be ended by a cancel: that of an actor."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +144,13 @@ class LocalObjects:
 
     def check_blocking(self, call: str) -> None:
         """See ``Runtime``: nothing ever waits."""
+
+    def wait_for_next(self, ref: ObjectRef[Any]) -> None:
+        """See ``Runtime``: nothing is ever pending."""
+
+    def wait_for_future(self, ref: ObjectRef[Any], wait: Callable[[float | None], bool]) -> None:
+        """See ``Runtime``."""
+        wait(None)
 
     def check_force(self, ref: ObjectRef[Any]) -> None:
         """See ``Runtime``: everything has ended."""

@@ -13,7 +13,7 @@ from ray.ids import FIRST_RETURN
 from ray.protocol.references import FAILED, READY, ObjectEntry
 from ray.runtime.owner.lacking import timed_out
 from ray.runtime.owner.submission import LARGE_BYTES, Submission
-from ray.runtime.process.waiting import AllOrFailureWaiter, GroupWaiter, Waiter, remove_waiter
+from ray.runtime.process.waiting import AllOrFailureWaiter, GroupWaiter, NextWaiter, Waiter, remove_waiter
 from ray.runtime.refs.ref import ObjectRef
 from ray.serialization import Serialized, serialize, serialize_small
 
@@ -189,16 +189,23 @@ class ObjectAccess(Submission):
                 for entry in entries:
                     self.objects.want(entry)
 
+    def wait_for_next(self, ref: ObjectRef[Any]) -> None:
+        if self.closed:
+            self._check_open()
+        if self.guarded:
+            self.check_blocking(NextWaiter.call)
+        self._wait_entry(self._own_entry(ref), None, NextWaiter)
+
     def wait_for(self, entry: ObjectEntry) -> None:
         """Wait until an object is complete."""
         self._wait_entry(entry, None)
 
-    def _wait_entry(self, entry: ObjectEntry, timeout_s: float | None) -> bool:
+    def _wait_entry(self, entry: ObjectEntry, timeout_s: float | None, kind: type[Waiter] = Waiter) -> bool:
         if timeout_s == 0:
             self._want((entry,))
             return bool(entry.status)
         with self.lock:
-            waiter = Waiter(1, (entry,))
+            waiter = kind(1, (entry,))
             if not entry.call_when_done(waiter):
                 return True
         try:

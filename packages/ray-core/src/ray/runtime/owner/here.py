@@ -140,6 +140,10 @@ class OwnerBase(ABC):
         if not self.may_wait():
             raise BlockingCallError(call)
 
+    def wait_for_future(self, ref: ObjectRef[Any], wait: Callable[[float | None], bool]) -> None:
+        """Have ``wait`` wait; an actor looks meanwhile whether that can end."""
+        wait(None)
+
     def abandon_all(self, error: RayError | None) -> None:
         """The session is over: whatever is pending fails with ``error``, or with a connection error."""
         error = error or RayConnectionError("The session ended before this object was made.")

@@ -87,7 +87,7 @@ class ObjectRefGenerator(NotAList, Generic[T_co]):
                 if refs:
                     runtime = session_of(refs[0])
                     if not runtime.is_done(refs[0]):
-                        runtime.wait([refs[0]], 1, None)
+                        runtime.wait_for_next(refs[0])
                 ref = self._take()
             except BaseException as error:
                 cut_wait(error)

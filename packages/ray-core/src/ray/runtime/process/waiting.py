@@ -13,6 +13,9 @@ class Waiter:
 
     __slots__ = ("_gate", "entries", "needed", "wake")
 
+    #: What the user has called, as errors say it.
+    call = "ray.get"
+
     def __init__(self, needed: int, entries: Collection[ObjectEntry] = ()) -> None:
         self.needed = needed
         #: What it waits for, where that is objects.
@@ -47,10 +50,20 @@ class Waiter:
         return self._gate.acquire(timeout=min(timeout_s, 1e6))
 
 
+class NextWaiter(Waiter):
+    """Waits for what comes next in a stream."""
+
+    __slots__ = ()
+
+    call = "next(stream)"
+
+
 class GroupWaiter(Waiter):
     """Waits for ``needed`` of a set of entries; listed with the table instead of with each entry."""
 
     __slots__ = ()
+
+    call = "ray.wait"
 
     def __init__(self, entries: set[ObjectEntry], needed: int) -> None:
         super().__init__(needed, entries)
@@ -65,6 +78,8 @@ class AllOrFailureWaiter(GroupWaiter):
     """Waits for all of a set of entries, or until one of them has failed."""
 
     __slots__ = ()
+
+    call = "ray.get"
 
     def completed(self, entry: ObjectEntry) -> None:
         """Some entry of the table is complete."""

@@ -9,6 +9,7 @@ first.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import sys
 import weakref
@@ -99,6 +100,15 @@ class LoopListener(Listener):
         raise NotImplementedError
 
 
+def _refuse(future: asyncio.Future[Any], error: Exception) -> None:
+    def fail() -> None:
+        if not future.done():
+            future.set_exception(error)
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        future.get_loop().call_soon_threadsafe(fail, context=contextvars.Context())
+
+
 class _Awaiter(LoopListener):
     """Resolves a future that has no value: the coroutine that awaits it looks at the object."""
 
@@ -107,6 +117,12 @@ class _Awaiter(LoopListener):
     def __init__(self, ref: ObjectRef[Any], future: asyncio.Future[None]) -> None:
         super().__init__(ref, future.get_loop())
         self._future = future
+
+    def future(self) -> asyncio.Future[Any]:
+        return self._future
+
+    def refuse(self, error: Exception) -> None:
+        _refuse(self._future, error)
 
     def arrived(self) -> None:
         if not self._future.done():  # else its task was cancelled meanwhile
@@ -243,6 +259,12 @@ class _FutureListener(LoopListener):
         self._future = future
         #: Told by the session that the object is complete, it waits for this one.
         self._spilled: Arriving | None = None
+
+    def future(self) -> asyncio.Future[Any]:
+        return self._future
+
+    def refuse(self, error: Exception) -> None:
+        _refuse(self._future, error)
 
     def arrived(self) -> None:
         future = self._future

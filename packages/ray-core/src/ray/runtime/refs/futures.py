@@ -97,7 +97,16 @@ class RefFuture(concurrent.futures.Future[R]):
     def _await(self, timeout: float | None) -> None:
         if timeout != 0 and not self.done():
             self._runtime.check_blocking("future().result")
+            if timeout is None:
+                self._runtime.wait_for_future(self.object_ref, self._is_done_in)
         super().exception(timeout)
+
+    def _is_done_in(self, timeout: float | None) -> bool:
+        try:
+            super().exception(timeout)
+        except TimeoutError:
+            return False
+        return True
 
     def _resolve(self) -> None:
         self._listener = None

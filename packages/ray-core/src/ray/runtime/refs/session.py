@@ -9,6 +9,8 @@ from ray.protocol.references import READY, STORED, ObjectEntry
 from ray.runtime import interface
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ray.runtime.interface import Runtime
     from ray.runtime.refs.ref import ObjectRef
 
@@ -35,10 +37,12 @@ class Arriving(Source, Protocol):
 class Listener:
     """Is told once that an object is complete. Keeps the ref, and so the object, until then."""
 
-    __slots__ = ("ref",)
+    __slots__ = ("call", "ref")
 
     def __init__(self, ref: ObjectRef[Any]) -> None:
         self.ref = ref
+        #: The call of an actor for which it listens.
+        self.call: Any = None
 
     def __call__(self, entry: ObjectEntry) -> None:
         entry.table.listeners -= 1
@@ -47,6 +51,13 @@ class Listener:
     def told(self) -> None:
         """The object is ready or failed; called under the runtime's lock, on any thread."""
         raise NotImplementedError
+
+    def future(self) -> asyncio.Future[Any] | None:
+        """What it completes on a loop, if that is such a future."""
+        return None
+
+    def refuse(self, error: Exception) -> None:
+        """Have that future fail; any thread."""
 
 
 def session_of(ref: ObjectRef[Any]) -> Runtime:

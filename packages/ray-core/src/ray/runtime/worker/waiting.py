@@ -5,21 +5,25 @@ from __future__ import annotations
 import sys
 from _thread import get_ident
 from abc import abstractmethod
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ray.clock import monotonic
-from ray.exceptions import BlockingCallError, RayConnectionError
+from ray.exceptions import RayConnectionError
 from ray.headroom import SENDING, check
 from ray.messages import node, wire
 from ray.runtime.process.peers import Peer
 from ray.runtime.process.telling import write
-from ray.runtime.process.waiting import GroupWaiter, Waiter
+from ray.runtime.process.waiting import Waiter
 from ray.runtime.refs.session import Listener
 from ray.runtime.worker.actor_host import ActorHost
-from ray.runtime.worker.own_calls import ASK_AFTER_S, may_wait_for_itself, waits_for_itself
+from ray.runtime.worker.own_calls import OwnCalls
 from ray.runtime.worker.process_end import end_process
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ray.runtime.refs.ref import ObjectRef
+    from ray.runtime.worker.call import TaskCall
     from ray.runtime.worker.worker import WorkerRuntime
 
 #: A wait shorter than this is not announced; the CPU is not given back for it.
@@ -39,6 +43,14 @@ class WaitingWorker(ActorHost):
     _awaits = False
     #: The thread of an async actor's event loop, once there are calls that a wait there would hold up; else 0.
     _loop_thread = 0
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.own_calls = OwnCalls(cast("WorkerRuntime", self))
+
+    @abstractmethod
+    def this_call(self) -> TaskCall | None:
+        """The call that this thread runs."""
 
     @abstractmethod
     def _give_back(self, *, blocked: bool) -> None:
@@ -70,21 +82,13 @@ class WaitingWorker(ActorHost):
         self._enter_blocked()
         try:
             if timeout_s is None:
-                return self._wait_long(waiter)
+                return self.own_calls.wait(waiter, lambda left_s: self.polling.wait(waiter, left_s), waiter.call)
             return self.polling.wait(waiter, max(0.0, timeout_s - (monotonic() - started)))
         finally:
             self._leave_blocked()
 
-    def _wait_long(self, waiter: Waiter) -> bool:
-        worker = cast("WorkerRuntime", self)
-        if may_wait_for_itself(worker):
-            if self.polling.wait(waiter, ASK_AFTER_S):
-                return True
-            with self.lock:
-                if waits_for_itself(worker, waiter):
-                    call = "ray.wait" if type(waiter) is GroupWaiter else "ray.get"
-                    raise BlockingCallError(call, self.actor_name)
-        return self.polling.wait(waiter, None)
+    def wait_for_future(self, ref: ObjectRef[Any], wait: Callable[[float | None], bool]) -> None:
+        self.own_calls.wait(Waiter(1, (ref._entry,)), wait, "future().result")
 
     def _enter_blocked(self) -> None:
         with self.lock:
@@ -113,7 +117,11 @@ class WaitingWorker(ActorHost):
     # --- event loops --------------------------------------------------------------------------------------------------
 
     def subscribe(self, listener: Listener) -> bool:
+        if self.actor_id:
+            listener.call = self.this_call()
         waits = super().subscribe(listener)
+        if waits and self.actor_id:
+            self.own_calls.awaited()
         if waits and not self._awaited_since and self._holds_cpus():
             with self.lock:
                 self._awaited_since = monotonic()
