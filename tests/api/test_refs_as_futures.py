@@ -561,6 +561,29 @@ def test_callbacks_of_futures_may_do_anything(start, caplog):
     caplog.clear()  # the records hold the futures
 
 
+def test_a_callback_waits_for_another_future(ray_session):
+    """The thread that runs it would have to complete that one."""
+    got = []
+
+    def follow(future):
+        later = echo.remote("later", 0.05).future()
+        later.add_done_callback(lambda future: got.append(future.result()))
+        got.append(later.result(LIMIT_S))
+        got.append(isinstance(fail.remote(KeyError("k")).future().exception(), KeyError))
+        try:
+            got.append(slow.future().result(0.05))
+        except TimeoutError:
+            got.append("slow")
+
+    slow = echo.remote("slow", 1.0)
+    echo.remote(1).future().add_done_callback(follow)
+    end = time.monotonic() + LIMIT_S
+    while "slow" not in got and time.monotonic() < end:
+        time.sleep(0.01)
+    assert got == ["later", "later", True, "slow"]
+    assert echo.remote(2).future().result(LIMIT_S) == 2
+
+
 def test_wrap_future(ray_session, run, mode):
     async def main():
         ref = echo.remote(1, 0.05)

@@ -97,7 +97,13 @@ class RefFuture(concurrent.futures.Future[R]):
     def _await(self, timeout: float | None) -> None:
         if timeout != 0 and not self.done():
             self._runtime.check_blocking("future().result")
-            if timeout is None:
+            if _resolver.is_this_thread():  # in a callback: nobody else would complete this future
+                if self.object_ref._entry.status == PENDING:
+                    self._runtime.wait([self.object_ref], 1, timeout)
+                if self.object_ref._entry.status != PENDING:
+                    self._resolve()
+                timeout = 0
+            elif timeout is None:
                 self._runtime.wait_for_future(self.object_ref, self._is_done_in)
         super().exception(timeout)
 
@@ -151,6 +157,10 @@ class _Resolver:
                     self._expected -= 1
                     raise
                 self._thread = thread
+
+    def is_this_thread(self) -> bool:
+        """Whether a callback runs here."""
+        return threading.current_thread() is self._thread
 
     def put(self, future: RefFuture[Any]) -> None:
         """Have ``future`` completed, unless it is cancelled. Never blocks."""
