@@ -64,6 +64,8 @@ class ExitCause(Struct, frozen=True):
     """Id of the task it started last; zeros if it started none, or has answered all; empty if unknown."""
     restarts: int = 0
     """Of an actor that is not started again because it was so often: as often as it may be."""
+    began: bytes = b""
+    """Of a process that is about to be ended: id of a task that it has started; it may start others yet."""
 
 
 class LeaseEnded(Struct, frozen=True, tag=35):

@@ -228,13 +228,16 @@ class ActorTable:
         entry.unbegun = 0
         return self._restart(entry, cause)
 
-    def kill(self, actor: bytes, no_restart: bool, reason: str, error: bytes = b"") -> list[Effect]:
-        """End the process now; killing a dead actor has no effect. One that has no process yet loses that to come."""
+    def kill(self, actor: bytes, no_restart: bool, reason: str, error: bytes = b"", began: bytes = b"") -> list[Effect]:
+        """End the process now; killing a dead actor has no effect. One that has no process yet loses that to come.
+
+        ``began``: a call that the process has started.
+        """
         entry = self.actors.get(actor)
         if entry is None or entry.state == DEAD:
             return []
         worker = entry.worker
-        cause = ExitCause(reason=reason)
+        cause = ExitCause(reason=reason, began=began)
         entry.error = error or entry.error
         no_restart = no_restart or bool(entry.exiting)
         if worker is None:

@@ -110,7 +110,10 @@ class NodeActors:
 
     def _kill(self, client: Client, message: node.KillActor, frames: Sequence[Frame]) -> None:
         def kill() -> None:
-            self.apply(self.table.kill(message.id, message.no_restart, message.reason, message.error))
+            entry = self.table.actors.get(message.id)
+            worker = None if entry is None or entry.worker is None else self._pool.workers.get(entry.worker)
+            began = b"" if worker is None else worker.note.running
+            self.apply(self.table.kill(message.id, message.no_restart, message.reason, message.error, began))
             client.send(node.Answer(message.request, message.id in self.table.actors))
 
         self._when_known(message.id, kill)

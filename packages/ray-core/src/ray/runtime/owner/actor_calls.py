@@ -255,6 +255,13 @@ class ActorCalls:
             client.dead = True
             self._close(client, update.cause)
 
+    def killed(self, client: ActorClient, place: node.ActorUpdate | None, cause: node.ExitCause | None) -> None:
+        """Its process, which was at ``place``, ends, and with ``cause`` the actor: no call begins there any more."""
+        if client.place is place:  # else that process has ended already
+            client.window = 0
+        if cause is not None and not client.closed:
+            self._close(client, cause)
+
     def _close(self, client: ActorClient, cause: node.ExitCause | None) -> None:
         """No call starts any more."""
         client.closed, client.cause = True, cause

@@ -170,10 +170,16 @@ class ActorOwner(ObjectAccess):
         self._check_open()
         self.adopt_actor(actor)
         reason = "ray.kill() was called"
+        with self.lock:
+            client = self.calls.clients.get(actor.actor_id)
+            place = None if client is None else client.place
         answer = self.node.request(lambda number: node.KillActor(number, actor.actor_id, no_restart, reason))
         if not answer.ok:  # it died long ago
             with self.lock:
                 self.calls.updated(node.ActorUpdate(actor.actor_id, "dead", 0, cause=node.ExitCause(reason=reason)))
+        elif client is not None:
+            with self.lock:
+                self.calls.killed(client, place, None if not no_restart else node.ExitCause(reason=reason))
 
     def terminate_actor(self, actor: ActorCore) -> ObjectRef[Any]:
         ref: ObjectRef[Any] = self.submit_call(actor, TERMINATE, MethodOptions(max_task_retries=0), (), {})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 UNSTARTED = "did not start"
 INTERRUPTED = "did not complete"
 RESULT_LOST = "ran, but its result was lost with the process"
+STARTED = "had started; its result did not come"
 UNKNOWN = "may have run, or not: its result did not come"
 
 
@@ -22,14 +23,24 @@ def fates_of(
     client: ActorClient, records: list[TaskRecord], cause: node.ExitCause | None, process_id: bytes
 ) -> list[str]:
     """What is known of calls that the dead process had been sent and had not answered, in their order."""
-    running = b"" if cause is None else cause.running
+    running, began = (b"", b"") if cause is None else (cause.running, cause.began)
+    others = [STARTED if _had_begun(client, record, running or began, process_id) else UNKNOWN for record in records]
     if client.concurrent:
-        others = UNSTARTED if running and not any(running) else UNKNOWN
-        return [INTERRUPTED if record.id == running else others for record in records]
+        if running and not any(running):
+            return [UNSTARTED] * len(records)
+        return [INTERRUPTED if record.id == running else fate for record, fate in zip(records, others, strict=True)]
     for index, record in enumerate(records):
         if record.id == running:
             return [RESULT_LOST] * index + [INTERRUPTED] + [UNSTARTED] * (len(records) - index - 1)
     # It has answered the last one that it started of ours, or has started none at all. Of another caller's call it can
     # only be said that ours may have run before.
     known = running and (not any(running) or running[:PROCESS_ID_BYTES] == process_id)
-    return [UNSTARTED if known else UNKNOWN] * len(records)
+    return [UNSTARTED] * len(records) if known else others
+
+
+def _had_begun(client: ActorClient, record: TaskRecord, began: bytes, process_id: bytes) -> bool:
+    """Whether a call began no later than one of which that is known: those of one process begin in their order."""
+    if record.id == began:
+        return True
+    ours = began[:PROCESS_ID_BYTES] == process_id and record.id[:PROCESS_ID_BYTES] == process_id
+    return ours and not client.groups and not record.attempt and record.id < began
