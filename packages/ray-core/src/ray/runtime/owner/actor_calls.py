@@ -173,7 +173,7 @@ class ActorCalls:
             client.window = 0  # nothing more is sent to that process
             if cause is not None:
                 # What the process still runs may wait for one of these, and the end waits for what runs.
-                self._close(client, cause)
+                self.close(client, cause)
         elif client.queue:
             self.pump(client)
 
@@ -190,7 +190,7 @@ class ActorCalls:
         client = self.clients.get(update.id)
         if client is None:
             return
-        ends = _says_ended(client, update)
+        ends = client.says_ended(update)
         if client.has_heard(update):
             return
         if client.held:
@@ -227,7 +227,7 @@ class ActorCalls:
             self.pump(client)
             return
         client.latest = update
-        if _says_ended(client, update):
+        if client.says_ended(update):
             self._process_ended(client, update)
         if client.latest is not update:  # a call that has interrupted this one has done the rest
             self.pump(client)
@@ -253,16 +253,9 @@ class ActorCalls:
             client.error = update.error
             self.let_creation_go(client)
             client.dead = True
-            self._close(client, update.cause)
+            self.close(client, update.cause)
 
-    def killed(self, client: ActorClient, place: node.ActorUpdate | None, cause: node.ExitCause | None) -> None:
-        """Its process, which was at ``place``, ends, and with ``cause`` the actor: no call begins there any more."""
-        if client.place is place:  # else that process has ended already
-            client.window = 0
-        if cause is not None and not client.closed:
-            self._close(client, cause)
-
-    def _close(self, client: ActorClient, cause: node.ExitCause | None) -> None:
+    def close(self, client: ActorClient, cause: node.ExitCause | None) -> None:
         """No call starts any more."""
         client.closed, client.cause = True, cause
         for record in list(client.queue):
@@ -397,8 +390,3 @@ class ActorCalls:
             # A destructor may use a handle that was collected together with its object, and before it.
             client.dead = client.closed = True
             client.cause = node.ExitCause(reason="its handle was collected as garbage")
-
-
-def _says_ended(client: ActorClient, update: node.ActorUpdate) -> bool:
-    """Whether the process that was known so far has ended."""
-    return update.incarnation > client.incarnation >= 0 or update.state in (actors.RESTARTING, actors.DEAD)

@@ -99,6 +99,10 @@ class ActorClient:
         """Whether it has ended, or the node manager has said something later than this."""
         return self.dead or (self.latest is not None and _age(update) < _age(self.latest))
 
+    def says_ended(self, update: node.ActorUpdate) -> bool:
+        """Whether the process that was known so far has ended."""
+        return update.incarnation > self.incarnation >= 0 or update.state in (actors.RESTARTING, actors.DEAD)
+
     def is_to_connect(self, update: node.ActorUpdate) -> bool:
         """Whether its process is the one that ``update`` tells of, and there is no connection to it."""
         place = self.place

@@ -179,7 +179,10 @@ class ActorOwner(ObjectAccess):
                 self.calls.updated(node.ActorUpdate(actor.actor_id, "dead", 0, cause=node.ExitCause(reason=reason)))
         elif client is not None:
             with self.lock:
-                self.calls.killed(client, place, None if not no_restart else node.ExitCause(reason=reason))
+                if client.place is place:  # else that process has ended already
+                    client.window = 0  # nothing more is sent to it
+                if no_restart and not client.closed:
+                    self.calls.close(client, node.ExitCause(reason=reason))
 
     def terminate_actor(self, actor: ActorCore) -> ObjectRef[Any]:
         ref: ObjectRef[Any] = self.submit_call(actor, TERMINATE, MethodOptions(max_task_retries=0), (), {})
