@@ -191,19 +191,20 @@ class ObjectExchange:
         for entry in entries:
             if calls.by_life:
                 calls.handle_gone(entry)
-            if entry.status == STORED:
+            status, value, task = entry.status, entry.value, entry.task  # its task may end in the middle of this
+            if status == STORED:
                 self.views.drop(entry.id)
             if entry.owner is not None:
                 if entry.handed:
                     self.send_to_owner(entry, wire.Credit(entry.id, runtime.address, -entry.handed))
                     entry.handed = 0
-            elif entry.status == STORED:
+            elif status == STORED:
                 runtime.store.delete(entry.id)
-            elif type(entry.value) is ActorLife:
-                runtime.actor_unheld(entry.value.actor_id)
-            elif type(entry.task) is TaskRecord and entry.task.num_returns == STREAMING:
+            elif type(value) is ActorLife:
+                runtime.actor_unheld(value.actor_id)
+            elif type(task) is TaskRecord and task.num_returns == STREAMING:
                 runtime.unwanted(entry)
-            elif entry.status == READY and len(entry.value) >= codec.OUT_OF_BAND_BYTES:
+            elif status == READY and len(value) >= codec.OUT_OF_BAND_BYTES:
                 self._free_large(entry)
             entry.value = None
 
