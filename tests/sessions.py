@@ -15,10 +15,10 @@ def shared(**options: Any) -> Callable[..., Any]:
     """One session for all tests of the file, with the keywords of ``ray.init``; afterwards nothing may be left."""
 
     @pytest.fixture(scope="module", autouse=True)
-    def session() -> Iterator[None]:
+    def session() -> Iterator[Any]:
         before = leaks.snapshot()
-        with ray.init(**options):
-            yield
+        with ray.init(**options) as context:
+            yield context
         leaks.assert_clean(before)
 
     return session

@@ -32,7 +32,7 @@ SLICE_S = 0.001
 
 #: Messages that may be handled twice: what the first time has begun, the second time ends. A borrower takes a value
 #: that comes twice once, and returns the refs that came along with the second.
-_REPEATABLE = {node.Granted, node.ActorUpdate, wire.Fetch}
+_REPEATABLE = {node.Granted, node.ActorUpdate, wire.Fetch, wire.Yielded}
 
 
 class Reader:
@@ -55,7 +55,7 @@ class Reader:
             wire.Fetched: objects.on_fetched,
             wire.Credit: objects.on_credit,
             wire.CancelMade: self._cancel_made,
-            wire.Yielded: runtime.on_yielded,
+            wire.Yielded: lambda peer, message, frames: runtime.on_yielded(peer, message, frames, self.claim),
             wire.Began: lambda peer, message, frames: runtime.clock.began(peer, message),
             node.Question: lambda peer, message, frames: peer.send(answer(runtime.table, message)),
             wire.Hello: lambda peer, message, frames: None,
@@ -106,6 +106,14 @@ class Reader:
         if runtime.table.dropped:
             runtime.objects.free(runtime.table.collect())
         runtime.after_events()
+        return True
+
+    def claim(self, frames: Sequence[Frame]) -> bool:
+        """Have nobody who interrupts the caller handle this message again; False if somebody has."""
+        pending = self.pending
+        if not pending or pending[0][1] is not frames:
+            return False
+        pending.popleft()
         return True
 
     def finish(

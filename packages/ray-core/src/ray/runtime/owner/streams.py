@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
+from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
 from ray.exceptions.base import cut_wait
 from ray.headroom import SENDING, check
@@ -185,22 +186,39 @@ class Streaming(OwnerBase):
         record.stream = weakref.ref(stream)
         return ObjectRefGenerator(stream)
 
-    def on_yielded(self, peer: Peer, message: wire.Yielded, frames: Any) -> None:
-        """A task has yielded an object; called under the lock."""
+    def on_yielded(
+        self, peer: Peer, message: wire.Yielded, frames: Sequence[Frame], claim: Callable[[Sequence[Frame]], bool]
+    ) -> None:
+        """A task has yielded an object; called under the lock.
+
+        A call that interrupts this handles the same message, and those behind it: objects come in order. ``claim`` says
+        whether nobody has, and that nobody is to from now on.
+        """
         record = peer.sink.inflight.get(message.task) if peer.sink is not None else None
         stream = record.stream() if record is not None and not record.done else None
-        if record is None or stream is None or not stream.refs or message.index != record.streamed:
-            self._drop_yielded(peer, message)  # the consumer has left, or the lease of the worker has ended
+        if record is None or stream is None or not stream.refs or message.index > record.streamed:
+            if claim(frames):
+                self._drop_yielded(peer, message)  # the consumer has left, or the lease of the worker has ended
             return
-        [entry] = record.entries
         data = None if message.data is None else codec.detach(message.data, frames)
-        self.objects.receive_refs(entry, message.refs, credits=1)
-        record.streamed += 1
-        following = self.table.own(object_id(record.id, record.streamed))
+        following = ObjectEntry(object_id(record.id, message.index + 1), self.table)
+        ref: ObjectRef[Any] = ObjectRef(following)
+        entries = (following,)
+        if message.index < record.streamed:
+            return  # a call that has interrupted this one, or was interrupted by it, takes it
+        if record.done:
+            if claim(frames):
+                self._drop_yielded(peer, message)
+            return
+        # From here on no call comes between, until it is in the stream: before anybody is woken who looks what follows.
+        entry = record.entries[0]
+        record.streamed = message.index + 1
+        record.entries = entries
         following.task = record
-        record.entries = (following,)
-        stream.refs.append(ObjectRef(following))  # before anybody is woken who looks what follows
+        self.table.entries[following.id] = following
         stream.full = message.full
+        stream.refs.append(ref)
+        self.objects.receive_refs(entry, message.refs, credits=1)
         if data is None:
             self.objects.stored(entry, message.nbytes)
         else:
