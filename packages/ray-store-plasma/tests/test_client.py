@@ -307,7 +307,7 @@ def test_a_full_store_waits_and_then_names_the_biggest(start: StartNode) -> None
     assert begin.elapsed_s() > 0.25
     assert begin.undisturbed_s() < 5
     text = str(caught.value)
-    assert f"{an_id(2).hex()} 1,000,002 bytes held by nobody, {an_id(1).hex()} 1,000,001 bytes" in text
+    assert f"{an_id(2).hex()} 1,000,002 bytes held by references alone, {an_id(1).hex()} 1,000,001 bytes" in text
     assert f"held by {os.getpid()}" in text
     assert caught.value.needed_bytes == 3_000_000
     assert caught.value.capacity_bytes == CAPACITY

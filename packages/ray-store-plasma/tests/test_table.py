@@ -384,7 +384,7 @@ def test_a_full_table_names_the_biggest_holders() -> None:
     assert isinstance(refused, Refused)
     assert refused.why == "full"
     assert f"{IDS[0].hex()} 30,000 bytes held by 4712" in refused.text
-    assert f"{IDS[1].hex()} 20,000 bytes held by nobody" in refused.text
+    assert f"{IDS[1].hex()} 20,000 bytes held by references alone" in refused.text
     assert refused.text.index("30,000") < refused.text.index("20,000")
     assert IDS[2] not in table.live
 

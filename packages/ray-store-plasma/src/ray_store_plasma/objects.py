@@ -154,4 +154,4 @@ def _use(entry: Stored, clients: dict[int, Client]) -> str:
     numbers = ", ".join(map(str, pids(entry, clients)))
     if entry.creator:
         return f"being written by {numbers}"
-    return f"held by {numbers}" if numbers else "held by nobody"
+    return f"held by {numbers}" if numbers else "held by references alone"

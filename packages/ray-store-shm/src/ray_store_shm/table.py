@@ -385,7 +385,7 @@ class Table:
         numbers = ", ".join(map(str, self._pids(entry)))
         if entry.creator:
             return f"being written by {numbers}"
-        return f"held by {numbers}" if numbers else "held by nobody"
+        return f"held by {numbers}" if numbers else "held by references alone"
 
     def _pids(self, entry: Stored) -> list[int]:
         users = [entry.creator, *entry.holders] if entry.creator else entry.holders
