@@ -853,6 +853,30 @@ def test_a_borrowed_ref_whose_owner_died_before_it_was_ever_asked(start, ask):
         attempt()
 
 
+@pytest.mark.parametrize("store", ["shm", "plasma"])
+def test_a_large_value_whose_owner_was_killed_a_moment_ago_says_so(start, store):
+    """The store may know before others do."""
+    pytest.importorskip(f"ray_store_{store}")
+    start(num_cpus=2, store=store, log_to_driver=False)
+
+    @ray.remote(num_cpus=0)
+    class Owner:
+        def make(self):
+            return [ray.put(bytes(300_000))], os.getpid()
+
+    errors, end = [], time.monotonic() + 40
+    while len(errors) < 4 and time.monotonic() < end:  # most are read in time
+        owner = Owner.remote()
+        [ref], pid = ray.get(owner.make.remote())
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(random.uniform(0, 0.002))
+        try:
+            ray.get(ref, timeout=30)
+        except ObjectLostError as error:
+            errors.append(type(error))
+    assert set(errors) == {OwnerDiedError}
+
+
 @pytest.mark.parametrize("store", ["heap", "shm", "plasma"])
 def test_a_large_value_that_went_with_its_owner_says_so(start, store):
     """Though the ref was handed out when it was ready, and whoever has it lives."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+from ray.clock import monotonic
 from ray.exceptions import ObjectLostError, OwnerDiedError, RayError
 from ray.exceptions.base import comes_from_handler, cut_frames
 from ray.headroom import TAKING, lacks
 from ray.protocol.references import ObjectEntry
 from ray.runtime.process.peers import OutOfDescriptorsError
+from ray.runtime.process.waiting import Waiter
 from ray.serialization import open_envelope, unreadable
 
 if TYPE_CHECKING:
     from ray.runtime.owner.owner import OwnerRuntime
 
+#: The store knows that a process has died before those who are connected to it; these know it in this time.
+_DEATH_S = 0.5
 _FINALISED = "the garbage collector has finalised its last reference, together with the object whose destructor asks"
 
 
@@ -63,11 +67,16 @@ def why_lost(runtime: OwnerRuntime, entry: ObjectEntry, error: ObjectLostError) 
         return error
     try:
         with runtime.lock:
-            runtime.peers.reach(entry.owner)
+            owner = runtime.peers.reach(entry.owner)
     except OutOfDescriptorsError:
         return error
     except ConnectionError:
         return OwnerDiedError(entry.id)
+    end = monotonic() + _DEATH_S
+    while monotonic() < end:
+        if owner.lost or runtime.closed:
+            return OwnerDiedError(entry.id)
+        runtime.polling.wait(Waiter(1), 0.02)
     return error
 
 
