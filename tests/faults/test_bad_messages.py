@@ -73,9 +73,11 @@ def session() -> Iterator[Session]:
     before = leaks.snapshot()
     made = Session()
     yield made
-    made.check()
-    del made
-    ray.shutdown()
+    try:
+        made.check()
+    finally:
+        del made
+        ray.shutdown()
     leaks.assert_clean(before)
 
 
