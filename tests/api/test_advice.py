@@ -172,3 +172,18 @@ def test_a_function_of_no_module():
     exec("@ray.remote\ndef f():\n    return 3", names)
     assert repr(names["f"]) in ("RemoteFunction(f)", "RemoteFunction(builtins.f)")
     assert ray.get(names["f"].remote()) == 3
+
+
+def test_options_of_a_handle_are_those_of_its_methods():
+    @ray.remote
+    class Counter:
+        def add(self):
+            return 1
+
+    with pytest.raises(AttributeError, match=r"handle\.method\.options\(\.\.\.\)\.remote\(\.\.\.\), or of the class"):
+        Counter.remote().options(name="x")
+
+
+def test_num_returns_of_other_releases():
+    with pytest.raises(ValueError, match=r"not 'dynamic'. It is not in this release. num_returns='streaming' gives"):
+        ray.remote(num_returns="dynamic")(lambda: 1)

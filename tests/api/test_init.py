@@ -327,3 +327,17 @@ def test_plugins_are_told_of_the_session(mode, tmp_path, monkeypatch):
         assert ray.get(ray.put([Fraction(1, 7)])) == [Fraction(2, 7)]
     told = importlib.import_module(f"{package}.watcher").told
     assert told == ["plan", ("started", "driver", session), ("stopping", "driver", session)]
+
+
+def test_a_task_is_not_told_to_end_the_session():
+    @ray.remote
+    def again():
+        with pytest.raises(RuntimeError, match="by accident") as caught:
+            ray.init(num_cpus=1)
+        return str(caught.value)
+
+    with ray.init(num_cpus=1):
+        text = ray.get(again.remote(), timeout=30)
+    assert "in a task or actor" in text
+    assert "only by the driver, after ray.shutdown()" in text
+    assert "or call ray.shutdown() first" not in text

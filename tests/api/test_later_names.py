@@ -22,6 +22,7 @@ HEADINGS = {
     "a remote function": ("Options of remote functions", "{}="),
     "an actor class": ("Options of actor classes", "{}="),
     "an actor method": ("Options of actor methods", "{}="),
+    "num_returns": ("Values of `num_returns`", 'num_returns="{}"'),
     "ray.get": ("Arguments of `ray.get`", "{}="),
     "ray.put": ("Arguments of `ray.put`", "{}="),
     "ray.wait": ("Arguments of `ray.wait`", "{}="),

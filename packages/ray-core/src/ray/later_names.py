@@ -143,6 +143,11 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "checkpoint_interval": _absent("Save the state in a method of your own, and load it in __init__."),
         "enable_tensor_transport": _absent("Arrays travel through the object store without a copy."),
     },
+    "num_returns": {
+        "dynamic": _absent(
+            "num_returns='streaming' gives the refs of what a task yields, each as soon as it is there."
+        ),
+    },
     "an actor method": {
         "num_return_vals": _alias("num_returns"),
         "enable_task_events": _EVERY_OPTION["enable_task_events"],

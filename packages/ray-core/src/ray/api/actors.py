@@ -62,6 +62,11 @@ class ActorHandle(Generic[T_co]):
                 return Terminate(core)
             shown = "an actor handle" if core is None else repr(self)
             hint = "" if core is None or name.startswith("__") else did_you_mean(name, unmarked(core.methods))
+            if name == "options":
+                hint = (
+                    " Options are those of a call, handle.method.options(...).remote(...), or of the class, before it "
+                    "is made."
+                )
             raise AttributeError(f"{shown} has no method {name!r}; fields cannot be read from outside.{hint}")
 
         def __setattr__(self, name: str, value: Any) -> NoReturn:

@@ -332,7 +332,8 @@ def _returns(given: Given) -> int:
     value = given.get("num_returns", 1)
     if isinstance(value, str):
         if value != "streaming":
-            raise ValueError(f"num_returns must be a whole number or 'streaming', not {value!r}")
+            instead = later_names.sentence("num_returns", value)
+            raise ValueError(f"num_returns must be a whole number or 'streaming', not {value!r}.{instead}")
         return STREAMING
     return whole_number("num_returns", value, least=0, most=MOST_RETURNS)
 

@@ -189,10 +189,13 @@ def is_initialized() -> bool:
 
 def _again(running: Runtime, address: str | None, options: InitOptions, ignore: bool) -> RayContext:
     if not ignore:
-        where = "in a worker, which has a session" if running.is_worker else "a second time"
+        where, instead = "a second time", ", or call ray.shutdown() first"
+        if running.is_worker:
+            where = "in a task or actor, which has a session, that of the driver"
+            instead = "; another one can be started only by the driver, after ray.shutdown()"
         raise RuntimeError(
             f"Maybe you called ray.init twice by accident? It was called {where}. Pass ignore_reinit_error=True to "
-            "go on with the session there is, or call ray.shutdown() first."
+            f"go on with the session there is{instead}."
         )
     local_mode = _flag(options, "local_mode", default=False)
     with contextlib.suppress(RayConnectionError):  # "auto" may mean the session there is

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except click.UsageError as error:
-        return _fail(error.format_message(), USAGE, error.ctx)
+        return _fail(error, USAGE, error.ctx)
     except click.ClickException as error:
         return _fail(error.format_message(), FAILED)
     except PluginError as error:
@@ -79,7 +79,7 @@ def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> 
 
 
 def _fail(error: object, code: int, context: click.Context | None = None) -> int:
-    print(f"ray: {error}", file=sys.stderr)
-    if context is not None and context.parent is not None:
+    print(f"ray: {error.format_message() if isinstance(error, click.UsageError) else error}", file=sys.stderr)
+    if context is not None and (context.parent is not None or isinstance(error, click.NoSuchOption)):
         print(f"`{context.command_path} --help` shows what can be given.", file=sys.stderr)
     return code
