@@ -46,6 +46,10 @@ _LONG_S = 0.01
 _CLOSED = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)
 
 
+class _ClosedError(Exception):
+    """The program has closed what is polled."""
+
+
 class Polled(Protocol):
     """What the thread that polls asks of its process. ``lock`` is re-entrant."""
 
@@ -173,6 +177,8 @@ class Polling:
                 if self._wanted:
                     look_s = _FIRST_LOOK_S
                     self._standby.acquire(timeout=look_s)
+        except _ClosedError:
+            self._runtime.node_lost(DESCRIPTORS_CLOSED)
         except BaseException:
             if not self._stopping:
                 text = traceback.format_exc()
@@ -214,8 +220,10 @@ class Polling:
         try:
             pending.extend(runtime.transport.poll(runtime.timers.timeout_s(limit_s)))
         except OSError as error:
-            if error.errno not in _CLOSED or (waiter is None and not runtime.is_worker):
+            if error.errno not in _CLOSED:
                 raise
+            if waiter is None and not runtime.is_worker:
+                raise _ClosedError from error  # the reader thread of a driver ends
             runtime.node_lost(DESCRIPTORS_CLOSED)
         while not self._stopping:
             with runtime.lock:
