@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.abc.transport import Frame
 from ray.clock import perf_counter_ns
-from ray.exceptions import RayActorError, TaskCancelledError, TaskTimeoutError
+from ray.exceptions import RayActorError, RayError, TaskCancelledError, TaskTimeoutError
 from ray.messages import codec, wire
 from ray.runtime.async_functions import check_awaited, check_streamed, runs_on_loop
 from ray.runtime.interface import IN_THREAD, STREAMING
@@ -26,7 +26,7 @@ from ray.runtime.returns import pack_returns
 from ray.runtime.worker.actor_exit import Exit, exit_of
 from ray.runtime.worker.code_cache import with_dependencies
 from ray.runtime.worker.outcome import Outcome, success
-from ray.runtime.worker.storing import store_results, store_results_on_loop
+from ray.runtime.worker.storing import is_of_result, store_results, store_results_on_loop
 from ray.runtime.worker.yielding import Yielding, first_of, yielding_of
 from ray.serialization import (
     EMPTY_ARGS,
@@ -277,6 +277,9 @@ class TaskCall:
             error, kind = TaskTimeoutError(name, task.timeout_s, self.abandoned and worker.concurrent), "system"
         elif worker.exiting and type(error).__name__ == "CancelledError":
             error, kind = RayActorError(worker.actor_name, worker.actor_id, worker.exiting), "system"
+        elif isinstance(error, RayError) and is_of_result(error, worker.objects):
+            error.add_note(f"raised for a result of task {name} (pid={os.getpid()})")
+            kind = "system"
         envelope = make_envelope(
             error,
             function=name,

@@ -57,3 +57,11 @@ async def _store_on_thread(objects: ObjectExchange, large: Large) -> bool:
             cancelled = True
     storing.result()
     return cancelled
+
+
+def is_of_result(error: BaseException, objects: ObjectExchange) -> bool:
+    """Whether a result could not be stored, rather than the user's code has raised or passed on ``error``."""
+    code, step = type(objects).store_result.__code__, error.__traceback__
+    while step is not None and step.tb_frame.f_code is not code:
+        step = step.tb_next
+    return step is not None
