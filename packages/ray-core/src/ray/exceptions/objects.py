@@ -6,6 +6,7 @@ Programs raise some of them with a text of their own, as they do with built-in o
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ray.exceptions.base import RayError
@@ -59,7 +60,8 @@ class ObjectStoreFullError(RayError, MemoryError):
             f"The object store is full: {needed_bytes:,} bytes needed, {used_bytes:,} of {capacity_bytes:,} in use"
             f"{f' ({reason})' if reason else ''}. Delete references that are not needed and the arrays "
             "that ray.get has returned, which are views of the store (ray.get(ref, copy=True) makes copies, which are "
-            "not), have fewer at a time, or give ray.init(object_store_memory=...) more."
+            "not), have fewer at a time, or give ray.init(object_store_memory=...) more; 'ray memory' says which tasks "
+            "and actors the processes are."
         )
 
 
@@ -95,6 +97,8 @@ class GetTimeoutError(RayError, TimeoutError):
         total: of how many.
         reason: why they cannot become ready as things are, a sentence; empty if nothing of the kind is known.
         cancelled: how many of those not ready wait for a task that was cancelled and has not ended yet.
+        tasks: the names of the first few tasks that make them, as far as they are known here; each once.
+        others: how many more names there are.
     """
 
     def __init__(
@@ -104,7 +108,10 @@ class GetTimeoutError(RayError, TimeoutError):
         total: int = 0,
         reason: str = "",
         cancelled: int = 0,
+        tasks: Sequence[str] = (),
+        others: int = 0,
     ) -> None:
+        self.tasks, self.others = list(tasks), others
         self.pending, self.total, self.reason = pending, total, reason
         self.timeout_s: float | None = None
         self.cancelled = cancelled
@@ -114,7 +121,9 @@ class GetTimeoutError(RayError, TimeoutError):
         self.timeout_s = timeout_s
         after = f" after {timeout_s:g} s" if timeout_s is not None else ""
         count = f"{pending} of {total} objects are" if total else "some object(s)"
-        text = f"Get timed out{after}: {count} not ready. {reason}"
+        named = ", ".join(tasks) if others or len(tasks) < 2 else f"{', '.join(tasks[:-1])} and {tasks[-1]}"
+        shown = f" ({named}{f' and {others} more' if others else ''})" if tasks else ""
+        text = f"Get timed out{after}: {count} not ready{shown}. {reason}"
         if not cancelled or cancelled < pending:
             who = "The other tasks" if cancelled else "The tasks"
             text = f"{text}{' ' if reason else ''}{who} go on: get again, or ray.cancel() what is not needed."

@@ -128,7 +128,7 @@ class ObjectAccess(Submission):
         if pending:
             failed = len(pending) < len(entries) and FAILED in map(_status_of, entries)
             if not failed and not self._wait_group(pending, len(pending), timeout_s, or_failure=True):
-                unfinished = [entry for entry in pending if not entry.status]
+                unfinished = [entry for entry in dict.fromkeys(entries) if not entry.status]
                 if unfinished:  # else the last ones have become ready since
                     raise timed_out(timeout_s, unfinished, len(set(entries)), self.trouble)
         try:

@@ -12,6 +12,8 @@ from ray.runtime.owner.records import SchedulingClass, TaskRecord
 
 #: Objects looked at: the tasks that make the pending ones, and what these wait for.
 _MAX_LOOKED_AT = 1000
+#: Names of tasks that an error shows.
+_MAX_NAMES = 3
 
 
 def timed_out(
@@ -26,8 +28,11 @@ def timed_out(
         trouble: says what else keeps this process from going on, or nothing.
     """
     cancelled = [record for entry in islice(pending, _MAX_LOOKED_AT) if (record := _cancelled_behind(entry))]
+    names = _names_of(pending)
+    tasks, others = names[:_MAX_NAMES], len(names) - len(names[:_MAX_NAMES])
     if not cancelled:
-        return GetTimeoutError(timeout_s, len(pending), total, why_pending(pending) or trouble())
+        reason = why_pending(pending) or trouble()
+        return GetTimeoutError(timeout_s, len(pending), total, reason, 0, tasks, others)
     first = cancelled[0]
     who = f"The call {first.name}" if first.actor else f"The task {first.name}"
     how = (
@@ -36,7 +41,13 @@ def timed_out(
         else "ray.cancel(ref, force=True) ends its process"
     )
     reason = f"{who} was cancelled and has not ended yet: it cleans up, or cannot be interrupted. {how}."
-    return GetTimeoutError(timeout_s, len(pending), total, reason, len(cancelled))
+    return GetTimeoutError(timeout_s, len(pending), total, reason, len(cancelled), tasks, others)
+
+
+def _names_of(pending: Sequence[ObjectEntry]) -> list[str]:
+    """Of the tasks that make objects, as far as they are this process's; each once."""
+    tasks = [entry.task for entry in islice(pending, _MAX_LOOKED_AT)]
+    return list(dict.fromkeys(task.name for task in tasks if type(task) is TaskRecord))
 
 
 def _cancelled_behind(entry: ObjectEntry) -> TaskRecord | None:
