@@ -17,7 +17,7 @@ from ray.testing.interruption import interrupted
 LIMIT_S = 30
 #: The thread that takes the steps is not the one that polls each time. So many points in a row that no try has reached
 #: are behind the last one.
-TRIES, MISSED = 6, 5
+TRIES, MISSED = 3, 6
 #: In shared memory, so that it is listed.
 SIZE = 120_000
 _RAY = os.path.dirname(ray.__file__) + os.sep
@@ -189,6 +189,7 @@ def left(session):
     return objects, ray.cluster_resources().get("place", 0) - ray.available_resources().get("place", 0)
 
 
+@pytest.mark.timeout(240)  # on a busy machine
 @pytest.mark.parametrize("place", ["driver", "actor"])
 @pytest.mark.parametrize("name", STEPS)
 def test_all_is_freed_in_the_end(session, name, place):
@@ -196,7 +197,7 @@ def test_all_is_freed_in_the_end(session, name, place):
     if place == "driver":
         points = at_every_point(name, owner, borrower)
     else:
-        points = ray.get(Borrower.remote().at_every_point.remote(name, owner, borrower), timeout=150)
+        points = ray.get(Borrower.remote().at_every_point.remote(name, owner, borrower), timeout=200)
     assert points > 20
     del owner, borrower
     end = time.monotonic() + LIMIT_S
