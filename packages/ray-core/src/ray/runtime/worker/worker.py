@@ -274,7 +274,7 @@ class WorkerRuntime(Replying):
             self.call = None
             if getsignal(SIGINT) is not self.sigint_handler and not self.actor_id:
                 set_handler(SIGINT, self.sigint_handler)  # the user's was for this task
-        if task.max_calls and not self.exiting:
+        if task.max_calls and not (self.exiting or self.actor_id):
             count = self._calls[task.function] = self._calls.get(task.function, 0) + 1
             if count >= task.max_calls:
                 self.exiting = f"max_calls={task.max_calls} was reached"
