@@ -272,7 +272,7 @@ def test_who_writes_at_random_into_a_sealed_object_ends_with_a_signal(connect):
     assert value(store, 2) == filled(2)
     until(lambda: "rw-s" not in mappings())
     (memory,) = store._kept._memories.values()
-    with copying.address(memory.mapping) as start:
+    with copying.Address(memory.mapping) as start:
 
         def write() -> None:
             faulthandler.disable()

@@ -73,7 +73,7 @@ def test_the_kernel_refuses_every_later_write(connect):
     assert view is not None
     assert view.readonly
     libc = ctypes.CDLL(None, use_errno=True)
-    with copying.address(view) as start:
+    with copying.Address(view) as start:
         page = ctypes.c_void_p(start)
     assert libc.mprotect(page, ctypes.c_size_t(4096), 3) == -1  # PROT_READ | PROT_WRITE
     assert ctypes.get_errno() == 13  # EACCES

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import math
 import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ray.clock import perf_counter
@@ -58,7 +57,7 @@ class Copier:
             if nbytes < _SMALL_BYTES:
                 target[offset : offset + nbytes] = piece
             else:
-                with address(target[offset : offset + nbytes]) as to, address(piece) as source:
+                with Address(target[offset : offset + nbytes]) as to, Address(piece) as source:
                     self._move(to, source, nbytes)
             offset += nbytes
 
@@ -168,12 +167,21 @@ class _Buffer(ctypes.Structure):
     ]
 
 
-@contextlib.contextmanager
-def address(exporter: Any) -> Iterator[int]:
-    """Of the memory of anything that has a contiguous buffer; it stays there inside the block."""
-    buffer = _Buffer()
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(exporter), ctypes.byref(buffer), 0)
-    try:
-        yield buffer.buf or 0
-    finally:
-        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+_get_buffer, _release_buffer = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
+
+
+class Address:
+    """Of the memory of anything that has a contiguous buffer; it stays there inside the ``with`` block."""
+
+    __slots__ = ("_buffer", "_exporter")
+
+    def __init__(self, exporter: Any) -> None:
+        self._exporter = exporter
+        self._buffer = _Buffer()
+
+    def __enter__(self) -> int:
+        _get_buffer(ctypes.py_object(self._exporter), ctypes.byref(self._buffer), 0)
+        return self._buffer.buf or 0
+
+    def __exit__(self, *exc: object) -> None:
+        _release_buffer(ctypes.byref(self._buffer))

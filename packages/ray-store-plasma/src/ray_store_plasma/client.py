@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 from ray.abc.store import (
@@ -85,15 +85,21 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
 
     def create(self, object_id: bytes, nbytes: int) -> memoryview:
         granted = self._reserve(object_id, nbytes)
-        with self._undone_on_error(granted):
+        try:
             view = self._mapping.writable(granted.offset, nbytes, cold=granted.cold)
+        except BaseException:
+            self._undo(granted)
+            raise
         self._unsealed[object_id] = _Unsealed(granted.serial, view)
         return view
 
     def put(self, object_id: bytes, pieces: Sequence[bytes | memoryview], nbytes: int, *, patient: bool = True) -> None:
         granted = self._reserve(object_id, nbytes, patient=patient)
-        with self._undone_on_error(granted):
+        try:
             self._mapping.write(granted.offset, pieces, nbytes, cold=granted.cold)
+        except BaseException:
+            self._undo(granted)
+            raise
         self._link.tell(messages.Seal(granted.serial))
 
     def seal(self, object_id: bytes) -> None:
@@ -154,12 +160,14 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
     def delete(self, object_id: bytes) -> None:
         unsealed = self._unsealed.pop(object_id, None)
         self._held.put_aside(object_id)
-        with contextlib.suppress(RayConnectionError):
+        try:
             if unsealed is not None:
                 _invalidate(unsealed.view)
                 self._link.tell(messages.Abort(unsealed.serial))
             else:
                 self._link.tell(messages.Delete(object_id))
+        except RayConnectionError:
+            pass
 
     def stats(self) -> StoreStats:
         reply = self._ask(messages.Stats)
@@ -233,14 +241,9 @@ class PlasmaStore(Store, Notifier, Pinning, Spilling, Listing):
         assert isinstance(reply, Granted)
         return reply
 
-    @contextlib.contextmanager
-    def _undone_on_error(self, granted: Granted) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(RayConnectionError):
-                self._link.tell(messages.Abort(granted.serial))
-            raise
+    def _undo(self, granted: Granted) -> None:
+        with contextlib.suppress(RayConnectionError):
+            self._link.tell(messages.Abort(granted.serial))
 
     def _ask(self, make: messages.Make, object_id: bytes = b"") -> Reply:
         reply = self._link.ask(make)

@@ -14,7 +14,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 
-from ray.copying import Copier, address
+from ray.copying import Address, Copier
 from ray.exceptions import RaySystemError
 
 _GRAIN_BYTES = 1 << 20
@@ -45,7 +45,7 @@ class Mapping:
         self._capacity_bytes = capacity_bytes
         self._copier = Copier(threads)
         self._readable = _mapped(arena, capacity_bytes, mmap.PROT_READ)
-        with address(self._readable) as start:
+        with Address(self._readable) as start:
             #: Where it begins. Valid as long as this object.
             self.address = start
         self._words = memoryview(self._readable)[: capacity_bytes // 8 * 8].cast("Q")

@@ -245,14 +245,14 @@ def protect(memory: mmap.mmap, *, writable: bool) -> None:
         OSError: the system does not let it.
     """
     protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-    with copying.address(memory) as start:
+    with copying.Address(memory) as start:
         if _libc().mprotect(ctypes.c_void_p(start), ctypes.c_size_t(len(memory)), protection):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def protecting(memory: mmap.mmap) -> tuple[ctypes.c_void_p, ctypes.c_size_t, int]:
     """What to call ``mprotect`` with, as long as the mapping is there, so that it cannot be written any more."""
-    with copying.address(memory) as start:
+    with copying.Address(memory) as start:
         return ctypes.c_void_p(start), ctypes.c_size_t(len(memory)), mmap.PROT_READ
 
 

@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 
 T_co = TypeVar("T_co", covariant=True)
 
+#: Of ``awaiting``, once it is imported.
+_await_ref: Any = None
+
+
+def _import_await_ref() -> Any:
+    global _await_ref
+    import_whole("ray.runtime.refs.awaiting")  # asyncio takes as long as the rest of this package
+    from ray.runtime.refs.awaiting import await_ref
+
+    _await_ref = await_ref
+    return await_ref
+
 
 class ObjectRef(NotAValue, Generic[T_co]):
     """A reference to an object: pass it to tasks, ``ray.get`` it, keep it to keep the object.
@@ -55,10 +67,8 @@ class ObjectRef(NotAValue, Generic[T_co]):
 
         Cancelling the coroutine that awaits leaves the task alone and the ref usable.
         """
-        import_whole("ray.runtime.refs.awaiting")  # asyncio takes as long as the rest of this package
-        from ray.runtime.refs.awaiting import await_ref
-
-        return await_ref(self)
+        value: Generator[Any, None, T_co] = (_await_ref or _import_await_ref())(self)
+        return value
 
     def as_coroutine(self, *, cancel: bool = False, grace_s: float = 0.0) -> Coroutine[Any, Any, T_co]:
         """A coroutine that awaits this ref, for what takes nothing else, such as ``TaskGroup.create_task``.
