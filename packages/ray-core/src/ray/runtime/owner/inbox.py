@@ -165,11 +165,13 @@ class Reader:
         try:
             if frames is None or context is None:
                 if pending and pending[0] is event:
-                    pending.popleft()
                     if frames is None:
+                        pending.popleft()
                         self._lost(context)
-                    else:
+                    else:  # those behind it need to know whose they are
                         self._runtime.peers.accept(connection, frames, self._lost)
+                        if pending and pending[0] is event:
+                            pending.popleft()
                 return
             message = codec.decode(frames)
             kind = type(message)

@@ -233,32 +233,44 @@ class PeerTable:
     def accept(self, connection: Connection, frames: Sequence[Frame], lost: Callable[[Peer], None]) -> Peer:
         """Take an incoming connection's first message; ``lost`` is told of one that it takes the place of.
 
+        A call that interrupts this takes the same message: there is one peer then, whichever of the two has made it.
+
         Raises:
             RemoteProtocolError: it is not a hello of this session.
         """
-        hello = handshake.check(codec.decode(frames), self._session)
-        peer = self.by_address.get(hello.address) if hello.address else None
-        if peer is not None:
+        address, by_address = handshake.check(codec.decode(frames), self._session).address, self.by_address
+        made = Peer(connection, address)
+        made.greeted = made.incoming = True
+        if address in by_address:
             self._transport.cut_off()
-            if peer.incoming or peer.second is not None or peer.connection.closed:
-                # It has lost that connection, and this end has not heard of it yet. What has come that way and was not
-                # taken has come too late: nothing is to begin behind what comes now that was sent before it.
-                for old in (peer.connection, peer.second):
-                    if old is not None:
-                        old.abort()
-                        old.context = DROPPED
-                lost(peer)
-                peer = None
-            else:  # both ends connect at the same time: each then sends on its own connection only, and so in order
-                peer.second = connection
-        if peer is None:
-            peer = self.by_address[hello.address] = Peer(connection, hello.address)
-            peer.greeted = peer.incoming = True
-        connection.context = peer
-        return peer
+        while True:
+            if (
+                connection.context is not None
+            ):  # not in the loop's head: a call may come behind that
+                break
+            if not address or address not in by_address:
+                by_address[address] = connection.context = made
+                break
+            peer = by_address[address]
+            if not (peer.incoming or peer.second is not None or peer.connection.closed):
+                # Both ends connect at the same time: each then sends on its own connection only, and so in order.
+                peer.second, connection.context = connection, peer
+                break
+            # It has lost that connection, and this end has not heard of it yet. What has come that way and was not
+            # taken has come too late: nothing is to begin behind what comes now that was sent before it.
+            for old in (peer.connection, peer.second):
+                if old is not None:
+                    old.abort()
+                    old.context = DROPPED
+            lost(peer)
+            if address in by_address and by_address[address] is peer:  # no call comes between the look and the step
+                del by_address[address]
+        accepted: Peer = connection.context
+        return accepted
 
     def forget(self, peer: Peer) -> None:
         """The connection is gone."""
         peer.lost = True
-        if self.by_address.get(peer.address) is peer:
-            del self.by_address[peer.address]
+        address, by_address = peer.address, self.by_address
+        if address in by_address and by_address[address] is peer:
+            del by_address[address]

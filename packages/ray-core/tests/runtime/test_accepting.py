@@ -1,0 +1,68 @@
+"""A process that connects has one peer here, whatever interrupts the first look at what it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from ray.messages import codec
+from ray.protocol import handshake
+from ray.runtime.process import peers
+from ray.runtime.process.peers import DROPPED, Peer, PeerTable
+from ray.testing.interruption import interrupted
+
+ADDRESS = "unix:/other.sock"
+
+
+class Connection:
+    def __init__(self):
+        self.context, self.closed, self.aborted = None, False, False
+
+    def abort(self):
+        self.aborted = self.closed = True
+
+
+class Transport:
+    def cut_off(self):
+        pass
+
+
+def hello():
+    return [codec.encode(handshake.hello("session", "worker", b"p" * 8, ADDRESS, 1))]
+
+
+def known(kind):
+    """A table, with what it knows of the address already."""
+    table = PeerTable(Transport(), "session", "driver", b"q" * 8)
+    if kind != "unknown":
+        old = table.by_address[ADDRESS] = Peer(Connection(), ADDRESS)
+        old.connection.context = old
+        old.incoming = kind == "connected before"
+    return table
+
+
+@pytest.mark.parametrize("kind", ["unknown", "connected before", "connected from here"])
+def test_one_that_connects_is_accepted_once(kind):
+    point = 0
+    while True:
+        point += 1
+        table, connection, frames, lost = known(kind), Connection(), hello(), []
+
+        def accept(table=table, connection=connection, frames=frames, lost=lost):
+            if connection.context is None:  # else its messages are taken as those of a peer
+                table.accept(connection, frames, lost.append)
+
+        old = table.by_address.get(ADDRESS)
+        _, points = interrupted(accept, point, accept, lambda path: path == peers.__file__)
+        peer = table.by_address[ADDRESS]
+        assert connection.context is peer, f"interrupted at point {point}"
+        assert not connection.aborted
+        if kind == "connected before":
+            assert old.connection.aborted
+            assert old.connection.context is DROPPED
+            assert set(lost) == {old}
+        else:
+            assert lost == []
+            assert (peer.second is connection) == (kind == "connected from here")
+        if point > points:
+            break
+    assert point > 3
