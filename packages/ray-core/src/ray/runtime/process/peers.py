@@ -244,9 +244,7 @@ class PeerTable:
         if address in by_address:
             self._transport.cut_off()
         while True:
-            if (
-                connection.context is not None
-            ):  # not in the loop's head: a call may come behind that
+            if connection.context is not None:  # not in the loop's head: a call may come behind that
                 break
             if not address or address not in by_address:
                 by_address[address] = connection.context = made
