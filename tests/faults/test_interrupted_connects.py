@@ -13,11 +13,13 @@ from ray.testing.interruption import interrupted
 LIMIT_S = 30
 FILES = ("actor_calls.py", "actor_client.py", "call_order.py", "fates.py", "lost_connections.py", "peers.py")
 _OWNER = os.path.join(os.path.dirname(ray.__file__), "runtime") + os.sep
-#: At so many points, one after the other, the caller itself has polled, and was interrupted.
-ENOUGH = 10
+#: At so many of the points that are tried the caller itself has polled, and was interrupted.
+ENOUGH = 5
 #: The caller is not the one that polls each time, and on a busy machine seldom. So many points in a row that no try has
 #: reached are behind the last one.
-TRIES, MISSED = 3, 6
+TRIES, MISSED = 2, 5
+#: The quick run tries one point in so many.
+EVERY = 3
 
 session = sessions.shared(num_cpus=2, log_to_driver=False)
 nothing_left = sessions.unchecked()
@@ -51,11 +53,11 @@ class Counter:
         return 0
 
 
-def at_every_point(begin, expected, waits_for):
-    """Get what ``begin()`` has submitted, with a wait for ``waits_for(the actor)`` in its midst."""
-    reached = missed = point = 0
+def at_points(begin, expected, waits_for, first):
+    """Get what ``begin()`` has submitted, at one point in three with a wait for ``waits_for(the actor)`` inside."""
+    reached, missed, point = 0, 0, first - EVERY
     while missed < MISSED:
-        point += 1
+        point += EVERY
         for _ in range(TRIES):
             actor, refs = begin()
             seen = []
@@ -80,18 +82,20 @@ WAITS = {"a task": lambda actor: tick.remote(), "a call of its own": lambda acto
 
 
 @pytest.mark.timeout(240)  # on a busy machine
+@pytest.mark.parametrize("first", [1, *(pytest.param(first, marks=pytest.mark.slow) for first in (2, 3))])
 @pytest.mark.parametrize("waits_for", WAITS)
-def test_to_a_new_actor(waits_for):
+def test_to_a_new_actor(waits_for, first):
     def begin():
         actor = Counter.remote()
         return actor, [actor.add.remote() for _ in range(4)]
 
-    at_every_point(begin, [1, 2, 3, 4], WAITS[waits_for])
+    at_points(begin, [1, 2, 3, 4], WAITS[waits_for], first)
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("first", [1, *(pytest.param(first, marks=pytest.mark.slow) for first in (2, 3))])
 @pytest.mark.parametrize("waits_for", WAITS)
-def test_to_one_that_restarts(waits_for, tmp_path):
+def test_to_one_that_restarts(waits_for, first, tmp_path):
     begun = 0
 
     def begin():
@@ -102,4 +106,4 @@ def test_to_one_that_restarts(waits_for, tmp_path):
         path = str(tmp_path / str(begun))
         return actor, [actor.die_once.remote(path), *[actor.add.remote() for _ in range(3)]]
 
-    at_every_point(begin, [0, 1, 2, 3], WAITS[waits_for])
+    at_points(begin, [0, 1, 2, 3], WAITS[waits_for], first)

@@ -17,7 +17,9 @@ from ray.testing.interruption import interrupted
 LIMIT_S = 30
 #: The thread that takes the steps is not the one that polls each time. So many points in a row that no try has reached
 #: are behind the last one.
-TRIES, MISSED = 3, 6
+TRIES, MISSED = 2, 4
+#: The quick run tries one point in so many.
+EVERY = 3
 #: In shared memory, so that it is listed.
 SIZE = 120_000
 _RAY = os.path.dirname(ray.__file__) + os.sep
@@ -81,8 +83,8 @@ class Borrower:
     def ask(self, actors):
         return [ray.get(actor.tell.remote()) for actor in actors]
 
-    def at_every_point(self, name, *actors):
-        return at_every_point(name, *actors)
+    def at_points(self, name, first, *actors):
+        return at_points(name, first, *actors)
 
 
 def results_with_refs(owner, borrower):
@@ -153,17 +155,17 @@ STEPS = {
 }
 
 
-def at_every_point(name, owner, borrower):
-    """Take the steps with a wait in their midst, at one point after the other; returns how many there were."""
+def at_points(name, first, owner, borrower):
+    """Take the steps with a wait in their midst, at every third point from ``first`` on; returns at how many."""
     expected = ["told"] * 2 if name == "handles" else [SIZE] * 2
 
     def take():
         return STEPS[name](owner, borrower)
 
     assert take() == expected
-    reached = missed = point = 0
+    reached, missed, point = 0, 0, first - EVERY
     while missed < MISSED:
-        point += 1
+        point += EVERY
         missed += 1
         for _ in range(TRIES):
             seen = []
@@ -190,15 +192,16 @@ def left(session):
 
 
 @pytest.mark.timeout(240)  # on a busy machine
+@pytest.mark.parametrize("first", [1, *(pytest.param(first, marks=pytest.mark.slow) for first in (2, 3))])
 @pytest.mark.parametrize("place", ["driver", "actor"])
 @pytest.mark.parametrize("name", STEPS)
-def test_all_is_freed_in_the_end(session, name, place):
+def test_all_is_freed_in_the_end(session, name, place, first):
     owner, borrower = Owner.remote(), Borrower.remote()
     if place == "driver":
-        points = at_every_point(name, owner, borrower)
+        points = at_points(name, first, owner, borrower)
     else:
-        points = ray.get(Borrower.remote().at_every_point.remote(name, owner, borrower), timeout=200)
-    assert points > 20
+        points = ray.get(Borrower.remote().at_points.remote(name, first, owner, borrower), timeout=200)
+    assert points > 6
     del owner, borrower
     end = time.monotonic() + LIMIT_S
     while (there := left(session)) != ([[]], 0):
