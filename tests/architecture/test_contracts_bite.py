@@ -884,7 +884,14 @@ class EndsTheOthers(InprocTransport):
 class ForgetsToFlush(InprocTransport):
     def connect(self, address, timeout_s=5.0):
         connection = super().connect(address, timeout_s)
-        connection.close = connection.abort
+        send, kept = connection.send, []
+
+        def send_the_one_before(frames):
+            if kept:
+                send(kept.pop())
+            kept.append(frames)
+
+        connection.send, connection.close = send_the_one_before, connection.abort
         return connection
 
 
