@@ -108,9 +108,8 @@ class ObjectAccess(Submission):
         if entry.table is not self.table:
             self._own_entry(ref)
         if not entry.status:
-            held: ObjectRef[Any] = ObjectRef(
-                entry
-            )  # the collector may have finalised ``ref``, in one cycle with who asks
+            # The collector may have finalised ``ref``, together with the object whose destructor asks.
+            held: ObjectRef[Any] = ObjectRef(entry)
             if not self._wait_entry(entry, timeout_s) and not entry.status:
                 raise timed_out(timeout_s, (entry,), 1, self.trouble)
             return self.objects.value(held._entry, copy)
