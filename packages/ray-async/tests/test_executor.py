@@ -106,8 +106,8 @@ def test_many_submits_wake_the_loop_once_and_are_started_in_portions():
 
     def new_loop():
         loop = asyncio.new_event_loop()
-        wake = loop.call_soon_threadsafe
-        loop.call_soon_threadsafe = lambda *args, **kwargs: (wakes.append(args), wake(*args, **kwargs))
+        add_reader = loop.add_reader
+        loop.add_reader = lambda fd, look, flag: add_reader(fd, lambda: (wakes.append(fd), look(flag)))
         return loop
 
     executor, gate, ended = AsyncioExecutor(10_000, new_loop=new_loop), threading.Event(), []

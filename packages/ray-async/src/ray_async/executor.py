@@ -9,11 +9,12 @@ import functools
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from ray.abc import Call, Executor
 from ray.clock import new_event_loop
 from ray_async.ending import wind_up
+from ray_async.ready_flag import ReadyFlag
 
 LoopMaker: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
@@ -69,10 +70,12 @@ class AsyncioExecutor(Executor):
         self._loop: asyncio.AbstractEventLoop | None = None
         #: Taken over by the loop in one go.
         self._submitted: deque[Call] = deque()
+        #: Wakes the loop, at less cost than ``call_soon_threadsafe``; made by ``run``.
+        self._flag: ReadyFlag | None = None
         #: The loop is about to look into ``_submitted``; before ``run``, it will when it starts.
         self._woken = True
-        #: {task: (call, lane)} of those that have not had their first step.
-        self._unstarted: dict[asyncio.Task[None], tuple[Call, _Lane]] = {}
+        #: {call: its lane} of those whose tasks have not had their first step.
+        self._unstarted: dict[Call, _Lane] = {}
         #: Every task that has not ended; the loop itself would let go of them.
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = 0
@@ -84,15 +87,21 @@ class AsyncioExecutor(Executor):
         self._submitted.append(call)
         if not self._woken:
             self._woken = True
-            self._on_loop(self._take)
+            self._wake()
 
-    def _on_loop(self, function: Callable[[], None]) -> None:
-        """Run ``function`` on the loop, which may be closed by now."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(function, context=contextvars.Context())
+    def _wake(self) -> None:
+        """Have the loop look; without effect where it has ended, or has not begun."""
+        if self._flag is not None:
+            self._flag.set()
 
     # --- on the loop --------------------------------------------------------------------------------------------------
+
+    def _look(self, flag: ReadyFlag) -> None:
+        """Somebody has set the flag."""
+        flag.clear()
+        self._take()
+        if self._closed:
+            self._stop()
 
     def _take(self) -> None:
         submitted = self._submitted
@@ -117,13 +126,12 @@ class AsyncioExecutor(Executor):
         lane.running += 1
         # Not by the loop's factory, which is the user's: it may run the task at once, or refuse.
         task = asyncio.Task(self._run(call), loop=self._loop, context=contextvars.Context())
-        self._unstarted[task] = call, lane
+        self._unstarted[call] = lane
         self._tasks.add(task)
-        task.add_done_callback(functools.partial(self._ended, lane))
+        task.add_done_callback(functools.partial(self._ended, call, lane))
 
     async def _run(self, call: Call) -> None:
-        task: Any = asyncio.current_task()
-        del self._unstarted[task]
+        del self._unstarted[call]
         try:
             if call.in_thread:
                 await self._run_on(self._threads, call)
@@ -149,12 +157,11 @@ class AsyncioExecutor(Executor):
                 await asyncio.wait([running])
         running.result()
 
-    def _ended(self, lane: _Lane, task: asyncio.Task[None]) -> None:
+    def _ended(self, call: Call, lane: _Lane, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         lane.running -= 1
-        started = self._unstarted.pop(task, None)
-        if started is not None:  # cancelled by code that cancels every task: the caller still waits for an answer
-            self._start(*started)
+        if call in self._unstarted:  # cancelled by code that cancels every task: the caller still waits for an answer
+            self._start(call, lane)
         elif lane.queue and not self._closed:
             self._waiting -= 1
             self._start(lane.queue.popleft(), lane)
@@ -170,10 +177,13 @@ class AsyncioExecutor(Executor):
     def run(self) -> None:
         loop = self._loop = self._new_loop()
         asyncio.set_event_loop(loop)
+        flag = self._flag = ReadyFlag()
         try:
             if not self._closed:  # else nobody would stop it
+                loop.add_reader(flag.fileno(), self._look, flag)
                 loop.call_soon(self._take)
                 self._serve(loop)
+                loop.remove_reader(flag.fileno())
                 loop.set_task_factory(None)
                 loop.run_until_complete(wind_up(WIND_UP_S))
         finally:
@@ -181,6 +191,7 @@ class AsyncioExecutor(Executor):
             for threads in (self._threads, self._one_thread):
                 threads.shutdown(wait=False, cancel_futures=True)
             loop.close()
+            flag.close()
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
@@ -198,7 +209,7 @@ class AsyncioExecutor(Executor):
     def close(self) -> None:
         self._closed = True
         self._submitted.clear()
-        self._on_loop(self._stop)
+        self._wake()
 
 
 def _run_once(call: Call, done: Future[None]) -> None:

@@ -7,6 +7,8 @@ import select
 import sys
 import threading
 
+_ONE = (1).to_bytes(8, sys.byteorder)
+
 
 class ReadyFlag:
     """Set or not. Its descriptor is readable while it is set: an eventfd, or a pipe where there is none."""
@@ -31,7 +33,7 @@ class ReadyFlag:
         with self._lock:
             if not (self._set or self._closed):
                 self._set = True
-                os.write(self._writing, (1).to_bytes(8, sys.byteorder))
+                os.write(self._writing, _ONE)
 
     def clear(self) -> None:
         """Unset it."""
