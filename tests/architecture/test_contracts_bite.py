@@ -1497,7 +1497,7 @@ class LeavesTasksToTheLoop(AsyncioExecutor):
         lane.running += 1
         task = self._loop.create_task(call.run_async())
         self._tasks.add(task)
-        task.add_done_callback(lambda task: self._ended(lane, task))
+        task.add_done_callback(lambda task: self._ended(call, lane, task))
 
 
 class DropsWhatTheSystemHasNoThreadFor(ThreadsExecutor):

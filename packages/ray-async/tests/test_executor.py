@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import functools
+import os
 import threading
 import time
 
@@ -128,6 +129,23 @@ def test_many_submits_wake_the_loop_once_and_are_started_in_portions():
         gate.set()
         eventually(lambda: len(ended) == 10 * STARTS_PER_TURN, "the calls run")
         assert len(wakes) == 1
+
+
+def test_a_program_that_closes_the_descriptor_of_the_flag():
+    executor, ended = AsyncioExecutor(10), []
+
+    async def closes():
+        os.close(executor._flag.fileno())
+
+    async def note():
+        ended.append(1)
+
+    with running(executor):
+        executor.submit(AsyncCall(closes))
+        for number in range(1, 4):
+            time.sleep(0.02)
+            executor.submit(AsyncCall(note))
+            eventually(lambda number=number: len(ended) == number, "the call runs")
 
 
 def test_calls_share_no_context():

@@ -91,8 +91,14 @@ class AsyncioExecutor(Executor):
 
     def _wake(self) -> None:
         """Have the loop look; without effect where it has ended, or has not begun."""
-        if self._flag is not None:
-            self._flag.set()
+        flag, loop = self._flag, self._loop
+        if flag is None or loop is None:
+            return
+        try:
+            flag.set()
+        except OSError:  # the program has closed every descriptor that it found
+            with contextlib.suppress(RuntimeError):  # so is the loop
+                loop.call_soon_threadsafe(self._look, flag, context=contextvars.Context())
 
     # --- on the loop --------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -29,11 +30,19 @@ class ReadyFlag:
         return self._reading
 
     def set(self) -> None:
-        """Set it; any thread, never blocks. Without effect once closed."""
+        """Set it; any thread, never blocks. Without effect once closed.
+
+        Raises:
+            OSError: the program has closed the descriptor, which is not this object's any more.
+        """
         with self._lock:
             if not (self._set or self._closed):
                 self._set = True
-                os.write(self._writing, _ONE)
+                try:
+                    os.write(self._writing, _ONE)
+                except OSError:
+                    self._set = False
+                    raise
 
     def clear(self) -> None:
         """Unset it."""
@@ -53,9 +62,9 @@ class ReadyFlag:
         with self._lock:
             if not self._closed:
                 self._closed = True
-                os.close(self._reading)
-                if self._writing != self._reading:
-                    os.close(self._writing)
+                for descriptor in {self._reading, self._writing}:
+                    with contextlib.suppress(OSError):  # the program has closed it
+                        os.close(descriptor)
 
     def __del__(self) -> None:
         if hasattr(self, "_closed"):

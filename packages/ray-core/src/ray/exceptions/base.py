@@ -107,6 +107,18 @@ def layout_base(cls: Any) -> Any:
     return cls
 
 
+def notes_of(error: BaseException) -> list[Any]:
+    """Its notes; none where the program has put there what Python does not."""
+    notes = getattr(error, "__notes__", None)
+    return list(notes) if isinstance(notes, list) else []
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note, unless the program has put something there that takes none."""
+    if isinstance(getattr(error, "__notes__", []), list):
+        error.add_note(note)
+
+
 def note_handler(error: BaseException) -> None:
     """A signal handler of the program has raised it: no code on its way out may take it for the failure of its own."""
     with contextlib.suppress(Exception):  # some take no attributes

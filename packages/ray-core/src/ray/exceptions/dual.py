@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from ray.exceptions.base import RayError
+from ray.exceptions.base import RayError, notes_of
 
 
 class DualError(RayError):
@@ -34,7 +34,7 @@ class DualError(RayError):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._origin is None:
             return super().__reduce__()
-        notes = list(getattr(self, "__notes__", ()))
+        notes = notes_of(self)
         return (*self._origin[:2], {"__notes__": notes} if notes else None)
 
     def __setstate__(self, state: Any) -> None:

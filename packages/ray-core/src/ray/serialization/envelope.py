@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ray.exceptions import RayError, RayTaskError, UnpicklableError, qualified_name
-from ray.exceptions.base import printable
+from ray.exceptions.base import add_note, notes_of, printable
 from ray.exceptions.dual import DualError
 from ray.serialization.carry import builtin_base, is_ours, pack_exception, pack_types
 from ray.serialization.dual import steers_interpreter, task_error
@@ -188,10 +188,9 @@ def _explain_read_only(exc: BaseException) -> None:
 
 
 def _add_note(exc: BaseException, head: str, note: str) -> None:
-    """Add a note unless one begins with ``head``, or the user's code has put there what takes none."""
-    notes = getattr(exc, "__notes__", [])
-    if isinstance(notes, list) and not any(isinstance(known, str) and known.startswith(head) for known in notes):
-        exc.add_note(note)
+    """Add a note unless one begins with ``head``."""
+    if not any(isinstance(known, str) and known.startswith(head) for known in notes_of(exc)):
+        add_note(exc, note)
 
 
 def _hop(exc: BaseException, function: str, pid: int) -> str:
@@ -204,10 +203,10 @@ def _with_hop(via: tuple[str, ...], hop: str) -> tuple[str, ...]:
 
 
 def _note_hop(exc: RayError, hop: str) -> None:
-    notes = getattr(exc, "__notes__", ())
+    notes = notes_of(exc)
     if len(notes) < _MAX_NOTES:
         begins = isinstance(exc, UnpicklableError) and not notes
-        exc.add_note(f"{'raised for what was sent by' if begins else 'passed on by'} {hop}")
+        add_note(exc, f"{'raised for what was sent by' if begins else 'passed on by'} {hop}")
 
 
 def _load_exception(blob: bytes) -> BaseException | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ray.abc.transport import Frame
 from ray.clock import perf_counter_ns
 from ray.exceptions import RayActorError, RayError, TaskCancelledError, TaskTimeoutError
+from ray.exceptions.base import add_note
 from ray.messages import codec, wire
 from ray.runtime.async_functions import check_awaited, check_streamed, runs_on_loop
 from ray.runtime.interface import IN_THREAD, STREAMING
@@ -276,9 +277,9 @@ class TaskCall:
         elif self.timed_out:
             error, kind = TaskTimeoutError(name, task.timeout_s, self.abandoned and worker.concurrent), "system"
         elif worker.exiting and type(error).__name__ == "CancelledError":
-            error, kind = RayActorError(worker.actor_name, worker.actor_id, worker.exiting), "system"
+            error, kind = self._interrupted_by_end(), "system"
         elif isinstance(error, RayError) and is_of_result(error, worker.objects):
-            error.add_note(f"raised for a result of task {name} (pid={os.getpid()})")
+            add_note(error, f"raised for a result of task {name} (pid={os.getpid()})")
             kind = "system"
         envelope = make_envelope(
             error,
@@ -292,6 +293,18 @@ class TaskCall:
         retry = bool(task.retry) and not self.cancelled and _wants_retry(error, task.retry)
         _forget_frames(error)
         return Outcome(False, [envelope], retry=retry)
+
+    def _interrupted_by_end(self) -> RayActorError:
+        """The actor ends, by another call or a request, while this one awaits something."""
+        task, worker = self.task, self.worker
+        return RayActorError(
+            worker.actor_name,
+            worker.actor_id,
+            worker.exiting,
+            method=task.function.decode(errors="replace"),
+            fate="was interrupted",
+            pid=os.getpid(),
+        )
 
     def _leave(self, left: Exit) -> Outcome:
         """The method ends its actor."""

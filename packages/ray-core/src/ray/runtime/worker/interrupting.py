@@ -81,8 +81,9 @@ class Interrupting:
         if in_destructor(frame):
             self._send_later(call)
             return
+        # Ctrl-C, or a signal that the user's code has sent. (A comment in the next line would be in its traceback.)
         if worker.concurrent or not (call.cancelled or call.timed_out):
-            raise KeyboardInterrupt  # the user's code has sent it
+            raise KeyboardInterrupt
         call.check()
 
     def _send_later(self, call: TaskCall) -> None:
