@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import pytest
@@ -17,6 +17,7 @@ class Options(msgspec.Struct, rename={"level": "lvl"}):
     level: int = 0
     inner: Inner = msgspec.field(default_factory=Inner)
     tags: list[str] = []
+    way: Literal["near", "far"] | None = None
 
 
 def given(**values: object) -> dict[str, Setting]:
@@ -25,7 +26,7 @@ def given(**values: object) -> dict[str, Setting]:
 
 def test_defaults_are_filled_in_and_plain():
     values = check_options(Options, given(path="p", tags=["a"]), "store='x'")
-    assert values == {"path": "p", "size": 4, "lvl": 0, "inner": {"depth": 1}, "tags": ["a"]}
+    assert values == {"path": "p", "size": 4, "lvl": 0, "inner": {"depth": 1}, "tags": ["a"], "way": None}
     assert make_options(Options, values) == Options("p", tags=["a"])
 
 
@@ -45,6 +46,10 @@ def test_plugins_without_options():
             "store='x': option 'inner.depth' (from ray.toml): expected 'int', got 'str'",
         ),
         ({"path": "p", "tags": [1]}, "store='x': option 'tags[0]' (from ray.toml): expected 'str', got 'int'"),
+        (
+            {"path": "p", "way": "nera"},
+            "store='x': option 'way' (from ray.toml): invalid enum value 'nera'. Accepted: 'near', 'far'.",
+        ),
         ({}, "store='x': Object missing required field 'path'"),
     ],
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -47,7 +48,8 @@ def check_options(schema: type[msgspec.Struct] | None, given: Mapping[str, Setti
     try:
         checked = msgspec.convert(plain, schema)
     except msgspec.ValidationError as error:
-        raise PluginOptionsError(f"{subject}: {_sentence(str(error), given)}") from None
+        sentence = f"{subject}: {_sentence(str(error), given)}"
+        raise PluginOptionsError(f"{sentence}{_accepted(schema, str(error))}") from None
     check_machine = getattr(checked, "check_machine", None)
     if check_machine is not None:
         try:
@@ -63,6 +65,24 @@ def check_options(schema: type[msgspec.Struct] | None, given: Mapping[str, Setti
 def make_options(schema: type[msgspec.Struct] | None, values: Mapping[str, Any]) -> Any:
     """The object that hooks receive, from the values of a plan."""
     return {} if schema is None else msgspec.convert(values, schema)
+
+
+def _accepted(schema: type[msgspec.Struct], text: str) -> str:
+    """What an option of a few fixed values takes, where ``text`` says that it was given another one."""
+    option = text.partition(" - at `$.")[2].rstrip("`")
+    for field in msgspec.structs.fields(schema):
+        if field.encode_name == option and text.startswith("Invalid enum value"):
+            return f". Accepted: {', '.join(repr(value) for value in _values_of(field.type))}."
+    return ""
+
+
+def _values_of(kind: Any) -> list[Any]:
+    """The values of a ``Literal`` or an enum, optional or not."""
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return [member.value for member in kind]
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    return [value for part in get_args(kind) for value in _values_of(part)]
 
 
 def _sentence(text: str, given: Mapping[str, Setting]) -> str:

@@ -2,7 +2,7 @@
 
 from ray.serialization.blob import Serialized, deserialize, deserialize_aligned, deserialize_copy, pickle_of
 from ray.serialization.captures import largest_captures
-from ray.serialization.caused import failed_start, unreadable
+from ray.serialization.caused import failed_start, failed_start_envelope, unreadable
 from ray.serialization.envelope import ORDERLY, SYSTEM, Envelope, make_envelope, open_envelope, read_envelope
 from ray.serialization.pickling import (
     EMPTY_ARGS,
@@ -28,6 +28,7 @@ __all__ = [
     "deserialize_copy",
     "dump_function",
     "failed_start",
+    "failed_start_envelope",
     "is_importable",
     "largest_captures",
     "load_function",

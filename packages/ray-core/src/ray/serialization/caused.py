@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import pickle
 from typing import Any, TypeVar
 
-from ray.exceptions import DeserializationError, RayActorError, RayError, RayTaskError
+from ray.exceptions import DeserializationError, RayActorError, RayError, RayTaskError, qualified_name
+from ray.exceptions.base import printable
 from ray.serialization.dual import of_both_types
-from ray.serialization.envelope import make_envelope, open_envelope
-from ray.serialization.render import message_of, summary_of
+from ray.serialization.envelope import (
+    SYSTEM,
+    USER,
+    Envelope,
+    encode_envelope,
+    make_envelope,
+    open_envelope,
+    read_envelope,
+)
+from ray.serialization.render import message_of, summary_of, summary_text
 
 D = TypeVar("D", RayActorError, DeserializationError)
 
@@ -21,6 +31,55 @@ def failed_start(facts: dict[str, Any], envelope: bytes) -> RayActorError:
         envelope: what became of ``__init__``.
     """
     return caused(RayActorError, facts, envelope)
+
+
+def failed_start_envelope(
+    facts: dict[str, Any], envelope: bytes, *, function: str, task_id: bytes, attempt: int, node: str
+) -> bytes:
+    """``failed_start`` as an envelope of the call, for those who must not run code of the user's: nothing is opened.
+
+    Args:
+        facts: as there.
+        envelope: as there.
+        function: name of the method.
+        task_id: of the call, 16 bytes.
+        attempt: from 0.
+        node: name or id in hex of the node.
+    """
+    inner = read_envelope(envelope)
+    text = inner.traceback if inner.kind == USER else inner.message
+    plain = RayActorError(**facts, summary=inner.summary, traceback_str=text)
+    name = inner.cause_type.rpartition(".")[2]
+    cause_type = f"{qualified_name(RayActorError)}({name})"
+    message = message_of(plain)
+    return encode_envelope(
+        Envelope(
+            kind=SYSTEM,
+            cause_type=cause_type,
+            builtin=inner.builtin,
+            summary=summary_text(cause_type, message),
+            message=message,
+            traceback=f"{cause_type}: {message}",
+            function=printable(function),
+            task_id=task_id,
+            attempt=attempt,
+            pid=plain.pid or os.getpid(),
+            node=printable(node),
+            exit_code=plain.exit_code,
+            signal=plain.signal,
+            cause=pickle.dumps(_Caused(RayActorError, facts, envelope)),
+        )
+    )
+
+
+class _Caused:
+    """Becomes what ``caused`` makes, where it is unpickled."""
+
+    def __init__(self, *args: Any) -> None:
+        self._args = args
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return caused, self._args
 
 
 def unreadable(error: Exception, what: str, *, object_id: bytes = b"", task: str = "") -> RayError:

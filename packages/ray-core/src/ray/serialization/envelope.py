@@ -58,7 +58,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     """Pickle of the exception; empty if it cannot travel."""
 
 
-_encode = msgspec.msgpack.Encoder().encode
+encode_envelope = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Envelope).decode
 
 
@@ -81,11 +81,11 @@ def make_envelope(
     """
     function, node = printable(function), printable(node)
     try:
-        return _encode(_pack(exc, function, task_id, attempt, pid, node, kind))
+        return encode_envelope(_pack(exc, function, task_id, attempt, pid, node, kind))
     except BaseException as failure:  # The last resort: only names, made of nothing that could fail.
         name = type.__getattribute__(type(exc), "__name__")
         text = f"{name} (its envelope could not be made: {type(failure).__name__})"
-        return _encode(
+        return encode_envelope(
             Envelope(
                 kind=USER, cause_type=name, summary=text, message=text, function=function, task_id=task_id,
                 attempt=attempt, pid=pid, node=node,

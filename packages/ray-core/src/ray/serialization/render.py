@@ -34,8 +34,12 @@ def message_of(exc: BaseException) -> str:
 
 def summary_of(exc: BaseException) -> str:
     """One line: the type and the first line of the message."""
-    name = qualified_name(type(exc))
-    first = message_of(exc).strip().partition("\n")[0].rstrip()
+    return summary_text(qualified_name(type(exc)), message_of(exc))
+
+
+def summary_text(name: str, message: str) -> str:
+    """The same, of a type's name and a message."""
+    first = message.strip().partition("\n")[0].rstrip()
     return shorten(f"{name}: {first}" if first else name, MAX_SUMMARY)
 
 

@@ -22,7 +22,7 @@ from ray.protocol.actors import FREE_RESTARTS, MAX_RESTART_DELAY_S
 from ray.protocol.references import FAILED, ObjectEntry
 from ray.runtime.owner.records import TaskRecord
 from ray.runtime.process.telling import write
-from ray.serialization import ORDERLY, SYSTEM, Envelope, failed_start, make_envelope, read_envelope
+from ray.serialization import ORDERLY, SYSTEM, Envelope, failed_start_envelope, make_envelope, read_envelope
 
 if TYPE_CHECKING:
     from ray.runtime.owner.actor_client import ActorClient
@@ -113,8 +113,12 @@ class Failures:
             "restarted": cause.restarts,
             "stderr_tail": "\n".join(cause.stderr),
         }
-        dead = failed_start(facts, error) if error else RayActorError(**facts)
-        return self.envelope(dead, record.name, record.id, record.attempt, cause.pid)
+        if not error:
+            return self.envelope(RayActorError(**facts), record.name, record.id, record.attempt, cause.pid)
+        node_id, attempt = self._runtime.node_id, record.attempt
+        return failed_start_envelope(
+            facts, error, function=record.name, task_id=record.id, attempt=attempt, node=node_id
+        )
 
     # --- reports -----------------------------------------------------------------------------------------------------
 
