@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -569,6 +570,49 @@ def test_exit_actor(start, tmp_path):
     found = words(tmp_path / "words", 5)
     assert started.undisturbed_s() < 3
     assert found == ["waits"] * 3 + ["background", "atexit"]
+
+
+@pytest.mark.parametrize("way", ["later", "soon", "signal", "of a future", "nested"])
+def test_sys_exit_in_a_callback_of_the_loop(start, way):
+    """It ends the loop, as in any program, and the actor with it; in a task it is kept for those who await the task."""
+    start(num_cpus=1)
+
+    @ray.remote
+    class Leaves:
+        async def echo(self, value):
+            return value
+
+        async def waits(self):
+            await asyncio.sleep(60)
+
+        async def leave(self):
+            loop = asyncio.get_running_loop()
+            if way == "later":
+                loop.call_later(0.05, sys.exit, 3)
+            elif way == "soon":
+                loop.call_soon(lambda: sys.exit(3))
+            elif way == "nested":
+                loop.call_later(0.05, lambda: list(map(sys.exit, [3])))
+            elif way == "of a future":
+                asyncio.ensure_future(asyncio.sleep(0.05)).add_done_callback(lambda future: sys.exit(3))
+            else:
+                loop.add_signal_handler(signal.SIGUSR1, sys.exit, 3)
+                loop.call_later(0.05, os.kill, os.getpid(), signal.SIGUSR1)
+
+        async def task(self):
+            async def leaves():
+                sys.exit(3)
+
+            self.kept = asyncio.ensure_future(leaves())
+
+    actor = Leaves.remote()
+    get(actor.task.remote())
+    assert get(actor.echo.remote(1)) == 1
+    waits, left = actor.waits.remote(), actor.leave.remote()
+    with contextlib.suppress(RayActorError):  # it may come before the answer
+        get(left)
+    with pytest.raises(RayActorError, match=r"a callback of its event loop called sys\.exit\(3\)"):
+        get(waits)
 
 
 def test_exit_actor_beside_a_call_that_does_not_end(start, tmp_path):

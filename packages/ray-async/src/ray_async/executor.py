@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import inspect
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,9 @@ LoopMaker: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 STARTS_PER_TURN = 100
 #: What is left on the loop when the last call has ended is cancelled, and has this long to end.
 WIND_UP_S = 0.5
+#: Whose code a loop consists of.
+_LOOPS = ("asyncio", "contextvars", "selectors", "uvloop")
+_STEPPED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 
 
 class AsyncioExecutor(Executor):
@@ -203,7 +207,10 @@ class AsyncioExecutor(Executor):
         while True:
             try:
                 loop.run_forever()
-            except (KeyboardInterrupt, SystemExit):  # of some task, which keeps it for those who await that task
+            except (KeyboardInterrupt, SystemExit) as error:
+                # A task keeps it for those who await that task.
+                if isinstance(error, SystemExit) and not _comes_from_task(error):
+                    raise RuntimeError(f"a callback of its event loop called sys.exit({error.code!r})") from error
                 continue
             if not self._closed:
                 raise RuntimeError("its event loop was stopped")
@@ -226,6 +233,17 @@ def _run_once(call: Call, done: Future[None]) -> None:
             done.set_exception(error)
         else:
             done.set_result(None)
+
+
+def _comes_from_task(error: BaseException) -> bool:
+    """Whether the first code outside the loop's own is that of a coroutine or generator, and not of a callback."""
+    trace = error.__traceback__
+    while trace is not None:
+        code, module = trace.tb_frame.f_code, trace.tb_frame.f_globals.get("__name__", "")
+        if not (module == __name__ or module.partition(".")[0] in _LOOPS):
+            return bool(code.co_flags & _STEPPED)
+        trace = trace.tb_next
+    return False
 
 
 class _Lane:

@@ -3,7 +3,15 @@
 from ray.serialization.blob import Serialized, deserialize, deserialize_aligned, deserialize_copy, pickle_of
 from ray.serialization.captures import largest_captures
 from ray.serialization.caused import failed_start, failed_start_envelope, unreadable
-from ray.serialization.envelope import ORDERLY, SYSTEM, Envelope, make_envelope, open_envelope, read_envelope
+from ray.serialization.envelope import (
+    ORDERLY,
+    SYSTEM,
+    Envelope,
+    make_envelope,
+    open_envelope,
+    read_envelope,
+    same_for,
+)
 from ray.serialization.pickling import (
     EMPTY_ARGS,
     args_blob,
@@ -37,6 +45,7 @@ __all__ = [
     "pickle_of",
     "read_envelope",
     "register_reducer",
+    "same_for",
     "serialize",
     "serialize_args",
     "serialize_small",

@@ -33,17 +33,12 @@ def failed_start(facts: dict[str, Any], envelope: bytes) -> RayActorError:
     return caused(RayActorError, facts, envelope)
 
 
-def failed_start_envelope(
-    facts: dict[str, Any], envelope: bytes, *, function: str, task_id: bytes, attempt: int, node: str
-) -> bytes:
-    """``failed_start`` as an envelope of the call, for those who must not run code of the user's: nothing is opened.
+def failed_start_envelope(facts: dict[str, Any], envelope: bytes, *, node: str) -> bytes:
+    """``failed_start`` as an envelope of a call, for those who must not run code of the user's: nothing is opened.
 
     Args:
         facts: as there.
         envelope: as there.
-        function: name of the method.
-        task_id: of the call, 16 bytes.
-        attempt: from 0.
         node: name or id in hex of the node.
     """
     inner = read_envelope(envelope)
@@ -60,9 +55,6 @@ def failed_start_envelope(
             summary=summary_text(cause_type, message),
             message=message,
             traceback=f"{cause_type}: {message}",
-            function=printable(function),
-            task_id=task_id,
-            attempt=attempt,
             pid=plain.pid or os.getpid(),
             node=printable(node),
             exit_code=plain.exit_code,

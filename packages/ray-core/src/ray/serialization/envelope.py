@@ -93,6 +93,14 @@ def make_envelope(
         )  # fmt: skip
 
 
+def same_for(blob: bytes, *, function: str, task_id: bytes, attempt: int) -> bytes:
+    """The envelope of another task with the same failure; arguments as of ``make_envelope``."""
+    known = _decode(blob)
+    return encode_envelope(
+        msgspec.structs.replace(known, function=printable(function), task_id=task_id, attempt=attempt)
+    )
+
+
 def open_envelope(blob: bytes | memoryview) -> BaseException:
     """The exception to raise, a fresh object at each call. Never raises (but lets Ctrl-C through).
 

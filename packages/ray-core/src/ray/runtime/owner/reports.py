@@ -22,7 +22,7 @@ from ray.protocol.actors import FREE_RESTARTS, MAX_RESTART_DELAY_S
 from ray.protocol.references import FAILED, ObjectEntry
 from ray.runtime.owner.records import TaskRecord
 from ray.runtime.process.telling import write
-from ray.serialization import ORDERLY, SYSTEM, Envelope, failed_start_envelope, make_envelope, read_envelope
+from ray.serialization import ORDERLY, SYSTEM, Envelope, failed_start_envelope, make_envelope, read_envelope, same_for
 
 if TYPE_CHECKING:
     from ray.runtime.owner.actor_client import ActorClient
@@ -47,6 +47,8 @@ class Failures:
         #: {id of a task, or of an actor: (text to print, monotonic time of the failure)}, oldest first
         self._waiting: dict[bytes, tuple[str, float]] = {}
         self._armed = False
+        #: What was said last of a dead actor, and the envelope: thousands of calls may have the same fate.
+        self._told: tuple[Any, bytes] = (None, b"")
 
     # --- envelopes ---------------------------------------------------------------------------------------------------
 
@@ -99,11 +101,27 @@ class Failures:
             return self.cancelled(record)
         self._waiting.pop(client.actor_id, None)  # the call tells it
         cause = cause or node.ExitCause()
+        told = (client.actor_id, record.method, fate, restarts, lives, cause, error)
+        if told != self._told[0]:
+            self._told = told, self._actor_error(*told, client.class_name)
+        return same_for(self._told[1], function=record.name, task_id=record.id, attempt=record.attempt)
+
+    def _actor_error(
+        self,
+        actor_id: bytes,
+        method: bytes,
+        fate: str,
+        restarts: bool,
+        lives: bool,
+        cause: node.ExitCause,
+        error: bytes,
+        class_name: str,
+    ) -> bytes:
         facts: dict[str, Any] = {
-            "actor_class": client.class_name,
-            "actor_id": client.actor_id,
+            "actor_class": class_name,
+            "actor_id": actor_id,
             "reason": cause.reason,
-            "method": record.method.decode(),
+            "method": method.decode(),
             "fate": fate,
             "restarts": restarts,
             "lives": lives,
@@ -113,12 +131,9 @@ class Failures:
             "restarted": cause.restarts,
             "stderr_tail": "\n".join(cause.stderr),
         }
-        if not error:
-            return self.envelope(RayActorError(**facts), record.name, record.id, record.attempt, cause.pid)
-        node_id, attempt = self._runtime.node_id, record.attempt
-        return failed_start_envelope(
-            facts, error, function=record.name, task_id=record.id, attempt=attempt, node=node_id
-        )
+        if error:
+            return failed_start_envelope(facts, error, node=self._runtime.node_id)
+        return self.envelope(RayActorError(**facts), "", b"", 0, cause.pid)
 
     # --- reports -----------------------------------------------------------------------------------------------------
 
