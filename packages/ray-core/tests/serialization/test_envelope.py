@@ -20,7 +20,15 @@ from ray.exceptions import (
     TaskCancelledError,
     WorkerCrashedError,
 )
-from ray.serialization import make_envelope, open_envelope, read_envelope, register_reducer
+from ray.serialization import (
+    failed_start,
+    failed_start_envelope,
+    make_envelope,
+    open_envelope,
+    read_envelope,
+    register_reducer,
+    same_for,
+)
 from ray.serialization.guard import run_guarded
 
 
@@ -79,6 +87,40 @@ def test_errors_own_subclass_of_ours_comes_back_as_itself() -> None:
 def test_damaged_envelope_is_a_task_error(blob: bytes) -> None:
     error = open_envelope(blob)
     assert type(error) in (RayTaskError, RayError)
+    assert "damaged" in str(error)
+
+
+FACTS: dict[str, Any] = {"actor_class": "A", "actor_id": b"1" * 16, "reason": "its __init__ raised", "method": "m"}
+
+
+class WithReason(Exception):
+    def __init__(self, reason: str, *, code: int) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    "exc", [KeyError("x"), WithReason("no", code=3), Exception("plain"), RayError("of ours")], ids=repr
+)
+def test_calls_of_an_actor_whose_start_failed(exc: Exception) -> None:
+    """The envelope that is made without opening the other one says the same as the error that the other way makes."""
+    inner = _made(exc, kind="system" if isinstance(exc, RayError) else "user")
+    blob = same_for(failed_start_envelope(FACTS, inner, node="n"), function="A.m", task_id=b"2" * 16, attempt=1)
+    error, known = open_envelope(blob), failed_start(FACTS, inner)
+    assert type(error).__name__ == type(known).__name__
+    assert isinstance(error, RayActorError)
+    assert isinstance(error, type(exc))
+    assert str(error) == str(known)
+    assert vars(error).keys() == vars(known).keys()
+    facts, others = read_envelope(blob), read_envelope(_made(known, kind="system"))
+    assert (facts.function, facts.task_id, facts.attempt, facts.node) == ("A.m", b"2" * 16, 1, "n")
+    assert (facts.kind, facts.summary, facts.message) == (others.kind, others.summary, others.message)
+
+
+@pytest.mark.parametrize("blob", [b"", b"garbage", bytes(1000)])
+def test_calls_of_an_actor_whose_failure_is_damaged(blob: bytes) -> None:
+    error = open_envelope(failed_start_envelope(FACTS, blob, node="n"))
+    assert isinstance(error, RayActorError)
     assert "damaged" in str(error)
 
 

@@ -9,6 +9,7 @@ from ray.serialization.envelope import (
     Envelope,
     make_envelope,
     open_envelope,
+    read_any_envelope,
     read_envelope,
     same_for,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "make_envelope",
     "open_envelope",
     "pickle_of",
+    "read_any_envelope",
     "read_envelope",
     "register_reducer",
     "same_for",

@@ -16,7 +16,7 @@ from ray.serialization.envelope import (
     encode_envelope,
     make_envelope,
     open_envelope,
-    read_envelope,
+    read_any_envelope,
 )
 from ray.serialization.render import message_of, summary_of, summary_text
 
@@ -41,11 +41,12 @@ def failed_start_envelope(facts: dict[str, Any], envelope: bytes, *, node: str) 
         envelope: as there.
         node: name or id in hex of the node.
     """
-    inner = read_envelope(envelope)
+    inner = read_any_envelope(envelope)
     text = inner.traceback if inner.kind == USER else inner.message
     plain = RayActorError(**facts, summary=inner.summary, traceback_str=text)
-    name = inner.cause_type.rpartition(".")[2]
-    cause_type = f"{qualified_name(RayActorError)}({name})"
+    cause_type = qualified_name(RayActorError)
+    if inner.cause_type not in ("", "BaseException", "Exception"):
+        cause_type += f"({inner.cause_type.rpartition('.')[2]})"
     message = message_of(plain)
     return encode_envelope(
         Envelope(

@@ -107,10 +107,7 @@ def open_envelope(blob: bytes | memoryview) -> BaseException:
     A task's failure is an instance of RayTaskError and of the original type, as far as that type can be had here; its
     ``__cause__`` is the original exception.
     """
-    try:
-        envelope = _decode(blob)
-    except Exception as failure:
-        return RayTaskError("(unknown)", summary=f"the record of a task's failure is damaged: {failure}")
+    envelope = read_any_envelope(blob)
     cause = _load_exception(envelope.cause)
     if envelope.kind in (SYSTEM, ORDERLY) and cause is not None:
         return cause
@@ -137,6 +134,15 @@ def read_envelope(blob: bytes | memoryview) -> Envelope:
         msgspec.DecodeError: the envelope is damaged.
     """
     return _decode(blob)
+
+
+def read_any_envelope(blob: bytes | memoryview) -> Envelope:
+    """The same of what others may have damaged: then the facts say that. Never raises."""
+    try:
+        return _decode(blob)
+    except Exception as failure:
+        text = f"the record of a task's failure is damaged: {failure}"
+        return Envelope(cause_type=qualified_name(RayTaskError), function="(unknown)", summary=text, message=text)
 
 
 def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: int, node: str, kind: str) -> Envelope:

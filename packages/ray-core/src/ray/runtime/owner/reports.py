@@ -22,7 +22,16 @@ from ray.protocol.actors import FREE_RESTARTS, MAX_RESTART_DELAY_S
 from ray.protocol.references import FAILED, ObjectEntry
 from ray.runtime.owner.records import TaskRecord
 from ray.runtime.process.telling import write
-from ray.serialization import ORDERLY, SYSTEM, Envelope, failed_start_envelope, make_envelope, read_envelope, same_for
+from ray.serialization import (
+    ORDERLY,
+    SYSTEM,
+    Envelope,
+    failed_start_envelope,
+    make_envelope,
+    read_any_envelope,
+    read_envelope,
+    same_for,
+)
 
 if TYPE_CHECKING:
     from ray.runtime.owner.actor_client import ActorClient
@@ -173,7 +182,7 @@ class Failures:
             envelope: the failure.
             asked: calls wait for the actor: they fail with it, and tell those who get them.
         """
-        opened = read_envelope(envelope)
+        opened = read_any_envelope(envelope)
         name = f"{client.class_name}.__init__"
         text = _text_of(name, opened)
         row = node.ErrorRecord("task", text, wall_time(), opened.task_id.hex(), client.actor_id.hex(), opened.pid, name)
