@@ -115,7 +115,9 @@ def grown(before, after):
     return {name: nbytes - before[name][0] for name, (nbytes, _) in after.items() if name in before}
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize(
+    "store", [pytest.param(name, marks=[] if name == STORES[-1] else [pytest.mark.slow]) for name in STORES]
+)
 def test_nothing_grows(start, store, rounds):
     start(num_cpus=2, store=store, object_store_memory=64 << 20, log_to_driver=False)
     run_actors(5_000, 10)

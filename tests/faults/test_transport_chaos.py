@@ -66,7 +66,7 @@ def chaos(start, tmp_path):
 def test_every_call_runs_once_and_gives_its_result(chaos, rounds):
     """Half of them tasks, half calls to an actor, whose order is kept."""
     path, _ = chaos
-    count = rounds(40, 5000)
+    count = rounds(20, 5000)
     actor = Book.remote()
     tasks = [square.remote(path, number) for number in range(count)]
     calls = [actor.add.remote(path, count + number) for number in range(count)]

@@ -148,6 +148,21 @@ def test_a_program_that_closes_the_descriptor_of_the_flag():
             eventually(lambda number=number: len(ended) == number, "the call runs")
 
 
+def test_a_program_that_opens_another_file_under_the_number_of_the_flag(tmp_path):
+    executor, opened = AsyncioExecutor(10), []
+
+    async def opens():
+        number = executor._flag.fileno()
+        os.close(number)
+        opened.append(os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR))
+        assert opened == [number]
+
+    with running(executor):
+        executor.submit(AsyncCall(opens))
+        eventually(lambda: opened, "the file is open")
+    os.close(opened[0])  # it is open still
+
+
 def test_calls_share_no_context():
     variable, seen = contextvars.ContextVar("variable", default="clean"), []
     executor = AsyncioExecutor(1)

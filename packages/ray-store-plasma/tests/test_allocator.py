@@ -60,7 +60,7 @@ class AllocatorMachine(RuleBasedStateMachine):
 
 
 TestAllocator = AllocatorMachine.TestCase
-TestAllocator.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestAllocator.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 
 
 def test_the_block_freed_last_is_used_first() -> None:

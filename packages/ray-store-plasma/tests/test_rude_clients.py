@@ -261,7 +261,7 @@ nearly = st.builds(lambda name, rest: [name, *rest], st.sampled_from(NAMES), st.
 
 
 @given(st.one_of(st.binary(max_size=200), st.builds(msgspec.msgpack.encode, st.one_of(anything, nearly))))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_decoders_refuse_or_decode(packet: bytes) -> None:
     for decode in (decode_request, decode_reply, decode_notifications):
         try:

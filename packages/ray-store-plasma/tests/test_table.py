@@ -349,7 +349,7 @@ class TableMachine(RuleBasedStateMachine):
 
 
 TestTable = TableMachine.TestCase
-_EXAMPLES = 400 if os.environ.get("RAY_TEST_SOAK") == "1" else 150
+_EXAMPLES = 400 if os.environ.get("RAY_TEST_SOAK") == "1" else 70
 TestTable.settings = settings(max_examples=_EXAMPLES, stateful_step_count=80, deadline=None)
 
 

@@ -76,7 +76,7 @@ def test_arrays_of_numbers_travel_as_bytes():
     assert wire.Assembler().head(data)[1] == [b"x" * 64]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(st.lists(st.binary(max_size=40), min_size=1, max_size=6), max_size=8))
 def test_any_messages_follow_each_other(messages):
     assembler = wire.Assembler()
@@ -148,7 +148,7 @@ def test_zeromq_never_comes_to_its_limit():
     assert credit.WINDOW_UNITS + 4 <= HWM // 2
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["send", "take", "credit", "repeat"]), st.integers(0, 3 * PIECE))))
 def test_the_window_is_never_exceeded_and_opens_again(steps):
     """Credits may be late, repeated or out of order."""

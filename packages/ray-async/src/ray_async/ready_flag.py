@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import sys
@@ -20,6 +21,7 @@ class ReadyFlag:
         else:
             self._reading, self._writing = os.pipe()
             os.set_blocking(self._reading, False)
+        self._inode = os.fstat(self._reading).st_ino
         self._set = False
         #: Nobody writes to a descriptor that is closed and may by now be another's. Reentrant for destructors' sake.
         self._lock = threading.RLock()
@@ -39,6 +41,7 @@ class ReadyFlag:
             if not (self._set or self._closed):
                 self._set = True
                 try:
+                    self._check(self._writing)
                     os.write(self._writing, _ONE)
                 except OSError:
                     self._set = False
@@ -63,8 +66,14 @@ class ReadyFlag:
             if not self._closed:
                 self._closed = True
                 for descriptor in {self._reading, self._writing}:
-                    with contextlib.suppress(OSError):  # the program has closed it
+                    with contextlib.suppress(OSError):  # it is the program's
+                        self._check(descriptor)
                         os.close(descriptor)
+
+    def _check(self, descriptor: int) -> None:
+        """Raise OSError if the program has closed it, and the number may be that of another file by now."""
+        if os.fstat(descriptor).st_ino != self._inode:
+            raise OSError(errno.EBADF, "the program has closed a descriptor that is not its own")
 
     def __del__(self) -> None:
         if hasattr(self, "_closed"):

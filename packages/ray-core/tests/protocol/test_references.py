@@ -344,7 +344,7 @@ class TableMachine(RuleBasedStateMachine):
 
 
 TestTable = TableMachine.TestCase
-TestTable.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestTable.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
 # --- several processes ------------------------------------------------------------------------------------------------

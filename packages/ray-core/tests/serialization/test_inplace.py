@@ -185,7 +185,7 @@ def test_the_same_array_twice_travels_once() -> None:
         assert opened.made.nbytes < 85_000
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     npst.arrays(
         npst.scalar_dtypes() | npst.datetime64_dtypes() | npst.array_dtypes(max_size=3),
@@ -209,7 +209,7 @@ def test_any_array(array: Any, turned: bool) -> None:
     assert copy.tobytes() == array.tobytes()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     npst.arrays(npst.scalar_dtypes(), npst.array_shapes(min_dims=0, min_side=0, max_side=4), elements=None),
     st.booleans(),

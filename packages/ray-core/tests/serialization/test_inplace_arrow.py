@@ -187,7 +187,7 @@ def test_buffers_and_what_a_function_closes_over() -> None:
     assert load_function(pickled)().equals(table.slice(1, 2))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.none() | st.text(max_size=40), max_size=300),
     st.sampled_from([pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]),

@@ -96,7 +96,7 @@ _plain = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(_plain)
 def test_any_plain_value(value: Any) -> None:
     assert deserialize(serialize(value).to_bytes()) == value
