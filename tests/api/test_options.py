@@ -5,7 +5,7 @@ import datetime
 import pytest
 
 import ray
-from ray.runtime.interface import RESOURCE_UNIT as UNIT
+from ray.protocol.resources import UNIT
 
 
 def task(**options):

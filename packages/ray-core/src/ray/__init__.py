@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ray.api.remote_function import RemoteFunction
     from ray.api.session import RayContext, init, is_initialized, shutdown
     from ray.api.typed_actor import Actor
-    from ray.runtime.owner.streams import ObjectRefGenerator
+    from ray.runtime.refs.generator import ObjectRefGenerator
     from ray.runtime.refs.ref import ObjectRef
     from ray.runtime.refs.ref import ObjectRef as ObjectID
 
@@ -83,7 +83,7 @@ _HOMES = {
     "ray.api.session": ("RayContext", "init", "is_initialized", "shutdown"),
     "ray.api.typed_actor": ("Actor",),
     "ray.runtime.refs.ref": ("ObjectRef",),
-    "ray.runtime.owner.streams": ("ObjectRefGenerator",),
+    "ray.runtime.refs.generator": ("ObjectRefGenerator",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = frozenset(
@@ -151,7 +151,7 @@ def _load() -> None:
     Generators of references take as long to import as all else together, and ``init`` itself imports them.
     """
     for name, home in _HOME.items():
-        if name not in globals() and home != "ray.runtime.owner.streams":
+        if name not in globals() and home != "ray.runtime.refs.generator":
             globals()[name] = getattr(_import(home), name)
 
 

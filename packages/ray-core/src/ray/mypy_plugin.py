@@ -22,7 +22,7 @@ _HANDLE = "ray.api.actors.ActorHandle"
 _METHOD = "ray.api.actor_method.ActorMethod"
 _OWN_METHODS = ("ray.api.actor_method.OwnMethod", "ray.api.actor_method.OwnAsyncMethod")
 _FIXED = "ray.api.typed.FixedReturn"
-_STREAM = "ray.runtime.owner.streams.ObjectRefGenerator"
+_STREAM = "ray.runtime.refs.generator.ObjectRefGenerator"
 _COROUTINE = "typing.Coroutine"
 _ASYNC_ITERATORS = ("typing.AsyncIterator", "typing.AsyncGenerator", "typing.AsyncIterable")
 #: Attributes of a decorated class that are not those of the class itself.

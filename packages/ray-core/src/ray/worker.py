@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray import later_names
 from ray.exceptions import RayConnectionError, RayTaskError
-from ray.runtime.completion import current_session
+from ray.runtime.interface import current_session
 
 RayGetError = RayTaskError
 SCRIPT_MODE, WORKER_MODE, LOCAL_MODE = 0, 1, 2

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Never
 
 from ray.api.actors import ActorHandle
 from ray.api.options import check_name
-from ray.runtime.completion import current_session
+from ray.runtime.interface import current_session
 
 if TYPE_CHECKING:
     from ray.api.typed_actor import Actor

@@ -18,7 +18,7 @@ from ray.runtime.interface import ActorCore, MethodOptions
 
 if TYPE_CHECKING:
     from ray.api.typed import FourRefs, OnlyAny, ThreeRefs, TwoRefs
-    from ray.runtime.owner.streams import ObjectRefGenerator
+    from ray.runtime.refs.generator import ObjectRefGenerator
     from ray.runtime.refs.ref import ObjectRef
 
 

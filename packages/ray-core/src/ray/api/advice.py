@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ray.api.actor_method import ActorMethod
 from ray.api.actors import ActorClass, ActorHandle
 from ray.api.remote_function import RemoteFunction
-from ray.runtime.owner.streams import ObjectRefGenerator
+from ray.runtime.refs.generator import ObjectRefGenerator
 from ray.runtime.refs.ref import ObjectRef
 
 _STREAM = "a stream, which gives references one by one, each when it is ready"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import later_names
 from ray.api.actors import ActorHandle
-from ray.runtime.completion import current_session
+from ray.runtime.interface import current_session
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from ray.api.typed_actor import Actor, set_options
 if TYPE_CHECKING:
     from ray.api.checked_class import CheckedClass
     from ray.api.typed import FourRefs, OnlyAny, ThreeRefs, TwoRefs
-    from ray.runtime.owner.streams import ObjectRefGenerator
+    from ray.runtime.refs.generator import ObjectRefGenerator
     from ray.runtime.refs.ref import ObjectRef
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -6,7 +6,7 @@ import platform
 import sys
 from typing import Any
 
-from ray.runtime.completion import current_session
+from ray.runtime.interface import current_session
 
 
 def error_info() -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from ray.runtime.interface import IN_THREAD, STREAMING, MethodOptions
 if TYPE_CHECKING:
     from ray.api.actor_method import OwnAsyncMethod, OwnMethod
     from ray.api.typed import FourRefs, OnlyAny, ThreeRefs, TwoRefs
-    from ray.runtime.owner.streams import ObjectRefGenerator
+    from ray.runtime.refs.generator import ObjectRefGenerator
     from ray.runtime.refs.ref import ObjectRef
 
 S = TypeVar("S")

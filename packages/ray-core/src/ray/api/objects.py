@@ -13,7 +13,7 @@ from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames, cut_wait
 from ray.runtime import interface
-from ray.runtime.completion import current_session
+from ray.runtime.interface import current_session
 from ray.runtime.refs.ref import ObjectRef
 from ray.units import seconds_from_milliseconds
 

@@ -13,12 +13,13 @@ from ray import later_names
 from ray.api.typed import CallOptions, ClassOptions, FunctionOptions
 from ray.config.encoding import lone_surrogate
 from ray.config.spelling import did_you_mean
-from ray.runtime.interface import RESOURCE_UNIT, STREAMING, ActorOptions, MethodOptions, TaskOptions
+from ray.protocol.resources import UNIT
+from ray.runtime.interface import STREAMING, ActorOptions, MethodOptions, TaskOptions
 
 #: Whole numbers travel in 64 bits: an option lies between ``-MOST - 1`` and ``MOST``, if it has no narrower limits.
 MOST = 2**63 - 1
 #: Resource amounts are such numbers, in fixed point.
-_MAX_AMOUNT = MOST // RESOURCE_UNIT
+_MAX_AMOUNT = MOST // UNIT
 #: Results of one call. Each has a reference in the memory of the caller, before the call has even begun; so many take
 #: some hundred megabytes. More belong into a list, or into a stream.
 MOST_RETURNS = 1_000_000
@@ -97,7 +98,7 @@ def task_options(given: Given) -> TaskOptions:
         ValueError: a value out of range.
     """
     __tracebackhide__ = True
-    resources = _resources(given, default_cpus=RESOURCE_UNIT)
+    resources = _resources(given, default_cpus=UNIT)
     max_calls = _integer(given, "max_calls", default=1 if "GPU" in resources else 0, least=0)
     return TaskOptions(
         resources=resources,
@@ -120,7 +121,7 @@ def actor_options(given: Given) -> ActorOptions:
     """
     __tracebackhide__ = True
     asked = not given.keys().isdisjoint(("num_cpus", "num_gpus", "resources", "memory"))
-    held = _resources(given, default_cpus=RESOURCE_UNIT if asked else 0)
+    held = _resources(given, default_cpus=UNIT if asked else 0)
     lifetime = given.get("lifetime")
     if lifetime not in (None, "detached", "non_detached"):
         raise ValueError(f"lifetime must be None, 'detached' or 'non_detached', not {lifetime!r}")
@@ -140,7 +141,7 @@ def actor_options(given: Given) -> ActorOptions:
         raise ValueError("get_if_exists=True needs name=: it looks for the actor by its name")
     return ActorOptions(
         resources=held,
-        placement_resources=held if asked else {"CPU": RESOURCE_UNIT},
+        placement_resources=held if asked else {"CPU": UNIT},
         max_concurrency=_integer(given, "max_concurrency", 1, least=1) if "max_concurrency" in given else None,
         max_restarts=max_restarts,
         max_task_retries=max_task_retries,
@@ -205,9 +206,9 @@ def quantity(name: str, value: object) -> int:
     if not amount >= 0 or math.isinf(amount):
         raise ValueError(f"Resource quantities must be nonnegative and finite: {name}={value!r}")
     _check_size(name, amount)
-    fixed = round(amount * RESOURCE_UNIT)
+    fixed = round(amount * UNIT)
     if amount and not fixed:
-        raise ValueError(f"{name}={value!r} is below the smallest amount that counts, {1 / RESOURCE_UNIT}")
+        raise ValueError(f"{name}={value!r} is below the smallest amount that counts, {1 / UNIT}")
     return fixed
 
 
@@ -215,7 +216,7 @@ def whole_quantity(name: str, value: object) -> int:
     """As ``quantity``, for what is shared out one by one: a fraction only below one."""
     __tracebackhide__ = True
     fixed = quantity(name, value)
-    if fixed > RESOURCE_UNIT and fixed % RESOURCE_UNIT:
+    if fixed > UNIT and fixed % UNIT:
         raise ValueError(f"{name}={value!r}: above 1 it must be a whole number")
     return fixed
 
@@ -298,7 +299,7 @@ def _resources(given: Given, default_cpus: int) -> dict[str, int]:
     amounts = {
         "CPU": quantity("num_cpus", given["num_cpus"]) if "num_cpus" in given else default_cpus,
         "GPU": whole_quantity("num_gpus", given.get("num_gpus", 0)),
-        "memory": memory_bytes("memory", given.get("memory", 0)) * RESOURCE_UNIT,
+        "memory": memory_bytes("memory", given.get("memory", 0)) * UNIT,
     }
     amounts |= custom_resources(given.get("resources"))
     return {name: amount for name, amount in amounts.items() if amount}

@@ -16,8 +16,9 @@ from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames
 from ray.exceptions.shadowed import explain
+from ray.protocol.resources import UNIT
 from ray.runtime import interface
-from ray.runtime.interface import RESOURCE_UNIT, Runtime
+from ray.runtime.interface import Runtime
 from ray.runtime.process.interrupts import forget_signals
 from ray.runtime.process.telling import log as _log
 from ray.runtime.start_options import DEFAULT_NAMESPACE, StartOptions
@@ -239,7 +240,7 @@ def _checked(options: InitOptions) -> dict[str, Any]:
     memory, store = options.get("memory"), options.get("object_store_memory")
     namespace = options.get("namespace")
     held = 0 if gpus is None else whole_quantity("num_gpus", gpus)
-    if held > MOST_GPUS * RESOURCE_UNIT:
+    if held > MOST_GPUS * UNIT:
         raise ValueError(f"num_gpus must be at most {MOST_GPUS}, as each gets an id, not {gpus!r}")
     if store is not None and memory_bytes("object_store_memory", store) < MIN_STORE_BYTES:
         raise ValueError(

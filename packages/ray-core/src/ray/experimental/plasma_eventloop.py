@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.builtin.poll_selector import PollSelector
 from ray.experimental import implementation
-from ray.runtime.completion import current_session
+from ray.runtime.interface import current_session
 
 
 class PlasmaPoll(PollSelector):

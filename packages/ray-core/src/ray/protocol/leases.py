@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
 from ray.protocol import keeping
-from ray.protocol.resources import Allocation, NodeResources
+from ray.protocol.resources import UNIT, Allocation, NodeResources
 from ray.protocol.waiting import DemandEntry, DemandKey, Line, Shape, WaitingLines
 
 #: Leases without any resource are not limited by resources; this many per CPU may run at once.
@@ -99,7 +99,7 @@ class LeaseTable:
         self.kept: Mapping[str, int] = {}
         self._turn = 0
         self._total = dict(resources.available())
-        self._cpus = max(1, self._total.get("CPU", 0) // 10_000)
+        self._cpus = max(1, self._total.get("CPU", 0) // UNIT)
 
     # --- events -----------------------------------------------------------------------------------------------------
 

@@ -6,22 +6,18 @@ Two runtimes exist: ``ray.runtime.owner.owner.OwnerRuntime`` (drivers and worker
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ray.exceptions import RayConnectionError
 from ray.exceptions.base import printable
 from ray.runtime.arity import Arity
+from ray.runtime.refs import session
+from ray.runtime.refs.session import Session
 
 if TYPE_CHECKING:
-    from ray.plugins.compose import Composition
-    from ray.protocol.references import ObjectEntry
-    from ray.runtime.owner.streams import Stream
     from ray.runtime.refs.ref import ObjectRef
-    from ray.runtime.refs.session import Arriving, Listener
-
-#: Resource amounts are fixed-point integers: one CPU is RESOURCE_UNIT.
-RESOURCE_UNIT = 10_000
 
 #: Number of returns of a task that yields them one by one.
 STREAMING = -1
@@ -121,14 +117,12 @@ class ActorCore:
         self.client: Any = None
 
 
-class Runtime(Protocol):
+class Runtime(Session, Protocol):
     """A live session of this process."""
 
-    session_id: str
     address_info: dict[str, Any]
     is_worker: bool
     is_local_mode: bool
-    composition: Composition
 
     def submit_task(
         self, function: FunctionDescriptor, options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -163,62 +157,11 @@ class Runtime(Protocol):
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
         """Values in order. Raises as soon as one has failed (the first in the list that has by then), or in time."""
 
-    def get_one(self, ref: ObjectRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
-        """``get([ref])[0]`` without the lists."""
-
-    def wait(
-        self, refs: list[ObjectRef[Any]], num_returns: int, timeout_s: float | None
-    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-        """At most ``num_returns`` ready refs, and the rest, both in input order."""
-
     def remembers(self, refs: list[ObjectRef[Any]]) -> bool:
         """Whether ``refs`` is a list that ``wait`` returned, unchanged since, so that its elements need no check."""
 
-    def knows(self, ref: ObjectRef[Any]) -> bool:
-        """Whether the ref belongs to this session."""
-
-    def is_done(self, ref: ObjectRef[Any]) -> bool:
-        """Whether the object is ready or failed, at once; has the value of a borrowed object sent."""
-
     def done_of(self, refs: Sequence[ObjectRef[Any]]) -> list[ObjectRef[Any]]:
         """Those for which ``is_done`` is true, in order."""
-
-    def subscribe(self, listener: Listener) -> bool:
-        """Have the listener told when its object is complete; False, and nothing happens, if it is already."""
-
-    def unsubscribe(self, listener: Listener) -> bool:
-        """Undo ``subscribe``; False if the listener has been told, or was never subscribed."""
-
-    def on_disk(self, ref: ObjectRef[Any]) -> Arriving | None:
-        """A complete object that a read would have to wait for, so that event loops have it read instead; else None."""
-
-    def taken(self, stream: Stream) -> None:
-        """Its consumer has taken objects of a stream whose task waits for that."""
-
-    def asked_for(self, refs: Sequence[ObjectRef[Any]]) -> None:
-        """A wait for all of these has ended before all were done: nobody need be told of those that fail."""
-
-    def check_blocking(self, call: str) -> None:
-        """Raise BlockingCallError if a wait in ``call`` on this thread would stop the event loop of an async actor."""
-
-    def wait_for_next(self, ref: ObjectRef[Any]) -> None:
-        """Wait for what comes next in a stream, or for its end."""
-
-    def wait_for_future(self, ref: ObjectRef[Any], wait: Callable[[float | None], bool]) -> None:
-        """Call ``wait``, which takes seconds, until the future of ``ref`` is done.
-
-        Raises:
-            BlockingCallError: that would never be, as an actor waits here for a call of its own.
-        """
-
-    def check_force(self, ref: ObjectRef[Any]) -> None:
-        """Raise ValueError if the process that ``ref`` comes from is not to be ended by a cancel: that of an actor."""
-
-    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
-        """Cancel the task that makes ``ref``; no effect once it has ended.
-
-        ``again``: also if it was cancelled before, and has gone on: what asks for it is the user's program itself.
-        """
 
     def kill_actor(self, actor: ActorCore, no_restart: bool) -> None:
         """End the actor's process now."""
@@ -247,12 +190,6 @@ class Runtime(Protocol):
     def available_resources(self) -> dict[str, float]:
         """What is free now, by name."""
 
-    def reduce_ref(self, ref: ObjectRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
-        """Reduce tuple of a ref; ``refs`` collects refs of one serialized value, None means out-of-band pickling."""
-
-    def find_entry(self, id: bytes) -> ObjectEntry:
-        """The entry of an id, known or not (``ObjectRef(bytes)``)."""
-
     def context(self) -> dict[str, Any]:
         """Where this code runs: the fields of ``RuntimeContext``, as far as they are known."""
 
@@ -272,3 +209,15 @@ def set_current(runtime: Runtime | None) -> None:
     """Called by ``init``, ``shutdown`` and worker start only."""
     global _current
     _current = runtime
+    session.set_current(runtime)
+
+
+def current_session() -> Runtime:
+    """The session of this process.
+
+    Raises:
+        RayConnectionError: there is none.
+    """
+    if _current is None:
+        raise RayConnectionError
+    return _current

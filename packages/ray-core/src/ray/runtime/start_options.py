@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ray.runtime.interface import RESOURCE_UNIT
+from ray.protocol.resources import UNIT
 from ray.runtime.process import hardware
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _MEMORY_SHARE = 0.7
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """A session on this machine. Amounts are fixed point (see ``RESOURCE_UNIT``); None is what the machine has."""
+    """A session on this machine. Amounts are fixed point (see ``UNIT``); None is what the machine has."""
 
     plan: ResolvedPlan
     num_cpus: int | None = None
@@ -37,9 +37,9 @@ def offered(options: StartOptions, gpus_found: int) -> dict[str, int]:
     """What the session offers, in fixed point, without zeros."""
     cpus, gpus, memory = options.num_cpus, options.num_gpus, options.memory_bytes
     totals = {
-        "CPU": hardware.cpu_count() * RESOURCE_UNIT if cpus is None else cpus,
-        "GPU": gpus_found * RESOURCE_UNIT if gpus is None else gpus,
-        "memory": (int(hardware.memory_limit_bytes() * _MEMORY_SHARE) if memory is None else memory) * RESOURCE_UNIT,
+        "CPU": hardware.cpu_count() * UNIT if cpus is None else cpus,
+        "GPU": gpus_found * UNIT if gpus is None else gpus,
+        "memory": (int(hardware.memory_limit_bytes() * _MEMORY_SHARE) if memory is None else memory) * UNIT,
         **options.resources,
     }
     return {name: amount for name, amount in totals.items() if amount}

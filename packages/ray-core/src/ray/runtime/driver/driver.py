@@ -21,9 +21,9 @@ from ray.exceptions.base import exit_text
 from ray.ids import random_id
 from ray.messages import node
 from ray.plugins.compose import Composition
+from ray.protocol.resources import UNIT
 from ray.runtime.driver.printer import Printer
 from ray.runtime.driver.unfinished import unfinished_line
-from ray.runtime.interface import RESOURCE_UNIT
 from ray.runtime.node.trouble import NodeTrouble
 from ray.runtime.owner.owner import OwnerRuntime
 from ray.runtime.owner.reports import failure_line
@@ -360,7 +360,7 @@ def _default_store_bytes(total: int) -> int:
 def _node_config(options: StartOptions, session: str, session_dir: str) -> NodeConfig:
     found = hardware.gpu_ids()
     resources = offered(options, len(found))
-    cpus, count = (resources.get(name, 0) // RESOURCE_UNIT for name in ("CPU", "GPU"))
+    cpus, count = (resources.get(name, 0) // UNIT for name in ("CPU", "GPU"))
     ids = [*found, *(str(number) for number in range(count) if str(number) not in found)][:count]
     total = hardware.memory_limit_bytes()
     store = options.object_store_bytes if options.object_store_bytes is not None else _default_store_bytes(total)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray.clock import wall_time
+from ray.protocol.resources import UNIT
 from ray.runtime.async_functions import check_awaited
-from ray.runtime.interface import RESOURCE_UNIT, STREAMING, ActorCore
+from ray.runtime.interface import STREAMING, ActorCore
 from ray.runtime.returns import pack_returns
 from ray.runtime.worker.actor_exit import Exit, exit_of
 
@@ -86,8 +87,8 @@ def facts_of(frame: Frame | None) -> dict[str, Any]:
         "actor_id": None if actor is None else actor.actor_id,
         "actor_name": None if actor is None else actor.options.name,
         "restarts": 0 if actor is None else actor.restarts,
-        "gpu_ids": [str(index) for index in range(-(-held.get("GPU", 0) // RESOURCE_UNIT))],
-        "resources": {name: amount / RESOURCE_UNIT for name, amount in held.items()},
+        "gpu_ids": [str(index) for index in range(-(-held.get("GPU", 0) // UNIT))],
+        "resources": {name: amount / UNIT for name, amount in held.items()},
     }
 
 

@@ -14,8 +14,9 @@ from ray.runtime import interface
 from ray.runtime.local.streams import LocalStream
 from ray.runtime.owner.reports import print_failure
 from ray.runtime.owner.unreadable import raise_unreadable, raise_unreadable_value
+from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.ref import ObjectRef
-from ray.runtime.refs.session import Listener
+from ray.runtime.refs.session import Listener, Ref
 from ray.serialization import (
     Serialized,
     deserialize_aligned,
@@ -27,7 +28,7 @@ from ray.serialization import (
 )
 
 if TYPE_CHECKING:
-    from ray.runtime.owner.streams import Stream
+    pass
 
 Packed = tuple[bytes, list[ObjectRef[Any]]]
 """Arguments as a copy, and the refs inside, kept as long as the copy."""
@@ -75,16 +76,16 @@ class LocalObjects:
             self.asked_for(refs)
             raise
 
-    def asked_for(self, refs: Sequence[ObjectRef[Any]]) -> None:
+    def asked_for(self, refs: Sequence[CountedRef[Any]]) -> None:
         """See ``Runtime``."""
         for ref in refs:
             self._retrieved(ref._entry.id)
 
-    def get_one(self, ref: ObjectRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
+    def get_one(self, ref: CountedRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
         """``get`` of one."""
         return self._value(ref, copy)
 
-    def _value(self, ref: ObjectRef[Any], copy: bool = False) -> Any:
+    def _value(self, ref: CountedRef[Any], copy: bool = False) -> Any:
         entry = self._own(ref)
         if entry.status == READY:
             try:
@@ -96,14 +97,12 @@ class LocalObjects:
             raise open_envelope(entry.value)
         raise ObjectLostError(entry.id, "no task or put of this session has made it")
 
-    def _own(self, ref: ObjectRef[Any]) -> ObjectEntry:
+    def _own(self, ref: CountedRef[Any]) -> ObjectEntry:
         if ref._entry.table is not self._table:
             raise RayConnectionError(f"{ref!r} belongs to a session that has ended; make it again in this one.")
         return ref._entry
 
-    def wait(
-        self, refs: list[ObjectRef[Any]], num_returns: int, timeout_s: float | None
-    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+    def wait(self, refs: list[Ref], num_returns: int, timeout_s: float | None) -> tuple[list[Ref], list[Ref]]:
         """The first ready ones; at once, because nothing is ever pending."""
         ready = [ref for ref in refs if self._own(ref).status != PENDING][:num_returns]
         chosen = set(ready)
@@ -113,11 +112,11 @@ class LocalObjects:
         """Nothing is remembered here."""
         return False
 
-    def knows(self, ref: ObjectRef[Any]) -> bool:
+    def knows(self, ref: CountedRef[Any]) -> bool:
         """See ``Runtime``."""
         return ref._entry.table is self._table
 
-    def is_done(self, ref: ObjectRef[Any]) -> bool:
+    def is_done(self, ref: CountedRef[Any]) -> bool:
         """See ``Runtime``: what comes next in a stream is made now; what else nobody has made will never be made."""
         stream = ref._entry.task
         if type(stream) is LocalStream:
@@ -136,36 +135,33 @@ class LocalObjects:
         """See ``Runtime``."""
         return False
 
-    def on_disk(self, ref: ObjectRef[Any]) -> None:
+    def on_disk(self, ref: CountedRef[Any]) -> None:
         """See ``Runtime``: there is no disk."""
-
-    def taken(self, stream: Stream) -> None:
-        """See ``Runtime``: no task goes on meanwhile."""
 
     def check_blocking(self, call: str) -> None:
         """See ``Runtime``: nothing ever waits."""
 
-    def wait_for_next(self, ref: ObjectRef[Any]) -> None:
+    def wait_for_next(self, ref: CountedRef[Any]) -> None:
         """See ``Runtime``: nothing is ever pending."""
 
-    def wait_for_future(self, ref: ObjectRef[Any], wait: Callable[[float | None], bool]) -> None:
+    def wait_for_future(self, ref: CountedRef[Any], wait: Callable[[float | None], bool]) -> None:
         """See ``Runtime``."""
         wait(None)
 
-    def check_force(self, ref: ObjectRef[Any]) -> None:
+    def check_force(self, ref: CountedRef[Any]) -> None:
         """See ``Runtime``: everything has ended."""
 
-    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
+    def cancel(self, ref: CountedRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
         """End the stream that the ref is to come from; any other task has ended."""
         stream = self._own(ref).task
         if type(stream) is LocalStream:
             stream.close()
 
-    def reduce_ref(self, ref: ObjectRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
+    def reduce_ref(self, ref: CountedRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
         """See ``Runtime``."""
         self._own(ref)
         (self._kept if refs is None else refs).append(ref)
-        return _find_ref, (ref.binary(),)
+        return _find_ref, (ref._entry.id,)
 
     def find_entry(self, id: bytes) -> ObjectEntry:
         """See ``Runtime``."""

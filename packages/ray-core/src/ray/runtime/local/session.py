@@ -21,15 +21,8 @@ from ray.exceptions.base import comes_from_handler
 from ray.ids import object_id, random_id, task_of
 from ray.plugins.compose import Composition
 from ray.protocol.references import FAILED, ObjectEntry
-from ray.runtime.interface import (
-    RESOURCE_UNIT,
-    STREAMING,
-    ActorCore,
-    ActorOptions,
-    FunctionDescriptor,
-    MethodOptions,
-    TaskOptions,
-)
+from ray.protocol.resources import UNIT
+from ray.runtime.interface import STREAMING, ActorCore, ActorOptions, FunctionDescriptor, MethodOptions, TaskOptions
 from ray.runtime.local.actors import LocalActor
 from ray.runtime.local.frames import Frame, facts_of, running
 from ray.runtime.local.objects import LocalObjects, Packed, Unread
@@ -350,7 +343,7 @@ class LocalRuntime(LocalObjects):
 
     def cluster_resources(self) -> dict[str, float]:
         """See ``Runtime``."""
-        return {name: amount / RESOURCE_UNIT for name, amount in self._totals.items()}
+        return {name: amount / UNIT for name, amount in self._totals.items()}
 
     def available_resources(self) -> dict[str, float]:
         """See ``Runtime``: totals without what running tasks and live actors hold."""
@@ -365,7 +358,7 @@ class LocalRuntime(LocalObjects):
         for held in holders:
             for name, amount in held.items():
                 free[name] = max(0, free.get(name, 0) - amount)
-        return {name: amount / RESOURCE_UNIT for name, amount in free.items() if amount}
+        return {name: amount / UNIT for name, amount in free.items() if amount}
 
     def context(self) -> dict[str, Any]:
         """See ``Runtime``."""

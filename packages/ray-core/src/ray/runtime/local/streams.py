@@ -13,8 +13,8 @@ from ray.exceptions.base import comes_from_handler
 from ray.ids import object_id
 from ray.protocol.references import PENDING
 from ray.runtime.local.frames import running
-from ray.runtime.owner.streams import ObjectRefGenerator, Stream
 from ray.runtime.process.interrupts import may_interrupt
+from ray.runtime.refs.generator import ObjectRefGenerator, Stream
 from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.returns import pack, streamable
 from ray.runtime.worker.yielding import MAX_AHEAD, size_ahead
@@ -65,7 +65,7 @@ class LocalStream:
 
     def begin(self) -> ObjectRefGenerator[Any]:
         """Run as far ahead as a stream may be."""
-        stream = Stream([ObjectRef(self._entries[0])])
+        stream = Stream([ObjectRef(self._entries[0])], _ignore)  # no task goes on meanwhile
         self._stream = weakref.ref(stream)
         self._run(MAX_AHEAD)
         return ObjectRefGenerator(stream)
@@ -161,3 +161,7 @@ def _next_of(values: Any) -> Any:
 
 
 may_interrupt(_next_of.__code__)
+
+
+def _ignore(stream: Stream) -> None:
+    """Nobody waits for its consumer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ray.runtime.interface import RESOURCE_UNIT
+from ray.protocol.resources import UNIT
 
 _OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
@@ -19,14 +19,14 @@ def lack_of(wanted: Mapping[str, int], total: Mapping[str, int]) -> str:
 
 def amounts(resources: Mapping[str, int]) -> dict[str, float]:
     """Units of the protocol as users give them."""
-    return {name: amount / RESOURCE_UNIT for name, amount in resources.items()}
+    return {name: amount / UNIT for name, amount in resources.items()}
 
 
 def _call(wanted: Mapping[str, int], total: Mapping[str, int]) -> str:
     """The ``ray.init`` that gives as much of what there is too little of."""
     lacking = {name: amount for name, amount in wanted.items() if amount > total.get(name, 0)}
     # Of what has an option of its own there are whole ones only.
-    given = [f"{_OPTIONS[name]}={-(-lacking.pop(name) // RESOURCE_UNIT)}" for name in _OPTIONS if name in lacking]
+    given = [f"{_OPTIONS[name]}={-(-lacking.pop(name) // UNIT)}" for name in _OPTIONS if name in lacking]
     if lacking:
         given.append(f"resources={amounts(lacking)}")
     return f"ray.init({', '.join(given)})"

@@ -23,7 +23,7 @@ from ray.ids import random_id
 from ray.messages import codec, node
 from ray.plugins.specs import EventSink
 from ray.protocol import handshake, leases, waiting
-from ray.protocol.resources import NodeResources
+from ray.protocol.resources import UNIT, NodeResources
 from ray.runtime.node.actors import NodeActors
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.ends import NodeEnds, expect_end
@@ -81,7 +81,7 @@ class NodeManager:
             self.pool.vital[store.pid] = "the process of the object store"
         self.actors = NodeActors(self, self.leases, self.peers, self.pool, self.timers, self.node_id)
         self._refusals = Refusals(lambda text: print(text, flush=True))
-        keep_idle = max(1, min(config.resources.get("CPU", 0) // 10_000, 64))
+        keep_idle = max(1, min(config.resources.get("CPU", 0) // UNIT, 64))
         self.ends = NodeEnds(self, self.leases, self.pool, self.timers, self._actor_leaves, keep_idle)
         self.patience = NodePatience(self, self.leases, self.peers, self.timers, self.actors.class_of, self.node_id)
         running = NodeRunning(self.leases, self.peers, self.pool, self.timers, self.actors.table)

@@ -14,7 +14,9 @@ from ray.protocol.references import FAILED, READY, ObjectEntry
 from ray.runtime.owner.lacking import timed_out
 from ray.runtime.owner.submission import LARGE_BYTES, Submission
 from ray.runtime.process.waiting import AllOrFailureWaiter, GroupWaiter, NextWaiter, Waiter, remove_waiter
+from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.ref import ObjectRef
+from ray.runtime.refs.session import Ref
 from ray.serialization import Serialized, serialize, serialize_small
 
 #: A list of at least this many refs is worth remembering, for this long.
@@ -101,7 +103,7 @@ class ObjectAccess(Submission):
             self.objects.store_value(entry, serialized)
         return ref
 
-    def get_one(self, ref: ObjectRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
+    def get_one(self, ref: CountedRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
         if self.guarded and timeout_s != 0:
             self.check_blocking("ray.get")
         entry = ref._entry
@@ -140,13 +142,11 @@ class ObjectAccess(Submission):
             self.asked_for(refs)
             raise
 
-    def asked_for(self, refs: Sequence[ObjectRef[Any]]) -> None:
+    def asked_for(self, refs: Sequence[CountedRef[Any]]) -> None:
         with self.lock:
             self.failures.asked([ref._entry for ref in refs if ref._entry.table is self.table])
 
-    def wait(
-        self, refs: list[ObjectRef[Any]], num_returns: int, timeout_s: float | None
-    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+    def wait(self, refs: list[Ref], num_returns: int, timeout_s: float | None) -> tuple[list[Ref], list[Ref]]:
         if self.closed:
             self._check_open()
         if self.guarded and timeout_s != 0:
@@ -188,7 +188,7 @@ class ObjectAccess(Submission):
                 for entry in entries:
                     self.objects.want(entry)
 
-    def wait_for_next(self, ref: ObjectRef[Any]) -> None:
+    def wait_for_next(self, ref: CountedRef[Any]) -> None:
         if self.closed:
             self._check_open()
         if self.guarded:

@@ -27,6 +27,7 @@ from ray.runtime.process.node_link import IDLE_BEAT_S, NodeLink
 from ray.runtime.process.peers import Peer, PeerTable
 from ray.runtime.process.timers import Timers
 from ray.runtime.process.waiting import Waiter
+from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.ref import ObjectRef
 from ray.serialization import register_reducer
 
@@ -106,7 +107,7 @@ class OwnerBase(ABC):
         self.peers = PeerTable(transport, session_id, kind, process_id)
         self._next_id = make_task_ids(process_id)
 
-    def _own_entry(self, ref: ObjectRef[Any]) -> ObjectEntry:
+    def _own_entry(self, ref: CountedRef[Any]) -> ObjectEntry:
         entry = ref._entry
         if entry.table is not self.table:
             raise RayConnectionError(f"{ref!r} belongs to a session that has ended.")
@@ -140,7 +141,7 @@ class OwnerBase(ABC):
         if not self.may_wait():
             raise BlockingCallError(call)
 
-    def wait_for_future(self, ref: ObjectRef[Any], wait: Callable[[float | None], bool]) -> None:
+    def wait_for_future(self, ref: CountedRef[Any], wait: Callable[[float | None], bool]) -> None:
         """Have ``wait`` wait; an actor looks meanwhile whether that can end."""
         wait(None)
 
@@ -152,7 +153,7 @@ class OwnerBase(ABC):
             if entry.status == PENDING:
                 complete(entry, FAILED, envelope)
 
-    def reduce_ref(self, ref: ObjectRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
+    def reduce_ref(self, ref: CountedRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
         entry = self._own_entry(ref)
         if refs is None:
             entry.pins += 1  # nobody can know when the last copy of that pickle is gone

@@ -9,7 +9,7 @@ import msgspec
 from ray.exceptions import RemoteProtocolError
 from ray.messages import node
 from ray.protocol.references import ObjectEntry, ReferenceTable
-from ray.runtime.interface import RESOURCE_UNIT
+from ray.protocol.resources import UNIT
 from ray.runtime.owner.here import OwnerBase
 from ray.runtime.process.waiting import Waiter
 from ray.runtime.refs.session import Listener
@@ -82,4 +82,4 @@ def _serves(entry: ObjectEntry) -> bool:
 
 
 def _amounts(fixed: dict[str, int]) -> dict[str, float]:
-    return {name: amount / RESOURCE_UNIT for name, amount in fixed.items()}
+    return {name: amount / UNIT for name, amount in fixed.items()}

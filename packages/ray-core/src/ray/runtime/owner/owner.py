@@ -35,7 +35,7 @@ from ray.runtime.owner.unreached import Unreached
 from ray.runtime.process.interrupts import guard_plugin, may_interrupt
 from ray.runtime.process.node_link import NodeLink
 from ray.runtime.process.polling import Polling
-from ray.runtime.refs.ref import ObjectRef
+from ray.runtime.refs.counted import CountedRef
 
 
 class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
@@ -118,7 +118,7 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
                 raise
         return refs
 
-    def check_force(self, ref: ObjectRef[Any]) -> None:
+    def check_force(self, ref: CountedRef[Any]) -> None:
         entry = self._own_entry(ref)
         record = entry.task
         if entry.status == PENDING and isinstance(record, TaskRecord) and record.actor:
@@ -127,7 +127,7 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
                 "the actor with its process. ray.kill(actor) does that; ray.cancel(ref) interrupts the call alone."
             )
 
-    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
+    def cancel(self, ref: CountedRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
         entry = self._own_entry(ref)
         check(SENDING)
         with self.lock:

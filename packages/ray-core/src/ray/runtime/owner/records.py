@@ -11,14 +11,15 @@ from ray.ids import FIRST_RETURN
 from ray.messages import codec, wire
 from ray.protocol.references import STORED, ObjectEntry
 from ray.runtime.owner.handed_refs import describe
+from ray.runtime.owner.resuming import resume
 
 if TYPE_CHECKING:
     from ray.messages.node import ExitCause
     from ray.protocol.run_slot import OpenRecall
     from ray.runtime.interface import TaskOptions
     from ray.runtime.owner.captured import Captured
-    from ray.runtime.owner.streams import Stream
     from ray.runtime.process.peers import Peer
+    from ray.runtime.refs.generator import Stream
 
 #: Work pushed ahead to one worker, in microseconds of expected run time …
 PIPELINE_US = 5_000
@@ -169,7 +170,7 @@ class TaskRecord:
             self.group,
             b"" if not retry else b"*" if retry is True else pickle_types(retry),
             self.stored,
-            None if stream is None else stream.resume(self.streamed),
+            None if stream is None else resume(stream, self.streamed),
         )
 
 

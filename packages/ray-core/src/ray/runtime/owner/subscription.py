@@ -9,6 +9,7 @@ from ray.headroom import SENDING, check
 from ray.protocol.references import STORED
 from ray.runtime.owner.arriving import OnDisk
 from ray.runtime.owner.here import OwnerBase
+from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.refs.session import Listener
 
@@ -16,10 +17,10 @@ from ray.runtime.refs.session import Listener
 class Subscription(OwnerBase):
     """The callback methods of an owner."""
 
-    def knows(self, ref: ObjectRef[Any]) -> bool:
+    def knows(self, ref: CountedRef[Any]) -> bool:
         return ref._entry.table is self.table
 
-    def is_done(self, ref: ObjectRef[Any]) -> bool:
+    def is_done(self, ref: CountedRef[Any]) -> bool:
         entry = ref._entry
         if not entry.status and self.objects.borrows:
             with self.lock:
@@ -46,7 +47,7 @@ class Subscription(OwnerBase):
         self.polling.attend()
         return True
 
-    def on_disk(self, ref: ObjectRef[Any]) -> OnDisk | None:
+    def on_disk(self, ref: CountedRef[Any]) -> OnDisk | None:
         entry = ref._entry
         return self.objects.on_disk(entry.id) if entry.status == STORED else None
 

@@ -15,14 +15,12 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ray.exceptions import RayError
 from ray.exceptions.base import cut_frames
+from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.session import Arriving, Listener, Source, session_of, value_of
-
-if TYPE_CHECKING:
-    from ray.runtime.refs.ref import ObjectRef
 
 R = TypeVar("R")
 
@@ -88,7 +86,7 @@ class LoopListener(Listener):
 
     __slots__ = ("_notes",)
 
-    def __init__(self, ref: ObjectRef[Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, ref: CountedRef[Any], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(ref)
         self._notes = notes_of(loop)
 
@@ -114,7 +112,7 @@ class _Awaiter(LoopListener):
 
     __slots__ = ("_future",)
 
-    def __init__(self, ref: ObjectRef[Any], future: asyncio.Future[None]) -> None:
+    def __init__(self, ref: CountedRef[Any], future: asyncio.Future[None]) -> None:
         super().__init__(ref, future.get_loop())
         self._future = future
 
@@ -129,7 +127,7 @@ class _Awaiter(LoopListener):
             self._future.set_result(None)
 
 
-def await_ref(ref: ObjectRef[R]) -> Generator[Any, None, R]:
+def await_ref(ref: CountedRef[R]) -> Generator[Any, None, R]:
     """What ``ref.__await__`` returns."""
     runtime = session_of(ref)
     if not runtime.is_done(ref):
@@ -150,7 +148,7 @@ def await_ref(ref: ObjectRef[R]) -> Generator[Any, None, R]:
     return value
 
 
-def _wait(ref: ObjectRef[Any], source: Source) -> Generator[Any, Any, None]:
+def _wait(ref: CountedRef[Any], source: Source) -> Generator[Any, Any, None]:
     """Wait until ``source`` tells a listener."""
     loop = asyncio._get_running_loop()
     if loop is None:
@@ -173,7 +171,7 @@ class wait_for_ref:  # noqa: N801 - used like a coroutine function
 
     __slots__ = ("_ref",)
 
-    def __init__(self, ref: ObjectRef[Any]) -> None:
+    def __init__(self, ref: CountedRef[Any]) -> None:
         self._ref = ref
 
     def __await__(self) -> Generator[Any, Any, None]:
@@ -208,7 +206,7 @@ class _DoneCallback(LoopListener):
 
     def __init__(
         self,
-        ref: ObjectRef[Any],
+        ref: CountedRef[Any],
         function: Callable[[Any], object],
         loop: asyncio.AbstractEventLoop,
         context: contextvars.Context | None,
@@ -224,7 +222,7 @@ class _DoneCallback(LoopListener):
 
 
 def add_done_callback(
-    ref: ObjectRef[Any], function: Callable[[Any], object], context: contextvars.Context | None
+    ref: CountedRef[Any], function: Callable[[Any], object], context: contextvars.Context | None
 ) -> None:
     """See ``ObjectRef``."""
     loop = current_loop()
@@ -237,7 +235,7 @@ def add_done_callback(
         listener.arrived()
 
 
-def remove_done_callback(ref: ObjectRef[Any], function: Callable[[Any], object]) -> int:
+def remove_done_callback(ref: CountedRef[Any], function: Callable[[Any], object]) -> int:
     """See ``ObjectRef``."""
     found = [
         waiter
@@ -254,7 +252,7 @@ class _FutureListener(LoopListener):
 
     __slots__ = ("_future", "_spilled")
 
-    def __init__(self, ref: ObjectRef[Any], future: asyncio.Future[Any]) -> None:
+    def __init__(self, ref: CountedRef[Any], future: asyncio.Future[Any]) -> None:
         super().__init__(ref, future.get_loop())
         self._future = future
         #: Told by the session that the object is complete, it waits for this one.
@@ -285,7 +283,7 @@ class _FutureListener(LoopListener):
             future.set_exception(error)
 
 
-def deliver(ref: ObjectRef[Any], future: asyncio.Future[Any]) -> None:
+def deliver(ref: CountedRef[Any], future: asyncio.Future[Any]) -> None:
     """See ``completion.deliver``."""
     runtime = session_of(ref)
     listener = _FutureListener(ref, future)
@@ -295,7 +293,7 @@ def deliver(ref: ObjectRef[Any], future: asyncio.Future[Any]) -> None:
         listener.arrived()
 
 
-def as_future(ref: ObjectRef[R]) -> asyncio.Future[R]:
+def as_future(ref: CountedRef[R]) -> asyncio.Future[R]:
     """See ``ObjectRef``."""
     session_of(ref)
     future: asyncio.Future[R] = current_loop().create_future()

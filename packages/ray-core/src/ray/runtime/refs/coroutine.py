@@ -5,13 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Coroutine, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ray.exceptions import RayConnectionError
+from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.session import session_of
-
-if TYPE_CHECKING:
-    from ray.runtime.refs.ref import ObjectRef
 
 R = TypeVar("R")
 
@@ -19,7 +17,7 @@ R = TypeVar("R")
 class RefCoroutine(Coroutine[Any, Any, R]):
     """Awaits a ref. An object, because a coroutine function does not see that it is cancelled before its first step."""
 
-    def __init__(self, ref: ObjectRef[R], cancel: bool, grace_s: float) -> None:
+    def __init__(self, ref: CountedRef[R], cancel: bool, grace_s: float) -> None:
         self._ref = ref
         self._cancel = cancel
         self._grace_s = grace_s
@@ -50,7 +48,7 @@ class RefCoroutine(Coroutine[Any, Any, R]):
         return self._inner.send(None)
 
 
-async def _result(ref: ObjectRef[R], cancel: bool, grace_s: float) -> R:
+async def _result(ref: CountedRef[R], cancel: bool, grace_s: float) -> R:
     try:
         return await ref
     except (Exception, GeneratorExit):
@@ -61,7 +59,7 @@ async def _result(ref: ObjectRef[R], cancel: bool, grace_s: float) -> R:
         raise
 
 
-async def _cancelled(ref: ObjectRef[R], grace_s: float, error: BaseException) -> R:
+async def _cancelled(ref: CountedRef[R], grace_s: float, error: BaseException) -> R:
     """Cancel the task, give it time to end, and raise ``error``."""
     _cancel_task(ref)
     if grace_s > 0:
@@ -82,7 +80,7 @@ async def _cancelled(ref: ObjectRef[R], grace_s: float, error: BaseException) ->
     raise error
 
 
-def _is_call(ref: ObjectRef[Any]) -> bool:
+def _is_call(ref: CountedRef[Any]) -> bool:
     try:
         session_of(ref).check_force(ref)
     except ValueError:
@@ -92,7 +90,7 @@ def _is_call(ref: ObjectRef[Any]) -> bool:
     return False
 
 
-def _cancel_task(ref: ObjectRef[Any]) -> None:
+def _cancel_task(ref: CountedRef[Any]) -> None:
     try:
         session_of(ref).cancel(ref, False, True)
     except RayConnectionError:  # the session has ended, and the task with it

@@ -11,20 +11,19 @@ import contextlib
 import queue
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ray.exceptions import RayError
 from ray.exceptions.base import cut_frames
 from ray.headroom import SENDING, check
 from ray.protocol.references import FAILED, PENDING
 from ray.runtime.process.interrupts import may_interrupt
+from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.session import Listener, session_of, value_of
 from ray.threads import UnawaitedThread
 
-if TYPE_CHECKING:
-    from ray.runtime.refs.ref import ObjectRef
-
 R = TypeVar("R")
+Ref = TypeVar("Ref", bound=CountedRef[Any])
 
 may_interrupt(concurrent.futures.Future.exception.__code__)
 
@@ -34,10 +33,10 @@ LINGER_S = 0.2
 _FAILED = RuntimeError("the object has failed")
 
 
-class RefFuture(concurrent.futures.Future[R]):
+class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
     """The future of an object. Cancelling it leaves the task alone; it never says that it is running."""
 
-    def __init__(self, ref: ObjectRef[R]) -> None:
+    def __init__(self, ref: Ref) -> None:
         check(SENDING)
         super().__init__()
         self.object_ref = ref
@@ -127,7 +126,7 @@ class RefFuture(concurrent.futures.Future[R]):
 class _FutureListener(Listener):
     __slots__ = ("_future",)
 
-    def __init__(self, future: RefFuture[Any]) -> None:
+    def __init__(self, future: RefFuture[Any, Any]) -> None:
         super().__init__(future.object_ref)
         self._future = future
 
@@ -139,7 +138,7 @@ class _Resolver:
     """The thread that completes futures, and the futures that it is to complete."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[RefFuture[Any]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[RefFuture[Any, Any]] = queue.SimpleQueue()
         self._lock = threading.RLock()  # a finaliser may come while a thread is started
         self._thread: threading.Thread | None = None
         #: Futures that will be put into the queue.
@@ -162,7 +161,7 @@ class _Resolver:
         """Whether a callback runs here."""
         return threading.current_thread() is self._thread
 
-    def put(self, future: RefFuture[Any]) -> None:
+    def put(self, future: RefFuture[Any, Any]) -> None:
         """Have ``future`` completed, unless it is cancelled. Never blocks."""
         self._queue.put(future)
 

@@ -9,7 +9,6 @@ from ray.exceptions import RayError, TaskCancelledError
 from ray.exceptions.base import cut_frames
 from ray.ids import NIL_OBJECT_ID, OBJECT_ID_BYTES, task_of
 from ray.protocol.references import FAILED, ObjectEntry, ReferenceTable
-from ray.runtime import interface
 from ray.runtime.refs import session
 from ray.runtime.refs.not_a_value import NotAValue
 from ray.whole_imports import import_whole
@@ -97,7 +96,7 @@ class ObjectRef(NotAValue, Generic[T_co]):
 
         return as_future(self)
 
-    def future(self) -> RefFuture[T_co]:
+    def future(self) -> RefFuture[T_co, ObjectRef[T_co]]:
         """A new ``concurrent.futures.Future``; it keeps the ref as ``object_ref``.
 
         It never says that it is running; cancelling it leaves the task alone. Callbacks run on a thread of their own.
@@ -219,7 +218,7 @@ class ObjectRef(NotAValue, Generic[T_co]):
 
         Of a ref whose session has ended, and of one that never had any, only the id travels.
         """
-        runtime = interface.current()
+        runtime = session.current()
         if runtime is not None and runtime.knows(self):
             way: _Way = (runtime.session_id, *runtime.reduce_ref(self, None))
         else:
@@ -255,7 +254,7 @@ class _NoSession(ReferenceTable):
 def _open_ref(id: bytes, way: _Way) -> ObjectRef[Any]:
     """What a ref becomes that was pickled outside arguments, results and ``put``: only its own session knows it."""
     session_id, function, args = way
-    runtime = interface.current()
+    runtime = session.current()
     if runtime is not None and runtime.session_id == session_id:
         ref: ObjectRef[Any] = function(*args)
         return ref
@@ -267,7 +266,7 @@ def _entry_of(id: object) -> ObjectEntry:
         raise TypeError(f"ObjectRef takes the {OBJECT_ID_BYTES} bytes of an id, not {id!r}")
     if len(id) != OBJECT_ID_BYTES:
         raise ValueError(f"ID string needs to have length {OBJECT_ID_BYTES}, got {len(id)}")
-    runtime = interface.current()
+    runtime = session.current()
     if runtime is None:
         return _NoSession().entry(id)
     return runtime.find_entry(id)

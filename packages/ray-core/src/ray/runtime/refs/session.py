@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ray.exceptions import RayConnectionError
 from ray.protocol.references import READY, STORED, ObjectEntry
-from ray.runtime import interface
+from ray.runtime.refs.counted import CountedRef
 
 if TYPE_CHECKING:
     import asyncio
 
-    from ray.runtime.interface import Runtime
-    from ray.runtime.refs.ref import ObjectRef
+    from ray.plugins.compose import Composition
 
 R = TypeVar("R")
+Ref = TypeVar("Ref", bound=CountedRef[Any])
 
 
 class Source(Protocol):
@@ -39,7 +40,7 @@ class Listener:
 
     __slots__ = ("call", "ref")
 
-    def __init__(self, ref: ObjectRef[Any]) -> None:
+    def __init__(self, ref: CountedRef[Any]) -> None:
         self.ref = ref
         #: The call of an actor for which it listens.
         self.call: Any = None
@@ -60,28 +61,103 @@ class Listener:
         """Have that future fail; any thread."""
 
 
-def session_of(ref: ObjectRef[Any]) -> Runtime:
+class Waits(Protocol):
+    """Waiting for objects with a thread."""
+
+    def get_one(self, ref: CountedRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
+        """The value, or raise why there is none."""
+
+    def wait(self, refs: list[Ref], num_returns: int, timeout_s: float | None) -> tuple[list[Ref], list[Ref]]:
+        """At most ``num_returns`` ready refs, and the rest, both in input order."""
+
+    def wait_for_next(self, ref: CountedRef[Any]) -> None:
+        """Wait for what comes next in a stream, or for its end."""
+
+    def wait_for_future(self, ref: CountedRef[Any], wait: Callable[[float | None], bool]) -> None:
+        """Call ``wait``, which takes seconds, until the future of ``ref`` is done.
+
+        Raises:
+            BlockingCallError: that would never be, as an actor waits here for a call of its own.
+        """
+
+    def check_blocking(self, call: str) -> None:
+        """Raise BlockingCallError if a wait in ``call`` on this thread would stop the event loop of an async actor."""
+
+    def asked_for(self, refs: Sequence[CountedRef[Any]]) -> None:
+        """A wait for all of these has ended before all were done: nobody need be told of those that fail."""
+
+
+class Cancels(Protocol):
+    """Cancelling the tasks that make objects."""
+
+    def check_force(self, ref: CountedRef[Any]) -> None:
+        """Raise ValueError if the process that ``ref`` comes from is not to be ended by a cancel: that of an actor."""
+
+    def cancel(self, ref: CountedRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
+        """Cancel the task that makes ``ref``; no effect once it has ended.
+
+        ``again``: also if it was cancelled before, and has gone on: what asks for it is the user's program itself.
+        """
+
+
+class Session(Source, Waits, Cancels, Protocol):
+    """A live session, as its refs use it."""
+
+    session_id: str
+    composition: Composition
+
+    def knows(self, ref: CountedRef[Any]) -> bool:
+        """Whether the ref belongs to this session."""
+
+    def is_done(self, ref: CountedRef[Any]) -> bool:
+        """Whether the object is ready or failed, at once; has the value of a borrowed object sent."""
+
+    def on_disk(self, ref: CountedRef[Any]) -> Arriving | None:
+        """A complete object that a read would have to wait for, so that event loops have it read instead; else None."""
+
+    def reduce_ref(self, ref: CountedRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
+        """Reduce tuple of a ref; ``refs`` collects refs of one serialized value, None means out-of-band pickling."""
+
+    def find_entry(self, id: bytes) -> ObjectEntry:
+        """The entry of an id, known or not (``ObjectRef(bytes)``)."""
+
+
+_current: Session | None = None
+
+
+def current() -> Session | None:
+    """The session of this process, or None."""
+    return _current
+
+
+def set_current(session: Session | None) -> None:
+    """Called by ``interface.set_current`` only."""
+    global _current
+    _current = session
+
+
+def session_of(ref: CountedRef[Any]) -> Session:
     """The session that a ref belongs to.
 
     Raises:
         RayConnectionError: it has ended, or there has never been one.
     """
-    runtime = interface._current
+    runtime = _current
     if runtime is None or not runtime.knows(ref):
         raise RayConnectionError(f"{ref!r} belongs to a session that has ended.")
     return runtime
 
 
-def is_done(ref: ObjectRef[Any]) -> bool:
+def is_done(ref: CountedRef[Any]) -> bool:
     """Whether the object is ready or failed, without waiting; has the value of a borrowed object sent.
 
     True as well for a ref of a session that has ended: there is nothing to wait for any more.
     """
-    runtime = interface._current
+    runtime = _current
     return runtime is None or not runtime.knows(ref) or runtime.is_done(ref)
 
 
-def value_of(ref: ObjectRef[R]) -> R:
+def value_of(ref: CountedRef[R]) -> R:
     """The value of an object for which ``is_done`` is true, or raise its failure. Waits for nothing but a disk.
 
     Raises:
@@ -93,9 +169,9 @@ def value_of(ref: ObjectRef[R]) -> R:
     return value
 
 
-def failure_of(ref: ObjectRef[Any]) -> BaseException | None:
+def failure_of(ref: CountedRef[Any]) -> BaseException | None:
     """What ``value_of`` would raise for an object that is done, or None; looks into no value."""
-    runtime = interface._current
+    runtime = _current
     if runtime is not None and runtime.knows(ref) and ref._entry.status in (READY, STORED):
         return None
     try:
@@ -105,13 +181,12 @@ def failure_of(ref: ObjectRef[Any]) -> BaseException | None:
     return None
 
 
-def current_session() -> Runtime:
+def current_session() -> Session:
     """The session of this process.
 
     Raises:
         RayConnectionError: there is none.
     """
-    runtime = interface._current
-    if runtime is None:
+    if _current is None:
         raise RayConnectionError
-    return runtime
+    return _current

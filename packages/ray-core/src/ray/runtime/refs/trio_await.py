@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.session import Listener, Source
 from ray.serialization.imported import imported
-
-if TYPE_CHECKING:
-    from ray.runtime.refs.ref import ObjectRef
 
 
 class _TrioListener(Listener):
@@ -17,7 +15,7 @@ class _TrioListener(Listener):
 
     __slots__ = ("_task", "_token", "_trio")
 
-    def __init__(self, ref: ObjectRef[Any], trio: Any) -> None:
+    def __init__(self, ref: CountedRef[Any], trio: Any) -> None:
         super().__init__(ref)
         self._trio = trio
         self._token = trio.lowlevel.current_trio_token()
@@ -39,7 +37,7 @@ class _TrioListener(Listener):
         self._task = None
 
 
-def await_on_trio(ref: ObjectRef[Any], source: Source) -> Generator[Any, Any, None]:
+def await_on_trio(ref: CountedRef[Any], source: Source) -> Generator[Any, Any, None]:
     """Wait until ``source`` tells a listener.
 
     Raises:

@@ -11,8 +11,9 @@ from typing import Any
 from ray.abc.executor import Executor
 from ray.messages import node, wire
 from ray.protocol.actors import INIT_RAISED, places_of
+from ray.protocol.resources import UNIT
 from ray.protocol.run_slot import RunSlot
-from ray.runtime.interface import RESOURCE_UNIT, ActorCore
+from ray.runtime.interface import ActorCore
 from ray.runtime.owner.last_calls import TERMINATE
 from ray.runtime.owner.owner import OwnerRuntime
 from ray.runtime.owner.unreadable import raise_unreadable
@@ -75,7 +76,7 @@ class ActorHost(OwnerRuntime):
         spec = message.spec
         self._start = message
         self.actor_id, self.actor_name = spec.id, spec.class_name
-        self.actor_resources = {name: amount / RESOURCE_UNIT for name, amount in spec.resources.items()}
+        self.actor_resources = {name: amount / UNIT for name, amount in spec.resources.items()}
         self.threads.set_for(spec.resources)
         self.depth = spec.depth + 1
         self.groups = spec.groups

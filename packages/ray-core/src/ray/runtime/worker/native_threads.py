@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ray.runtime.interface import RESOURCE_UNIT
+from ray.protocol.resources import UNIT
 
 VARIABLES = (
     "OMP_NUM_THREADS",
@@ -35,7 +35,7 @@ class NativeThreads:
 
     def set_for(self, resources: Mapping[str, int]) -> None:
         """From now on for a task, or an actor, that holds ``resources``; cheap if nothing changes."""
-        cpus = resources.get("CPU", 0) // RESOURCE_UNIT or 1
+        cpus = resources.get("CPU", 0) // UNIT or 1
         if cpus == self._cpus or not self._names:
             return
         self._cpus = cpus

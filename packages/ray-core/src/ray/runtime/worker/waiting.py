@@ -22,7 +22,7 @@ from ray.runtime.worker.process_end import end_process
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ray.runtime.refs.ref import ObjectRef
+    from ray.runtime.refs.counted import CountedRef
     from ray.runtime.worker.call import TaskCall
     from ray.runtime.worker.worker import WorkerRuntime
 
@@ -87,7 +87,7 @@ class WaitingWorker(ActorHost):
         finally:
             self._leave_blocked()
 
-    def wait_for_future(self, ref: ObjectRef[Any], wait: Callable[[float | None], bool]) -> None:
+    def wait_for_future(self, ref: CountedRef[Any], wait: Callable[[float | None], bool]) -> None:
         self.own_calls.wait(Waiter(1, (ref._entry,)), wait, "future().result")
 
     def _enter_blocked(self) -> None:

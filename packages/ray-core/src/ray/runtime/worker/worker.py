@@ -18,6 +18,7 @@ from ray.exceptions import RaySystemError, RemoteProtocolError, TaskCancelledErr
 from ray.ids import TASK_ID_BYTES
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
+from ray.protocol.resources import UNIT
 from ray.protocol.run_slot import IN_FORCE, RunSlot
 from ray.runtime.interface import STREAMING
 from ray.runtime.owner.last_calls import TERMINATE_BYTES
@@ -337,7 +338,7 @@ class WorkerRuntime(Replying):
             facts["task_name"] = call.name
             facts["attempt"] = call.task.attempt
             if not self.actor_id:
-                facts["resources"] = {name: amount / 10_000 for name, amount in call.resources.items()}
+                facts["resources"] = {name: amount / UNIT for name, amount in call.resources.items()}
         return facts
 
     # --- ends ---------------------------------------------------------------------------------------------------------
