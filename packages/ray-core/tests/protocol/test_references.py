@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count, pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ray.messages import codec, wire
 from ray.protocol import references
-from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable, complete
+from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
 from ray.runtime.owner.borrowing import ObjectExchange
 from ray.runtime.owner.handed_refs import describe
 from ray.runtime.refs.ref import ObjectRef
@@ -115,7 +115,51 @@ def test_borrowed_entry_sums_what_it_was_handed() -> None:
     own = table.own(b"b")
     assert table.borrow(b"b", "me", 4) is own
     assert own.handed == 0
-    assert table.borrowed_from("owner") == [entry]
+    assert table.owner_lost("owner") == [entry]
+
+
+class Unscanned(dict[bytes, ObjectEntry]):
+    """Entries that nobody may go through."""
+
+    def values(self) -> NoReturn:
+        raise AssertionError("all entries were looked at")
+
+    items = __iter__ = values  # type: ignore[assignment]
+
+
+def test_the_loss_of_a_process_costs_what_it_held() -> None:
+    table = ReferenceTable()
+    table.entries = Unscanned()
+    for number in range(100):
+        table.grant(table.own(b"own %d" % number), "others")
+        table.borrow(b"borrowed %d" % number, "others", 1)
+    lent, borrowed = table.own(b"lent"), table.borrow(b"theirs", "lost", 1)
+    table.grant(lent, "lost", 2)
+    table.borrower_lost("lost")
+    assert table.owner_lost("lost") == [borrowed]
+    assert lent.credits is None
+    assert borrowed.handed == 0
+    assert freed(table) == [b"lent"]
+    assert len(table.owner_lost("others")) == 100
+    assert table.owner_lost("nobody") == []
+
+
+def test_what_is_freed_is_looked_at_no_more() -> None:
+    table = ReferenceTable()
+    entry, other = table.borrow(b"a", "owner", 1), table.borrow(b"b", "owner", 1)
+    table.unpin([entry])
+    assert freed(table) == [b"a"]
+    again = table.borrow(b"a", "owner", 1)
+    assert sorted(table.owner_lost("owner"), key=lambda found: found.id) == [again, other]
+    table.unpin([again, other])
+    assert sorted(freed(table)) == [b"a", b"b"]
+    assert table.owner_lost("owner") == []
+    own = table.own(b"c")
+    table.grant(own, "borrower", 2)
+    table.take_back(b"c", "borrower", 2)
+    assert freed(table) == [b"c"]
+    table.borrower_lost("borrower")
+    assert freed(table) == []
 
 
 def test_what_is_borrowed_is_held() -> None:
@@ -459,7 +503,7 @@ class Process:
         """Nobody wants the result any more; the task goes on."""
         record = self.records[task_id]
         record.done = True
-        complete(record.entry, FAILED, b"error")
+        record.entry.table.complete(record.entry, FAILED, b"error")
 
     def read(self, entry: ObjectEntry) -> None:
         """``ray.get``: the refs inside are the program's as well."""
@@ -526,7 +570,7 @@ class Process:
         entry = self.table.own(self.world.new_id())
         self.refs.append(ObjectRef(entry))
         self.objects.receive_refs(entry, message.refs, credits=1)
-        complete(entry, READY, b"value")
+        entry.table.complete(entry, READY, b"value")
 
     def finish(self, worker: str, done: wire.Done) -> None:
         record = self.records.pop(done.id)
@@ -535,7 +579,7 @@ class Process:
             self.objects.drop_refs(done.refs[0])
         else:
             self.objects.receive_refs(record.entry, done.refs[0], credits=1)
-            complete(record.entry, READY, b"value")
+            record.entry.table.complete(record.entry, READY, b"value")
         self.unpin(record)
 
     def unpin(self, record: Any) -> None:
@@ -550,7 +594,7 @@ class Process:
             if record.worker == address:
                 del self.records[task_id]
                 if not record.done:
-                    complete(record.entry, FAILED, b"error")
+                    record.entry.table.complete(record.entry, FAILED, b"error")
                 self.unpin(record)
 
 

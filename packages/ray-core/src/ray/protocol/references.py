@@ -16,8 +16,13 @@ Rules:
    the credit ends when the ref is held where it has arrived.
 6. Objects whose values hold each other's refs keep each other until the session ends; only a result can do that.
 
+Every change of an entry is a method of ``ReferenceTable``, but for two: ``ObjectRef`` counts ``local``, and the owner
+of a stream adds the entry that comes next (``Streaming.on_yielded``): no call may come between that and what goes with
+it.
+
 The caller serialises calls; only ``ObjectEntry.local`` and ``ReferenceTable.dropped`` are touched by any thread, in
-steps that CPython does not interrupt.
+steps that CPython does not interrupt. Finalisers may interrupt the caller, and change the table in its stead: a look
+and the steps behind it have no call in between.
 """
 
 from __future__ import annotations
@@ -100,21 +105,73 @@ class ReferenceTable:
         self.completions = 0
         #: How many of the entries' waiters are callbacks of those who wait without a thread.
         self.listeners = 0
+        #: {borrower address: {object id: entry}} of the entries with credits under that name.
+        self._lent: dict[str, dict[bytes, ObjectEntry]] = {}
+        #: {owner address: {object id: entry}} of what is borrowed.
+        self._borrowed: dict[str, dict[bytes, ObjectEntry]] = {}
         self.closed = False
+
+    # --- objects ------------------------------------------------------------------------------------------------------
 
     def own(self, id: bytes) -> ObjectEntry:
         """Add an object of this process."""
         entry = self.entries[id] = ObjectEntry(id, self)
         return entry
 
+    def put(self, id: bytes, value: object) -> ObjectEntry:
+        """Add an object of this process that is READY."""
+        entry = self.entries[id] = ObjectEntry(id, self)
+        entry.status = READY
+        entry.value = value
+        return entry
+
+    def unwanted(self, id: bytes = b"", owner: str | None = None) -> ObjectEntry:
+        """An entry of an object that nobody here holds, or will: what arrives for it is let go of."""
+        entry = ObjectEntry(id, self, owner)
+        entry.freed = True
+        return entry
+
+    def fill(self, entry: ObjectEntry, status: int, value: object) -> None:
+        """Move an entry out of PENDING where nobody can wait for it yet."""
+        entry.value = value
+        entry.status = status
+
+    def complete(self, entry: ObjectEntry, status: int, value: object) -> None:
+        """Move an entry out of PENDING and tell those who wait; called under the runtime's lock."""
+        entry.status = status
+        entry.value = value
+        entry.task = None
+        self.completions += 1
+        for watcher in self.watchers:
+            watcher.completed(entry)
+        waiters = entry.waiters
+        if waiters is not None:
+            entry.waiters = None
+            for waiter in waiters:
+                waiter(entry)
+
+    def drop_value(self, entry: ObjectEntry) -> None:
+        """Nobody reads it any more."""
+        entry.value = None
+
+    # --- holds --------------------------------------------------------------------------------------------------------
+
     def borrow(self, id: bytes, owner: str, credits: int = 0) -> ObjectEntry:
         """Find or add an object of another process (or of this one, when a ref comes home), and pin it.
 
         The caller ends that hold when there is another one.
         """
+        entries, borrowed = self.entries, self._borrowed
         entry = self.hold(id)
         while entry is None:
-            self.entries.setdefault(id, ObjectEntry(id, self, owner))
+            made = ObjectEntry(id, self, owner)
+            first = {id: made}
+            if id not in entries:
+                entries[id] = made
+                if owner in borrowed:
+                    borrowed[owner][id] = made
+                else:
+                    borrowed[owner] = first
             entry = self.hold(id)
         if entry.owner is not None:
             entry.handed += credits
@@ -155,15 +212,26 @@ class ReferenceTable:
     def grant(self, entry: ObjectEntry, borrower: str, credits: int = 1) -> None:
         """At the owner: ``borrower`` holds ``credits`` more."""
         new: dict[str, int] = {}  # where a finaliser may come; from here on none comes in between
+        id, lent = entry.id, self._lent
+        first = {id: entry}
         table = entry.credits
         if table is None:
             table = entry.credits = new
         total = (table[borrower] if borrower in table else 0) + credits  # noqa: SIM401 - which is a call
         if total:
             table[borrower] = total
+            if borrower in lent:
+                lent[borrower][id] = entry
+            else:
+                lent[borrower] = first
             return
         if borrower in table:
             del table[borrower]
+        if borrower in lent:
+            if id in lent[borrower]:
+                del lent[borrower][id]
+            if not lent[borrower]:
+                del lent[borrower]
         if not table:
             entry.credits = None
             self.dropped.append(entry)
@@ -184,17 +252,34 @@ class ReferenceTable:
             self.grant(entry, owner, -credits)
 
     def borrower_lost(self, borrower: str) -> None:
-        """At the owner: the process is gone and holds nothing any more."""
-        for entry in list(self.entries.values()):
-            if entry.credits and borrower in entry.credits:
-                del entry.credits[borrower]
-                if not entry.credits:
-                    entry.credits = None
-                    self.dropped.append(entry)
+        """At the owner: the process is gone and holds nothing any more. Costs what it held."""
+        lent = self._lent
+        while True:
+            if borrower not in lent:
+                return
+            for entry in list(lent[borrower].values()):
+                credits = entry.credits
+                if credits is not None and borrower in credits:
+                    self.grant(entry, borrower, -credits[borrower])
 
-    def borrowed_from(self, owner: str) -> list[ObjectEntry]:
-        """Entries whose owner is ``owner`` (for when it dies)."""
-        return [entry for entry in list(self.entries.values()) if entry.owner == owner]
+    def owner_lost(self, owner: str) -> list[ObjectEntry]:
+        """At a borrower: the process is gone. Returns the entries of its objects, which owe it nothing any more."""
+        if owner not in self._borrowed:
+            return []
+        found = list(self._borrowed[owner].values())
+        for entry in found:
+            entry.handed = 0
+        return found
+
+    def hand_on(self, entry: ObjectEntry) -> None:
+        """At a borrower: it holds one credit more, which the owner is told of."""
+        entry.handed += 1
+
+    def take_handed(self, entry: ObjectEntry) -> int:
+        """At a borrower that lets go: how many credits it has to return, once."""
+        handed = entry.handed
+        entry.handed = 0
+        return handed
 
     def collect(self) -> Iterator[ObjectEntry]:
         """Remove and yield every entry that nobody holds any more; the shell frees its value or returns its credits.
@@ -212,29 +297,26 @@ class ReferenceTable:
             if entry.id in entries and entries[entry.id] is entry:
                 del entries[entry.id]
             entry.freed = True
+            if entry.owner is not None:
+                self._forget_borrowed(entry, entry.owner)
             if entry.contained:
                 self.unpin(entry.contained)
                 entry.contained = ()
             yield entry
+
+    def _forget_borrowed(self, entry: ObjectEntry, owner: str) -> None:
+        id, borrowed = entry.id, self._borrowed
+        if owner in borrowed:
+            of_owner = borrowed[owner]
+            if id in of_owner and of_owner[id] is entry:
+                del of_owner[id]
+            if not of_owner:
+                del borrowed[owner]
 
     def close(self) -> None:
         """End of the session: refs that survive are dead and only answer for their id."""
         self.closed = True
         self.entries.clear()
         self.dropped.clear()
-
-
-def complete(entry: ObjectEntry, status: int, value: object) -> None:
-    """Move an entry out of PENDING and tell those who wait; called under the runtime's lock."""
-    entry.status = status
-    entry.value = value
-    entry.task = None
-    table = entry.table
-    table.completions += 1
-    for watcher in table.watchers:
-        watcher.completed(entry)
-    waiters = entry.waiters
-    if waiters is not None:
-        entry.waiters = None
-        for waiter in waiters:
-            waiter(entry)
+        self._lent.clear()
+        self._borrowed.clear()

@@ -175,7 +175,7 @@ class LocalObjects:
             with self._lock:
                 freed = list(self._table.collect())
             for entry in freed:
-                entry.value = None
+                self._table.drop_value(entry)
                 if type(entry.task) is LocalStream:
                     streams.append(entry.task)
                 self._freed(entry.id)
@@ -234,7 +234,7 @@ class LocalObjects:
                 entry.task = name
 
     def _set(self, entry: ObjectEntry, packed: Serialized) -> None:
-        entry.value, entry.status = packed.to_bytes(), READY
+        self._table.fill(entry, READY, packed.to_bytes())
         if packed.refs:
             self._table.set_contained(entry, [ref._entry for ref in packed.refs])
 

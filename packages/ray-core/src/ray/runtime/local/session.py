@@ -168,7 +168,7 @@ class LocalRuntime(LocalObjects):
         message = f"{facts.summary or facts.cause_type} in {frame.name}\n{facts.traceback or facts.message}".rstrip()
         with self._lock:
             for entry in entries:
-                entry.value, entry.status = blob, FAILED
+                entry.table.fill(entry, FAILED, blob)
             if facts.kind == ORDERLY:
                 return
             self._errors.append(frame.record(message))

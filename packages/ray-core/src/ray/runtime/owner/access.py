@@ -77,9 +77,7 @@ class ObjectAccess(Submission):
         if len(self.table.dropped) > MOST_DROPPED:  # else the thread that polls frees them
             with self.lock:
                 self.collect()
-        entry = self.table.own(self._next_id() + FIRST_RETURN)
-        entry.status = READY
-        entry.value = blob
+        entry = self.table.put(self._next_id() + FIRST_RETURN, blob)
         ref: ObjectRef[Any] = ObjectRef(entry)
         if self.rests:
             self.transport.wake()
@@ -97,8 +95,7 @@ class ObjectAccess(Submission):
         if self.rests:
             self.transport.wake()
         if serialized.nbytes < LARGE_BYTES:
-            entry.value = serialized.to_bytes()
-            entry.status = READY
+            self.table.fill(entry, READY, serialized.to_bytes())
         else:
             self.objects.store_value(entry, serialized)
         return ref

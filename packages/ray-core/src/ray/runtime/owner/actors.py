@@ -58,9 +58,7 @@ class ActorOwner(ObjectAccess):
         life: ObjectRef[Any] | None = None
         with self.lock:
             if not options.detached:
-                entry = self.table.own(self._next_id() + FIRST_RETURN)
-                entry.status, entry.value = READY, ActorLife(actor_id)
-                life = ObjectRef(entry)
+                life = ObjectRef(self.table.put(self._next_id() + FIRST_RETURN, ActorLife(actor_id)))
             core = ActorCore(actor_id, cls.name, methods, life, options.max_task_retries, is_async)
             concurrent = is_async or (options.max_concurrency or 1) > 1 or bool(options.concurrency_groups)
             client = core.client = self.calls.client(actor_id, cls.name, concurrent, watch=False)
@@ -89,7 +87,7 @@ class ActorOwner(ObjectAccess):
         except BaseException as error:
             client.creating = None
             if life is not None:
-                life._entry.value = b""  # nothing was created that would have to be ended
+                self.table.fill(life._entry, READY, b"")  # nothing was created that would have to be ended
             if isinstance(error, (ValueError, UnpicklableError)):  # refused, so that nobody will need the arguments
                 with self.lock:
                     self.calls.let_creation_go(client)
@@ -99,8 +97,7 @@ class ActorOwner(ObjectAccess):
 
     def _keep_arguments(self, record: TaskRecord) -> None:
         """Large arguments are fetched by the actor: the node manager, which passes on the rest, must not be held up."""
-        entry = self.table.own(self._next_id() + FIRST_RETURN)
-        entry.status, entry.value = READY, record.args
+        entry = self.table.put(self._next_id() + FIRST_RETURN, record.args)
         record.args, record.stored = b"", entry.id
         record.pins += (entry,)
 
@@ -229,7 +226,7 @@ class ActorOwner(ObjectAccess):
             with self.lock:
                 entry = core.life._entry
                 if entry.owner is not None:
-                    entry.handed += 1
+                    self.table.hand_on(entry)
                     self.objects.send_to_owner(entry, wire.Credit(entry.id, self.address, 1))
         return self.adopt_actor(core)
 

@@ -20,7 +20,7 @@ from ray.exceptions import (
 from ray.headroom import SENDING, check
 from ray.ids import OBJECT_ID_BYTES
 from ray.messages import codec, wire
-from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry, complete
+from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime.interface import STREAMING
 from ray.runtime.owner.arriving import OnDisk, Restoring
 from ray.runtime.owner.handed_refs import ActorLife, describe, handed_over, take_note
@@ -143,11 +143,9 @@ class ObjectExchange:
                 raise BlockingCallError("ray.put") from error
             raise
         if self.shared:
-            entry.value = serialized.nbytes
-            entry.status = STORED
+            entry.table.fill(entry, STORED, serialized.nbytes)
         else:
-            entry.value = store.get(entry.id)
-            entry.status = READY
+            entry.table.fill(entry, READY, store.get(entry.id))
 
     def _store_lost(self, error: RayConnectionError) -> RayConnectionError:
         """What to raise when the store does not answer: most likely the node is about to be reported dead."""
@@ -174,7 +172,7 @@ class ObjectExchange:
 
     def stored(self, entry: ObjectEntry, nbytes: int) -> None:
         """A worker has put the value into the node's store."""
-        complete(entry, STORED, nbytes)
+        entry.table.complete(entry, STORED, nbytes)
         if entry.freed:
             self._runtime.store.delete(entry.id)
 
@@ -196,8 +194,7 @@ class ObjectExchange:
                 self.views.drop(entry.id)
             if entry.owner is not None:
                 if entry.handed:
-                    self.send_to_owner(entry, wire.Credit(entry.id, runtime.address, -entry.handed))
-                    entry.handed = 0
+                    self.send_to_owner(entry, wire.Credit(entry.id, runtime.address, -runtime.table.take_handed(entry)))
             elif status == STORED:
                 runtime.store.delete(entry.id)
             elif type(value) is ActorLife:
@@ -206,11 +203,11 @@ class ObjectExchange:
                 runtime.unwanted(entry)
             elif status == READY and len(value) >= codec.OUT_OF_BAND_BYTES:
                 self._free_large(entry)
-            entry.value = None
+            entry.table.drop_value(entry)
 
     def _free_large(self, entry: ObjectEntry) -> None:
         """The value may be in this process's store, and workers may keep copies."""
-        entry.value = None
+        entry.table.drop_value(entry)
         store = self._runtime.store
         if not self.shared and store.contains(entry.id):
             store.release(entry.id)
@@ -247,7 +244,7 @@ class ObjectExchange:
     def fail(self, entry: ObjectEntry, error: RayError) -> None:
         """End an object that is not there yet with an error."""
         if entry.status == PENDING:
-            complete(entry, FAILED, self._runtime.failures.envelope(error, "", entry.id[:16], 0))
+            entry.table.complete(entry, FAILED, self._runtime.failures.envelope(error, "", entry.id[:16], 0))
 
     def on_fetch(self, peer: Peer, message: wire.Fetch, frames: Any) -> None:
         """A borrower wants a value of ours."""
@@ -284,7 +281,7 @@ class ObjectExchange:
         self.receive_refs(entry, message.refs, credits=1)
         value = message.nbytes if message.status == STORED else codec.detach(message.data or b"", frames)
         if entry.status == PENDING:
-            complete(entry, message.status, value)
+            entry.table.complete(entry, message.status, value)
 
     def hand_over(self, entries: Iterable[ObjectEntry], receiver: str) -> list[wire.Ref]:
         """Register a credit for ``receiver`` on each entry, and describe them for the wire."""
@@ -324,9 +321,7 @@ class ObjectExchange:
 
     def drop_refs(self, refs: Iterable[wire.Ref]) -> None:
         """A value that nobody wants came with refs inside, of which the sender counts one credit each for us."""
-        unwanted = ObjectEntry(b"", self._runtime.table)
-        unwanted.freed = True
-        self.receive_refs(unwanted, list(refs), credits=1)
+        self.receive_refs(self._runtime.table.unwanted(), list(refs), credits=1)
 
     def _receive(self, ref: wire.Ref, credits: int) -> ObjectEntry:
         """The entry of a ref that arrived here, pinned, with what came along of its object."""
@@ -346,7 +341,7 @@ class ObjectExchange:
         entry = table.hold(id)
         if entry is None:
             entry = table.own(id)
-            entry.pins += 1
+            table.pin((entry,))
             self.lost(entry, "its owner has freed it")
         return entry
 
@@ -394,6 +389,6 @@ class ObjectExchange:
         """A process is gone: it holds nothing any more, and what it owned is lost."""
         self._runtime.table.borrower_lost(address)
         if self.borrows:
-            for entry in self._runtime.table.borrowed_from(address):
-                entry.handed = 0  # the owner, if it lives, has lost the connection as well, and counts none any more
+            # An owner that lives has lost the connection as well, and counts no credits of this process any more.
+            for entry in self._runtime.table.owner_lost(address):
                 self.fail(entry, OwnerDiedError(entry.id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ray.messages import wire
-from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry, complete
+from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 
 if TYPE_CHECKING:
     from ray.runtime.owner.records import TaskRecord
@@ -50,6 +50,6 @@ def take_note(entry: ObjectEntry, ref: wire.Ref, *, shared: bool) -> None:
     if entry.status != PENDING or entry.owner is None:
         return
     if ref.status in (READY, FAILED):
-        complete(entry, ref.status, ref.value)
+        entry.table.complete(entry, ref.status, ref.value)
     elif ref.status == STORED and shared:
-        complete(entry, STORED, ref.nbytes)
+        entry.table.complete(entry, STORED, ref.nbytes)

@@ -17,7 +17,7 @@ from ray.exceptions import BlockingCallError, NodeDiedError, RayConnectionError,
 from ray.headroom import SENDING, lacks
 from ray.ids import make_task_ids
 from ray.plugins.compose import Composition
-from ray.protocol.references import FAILED, PENDING, ObjectEntry, ReferenceTable, complete
+from ray.protocol.references import FAILED, PENDING, ObjectEntry, ReferenceTable
 from ray.runtime import interface
 from ray.runtime.interface import ActorCore, MethodOptions
 from ray.runtime.owner.ref_pickling import rebuild_ref, reduce_ref
@@ -151,12 +151,12 @@ class OwnerBase(ABC):
         envelope = self.failures.envelope(error, "", b"", 0)
         for entry in list(self.table.entries.values()):
             if entry.status == PENDING:
-                complete(entry, FAILED, envelope)
+                self.table.complete(entry, FAILED, envelope)
 
     def reduce_ref(self, ref: CountedRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
         entry = self._own_entry(ref)
         if refs is None:
-            entry.pins += 1  # nobody can know when the last copy of that pickle is gone
+            self.table.pin((entry,))  # nobody can know when the last copy of that pickle is gone
         else:
             refs.append(ref)
         return rebuild_ref, (entry.id, entry.owner or self.address)

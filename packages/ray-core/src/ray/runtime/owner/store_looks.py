@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ray.clock import monotonic, sleep
 from ray.exceptions import RayError
-from ray.protocol.references import PENDING, STORED, ObjectEntry, complete
+from ray.protocol.references import PENDING, STORED, ObjectEntry
 from ray.serialization import pickle_of
 from ray.threads import UnawaitedThread
 
@@ -101,7 +101,7 @@ class StoreLooks:
         with self._runtime.lock:
             found = self._asked.pop(object_id, None)
             if found is not None and plain and found[0].status == PENDING and not found[0].freed:
-                complete(found[0], STORED, len(blob))
+                found[0].table.complete(found[0], STORED, len(blob))
 
 
 def _names_ours(stream: memoryview) -> bool:

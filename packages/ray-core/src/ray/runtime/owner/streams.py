@@ -10,7 +10,7 @@ from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
 from ray.ids import OBJECT_ID_BYTES, object_id
 from ray.messages import codec, wire
-from ray.protocol.references import PENDING, READY, ObjectEntry, complete
+from ray.protocol.references import PENDING, READY, ObjectEntry
 from ray.runtime.owner.here import OwnerBase
 from ray.runtime.owner.records import Link, TaskRecord
 from ray.runtime.refs.generator import ObjectRefGenerator, Stream
@@ -71,7 +71,7 @@ class Streaming(OwnerBase):
         if data is None:
             self.objects.stored(entry, message.nbytes)
         else:
-            complete(entry, READY, data)
+            self.table.complete(entry, READY, data)
             if record.attempt:  # as ``finish`` does
                 self.objects.discard([entry.id])
         entry.task = record.name
@@ -80,9 +80,7 @@ class Streaming(OwnerBase):
         id = object_id(message.task, message.index)
         if len(id) != OBJECT_ID_BYTES:
             raise RemoteProtocolError(f"a task with an id of {len(message.task)} bytes")
-        entry = ObjectEntry(id, self.table, peer.address)
-        entry.freed = True
-        self.objects.receive_refs(entry, message.refs, credits=1)
+        self.objects.receive_refs(self.table.unwanted(id, peer.address), message.refs, credits=1)
         kept = self.table.entries.get(id)
         if (
             message.data is None

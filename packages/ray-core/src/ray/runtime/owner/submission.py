@@ -9,7 +9,7 @@ from ray.exceptions import RayError
 from ray.headroom import SENDING, check
 from ray.ids import FIRST_RETURN
 from ray.messages import codec, node, wire
-from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, complete
+from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry
 from ray.runtime.interface import STREAMING, FunctionDescriptor, TaskOptions
 from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.exports import export_of
@@ -207,7 +207,7 @@ class Submission(OwnerBase):
             if data is None:
                 self.objects.stored(entry, done.sizes[index])
             else:
-                complete(entry, READY, data)
+                self.table.complete(entry, READY, data)
             entry.task = record.name  # for the error of a value that cannot be unpickled
         if record.attempt:  # an earlier one may have stored results, and died before it could say so
             self.objects.discard(id for id, data in zip(_ids(record), values, strict=False) if data is not None)
@@ -232,7 +232,7 @@ class Submission(OwnerBase):
         # Before anybody is woken who may get it, and so make printing needless.
         self.failures.note(record, envelope, cause)
         for entry in record.entries:
-            complete(entry, FAILED, envelope)
+            self.table.complete(entry, FAILED, envelope)
         if not goes_on:
             self.let_arguments_go(record)
         if self.events.wanted:

@@ -247,7 +247,7 @@ class _NoSession(ReferenceTable):
     def entry(self, id: bytes) -> ObjectEntry:
         """Of an object that nothing can complete any more: nobody need wait for it."""
         entry = ObjectEntry(id, self)
-        entry.status = FAILED
+        self.fill(entry, FAILED, None)
         return entry
 
 

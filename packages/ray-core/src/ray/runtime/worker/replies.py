@@ -134,7 +134,7 @@ class Replying(WaitingWorker):
         for ref in [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]:
             entry = entries.get(ref.id)
             if entry is not None and entry.owner is not None and not ref.credits and (entry.local or entry.pins):
-                entry.handed += 1
+                self.table.hand_on(entry)
                 kept.append(ref.id)
         return kept
 

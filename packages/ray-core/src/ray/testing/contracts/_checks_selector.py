@@ -12,7 +12,7 @@ from ray.abc.selector import ObjectSelector
 from ray.clock import monotonic
 from ray.exceptions import RayError
 from ray.ids import FIRST_RETURN
-from ray.protocol.references import FAILED, READY, complete
+from ray.protocol.references import FAILED, READY
 from ray.runtime.owner.owner import OwnerRuntime
 from ray.serialization import serialize
 from ray.testing.contracts._expect import eventually, expect, expect_equal, expect_raises, in_time, leaping_time
@@ -54,13 +54,13 @@ class SelectorSubject:
     def complete(self, ref: ray.ObjectRef[Any]) -> None:
         """Make a pending object, as the thread that receives messages does."""
         with self.runtime.lock:
-            complete(ref._entry, READY, serialize(1).to_bytes())
+            ref._entry.table.complete(ref._entry, READY, serialize(1).to_bytes())
 
     def fail(self, ref: ray.ObjectRef[Any]) -> None:
         """Have a pending object fail."""
         error = self.runtime.failures.envelope(RayError("as asked"), "", b"", 0)
         with self.runtime.lock:
-            complete(ref._entry, FAILED, error)
+            ref._entry.table.complete(ref._entry, FAILED, error)
 
     def soon(self, action: Callable[[], None], after_s: float = 0.05) -> threading.Timer:
         """Have another thread do something in a moment."""
