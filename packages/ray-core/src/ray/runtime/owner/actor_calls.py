@@ -16,10 +16,10 @@ from ray.exceptions import UnpicklableError
 from ray.messages import node, wire
 from ray.protocol import actors
 from ray.protocol.references import ObjectEntry
-from ray.runtime.owner.actor_client import MAX_AHEAD, ActorClient, Batch, Fallen
+from ray.runtime.owner.actor_client import MANY_CALLS, MAX_AHEAD, ActorClient, Batch, Fallen
 from ray.runtime.owner.call_order import put_in_order
 from ray.runtime.owner.fates import UNSTARTED, fates_of
-from ray.runtime.owner.gathering import MANY_CALLS, Gathering
+from ray.runtime.owner.gathering import Gathering
 from ray.runtime.owner.last_calls import ends_next
 from ray.runtime.owner.lost_connections import LostConnections
 from ray.runtime.owner.records import BATCH_TASKS, LAST_WORDS_S, TaskRecord
@@ -36,8 +36,8 @@ class ActorCalls:
 
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
-        self.lost = LostConnections(runtime, self)
-        self._gathering = Gathering(runtime, self)
+        self.lost = LostConnections(self, runtime.timers, runtime.let_arguments_go, runtime.fail_actor)
+        self._gathering = Gathering(runtime.timers, runtime.transport.wake, self.pump)
         #: {actor id: client}
         self.clients: dict[bytes, ActorClient] = {}
         #: {object id of the entry that counts handles: actor id}

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ray.messages import node
 from ray.protocol import actors
 from ray.protocol.references import ObjectEntry
-from ray.runtime.owner.gathering import MANY_CALLS
 from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
-    from ray.runtime.owner.actor_calls import ActorCalls
-    from ray.runtime.owner.unreached import Away
+    from ray.runtime.owner.away import Away
     from ray.runtime.process.peers import Peer
 
 #: Calls handed to one actor ahead of its replies, besides those that it runs at a time; more wait here. Those in front
 #: may wait for one that is behind them, as long as there is a place for it.
 MAX_AHEAD = 2000
+#: Fewer calls under way at an actor that runs them side by side: each is sent at once. What is not sent yet waits where
+#: a call in C keeps the interpreter, and is lost with the process; so this is for floods only.
+MANY_CALLS = 500
 #: Calls that are about to be sent together, frames of their message (see ``Peer.push``), and large values with it.
 Batch: TypeAlias = tuple[list[TaskRecord], list[Any], dict[bytes, ObjectEntry]]
 
@@ -41,7 +42,7 @@ class ActorClient:
         "inflight", "lack", "latest", "life", "limits", "looks_at", "many", "peer", "place", "queue", "window",
     )  # fmt: skip
 
-    def __init__(self, calls: ActorCalls, actor_id: bytes, class_name: str, concurrent: bool) -> None:
+    def __init__(self, calls: object, actor_id: bytes, class_name: str, concurrent: bool) -> None:
         #: Whose client it is; tells handles of an ended session.
         self.calls = calls
         self.actor_id = actor_id

@@ -50,7 +50,7 @@ class ObjectExchange:
         #: Whether large values are in memory that every process of the node sees.
         self.shared = SHARED in runtime.store.capabilities
         self.views = StoredViews(runtime.store)
-        self._looks = StoreLooks(runtime, self)
+        self._looks = StoreLooks(self.views, runtime.lock, runtime.timers, runtime.wake_resting, runtime.is_closed)
         self._restoring = Restoring(self.stored_blob)
         #: Whether this process has ever borrowed an object.
         self.borrows = False
@@ -67,7 +67,7 @@ class ObjectExchange:
             try:
                 blob = self.stored_blob(entry.id)
             except ObjectLostError as error:
-                raise why_lost(self._runtime, entry, error) from None
+                raise why_lost(entry, error, self._runtime) from None
         try:
             if blob and blob[0] == PICKLE:  # most are: a pickle with nothing beside it
                 return load_pickle(blob)

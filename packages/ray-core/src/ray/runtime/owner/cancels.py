@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ray.ids import PROCESS_ID_BYTES
 from ray.messages import node, wire
@@ -15,8 +15,8 @@ from ray.runtime.process.telling import tell
 
 if TYPE_CHECKING:
     from ray.runtime.owner.actor_client import ActorClient
-    from ray.runtime.owner.owner import OwnerRuntime
     from ray.runtime.owner.records import Link, TaskRecord
+    from ray.runtime.process.timers import Timers
 
 #: A task cancelled by force has this long until its worker is killed, which first sends what others wait for.
 FORCE_AFTER_S = 0.01
@@ -41,11 +41,40 @@ _NOT_FORCED = (
 _MAY_HAVE_RUN = "whether it had run by then is not known, as its actor is too busy to say so"
 
 
+class FailCancelled(Protocol):
+    """Ends a task or call as cancelled; ``doubt`` says what is not known of it."""
+
+    def __call__(self, record: TaskRecord, doubt: str = "") -> None: ...
+
+
 class Cancels:
     """Of an owner's tasks and calls that have been sent."""
 
-    def __init__(self, runtime: OwnerRuntime) -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        clients: dict[bytes, ActorClient],
+        timers: Timers,
+        wake: Callable[[], None],
+        tell_node: Callable[[wire.Struct], None],
+        fail_cancelled: FailCancelled,
+        process_id: bytes,
+    ) -> None:
+        """Make one.
+
+        Args:
+            clients: {actor id: the way to it}.
+            timers: the runtime's.
+            wake: has the thread that polls look at them.
+            tell_node: sends a message to the node manager.
+            fail_cancelled: as it says.
+            process_id: of this process.
+        """
+        self._clients = clients
+        self._timers = timers
+        self._wake = wake
+        self._tell_node = tell_node
+        self._fail_cancelled = fail_cancelled
+        self._process_id = process_id
         #: {warning: the tasks or calls it is for}, those about to be told.
         self._warnings: dict[str, list[bytes]] = {}
 
@@ -75,7 +104,7 @@ class Cancels:
 
     def revoked(self, message: node.CallRevoked) -> None:
         """A cancelled call does not start any more in its actor, which is too busy to say so."""
-        client = self._runtime.calls.clients.get(message.actor)
+        client = self._clients.get(message.actor)
         record = client.inflight.get(message.task) if client is not None else None
         if client is None or record is None:
             return
@@ -84,22 +113,22 @@ class Cancels:
         if record.done:
             return
         running = message.running
-        ours = not any(running) or running[:PROCESS_ID_BYTES] == self._runtime.process_id
+        ours = not any(running) or running[:PROCESS_ID_BYTES] == self._process_id
         order = list(client.inflight)
         if not ours:
-            self._runtime.fail_cancelled(record, _MAY_HAVE_RUN)
+            self._fail_cancelled(record, _MAY_HAVE_RUN)
         elif running not in client.inflight or order.index(running) < order.index(record.id):  # calls begin in order
-            self._runtime.fail_cancelled(record)
+            self._fail_cancelled(record)
 
     def _later(
         self, delay_s: float, record: TaskRecord, place: Link | ActorClient, message: Callable[[], wire.Struct]
     ) -> None:
         def send() -> None:
             if place.inflight.get(record.id) is record:
-                self._runtime.node.send(message())
+                self._tell_node(message())
 
-        self._runtime.timers.after(delay_s, send)
-        self._runtime.transport.wake()
+        self._timers.after(delay_s, send)
+        self._wake()
 
     def _warn_later(self, record: TaskRecord, place: Link | ActorClient, text: str) -> None:
         def warn() -> None:
@@ -108,13 +137,13 @@ class Cancels:
                 self._warn(text.format(name=record.name, seconds=WARN_S), record.id)
 
         if not record.warned:
-            self._runtime.timers.after(WARN_S, warn)
+            self._timers.after(WARN_S, warn)
 
     def _warn(self, text: str, task_id: bytes) -> None:
         alike = self._warnings.get(text)
         if alike is None:
             alike = self._warnings[text] = []
-            self._runtime.timers.after(GATHER_S, lambda: self._tell(text))
+            self._timers.after(GATHER_S, lambda: self._tell(text))
         alike.append(task_id)
 
     def _tell(self, text: str) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from ray.clock import monotonic, thread_time
 from ray.threads import UnawaitedThread
-
-if TYPE_CHECKING:
-    from ray.runtime.owner.owner import OwnerRuntime
 
 #: Searches take at most this share of a processor's time.
 _SHARE = 0.05
@@ -18,14 +15,21 @@ _SHARE = 0.05
 class Collecting:
     """Searches on a thread of its own: it may run any destructor, so it holds no lock and nobody waits for it."""
 
-    def __init__(self, runtime: OwnerRuntime) -> None:
-        self._runtime = runtime
+    def __init__(self, holds_handles: Callable[[], bool], wake: Callable[[], None]) -> None:
+        """Make one.
+
+        Args:
+            holds_handles: whether this process has handles of actors.
+            wake: has the thread that polls look at what was dropped.
+        """
+        self._holds_handles = holds_handles
+        self._wake = wake
         self._busy = False
         self._next = 0.0
 
     def begin(self) -> None:
         """Others wait for what unused actors may hold. Called under the lock."""
-        if self._busy or not self._runtime.calls.holds_handles() or monotonic() < self._next:
+        if self._busy or not self._holds_handles() or monotonic() < self._next:
             return
         self._busy = True
         try:
@@ -39,4 +43,4 @@ class Collecting:
         finally:
             self._next = monotonic() + thread_time() / _SHARE
             self._busy = False
-        self._runtime.transport.wake()  # the thread that polls frees what was dropped
+        self._wake()  # the thread that polls frees what was dropped

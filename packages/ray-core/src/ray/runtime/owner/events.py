@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from ray.messages import node
 from ray.runtime.owner.records import TaskRecord
-
-if TYPE_CHECKING:
-    from ray.runtime.owner.owner import OwnerRuntime
+from ray.runtime.process.timers import Timers
 
 FLUSH_S = 0.5
 MAX_ROWS = 10_000
@@ -17,8 +15,9 @@ MAX_ROWS = 10_000
 class TaskEventLog:
     """Called under the runtime's lock."""
 
-    def __init__(self, runtime: OwnerRuntime) -> None:
-        self._runtime = runtime
+    def __init__(self, timers: Timers, tell_node: Callable[[node.TaskEvents], None]) -> None:
+        self._timers = timers
+        self._tell_node = tell_node
         self.wanted = False
         self._rows: list[tuple[str, str, str, int, int]] = []
         self._dropped = 0
@@ -32,7 +31,7 @@ class TaskEventLog:
         self._rows.append((record.id.hex(), record.name, state, duration_us, record.attempt))
         if not self._armed:
             self._armed = True
-            self._runtime.timers.after(FLUSH_S, self.flush)
+            self._timers.after(FLUSH_S, self.flush)
 
     def flush(self) -> None:
         """Send what is there."""
@@ -40,4 +39,4 @@ class TaskEventLog:
         if self._rows:
             rows, self._rows = self._rows, []
             dropped, self._dropped = self._dropped, 0
-            self._runtime.node.send(node.TaskEvents(rows, dropped))
+            self._tell_node(node.TaskEvents(rows, dropped))

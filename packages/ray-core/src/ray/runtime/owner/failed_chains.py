@@ -6,28 +6,41 @@ A chain of such tasks may be longer than the stack is deep: they fail one after 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 from ray.protocol.references import ObjectEntry
 from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.records import TaskRecord
 
-if TYPE_CHECKING:
-    from ray.runtime.owner.owner import OwnerRuntime
+
+class FailTask(Protocol):
+    """Ends a task with the failure of its argument."""
+
+    def __call__(self, record: TaskRecord, envelope: bytes, *, cause: ObjectEntry) -> None: ...
 
 
 class FailedChains:
     """Called under the runtime's lock."""
 
-    def __init__(self, runtime: OwnerRuntime) -> None:
-        self._runtime = runtime
+    def __init__(self, rests: list[Callable[[], None]], fail: FailTask, pump: Callable[[ActorClient], None]) -> None:
+        """Make one.
+
+        Args:
+            rests: what goes on with what was interrupted; see ``Reader``.
+            fail: as it says.
+            pump: sends what can go to an actor.
+        """
+        self._rests = rests
+        self._fail = fail
+        self._pump = pump
         #: What is to fail next, and with which argument.
         self._next: deque[tuple[TaskRecord, ObjectEntry]] = deque()
 
     def fails(self, record: TaskRecord, argument: ObjectEntry) -> None:
         """``argument`` of the task has failed: so does the task, now or as soon as those before it have."""
         self._next.append((record, argument))
-        rests = self._runtime.reader.rests
+        rests = self._rests
         if self._go_on in rests:
             return
         rests.append(self._go_on)  # a call that interrupts this goes on with the rest of them
@@ -37,12 +50,11 @@ class FailedChains:
             rests.remove(self._go_on)
 
     def _go_on(self) -> None:
-        runtime = self._runtime
         while True:
             if not self._next:  # not in the loop's head: a call that interrupts this may come behind that
                 break
             record, argument = self._next.popleft()
             if not record.done:
-                runtime.fail(record, argument.value, cause=argument)
+                self._fail(record, argument.value, cause=argument)
             if record.actor and isinstance(record.link, ActorClient):
-                runtime.calls.pump(record.link)
+                self._pump(record.link)

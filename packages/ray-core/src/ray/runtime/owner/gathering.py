@@ -5,16 +5,11 @@ Those that are under way may wait for these, so nothing but time may hold them u
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from ray.runtime.owner.actor_calls import ActorCalls
-    from ray.runtime.owner.actor_client import ActorClient
-    from ray.runtime.owner.owner import OwnerRuntime
+from ray.runtime.owner.actor_client import ActorClient
+from ray.runtime.process.timers import Timers
 
-#: Fewer calls under way at an actor that runs them side by side: each is sent at once. What is not sent yet waits where
-#: a call in C keeps the interpreter, and is lost with the process; so this is for floods only.
-MANY_CALLS = 500
 #: How long a call waits for those that follow.
 GATHER_S = 0.001
 
@@ -22,9 +17,17 @@ GATHER_S = 0.001
 class Gathering:
     """Methods are called under the runtime's lock."""
 
-    def __init__(self, runtime: OwnerRuntime, calls: ActorCalls) -> None:
-        self._runtime = runtime
-        self._calls = calls
+    def __init__(self, timers: Timers, wake: Callable[[], None], pump: Callable[[ActorClient], None]) -> None:
+        """Make one.
+
+        Args:
+            timers: the runtime's.
+            wake: has the thread that polls look at them.
+            pump: sends what can go to an actor.
+        """
+        self._timers = timers
+        self._wake = wake
+        self._pump = pump
         #: {actor id: client with calls that wait for others to come}
         self._clients: dict[bytes, ActorClient] = {}
         #: A timer is set, or about to be by a call that this one has interrupted.
@@ -36,8 +39,8 @@ class Gathering:
         if not self._armed:
             self._armed = True
             try:
-                self._runtime.timers.after(GATHER_S, self._send)
-                self._runtime.transport.wake()
+                self._timers.after(GATHER_S, self._send)
+                self._wake()
             except BaseException:
                 self._armed = False
                 raise
@@ -47,4 +50,4 @@ class Gathering:
         while True:
             if not self._clients:  # not in the loop's head: a finaliser may come behind that
                 return
-            self._calls.pump(self._clients.popitem()[1])
+            self._pump(self._clients.popitem()[1])

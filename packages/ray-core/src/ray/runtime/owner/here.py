@@ -16,6 +16,7 @@ from ray.abc.transport import Transport
 from ray.exceptions import BlockingCallError, NodeDiedError, RayConnectionError, RayError
 from ray.headroom import SENDING, lacks
 from ray.ids import make_task_ids
+from ray.messages import wire
 from ray.plugins.compose import Composition
 from ray.protocol.references import FAILED, PENDING, ObjectEntry, ReferenceTable
 from ray.runtime import interface
@@ -123,6 +124,19 @@ class OwnerBase(ABC):
     def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
         """Wait without the lock; workers say meanwhile that their CPU is free."""
         return self.polling.wait(waiter, timeout_s)
+
+    def is_closed(self) -> bool:
+        """Whether the session has ended."""
+        return self.closed
+
+    def tell_node(self, message: wire.Struct) -> None:
+        """Send to the node manager."""
+        self.node.send(message)
+
+    def wake_resting(self) -> None:
+        """Have the thread that polls look at once, if it may sleep for long."""
+        if self.rests:
+            self.transport.wake()
 
     def collect(self) -> None:
         """Free what nobody holds; called under the lock. Where there is no room for it, that is done later."""

@@ -38,13 +38,13 @@ _REPEATABLE = {node.Granted, node.ActorUpdate, wire.Fetch, wire.Yielded}
 class Reader:
     """Maps messages to the parts of a runtime."""
 
-    def __init__(self, runtime: OwnerRuntime) -> None:
+    def __init__(self, runtime: OwnerRuntime, rests: list[Callable[[], None]]) -> None:
         self._runtime = runtime
         self._refusals = Refusals(say)
         #: What has arrived and is not taken yet; first in, first out.
         self.pending: deque[Event] = deque()
         #: Of messages that tell many things, what goes on with the rest of them.
-        self.rests: list[Callable[[], None]] = []
+        self.rests = rests
         tasks, calls, objects = runtime.tasks, runtime.calls, runtime.objects
         #: {message type: handler(peer or node link, message, frames)}
         self.handlers: dict[type, Handler] = {

@@ -42,7 +42,7 @@ class TaskSubmitter:
 
     def __init__(self, runtime: OwnerRuntime) -> None:
         self._runtime = runtime
-        self.recalls = Recalls(runtime, self)
+        self.recalls = Recalls(self, runtime.timers, runtime.tell_node, runtime.process_id)
         self.unsent = UnsentTasks(runtime, self)
         self.pushes = TaskPushes(runtime, self)
         self.classes = SchedulingClasses()

@@ -5,7 +5,8 @@ Every method is called under the runtime's lock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from ray.clock import monotonic
 from ray.exceptions import RayError, TaskCancelledError, TaskTimeoutError
@@ -14,9 +15,15 @@ from ray.protocol.time_limits import END_S, TELL_S
 from ray.runtime.owner.actor_client import ActorClient
 
 if TYPE_CHECKING:
-    from ray.runtime.owner.owner import OwnerRuntime
-    from ray.runtime.owner.records import TaskRecord
+    from ray.runtime.owner.records import Link, TaskRecord
     from ray.runtime.process.peers import Peer
+    from ray.runtime.process.timers import Timers
+
+
+class FailOverdue(Protocol):
+    """Ends a task or call with an error; ``goes_on`` says whether it may run still."""
+
+    def __call__(self, record: TaskRecord, error: RayError, *, goes_on: bool) -> None: ...
 
 
 class Overdue:
@@ -26,8 +33,28 @@ class Overdue:
     say so to the owners of calls that have a limit.
     """
 
-    def __init__(self, runtime: OwnerRuntime) -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        links: dict[bytes, Link],
+        clients: dict[bytes, ActorClient],
+        timers: Timers,
+        pump: Callable[[ActorClient], None],
+        fail: FailOverdue,
+    ) -> None:
+        """Make one.
+
+        Args:
+            links: {lease id: the leased worker}.
+            clients: {actor id: the way to it}.
+            timers: the runtime's.
+            pump: sends what can go to an actor.
+            fail: as it says.
+        """
+        self._links = links
+        self._clients = clients
+        self._timers = timers
+        self._pump = pump
+        self._fail = fail
 
     # --- calls that run beside others -------------------------------------------------------------------------------
 
@@ -49,7 +76,7 @@ class Overdue:
 
     def _look_at(self, client: ActorClient, at: float) -> None:
         client.looks_at = at
-        self._runtime.timers.after(at - monotonic(), lambda: self._look(client, at))
+        self._timers.after(at - monotonic(), lambda: self._look(client, at))
 
     def _look(self, client: ActorClient, at: float) -> None:
         if client.looks_at != at:
@@ -59,7 +86,7 @@ class Overdue:
         for id in [id for id, at in limits.items() if at <= now]:
             del limits[id]
             self._tell(client.inflight[id], goes_on=True)
-        self._runtime.calls.pump(client)  # nothing waits any more for those
+        self._pump(client)  # nothing waits any more for those
         client.looks_at = 0.0
         if limits:
             self._look_at(client, min(limits.values()))
@@ -75,14 +102,13 @@ class Overdue:
     def _tell(self, record: TaskRecord, *, goes_on: bool = False) -> None:
         if record.done or (record.cancelled and not goes_on):  # cancelled: that is what its end will be said to be
             return
-        runtime = self._runtime
         error: RayError = TaskTimeoutError(record.name, record.timeout_s or 0.0, goes_on)
         if record.cancelled:
             error = TaskCancelledError(record.name, record.id, "it goes on, as it could not be interrupted")
-        runtime.fail(record, runtime.failures.envelope(error, record.name, record.id, record.attempt), goes_on=goes_on)
+        self._fail(record, error, goes_on=goes_on)
 
     def _find(self, task: bytes) -> TaskRecord | None:
-        links, clients = list(self._runtime.tasks.links.values()), list(self._runtime.calls.clients.values())
+        links, clients = list(self._links.values()), list(self._clients.values())
         inflights = (*(link.inflight for link in links), *(client.inflight for client in clients))
         return next((inflight[task] for inflight in inflights if task in inflight), None)
 

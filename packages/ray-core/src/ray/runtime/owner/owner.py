@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.abc.store import Store
@@ -52,18 +53,21 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         composition: Composition,
     ) -> None:
         super().__init__(session_id, kind, process_id, namespace, transport, store, composition)
-        self.cancels = Cancels(self)
-        self.clock = Overdue(self)
+        timers, wake = self.timers, transport.wake
+        rests: list[Callable[[], None]] = []
         self.tasks = TaskSubmitter(self)
         self.calls = ActorCalls(self)
+        clients, pump = self.calls.clients, self.calls.pump
+        self.cancels = Cancels(clients, timers, wake, self.tell_node, self.fail_cancelled, process_id)
+        self.clock = Overdue(self.tasks.links, clients, timers, pump, self.fail_overdue)
         self.objects = ObjectExchange(self)
         self.failures = Failures(self)
-        self.chains = FailedChains(self)
-        self.events = TaskEventLog(self)
-        self.shortage = Shortage(self)
+        self.chains = FailedChains(rests, self.fail, pump)
+        self.events = TaskEventLog(timers, self.tell_node)
+        self.shortage = Shortage(timers, self.tell_node)
         self.unreached = Unreached(self)
-        self.reader = Reader(self)
-        self.collecting = Collecting(self)
+        self.reader = Reader(self, rests)
+        self.collecting = Collecting(self.calls.holds_handles, wake)
         self.polling = Polling(self, self.reader)
         may_interrupt(transport.wait_code)
         for seam in ("store", "transport"):  # others' code, such as that of selectors, is called by the program

@@ -5,7 +5,8 @@ Every method is called under the runtime's lock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
 
 from ray.clock import monotonic
 from ray.ids import make_task_ids
@@ -13,9 +14,8 @@ from ray.messages import node, wire
 from ray.protocol.run_slot import OpenRecall
 
 if TYPE_CHECKING:
-    from ray.runtime.owner.leasing import TaskSubmitter
-    from ray.runtime.owner.owner import OwnerRuntime
     from ray.runtime.owner.records import Link, SchedulingClass
+    from ray.runtime.process.timers import Timers
 
 #: A worker without a reply for this long gets no more tasks, and is asked to give back what it has not started.
 STALL_S = 0.01
@@ -23,20 +23,34 @@ STALL_S = 0.01
 BUSY_S = 0.02
 
 
+class Leased(Protocol):
+    """The tasks of an owner, and the workers that it has leased for them."""
+
+    #: {lease id: link}
+    links: dict[bytes, Link]
+
+    def take_back(self, link: Link, ids: Iterable[bytes]) -> None: ...
+    def pump(self, cls: SchedulingClass) -> None: ...
+    def became_idle(self, link: Link) -> None: ...
+
+
 class Recalls:
     """The recalls of an owner. Owner and worker agree at each one's end: see ``ray.protocol.run_slot``."""
 
-    def __init__(self, runtime: OwnerRuntime, tasks: TaskSubmitter) -> None:
-        self._runtime = runtime
+    def __init__(
+        self, tasks: Leased, timers: Timers, tell_node: Callable[[node.RecallLease], None], process_id: bytes
+    ) -> None:
         self._tasks = tasks
+        self._timers = timers
+        self._tell_node = tell_node
         #: Ids of recalls; nobody takes them for those of tasks.
-        self._new_id = make_task_ids(runtime.process_id)
+        self._new_id = make_task_ids(process_id)
 
     def watch(self, cls: SchedulingClass) -> None:
         """A worker has tasks that wait there for another one: look in a moment whether it gets on."""
         if not cls.checking:
             cls.checking = True
-            self._runtime.timers.after(STALL_S, lambda: self._look(cls))
+            self._timers.after(STALL_S, lambda: self._look(cls))
 
     def _look(self, cls: SchedulingClass) -> None:
         cls.checking = False
@@ -58,12 +72,12 @@ class Recalls:
         link.stalled = True
         recall = link.recall = OpenRecall(self._new_id(), link.inflight)
         link.peer.send(wire.Recall(recall.id))
-        self._runtime.timers.after(BUSY_S, lambda: self._insist(link, recall))
+        self._timers.after(BUSY_S, lambda: self._insist(link, recall))
 
     def _insist(self, link: Link, recall: OpenRecall) -> None:
         if link.recall is recall and not link.dead:
             recall.asked = True
-            self._runtime.node.send(node.RecallLease(link.lease, recall.id))
+            self._tell_node(node.RecallLease(link.lease, recall.id))
 
     def returned(self, link: Link, message: wire.Returned) -> None:
         """A worker has answered a recall, or gives tasks back by itself."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic, sleep
 from ray.exceptions import RayError
@@ -12,8 +13,8 @@ from ray.serialization import pickle_of
 from ray.threads import UnawaitedThread
 
 if TYPE_CHECKING:
-    from ray.runtime.owner.borrowing import ObjectExchange
-    from ray.runtime.owner.owner import OwnerRuntime
+    from ray.runtime.owner.stored_views import StoredViews
+    from ray.runtime.process.timers import Timers
 
 #: An owner that has not answered for this long may be busy, or has nothing to say yet.
 FIRST_LOOK_S = 0.03
@@ -31,9 +32,23 @@ _CHUNK_BYTES = 1 << 20
 class StoreLooks:
     """A thread that looks, for as long as some owner does not answer. ``expect`` is called under the runtime's lock."""
 
-    def __init__(self, runtime: OwnerRuntime, objects: ObjectExchange) -> None:
-        self._runtime = runtime
-        self._objects = objects
+    def __init__(
+        self, views: StoredViews, lock: Any, timers: Timers, wake: Callable[[], None], is_closed: Callable[[], bool]
+    ) -> None:
+        """Make one.
+
+        Args:
+            views: on the store.
+            lock: the runtime's.
+            timers: the runtime's.
+            wake: has the thread that polls look at the timers, if it may sleep for long.
+            is_closed: whether the session has ended.
+        """
+        self._views = views
+        self._lock = lock
+        self._timers = timers
+        self._wake = wake
+        self._is_closed = is_closed
         #: {object id: entry, and when it was asked for}
         self._asked: dict[bytes, tuple[ObjectEntry, float]] = {}
         self._armed = False
@@ -43,25 +58,24 @@ class StoreLooks:
         self._asked[entry.id] = entry, monotonic()
         if not self._armed:
             self._armed = True
-            self._runtime.timers.after(FIRST_LOOK_S, self._due)
-            if self._runtime.rests:
-                self._runtime.transport.wake()
+            self._timers.after(FIRST_LOOK_S, self._due)
+            self._wake()
 
     def _due(self) -> None:
         """Those that were answered need no look; a thread looks for the rest."""
         limit = monotonic() - FIRST_LOOK_S
         self._forget_answered()
         self._armed = False
-        if not self._asked or self._runtime.closed:
+        if not self._asked or self._is_closed():
             return
         self._armed = True
         if all(asked > limit for _, asked in list(self._asked.values())):
-            self._runtime.timers.after(FIRST_LOOK_S, self._due)
+            self._timers.after(FIRST_LOOK_S, self._due)
             return
         try:
             UnawaitedThread(target=self._run, name="ray-look", daemon=True).start()
         except RuntimeError:  # there is no room for one more thread: later perhaps
-            self._runtime.timers.after(LAST_PAUSE_S, self._due)
+            self._timers.after(LAST_PAUSE_S, self._due)
 
     def _forget_answered(self) -> None:
         for id, (entry, _) in list(self._asked.items()):
@@ -70,11 +84,10 @@ class StoreLooks:
 
     def _run(self) -> None:
         pause_s = FIRST_LOOK_S
-        runtime = self._runtime
         while True:
-            with runtime.lock:
+            with self._lock:
                 self._forget_answered()
-                if not self._asked or runtime.closed:
+                if not self._asked or self._is_closed():
                     self._armed = False
                     return
                 ids = list(self._asked)
@@ -87,18 +100,18 @@ class StoreLooks:
     def _pause(self, pause_s: float) -> None:
         """Sleep, but not beyond the session."""
         end = monotonic() + pause_s
-        while not self._runtime.closed and (left_s := end - monotonic()) > 0:
+        while not self._is_closed() and (left_s := end - monotonic()) > 0:
             sleep(min(left_s, LOOK_UP_S))
 
     def _look(self, object_id: bytes) -> None:
         try:
-            blob = self._objects.views.view(object_id)
+            blob = self._views.view(object_id)
         except RayError:
             return
         if blob is None:
             return
         plain = not _names_ours(pickle_of(blob))
-        with self._runtime.lock:
+        with self._lock:
             found = self._asked.pop(object_id, None)
             if found is not None and plain and found[0].status == PENDING and not found[0].freed:
                 found[0].table.complete(found[0], STORED, len(blob))

@@ -254,6 +254,10 @@ class Submission(OwnerBase):
         self.objects.discard(_ids(record))
         self.fail(record, self.failures.cancelled(record, doubt))
 
+    def fail_overdue(self, record: TaskRecord, error: RayError, *, goes_on: bool) -> None:
+        """Its time is over; it may run still."""
+        self.fail(record, self.failures.envelope(error, record.name, record.id, record.attempt), goes_on=goes_on)
+
     def fail_unreached(self, record: TaskRecord, error: RayError) -> None:
         """This process cannot reach anybody who would run it."""
         self.objects.discard(_ids(record))

@@ -13,6 +13,7 @@ from ray.clock import monotonic
 from ray.exceptions import RayConnectionError
 from ray.messages import node
 from ray.protocol.references import PENDING, ObjectEntry
+from ray.runtime.owner.away import Away
 from ray.runtime.owner.shortage import AGAIN_S
 from ray.runtime.process.peers import CutOffError, OutOfDescriptorsError, OwnFaultError
 
@@ -29,19 +30,6 @@ MAX_WORKERS = 20
 #: How long an actor that is not reached, and not reported dead, is tried again. The node manager does not know of it
 #: that it has died for less than this, or is taken for dead itself.
 ACTOR_S = 5.0
-
-
-class Away:
-    """An actor that was not reached."""
-
-    __slots__ = ("is_due", "since", "update")
-
-    def __init__(self, update: node.ActorUpdate) -> None:
-        #: Where it is said to be.
-        self.update = update
-        self.since = monotonic()
-        #: It will be tried again in a while.
-        self.is_due = False
 
 
 class Unreached:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ray.clock import monotonic
 from ray.exceptions import ObjectLostError, OwnerDiedError, RayError
@@ -14,7 +14,8 @@ from ray.runtime.process.waiting import Waiter
 from ray.serialization import open_envelope, unreadable
 
 if TYPE_CHECKING:
-    from ray.runtime.owner.owner import OwnerRuntime
+    from ray.runtime.process.peers import PeerTable
+    from ray.runtime.process.polling import Polling
 
 #: The store knows that a process has died before those who are connected to it; these know it in this time.
 _DEATH_S = 0.5
@@ -59,7 +60,16 @@ def error_of(entry: ObjectEntry) -> BaseException:
     return ObjectLostError(entry.id, _FINALISED) if envelope is None else open_envelope(envelope)
 
 
-def why_lost(runtime: OwnerRuntime, entry: ObjectEntry, error: ObjectLostError) -> ObjectLostError:
+class Reaching(Protocol):
+    """What a process needs to find out whether another one lives."""
+
+    lock: Any
+    closed: bool
+    peers: PeerTable
+    polling: Polling
+
+
+def why_lost(entry: ObjectEntry, error: ObjectLostError, runtime: Reaching) -> ObjectLostError:
     """The error of a value that is not in the store: one that is borrowed has gone with its owner. Without the lock."""
     if entry.freed:
         return ObjectLostError(entry.id, _FINALISED)
