@@ -69,6 +69,10 @@ class ActorCalls:
         elif client.away is not None:
             self._runtime.unreached.called(client)
 
+    def settle(self, client: ActorClient) -> None:
+        """Decide about the calls that were sent by a connection that is lost for good."""
+        self.lost.settle(client)
+
     def catch_up(self) -> None:
         """A call of this module that was about to send has been interrupted by code that waits for that."""
         for client in list(self.clients.values()):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ray.messages import wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 
-if TYPE_CHECKING:
-    from ray.runtime.owner.records import TaskRecord
-
 #: Values up to this size go along with refs.
 CARRIED_BYTES = 1024
+
+
+class Arguments(Protocol):
+    """Of a task: those that are refs, by place or name, and the refs inside others."""
+
+    deps: list[tuple[int | str, ObjectEntry]]
+    refs: tuple[ObjectEntry, ...]
 
 
 class ActorLife:
@@ -39,7 +43,7 @@ def describe(entry: ObjectEntry, address: str, credits: int = 0) -> wire.Ref:
     return wire.Ref(entry.id, owner, credits)
 
 
-def handed_over(record: TaskRecord, receiver: str) -> list[ObjectEntry]:
+def handed_over(record: Arguments, receiver: str) -> list[ObjectEntry]:
     """Of what we only borrow, that which ``receiver`` is to hold as well, once for each place in the arguments."""
     inside = (*record.refs, *(inner for _, value in record.deps for inner in value.contained))
     return [entry for entry in inside if entry.owner not in (None, receiver)]

@@ -69,6 +69,10 @@ class TaskSubmitter:
             if link.is_idle:  # that call may have been about to release it
                 self.became_idle(link)
 
+    def demand(self, cls: SchedulingClass) -> None:
+        """Ask for workers, as many as ``cls.demanded``."""
+        self.unsent.demand(cls)
+
     def is_busy(self) -> bool:
         """Whether any task of this owner is queued or pushed, or rests before it is tried again."""
         links, classes = list(self.links.values()), self.classes.all()

@@ -61,11 +61,13 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         self.cancels = Cancels(clients, timers, wake, self.tell_node, self.fail_cancelled, process_id)
         self.clock = Overdue(self.tasks.links, clients, timers, pump, self.fail_overdue)
         self.objects = ObjectExchange(self)
-        self.failures = Failures(self)
+        self.failures = Failures(self, timers, self.peers, self.objects.send_to_owner)
         self.chains = FailedChains(rests, self.fail, pump)
         self.events = TaskEventLog(timers, self.tell_node)
         self.shortage = Shortage(timers, self.tell_node)
-        self.unreached = Unreached(self)
+        self.unreached = Unreached(
+            self.tasks, self.calls, self.objects, self.peers, timers, self.tell_node, self.shortage, self.fail_unreached
+        )
         self.reader = Reader(self, rests)
         self.collecting = Collecting(self.calls.holds_handles, wake)
         self.polling = Polling(self, self.reader)

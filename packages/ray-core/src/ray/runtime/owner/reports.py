@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.clock import monotonic, wall_time
 from ray.exceptions import (
@@ -35,7 +35,8 @@ from ray.serialization import (
 
 if TYPE_CHECKING:
     from ray.runtime.owner.actor_client import ActorClient
-    from ray.runtime.owner.owner import OwnerRuntime
+    from ray.runtime.process.peers import PeerTable
+    from ray.runtime.process.timers import Timers
 
 #: A failure is printed about this long after it happened, unless ``get`` has raised it by then; together with those
 #: that are at least half as old.
@@ -48,11 +49,31 @@ TOLD_DEATHS = 4
 MAX_PRINTED = 20
 
 
+class Reporting(Protocol):
+    """A process that reports failures."""
+
+    node_id: str
+    closed: bool
+    lock: Any
+
+    def tell_node(self, message: wire.Struct) -> None: ...
+    def show_failure(self, text: str) -> None: ...
+
+
 class Failures:
     """Methods are called under the runtime's lock, except ``retrieved``."""
 
-    def __init__(self, runtime: OwnerRuntime) -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        process: Reporting,
+        timers: Timers,
+        peers: PeerTable,
+        send_to_owner: Callable[[ObjectEntry, wire.Struct], None],
+    ) -> None:
+        self._process = process
+        self._timers = timers
+        self._peers = peers
+        self._send_to_owner = send_to_owner
         #: {id of a task, or of an actor: (text to print, monotonic time of the failure)}, oldest first
         self._waiting: dict[bytes, tuple[str, float]] = {}
         self._armed = False
@@ -71,7 +92,7 @@ class Failures:
             task_id=task_id,
             attempt=attempt,
             pid=pid or os.getpid(),
-            node=self._runtime.node_id,
+            node=self._process.node_id,
             kind=kind,
         )
 
@@ -141,7 +162,7 @@ class Failures:
             "stderr_tail": "\n".join(cause.stderr),
         }
         if error:
-            return failed_start_envelope(facts, error, node=self._runtime.node_id)
+            return failed_start_envelope(facts, error, node=self._process.node_id)
         return self.envelope(RayActorError(**facts), "", b"", 0, cause.pid)
 
     # --- reports -----------------------------------------------------------------------------------------------------
@@ -160,7 +181,7 @@ class Failures:
         text = _text_of(record.name, opened)
         kind = "worker_died" if opened.cause_type.partition("(")[0].rpartition(".")[2] in _DEATHS else "task"
         row = node.ErrorRecord(kind, text, wall_time(), record.id.hex(), record.actor.hex(), opened.pid, record.name)
-        self._runtime.node.send(node.RecordError(row))
+        self._process.tell_node(node.RecordError(row))
         passed_on = None if cause is None else self._waiting.pop(task_of(cause.id), None)
         if not record.entries:
             self._show(text)
@@ -186,7 +207,7 @@ class Failures:
         name = f"{client.class_name}.__init__"
         text = _text_of(name, opened)
         row = node.ErrorRecord("task", text, wall_time(), opened.task_id.hex(), client.actor_id.hex(), opened.pid, name)
-        self._runtime.node.send(node.RecordError(row))
+        self._process.tell_node(node.RecordError(row))
         if not asked and len(self._waiting) < MAX_WAITING:
             self._waiting.setdefault(client.actor_id, (text, monotonic()))
             self._arm()
@@ -223,18 +244,18 @@ class Failures:
         if not quiet and deaths >= TOLD_DEATHS and not deaths & (deaths - 1):
             whole = f"{name}: {text}"
             row = node.ErrorRecord("worker_died", whole, wall_time(), task.hex(), actor.hex(), cause.pid, name)
-            self._runtime.node.send(node.RecordError(row))
+            self._process.tell_node(node.RecordError(row))
             self._show(whole)
         return text
 
     def retrieved(self, entry: ObjectEntry) -> None:
         """The failure was raised to the user: no need to print it."""
         self._waiting.pop(task_of(entry.id), None)
-        if entry.owner in self._runtime.peers.by_address and not self._runtime.closed:
+        if entry.owner in self._peers.by_address and not self._process.closed:
             # It may have come with the ref, and the owner does not know that somebody asks for it. An owner without a
             # connection may be dead: this does not wait for one.
-            with self._runtime.lock:
-                self._runtime.objects.send_to_owner(entry, wire.Fetch(entry.id))
+            with self._process.lock:
+                self._send_to_owner(entry, wire.Fetch(entry.id))
 
     def asked(self, entries: Iterable[ObjectEntry]) -> None:
         """All of these were waited for, until one of them failed or the wait was cancelled: they need not be printed.
@@ -250,7 +271,7 @@ class Failures:
     def _arm(self) -> None:
         if not self._armed:
             self._armed = True
-            self._runtime.timers.after(PRINT_AFTER_S, self._print)
+            self._timers.after(PRINT_AFTER_S, self._print)
 
     def _print(self, share: float = 0.5) -> None:
         """Print what has waited for that share of the time; the rest has its turn later."""
@@ -268,7 +289,7 @@ class Failures:
             self._show(f"(and {len(alike) - MAX_PRINTED} other failures; ray.error_info() lists the latest)")
 
     def _show(self, text: str) -> None:
-        self._runtime.show_failure(text)
+        self._process.show_failure(text)
 
     def flush(self) -> None:
         """The session ends: print what waits."""

@@ -7,11 +7,12 @@ any more: what needs that fails, after a while in which the cause may pass.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.clock import monotonic
-from ray.exceptions import RayConnectionError
-from ray.messages import node
+from ray.exceptions import RayConnectionError, RayError
+from ray.messages import node, wire
 from ray.protocol.references import PENDING, ObjectEntry
 from ray.runtime.owner.away import Away
 from ray.runtime.owner.shortage import AGAIN_S
@@ -19,8 +20,10 @@ from ray.runtime.process.peers import CutOffError, OutOfDescriptorsError, OwnFau
 
 if TYPE_CHECKING:
     from ray.runtime.owner.actor_client import ActorClient
-    from ray.runtime.owner.owner import OwnerRuntime
     from ray.runtime.owner.records import SchedulingClass, TaskRecord
+    from ray.runtime.owner.shortage import Shortage
+    from ray.runtime.process.peers import PeerTable
+    from ray.runtime.process.timers import Timers
 
 #: How long a process that reaches nobody tries again; longer than the node manager needs to find that its directory is
 #: gone, as everybody is told of that.
@@ -32,11 +35,49 @@ MAX_WORKERS = 20
 ACTOR_S = 5.0
 
 
+class Tasks(Protocol):
+    """The tasks of this process."""
+
+    def pump(self, cls: SchedulingClass) -> None: ...
+    def demand(self, cls: SchedulingClass) -> None: ...
+
+
+class Calls(Protocol):
+    """The calls of this process."""
+
+    def settle(self, client: ActorClient) -> None: ...
+    def connect(self, client: ActorClient, update: node.ActorUpdate) -> None: ...
+
+
+class Objects(Protocol):
+    """What this process borrows."""
+
+    def send_to_owner(self, entry: ObjectEntry, message: Any) -> None: ...
+    def fail(self, entry: ObjectEntry, error: RayError) -> None: ...
+
+
 class Unreached:
     """Methods are called under the runtime's lock."""
 
-    def __init__(self, runtime: OwnerRuntime) -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        tasks: Tasks,
+        calls: Calls,
+        objects: Objects,
+        peers: PeerTable,
+        timers: Timers,
+        tell_node: Callable[[wire.Struct], None],
+        shortage: Shortage,
+        fail: Callable[[TaskRecord, RayError], None],
+    ) -> None:
+        self._tasks = tasks
+        self._calls = calls
+        self._objects = objects
+        self._peers = peers
+        self._timers = timers
+        self._tell_node = tell_node
+        self._shortage = shortage
+        self._fail_task = fail
         #: Workers, one after the other, that were not reached though the node manager was, since this process has made
         #: so many connections.
         self._in_a_row, self._made = 0, 0
@@ -45,38 +86,37 @@ class Unreached:
 
     def worker(self, cls: SchedulingClass, lease: bytes, error: ConnectionError) -> None:
         """A leased worker was not reached: ask for another one, at once if it is to blame and otherwise later."""
-        runtime = self._runtime
         if isinstance(error, OutOfDescriptorsError):
-            runtime.node.send(node.Release(lease))
+            self._tell_node(node.Release(lease))
             self._pause(cls)
-            runtime.shortage.try_again(error, lambda: self._go_on(cls))
+            self._shortage.try_again(error, lambda: self._go_on(cls))
             return
         if isinstance(error, CutOffError):
             lasts, text = _has_lasted(error), str(error)
         else:
-            if self._made != runtime.peers.made:
-                self._in_a_row, self._made = 0, runtime.peers.made
+            if self._made != self._peers.made:
+                self._in_a_row, self._made = 0, self._peers.made
             self._in_a_row += 1
             if self._in_a_row <= MAX_WORKERS:
-                runtime.node.send(node.Suspect(lease))
-                runtime.tasks.pump(cls)
+                self._tell_node(node.Suspect(lease))
+                self._tasks.pump(cls)
                 return
             lasts, text = True, f"{MAX_WORKERS} workers in a row could not be reached. The last one: {error}"
-        runtime.node.send(node.Release(lease))
+        self._tell_node(node.Release(lease))
         if lasts and not cls.links:
             self._fail(cls.queue, text)
         self._pause(cls)
-        runtime.timers.after(AGAIN_S, lambda: self._go_on(cls))
+        self._timers.after(AGAIN_S, lambda: self._go_on(cls))
 
     def _pause(self, cls: SchedulingClass) -> None:
         """Ask for no more workers for a while."""
         cls.demanded = 0
-        self._runtime.tasks.unsent.demand(cls)
+        self._tasks.demand(cls)
         cls.demanded = 1  # so that nobody asks before then
 
     def _go_on(self, cls: SchedulingClass) -> None:
         cls.demanded = 0
-        self._runtime.tasks.pump(cls)
+        self._tasks.pump(cls)
 
     # --- actors -----------------------------------------------------------------------------------------------------
 
@@ -87,7 +127,7 @@ class Unreached:
             away = client.away = Away(update)
         if isinstance(error, OutOfDescriptorsError):
             away.is_due = True
-            self._runtime.shortage.try_again(error, lambda: self._try_actor(client, away))
+            self._shortage.try_again(error, lambda: self._try_actor(client, away))
         elif isinstance(error, CutOffError):
             self._wait(client, away, str(error), lasts=_has_lasted(error))
         else:
@@ -96,16 +136,16 @@ class Unreached:
 
     def _wait(self, client: ActorClient, away: Away, text: str, *, lasts: bool) -> None:
         if lasts:
-            self._runtime.calls.lost.settle(client)
+            self._calls.settle(client)
             self._fail(client.queue, text)
         elif not away.is_due:
             away.is_due = True
-            self._runtime.timers.after(AGAIN_S, lambda: self._try_actor(client, away))
+            self._timers.after(AGAIN_S, lambda: self._try_actor(client, away))
 
     def _try_actor(self, client: ActorClient, away: Away) -> None:
         away.is_due = False
         if client.away is away and not client.dead:
-            self._runtime.calls.connect(client, away.update)
+            self._calls.connect(client, away.update)
 
     def called(self, client: ActorClient) -> None:
         """A call was submitted to an actor that was not reached."""
@@ -117,14 +157,14 @@ class Unreached:
 
     def owner(self, entry: ObjectEntry, message: Any, error: OwnFaultError) -> None:
         """The owner of a borrowed object was not reached."""
-        objects = self._runtime.objects
+        objects = self._objects
 
         def send() -> None:
             if entry.status == PENDING:
                 objects.send_to_owner(entry, message)
 
         if isinstance(error, CutOffError) and entry.status == PENDING and not _has_lasted(error):
-            self._runtime.timers.after(AGAIN_S, send)
+            self._timers.after(AGAIN_S, send)
         else:
             objects.fail(entry, error.kind(str(error)))
 
@@ -133,7 +173,7 @@ class Unreached:
         queue.clear()
         for record in records:
             if not record.done:
-                self._runtime.fail_unreached(record, RayConnectionError(text))
+                self._fail_task(record, RayConnectionError(text))
 
 
 def _has_lasted(error: CutOffError) -> bool:

@@ -74,7 +74,7 @@ class WorkerRuntime(Replying):
         self.started = bytes(TASK_ID_BYTES)
         self.executor = composition.make_executor("serial", 1, {})
         self.next_executor = None
-        self.closing = Closing(self)
+        self.closing = Closing(self.queued, self.running, lambda: self.concurrent, lambda: bool(self.exiting))
         self.in_thread = {}
         #: The call that runs on the main thread of a serial worker.
         self.call: TaskCall | None = None
