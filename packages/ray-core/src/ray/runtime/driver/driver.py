@@ -98,7 +98,7 @@ class DriverRuntime(OwnerRuntime):
             }
             self.polling.program_ends = self._signals.ends_program
             self.polling.start()
-            self.join_plugins()
+            self.plugins.join()
         except BaseException as problem:
             failed = self._joining_failed(problem) if answer is not None else ""
             if hasattr(self, "polling"):
@@ -273,7 +273,7 @@ class DriverRuntime(OwnerRuntime):
         undone = ""
         with self.lock:
             if not self.closed:
-                self.leave_plugins()
+                self.plugins.leave()
                 undone = unfinished_line(self)
                 self.failures.flush()
                 self.events.flush()

@@ -67,7 +67,7 @@ def worker_main(
     watch_forks(runtime)
     runtime.polling.start()
     sys.meta_path.append(DriverPath(runtime))
-    runtime.join_plugins()
+    runtime.plugins.join()
     os.umask(config.extra["umask"])  # for the program's files; those of the session are private whatever it is
     runtime.node.send(node.Ready(worker_id, runtime.address))
     executor.submit(IdlePoll(runtime, executor))

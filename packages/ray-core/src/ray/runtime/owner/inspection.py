@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,53 +11,38 @@ from ray.exceptions import RemoteProtocolError
 from ray.messages import node
 from ray.protocol.references import ObjectEntry, ReferenceTable
 from ray.protocol.resources import UNIT
-from ray.runtime.owner.here import OwnerBase
 from ray.runtime.process.waiting import Waiter
 from ray.runtime.refs.session import Listener
 
 
-class Inspection(OwnerBase):
-    """The inspection methods of an owner. Most ask the node manager and wait for its answer."""
+class NodeQuestions:
+    """What the node manager is asked for, by threads that wait for its answer."""
 
-    def is_needed(self) -> bool:
-        """Whether the end of this process would be a loss to others: of objects they hold, or of unfinished tasks."""
-        with self.lock:
-            self.collect()
-            entries = list(self.table.entries.values())  # other threads may put, which takes no lock
-            return (
-                any((entry.credits and entry.owner is None) or _serves(entry) for entry in entries)
-                or self.tasks.is_busy()
-                or any(client.inflight or client.queue for client in list(self.calls.clients.values()))
-            )
+    def __init__(self, ask: Callable[[str], Any]) -> None:
+        """Make one.
+
+        Args:
+            ask: asks the node manager one of its questions, and waits.
+
+        Every method raises RayConnectionError once the session has ended.
+        """
+        self._ask = ask
 
     def errors(self) -> list[dict[str, Any]]:
-        self._check_open()
-        return list(self.node.ask("errors"))
+        """See ``Runtime``."""
+        return list(self._ask("errors"))
 
     def nodes(self) -> list[dict[str, Any]]:
-        self._check_open()
-        return [{**node, "Resources": _amounts(node["Resources"])} for node in self.node.ask("nodes")]
+        """See ``Runtime``."""
+        return [{**node, "Resources": _amounts(node["Resources"])} for node in self._ask("nodes")]
 
     def cluster_resources(self) -> dict[str, float]:
-        self._check_open()
-        return _amounts(self.node.ask("resources"))
+        """See ``Runtime``."""
+        return _amounts(self._ask("resources"))
 
     def available_resources(self) -> dict[str, float]:
-        self._check_open()
-        return _amounts(self.node.ask("available"))
-
-    def context(self) -> dict[str, Any]:
-        return {
-            "job_id": self.session_id,
-            "node_id": self.node_id,
-            "worker_id": self.process_id.hex(),
-            "task_id": None,
-            "actor_id": None,
-            "attempt": 0,
-            "namespace": self.namespace,
-            "gpu_ids": [],
-            "resources": {},
-        }
+        """See ``Runtime``."""
+        return _amounts(self._ask("available"))
 
 
 def answer(table: ReferenceTable, question: node.Question) -> node.Answer:
@@ -76,8 +62,10 @@ def answer(table: ReferenceTable, question: node.Question) -> node.Answer:
     return node.Answer(question.request, True, msgspec.msgpack.encode(held))
 
 
-def _serves(entry: ObjectEntry) -> bool:
-    """Whether somebody waits for the object other than threads and loops of this process, which end with it."""
+def serves_others(entry: ObjectEntry) -> bool:
+    """Whether another process holds the object, or waits for it; threads and loops of this one end with it."""
+    if entry.credits and entry.owner is None:
+        return True
     return any(not isinstance(waiter, (Waiter, Listener)) for waiter in entry.waiters or ())
 
 

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ray.runtime.owner.here import OwnerBase
+from ray.plugins.compose import Composition
 from ray.serialization import register_reducer
 
 
-class PluginLife(OwnerBase):
-    """The plugin methods of an owner."""
+class PluginLife:
+    """The plugins of one process."""
 
-    def join_plugins(self) -> None:
+    def __init__(self, composition: Composition, facts: Callable[[], dict[str, Any]]) -> None:
+        """Make one.
+
+        Args:
+            composition: the session's.
+            facts: what plugins are told of the process: session_id, node_id, kind, address.
+        """
+        self._composition = composition
+        self._facts = facts
+
+    def join(self) -> None:
         """The runtime takes calls: register the plugins' serializers and tell the plugins."""
-        for cls, reducer in self.composition.serializers():
+        for cls, reducer in self._composition.serializers():
             register_reducer(cls, reducer)
-        self.composition.lifecycle("runtime_started", self._plugin_info())
+        self._composition.lifecycle("runtime_started", self._facts())
 
-    def leave_plugins(self) -> None:
+    def leave(self) -> None:
         """The runtime is about to stop."""
-        self.composition.lifecycle("runtime_stopping", self._plugin_info())
-
-    def _plugin_info(self) -> dict[str, Any]:
-        return {
-            "session_id": self.session_id,
-            "node_id": self.node_id,
-            "kind": "worker" if self.is_worker else "driver",
-            "address": self.address,
-        }
+        self._composition.lifecycle("runtime_stopping", self._facts())

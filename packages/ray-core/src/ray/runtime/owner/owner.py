@@ -22,7 +22,7 @@ from ray.runtime.owner.collecting import Collecting
 from ray.runtime.owner.events import TaskEventLog
 from ray.runtime.owner.failed_chains import FailedChains
 from ray.runtime.owner.inbox import Reader
-from ray.runtime.owner.inspection import Inspection
+from ray.runtime.owner.inspection import NodeQuestions, serves_others
 from ray.runtime.owner.joining import PluginLife
 from ray.runtime.owner.last_calls import TERMINATE
 from ray.runtime.owner.leasing import TaskSubmitter
@@ -37,9 +37,10 @@ from ray.runtime.process.interrupts import guard_plugin, may_interrupt
 from ray.runtime.process.node_link import NodeLink
 from ray.runtime.process.polling import Polling
 from ray.runtime.refs.counted import CountedRef
+from ray.runtime.refs.session import Listener
 
 
-class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
+class OwnerRuntime(ActorOwner, Streaming):
     """One process's part of a session. Public methods are those of ``ray.runtime.interface.Runtime``."""
 
     def __init__(
@@ -71,6 +72,17 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         self.reader = Reader(self, rests)
         self.collecting = Collecting(self.calls.holds_handles, wake)
         self.polling = Polling(self, self.reader)
+        self.plugins = PluginLife(composition, self._plugin_facts)
+        listening = self.listening = Subscription(
+            self.table, self.lock, self.objects, self._own_entry, self._check_open, self.polling.attend
+        )
+        # The API calls the parts directly.
+        self.knows, self.is_done, self.done_of = listening.knows, listening.is_done, listening.done_of
+        self.unsubscribe, self.on_disk = listening.unsubscribe, listening.on_disk
+        questions = NodeQuestions(self._ask_node)
+        self.errors, self.nodes = questions.errors, questions.nodes
+        self.cluster_resources = questions.cluster_resources
+        self.available_resources = questions.available_resources
         may_interrupt(transport.wait_code)
         for seam in ("store", "transport"):  # others' code, such as that of selectors, is called by the program
             part = composition.plan.parts[seam]
@@ -83,6 +95,45 @@ class OwnerRuntime(ActorOwner, Streaming, Subscription, Inspection, PluginLife):
         connection = self.transport.connect(node_address)
         connection.send((self.peers.hello(),))
         self.node = connection.context = NodeLink(connection, node_address, self.polling.wait)
+
+    def _ask_node(self, question: str) -> Any:
+        self._check_open()
+        return self.node.ask(question)
+
+    def _plugin_facts(self) -> dict[str, Any]:
+        return {
+            "session_id": self.session_id,
+            "node_id": self.node_id,
+            "kind": "worker" if self.is_worker else "driver",
+            "address": self.address,
+        }
+
+    def subscribe(self, listener: Listener) -> bool:
+        return self.listening.subscribe(listener)
+
+    def is_needed(self) -> bool:
+        """Whether the end of this process would be a loss to others: of objects they hold, or of unfinished tasks."""
+        with self.lock:
+            self.collect()
+            entries = list(self.table.entries.values())  # other threads may put, which takes no lock
+            return (
+                any(map(serves_others, entries))
+                or self.tasks.is_busy()
+                or any(client.inflight or client.queue for client in list(self.calls.clients.values()))
+            )
+
+    def context(self) -> dict[str, Any]:
+        return {
+            "job_id": self.session_id,
+            "node_id": self.node_id,
+            "worker_id": self.process_id.hex(),
+            "task_id": None,
+            "actor_id": None,
+            "attempt": 0,
+            "namespace": self.namespace,
+            "gpu_ids": [],
+            "resources": {},
+        }
 
     def submit_call(
         self, actor: ActorCore, method: str, options: MethodOptions, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -2,60 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from ray.headroom import SENDING, check
-from ray.protocol.references import STORED
+from ray.protocol.references import STORED, ObjectEntry, ReferenceTable
 from ray.runtime.owner.arriving import OnDisk
-from ray.runtime.owner.here import OwnerBase
 from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.refs.session import Listener
 
 
-class Subscription(OwnerBase):
-    """The callback methods of an owner."""
+class Objects(Protocol):
+    """The objects that this process borrows, or has stored."""
+
+    borrows: bool
+
+    def want(self, entry: ObjectEntry) -> None: ...
+    def on_disk(self, object_id: bytes) -> OnDisk | None: ...
+
+
+class Subscription:
+    """The listeners of one process. Its methods are those of ``Runtime``."""
+
+    def __init__(
+        self,
+        table: ReferenceTable,
+        lock: Any,
+        objects: Objects,
+        own_entry: Callable[[CountedRef[Any]], ObjectEntry],
+        check_open: Callable[[], None],
+        attend: Callable[[], None],
+    ) -> None:
+        """Make one.
+
+        Args:
+            table: of the process.
+            lock: the runtime's.
+            objects: as it says.
+            own_entry: the entry of a ref, if that is of this session.
+            check_open: raises if the session has ended.
+            attend: somebody listens: see to it that messages are taken.
+        """
+        self._table = table
+        self._lock = lock
+        self._objects = objects
+        self._own_entry = own_entry
+        self._check_open = check_open
+        self._attend = attend
 
     def knows(self, ref: CountedRef[Any]) -> bool:
-        return ref._entry.table is self.table
+        """See ``Runtime``."""
+        return ref._entry.table is self._table
 
     def is_done(self, ref: CountedRef[Any]) -> bool:
+        """See ``Runtime``."""
         entry = ref._entry
-        if not entry.status and self.objects.borrows:
-            with self.lock:
-                self.objects.want(entry)
+        if not entry.status and self._objects.borrows:
+            with self._lock:
+                self._objects.want(entry)
         return entry.status != 0
 
     def done_of(self, refs: Sequence[ObjectRef[Any]]) -> list[ObjectRef[Any]]:
-        if self.objects.borrows:
-            with self.lock:
+        """See ``Runtime``."""
+        if self._objects.borrows:
+            with self._lock:
                 for ref in refs:
-                    self.objects.want(ref._entry)
+                    self._objects.want(ref._entry)
         return [ref for ref in refs if ref._entry.status]
 
     def subscribe(self, listener: Listener) -> bool:
+        """See ``Runtime``."""
         entry = self._own_entry(listener.ref)
         check(SENDING)
-        with self.lock:
-            if self.closed and not entry.status:
+        with self._lock:
+            if not entry.status:
                 self._check_open()
             if not entry.call_when_done(listener):
                 return False
-            self.table.listeners += 1
-            self.objects.want(entry)  # may fail the object at once, and so tell
-        self.polling.attend()
+            self._table.listeners += 1
+            self._objects.want(entry)  # may fail the object at once, and so tell
+        self._attend()
         return True
 
     def on_disk(self, ref: CountedRef[Any]) -> OnDisk | None:
+        """See ``Runtime``."""
         entry = ref._entry
-        return self.objects.on_disk(entry.id) if entry.status == STORED else None
+        return self._objects.on_disk(entry.id) if entry.status == STORED else None
 
     def unsubscribe(self, listener: Listener) -> bool:
-        with self.lock:
+        """See ``Runtime``."""
+        with self._lock:
             waiters = listener.ref._entry.waiters
             if waiters is None or listener not in waiters:
                 return False
             waiters.remove(listener)
-            self.table.listeners -= 1
+            self._table.listeners -= 1
             return True

@@ -102,7 +102,7 @@ class ProcessEnd:
                 runtime.note(call)
             if not code:
                 self._step = "a plugin"
-                runtime.leave_plugins()
+                runtime.plugins.leave()
                 self._step = "a destructor"
                 runtime.drop_actor()
                 gc.collect()
