@@ -442,6 +442,7 @@ class Process:
         self.peers = Peers(world, address)
         self.failures = SimpleNamespace(envelope=lambda *facts: LOST, retrieved=lambda id: None)
         self.calls = SimpleNamespace(by_life={})
+        self.lock = self.timers = None  # for looks into a store that processes share, which this one is not
         self.objects: Any = ObjectExchange(self)  # type: ignore[arg-type]
         #: What the program holds.
         self.refs: list[ObjectRef[Any]] = []
@@ -454,6 +455,12 @@ class Process:
 
     def flush(self, peer: Peer) -> None:
         """Nothing is queued here."""
+
+    def wake_resting(self) -> None:
+        raise AssertionError
+
+    def is_closed(self) -> bool:
+        raise AssertionError
 
     def actor_unheld(self, actor_id: bytes) -> None:
         raise AssertionError
