@@ -121,8 +121,8 @@ class ReferenceTable:
     def put(self, id: bytes, value: object) -> ObjectEntry:
         """Add an object of this process that is READY."""
         entry = self.entries[id] = ObjectEntry(id, self)
-        entry.status = READY
         entry.value = value
+        entry.status = READY
         return entry
 
     def unwanted(self, id: bytes = b"", owner: str | None = None) -> ObjectEntry:
@@ -211,9 +211,9 @@ class ReferenceTable:
 
     def grant(self, entry: ObjectEntry, borrower: str, credits: int = 1) -> None:
         """At the owner: ``borrower`` holds ``credits`` more."""
-        new: dict[str, int] = {}  # where a finaliser may come; from here on none comes in between
         id, lent = entry.id, self._lent
-        first = {id: entry}
+        new: dict[str, int] = {}
+        first = {id: entry}  # where a finaliser may come; from here on none comes in between
         table = entry.credits
         if table is None:
             table = entry.credits = new

@@ -6,11 +6,10 @@ Two runtimes exist: ``ray.runtime.owner.owner.OwnerRuntime`` (drivers and worker
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ray.exceptions import RayConnectionError
 from ray.exceptions.base import printable
 from ray.runtime.arity import Arity
 from ray.runtime.refs import session
@@ -197,12 +196,8 @@ class Runtime(Session, Protocol):
         """End the session; idempotent."""
 
 
+#: The session of this process: read without a call where that counts.
 _current: Runtime | None = None
-
-
-def current() -> Runtime | None:
-    """The session of this process, or None."""
-    return _current
 
 
 def set_current(runtime: Runtime | None) -> None:
@@ -212,12 +207,6 @@ def set_current(runtime: Runtime | None) -> None:
     session.set_current(runtime)
 
 
-def current_session() -> Runtime:
-    """The session of this process.
-
-    Raises:
-        RayConnectionError: there is none.
-    """
-    if _current is None:
-        raise RayConnectionError
-    return _current
+#: The functions of ``refs.session``, which holds the same session by its narrower type.
+current = cast("Callable[[], Runtime | None]", session.current)
+current_session = cast("Callable[[], Runtime]", session.current_session)

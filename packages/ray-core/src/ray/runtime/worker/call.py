@@ -277,7 +277,7 @@ class TaskCall:
         elif self.timed_out:
             error, kind = TaskTimeoutError(name, task.timeout_s, self.abandoned and worker.concurrent), "system"
         elif worker.exiting and type(error).__name__ == "CancelledError":
-            error, kind = self._interrupted_by_end(), "system"
+            error, kind = self._actor_ends(worker.exiting, "was interrupted"), "system"
         elif isinstance(error, RayError) and is_of_result(error, worker.objects):
             add_note(error, f"raised for a result of task {name} (pid={os.getpid()})")
             kind = "system"
@@ -294,16 +294,17 @@ class TaskCall:
         _forget_frames(error)
         return Outcome(False, [envelope], retry=retry)
 
-    def _interrupted_by_end(self) -> RayActorError:
-        """The actor ends, by another call or a request, while this one awaits something."""
+    def _actor_ends(self, reason: str, fate: str, exit_code: int | None = None) -> RayActorError:
+        """What became of this call as its actor ends."""
         task, worker = self.task, self.worker
         return RayActorError(
             worker.actor_name,
             worker.actor_id,
-            worker.exiting,
+            reason,
             method=task.function.decode(errors="replace"),
-            fate="was interrupted",
+            fate=fate,
             pid=os.getpid(),
+            exit_code=exit_code,
         )
 
     def _leave(self, left: Exit) -> Outcome:
@@ -313,15 +314,7 @@ class TaskCall:
             worker.ending.run(left.code, left.reason, task.id)
         worker.announce_exit(left.reason)
         worker.ending.interrupt_others(self)
-        error = RayActorError(
-            worker.actor_name,
-            worker.actor_id,
-            left.reason,
-            method=task.function.decode(errors="replace"),
-            fate="ended it",
-            pid=os.getpid(),
-            exit_code=0,
-        )
+        error = self._actor_ends(left.reason, "ended it", 0)
         return Outcome(False, [worker.failures.envelope(error, self.name, task.id, task.attempt, kind=ORDERLY)])
 
 
