@@ -50,6 +50,10 @@ def test_plugins_without_options():
             {"path": "p", "way": "nera"},
             "store='x': option 'way' (from ray.toml): invalid enum value 'nera'. Accepted: 'near', 'far'.",
         ),
+        (
+            {"path": "p", "way": 5},
+            "store='x': option 'way' (from ray.toml): expected 'str | null', got 'int'. Accepted: 'near', 'far'.",
+        ),
         ({}, "store='x': Object missing required field 'path'"),
     ],
 )

@@ -68,11 +68,11 @@ def make_options(schema: type[msgspec.Struct] | None, values: Mapping[str, Any])
 
 
 def _accepted(schema: type[msgspec.Struct], text: str) -> str:
-    """What an option of a few fixed values takes, where ``text`` says that it was given another one."""
+    """What an option of a few fixed values takes, where ``text`` says that it was not given one of them."""
     option = text.partition(" - at `$.")[2].rstrip("`")
     for field in msgspec.structs.fields(schema):
-        if field.encode_name == option and text.startswith("Invalid enum value"):
-            return f". Accepted: {', '.join(repr(value) for value in _values_of(field.type))}."
+        if field.encode_name == option and (values := _values_of(field.type)):
+            return f". Accepted: {', '.join(map(repr, values))}."
     return ""
 
 

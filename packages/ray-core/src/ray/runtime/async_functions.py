@@ -54,7 +54,8 @@ def check_awaited(name: str, result: Any, *, of_actor: bool) -> None:
         raise TypeError(
             f"{name} returned {kind}: it did not run on an event loop, as methods do that are known as 'async def'. "
             "Where a decorator hides that, make the function that it returns an 'async def' too, or put "
-            "functools.wraps over it."
+            "functools.wraps over it. Where ray.init, the environment or ray.toml choose an executor for actors, it "
+            "must be one with an event loop."
         )
     raise TypeError(
         f"{name} returned {kind}: a task has no event loop. Run it to its end with asyncio.run(...) in the task, or "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ray.exceptions import RayError
+from ray.exceptions import ObjectLostError, RayError
 from ray.headroom import SENDING, check
 from ray.ids import FIRST_RETURN
 from ray.messages import codec, node, wire
@@ -15,6 +15,7 @@ from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.exports import export_of
 from ray.runtime.owner.here import OwnerBase
 from ray.runtime.owner.records import TaskRecord, return_ids
+from ray.runtime.owner.unreadable import FINALISED
 from ray.runtime.process.peers import Peer
 from ray.runtime.refs.ref import ObjectRef
 from ray.serialization import EMPTY_ARGS, Serialized, args_blob, serialize_args
@@ -147,6 +148,10 @@ class Submission(OwnerBase):
         """Whether all arguments are there; if not, the record goes on when they are, or fails with the first."""
         pending = []
         for _, entry in record.deps:
+            if entry.freed:
+                error = ObjectLostError(entry.id, FINALISED)
+                self.fail(record, self.failures.envelope(error, record.name, record.id, 0))
+                return False
             if entry.status == FAILED:
                 check(SENDING)
                 self.fail(record, entry.value, cause=entry)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: The store knows that a process has died before those who are connected to it; these know it in this time.
 _DEATH_S = 0.5
-_FINALISED = "the garbage collector has finalised its last reference, together with the object whose destructor asks"
+FINALISED = "the garbage collector has finalised its last reference, together with the object whose destructor asks"
 
 
 def raise_unreadable(error: BaseException, what: str, object_id: bytes = b"", task: str = "") -> NoReturn:
@@ -49,7 +49,7 @@ def raise_unreadable_value(error: BaseException, entry: ObjectEntry) -> NoReturn
     if isinstance(error, RecursionError) and lacks(TAKING):  # that is not the value's fault
         raise error
     if entry.freed:
-        raise ObjectLostError(entry.id, _FINALISED) from None
+        raise ObjectLostError(entry.id, FINALISED) from None
     task = entry.task if isinstance(entry.task, str) else ""
     raise_unreadable(error, value_of_ref(entry.id), entry.id, task)
 
@@ -57,7 +57,7 @@ def raise_unreadable_value(error: BaseException, entry: ObjectEntry) -> NoReturn
 def error_of(entry: ObjectEntry) -> BaseException:
     """What to raise for an object that is a failure."""
     envelope = entry.value
-    return ObjectLostError(entry.id, _FINALISED) if envelope is None else open_envelope(envelope)
+    return ObjectLostError(entry.id, FINALISED) if envelope is None else open_envelope(envelope)
 
 
 class Reaching(Protocol):
@@ -72,20 +72,25 @@ class Reaching(Protocol):
 def why_lost(entry: ObjectEntry, error: ObjectLostError, runtime: Reaching) -> ObjectLostError:
     """The error of a value that is not in the store: one that is borrowed has gone with its owner. Without the lock."""
     if entry.freed:
-        return ObjectLostError(entry.id, _FINALISED)
-    if entry.owner is None or runtime.closed:
+        return ObjectLostError(entry.id, FINALISED)
+    return error if entry.owner is None else why_gone(entry.id, entry.owner, error, runtime)
+
+
+def why_gone(object_id: bytes, address: str, error: ObjectLostError, runtime: Reaching) -> ObjectLostError:
+    """The same of an object that is owned by the process at ``address``."""
+    if runtime.closed:
         return error
     try:
         with runtime.lock:
-            owner = runtime.peers.reach(entry.owner)
+            owner = runtime.peers.reach(address)
     except OutOfDescriptorsError:
         return error
     except ConnectionError:
-        return OwnerDiedError(entry.id)
+        return OwnerDiedError(object_id)
     end = monotonic() + _DEATH_S
     while monotonic() < end:
         if owner.lost or runtime.closed:
-            return OwnerDiedError(entry.id)
+            return OwnerDiedError(object_id)
         runtime.polling.wait(Waiter(1), 0.02)
     return error
 

@@ -53,6 +53,10 @@ class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
         if not waits:
             _resolver.put(self)
 
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled() else "done" if self.done() else "pending"
+        return f"<RefFuture of {self.object_ref!r}, {state}>"
+
     def cancel(self) -> bool:
         """Give up this future, not the task. False if it, or the object, is done."""
         if self.object_ref._entry.status != PENDING and not self.cancelled():

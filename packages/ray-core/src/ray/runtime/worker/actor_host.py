@@ -149,10 +149,9 @@ class ActorCreation:
             blob_of = worker.objects.blob_of
             args, kwargs = self._arguments(blob_of(spec.stored, spec.owner) if spec.stored else spec.args)
             if spec.deps:
-                owners = {dependency.id: dependency.owner for dependency in spec.deps}
                 values = worker.arguments.take(spec.deps, ())
                 args, kwargs = with_dependencies(
-                    (args, kwargs), spec.deps, values, lambda object_id: blob_of(object_id, owners[object_id])
+                    (args, kwargs), spec.deps, values, lambda dependency: blob_of(dependency.id, dependency.owner)
                 )
             worker.creating_thread = get_ident()
             worker._instance = cls(*args, **kwargs)

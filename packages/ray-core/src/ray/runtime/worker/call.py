@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.abc.transport import Frame
 from ray.clock import perf_counter_ns
-from ray.exceptions import RayActorError, RayError, TaskCancelledError, TaskTimeoutError
+from ray.exceptions import ObjectLostError, RayActorError, RayError, TaskCancelledError, TaskTimeoutError
 from ray.exceptions.base import add_note
 from ray.messages import codec, wire
 from ray.runtime.async_functions import check_awaited, check_streamed, runs_on_loop
 from ray.runtime.interface import IN_THREAD, STREAMING
 from ray.runtime.lanes import check_group
 from ray.runtime.owner.submission import LARGE_BYTES
-from ray.runtime.owner.unreadable import raise_unreadable
+from ray.runtime.owner.unreadable import raise_unreadable, why_gone
 from ray.runtime.process.forked import end_forked_child
 from ray.runtime.process.interrupts import handles_interrupt, interrupt_of
 from ray.runtime.refs.ref import ObjectRef
@@ -235,6 +235,20 @@ class TaskCall:
         ids = [dependency.id for dependency, blob in zip(task.deps, self.values, strict=True) if blob is None]
         return [task.stored, *ids] if task.stored else ids
 
+    def _stored_argument(self, dependency: wire.Dependency) -> Any:
+        """Of an argument that was a ref: what the node's store has.
+
+        Raises:
+            ObjectLostError: it has no such object (any more).
+            OwnerDiedError: as it has gone with its owner, which the caller is not.
+        """
+        try:
+            return self.worker.objects.stored_blob(dependency.id)
+        except ObjectLostError as error:
+            if dependency.owner == self.peer.address:
+                raise
+            raise why_gone(dependency.id, dependency.owner, error, self.worker) from None
+
     def _prepare(self) -> tuple[Any, CallArguments]:
         task = self.task
         worker = self.worker
@@ -242,13 +256,12 @@ class TaskCall:
         self.name = task.name or worker.name_of(task)
         if task.group:
             check_group(self.name, task.group, worker.groups)
-        stored_blob = worker.objects.stored_blob
-        data = stored_blob(task.stored) if task.stored else codec.detach(task.args, self._frames)
+        data = worker.objects.stored_blob(task.stored) if task.stored else codec.detach(task.args, self._frames)
         if not task.deps:
             if data == EMPTY_ARGS:
                 return function, ((), {})
             return function, _arguments(data, self.name)
-        return function, with_dependencies(_arguments(data, self.name), task.deps, self.values, stored_blob)
+        return function, with_dependencies(_arguments(data, self.name), task.deps, self.values, self._stored_argument)
 
     def _succeed(self, result: Any) -> Outcome:
         """The outcome, with a copy of the value; but what is large is not stored yet."""

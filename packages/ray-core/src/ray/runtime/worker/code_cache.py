@@ -79,12 +79,12 @@ def with_dependencies(
     call: tuple[tuple[Any, ...], dict[str, Any]],
     deps: Sequence[wire.Dependency],
     values: Sequence[Any],
-    stored_blob: Callable[[bytes], Any],
+    read: Callable[[wire.Dependency], Any],
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Put the values of arguments that were refs into their places; ``stored_blob`` reads the node's store."""
+    """Put the values of arguments that were refs into their places; ``read`` looks for the others."""
     args, kwargs = list(call[0]), call[1]
     for dependency, blob in zip(deps, values, strict=True):
-        data = stored_blob(dependency.id) if blob is None else blob
+        data = read(dependency) if blob is None else blob
         try:
             value = deserialize_aligned(data)
         except BaseException as error:
