@@ -11,6 +11,8 @@ from ray.exceptions import RayActorError
 LIMIT_S = 60
 #: Took 12 s once, of which 5.5 were of the processor.
 MANY = 8000
+#: What nobody asks for is printed before.
+PRINTED_AFTER_S = 0.6
 
 
 def unpickled(path, text):
@@ -36,6 +38,15 @@ class Failing:
 
     def echo(self, value):
         return value
+
+
+@ray.remote
+class FailingLate:
+    def __init__(self):
+        time.sleep(0.6)
+        raise ValueError("no, not today")
+
+    def echo(self): ...
 
 
 def processes(path):
@@ -72,3 +83,13 @@ def test_code_of_the_users_runs_where_somebody_asks(start, tmp_path):
         assert isinstance(caught.value.__cause__, Odd)
         assert "The call to echo() did not start" in str(caught.value)
     assert os.getpid() in processes(path)
+
+
+def test_none_is_printed_that_a_get_under_way_raises(start, capfd):
+    """One turn of the thread that polls, which is the one that asks, takes thousands of failures."""
+    start(num_cpus=1)
+    actor = FailingLate.remote()
+    with pytest.raises(RayActorError, match="no, not today"):
+        ray.get([actor.echo.remote() for _ in range(3 * MANY)], timeout=LIMIT_S)
+    time.sleep(PRINTED_AFTER_S)
+    assert "A task failed" not in capfd.readouterr().err

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 #: A failure is printed about this long after it happened, unless ``get`` has raised it by then; together with those
 #: that are at least half as old.
 PRINT_AFTER_S = 0.25
+#: The end of that time: who asks for failures that were taken in one long turn gets to say so in it.
+ASKING_S = 0.05
 #: Failures that wait to be printed at a time; beyond it they are only recorded.
 MAX_WAITING = 1000
 #: What dies and is run again is told of after so many deaths, and each time that their number has doubled.
@@ -271,7 +273,11 @@ class Failures:
     def _arm(self) -> None:
         if not self._armed:
             self._armed = True
-            self._timers.after(PRINT_AFTER_S, self._print)
+            self._timers.after(PRINT_AFTER_S - ASKING_S, self._let_ask)
+
+    def _let_ask(self) -> None:
+        """The thread that runs this may be the one that asks, and have taken thousands of failures in this turn."""
+        self._timers.after(ASKING_S, self._print)
 
     def _print(self, share: float = 0.5) -> None:
         """Print what has waited for that share of the time; the rest has its turn later."""

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from ray.runtime.process import program_streams
 from ray.threads import UnawaitedThread
 
 #: Who has something to say waits for so long for a reader that takes nothing; then it is said when there is room.
@@ -54,10 +55,6 @@ def write(text: str) -> None:
 
 
 def _say(wait_s: float | None = None) -> None:
-    from ray.runtime.process import (
-        program_streams,  # only where there is something to say: every program imports this module
-    )
-
     while _texts and _saying.acquire(blocking=False):
         try:
             while _texts:
