@@ -22,10 +22,10 @@ SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINNED = ["-c", str(ROOT / "constraints.txt")]
 DISTRIBUTIONS = ["ray-core", "ray-store-shm", "ray-store-plasma", "ray-transport-zmq", "ray-async"]
 PYTEST = ["-m", "pytest"]
-#: One more at a time than there are processors, as most tests wait for processes to start or to end. The tests of a
+#: Two more at a time than there are processors, as most tests wait for processes to start or to end. The tests of a
 #: file stay together, as they may share a session. Files go out in the order of the paths: ordered by the number of
 #: their tests, those with few and long ones would come last, when nothing is left for the other processors.
-SIDE_BY_SIDE = [f"--numprocesses={min(4, (os.cpu_count() or 1) + 1)}", "--dist=loadfile", "--no-loadscope-reorder"]
+SIDE_BY_SIDE = [f"--numprocesses={min(6, (os.cpu_count() or 1) + 2)}", "--dist=loadfile", "--no-loadscope-reorder"]
 EVERYTHING = ["-m", ""]  # pytest's own -m: also what is marked slow, also soak; used with explicit paths only
 
 nox.needs_version = ">=2025.2.9"
@@ -137,6 +137,12 @@ def matrix(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Kill, stop and starve processes under blocked calls."""
     pytest_session(session, "tests/faults", "-m", "not soak")
+
+
+@nox.session(python=False, default=False)
+def slow(session: nox.Session) -> None:
+    """What the quick run leaves out, of all tests: what takes seconds each, and more of the same kind."""
+    pytest_session(session, *SIDE_BY_SIDE, "tests", "packages", "-m", "slow and not soak")
 
 
 @nox.session(python=False, default=False)

@@ -142,6 +142,7 @@ def test_a_failure_is_printed_once(capfd, caplog):
     assert shown.count("[ray] A task failed: ValueError: printed once in fail") == 1
 
 
+@pytest.mark.slow
 def test_failures_that_are_got_soon_are_not_printed(capfd, caplog, monkeypatch):
     """However many there are: the time of each is its own."""
     monkeypatch.setattr("ray.runtime.owner.reports.PRINT_AFTER_S", 2.0)

@@ -144,6 +144,7 @@ def test_lines_with_the_ends_of_windows(start, screen):
     assert [text for text in screen.texts() if text] == ["one", "two", "three"]
 
 
+@pytest.mark.slow
 def test_a_bar_is_replaced_in_place_on_a_terminal(tmp_path):
     with on_terminal(BARS + "print(ray.get(bar.remote('a', 5)))\nray.shutdown()\n", tmp_path) as program:
         for step in range(5):

@@ -130,6 +130,7 @@ def gathers(path):
     return path.endswith((os.path.join("owner", "gathering.py"), os.path.join("process", "timers.py")))
 
 
+@pytest.mark.slow
 def test_finalisers_that_wait_come_anywhere():
     actor = Loop.remote()
     ray.get(actor.seen.remote())

@@ -107,6 +107,7 @@ def test_what_a_task_is_given(session, tmp_path):
     assert ray.get(running) == len(LARGE)
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_answer_is_named(session, tmp_path):
     keeper = Keeper.remote()
     ref = ray.put(LARGE)
@@ -175,6 +176,7 @@ def elsewhere(tmp_path):
         process.communicate("\n", timeout=30)
 
 
+@pytest.mark.slow
 def test_a_session_that_cannot_be_looked_at_does_not_hide_the_others(session, elsewhere):
     ref = ray.put(LARGE)
     done = memory()

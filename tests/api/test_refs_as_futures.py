@@ -48,7 +48,12 @@ def uvloop_run(main):
 
 
 @pytest.fixture(
-    params=[asyncio.run, uvloop_run, functools.partial(asyncio.run, debug=True)], ids=["asyncio", "uvloop", "debug"]
+    params=[
+        asyncio.run,
+        uvloop_run,
+        pytest.param(functools.partial(asyncio.run, debug=True), marks=pytest.mark.slow),
+    ],
+    ids=["asyncio", "uvloop", "debug"],
 )
 def run(request):
     """Runs a coroutine to its end on a new event loop."""

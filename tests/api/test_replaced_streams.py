@@ -279,6 +279,7 @@ def nothing_at_all(original):
 FAILING = [Fails, FailsToExit, closed, no_text, nothing_at_all]
 
 
+@pytest.mark.slow
 def test_what_a_stream_does_not_take_goes_to_the_real_stderr(tmp_path):
     """In a program of its own: pytest has put its own files in the place of both."""
     code = """

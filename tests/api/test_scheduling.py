@@ -195,6 +195,7 @@ def test_an_idle_lease_is_given_back(start):
     until(lambda: not runtime.tasks.links, 2.0, "leases are kept")
 
 
+@pytest.mark.slow
 def test_surplus_workers_end(start, tmp_path):
     start(num_cpus=1)
     ray.get([gather.options(num_cpus=0.125).remote(tmp_path, 8) for _ in range(8)], timeout=LIMIT_S)
@@ -268,6 +269,7 @@ def test_max_calls_replaces_the_process_and_loses_nothing(start, calls):
     assert len(runs) >= count / calls
 
 
+@pytest.mark.slow
 def test_objects_survive_the_planned_end_of_the_process_that_owns_them(start):
     start(num_cpus=2)
 
@@ -428,6 +430,7 @@ def test_results_arrive_while_the_program_computes(start, tmp_path):
     ray.get([ref, last], timeout=LIMIT_S)
 
 
+@pytest.mark.slow
 def test_thousands_of_waiting_actors_do_not_stall_the_node():
     @ray.remote
     class Waits:

@@ -84,6 +84,7 @@ def test_names_of_processes(ray_session, tmp_path):
     until(pid, "ray::IDLE")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["processes"])
 def test_names_of_actors(ray_session, tmp_path):
     counter, clock = Counter.remote(), Clock.remote()

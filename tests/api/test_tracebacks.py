@@ -144,6 +144,7 @@ def test_arguments():
 """
 
 
+@pytest.mark.slow
 def test_in_pytest(tmp_path):
     (tmp_path / "test_it.py").write_text(TEST)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]

@@ -94,8 +94,14 @@ class Subject:
 
 
 def cases(module_checks, table):
-    """Pytest parameters: (check, broken part), with readable ids."""
-    return [pytest.param(module_checks[name], broken, id=f"{name}-{broken.__name__}") for name, broken in table]
+    """Pytest parameters: (check, broken part), with readable ids; one part for each check in the quick run."""
+    seen = set()
+    made = []
+    for name, broken in table:
+        marks = pytest.mark.slow if name in seen else ()
+        seen.add(name)
+        made.append(pytest.param(module_checks[name], broken, id=f"{name}-{broken.__name__}", marks=marks))
+    return made
 
 
 def checks_of(*modules):

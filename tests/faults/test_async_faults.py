@@ -100,6 +100,7 @@ def test_races_of_cancel(start, rounds, limit):
     assert 0 < got.count(CANCELLED) < len(got)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_crowds_are_cancelled(start, rounds):
     start(num_cpus=1)

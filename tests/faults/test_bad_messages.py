@@ -160,6 +160,7 @@ def test_what_cannot_be_handled_ends_the_connection_only(session, what):
     session.check()
 
 
+@pytest.mark.slow
 def test_the_id_of_another_actor_is_taken(session):
     """It is answered, and the actor is not replaced."""
     with RudePeer(session.context, session.path("node")) as peer:

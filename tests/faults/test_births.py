@@ -105,11 +105,13 @@ def answered():
     assert time.monotonic() - began < 25, "it was waited for a start that would not come"
 
 
+@pytest.mark.slow
 def test_the_process_between_is_killed():
     with Watch(between(), sends(signal.SIGKILL), 8) as watch:
         all_are_answered(watch)
 
 
+@pytest.mark.slow
 def test_the_process_between_is_stopped():
     with Watch(between(), sends(signal.SIGSTOP), 1) as watch:
         all_are_answered(watch)

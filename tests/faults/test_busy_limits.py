@@ -103,6 +103,7 @@ def test_an_actor_that_does_not_is_restarted_for_the_others(tmp_path: Path) -> N
     assert ray.get(behind, timeout=PATIENCE_S) != before
 
 
+@pytest.mark.slow
 def test_it_is_retried_where_that_is_wanted(tmp_path: Path) -> None:
     path = tmp_path / "twice"
     ray.get([match.options(timeout_s=60).remote("") for _ in range(8)])  # what they need is imported, perhaps slowly

@@ -140,6 +140,7 @@ def test_some_of_many_short_tasks(start, rounds):
             assert got == i or (got == CANCELLED and i in victims)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_cancel_at_the_end_of_a_task_does_not_hit_the_next(start, rounds):
     """The cancel arrives just when the worker goes on to a task that must not be interrupted."""

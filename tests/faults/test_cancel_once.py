@@ -319,6 +319,7 @@ def cleans_up_beside(count, path):
         ray.get(ref)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 3])
 def test_nor_where_its_process_was_too_busy_to_hear_of_it_before(tmp_path, count):
     for number in range(4 * ROUNDS):

@@ -81,6 +81,7 @@ def test_the_next_actor_gets_the_room(start):
         del actor
 
 
+@pytest.mark.slow
 def test_tasks_get_the_room(start):
     start(num_cpus=2, resources={"mark": 1})
     actor = Holder.options(num_cpus=2, resources={"mark": 1}).remote()
@@ -91,6 +92,7 @@ def test_tasks_get_the_room(start):
     assert get(f.options(resources={"mark": 1}).remote()) == 2
 
 
+@pytest.mark.slow
 def test_handles_in_the_cycles_of_workers(start):
     start(num_cpus=1)
     actor, keeper = Holder.remote(), Holder.options(num_cpus=0).remote()
@@ -100,6 +102,7 @@ def test_handles_in_the_cycles_of_workers(start):
     assert get(f.remote()) == 2
 
 
+@pytest.mark.slow
 def test_destructors_may_call_and_wait(start):
     start(num_cpus=1)
     other = Holder.options(num_cpus=0, name="other").remote()
@@ -128,6 +131,7 @@ def test_a_destructor_that_uses_what_was_collected_with_it(start):
     assert set(Closer.said) <= {1, "too late"}
 
 
+@pytest.mark.slow
 def test_handles_in_use_are_kept(start):
     start(num_cpus=1)
     actor = Holder.remote()

@@ -158,6 +158,7 @@ def test_driver_killed_inside_init(before, rounds):
         leaks.assert_clean(before)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_driver_killed_inside_shutdown(before, rounds):
     """At moments spread over the whole end."""

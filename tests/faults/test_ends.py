@@ -234,6 +234,7 @@ def free_again():
     return ray.available_resources() == ray.cluster_resources()
 
 
+@pytest.mark.slow
 def test_ends_that_are_stuck_are_over_in_time(start):
     """The names and the resources are free again, the next actor starts, and calls fail with the cause."""
     start(num_cpus=8, log_to_driver=False)
@@ -254,6 +255,7 @@ def test_ends_that_are_stuck_are_over_in_time(start):
     ray.kill(following)
 
 
+@pytest.mark.slow
 def test_every_kind_of_end_is_limited(start):
     start(num_cpus=4, resources={"mark": 7}, log_to_driver=False)
 
@@ -278,6 +280,7 @@ def test_every_kind_of_end_is_limited(start):
         assert get(ref) is None
 
 
+@pytest.mark.slow
 def test_an_end_that_is_stuck_loses_nothing_that_others_need(start):
     """What the process owns can be had, and what it has submitted runs, until nobody holds it any more."""
     start(num_cpus=2, log_to_driver=False)

@@ -22,6 +22,7 @@ def run(program, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("store", "transport"), [("heap", "unix"), ("shm", "unix"), ("plasma", "unix"), ("shm", "zmq")]
 )

@@ -243,6 +243,7 @@ ENDS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["unix", "zmq"])
 def test_whoever_waits_can_be_ended(run, transport):
     """By a time limit, by their actors' and the session's end, by force and by a cancel; last words are taken."""

@@ -171,6 +171,7 @@ def run(program, tmp_path, transport="unix", kinds=()):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["unix", "zmq"])
 def test_programs_and_tasks(tmp_path, transport):
     program = """
@@ -210,6 +211,7 @@ print("ended")
     assert run(program, tmp_path) == ["ended"]
 
 
+@pytest.mark.slow
 def test_event_loops(tmp_path):
     """Those of the session, and with a limit of ours also those of the program."""
     pytest.importorskip("ray_async")

@@ -40,6 +40,7 @@ class AsyncActor:
         end_thread()
 
 
+@pytest.mark.slow
 def test_in_a_task():
     with pytest.raises(WorkerCrashedError, match="its main thread was ended without the process"):
         ray.get(ray.remote(max_retries=0)(end_thread).remote(), timeout=LIMIT_S)

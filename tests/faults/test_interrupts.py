@@ -199,6 +199,7 @@ def interrupt_at_random(program, operation, chance, longest_s):
     return float(caught) - sent
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_random_moments(start, program, rounds, tmp_path):
     assert program.line() == "ready"

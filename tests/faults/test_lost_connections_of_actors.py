@@ -184,6 +184,7 @@ def cases(transport: str) -> list[tuple[str, str, str]]:
     return [(kind, *pair) for kind in KINDS for pair in breaks]
 
 
+@pytest.mark.slow
 def test_each_call_has_an_end_and_those_that_follow_run(session: str, tmp_path: Path) -> None:
     checks = []
     for case in cases(session):

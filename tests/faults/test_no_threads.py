@@ -88,6 +88,7 @@ def test_a_session_without_a_thread_for_its_reader_says_so(group):
     assert out == "fine\n"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_started_waits_and_says_why(group):
     out, err = run(
         group,

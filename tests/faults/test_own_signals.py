@@ -195,6 +195,7 @@ def test_a_handler_of_the_users_is_called_once_by_a_cancel(tmp_path, kind, busy)
             assert file.read() == "x"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", [False, True], ids=["free", "busy"])
 def test_and_once_by_a_time_limit(tmp_path, busy):
     called = set()

@@ -86,6 +86,7 @@ def test_the_node_manager_is_killed_while_it_ends(session, by_plan):
         victims.until(lambda: not any(map(victims.alive, session.others)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
 def test_shutdown_of_a_node_that_stands(session, number):
     """Neither it nor the process that would take its place does anything."""

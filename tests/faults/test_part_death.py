@@ -254,6 +254,7 @@ def after(kind: str) -> None:
 KINDS = ["node manager", "zygote", "worker", "actor", "store"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kinds", [KINDS, *([kind] for kind in KINDS if SOAK)], ids=" and ".join)
 def test_a_short_stop_is_no_death(start, tmp_path, kinds):
@@ -273,6 +274,7 @@ def test_a_short_stop_is_no_death(start, tmp_path, kinds):
     check(scene.finish(PART_LIMIT_S), set(), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_shutdown_while_a_part_is_stopped(start):
     """Nobody waits for what cannot answer."""
@@ -285,6 +287,7 @@ def test_shutdown_while_a_part_is_stopped(start):
         assert began.undisturbed_s() < 5.0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells of stops")
 def test_a_store_that_was_stopped_is_told_as_such(start):
@@ -311,6 +314,7 @@ def test_zygote_dies_again_and_again(start, rounds):
         del actors
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_workers_die_while_they_start(start):
     """Whatever is killed at whatever moment of its start, tasks run in the end."""
@@ -340,6 +344,7 @@ def test_workers_die_while_they_start(start):
     del actors, refs
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_workers_that_never_start_are_no_storm(start):
     """Their number in a row makes the pauses longer; the reason is shown; others' calls go on."""
@@ -366,6 +371,7 @@ def test_workers_that_never_start_are_no_storm(start):
     assert ray.get(ref, timeout=20) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_what_tasks_have_started_goes_with_a_killed_node_manager(start):
     """Also what has left its process group, and whose parent can clean up no more."""

@@ -51,6 +51,7 @@ def test_arrays_are_shared_between_processes(start):
         assert not ray.get(refs[3]).flags.writeable
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_nothing(start):
     start(num_cpus=2, store=STORE, object_store_memory=64 << 20, log_to_driver=False)
     ones = ray.put(np.ones(100_000))

@@ -122,6 +122,7 @@ def by_new_actors():
     assert ray.get(Echo.remote().same.remote(1), timeout=_LIMIT_S) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [tasks, nested, puts, waits, cancels, Echo, EchoOnALoop],
@@ -346,12 +347,14 @@ print(count > 2, ray.available_resources()["CPU"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["setprofile", "settrace", "init in a thread"])
 def test_beside_what_the_program_does_with_its_interpreter(how):
     done = subprocess.run([sys.executable, "-c", PROFILED, how], capture_output=True, text=True, timeout=55)
     assert done.stdout == "True 2.0\n", done.stdout + done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_many_signals_of_two_kinds():
     """They become few where they cannot be handled at once, and do not pile up."""
     done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True, timeout=55)

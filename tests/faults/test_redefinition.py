@@ -83,6 +83,7 @@ error MyError ('mine',)
 """
 
 
+@pytest.mark.slow
 def test_at_the_prompt():
     run = subprocess.run(
         [sys.executable, "-q", "-i"], input=PROMPT, capture_output=True, text=True, timeout=50, cwd=ROOT, check=False
@@ -91,6 +92,7 @@ def test_at_the_prompt():
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
 def test_in_a_script(tmp_path):
     (tmp_path / "script.py").write_text(PROMPT)
     run = subprocess.run(

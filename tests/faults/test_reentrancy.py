@@ -65,6 +65,7 @@ def run(program, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_finalisers_that_the_collector_runs_may_get(transport):
     program = """
@@ -108,6 +109,7 @@ def test_finalisers_that_the_collector_runs_may_get(transport):
     assert run(program, transport) == "fine\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_signal_handlers_may_call_ray_in_every_call(transport):
     program = """

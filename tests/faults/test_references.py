@@ -163,6 +163,7 @@ def test_nested_1000_deep(start, rounds):
     wait_until(lambda: not stored_bytes(), "its memory is given back", limit_s=FREED_S)
 
 
+@pytest.mark.slow
 def test_nested_200_deep_across_processes(start):
     start(num_cpus=2)
     ref = put_big()
@@ -547,6 +548,7 @@ def test_ref_that_travels_through_results(start, rounds):
     wait_until(lambda: ray.get(keepers[0].owned.remote(), timeout=30) == 0, "freed at their owner")
 
 
+@pytest.mark.slow
 def test_refs_of_idle_workers_outlive_their_tasks(start):
     """Workers that are not needed any more may own what is still referenced."""
     start(num_cpus=1)

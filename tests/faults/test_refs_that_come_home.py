@@ -248,6 +248,7 @@ def test_tasks_that_their_owner_runs(start, store, tmp_path):
     assert_ends(go_through(ray.get(submit.remote("an actor", BIG), timeout=LIMIT_S)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["plasma", "shm", "heap"])
 def test_actors_that_call_themselves(start, store, tmp_path):
     start(num_cpus=1, store=store, log_to_driver=False)

@@ -146,6 +146,7 @@ def test_a_tracker_that_was_stopped_goes_on(start):
     gone(paths)
 
 
+@pytest.mark.slow
 def test_a_tracker_that_never_ends_is_killed(start):
     """One that has left the group of its worker ends with the session, as any process does."""
     start(num_cpus=1, log_to_driver=False)

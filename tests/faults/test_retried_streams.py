@@ -93,6 +93,7 @@ async def drawn(stream):
     return [await ref async for ref in stream]
 
 
+@pytest.mark.slow
 def test_tasks_far_ahead(start):
     start(num_cpus=1)
     for ends in ([AHEAD + 1], [FAR, 10, FAR + 50]):
@@ -106,6 +107,7 @@ def test_actors_far_ahead(start):
     assert [ray.get(ref) for ref in Actor.remote().count.remote(COUNT, [FAR, FAR + 50])] == [*range(COUNT)]
 
 
+@pytest.mark.slow
 @needs_loop
 def test_async_actors_far_ahead(start):
     start(num_cpus=1)

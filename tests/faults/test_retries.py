@@ -90,6 +90,7 @@ def test_task(start, tmp_path, way):
         assert diary.attempts() == list(range(executions))
 
 
+@pytest.mark.slow
 def test_task_whose_result_has_arrived_is_not_run_again(start, tmp_path):
     start(num_cpus=1)
     for number in range(5):
@@ -101,6 +102,7 @@ def test_task_whose_result_has_arrived_is_not_run_again(start, tmp_path):
         assert diary.attempts() == [0]
 
 
+@pytest.mark.slow
 def test_task_that_did_not_start_costs_no_retry(start, tmp_path, rounds):
     """Idle workers are killed under the pushed task: it runs elsewhere, once, even with no retries."""
     start(num_cpus=2)
@@ -268,6 +270,7 @@ def test_a_call_that_kills_the_actor_takes_no_earlier_results_along(start, tmp_p
     assert path.read_bytes() == b"".join(NAMES)
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_its_worker_takes_no_earlier_results_along(start):
     start(num_cpus=1)
     quick = ray.remote(max_retries=0)(lambda x: x)
@@ -280,6 +283,7 @@ def test_a_task_that_kills_its_worker_takes_no_earlier_results_along(start):
             ray.get(last, timeout=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restarts", [0, -1])
 def test_a_call_is_not_run_again_because_another_callers_call_killed_the_actor(start, tmp_path, restarts):
     """Nobody can tell this caller whether its calls ran, so they count as run."""
@@ -324,6 +328,7 @@ def test_a_call_whose_result_was_lost_with_its_actor_says_so(start, tmp_path):
     assert (tmp_path / "tally").read_bytes() == b"-" + b"".join(NAMES) + b"!"
 
 
+@pytest.mark.slow
 def test_replies_that_were_sent_count_although_the_death_is_known_first(start, tmp_path):
     """The caller is busy: when it looks again the replies are there, many, and so is the report of the death."""
     start(num_cpus=1)

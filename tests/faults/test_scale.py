@@ -63,6 +63,7 @@ def test_ten_thousand_large_objects_at_a_time(start):
         assert len(value) == 110_004
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_one_copy_of_an_array_as_large_as_memory_allows(start):
     np = pytest.importorskip("numpy")

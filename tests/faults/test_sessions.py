@@ -90,6 +90,7 @@ print(1)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_several_sessions_at_once(before, rounds):
     count = rounds(5, 20)
@@ -222,6 +223,7 @@ def test_only_one_of_many_threads_begins_a_session(before):
     leaks.assert_clean(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ending",
     ["", "ray.shutdown()", "raise SystemExit(0)", "sys.exit(0)", "1 / 0", "os._exit(3)", "os.kill(os.getpid(), 15)"],

@@ -74,6 +74,7 @@ def test_slow(start, inner, rounds):
     ray.kill(holder)
 
 
+@pytest.mark.slow
 def test_full_now_and_then(start, inner, rounds):
     """An error of that call only, where it is asked for; nothing is left of what was refused."""
     begin(start, inner, seed=2, full=0.3)
@@ -94,6 +95,7 @@ def test_full_now_and_then(start, inner, rounds):
     assert len(seen) == 6, f"each kind of call was hit now and then: {seen}"
 
 
+@pytest.mark.slow
 def test_workers_that_lose_their_connection_to_the_store(start, inner, rounds):
     """Such a worker is of no use: it ends, and another one does the work."""
     begin(start, inner, seed=3, cut=0.02, spare=os.getpid())

@@ -66,6 +66,7 @@ async def longest_stop():
         longest, last = max(longest, now - last), now
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", STORES)
 def test_a_full_store_does_not_stop_the_loop(start, store):
     options = {"store": {"full_timeout_s": PATIENCE_S}}

@@ -69,6 +69,7 @@ def sum_of(*values):
 # --- what is dropped comes back ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @each_store
 def test_a_loop_needs_room_for_what_lives_and_one_more(start, store, rounds):
     """200 objects of 100 MB through a store of 400 MB (fewer where each needs fresh pages); none goes to the disk."""
@@ -100,6 +101,7 @@ def test_a_loop_over_refs_of_results_keeps_one(start, store):
     assert not spilled()
 
 
+@pytest.mark.slow
 @each_store
 def test_awaiting_in_a_loop_fills_nothing(start, store, rounds):
     """Results of 1 MB, awaited one after the other and some at a time."""
@@ -240,6 +242,7 @@ def test_workers_killed_while_they_write_or_read(start, store, rounds):
 # --- more than fits ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @plasma_only
 def test_ten_times_half_the_store_is_read_twice(start, tmp_path):
     size = 50 * 10**6

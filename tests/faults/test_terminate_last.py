@@ -115,6 +115,7 @@ def has_ended(actor: Any) -> None:
         ray.get(actor.slow.remote(0), timeout=LIMIT_S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["unix", "zmq"])
 def test_no_call_before_it_is_lost(start: Any, transport: str) -> None:
     start(num_cpus=2, transport=transport, log_to_driver=False)
@@ -146,6 +147,7 @@ def test_those_that_wait_for_arguments_come_first(start: Any, tmp_path: Path) ->
         has_ended(actor)
 
 
+@pytest.mark.slow
 def test_those_that_are_run_again_come_first(start: Any, tmp_path: Path) -> None:
     start(num_cpus=2, log_to_driver=False)
     for kind in KINDS:
@@ -157,6 +159,7 @@ def test_those_that_are_run_again_come_first(start: Any, tmp_path: Path) -> None
         has_ended(actor)
 
 
+@pytest.mark.slow
 def test_one_that_is_cancelled_does_not_hold_it_up(start: Any, tmp_path: Path) -> None:
     start(num_cpus=2, log_to_driver=False)
     for kind in KINDS:

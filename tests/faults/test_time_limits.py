@@ -149,6 +149,7 @@ def test_streams(tmp_path, cls, method):
     assert ray.get([actor.pid.remote() for _ in range(10)], timeout=LIMIT_S) == [pid] * 10
 
 
+@pytest.mark.slow
 def test_a_plain_method_that_holds_up_the_loop():
     actor = Loop.remote()
     pid = ray.get(actor.pid.remote(), timeout=LIMIT_S)
@@ -175,6 +176,7 @@ def test_its_place_is_taken_until_it_ends(tmp_path, cls, method):
     assert ray.get(behind, timeout=LIMIT_S) > 0
 
 
+@pytest.mark.slow
 def test_an_actor_with_an_overdue_call_ends(tmp_path):
     """By its last handle, which waits for no call that has been answered."""
     actor = Loop.remote()

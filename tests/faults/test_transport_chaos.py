@@ -62,6 +62,7 @@ def chaos(start, tmp_path):
     return str(tmp_path / "ran"), report
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_call_runs_once_and_gives_its_result(chaos, rounds):
     """Half of them tasks, half calls to an actor, whose order is kept."""

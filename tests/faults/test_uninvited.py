@@ -112,6 +112,7 @@ for path in itertools.cycle(sys.argv[1:]):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["unix", "zmq"])
 def test_a_flood_of_connections_keeps_nobody_out(start, transport):
     """Calls go on, new workers join, and nothing is filled."""

@@ -181,6 +181,7 @@ ray.shutdown()
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change that")
 
 
+@pytest.mark.slow
 @as_root
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
@@ -219,6 +220,7 @@ ray.shutdown()
 """
 
 
+@pytest.mark.slow
 @as_root
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("how", "transport"), [("user", "unix"), slow("root", "zmq"), slow("user", "zmq")])

@@ -76,6 +76,7 @@ def program(*arguments, **streams):
         started.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [slow("err"), slow("out"), "out and err"])
 def test_a_session_beside_a_full_pipe(streams):
     with full_pipe() as (_, pipe):
@@ -85,6 +86,7 @@ def test_a_session_beside_a_full_pipe(streams):
             assert started.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_what_was_to_be_said_comes_when_somebody_reads():
     with full_pipe() as (reader, pipe), program("processes", stderr=pipe) as (started, marks):
         assert marks.readline() == "init\n"

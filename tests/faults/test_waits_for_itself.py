@@ -229,6 +229,7 @@ def test_an_actor_that_waits_for_itself_while_it_is_made():
         assert ".. " not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_others_wait_as_ever():
     actors = [Actor.remote() for _ in NO_MISTAKES]
     refs = [getattr(actor, name).remote() for actor, name in zip(actors, NO_MISTAKES, strict=True)]
@@ -309,6 +310,7 @@ def test_calls_that_take_every_place_and_wait_for_more(cls, method):
     assert ray.get(actor.nap.remote(0), timeout=30) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [Nested, pytest.param(NestedAsync, marks=needs_loop)])
 def test_a_place_that_becomes_free_is_waited_for(cls):
     actor = crowded(cls)
@@ -316,6 +318,7 @@ def test_a_place_that_becomes_free_is_waited_for(cls):
     assert ray.get([actor.down.remote(1), slow], timeout=30) == [1, 0]
 
 
+@pytest.mark.slow
 @needs_loop
 def test_a_wait_of_limited_length_goes_on():
     with pytest.raises(TimeoutError):

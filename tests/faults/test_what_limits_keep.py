@@ -75,6 +75,7 @@ class Taker:
         return psutil.Process().memory_info().rss
 
 
+@pytest.mark.slow
 def test_a_task_without_results_is_not_run_again(start, tmp_path):
     """Its interpreter is busy, so its process ends; that is the end of the task, as it is of others."""
     start(num_cpus=1, log_to_driver=False)
@@ -109,6 +110,7 @@ def stuck_reader():
         sys.stdout = stdout
 
 
+@pytest.mark.slow
 def test_a_reader_who_takes_nothing_does_not_use_up_a_limit(start):
     """What the task has printed waits for room when its code has ended."""
     start(num_cpus=1)

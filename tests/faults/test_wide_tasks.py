@@ -43,6 +43,7 @@ def with_a_stream(ref: ray.ObjectRef[Any], then: Callable[[], object] = lambda: 
     return ray.get(ref)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["task", "actor"])
 def test_it_has_its_turn(start: Callable[..., object], kind: str) -> None:
     start(num_cpus=2)

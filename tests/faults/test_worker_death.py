@@ -61,6 +61,7 @@ def test_task_that_kills_its_worker_in_a_loop(start, rounds, tmp_path, capsys):
     assert cuts[49] < 1000  # the target is 30 ms; this only tells apart a broken path from a busy machine
 
 
+@pytest.mark.slow
 def test_two_tasks_kill_their_workers_at_the_same_time(start, rounds, tmp_path):
     start(num_cpus=2)
     for _ in range(rounds(12, 1000)):

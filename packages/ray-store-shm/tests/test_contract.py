@@ -21,7 +21,8 @@ def mapped_segments() -> Segments:
     return NamedSegments(takes_writes=False)
 
 
-KINDS = [NamedSegments, mapped_segments, MemoryFiles] if sys.platform == "linux" else [NamedSegments]
+MAPPED = pytest.param(mapped_segments, marks=pytest.mark.slow)
+KINDS = [NamedSegments, MAPPED, MemoryFiles] if sys.platform == "linux" else [NamedSegments]
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,7 @@ class TestShm(StoreContract):
         server.close()
 
 
+@pytest.mark.slow
 class TestShmSlow(StoreContract):
     """Behind a wrapper that delays each call, which breaks no promise."""
 
