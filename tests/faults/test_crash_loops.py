@@ -47,7 +47,8 @@ def test_it_is_told(start, capfd, name, how):
     def is_told():
         nonlocal told
         told += capfd.readouterr().err
-        return re.search(rf"{name}: it is \w+ again, as its process has died 4 times \(the last time: {how}", told)
+        start = rf"\[ray\] {name}: it is \w+ again, as its process has died 4 times"
+        return re.search(rf"{start} \(the last time: {how}", told)
 
     victims.until(is_told, LIMIT_S, "nothing is said")
     with pytest.raises(GetTimeoutError, match=rf"{name}: it is .* died \d+ times \(the last time: {how}"):

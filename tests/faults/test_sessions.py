@@ -14,7 +14,7 @@ import pytest
 from tests.faults import victims
 
 import ray
-from ray.exceptions import RayConnectionError
+from ray.exceptions import NodeDiedError, RayConnectionError
 from ray.testing import leaks
 
 
@@ -130,8 +130,9 @@ def test_use_after_the_end(before):
         lambda: ray.cluster_resources(),
     ]
     for use in uses:
-        with pytest.raises(RayConnectionError):
+        with pytest.raises(RayConnectionError) as caught:
             use()
+        assert not isinstance(caught.value, NodeDiedError)
     with ray.init(num_cpus=1):
         for use in uses[:4]:
             with pytest.raises(RayConnectionError, match="session"):
@@ -139,6 +140,9 @@ def test_use_after_the_end(before):
         assert ray.get(double.remote(21), timeout=10) == 42
         with pytest.raises(RayConnectionError, match="session"):
             ray.get(double.remote(held[0]))
+        for handle in (held[2], held[2].add):
+            with pytest.raises(RayConnectionError, match="The handle of actor Counter belongs to a session"):
+                double.remote([handle])
     held.clear()
     leaks.assert_clean(before)
 

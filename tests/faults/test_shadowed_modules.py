@@ -7,26 +7,42 @@ import sys
 
 import pytest
 
+#: Without a main guard: what imports it runs it.
 PROGRAM = """
 import ray
-try:
-    ray.init(num_cpus=1)
-    ray.get(ray.remote(lambda: 1).remote(), timeout=40)
-except ray.exceptions.RayError as error:
-    print(type(error).__name__, error)
+ray.init(num_cpus=1)
+print(ray.get(ray.remote(lambda: 42).remote(), timeout=40))
 """
 
 
-def test_a_module_without_which_no_worker_starts(tmp_path):
-    """The traceback names the file."""
-    (tmp_path / "asyncio.py").write_text("raise RuntimeError('the wrong asyncio')\n")
+@pytest.mark.parametrize("name", ["asyncio", "concurrent", "ssl", "setproctitle", "numpy", "queue"])
+def test_a_program_with_the_name_of_what_workers_need(tmp_path, name):
+    """The process that forks workers took it for that module, and started a session of its own, and so on for ever."""
+    program = tmp_path / f"{name}.py"
+    program.write_text(PROGRAM)
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=55, check=False)
+    if done.returncode:  # of what the program itself needs
+        assert SENTENCE.format(folder=tmp_path, name=name) in done.stderr
+    else:
+        assert done.stdout == "42\n"
+
+
+@pytest.mark.parametrize("text", ["", "raise RuntimeError('the wrong asyncio')"])
+def test_a_module_beside_a_program_with_such_a_name(tmp_path, text):
+    (tmp_path / "asyncio.py").write_text(text)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=55, check=False)
-    said = done.stdout + done.stderr
-    assert "the wrong asyncio" in said
-    assert str(tmp_path / "asyncio.py") in said
-    assert SENTENCE.format(folder=tmp_path, name="asyncio") in said
+    assert (done.returncode, done.stdout) == (0, "42\n")
+
+
+def test_a_program_that_the_runtime_imports_starts_no_session(tmp_path):
+    """Where it does so all the same, for the driver has that module."""
+    (tmp_path / "numpy.py").write_text(PROGRAM)
+    program = tmp_path / "program.py"
+    program.write_text(f"import sys, types; sys.modules['numpy'] = types.ModuleType('numpy')\n{PROGRAM}")
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=55, check=False)
+    assert (done.returncode, done.stdout) == (0, "42\n")
 
 
 SENTENCE = "The file {folder}/{name}.py takes the place of the module '{name}' that is needed, "

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import time
 
 import pytest
@@ -18,6 +19,12 @@ LONGEST_S = 0.03
 @ray.remote
 def nap(seconds):
     time.sleep(seconds)
+
+
+@ray.remote
+def opened(gate):
+    while not os.path.exists(gate):
+        time.sleep(0.01)
 
 
 @ray.remote
@@ -55,16 +62,20 @@ def waits(refs):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("way", ["get", "wait", "get each"])
-def test_thousands_of_objects(loop, way):
+def test_thousands_of_objects(loop, way, tmp_path):
     loop.set_debug(False)
-    gate = nap.remote(0.5)
+    path = tmp_path / "gate"
+    gate = opened.remote(str(path))
     refs = [after.remote(gate) for _ in range(MANY)]
     wait = waits(refs)[way]
 
     async def main():
         waiting = wait()  # the tasks of "get each" are made by the test, not by what it tests
         with longest_turn() as turns:
-            await asyncio.ensure_future(waiting)
+            waiting = asyncio.ensure_future(waiting)
+            await asyncio.sleep(0)
+            path.touch()
+            await waiting
         return max(turns), len(turns)
 
     longest, count = loop.run_until_complete(main())

@@ -283,3 +283,28 @@ def test_commands_of_other_releases_say_what_there_is_instead(ray, name, instead
     assert done.returncode == 2
     assert f"there is no command {name!r}. It is not in this release." in done.stderr
     assert instead in done.stderr
+
+
+def test_output_that_cannot_be_written():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ray.cli", "plugins"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("ray: the output could not be written: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_no_output_at_all():
+    command = f"exec {sys.executable} -m ray.cli plugins >&-"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.5:6379", "nowhere", "auto"])
+def test_doctor_looks_at_the_address_of_the_environment(ray, address):
+    done = ray("doctor", RAY_ADDRESS=address)
+    assert done.returncode == 1
+    assert f"RAY_ADDRESS='{address}'" in done.stdout

@@ -17,7 +17,14 @@ ActorState: TypeAlias = "tuple[bytes, str, Mapping[str, MethodOptions], ObjectRe
 
 
 def state_of(core: ActorCore) -> ActorState:
-    """What to pickle of an actor."""
+    """What to pickle of an actor.
+
+    Raises:
+        RayConnectionError: it is of a session that has ended.
+    """
+    runtime = interface.current()
+    if runtime is not None:
+        runtime.adopt_actor(core)
     methods = dict(core.methods)
     return core.actor_id, core.class_name, methods, core.life, core.max_task_retries, core.is_async
 

@@ -12,7 +12,7 @@ from ray.exceptions import RayConnectionError
 
 _CONNECT_TIMEOUT_S = 3.0
 _ENVIRONMENT = "RAY_ADDRESS"
-_NOT_RELEASED = "clusters are not in this release"
+NOT_RELEASED = "clusters are not in this release"
 _PORTS = range(1024, 65536)
 
 
@@ -61,7 +61,7 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
     source = f"{name}={given!r}"
     if given == "auto":
         unset = "" if name == _ENVIRONMENT else f", since {_ENVIRONMENT} is not set"
-        raise RayConnectionError(f"{source} found no cluster{unset}, and {_NOT_RELEASED}. {_instead(source)}")
+        raise RayConnectionError(f"{source} found no cluster{unset}, and {NOT_RELEASED}. {_instead(source)}")
     return _parse(given, source)
 
 
@@ -99,16 +99,16 @@ def refuse_to_join(address: ClusterAddress) -> NoReturn:
     except OSError as error:
         raise RayConnectionError(
             f"No cluster answers at {address} (from {address.source}): {error}. If one did, it could not be joined: "
-            f"{_NOT_RELEASED}. {_instead(address.source)}"
+            f"{NOT_RELEASED}. {_instead(address.source)}"
         ) from error
     raise RayConnectionError(
-        f"What listens at {address} (from {address.source}) cannot be joined: {_NOT_RELEASED}. "
+        f"What listens at {address} (from {address.source}) cannot be joined: {NOT_RELEASED}. "
         f"{_instead(address.source)}"
     )
 
 
 def _no_way_in(source: str) -> str:
-    return f"A right one could not be joined either: {_NOT_RELEASED}. {_instead(source)}"
+    return f"A right one could not be joined either: {NOT_RELEASED}. {_instead(source)}"
 
 
 def _instead(source: str) -> str:

@@ -112,7 +112,7 @@ def put(value: R, **later: Never) -> ObjectRef[R]:
         )
     try:
         return runtime.put(value)
-    except RayError as error:
+    except (RayError, KeyboardInterrupt) as error:
         cut_frames(error)
         raise
 

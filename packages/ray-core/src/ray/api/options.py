@@ -346,7 +346,7 @@ def _text(given: Given, name: str, what: str) -> str | None:
 def _timeout(given: Given) -> float | None:
     timeout_s = seconds("timeout_s", given.get("timeout_s"))
     if timeout_s == 0:
-        raise ValueError("timeout_s must be greater than 0; leave it out for no limit")
+        raise ValueError("timeout_s must be greater than 0; float('inf') is no limit")
     return timeout_s
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Held while a session starts or ends, so that two threads cannot start two.
 _lock = threading.RLock()
+#: What is under way in the thread that holds the lock: a signal handler, or a finaliser, may interrupt it.
+_under_way = ""
 _registered = False
 #: What calls say that come afterwards.
 _SHUT_DOWN = (
@@ -147,13 +149,16 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
         ignore = _flag(options, "ignore_reinit_error", default=False)
         with _lock:
             running = interface.current()
-            if running is not None:
+            if running is not None and not _under_way:
                 return _again(running, address, options, ignore)
-            runtime = _start(address, options)
-            interface.set_current(runtime)
-            _shut_down_at_exit()
+            with _alone("ray.init()"):
+                runtime = _start(address, options)
+                interface.set_current(runtime)
+                _shut_down_at_exit()
             return RayContext(runtime)
     except (RayError, TypeError, ValueError, RuntimeError, KeyboardInterrupt) as error:
+        if isinstance(error, RuntimeError) and not _under_way:
+            explain(error)
         cut_frames(error)
         raise
     except (ImportError, AttributeError) as error:
@@ -171,16 +176,40 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
     """
     with _lock:
         runtime = interface.current()
-        if runtime is None or runtime.is_worker:
+        if runtime is None or runtime.is_worker or _under_way:  # the session starts, or ends already
             return
         try:
-            runtime.shutdown()
+            with _alone("ray.shutdown()"):
+                runtime.shutdown()
         except KeyboardInterrupt as error:
             cut_frames(error)
             raise
         finally:
             interface.set_current(None)
             RayConnectionError.absence = _SHUT_DOWN
+
+
+@contextlib.contextmanager
+def _alone(call: str) -> Iterator[None]:
+    """Have no signal handler or finaliser that interrupts ``call`` start a session, which ``call`` would forget."""
+    global _under_way
+    if interface.own_process:
+        raise RuntimeError(
+            f"{call} was called in a process of the runtime ({interface.own_process}), which has imported a module of "
+            "the program by the name of one that it needs. Rename that file, or call ray.init() under "
+            "'if __name__ == \"__main__\":'."
+        )
+    if _under_way:
+        raise RuntimeError(
+            f"{call} was called in the middle of {_under_way}: by a signal handler or a destructor that has "
+            "interrupted it, which had better set a flag for the program to look at, or by a file of the program that "
+            "has the name of a module which is needed, and was imported in its place."
+        )
+    _under_way = call
+    try:
+        yield
+    finally:
+        _under_way = ""
 
 
 def is_initialized() -> bool:

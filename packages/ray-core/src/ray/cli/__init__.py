@@ -5,6 +5,7 @@ Data goes to stdout, errors to stderr. The exit codes are those of ``ray.cli.exi
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from ray.cli.commands import HELP_OPTIONS, Commands
 from ray.cli.exits import DONE, FAILED, INTERRUPTED, TIMED_OUT, UNREACHABLE, USAGE
 from ray.exceptions import PluginError, RayConnectionError, RayError
 
+#: What the system says of a file that takes no more.
+_NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 #: {subcommand: (``module:command``, one line of help)}
 COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("ray.cli.doctor:doctor", "show the plan and why, versions, limits and conflicts of this installation"),
@@ -37,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         invoke_without_command=True,
     )
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if sys.stdout is None:  # closed by the shell
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     try:
         code = _run(group, given or ["--help"])
         sys.stdout.flush()
@@ -45,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader, such as `head`, has had enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return DONE
     except click.UsageError as error:
         return _fail(error, USAGE, error.ctx)
@@ -59,6 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, TIMED_OUT)
     except RayError as error:
         return _fail(error, FAILED)
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        if sys.stdout is sys.__stdout__:
+            _write_no_more()  # what is not written yet would fail once more
+        return _fail(f"the output could not be written: {error}", FAILED)
+
+
+def _write_no_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(group: Commands, arguments: list[str]) -> int:

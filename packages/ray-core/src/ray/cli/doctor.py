@@ -8,11 +8,12 @@ import shutil
 import sys
 from typing import Any
 
+from ray.api.address import NOT_RELEASED, cluster_address
 from ray.cli import exits
 from ray.cli.commands import command, with_format
 from ray.cli.output import as_json, as_size, as_table
 from ray.cli.plugins import survey
-from ray.exceptions import PluginError
+from ray.exceptions import PluginError, RayConnectionError
 from ray.plugins import Composition, PlannedPart, ResolvedPlan, foreign_owners, resolve_plan
 from ray.plugins.candidate import Inventory
 from ray.plugins.discovery import normalise, ownership_conflict, scan
@@ -66,10 +67,20 @@ def examine() -> dict[str, Any]:
         "problems": [
             *([f"the plan cannot be resolved: {error}"] if error else []),
             *([ownership_conflict(owners)] if owners else []),
+            *_address_problems(),
             *defects,
         ],
         "warnings": [*_plugin_warnings(inventory, plan), *_limit_warnings(limits)],
     }
+
+
+def _address_problems() -> list[str]:
+    """What ``ray.init()`` would say of the address that the environment gives."""
+    try:
+        cluster = cluster_address(None, None, local_mode=False)
+    except (RayConnectionError, ValueError) as error:
+        return [str(error)]
+    return [] if cluster is None else [f"ray.init() joins the cluster of {cluster.source}, and {NOT_RELEASED}"]
 
 
 def _plan(plan: ResolvedPlan) -> dict[str, Any]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal as _signal
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeGuard, TypeVar
 
 from ray._paths import OWN_CODE
 
 #: Lines of a dead worker's stderr that an error shows.
 STDERR_TAIL_LINES = 20
 #: The bit of ``type.__flags__`` that tells classes made by a class statement from built-in ones.
+E = TypeVar("E", bound=BaseException)
 _HEAP_TYPE = 1 << 9
+_TRACEBACK: Any = BaseException.__dict__["__traceback__"]
 
 
 def _rebuild(cls: type[RayError], args: tuple[Any, ...], state: dict[str, Any]) -> RayError:
@@ -127,7 +130,21 @@ def note_handler(error: BaseException) -> None:
 
 def comes_from_handler(error: BaseException) -> bool:
     """Whether ``note_handler`` was told of it."""
-    return getattr(error, "_ray_handler", False) is True
+    try:
+        return getattr(error, "_ray_handler", False) is True
+    except Exception:  # code of the user's: no handler has marked such an error
+        return False
+
+
+def is_a(error: BaseException, kinds: type[E] | tuple[type[E], ...]) -> TypeGuard[E]:
+    """``isinstance``, whatever the error's class has made of ``__class__``: to read that may run code of the user's."""
+    return issubclass(type(error), kinds)
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """Its ``__traceback__``, whatever its class has made of that name."""
+    found: TracebackType | None = _TRACEBACK.__get__(error)
+    return found
 
 
 def cut_frames(error: BaseException) -> None:
@@ -138,15 +155,15 @@ def cut_frames(error: BaseException) -> None:
     environment all frames do.
     """
     if os.environ.get("RAY_CORE_FULL_TRACEBACK") != "1":
-        kept = frame = error.__traceback__
+        kept = frame = traceback_of(error)
         while frame is not None:
             if frame.tb_frame.f_code.co_filename.startswith(OWN_CODE):
                 kept = frame.tb_next
             frame = frame.tb_next
-        error.__traceback__ = kept
+        _TRACEBACK.__set__(error, kept)
 
 
 def cut_wait(error: BaseException) -> None:
     """The same for what may come out of a wait, but leave what nobody expects as it is."""
-    if isinstance(error, (RayError, KeyboardInterrupt)) or comes_from_handler(error):
+    if is_a(error, (RayError, KeyboardInterrupt)) or comes_from_handler(error):
         cut_frames(error)

@@ -198,6 +198,8 @@ class Runtime(Session, Protocol):
 
 #: The session of this process: read without a call where that counts.
 _current: Runtime | None = None
+#: What this process does for the runtime, where no program of the user's is to start a session; else empty.
+own_process = ""
 
 
 def set_current(runtime: Runtime | None) -> None:

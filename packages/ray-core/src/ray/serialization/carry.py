@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pickle import loads
 from typing import Any
 
-from ray.exceptions.base import layout_base
+from ray.exceptions.base import is_a, layout_base
 from ray.serialization.classes import trial
 from ray.serialization.guard import run_guarded
 from ray.serialization.pickling import PRIMITIVES, by_value_pickler
@@ -84,6 +84,12 @@ def bare_exception(cls: type[BaseException], args: tuple[Any, ...]) -> BaseExcep
     return exc
 
 
+def args_of(exc: BaseException) -> tuple[Any, ...]:
+    """Its ``args``, whatever its class has made of that name."""
+    args: tuple[Any, ...] = BaseException.args.__get__(exc)  # type: ignore[attr-defined]
+    return args
+
+
 def fields_of(exc: BaseException) -> dict[str, Any]:
     """Values outside ``__dict__``: those of built-in classes (``errno``, ``code``, …) and of ``__slots__``."""
     found = {}
@@ -125,9 +131,9 @@ def rebuild(cls: type[BaseException], args: tuple[Any, ...], fields: dict[str, A
 
 def _is_simple(exc: BaseException) -> bool:
     """Whether pickling it runs no code of the user's."""
-    if (_has_own_way(type(exc)) and not is_ours(type(exc))) or len(exc.args) > 100:
+    if (_has_own_way(type(exc)) and not is_ours(type(exc))) or len(args_of(exc)) > 100:
         return False
-    values = [*exc.args, *fields_of(exc).values(), *vars(exc).values()]
+    values = [*args_of(exc), *fields_of(exc).values(), *vars(exc).values()]
     return all(type(v) in PRIMITIVES and not (isinstance(v, (str, bytes)) and len(v) > _MAX_ITEM_TEXT) for v in values)
 
 
@@ -164,7 +170,7 @@ def _exception_pickler() -> Callable[..., Any]:
 
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, BaseException) and (self.forced or not _has_own_way(type(obj))):
-                return rebuild, (type(obj), obj.args, fields_of(obj), dict(vars(obj)))
+                return rebuild, (type(obj), args_of(obj), fields_of(obj), dict(vars(obj)))
             return super().reducer_override(obj)
 
     return ExceptionPickler
@@ -200,11 +206,11 @@ def _pickle_type(cls: type) -> bytes:
 
 def _reduced(exc: BaseException, depth: int) -> BaseException:
     """A likeness of ``exc`` whose parts all travel."""
-    if isinstance(exc, BaseExceptionGroup):
+    if is_a(exc, BaseExceptionGroup):
         members = [_reduced(member, depth + 1) if depth < 5 else _part(member) for member in exc.exceptions[:100]]
         args: tuple[Any, ...] = (shorten(exc.message, _MAX_ITEM_TEXT), members)
     else:
-        args = tuple(_part(item) for item in exc.args[:100])
+        args = tuple(_part(item) for item in args_of(exc)[:100])
     fields = {name: _part(value) for name, value in fields_of(exc).items()}
     state = {name: _part(value) for name, value in list(vars(exc).items())[:1000]}
     return restore(bare_exception(type(exc), args), args, fields, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pickle import loads
@@ -10,11 +11,11 @@ from typing import Any
 import msgspec
 
 from ray.exceptions import RayError, RayTaskError, UnpicklableError, qualified_name
-from ray.exceptions.base import add_note, notes_of, printable
+from ray.exceptions.base import add_note, is_a, notes_of, printable
 from ray.exceptions.dual import DualError
-from ray.serialization.carry import builtin_base, is_ours, pack_exception, pack_types
+from ray.serialization.carry import args_of, builtin_base, is_ours, pack_exception, pack_types
 from ray.serialization.dual import steers_interpreter, task_error
-from ray.serialization.render import message_of, place_of, render, shorten, summary_of
+from ray.serialization.render import message_of, place_of, render, render_frames, shorten, summary_of
 
 USER = "user"
 #: Errors of the system: they come back as themselves.
@@ -84,11 +85,15 @@ def make_envelope(
         return encode_envelope(_pack(exc, function, task_id, attempt, pid, node, kind))
     except BaseException as failure:  # The last resort: only names, made of nothing that could fail.
         name = type.__getattribute__(type(exc), "__name__")
-        text = f"{name} (its envelope could not be made: {type(failure).__name__})"
+        name = printable(name)
+        text = f"{name} (its own code raised {type(failure).__name__} where it was asked for more)"
+        frames = text
+        with contextlib.suppress(Exception):
+            frames = printable(render_frames(exc, text))
         return encode_envelope(
             Envelope(
-                kind=USER, cause_type=name, summary=text, message=text, function=function, task_id=task_id,
-                attempt=attempt, pid=pid, node=node,
+                kind=USER, cause_type=name, summary=text, message=text, traceback=frames, function=function,
+                task_id=task_id, attempt=attempt, pid=pid, node=node,
             )
         )  # fmt: skip
 
@@ -146,10 +151,10 @@ def read_any_envelope(blob: bytes | memoryview) -> Envelope:
 
 
 def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: int, node: str, kind: str) -> Envelope:
-    if isinstance(exc, RayTaskError) and exc._origin is not None:
+    if is_a(exc, RayTaskError) and exc._origin is not None:
         passed = _decode(exc._origin[1][0])
         return msgspec.structs.replace(passed, via=_with_hop(passed.via, _hop(exc, function, pid)))
-    if isinstance(exc, RayError) and kind == USER:
+    if is_a(exc, RayError) and kind == USER:
         _note_hop(exc, _hop(exc, function, pid))
         kind = SYSTEM
     cls = type(exc)
@@ -160,8 +165,10 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
     base = builtin_base(cls)
     cause = pack_exception(exc)
     # The class of a ``DualError`` is made anew.
-    is_whole = isinstance(exc, DualError) or (bool(cause) and is_ours(cls))
-    exit_code, signal = getattr(exc, "exit_code", None), getattr(exc, "signal", None)
+    is_whole = is_a(exc, DualError) or (bool(cause) and is_ours(cls))
+    exit_code, signal = None, None
+    if is_a(exc, RayError):
+        exit_code, signal = getattr(exc, "exit_code", None), getattr(exc, "signal", None)
     return Envelope(
         kind=kind,
         cause_type=printable(shorten(qualified_name(cls), 1000)),
@@ -196,7 +203,8 @@ def _explain_missing(exc: ModuleNotFoundError) -> None:
 
 
 def _explain_read_only(exc: BaseException) -> None:
-    said = exc.args[0] if exc.args else None
+    args = args_of(exc)
+    said = args[0] if args else None
     if type(said) is str and any(phrase in said for phrase in _READ_ONLY):
         _add_note(exc, _READ_ONLY_NOTE, _READ_ONLY_NOTE)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from ray._paths import OWN_CODE
 from ray.exceptions import qualified_name
+from ray.exceptions.base import is_a, traceback_of
 
 MAX_MESSAGE = 16 * 1024
 MAX_SUMMARY = 500
@@ -55,9 +56,16 @@ def render(exc: BaseException) -> str:
         return f"{summary_of(exc)}\n<its traceback cannot be shown: {type(failure).__name__}>"
 
 
+def render_frames(exc: BaseException, last: str) -> str:
+    """The frames of its traceback, and ``last`` in the place of what the exception says: runs no code of its own."""
+    frames = _frames(traceback_of(exc))
+    lines = ["Traceback (most recent call last):", *_frame_lines(frames)] if frames else []
+    return shorten("\n".join([*lines, last]), MAX_TEXT)
+
+
 def place_of(exc: BaseException) -> str:
     """``file:line`` of the first frame outside this package, or an empty string."""
-    for frame, line in traceback.walk_tb(exc.__traceback__):
+    for frame, line in traceback.walk_tb(traceback_of(exc)):
         if not _is_own(frame):
             return f"{frame.f_code.co_filename}:{line}"
     return ""
@@ -97,7 +105,7 @@ def _chain_lines(exc: BaseException, depth: int) -> Iterator[str]:
 
 
 def _lines(exc: BaseException, depth: int) -> Iterator[str]:
-    frames = _frames(exc.__traceback__)
+    frames = _frames(traceback_of(exc))
     if frames:
         yield "Traceback (most recent call last):"
         yield from _frame_lines(frames)
@@ -106,7 +114,7 @@ def _lines(exc: BaseException, depth: int) -> Iterator[str]:
     if isinstance(notes, (list, tuple)):
         for note in notes[:_MAX_NOTES]:
             yield shorten(note, MAX_MESSAGE) if isinstance(note, str) else f"<a note of {type(note).__name__}>"
-    if isinstance(exc, BaseExceptionGroup) and depth < _MAX_GROUP_DEPTH:
+    if is_a(exc, BaseExceptionGroup) and depth < _MAX_GROUP_DEPTH:
         for number, member in enumerate(exc.exceptions[:_MAX_GROUP_WIDTH], 1):
             yield f"  +---------------- {number} ----------------"
             for block in _chain_lines(member, depth + 1):
@@ -117,7 +125,7 @@ def _lines(exc: BaseException, depth: int) -> Iterator[str]:
 
 
 def _last_lines(exc: BaseException) -> Iterator[str]:
-    if isinstance(exc, SyntaxError):
+    if is_a(exc, SyntaxError):
         # It shows the offending line, which its message does not hold.
         try:
             parts = traceback.TracebackException(type(exc), exc, None).format_exception_only()

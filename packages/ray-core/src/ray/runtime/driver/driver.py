@@ -26,7 +26,6 @@ from ray.runtime.driver.printer import Printer
 from ray.runtime.driver.unfinished import unfinished_line
 from ray.runtime.node.trouble import NodeTrouble
 from ray.runtime.owner.owner import OwnerRuntime
-from ray.runtime.owner.reports import failure_line
 from ray.runtime.process import descriptors, hardware
 from ray.runtime.process.forked import watch_forks
 from ray.runtime.process.group_ends import TRACKER_S, await_trackers
@@ -283,7 +282,7 @@ class DriverRuntime(OwnerRuntime):
         self._end_node()
         self._node_gone.wait(_LAST_WORDS_S)
         with self.lock:
-            self.node.lost("the session was shut down")
+            self.node.end()
             self.abandon_all(None)
         self.polling.stop()
         self.table.close()
@@ -300,7 +299,7 @@ class DriverRuntime(OwnerRuntime):
         return super().trouble() or self._trouble.sentence()
 
     def show_failure(self, text: str) -> None:
-        self._printer.show(failure_line(text))
+        self._printer.show(f"[ray] {text}\n")
 
     def after_fork_in_child(self) -> None:
         """This is a copy of the driver: let go of everything without touching it."""

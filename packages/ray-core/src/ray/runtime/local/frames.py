@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray.clock import wall_time
+from ray.exceptions.base import is_a
 from ray.protocol.resources import UNIT
 from ray.runtime.async_functions import check_awaited
 from ray.runtime.interface import STREAMING, ActorCore
@@ -61,7 +62,7 @@ class Frame:
     def is_last(self, error: BaseException) -> bool:
         """Whether a task that failed so is not tried again."""
         retry = self.retry_on
-        return self.attempt == self.retries or not isinstance(error, retry or () if retry is not True else Exception)
+        return self.attempt == self.retries or not is_a(error, retry or () if retry is not True else Exception)
 
     def record(self, message: str) -> dict[str, Any]:
         """The row of its failure in ``ray.error_info()``."""

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from ray.clock import monotonic
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError, RaySystemError, RayTaskError, TaskTimeoutError
-from ray.exceptions.base import comes_from_handler
+from ray.exceptions.base import comes_from_handler, is_a
 from ray.ids import object_id, random_id, task_of
 from ray.plugins.compose import Composition
 from ray.protocol.references import FAILED, ObjectEntry
@@ -122,7 +122,7 @@ class LocalRuntime(LocalObjects):
                     if frame.timeout_s is not None and frame.spent_s > frame.timeout_s:
                         raise TaskTimeoutError(frame.name, frame.timeout_s)
                 except BaseException as error:
-                    if isinstance(error, KeyboardInterrupt) or comes_from_handler(error):
+                    if is_a(error, KeyboardInterrupt) or comes_from_handler(error):
                         raise  # from the keyboard, or a timer of the program's: the user is in this very thread
                     left = frame.exit_of(error)
                     if left is not None:
@@ -151,7 +151,7 @@ class LocalRuntime(LocalObjects):
 
     def fail(self, entries: list[ObjectEntry], frame: Frame, error: BaseException, kind: str = "") -> None:
         """The task has failed, and so have its objects."""
-        system = isinstance(error, RayError) and not isinstance(error, RayTaskError)
+        system = is_a(error, RayError) and not is_a(error, RayTaskError)
         blob = make_envelope(
             error,
             function=frame.name,

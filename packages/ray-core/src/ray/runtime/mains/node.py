@@ -14,6 +14,7 @@ import sys
 import msgspec
 
 from ray.exceptions.base import printable
+from ray.runtime import interface
 from ray.runtime.node.node import NodeManager
 from ray.runtime.process import descriptors
 from ray.runtime.process.clean_signals import clean_signals
@@ -35,6 +36,7 @@ _CLOSE_S = 2.0
 def main(fd: int) -> None:
     """Serve one node until the driver says stop or is gone."""
     clean_signals()
+    interface.own_process = "the node manager"
     lifeline = socket.socket(fileno=fd)
     with lifeline.makefile("rb") as reader:
         line = reader.readline()

@@ -18,9 +18,11 @@ import sys
 import traceback
 from typing import NoReturn
 
+from ray.exceptions import RayConnectionError
 from ray.exceptions.shadowed import shadowing
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
+from ray.runtime import interface
 from ray.runtime.node.births import fork_grandchild
 from ray.runtime.node.forking import MAX_TEXT_CHARS, Forked, ForkRequest, decode_request, encode, place
 from ray.runtime.node.survivor import NodeSurvivor
@@ -35,17 +37,18 @@ _NEEDED = ("cloudpickle", "ray.api.decorator", "ray.api.objects", "ray.api.actor
 
 def serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryview, lifeline: int) -> NoReturn:
     """Fork workers as the node manager asks for them."""
-    sys.path[:] = config.sys_path
+    interface.own_process = "the one that forks workers"
     threads = NativeThreads()
-    for name in (*_NEEDED, *config.preload):
-        with contextlib.suppress(Exception):  # a module that cannot be preloaded fails where it is used
-            importlib.import_module(name)
-    with contextlib.suppress(ImportError):  # it shows more of a name than the kernel keeps
-        importlib.import_module("setproctitle")
+    composition = Composition(ResolvedPlan.from_json(config.plan))
+    # First what the runtime needs: a module of the program may have the name of one of these.
+    for name in (*_NEEDED, "setproctitle"):  # the latter shows more of a name than the kernel keeps
+        _preload(name)
+    composition.prepare()
+    sys.path[:] = config.sys_path
+    for name in config.preload:
+        _preload(name)
     linecache.cache.pop("<string>", None)  # what began this process; in workers the name is that of the user's text
     set_title("zygote")
-    composition = Composition(ResolvedPlan.from_json(config.plan))
-    composition.prepare()
     gc.collect()
     gc.freeze()
     survivor = NodeSurvivor(channel, lifeline, node, config)
@@ -56,6 +59,11 @@ def serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryvi
             _be_worker(survivor, config, composition, node, request, fds, slots, threads)
         for fd in fds:
             os.close(fd)
+
+
+def _preload(name: str) -> None:
+    with contextlib.suppress(Exception):  # a module that cannot be preloaded fails where it is used
+        importlib.import_module(name)
 
 
 def _announce(channel: socket.socket, worker: bytes, pid: int, why: str) -> None:
@@ -87,6 +95,8 @@ def _be_worker(
         from ray.runtime.mains.worker import worker_main
 
         worker_main(config, composition, request.worker, request.address, slots[place(request.slot)], threads)
+    except RayConnectionError as error:  # the store, or the node manager, has ended meanwhile
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     except BaseException as error:
         traceback.print_exc()
         print(shadowing(error), end="", file=sys.stderr, flush=True)

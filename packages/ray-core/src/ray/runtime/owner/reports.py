@@ -186,7 +186,7 @@ class Failures:
         self._process.tell_node(node.RecordError(row))
         passed_on = None if cause is None else self._waiting.pop(task_of(cause.id), None)
         if not record.entries:
-            self._show(text)
+            self._show(failed(text))
         elif not hasattr(record, "asked") and len(self._waiting) < MAX_WAITING:
             self._waiting[record.id] = passed_on or (text, monotonic())
             self._arm()
@@ -290,9 +290,10 @@ class Failures:
         if self._waiting:
             self._arm()
         for text, count in list(alike.items())[:MAX_PRINTED]:
-            self._show(text if count == 1 else f"{text}\n(and {count - 1} more like it)")
+            self._show(failed(text if count == 1 else f"{text}\n(and {count - 1} more like it)"))
         if len(alike) > MAX_PRINTED:
-            self._show(f"(and {len(alike) - MAX_PRINTED} other failures; ray.error_info() lists the latest)")
+            more = f"(and {len(alike) - MAX_PRINTED} other failures; ray.error_info() lists the latest)"
+            self._show(failed(more))
 
     def _show(self, text: str) -> None:
         self._process.show_failure(text)
@@ -312,11 +313,11 @@ def _text_of(name: str, opened: Envelope) -> str:
 _DEATHS = frozenset({"WorkerCrashedError", "OutOfMemoryError", "RayActorError"})
 
 
-def failure_line(text: str) -> str:
-    """What is printed of a failure that nobody asked for."""
-    return f"[ray] A task failed: {text}\n"
+def failed(text: str) -> str:
+    """What is said of a failure that nobody asked for."""
+    return f"A task failed: {text}"
 
 
 def print_failure(text: str) -> None:
     """Write a failure to this process's stderr."""
-    write(failure_line(text))
+    write(f"[ray] {failed(text)}\n")

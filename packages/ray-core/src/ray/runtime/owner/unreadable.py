@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ray.clock import monotonic
 from ray.exceptions import ObjectLostError, OwnerDiedError, RayError
-from ray.exceptions.base import comes_from_handler, cut_frames
+from ray.exceptions.base import comes_from_handler, cut_frames, is_a, traceback_of
 from ray.headroom import TAKING, lacks
 from ray.protocol.references import ObjectEntry
 from ray.runtime.process.peers import OutOfDescriptorsError
@@ -34,19 +34,21 @@ def raise_unreadable(error: BaseException, what: str, object_id: bytes = b"", ta
         task: the name of the task that made it, or empty.
     """
     __tracebackhide__ = True
-    if isinstance(error, (RayError, KeyboardInterrupt)) or comes_from_handler(error):
+    if is_a(error, (RayError, KeyboardInterrupt)) or comes_from_handler(error):
         raise error
-    if not isinstance(error, Exception):  # it must end no program, loop or generator that asks for the value
-        error = RuntimeError(f"it raised {error!r}").with_traceback(error.__traceback__)
-    unread = unreadable(error, what, object_id=object_id, task=task)
-    cut_frames(error)
-    raise unread from error
+    if is_a(error, Exception):
+        cause = error
+    else:  # it must end no program, loop or generator that asks for the value
+        cause = RuntimeError(f"it raised {error!r}").with_traceback(traceback_of(error))
+    unread = unreadable(cause, what, object_id=object_id, task=task)
+    cut_frames(cause)
+    raise unread from cause
 
 
 def raise_unreadable_value(error: BaseException, entry: ObjectEntry) -> NoReturn:
     """The same for the value of a complete entry."""
     __tracebackhide__ = True
-    if isinstance(error, RecursionError) and lacks(TAKING):  # that is not the value's fault
+    if is_a(error, RecursionError) and lacks(TAKING):  # that is not the value's fault
         raise error
     if entry.freed:
         raise ObjectLostError(entry.id, FINALISED) from None

@@ -11,6 +11,7 @@ from typing import NoReturn, Protocol
 
 from ray.abc.store import Store
 from ray.abc.transport import Transport
+from ray.exceptions.base import is_a, traceback_of
 from ray.protocol.references import ReferenceTable
 
 #: Why the child has no session.
@@ -58,10 +59,11 @@ def let_go(runtime: Forkable) -> None:
 def end_forked_child(error: BaseException | None) -> NoReturn:
     """A child forked by a task comes to the end of the task: it must not answer in the place of its parent."""
     code: object = 0 if error is None else 1
-    if isinstance(error, SystemExit):
-        code = 0 if error.code is None else error.code
+    if error is not None and is_a(error, SystemExit):
+        given = SystemExit.__dict__["code"].__get__(error)
+        code = 0 if given is None else given
     elif error is not None:
-        sys.excepthook(type(error), error, error.__traceback__)
+        sys.excepthook(type(error), error, traceback_of(error))
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ray.abc.transport import Connection
-from ray.exceptions import NodeDiedError, RaySystemError
+from ray.exceptions import NodeDiedError, RayConnectionError, RaySystemError
 from ray.headroom import SENDING, check
 from ray.messages import node
 from ray.runtime.process.encoding import encode
@@ -41,6 +41,8 @@ class NodeLink:
         self._queued = 0
         #: Why there is no node manager any more, or None.
         self.dead: str | None = None
+        #: The session was shut down.
+        self._ended = False
 
     def send(self, message: Any) -> None:
         """Queue a message; dropped when the node manager is gone.
@@ -55,6 +57,7 @@ class NodeLink:
 
         Raises:
             NodeDiedError: there is, or comes to be, no node manager to answer.
+            RayConnectionError: as the session was shut down.
             UnpicklableError: as ``send``.
             RaySystemError: it lives and does not answer in time.
         """
@@ -81,6 +84,8 @@ class NodeLink:
         return answer
 
     def _check(self) -> None:
+        if self._ended:
+            raise RayConnectionError("This session has ended. You can start another one with 'ray.init()'.")
         if self.dead is not None:
             raise NodeDiedError(self.address, self.dead)
 
@@ -121,5 +126,13 @@ class NodeLink:
     def lost(self, reason: str) -> None:
         """There is no node manager any more: every question ends."""
         self.dead = reason
+        self._give_up(reason)
+
+    def end(self) -> None:
+        """The session was shut down: every question ends, and nobody has died."""
+        self._ended = True
+        self._give_up("the session was shut down")
+
+    def _give_up(self, reason: str) -> None:
         for number in list(self._requests):
             self.answered(node.Answer(number, False, error=reason))

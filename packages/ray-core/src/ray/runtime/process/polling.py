@@ -225,6 +225,9 @@ class Polling:
             if waiter is None and not runtime.is_worker:
                 raise _ClosedError from error  # the reader thread of a driver ends
             runtime.node_lost(DESCRIPTORS_CLOSED)
+        except ValueError:  # a signal handler that came meanwhile has ended the session, and closed what this waits on
+            if not self._stopping:
+                raise
         while not self._stopping:
             with runtime.lock:
                 if waiter is not None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from ray.exceptions import RayError
-from ray.exceptions.base import cut_frames
+from ray.exceptions.base import cut_frames, is_a
 from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.session import Arriving, Listener, Source, session_of, value_of
 
@@ -278,7 +278,7 @@ class _FutureListener(LoopListener):
                 spilled.subscribe(self)
                 future.add_done_callback(lambda _: spilled.unsubscribe(self))
         except Exception as error:
-            if isinstance(error, RayError):
+            if is_a(error, RayError):
                 cut_frames(error)
             future.set_exception(error)
 

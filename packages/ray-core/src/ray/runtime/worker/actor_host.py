@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray.abc.executor import Executor
+from ray.exceptions.base import is_a
 from ray.messages import node, wire
 from ray.protocol.actors import INIT_RAISED, places_of
 from ray.protocol.resources import UNIT
@@ -157,7 +158,7 @@ class ActorCreation:
             worker._instance = cls(*args, **kwargs)
             del args, kwargs
         except BaseException as problem:
-            if isinstance(problem, ActorExit):
+            if is_a(problem, ActorExit):
                 worker.announce_exit(EXIT_ACTOR)
                 worker.leave()
                 return

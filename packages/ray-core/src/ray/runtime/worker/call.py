@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ray.abc.transport import Frame
 from ray.clock import perf_counter_ns
 from ray.exceptions import ObjectLostError, RayActorError, RayError, TaskCancelledError, TaskTimeoutError
-from ray.exceptions.base import add_note
+from ray.exceptions.base import add_note, is_a
 from ray.messages import codec, wire
 from ray.runtime.async_functions import check_awaited, check_streamed, runs_on_loop
 from ray.runtime.interface import IN_THREAD, STREAMING
@@ -279,6 +279,17 @@ class TaskCall:
         return success(task, values, shared=self.worker.objects.shared)
 
     def _fail(self, error: BaseException) -> Outcome:
+        try:
+            return self._failure(error)
+        except Exception:  # of code of the user's that belongs to the error: a call always answers
+            task, worker = self.task, self.worker
+            name, node = self.name or worker.name_of(task), worker.node_id
+            envelope = make_envelope(
+                error, function=name, task_id=task.id, attempt=task.attempt, pid=os.getpid(), node=node
+            )
+            return Outcome(False, [envelope])
+
+    def _failure(self, error: BaseException) -> Outcome:
         task, worker = self.task, self.worker
         if task.actor:
             left = exit_of(error)
@@ -291,7 +302,7 @@ class TaskCall:
             error, kind = TaskTimeoutError(name, task.timeout_s, self.abandoned and worker.concurrent), "system"
         elif worker.exiting and type(error).__name__ == "CancelledError":
             error, kind = self._actor_ends(worker.exiting, "was interrupted"), "system"
-        elif isinstance(error, RayError) and is_of_result(error, worker.objects):
+        elif is_a(error, RayError) and is_of_result(error, worker.objects):
             add_note(error, f"raised for a result of task {name} (pid={os.getpid()})")
             kind = "system"
         envelope = make_envelope(
@@ -366,8 +377,8 @@ def _forget_frames(error: BaseException) -> None:
 
 def _wants_retry(error: BaseException, wanted: bytes) -> bool:
     if wanted == b"*":
-        return isinstance(error, Exception)
+        return is_a(error, Exception)
     try:
-        return isinstance(error, load_function(wanted))
+        return is_a(error, load_function(wanted))
     except Exception:  # the types cannot be loaded here, so this is none of them
         return False

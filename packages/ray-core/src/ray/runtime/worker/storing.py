@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ray.exceptions.base import traceback_of
+
 if TYPE_CHECKING:
     from ray.runtime.owner.borrowing import ObjectExchange
     from ray.runtime.worker.outcome import Large
@@ -61,7 +63,7 @@ async def _store_on_thread(objects: ObjectExchange, large: Large) -> bool:
 
 def is_of_result(error: BaseException, objects: ObjectExchange) -> bool:
     """Whether a result could not be stored, rather than the user's code has raised or passed on ``error``."""
-    code, step = type(objects).store_result.__code__, error.__traceback__
+    code, step = type(objects).store_result.__code__, traceback_of(error)
     while step is not None and step.tb_frame.f_code is not code:
         step = step.tb_next
     return step is not None
