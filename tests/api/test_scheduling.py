@@ -128,7 +128,7 @@ def test_short_tasks_behind_a_long_one_get_a_worker_that_was_given_back(start, t
     start(num_cpus=2)
     make_short()
     long = act.remote("spin", tmp_path, 1)
-    links = interface.current().tasks.links
+    links = interface.current().leasing.links
     until(lambda: [len(link.inflight) for link in links.values()] == [1], 2.0, "there is more than one worker")
     ray.get([act.remote("nothing") for _ in range(50)], timeout=LIMIT_S)
     assert ray.wait([long], timeout=datetime.timedelta(0))[1] == [long]
@@ -192,7 +192,7 @@ def test_an_idle_lease_is_given_back(start):
     ray.get([echo.remote(number) for number in range(100)], timeout=LIMIT_S)
     leaks.assert_settled(interface.current())
     runtime = interface.current()
-    until(lambda: not runtime.tasks.links, 2.0, "leases are kept")
+    until(lambda: not runtime.leasing.links, 2.0, "leases are kept")
 
 
 @pytest.mark.slow

@@ -19,8 +19,8 @@ def view_of(ref):
     """The memory of an object as the store of this process shows it."""
     runtime = interface.current()
     entry = ref._entry
-    if runtime.objects.shared:
-        return runtime.objects.stored_blob(entry.id)
+    if runtime.values.shared:
+        return runtime.values.stored_blob(entry.id)
     assert type(entry.value) is memoryview
     return entry.value
 
@@ -134,7 +134,7 @@ def make(kind):
 def is_given_in_place(value, ids, kind):
     """For a store that processes share: the argument lies where the store of this process shows the object."""
     array = wrapped(kind, np.arange(3.0))[1](value)
-    view = interface.current().objects.stored_blob(ids[0].binary())
+    view = interface.current().values.stored_blob(ids[0].binary())
     return is_inside(array, view), bool(array.flags.writeable), float(array[-1].astype("f8"))
 
 
@@ -161,7 +161,7 @@ def test_values_lie_in_the_store(start, store):
         ready = path(ray.get(result, timeout=50))
         assert (ready.astype("f8") == array).all(), kind
         assert not ready.flags.writeable, kind
-        if interface.current().objects.shared:
+        if interface.current().values.shared:
             assert is_in_place(ready, result), kind
             given = ray.get(is_given_in_place.remote(ref, [ref], kind), timeout=50)
             assert given == (True, False, BIG - 1), kind

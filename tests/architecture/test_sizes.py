@@ -6,6 +6,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 400
+#: {module: why it may have up to 600 lines}
+LONGER = {
+    "ray/runtime/owner/owner.py": "the one place where the parts of an owner are made and given to each other",
+    "ray/runtime/owner/leasing.py": "one class: the queues and leases of an owner",
+    "ray/runtime/owner/actor_calls.py": "one class: the calls of an owner to its actors",
+}
 MODULES = sorted(path for path in ROOT.glob("packages/*/src/**/*.py"))
 
 #: Names that say nothing; see CONTRIBUTING.md.
@@ -14,12 +20,15 @@ EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager"
 
 def test_modules_are_found() -> None:
     assert len(MODULES) > 30
+    named = {path.as_posix().partition("/src/")[2]: len(path.read_text().splitlines()) for path in MODULES}
+    assert {name for name in LONGER if named[name] >= LIMIT} == set(LONGER)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT / "packages")))
 def test_module_is_small_and_named_for_what_it_does(path: Path) -> None:
     lines = len(path.read_text().splitlines())
-    assert lines < LIMIT, f"{lines} lines"
+    limit = 600 if path.as_posix().partition("/src/")[2] in LONGER else LIMIT
+    assert lines < limit, f"{lines} lines"
     assert path.stem not in EMPTY_NAMES
 
 

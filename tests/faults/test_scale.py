@@ -72,7 +72,7 @@ def test_one_copy_of_an_array_as_large_as_memory_allows(start):
     start(num_cpus=4, object_store_memory=nbytes + (256 << 20), log_to_driver=False)
     from ray.runtime import interface
 
-    if not interface.current().objects.shared:
+    if not interface.current().values.shared:
         pytest.skip("each process has its own copy with this store")
 
     @ray.remote

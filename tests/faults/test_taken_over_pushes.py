@@ -18,7 +18,8 @@ LIMIT_S = 30
 _RUNTIME = os.path.join(os.path.dirname(ray.__file__), "runtime") + os.sep
 _CONNECTION = os.path.join(os.path.dirname(ray.__file__), "builtin", "unix_connection.py")
 FILES = (
-    "leasing.py", "pushing.py", "records.py", "peers.py", "unsent.py", "encoding.py", "actor_calls.py", "node_link.py",
+    "leasing.py", "pushing.py", "records.py", "peers.py", "handing_over.py", "encoding.py", "actor_calls.py",
+    "node_link.py",
 )  # fmt: skip
 
 

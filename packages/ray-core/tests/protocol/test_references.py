@@ -7,6 +7,7 @@ itself. Messages of a pair of processes keep their order and take any time other
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import random
 from collections import deque
@@ -23,8 +24,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ray.messages import codec, wire
 from ray.protocol import references
 from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
-from ray.runtime.owner.borrowing import ObjectExchange
+from ray.runtime.owner.borrowing import Borrowing
 from ray.runtime.owner.handed_refs import describe
+from ray.runtime.owner.here import Here
+from ray.runtime.owner.letting_go import LettingGo
 from ray.runtime.refs.ref import ObjectRef
 from ray.testing.interruption import interrupted
 
@@ -431,19 +434,23 @@ class Peers:
 
 
 class Process:
-    """What an owner is to its ``ObjectExchange``, and a user's program that plays with references."""
+    """The parts of an owner that count references, and a user's program that plays with them."""
 
     def __init__(self, world: World, address: str) -> None:
         self.world, self.address = world, address
         self.table = ReferenceTable()
-        self.store = SimpleNamespace(
-            capabilities=frozenset(), contains=lambda id: False, release=lambda id: None, delete=lambda id: None
+        self.peers: Any = Peers(world, address)
+        here = Here("session", b"process", "")
+        here.address = address
+        reports: Any = SimpleNamespace(envelope=lambda *facts: LOST, retrieved=lambda entry: None)
+        timers: Any = None  # nobody is out of reach here
+        lock = contextlib.nullcontext()
+        self.borrowing = Borrowing(here, self.table, self.peers, reports, timers, None, lambda peer: None, lock)
+        values: Any = SimpleNamespace(
+            views=SimpleNamespace(drop=lambda id: None), release=lambda entry: None, delete=lambda entry: None
         )
-        self.peers = Peers(world, address)
-        self.failures = SimpleNamespace(envelope=lambda *facts: LOST, retrieved=lambda id: None)
-        self.calls = SimpleNamespace(by_life={})
-        self.lock = self.timers = None  # for looks into a store that processes share, which this one is not
-        self.objects: Any = ObjectExchange(self)  # type: ignore[arg-type]
+        lives: Any = SimpleNamespace(by_life={})
+        self.letting_go = LettingGo(here, self.table, values, self.borrowing, self.peers, lives, self.never, self.never)
         #: What the program holds.
         self.refs: list[ObjectRef[Any]] = []
         #: {task id: its worker, the entry of its result, what its arguments need} of tasks submitted here.
@@ -453,20 +460,11 @@ class Process:
         #: {task id: entries that hold the borrowed ones of its arguments}
         self.held: dict[bytes, list[ObjectEntry]] = {}
 
-    def flush(self, peer: Peer) -> None:
-        """Nothing is queued here."""
-
-    def wake_resting(self) -> None:
-        raise AssertionError
-
-    def is_closed(self) -> bool:
-        raise AssertionError
-
-    def actor_unheld(self, actor_id: bytes) -> None:
-        raise AssertionError
+    def never(self, what: object) -> None:
+        raise AssertionError(what)
 
     def collect(self) -> None:
-        self.objects.free(self.table.collect())
+        self.letting_go.free(self.table.collect())
 
     def serves(self) -> set[str]:
         return {submitter for submitter, _, _ in self.running.values()}
@@ -495,7 +493,7 @@ class Process:
             done=False,
         )
         self.table.pin([*record.refs, *deps])
-        self.objects.hand_over_arguments(record, worker, set())
+        self.borrowing.hand_over_arguments(record, worker, set())
         described = [
             wire.Dependency(at, b"value", dep.id, dep.owner or self.address, self.describe(dep.contained, worker))
             for at, dep in record.deps
@@ -515,14 +513,14 @@ class Process:
     def read(self, entry: ObjectEntry) -> None:
         """``ray.get``: the refs inside are the program's as well."""
         if entry.status == PENDING:
-            self.objects.want(entry)
+            self.borrowing.want(entry)
         elif entry.status == READY:
             self.refs += [ObjectRef(inner) for inner in entry.contained]
 
     def yield_refs(self, task_id: bytes, yielded: list[ObjectRef[Any]]) -> None:
         submitter, _, _ = self.running[task_id]
         peer = self.peers.reach(submitter)
-        refs = self.objects.hand_over([ref._entry for ref in yielded], submitter)
+        refs = self.borrowing.hand_over([ref._entry for ref in yielded], submitter)
         yielded.clear()
         peer.send(wire.Yielded(task_id, 0, b"value", refs))
 
@@ -534,7 +532,7 @@ class Process:
         arguments.clear()
         self.table.unpin(self.held.pop(task_id))
         peer = self.peers.reach(submitter)
-        refs = self.objects.hand_over([ref._entry for ref in returned], submitter)
+        refs = self.borrowing.hand_over([ref._entry for ref in returned], submitter)
         returned.clear()
         kept = []
         for ref in [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]:
@@ -550,15 +548,15 @@ class Process:
         peer: Any = self.peers.by_address.setdefault(sender, Peer(self.world, self.address, sender))
         match message:
             case wire.Fetch():
-                self.objects.on_fetch(peer, message, [])
+                self.borrowing.on_fetch(peer, message, [])
             case wire.Fetched():
-                self.objects.on_fetched(peer, message, [])
+                self.borrowing.on_fetched(peer, message, [])
             case wire.Credit():
-                self.objects.on_credit(peer, message, [])
+                self.borrowing.on_credit(peer, message, [])
             case wire.Push(tasks=[task]):
-                self.held[task.id] = self.objects.receive_arguments(task)
+                self.held[task.id] = self.borrowing.receive_arguments(task)
                 inner = [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]
-                entries = [self.objects.borrow(ref.id, ref.owner) for ref in inner]
+                entries = [self.borrowing.borrow(ref.id, ref.owner) for ref in inner]
                 arguments = [ObjectRef(entry) for entry in entries]
                 self.table.unpin(entries)
                 self.running[task.id] = (sender, task, arguments)
@@ -572,20 +570,20 @@ class Process:
     def take_yielded(self, message: wire.Yielded) -> None:
         record = self.records[message.task]
         if record.done:  # the consumer has left
-            self.objects.drop_refs(message.refs)
+            self.borrowing.drop_refs(message.refs)
             return
         entry = self.table.own(self.world.new_id())
         self.refs.append(ObjectRef(entry))
-        self.objects.receive_refs(entry, message.refs, credits=1)
+        self.borrowing.receive_refs(entry, message.refs, credits=1)
         entry.table.complete(entry, READY, b"value")
 
     def finish(self, worker: str, done: wire.Done) -> None:
         record = self.records.pop(done.id)
-        self.objects.grant_kept(record, done.kept, worker)
+        self.borrowing.grant_kept(record, done.kept, worker)
         if record.done:
-            self.objects.drop_refs(done.refs[0])
+            self.borrowing.drop_refs(done.refs[0])
         else:
-            self.objects.receive_refs(record.entry, done.refs[0], credits=1)
+            self.borrowing.receive_refs(record.entry, done.refs[0], credits=1)
             record.entry.table.complete(record.entry, READY, b"value")
         self.unpin(record)
 
@@ -596,7 +594,7 @@ class Process:
         peer = self.peers.by_address.pop(address, None)
         if peer is not None:
             peer.lost = True
-        self.objects.peer_lost(address)
+        self.borrowing.peer_lost(address)
         for task_id, record in list(self.records.items()):
             if record.worker == address:
                 del self.records[task_id]

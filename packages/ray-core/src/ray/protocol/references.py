@@ -32,6 +32,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 PENDING, READY, FAILED, STORED = range(4)
+#: Values from this size on live in the store rather than beside their entry.
+LARGE_BYTES = 100 * 1024
 
 
 class ObjectEntry:

@@ -25,6 +25,7 @@ from ray.protocol.resources import UNIT
 from ray.runtime.driver.printer import Printer
 from ray.runtime.driver.unfinished import unfinished_line
 from ray.runtime.node.trouble import NodeTrouble
+from ray.runtime.owner.here import Here
 from ray.runtime.owner.owner import OwnerRuntime
 from ray.runtime.process import descriptors, hardware
 from ray.runtime.process.forked import watch_forks
@@ -59,7 +60,8 @@ class DriverRuntime(OwnerRuntime):
 
     def __init__(self, options: StartOptions) -> None:
         fill_standard_descriptors()
-        session = self.session_id = new_session_id()
+        session = new_session_id()
+        here = self.here = Here(session, random_id(8), options.namespace)
         self.session_dir = place_session(session)
         self._signals = SignalGuard()
         self._signals.install()
@@ -82,13 +84,13 @@ class DriverRuntime(OwnerRuntime):
             answer = self._await_node()
             transport = composition.open_transport(self.session_dir)
             store = composition.open_store(answer["store"])
-            super().__init__(session, "driver", random_id(8), options.namespace, transport, store, composition)
+            super().__init__(here, "driver", transport, store, composition)
             self._printer = Printer(lambda amount: self.node.send(node.Printed(amount)), self.timers.after)
             self._trouble = NodeTrouble(self._printer.show)
-            self.node_id = answer["node_id"]
+            here.node_id = answer["node_id"]
             self.events.wanted = answer["events"]
             self.attach("driver", answer["address"])
-            self.reader.node_handlers |= {
+            self.inbox.node_handlers |= {
                 node.Logs: self._printer.show,
                 node.RecordError: lambda message: self._trouble.note(message.record),
                 node.ShowFailure: lambda message: self.show_failure(message.text),
@@ -101,7 +103,7 @@ class DriverRuntime(OwnerRuntime):
         except BaseException as problem:
             failed = self._joining_failed(problem) if answer is not None else ""
             if hasattr(self, "polling"):
-                self.closed = True
+                self.here.closed = True
                 self.polling.stop()
             if transport is not None:
                 transport.close()
@@ -236,7 +238,7 @@ class DriverRuntime(OwnerRuntime):
             if self.closed:
                 return
             self.node.dead = reason  # first: who finds the session closed is told why
-            self.closed = True
+            self.here.closed = True
             text = f"[ray] {reason}{self._log_tail()}\n"  # those who get the error may close the log at once
             self.node.lost(reason)
             self.abandon_all(NodeDiedError(self.node_id, reason))
@@ -274,10 +276,10 @@ class DriverRuntime(OwnerRuntime):
             if not self.closed:
                 self.plugins.leave()
                 undone = unfinished_line(self)
-                self.failures.flush()
+                self.reports.flush()
                 self.events.flush()
                 self.node.send(node.Stop())
-            self.closed = True
+            self.here.closed = True
         self.polling.nudge()  # the last words of workers come before the node manager ends
         self._end_node()
         self._node_gone.wait(_LAST_WORDS_S)
@@ -287,7 +289,7 @@ class DriverRuntime(OwnerRuntime):
         self.polling.stop()
         self.table.close()
         self.transport.close()
-        self.objects.views.close()
+        self.values.views.close()
         self.store.close()
         if undone:
             self._printer.show(undone)

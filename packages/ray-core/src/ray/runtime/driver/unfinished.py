@@ -29,9 +29,9 @@ def unfinished_line(runtime: OwnerRuntime) -> str:
 
 def _records(runtime: OwnerRuntime) -> Iterator[TaskRecord]:
     """Looks at copies: other threads make objects without the lock, and finalisers end calls in between."""
-    for cls in runtime.tasks.classes.all():
+    for cls in runtime.leasing.classes.all():
         yield from list(cls.queue)
-    for link in list(runtime.tasks.links.values()):
+    for link in list(runtime.leasing.links.values()):
         yield from list(link.inflight.values())
     for client in list(runtime.calls.clients.values()):
         yield from [*client.queue, *client.inflight.values()]

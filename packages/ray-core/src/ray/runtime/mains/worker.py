@@ -11,6 +11,7 @@ from typing import NoReturn
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
 from ray.runtime import interface
+from ray.runtime.owner.here import Here
 from ray.runtime.process.forked import watch_forks
 from ray.runtime.process.session_dirs import NodeConfig
 from ray.runtime.process.signal_guard import SignalGuard
@@ -34,7 +35,8 @@ def worker_main(
     """Serve until the node manager, or an actor's end, says stop. Keeps the main thread."""
     transport = composition.open_transport(config.session_dir)
     store = composition.open_store(config.extra["store_address"])
-    runtime = WorkerRuntime(config.session, worker_id, config.namespace, transport, store, composition, slot)
+    here = Here(config.session, worker_id, config.namespace)
+    runtime = WorkerRuntime(here, transport, store, composition, slot)
     runtime.threads = threads
     executor = runtime.executor  # the worker may be made an actor, which has another one, as soon as it is ready
     if config.gpu_ids:
@@ -48,19 +50,19 @@ def worker_main(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     SignalGuard(runtime.sigint_handler, lambda: runtime.this_call() is not None).install()
     runtime.attach(f"w-{worker_id.hex()}", node_address)
-    reader = runtime.reader
-    reader.handlers |= {
+    inbox = runtime.inbox
+    inbox.handlers |= {
         wire.Push: runtime.on_push,
         wire.Recall: runtime.giving_back.on_recall,
         wire.Cancel: runtime.on_cancel,
         wire.Forget: runtime.on_forget,
         wire.Taken: runtime.on_taken,
     }
-    reader.node_handlers |= {
+    inbox.node_handlers |= {
         node.StartActor: runtime.on_start_actor,
         wire.Terminate: lambda message: runtime.on_terminate(),
         node.Exit: lambda message: runtime.node.send(node.Stay()) if runtime.is_needed() else runtime.leave(),
-        wire.Hello: lambda message: setattr(runtime, "node_id", message.process.hex()),
+        wire.Hello: lambda message: setattr(here, "node_id", message.process.hex()),
     }
     runtime.events.wanted = config.extra["events"]
     interface.set_current(runtime)

@@ -1,29 +1,33 @@
-"""``put``, ``get`` and ``wait`` of an owner."""
+"""``get`` and ``wait`` of an owner."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic
 from ray.exceptions import RayError
-from ray.headroom import SENDING, check
-from ray.ids import FIRST_RETURN
-from ray.protocol.references import FAILED, READY, ObjectEntry
+from ray.protocol.references import FAILED, STORED, ObjectEntry
+from ray.runtime.owner.entries import entry_in
 from ray.runtime.owner.lacking import timed_out
-from ray.runtime.owner.submission import LARGE_BYTES, Submission
+from ray.runtime.owner.records import TaskRecord
 from ray.runtime.process.waiting import AllOrFailureWaiter, GroupWaiter, NextWaiter, Waiter, remove_waiter
 from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.refs.session import Ref
-from ray.serialization import Serialized, serialize, serialize_small
+from ray.serialization import open_envelope
+
+if TYPE_CHECKING:
+    from ray.protocol.references import ReferenceTable
+    from ray.runtime.owner.borrowing import Borrowing
+    from ray.runtime.owner.here import Here
+    from ray.runtime.owner.host import Host
+    from ray.runtime.owner.values import Values
 
 #: A list of at least this many refs is worth remembering, for this long.
 REMEMBERED_REFS = 64
 REMEMBERED_S = 0.04
-#: More small objects than these do not wait for the thread that polls to be freed, where others are put.
-MOST_DROPPED = 16
 
 _entry_of = attrgetter("_entry")
 _table_of = attrgetter("table")
@@ -58,77 +62,54 @@ class Rest:
 NO_REST = Rest([], [], [])
 
 
-class ObjectAccess(Submission):
-    """The object methods of an owner."""
+class Access:
+    """Waits for objects, and gives their values. Its public methods are those of ``Runtime``."""
 
-    _rest = NO_REST
+    def __init__(
+        self, here: Here, host: Host, lock: Any, table: ReferenceTable, values: Values, borrowing: Borrowing
+    ) -> None:
+        self._here = here
+        self._host = host
+        self._lock = lock
+        self._table = table
+        self._values = values
+        self._borrowing = borrowing
+        self._rest = NO_REST
 
     def forget_rest(self) -> None:
         """Let go of what ``wait`` returned a while ago; called by the thread that polls."""
         if self._rest is not NO_REST and monotonic() - self._rest.made > REMEMBERED_S:
             self._rest = NO_REST
 
-    def put(self, value: Any) -> ObjectRef[Any]:
-        blob = serialize_small(value)
-        if self.closed:
-            self._check_open()
-        if blob is None or len(blob) >= LARGE_BYTES:
-            return self._put_large(serialize(value) if blob is None else Serialized(blob, []))
-        if len(self.table.dropped) > MOST_DROPPED:  # else the thread that polls frees them
-            with self.lock:
-                self.collect()
-        entry = self.table.put(self._next_id() + FIRST_RETURN, blob)
-        ref: ObjectRef[Any] = ObjectRef(entry)
-        if self.rests:
-            self.transport.wake()
-        return ref
-
-    def _put_large(self, serialized: Serialized) -> ObjectRef[Any]:
-        inner = [self._own_entry(ref) for ref in serialized.refs]
-        check(SENDING)
-        with self.lock:
-            self.collect()
-            entry = self.table.own(self._next_id() + FIRST_RETURN)
-            if inner:
-                self.table.set_contained(entry, inner)
-        ref: ObjectRef[Any] = ObjectRef(entry)
-        if self.rests:
-            self.transport.wake()
-        if serialized.nbytes < LARGE_BYTES:
-            self.table.fill(entry, READY, serialized.to_bytes())
-        else:
-            self.objects.store_value(entry, serialized)
-        return ref
-
     def get_one(self, ref: CountedRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
-        if self.guarded and timeout_s != 0:
-            self.check_blocking("ray.get")
+        if self._host.guarded and timeout_s != 0:
+            self._host.check_blocking("ray.get")
         entry = ref._entry
-        if entry.table is not self.table:
-            self._own_entry(ref)
+        if entry.table is not self._table:
+            entry_in(self._table, ref)
         if not entry.status:
             # The collector may have finalised ``ref``, together with the object whose destructor asks.
             held: ObjectRef[Any] = ObjectRef(entry)
-            if not self._wait_entry(entry, timeout_s) and not entry.status:
-                raise timed_out(timeout_s, (entry,), 1, self.trouble)
-            return self.objects.value(held._entry, copy)
-        return self.objects.value(entry, copy)
+            if not self.wait_entry(entry, timeout_s) and not entry.status:
+                raise timed_out(timeout_s, (entry,), 1, self._host.trouble)
+            return self._values.value(held._entry, copy)
+        return self._values.value(entry, copy)
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
-        if self.guarded and timeout_s != 0:
-            self.check_blocking("ray.get")
+        if self._host.guarded and timeout_s != 0:
+            self._host.check_blocking("ray.get")
         entries = list(map(_entry_of, refs))
-        if set(map(_table_of, entries)) != {self.table}:
+        if set(map(_table_of, entries)) != {self._table}:
             for ref in refs:
-                self._own_entry(ref)
+                entry_in(self._table, ref)
         pending = {entry for entry in entries if not entry.status}
-        value = self.objects.value
+        value = self._values.value
         if pending:
             failed = len(pending) < len(entries) and FAILED in map(_status_of, entries)
             if not failed and not self._wait_group(pending, len(pending), timeout_s, or_failure=True):
                 unfinished = [entry for entry in dict.fromkeys(entries) if not entry.status]
                 if unfinished:  # else the last ones have become ready since
-                    raise timed_out(timeout_s, unfinished, len(set(entries)), self.trouble)
+                    raise timed_out(timeout_s, unfinished, len(set(entries)), self._host.trouble)
         try:
             if pending and FAILED in map(_status_of, entries):
                 for entry in entries:
@@ -140,15 +121,23 @@ class ObjectAccess(Submission):
             raise
 
     def asked_for(self, refs: Sequence[CountedRef[Any]]) -> None:
-        with self.lock:
-            self.failures.asked([ref._entry for ref in refs if ref._entry.table is self.table])
+        """See ``Runtime``. Nor those that are yet to fail need be printed."""
+        with self._lock:
+            for ref in refs:
+                entry = ref._entry
+                if entry.table is not self._table:
+                    continue
+                if entry.status == FAILED:
+                    self._borrowing.retrieved(entry)
+                elif type(entry.task) is TaskRecord:
+                    entry.task.asked = True
 
     def wait(self, refs: list[Ref], num_returns: int, timeout_s: float | None) -> tuple[list[Ref], list[Ref]]:
-        if self.closed:
-            self._check_open()
-        if self.guarded and timeout_s != 0:
-            self.check_blocking("ray.wait")
-        with self.lock:
+        if self._here.closed:
+            self._host.check_open()
+        if self._host.guarded and timeout_s != 0:
+            self._host.check_blocking("ray.wait")
+        with self._lock:
             last, self._rest = self._rest, NO_REST
         entries = last.entries_of(refs)
         known = entries is not None
@@ -162,8 +151,8 @@ class ObjectAccess(Submission):
         elif len(ready) < num_returns:
             self._want(entries)
         for index in ready:  # what is left of another session is never pending, so the others are of this one
-            if entries[index].table is not self.table:
-                self._own_entry(refs[index])
+            if entries[index].table is not self._table:
+                entry_in(self._table, refs[index])
         if len(ready) != 1:
             return _split(refs, ready)
         index = ready[0]
@@ -180,37 +169,51 @@ class ObjectAccess(Submission):
 
     def _want(self, entries: Sequence[ObjectEntry]) -> None:
         """Have values of borrowed objects sent, so that a poll can succeed one day."""
-        if self.objects.borrows:
-            with self.lock:
+        if self._borrowing.borrows:
+            with self._lock:
                 for entry in entries:
-                    self.objects.want(entry)
+                    self._borrowing.want(entry)
 
     def wait_for_next(self, ref: CountedRef[Any]) -> None:
-        if self.closed:
-            self._check_open()
-        if self.guarded:
-            self.check_blocking(NextWaiter.call)
-        self._wait_entry(self._own_entry(ref), None, NextWaiter)
+        if self._here.closed:
+            self._host.check_open()
+        if self._host.guarded:
+            self._host.check_blocking(NextWaiter.call)
+        self.wait_entry(entry_in(self._table, ref), None, NextWaiter)
 
-    def wait_for(self, entry: ObjectEntry) -> None:
-        """Wait until an object is complete."""
-        self._wait_entry(entry, None)
+    def blob_of(self, object_id: bytes, owner: str) -> Any:
+        """The value's bytes of an object that another process owns and keeps for now; waits for it.
 
-    def _wait_entry(self, entry: ObjectEntry, timeout_s: float | None, kind: type[Waiter] = Waiter) -> bool:
+        Raises:
+            OwnerDiedError: its owner has died.
+        """
+        blob = self._values.view(object_id) if self._values.shared else None
+        if blob is not None:
+            return blob
+        ref: ObjectRef[Any] = self._borrowing.rebuild(object_id, owner)
+        entry = ref._entry
+        if not entry.status:
+            self.wait_entry(entry, None)
+        if entry.status == FAILED:
+            raise open_envelope(entry.value)
+        return self._values.stored_blob(object_id) if entry.status == STORED else entry.value
+
+    def wait_entry(self, entry: ObjectEntry, timeout_s: float | None, kind: type[Waiter] = Waiter) -> bool:
+        """Wait until an object is complete; False if the time was over first."""
         if timeout_s == 0:
             self._want((entry,))
             return bool(entry.status)
-        with self.lock:
+        with self._lock:
             waiter = kind(1, (entry,))
             if not entry.call_when_done(waiter):
                 return True
         try:
-            if self.objects.borrows:
+            if self._borrowing.borrows:
                 self._want((entry,))  # may fail it at once
-            return self.block(waiter, timeout_s)
+            return self._host.block(waiter, timeout_s)
         finally:
             if not entry.status:
-                with self.lock:
+                with self._lock:
                     remove_waiter(entry, waiter)
 
     def _wait_group(
@@ -220,8 +223,8 @@ class ObjectAccess(Submission):
         if timeout_s == 0:
             self._want(list(pending))
             return needed <= 0
-        with self.lock:
-            table = self.table
+        with self._lock:
+            table = self._table
             while True:
                 seen = table.completions
                 completed = [entry for entry in pending if entry.status]
@@ -234,12 +237,12 @@ class ObjectAccess(Submission):
                     table.watchers = watchers
                     break
         try:
-            if self.objects.borrows:
+            if self._borrowing.borrows:
                 self._want(list(pending))  # may fail some at once
-            return self.block(waiter, timeout_s)
+            return self._host.block(waiter, timeout_s)
         finally:
-            with self.lock:
-                self.table.watchers = tuple(watcher for watcher in self.table.watchers if watcher is not waiter)
+            with self._lock:
+                self._table.watchers = tuple(watcher for watcher in self._table.watchers if watcher is not waiter)
 
 
 def _first_ready(entries: list[ObjectEntry], limit: int) -> list[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from itertools import repeat
@@ -25,7 +26,12 @@ from ray.runtime.owner.lost_connections import LostConnections
 from ray.runtime.owner.records import BATCH_TASKS, LAST_WORDS_S, TaskRecord
 
 if TYPE_CHECKING:
-    from ray.runtime.owner.owner import OwnerRuntime
+    from ray.runtime.owner.handing_over import HandingOver
+    from ray.runtime.owner.here import Here
+    from ray.runtime.owner.outcomes import Outcomes
+    from ray.runtime.owner.unreached_actors import UnreachedActors
+    from ray.runtime.process.peers import Peer, PeerTable
+    from ray.runtime.process.timers import Timers
 
 #: Where each concurrency group has places of its own, and those for one group must not hold up those for another.
 _WITHOUT_LIMIT = sys.maxsize
@@ -34,10 +40,39 @@ _WITHOUT_LIMIT = sys.maxsize
 class ActorCalls:
     """The actor half of an owner."""
 
-    def __init__(self, runtime: OwnerRuntime) -> None:
-        self._runtime = runtime
-        self.lost = LostConnections(self, runtime.timers, runtime.let_arguments_go, runtime.fail_actor)
-        self._gathering = Gathering(runtime.timers, runtime.transport.wake, self.pump)
+    def __init__(
+        self,
+        here: Here,
+        peers: PeerTable,
+        timers: Timers,
+        tell_node: Callable[[wire.Struct], None],
+        outcomes: Outcomes,
+        handing: HandingOver,
+        unreached: UnreachedActors,
+        may_send: Callable[[], bool],
+    ) -> None:
+        """Make one.
+
+        Args:
+            here: this process.
+            peers: the others.
+            timers: the runtime's.
+            tell_node: sends a message to the node manager.
+            outcomes: ends calls.
+            handing: of what goes along with calls.
+            unreached: decides about actors that cannot be reached.
+            may_send: whether this thread has room on its stack to send; if not, another one goes on with this.
+        """
+        self._here = here
+        self._peers = peers
+        self._timers = timers
+        self._tell_node = tell_node
+        self._outcomes = outcomes
+        self._handing = handing
+        self._unreached = unreached
+        self._may_send = may_send
+        self.lost = LostConnections(self, timers, outcomes.let_arguments_go, outcomes.actor_ended)
+        self._gathering = Gathering(timers, self.pump)
         #: {actor id: client}
         self.clients: dict[bytes, ActorClient] = {}
         #: {object id of the entry that counts handles: actor id}
@@ -49,13 +84,13 @@ class ActorCalls:
         if client is None:
             client = self.clients[actor_id] = ActorClient(self, actor_id, class_name, concurrent)
             if watch:
-                self._runtime.node.send(node.WatchActor(actor_id))
+                self._tell_node(node.WatchActor(actor_id))
         return client
 
     def submit(self, client: ActorClient, record: TaskRecord) -> None:
         """Queue a call behind the earlier ones and send what can go."""
         if client.closed:
-            self._runtime.fail_actor(record, client, UNSTARTED)
+            self._outcomes.actor_ended(record, client, UNSTARTED)
             return
         record.link = client
         queue = client.queue
@@ -64,10 +99,10 @@ class ActorCalls:
             if len(client.inflight) >= client.many and len(queue) % BATCH_TASKS:
                 if client.many > 1:
                     self._gathering.add(client)
-            elif self._runtime.may_send():
+            elif self._may_send():
                 self.pump(client)
         elif client.away is not None:
-            self._runtime.unreached.called(client)
+            self._unreached.called(self, client)
 
     def settle(self, client: ActorClient) -> None:
         """Decide about the calls that were sent by a connection that is lost for good."""
@@ -86,8 +121,8 @@ class ActorCalls:
         """
         if client.peer is None or not (client.queue or client.batch):
             return
-        runtime, inflight = self._runtime, client.inflight
-        address = runtime.address
+        inflight = client.inflight
+        address = self._here.address
         frames: list[Any] = [b""]
         pushed: dict[bytes, ObjectEntry] = {}
         tasks = []
@@ -133,17 +168,17 @@ class ActorCalls:
             if is_over:
                 continue
             if record.refs or record.deps:
-                runtime.objects.hand_over_arguments(record, peer.address, handed)
+                self._handing.arguments(record, peer.address, handed)
             tasks.append(record.to_wire(frames, address, peer, pushed))
         if client.batch is not batch:
             return
         if tasks:
             try:
-                peer.push(wire.Push(tasks, depth=runtime.depth), frames)
+                peer.push(wire.Push(tasks, depth=self._here.depth), frames)
             except UnpicklableError as error:
                 if client.batch is batch:
                     client.forget_batch()
-                    runtime.tasks.unsent.calls(client, tasks, peer, error)
+                    self._not_sent(client, tasks, peer, error)
                 return
         if client.batch is batch:
             self._has_left(client, batch)
@@ -157,10 +192,15 @@ class ActorCalls:
         if peer is not None and (pushed or peer.forgets):
             peer.has_left(pushed)
 
+    def _not_sent(self, client: ActorClient, tasks: Sequence[wire.Task], peer: Peer, error: UnpicklableError) -> None:
+        """A push was not sent: those at fault fail, and the others go first next time."""
+        client.queue.extendleft(reversed(self._handing.take_back(client.inflight, tasks, peer, error)))
+        self._timers.after(0.0, lambda: self.pump(client))
+
     def on_replies(self, client: ActorClient, message: wire.Replies, frames: Any) -> None:
         """Calls have ended."""
         inflight = client.inflight
-        self._runtime.reader.finish(inflight, message, frames, client.peer, lambda record: self.again(client, record))
+        self._outcomes.take(inflight, message, frames, client.peer, lambda record: self.again(client, record))
         cause = None
         if message.reason:
             client.many = MANY_CALLS  # the rest wait for no reply: the actor takes no more, and says so at once
@@ -170,7 +210,7 @@ class ActorCalls:
             if back is None or back.done:
                 continue
             if cause is not None:
-                self._runtime.fail_actor(back, client, UNSTARTED, cause)
+                self._outcomes.actor_ended(back, client, UNSTARTED, cause)
             else:
                 self._requeue(client, back)
         if message.exiting:
@@ -201,12 +241,12 @@ class ActorCalls:
             client.held.append(update)
         elif client.peer is not None and client.inflight and ends:
             client.held.append(update)
-            self._runtime.timers.after(LAST_WORDS_S, lambda: self._apply_held(client))
+            self._timers.after(LAST_WORDS_S, lambda: self._apply_held(client))
         else:
             self._apply(client, update)
 
     def _apply_held(self, client: ActorClient) -> None:
-        rest, rests = partial(self._apply_each, client), self._runtime.reader.rests
+        rest, rests = partial(self._apply_each, client), self._outcomes.rests
         rests.append(rest)
         try:
             rest()
@@ -244,7 +284,7 @@ class ActorCalls:
         if update.state in (actors.ALIVE, actors.DEAD) or update.lack:  # what nobody can place need not be kept
             client.creating = None
         if update.state == actors.RESTARTING:
-            self._runtime.failures.restarts(client, update)
+            self._outcomes.actor_restarts(client, update)
         elif update.state == actors.ALIVE:
             client.crash = ""
             client.window = _WITHOUT_LIMIT if update.groups else MAX_AHEAD + update.places
@@ -253,9 +293,9 @@ class ActorCalls:
             self.connect(client, update)
         elif update.state == actors.DEAD:
             if client.created_here and update.error:
-                self._runtime.failures.note_start(client, update.error, asked=bool(client.queue))
+                self._outcomes.actor_failed(client, update.error)
             client.error = update.error
-            self.let_creation_go(client)
+            self._outcomes.creation_ended(client)
             client.dead = True
             self.close(client, update.cause)
 
@@ -264,13 +304,8 @@ class ActorCalls:
         client.closed, client.cause = True, cause
         for record in list(client.queue):
             if not record.done:
-                self._runtime.fail_actor(record, client, UNSTARTED)
+                self._outcomes.actor_ended(record, client, UNSTARTED)
         client.queue.clear()
-
-    def let_creation_go(self, client: ActorClient) -> None:
-        """Its ``__init__`` will not run any more."""
-        pins, client.creation = client.creation, ()
-        self._runtime.table.unpin(pins)
 
     def connect(self, client: ActorClient, update: node.ActorUpdate) -> None:
         """Send it what waits, if it can be reached where it is said to be.
@@ -280,10 +315,10 @@ class ActorCalls:
         if not client.is_to_connect(update):
             return
         try:
-            peer = self._runtime.peers.reach(update.address)
+            peer = self._peers.reach(update.address)
         except ConnectionError as error:
             if client.is_to_connect(update):
-                self._runtime.unreached.actor(client, update, error)
+                self._unreached.actor(self, client, update, error)
             return
         if client.is_to_connect(update):
             client.away = None
@@ -310,7 +345,7 @@ class ActorCalls:
         client.peer = client.away = None
         inflight = list(client.inflight.values())
         records = [record for record in inflight if not record.done]
-        fates = fates_of(client, records, update.cause, self._runtime.process_id)
+        fates = fates_of(client, records, update.cause, self._here.process_id)
         fallen = [Fallen(record, "", update) for record in inflight if record.done]  # they went on without a caller
         fallen += map(Fallen, records, fates, repeat(update))
         client.forget_batch()
@@ -333,18 +368,18 @@ class ActorCalls:
                 continue
             restarts = update.state != actors.DEAD
             if record.done:
-                self._runtime.let_arguments_go(record)
+                self._outcomes.let_arguments_go(record)
             elif restarts and fate is UNSTARTED:
                 self._requeue(client, record)
             elif restarts and record.retries and not record.cancelled:
                 self.again(client, record)
             else:
-                self._runtime.fail_actor(record, client, fate, update.cause, update.error, restarts=restarts)
+                self._outcomes.actor_ended(record, client, fate, update.cause, update.error, restarts=restarts)
 
     def _requeue(self, client: ActorClient, record: TaskRecord) -> None:
         """It has not run: it goes to the next process, unless it was cancelled."""
         if record.cancelled:
-            self._runtime.fail_cancelled(record)
+            self._outcomes.cancelled(record)
         else:
             client.queue.append(record)
 
@@ -360,15 +395,10 @@ class ActorCalls:
         clients = self.clients.values()
         return [record for client in clients for record in (*client.inflight.values(), *client.queue)]
 
-    def cancel(self, record: TaskRecord, client: ActorClient, recursive: bool, again: bool) -> None:
-        """Cancel a call that is queued here or there, or running."""
-        record.retries = 0
-        record.cancelled = True
-        if record.id not in client.inflight:
-            self._runtime.fail_cancelled(record)
-            self.pump(client)  # those behind it need wait no more
-        else:
-            self._runtime.cancels.cancel_call(record, client, recursive=recursive, again=again)
+    def cancel_unsent(self, record: TaskRecord, client: ActorClient) -> None:
+        """Cancel a call that was not sent."""
+        self._outcomes.cancelled(record)
+        self.pump(client)  # those behind it need wait no more
 
     def handle_gone(self, life: ObjectEntry) -> None:
         """The entry that counted this process's handles to an actor is gone."""
@@ -385,12 +415,17 @@ class ActorCalls:
         """Whether this process keeps any actor alive."""
         return bool(self.by_life)
 
+    def let_go(self, client: ActorClient) -> None:
+        """Its actor was refused, so that nobody will need the arguments."""
+        self._outcomes.creation_ended(client)
+        self.forget(client.actor_id)
+
     def forget(self, actor_id: bytes) -> None:
         """No handle of this process is left."""
         client = self.clients.get(actor_id)
         if client is not None and not client.inflight and not client.queue:
             del self.clients[actor_id]
-            self.let_creation_go(client)
+            self._outcomes.creation_ended(client)
             # A destructor may use a handle that was collected together with its object, and before it.
             client.dead = client.closed = True
             client.cause = node.ExitCause(reason="its handle was collected as garbage")

@@ -1,221 +1,90 @@
-"""Objects across processes: values, refs in them, credits, frees; under the lock unless a method says otherwise."""
+"""Refs across processes: values asked for and sent, credits, and the losses of processes that hold or own.
+
+Under the runtime's lock, unless a method says otherwise.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ray.abc.store import SHARED
-from ray.clock import monotonic
-from ray.exceptions import (
-    BlockingCallError,
-    NodeDiedError,
-    ObjectExistsError,
-    ObjectLostError,
-    OwnerDiedError,
-    RayConnectionError,
-    RayError,
-    RemoteProtocolError,
-)
+from ray.exceptions import ObjectLostError, OwnerDiedError, RayError, RemoteProtocolError
 from ray.headroom import SENDING, check
 from ray.ids import OBJECT_ID_BYTES
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
-from ray.runtime.interface import STREAMING
-from ray.runtime.owner.arriving import OnDisk, Restoring
+from ray.runtime.owner.entries import entry_in
 from ray.runtime.owner.handed_refs import ActorLife, describe, handed_over, take_note
-from ray.runtime.owner.records import TaskRecord
-from ray.runtime.owner.store_looks import StoreLooks
-from ray.runtime.owner.stored_views import StoredViews
-from ray.runtime.owner.unreadable import error_of, raise_unreadable_value, why_lost
-from ray.runtime.process.peers import OwnFaultError
-from ray.runtime.process.waiting import Waiter
-from ray.serialization import deserialize_aligned, deserialize_copy, open_envelope
-from ray.serialization.blob import PICKLE, load_pickle
+from ray.runtime.owner.ref_pickling import rebuild_ref
+from ray.runtime.owner.shortage import AGAIN_S
+from ray.runtime.process.peers import CutOffError, OwnFaultError
+from ray.runtime.refs.ref import ObjectRef
 
 if TYPE_CHECKING:
-    from ray.runtime.owner.owner import OwnerRuntime
-    from ray.runtime.process.peers import Peer
-    from ray.serialization import Serialized
+    from ray.protocol.references import ReferenceTable
+    from ray.runtime.owner.here import Here
+    from ray.runtime.owner.records import TaskRecord
+    from ray.runtime.process.peers import Peer, PeerTable
+    from ray.runtime.process.timers import Timers
+    from ray.runtime.refs.counted import CountedRef
 
 #: Marks a borrowed entry whose value has been asked for.
 _WANTED = object()
 
 
-class ObjectExchange:
-    """The object half of an owner."""
+class Reports(Protocol):
+    """Makes envelopes of errors, and tells of those that nobody asks for."""
 
-    def __init__(self, runtime: OwnerRuntime) -> None:
-        self._runtime = runtime
-        #: Whether large values are in memory that every process of the node sees.
-        self.shared = SHARED in runtime.store.capabilities
-        self.views = StoredViews(runtime.store)
-        self._looks = StoreLooks(self.views, runtime.lock, runtime.timers, runtime.wake_resting, runtime.is_closed)
-        self._restoring = Restoring(self.stored_blob)
+    def envelope(self, error: RayError, name: str, task_id: bytes, attempt: int) -> bytes: ...
+    def retrieved(self, entry: ObjectEntry) -> None: ...
+
+
+class Borrowing:
+    """What this process lends to others, and borrows from them."""
+
+    def __init__(
+        self,
+        here: Here,
+        table: ReferenceTable,
+        peers: PeerTable,
+        reports: Reports,
+        timers: Timers,
+        expect: Callable[[ObjectEntry], None] | None,
+        before_send: Callable[[Peer], None],
+        lock: Any,
+    ) -> None:
+        """Make one.
+
+        Args:
+            here: this process.
+            table: its objects.
+            peers: the others.
+            reports: as it says.
+            timers: the runtime's.
+            expect: told of objects that their owners were asked for: they may be in the store that the processes of the
+                node share. None if they share none.
+            before_send: sends what is to come before any word to an owner.
+            lock: the runtime's.
+        """
+        self._here = here
+        self._table = table
+        self._peers = peers
+        self._reports = reports
+        self._timers = timers
+        self._expect = expect
+        self._before_send = before_send
+        self._lock = lock
         #: Whether this process has ever borrowed an object.
         self.borrows = False
 
-    def value(self, entry: ObjectEntry, copy: bool = False) -> Any:
-        """The value of a complete entry, or raise its failure. Without the lock."""
-        status = entry.status
-        if status == READY:
-            blob = entry.value
-        elif status == FAILED:
-            self._runtime.failures.retrieved(entry)
-            raise error_of(entry)
-        else:
-            try:
-                blob = self.stored_blob(entry.id)
-            except ObjectLostError as error:
-                raise why_lost(entry, error, self._runtime) from None
-        try:
-            if blob and blob[0] == PICKLE:  # most are: a pickle with nothing beside it
-                return load_pickle(blob)
-            return deserialize_aligned(blob) if not copy else deserialize_copy(blob)
-        except BaseException as error:
-            raise_unreadable_value(error, entry)
-
-    def stored_blob(self, object_id: bytes) -> memoryview:
-        """An object in the node's store. Without the lock.
-
-        Raises:
-            ObjectLostError: it is not there (any more).
-        """
-        blob = self._view(object_id)
-        if blob is None:
-            raise ObjectLostError(object_id, "it is not in the node's store any more")
-        return blob
-
-    def on_disk(self, object_id: bytes) -> OnDisk | None:
-        """An object of the node's store, for those who must not wait for its disk; None: ``stored_blob`` will not.
-
-        Without the lock.
-        """
-        try:
-            if not self.views.is_spilled(object_id):
-                return None
-        except RayConnectionError:  # it may take a while to learn what has happened to the store
-            pass
-        except RayError:  # those who read it are told the same
-            return None
-        return OnDisk(object_id, self._restoring)
-
-    def _view(self, object_id: bytes) -> memoryview | None:
-        try:
-            return self.views.view(object_id)
-        except RayConnectionError as error:
-            raise self._store_lost(error) from error
-
-    def blob_of(self, object_id: bytes, owner: str) -> Any:
-        """The value's bytes of an object that another process owns and keeps for now; waits for it. Without the lock.
-
-        Raises:
-            OwnerDiedError: its owner has died.
-        """
-        runtime = self._runtime
-        blob = self._view(object_id) if self.shared else None
-        if blob is not None:
-            return blob
-        ref = runtime.rebuild_ref(object_id, owner)
-        entry = ref._entry
-        if entry.status == PENDING:
-            runtime.wait_for(entry)
-        if entry.status == FAILED:
-            raise open_envelope(entry.value)
-        return self.stored_blob(object_id) if entry.status == STORED else entry.value
-
-    def store_value(self, entry: ObjectEntry, serialized: Serialized) -> None:
-        """Write a large value of this process into the store. Without the lock.
-
-        Raises:
-            BlockingCallError: the store would have to make room first, and this thread runs an event loop.
-        """
-        store = self._runtime.store
-        patient = not self._runtime.guarded or self._runtime.may_wait()
-        try:
-            store.put(entry.id, serialized.pieces(), serialized.nbytes, patient=patient)
-        except BaseException as error:
-            self._runtime.table.dropped.append(entry)  # nobody may ever hold it
-            store.delete(entry.id)  # a signal handler may have raised when it was complete
-            if isinstance(error, RayConnectionError):
-                raise self._store_lost(error) from error
-            if isinstance(error, BlockingIOError):
-                raise BlockingCallError("ray.put") from error
-            raise
-        if self.shared:
-            entry.table.fill(entry, STORED, serialized.nbytes)
-        else:
-            entry.table.fill(entry, READY, store.get(entry.id))
-
-    def _store_lost(self, error: RayConnectionError) -> RayConnectionError:
-        """What to raise when the store does not answer: most likely the node is about to be reported dead."""
-        runtime = self._runtime
-        end = monotonic() + runtime.store_death_s
-        while runtime.node.dead is None and not runtime.closed and monotonic() < end:
-            runtime.polling.wait(Waiter(1), 0.05)
-        if runtime.node.dead is not None:
-            return NodeDiedError(runtime.node_id, runtime.node.dead)
-        runtime.cut_off(error)
-        return error
-
-    def store_result(self, object_id: bytes, serialized: Serialized, *, patient: bool = True) -> None:
-        """Write a large value that another process will own into the shared store, as ``put``. Without the lock."""
-        store = self._runtime.store
-        try:
-            try:
-                store.put(object_id, serialized.pieces(), serialized.nbytes, patient=patient)
-            except ObjectExistsError:  # left by an earlier attempt, whose process died before it could say so
-                store.delete(object_id)
-                store.put(object_id, serialized.pieces(), serialized.nbytes, patient=patient)
-        except RayConnectionError as error:
-            raise self._store_lost(error) from error
-
-    def stored(self, entry: ObjectEntry, nbytes: int) -> None:
-        """A worker has put the value into the node's store."""
-        entry.table.complete(entry, STORED, nbytes)
-        if entry.freed:
-            self._runtime.store.delete(entry.id)
-
-    def discard(self, ids: Iterable[bytes]) -> None:
-        """Results that may be in the store though nobody will ever be told."""
-        if self.shared:
-            for id in ids:
-                self._runtime.store.delete(id)
-
-    def free(self, entries: Iterable[ObjectEntry]) -> None:
-        """Let go of entries that nobody holds."""
-        runtime = self._runtime
-        calls = runtime.calls
-        for entry in entries:
-            if calls.by_life:
-                calls.handle_gone(entry)
-            status, value, task = entry.status, entry.value, entry.task  # its task may end in the middle of this
-            if status == STORED:
-                self.views.drop(entry.id)
-            if entry.owner is not None:
-                if entry.handed:
-                    self.send_to_owner(entry, wire.Credit(entry.id, runtime.address, -runtime.table.take_handed(entry)))
-            elif status == STORED:
-                runtime.store.delete(entry.id)
-            elif type(value) is ActorLife:
-                runtime.actor_unheld(value.actor_id)
-            elif type(task) is TaskRecord and task.num_returns == STREAMING:
-                runtime.unwanted(entry)
-            elif status == READY and len(value) >= codec.OUT_OF_BAND_BYTES:
-                self._free_large(entry)
-            entry.table.drop_value(entry)
-
-    def _free_large(self, entry: ObjectEntry) -> None:
-        """The value may be in this process's store, and workers may keep copies."""
-        entry.table.drop_value(entry)
-        store = self._runtime.store
-        if not self.shared and store.contains(entry.id):
-            store.release(entry.id)
-            store.delete(entry.id)
-        for peer in list(self._runtime.peers.by_address.values()):
-            if entry.id in peer.kept:
-                peer.drop_kept(entry.id)
-                peer.send_forgets()
+    def retrieved(self, entry: ObjectEntry) -> None:
+        """A failure is raised to the user, or asked for: no need to print it, here or by its owner."""
+        self._reports.retrieved(entry)
+        if entry.owner in self._peers.by_address and not self._here.closed:
+            # It may have come with the ref, and the owner does not know that somebody asks for it. An owner without a
+            # connection may be dead: this does not wait for one.
+            with self._lock:
+                self.send_to_owner(entry, wire.Fetch(entry.id))
 
     def want(self, entry: ObjectEntry) -> None:
         """Have the owner send the value of a borrowed entry as soon as there is one."""
@@ -223,19 +92,31 @@ class ObjectExchange:
             check(SENDING)
             entry.task = _WANTED
             self.send_to_owner(entry, wire.Fetch(entry.id))
-            if self.shared and entry.status == PENDING:
-                self._looks.expect(entry)
+            if self._expect is not None and entry.status == PENDING:
+                self._expect(entry)
 
     def send_to_owner(self, entry: ObjectEntry, message: Any) -> None:
         """Send to the owner; if it is dead the entry fails."""
         try:
-            peer = self._runtime.peers.reach(entry.owner or "")
-            self._runtime.flush(peer)  # a result that brings the object home must not come after the credit's return
+            peer = self._peers.reach(entry.owner or "")
+            self._before_send(peer)  # a result that brings the object home must not come after the credit's return
             peer.send(message)
         except OwnFaultError as error:
-            self._runtime.unreached.owner(entry, message, error)
+            self._not_reached(entry, message, error)
         except ConnectionError:
             self.fail(entry, OwnerDiedError(entry.id))
+
+    def _not_reached(self, entry: ObjectEntry, message: Any, error: OwnFaultError) -> None:
+        """That is not the owner's fault, and may pass."""
+
+        def send() -> None:
+            if entry.status == PENDING:
+                self.send_to_owner(entry, message)
+
+        if isinstance(error, CutOffError) and entry.status == PENDING and not error.lasts:
+            self._timers.after(AGAIN_S, send)
+        else:
+            self.fail(entry, error.kind(str(error)))
 
     def lost(self, entry: ObjectEntry, reason: str) -> None:
         """Nobody will ever make this object."""
@@ -244,14 +125,14 @@ class ObjectExchange:
     def fail(self, entry: ObjectEntry, error: RayError) -> None:
         """End an object that is not there yet with an error."""
         if entry.status == PENDING:
-            entry.table.complete(entry, FAILED, self._runtime.failures.envelope(error, "", entry.id[:16], 0))
+            entry.table.complete(entry, FAILED, self._reports.envelope(error, "", entry.id[:16], 0))
 
     def on_fetch(self, peer: Peer, message: wire.Fetch, frames: Any) -> None:
         """A borrower wants a value of ours."""
-        entry = self._runtime.table.entries.get(message.id)
+        entry = self._table.entries.get(message.id)
         if entry is None:
             error = ObjectLostError(message.id, "its owner has freed it")
-            envelope = self._runtime.failures.envelope(error, "", message.id[:16], 0)
+            envelope = self._reports.envelope(error, "", message.id[:16], 0)
             peer.send(wire.Fetched(message.id, FAILED, envelope))
         elif not entry.call_when_done(lambda entry: self._send_value(peer, entry)):
             self._send_value(peer, entry)
@@ -262,7 +143,7 @@ class ObjectExchange:
         value = entry.value
         out: list[Any] = [b""]
         if entry.status == FAILED:
-            self._runtime.failures.retrieved(entry)
+            self.retrieved(entry)
         inner = self.hand_over(entry.contained, peer.address)
         if entry.status == STORED:
             peer.send(wire.Fetched(entry.id, STORED, None, inner, value))
@@ -272,7 +153,7 @@ class ObjectExchange:
 
     def on_fetched(self, peer: Peer, message: wire.Fetched, frames: Any) -> None:
         """An owner sent a value."""
-        entry = self._runtime.table.entries.get(message.id)
+        entry = self._table.entries.get(message.id)
         if message.status not in (READY, STORED, FAILED):
             raise RemoteProtocolError(f"an object of status {message.status}")
         if entry is None or entry.status != PENDING or entry.owner is None:
@@ -285,7 +166,7 @@ class ObjectExchange:
 
     def hand_over(self, entries: Iterable[ObjectEntry], receiver: str) -> list[wire.Ref]:
         """Register a credit for ``receiver`` on each entry, and describe them for the wire."""
-        refs, address = [], self._runtime.address
+        refs, address = [], self._here.address
         for entry in entries:
             refs.append(describe(entry, address, 1 if entry.owner is None and receiver == address else 0))
             self._grant(entry, receiver)
@@ -293,7 +174,7 @@ class ObjectExchange:
 
     def _grant(self, entry: ObjectEntry, receiver: str, credits: int = 1) -> None:
         if entry.owner is None:
-            self._runtime.table.grant(entry, receiver, credits)
+            self._table.grant(entry, receiver, credits)
             self._watch(receiver)
         elif entry.owner != receiver:
             self.send_to_owner(entry, wire.Credit(entry.id, receiver, credits))
@@ -301,18 +182,18 @@ class ObjectExchange:
     def _watch(self, borrower: str) -> None:
         """Keep a connection to a borrower: its loss tells that the credits are void."""
         try:
-            self._runtime.peers.reach(borrower)
+            self._peers.reach(borrower)
         except OwnFaultError:
             return  # its end may go unnoticed, and what it holds be kept
         except ConnectionError:
-            self._runtime.table.borrower_lost(borrower)
+            self._table.borrower_lost(borrower)
 
     def receive_refs(self, entry: ObjectEntry, refs: Collection[wire.Ref], credits: int) -> None:
         """A value came with refs inside: hold them for as long as the value's entry lives."""
         inner = [self._receive(ref, credits) for ref in refs]
         if not inner:
             return
-        table, address = self._runtime.table, self._runtime.address
+        table, address = self._table, self._here.address
         table.set_contained(entry, inner)
         table.unpin(inner)
         for ref in refs:
@@ -321,21 +202,21 @@ class ObjectExchange:
 
     def drop_refs(self, refs: Iterable[wire.Ref]) -> None:
         """A value that nobody wants came with refs inside, of which the sender counts one credit each for us."""
-        self.receive_refs(self._runtime.table.unwanted(), list(refs), credits=1)
+        self.receive_refs(self._table.unwanted(), list(refs), credits=1)
 
     def _receive(self, ref: wire.Ref, credits: int) -> ObjectEntry:
         """The entry of a ref that arrived here, pinned, with what came along of its object."""
         entry = self.borrow(ref.id, ref.owner, credits)
         if ref.status:
-            take_note(entry, ref, shared=self.shared)
+            take_note(entry, ref, shared=self._expect is not None)
         return entry
 
     def borrow(self, id: bytes, owner: str, credits: int = 0) -> ObjectEntry:
         """The entry of a ref that arrived here, pinned."""
         if len(id) != OBJECT_ID_BYTES:
             raise RemoteProtocolError(f"an object with an id of {len(id)} bytes")
-        table = self._runtime.table
-        if owner != self._runtime.address:
+        table = self._table
+        if owner != self._here.address:
             self.borrows = True
             return table.borrow(id, owner, credits)
         entry = table.hold(id)
@@ -344,6 +225,32 @@ class ObjectExchange:
             table.pin((entry,))
             self.lost(entry, "its owner has freed it")
         return entry
+
+    def reduce(self, ref: CountedRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
+        """See ``Runtime.reduce_ref``; without the lock."""
+        entry = entry_in(self._table, ref)
+        if refs is None:
+            self._table.pin((entry,))  # nobody can know when the last copy of that pickle is gone
+        else:
+            refs.append(ref)
+        return rebuild_ref, (entry.id, entry.owner or self._here.address)
+
+    def find(self, id: bytes) -> ObjectEntry:
+        """See ``Runtime.find_entry``; without the lock."""
+        with self._lock:
+            entry = self._table.entries.get(id)
+            if entry is None:
+                entry = self._table.own(id)
+                self.lost(entry, "this process has never seen its id")
+            return entry
+
+    def rebuild(self, id: bytes, owner: str) -> ObjectRef[Any]:
+        """What a pickled ref becomes in this process; without the lock."""
+        with self._lock:
+            entry = self.borrow(id, owner)
+            ref: ObjectRef[Any] = ObjectRef(entry)
+            self._table.unpin((entry,))
+            return ref
 
     def hand_over_arguments(self, record: TaskRecord, receiver: str, handed: set[tuple[bytes, int]]) -> None:
         """The refs in arguments of ours are covered by our pins; those that we only borrow must survive our death.
@@ -376,7 +283,7 @@ class ObjectExchange:
 
     def on_credit(self, peer: Peer, message: wire.Credit, frames: Any) -> None:
         """Somebody hands over, or returns, a ref of ours."""
-        table = self._runtime.table
+        table = self._table
         if message.credits < 0:
             table.take_back(message.id, message.borrower, -message.credits)
             return
@@ -387,8 +294,8 @@ class ObjectExchange:
 
     def peer_lost(self, address: str) -> None:
         """A process is gone: it holds nothing any more, and what it owned is lost."""
-        self._runtime.table.borrower_lost(address)
+        self._table.borrower_lost(address)
         if self.borrows:
             # An owner that lives has lost the connection as well, and counts no credits of this process any more.
-            for entry in self._runtime.table.owner_lost(address):
+            for entry in self._table.owner_lost(address):
                 self.fail(entry, OwnerDiedError(entry.id))

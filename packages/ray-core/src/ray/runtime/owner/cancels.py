@@ -54,7 +54,6 @@ class Cancels:
         self,
         clients: dict[bytes, ActorClient],
         timers: Timers,
-        wake: Callable[[], None],
         tell_node: Callable[[wire.Struct], None],
         fail_cancelled: FailCancelled,
         process_id: bytes,
@@ -64,14 +63,12 @@ class Cancels:
         Args:
             clients: {actor id: the way to it}.
             timers: the runtime's.
-            wake: has the thread that polls look at them.
             tell_node: sends a message to the node manager.
             fail_cancelled: as it says.
             process_id: of this process.
         """
         self._clients = clients
         self._timers = timers
-        self._wake = wake
         self._tell_node = tell_node
         self._fail_cancelled = fail_cancelled
         self._process_id = process_id
@@ -127,8 +124,7 @@ class Cancels:
             if place.inflight.get(record.id) is record:
                 self._tell_node(message())
 
-        self._timers.after(delay_s, send)
-        self._wake()
+        self._timers.soon(delay_s, send)
 
     def _warn_later(self, record: TaskRecord, place: Link | ActorClient, text: str) -> None:
         def warn() -> None:

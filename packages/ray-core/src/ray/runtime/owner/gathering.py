@@ -17,16 +17,14 @@ GATHER_S = 0.001
 class Gathering:
     """Methods are called under the runtime's lock."""
 
-    def __init__(self, timers: Timers, wake: Callable[[], None], pump: Callable[[ActorClient], None]) -> None:
+    def __init__(self, timers: Timers, pump: Callable[[ActorClient], None]) -> None:
         """Make one.
 
         Args:
             timers: the runtime's.
-            wake: has the thread that polls look at them.
             pump: sends what can go to an actor.
         """
         self._timers = timers
-        self._wake = wake
         self._pump = pump
         #: {actor id: client with calls that wait for others to come}
         self._clients: dict[bytes, ActorClient] = {}
@@ -39,8 +37,7 @@ class Gathering:
         if not self._armed:
             self._armed = True
             try:
-                self._timers.after(GATHER_S, self._send)
-                self._wake()
+                self._timers.soon(GATHER_S, self._send)
             except BaseException:
                 self._armed = False
                 raise

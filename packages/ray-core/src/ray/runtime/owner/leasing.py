@@ -6,12 +6,13 @@ Every method is called under the runtime's lock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ray.clock import monotonic
+from ray.exceptions import UnpicklableError
 from ray.messages import node, wire
 from ray.runtime.owner.pushing import TaskPushes
 from ray.runtime.owner.recalls import Recalls
@@ -25,10 +26,15 @@ from ray.runtime.owner.records import (
     TaskRecord,
 )
 from ray.runtime.owner.scheduling_classes import SchedulingClasses
-from ray.runtime.owner.unsent import UnsentTasks
 
 if TYPE_CHECKING:
-    from ray.runtime.owner.owner import OwnerRuntime
+    from ray.runtime.interface import TaskOptions
+    from ray.runtime.owner.handing_over import HandingOver
+    from ray.runtime.owner.here import Here
+    from ray.runtime.owner.outcomes import Outcomes
+    from ray.runtime.owner.unreached_workers import UnreachedWorkers
+    from ray.runtime.process.peers import PeerTable
+    from ray.runtime.process.timers import Timers
 
 #: An idle lease is kept this long for the next task.
 IDLE_HOLD_S = 0.1
@@ -37,17 +43,45 @@ _RESULT_LOST = "it ran a later task by then, and the result of this one, not sen
 MAX_DEMAND = 1000
 
 
-class TaskSubmitter:
+class Leasing:
     """The lease half of an owner."""
 
-    def __init__(self, runtime: OwnerRuntime) -> None:
-        self._runtime = runtime
-        self.recalls = Recalls(self, runtime.timers, runtime.tell_node, runtime.process_id)
-        self.unsent = UnsentTasks(runtime, self)
-        self.pushes = TaskPushes(runtime, self)
-        self.classes = SchedulingClasses()
+    def __init__(
+        self,
+        here: Here,
+        peers: PeerTable,
+        timers: Timers,
+        tell_node: Callable[[wire.Struct], None],
+        outcomes: Outcomes,
+        handing: HandingOver,
+        unreached: UnreachedWorkers,
+        may_send: Callable[[], bool],
+    ) -> None:
+        """Make one.
+
+        Args:
+            here: this process.
+            peers: the others.
+            timers: the runtime's.
+            tell_node: sends a message to the node manager.
+            outcomes: ends tasks.
+            handing: of what goes along with tasks.
+            unreached: decides about workers that cannot be reached.
+            may_send: whether this thread has room on its stack to send; if not, another one goes on with this.
+        """
+        self._here = here
+        self._peers = peers
+        self._timers = timers
+        self._tell_node = tell_node
+        self._outcomes = outcomes
+        self._handing = handing
+        self._unreached = unreached
+        self._may_send = may_send
         #: {lease id: link}
         self.links: dict[bytes, Link] = {}
+        self.recalls = Recalls(self, timers, tell_node, here.process_id)
+        self.pushes = TaskPushes(here, self.links, handing, self.recalls.watch, self._not_sent)
+        self.classes = SchedulingClasses()
         #: Classes with tasks and without a worker.
         self._starving: set[SchedulingClass] = set()
         #: The leases that were granted last.
@@ -64,14 +98,32 @@ class TaskSubmitter:
             if cls.queue:
                 self.pump(cls)
                 if cls.queue and not cls.links:
-                    self.unsent.demand(cls)
+                    self.demand(cls)
         for link in list(self.links.values()):
             if link.is_idle:  # that call may have been about to release it
                 self.became_idle(link)
 
     def demand(self, cls: SchedulingClass) -> None:
-        """Ask for workers, as many as ``cls.demanded``."""
-        self.unsent.demand(cls)
+        """Ask for ``cls.demanded`` workers; where the question cannot be put, all tasks that wait for them fail."""
+        name = cls.queue[0].name if cls.queue else ""
+        try:
+            self._tell_node(node.Demand(cls.number, cls.resources, cls.demanded, self._here.depth, cls.priority, name))
+        except UnpicklableError as error:
+            cls.demanded = 0
+            records = list(cls.queue)
+            cls.queue.clear()
+            for record in records:
+                self._handing.fail(record, error)
+            self.pump(cls)
+
+    def _not_sent(self, link: Link, tasks: Sequence[wire.Task], error: UnpicklableError) -> None:
+        """A push to a worker was not sent: those at fault fail, and the others go first next time."""
+        self.requeue(self._handing.take_back(link.inflight, tasks, link.peer, error))
+        self._timers.after(0.0, lambda: self.pump(link.cls))  # not from within the loop of a pump
+
+    def place(self, options: TaskOptions) -> tuple[TaskOptions, SchedulingClass, bool]:
+        """The class of tasks with these options, and whether a worker needs to know nothing of them."""
+        return self.classes.find(options, self._here.depth)
 
     def is_busy(self) -> bool:
         """Whether any task of this owner is queued or pushed, or rests before it is tried again."""
@@ -85,7 +137,7 @@ class TaskSubmitter:
         is_first = not queue  # no call comes between the two; one that comes behind leaves what it adds to this one
         queue.append(record)
         is_slow = (export := record.export) is not None and export.mean_us >= SHORT_US
-        if (is_slow or is_first or len(queue) % BATCH_TASKS == 0) and (has_room or self._runtime.may_send()):
+        if (is_slow or is_first or len(queue) % BATCH_TASKS == 0) and (has_room or self._may_send()):
             self.pump(cls)
 
     def pump(self, cls: SchedulingClass) -> None:
@@ -129,10 +181,10 @@ class TaskSubmitter:
                 if not cls.links:
                     self._release_for(cls)
                 cls.demanded = min(waiting, MAX_DEMAND)
-                self.unsent.demand(cls)
+                self.demand(cls)
         elif cls.demanded:
             cls.demanded, cls.lack = 0, ""
-            self.unsent.demand(cls)
+            self.demand(cls)
 
     # --- leases -----------------------------------------------------------------------------------------------------
 
@@ -141,12 +193,12 @@ class TaskSubmitter:
         cls = self.classes.by_number[message.key]
         cls.lack = ""
         try:
-            peer = self._runtime.peers.reach(message.address)
+            peer = self._peers.reach(message.address)
         except ConnectionError as error:
             if message.lease not in self._granted:  # else a call that has interrupted this one has been quicker
                 self._granted.append(message.lease)
                 cls.demanded = max(0, cls.demanded - 1)
-                self._runtime.unreached.worker(cls, message.lease, error)
+                self._unreached.worker(self, cls, message.lease, error)
             return
         link = Link(message.lease, cls, peer, message.pid, message.gpu_ids)
         if message.lease in self.links or message.lease in self._granted:
@@ -194,7 +246,7 @@ class TaskSubmitter:
         link.idle_since = monotonic()
         if not self._release_armed:
             self._release_armed = True
-            self._runtime.timers.after(IDLE_HOLD_S, self._release_idle)
+            self._timers.after(IDLE_HOLD_S, self._release_idle)
 
     def _release_idle(self) -> None:
         self._release_armed = False
@@ -205,7 +257,7 @@ class TaskSubmitter:
                 self._release(link)
         if any(link.idle_since > limit for link in idle):
             self._release_armed = True
-            self._runtime.timers.after(IDLE_HOLD_S / 2, self._release_idle)
+            self._timers.after(IDLE_HOLD_S / 2, self._release_idle)
 
     def _release(self, link: Link, *, retired: bool = False) -> None:
         entry = (link, retired)
@@ -219,7 +271,7 @@ class TaskSubmitter:
         """Tell the node manager of leases that are released; twice does no harm, where a call interrupts this one."""
         for link, retired in list(self._released.values()):
             self._drop(link)
-            self._runtime.node.send(node.Release(link.lease, retired))
+            self._tell_node(node.Release(link.lease, retired))
             self._released.pop(link.lease, None)
 
     def _drop(self, link: Link) -> None:
@@ -252,7 +304,7 @@ class TaskSubmitter:
         inflight = link.inflight
         link.progress = monotonic()
         link.stalled = False
-        self._runtime.reader.finish(inflight, message, frames, link.peer, self._retry)
+        self._outcomes.take(inflight, message, frames, link.peer, self._retry)
         if message.returned:
             self.take_back(link, message.returned)
         if message.exiting:
@@ -292,7 +344,7 @@ class TaskSubmitter:
         """They go first next time, in order, unless they were cancelled."""
         for record in reversed(records):
             if record.cancelled and not record.done:  # its cancel came to the worker too late, or never
-                self._runtime.fail_cancelled(record)
+                self._outcomes.cancelled(record)
             if not record.done:
                 link = record.link
                 link.batch.pop(record.id, None)
@@ -316,7 +368,7 @@ class TaskSubmitter:
         if record.attempt == 1:
             again()
         else:
-            self._runtime.timers.after(min(2.0, 0.025 * 2.0 ** min(record.attempt, 10)), again)
+            self._timers.after(min(2.0, 0.025 * 2.0 ** min(record.attempt, 10)), again)
 
     # --- failures ---------------------------------------------------------------------------------------------------
 
@@ -326,7 +378,7 @@ class TaskSubmitter:
             self._ended(link, link.ended)
         elif not link.dead:
             link.dead = True
-            self._runtime.node.send(node.Suspect(link.lease))
+            self._tell_node(node.Suspect(link.lease))
 
     def lease_ended(self, message: node.LeaseEnded) -> None:
         """The worker is dead; the replies that it has sent come first, up to the end of the connection."""
@@ -338,7 +390,7 @@ class TaskSubmitter:
         else:
             link.ended = cause
             link.wanted = link.revoked = True
-            self._runtime.timers.after(LAST_WORDS_S, lambda: self._ended(link, cause))
+            self._timers.after(LAST_WORDS_S, lambda: self._ended(link, cause))
 
     def _ended(self, link: Link, cause: node.ExitCause) -> None:
         """What the worker had not started goes elsewhere, the rest is retried or fails."""
@@ -353,23 +405,18 @@ class TaskSubmitter:
             if record.done:
                 continue
             if record.retries and not record.cancelled:
-                self._runtime.failures.dies_again(record, cause)
+                self._outcomes.dies_again(record, cause)
                 self._retry(record)
             elif record is records[started - 1]:
-                self._runtime.fail_crashed(record, cause)
+                self._outcomes.crashed(record, cause)
             else:  # results of short tasks are sent in batches
-                self._runtime.fail_crashed(record, msgspec.structs.replace(cause, reason=_RESULT_LOST))
+                self._outcomes.crashed(record, msgspec.structs.replace(cause, reason=_RESULT_LOST))
         self.pump(link.cls)
 
-    def cancel(self, record: TaskRecord, force: bool, recursive: bool, again: bool) -> None:
-        """Cancel a task of this owner that is queued or pushed."""
-        link = record.link
-        if not isinstance(link, Link):
-            record.cancelled = True
-            self._runtime.fail_cancelled(record)
-            if link is not None:
-                self.pump(link)
-            return
-        record.retries = 0
+    def cancel_unsent(self, record: TaskRecord) -> None:
+        """Cancel a task that is with no worker."""
+        cls = record.link
         record.cancelled = True
-        self._runtime.cancels.cancel_task(record, link, force=force, recursive=recursive, again=again)
+        self._outcomes.cancelled(record)
+        if cls is not None:
+            self.pump(cls)

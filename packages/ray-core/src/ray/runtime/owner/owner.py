@@ -1,103 +1,304 @@
-"""The owner: what every process that submits work is. Drivers and workers build on it."""
+"""The owner: what every process that submits work is. Drivers and workers build on it.
+
+State is guarded by one re-entrant lock, held only for short, non-blocking stretches: by the calling thread while it
+submits, and by the thread that polls while it takes a batch of messages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ray.abc.store import Store
-from ray.abc.transport import Transport
-from ray.headroom import SENDING, check
-from ray.messages import wire
+from ray.abc.store import SHARED, Store
+from ray.abc.transport import Frame, Transport
+from ray.exceptions import BlockingCallError, NodeDiedError, RayConnectionError, RayError, RaySystemError
+from ray.headroom import SENDING, lacks
+from ray.ids import make_task_ids
+from ray.messages import node
 from ray.plugins.compose import Composition
-from ray.protocol.references import PENDING, ObjectEntry
+from ray.protocol.references import FAILED, PENDING, ReferenceTable
+from ray.runtime import interface
 from ray.runtime.interface import ActorCore, MethodOptions
-from ray.runtime.lanes import check_group
+from ray.runtime.owner.access import Access
 from ray.runtime.owner.actor_calls import ActorCalls
 from ray.runtime.owner.actor_client import ActorClient
-from ray.runtime.owner.actors import ActorOwner
-from ray.runtime.owner.borrowing import ObjectExchange
+from ray.runtime.owner.actors import Actors
+from ray.runtime.owner.borrowing import Borrowing
+from ray.runtime.owner.cancelling import Cancelling
 from ray.runtime.owner.cancels import Cancels
 from ray.runtime.owner.collecting import Collecting
+from ray.runtime.owner.creating import Creating
+from ray.runtime.owner.dependencies import Dependencies
+from ray.runtime.owner.dispatch import node_handlers, peer_handlers
 from ray.runtime.owner.events import TaskEventLog
+from ray.runtime.owner.exports import Exports
 from ray.runtime.owner.failed_chains import FailedChains
-from ray.runtime.owner.inbox import Reader
+from ray.runtime.owner.handing_over import HandingOver
+from ray.runtime.owner.handles import Handles
+from ray.runtime.owner.here import Here
+from ray.runtime.owner.inbox import Inbox
 from ray.runtime.owner.inspection import NodeQuestions, serves_others
 from ray.runtime.owner.joining import PluginLife
 from ray.runtime.owner.last_calls import TERMINATE
-from ray.runtime.owner.leasing import TaskSubmitter
+from ray.runtime.owner.leasing import Leasing
+from ray.runtime.owner.letting_go import LettingGo
+from ray.runtime.owner.losses import Losses
+from ray.runtime.owner.outcomes import Outcomes
 from ray.runtime.owner.overdue import Overdue
-from ray.runtime.owner.records import TaskRecord
-from ray.runtime.owner.reports import Failures
+from ray.runtime.owner.putting import Putting
+from ray.runtime.owner.recording import Recording
+from ray.runtime.owner.records import Link
+from ray.runtime.owner.recovery import Recovery
+from ray.runtime.owner.ref_pickling import reduce_ref
+from ray.runtime.owner.reports import Reports
 from ray.runtime.owner.shortage import Shortage
-from ray.runtime.owner.streams import Streaming
+from ray.runtime.owner.starting import Starting
+from ray.runtime.owner.store_looks import StoreLooks
+from ray.runtime.owner.stored_views import TRIM_S, StoredViews
+from ray.runtime.owner.streams import Streams
+from ray.runtime.owner.submission import Submission
 from ray.runtime.owner.subscription import Subscription
-from ray.runtime.owner.unreached import Unreached
+from ray.runtime.owner.unreached_actors import UnreachedActors
+from ray.runtime.owner.unreached_workers import UnreachedWorkers
+from ray.runtime.owner.values import Values
+from ray.runtime.process import forked
 from ray.runtime.process.interrupts import guard_plugin, may_interrupt
-from ray.runtime.process.node_link import NodeLink
+from ray.runtime.process.node_link import IDLE_BEAT_S, NodeLink
+from ray.runtime.process.peers import Peer, PeerTable
 from ray.runtime.process.polling import Polling
+from ray.runtime.process.timers import Timers
+from ray.runtime.process.waiting import Waiter
 from ray.runtime.refs.counted import CountedRef
+from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.refs.session import Listener
+from ray.serialization import register_reducer
+
+#: How long a dropped ref may wait for the next event; frees are promised within 100 ms.
+COLLECT_S = 0.05
 
 
-class OwnerRuntime(ActorOwner, Streaming):
-    """One process's part of a session. Public methods are those of ``ray.runtime.interface.Runtime``."""
+class OwnerRuntime(ABC):
+    """One process's part of a session: its parts, and what they need of each other.
+
+    Public methods are those of ``ray.runtime.interface.Runtime``.
+    """
+
+    is_worker = False
+    is_local_mode = False
+    #: True in a child that the user's code has forked.
+    is_forked = False
+    #: See ``Host``.
+    guarded = False
+    #: How long the end of the store may precede the report of the end of the node.
+    store_death_s = 4.0
 
     def __init__(
         self,
-        session_id: str,
+        here: Here,
         kind: str,
-        process_id: bytes,
-        namespace: str,
         transport: Transport,
         store: Store,
         composition: Composition,
     ) -> None:
-        super().__init__(session_id, kind, process_id, namespace, transport, store, composition)
-        timers, wake = self.timers, transport.wake
+        self.here = here
+        self.transport = transport
+        self.store = store
+        self.composition = composition
+        self.address_info: dict[str, Any] = {}
+        #: See ``Host``.
+        self.rests = False
+        self.lock = threading.RLock()
+        self.timers = Timers(transport.wake)
+        self.table = ReferenceTable()
+        self.peers = PeerTable(transport, here.session_id, kind, here.process_id)
+        self.next_id = make_task_ids(here.process_id)
+        self.node = NodeLink(self._wait_for_news)
         rests: list[Callable[[], None]] = []
-        self.tasks = TaskSubmitter(self)
-        self.calls = ActorCalls(self)
-        clients, pump = self.calls.clients, self.calls.pump
-        self.cancels = Cancels(clients, timers, wake, self.tell_node, self.fail_cancelled, process_id)
-        self.clock = Overdue(self.tasks.links, clients, timers, pump, self.fail_overdue)
-        self.objects = ObjectExchange(self)
-        self.failures = Failures(self, timers, self.peers, self.objects.send_to_owner)
-        self.chains = FailedChains(rests, self.fail, pump)
-        self.events = TaskEventLog(timers, self.tell_node)
-        self.shortage = Shortage(timers, self.tell_node)
-        self.unreached = Unreached(
-            self.tasks, self.calls, self.objects, self.peers, timers, self.tell_node, self.shortage, self.fail_unreached
-        )
-        self.reader = Reader(self, rests)
-        self.collecting = Collecting(self.calls.holds_handles, wake)
-        self.polling = Polling(self, self.reader)
+        self._make_objects(rests)
+        self._make_work(rests)
+        self._make_calls_of_the_program()
+        self._make_messages(rests)
         self.plugins = PluginLife(composition, self._plugin_facts)
-        listening = self.listening = Subscription(
-            self.table, self.lock, self.objects, self._own_entry, self._check_open, self.polling.attend
-        )
-        # The API calls the parts directly.
-        self.knows, self.is_done, self.done_of = listening.knows, listening.is_done, listening.done_of
-        self.unsubscribe, self.on_disk = listening.unsubscribe, listening.on_disk
-        questions = NodeQuestions(self._ask_node)
-        self.errors, self.nodes = questions.errors, questions.nodes
-        self.cluster_resources = questions.cluster_resources
-        self.available_resources = questions.available_resources
+        self._offer()
         may_interrupt(transport.wait_code)
         for seam in ("store", "transport"):  # others' code, such as that of selectors, is called by the program
             part = composition.plan.parts[seam]
             guard_plugin(part.module, bool(part.distribution))
 
+    def _make_objects(self, rests: list[Callable[[], None]]) -> None:
+        """Values, refs across processes, and what becomes of the tasks that make them."""
+        here, lock, table, timers, peers = self.here, self.lock, self.table, self.timers, self.peers
+        tell_node = self.node.send
+        self.reports = Reports(here, timers, tell_node, self.show_failure)
+        self.events = TaskEventLog(timers, tell_node)
+        self.shortage = Shortage(timers, tell_node)
+        views = StoredViews(self.store)
+        expect = None
+        if SHARED in self.store.capabilities:
+            expect = StoreLooks(views, lock, timers, self.wake_resting, here).expect
+        self.losses = Losses(
+            here, lock, peers, self._wait_for_news, lambda: self.node.dead, self.cut_off, self.store_death_s
+        )
+        self.borrowing = Borrowing(here, table, peers, self.reports, timers, expect, self.flush, lock)
+        self.values = Values(
+            self.store,
+            views,
+            table,
+            self.borrowing.retrieved,
+            self.losses.of_entry,
+            self.losses.of_store,
+            lambda: not self.guarded or self.may_wait(),
+        )
+        self.outcomes = Outcomes(table, self.values, self.borrowing, self.reports, self.events, rests)
+
+    def _make_work(self, rests: list[Callable[[], None]]) -> None:
+        """Tasks and calls on their way, and back."""
+        here, peers, timers, tell_node, outcomes = self.here, self.peers, self.timers, self.node.send, self.outcomes
+        handing = HandingOver(self.borrowing, outcomes)
+        self.recovery = Recovery(self.table, outcomes, self.transport.wake, self.catch_up)
+        self.leasing = Leasing(
+            here,
+            peers,
+            timers,
+            tell_node,
+            outcomes,
+            handing,
+            UnreachedWorkers(peers, timers, tell_node, self.shortage, outcomes),
+            self.may_send,
+        )
+        self.calls = ActorCalls(
+            here,
+            peers,
+            timers,
+            tell_node,
+            outcomes,
+            handing,
+            UnreachedActors(timers, self.shortage, outcomes),
+            self.may_send,
+        )
+        links, clients, pump = self.leasing.links, self.calls.clients, self.calls.pump
+        self.cancels = Cancels(clients, timers, tell_node, outcomes.cancelled, here.process_id)
+        self.cancelling = Cancelling(self.lock, self.table, self.borrowing, self.leasing, self.calls, self.cancels)
+        self.clock = Overdue(links, clients, timers, pump, outcomes.overdue)
+        self.streams = Streams(self.table, self.lock, self.values, self.borrowing, links, clients)
+        self._chains = FailedChains(rests, outcomes.fail, pump)
+        self.letting_go = LettingGo(
+            here,
+            self.table,
+            self.values,
+            self.borrowing,
+            peers,
+            self.calls,
+            lambda actor_id: self.node.send(node.ActorUnheld(actor_id)),
+            self.cancelling.unwanted,
+        )
+
+    def _make_calls_of_the_program(self) -> None:
+        """What the API calls."""
+        here, lock, table, calls = self.here, self.lock, self.table, self.calls
+        exports = Exports(here, self.known_code, self.check_open, watch=not self.is_worker)
+        recording = Recording(here, self, table, self.values, self.streams, self.next_id, nested=self.is_worker)
+        dependencies = Dependencies(self.borrowing, self.outcomes, self._chains, self.leasing, calls)
+        self.handles = Handles(here, lock, table, self.borrowing, calls, self.check_open)
+        adopt = self.handles.adopt_for_call
+        self.submission = Submission(
+            lock, exports, recording, dependencies, self.leasing, calls, adopt, self.recovery.cut_short
+        )
+        self.putting = Putting(here, self, lock, table, self.values, self.next_id)
+        self.access = Access(here, self, lock, table, self.values, self.borrowing)
+        starting = Starting(self, lock, self.node, self.borrowing, self.reports)
+        self.creating = Creating(here, lock, table, exports, recording, calls, starting, self.composition.executor_part)
+        self.actors = Actors(here, self, lock, self.node, calls, self.handles, self.access.wait_entry)
+
+    def _make_messages(self, rests: list[Callable[[], None]]) -> None:
+        """What arrives, and who takes it."""
+        self.collecting = Collecting(self.calls.holds_handles, self.transport.wake)
+        self.inbox = Inbox(
+            self.table,
+            self.peers,
+            self,
+            peer_handlers(
+                self.table,
+                self.leasing,
+                self.calls,
+                self.borrowing,
+                self.streams,
+                self.cancelling,
+                self.clock,
+                self._claim,
+            ),
+            node_handlers(self.leasing, self.calls, self.cancels, self.clock, self.collecting, self.node),
+            rests,
+            self._after_batch,
+        )
+        self.polling = Polling(self, self.inbox)
+        self.listening = Subscription(
+            self.table, self.lock, self.values, self.borrowing, self.check_open, self.polling.attend
+        )
+
+    def _claim(self, frames: Sequence[Frame]) -> bool:
+        return self.inbox.claim(frames)
+
+    def _offer(self) -> None:
+        """The API calls the parts directly."""
+        self.submit_task, self.submit_call = self.submission.submit_task, self.submission.submit_call
+        self.put = self.putting.put
+        access = self.access
+        self.get, self.get_one, self.wait, self.asked_for = access.get, access.get_one, access.wait, access.asked_for
+        self.remembers, self.wait_for_next = access.remembers, access.wait_for_next
+        self.create_actor, self.adopt_actor = self.creating.create_actor, self.handles.adopt
+        self.kill_actor, self.get_named_actor = self.actors.kill_actor, self.actors.get_named_actor
+        listening = self.listening
+        self.knows, self.is_done, self.done_of = listening.knows, listening.is_done, listening.done_of
+        self.unsubscribe, self.on_disk = listening.unsubscribe, listening.on_disk
+        self.check_force, self.cancel = self.cancelling.check_force, self.cancelling.cancel
+        self.reduce_ref, self.rebuild_ref = self.borrowing.reduce, self.borrowing.rebuild
+        self.find_entry = self.borrowing.find
+        questions = NodeQuestions(self._ask_node)
+        self.errors, self.nodes = questions.errors, questions.nodes
+        self.cluster_resources = questions.cluster_resources
+        self.available_resources = questions.available_resources
+
     def attach(self, hint: str, node_address: str) -> None:
         """Listen and connect to the node manager; called once, before the reader starts."""
-        self.address = self.peers.address = self.transport.listen(hint)
+        self.here.address = self.peers.address = self.transport.listen(hint)
         self.peers.node_address = node_address
         connection = self.transport.connect(node_address)
         connection.send((self.peers.hello(),))
-        self.node = connection.context = NodeLink(connection, node_address, self.polling.wait)
+        self.node.connect(connection, node_address)
+
+    # --- what others know of this process -----------------------------------------------------------------------------
+
+    @property
+    def session_id(self) -> str:
+        return self.here.session_id
+
+    @property
+    def namespace(self) -> str:
+        return self.here.namespace
+
+    @property
+    def node_id(self) -> str:
+        return self.here.node_id
+
+    @property
+    def address(self) -> str:
+        """Where others reach it."""
+        return self.here.address
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session has ended, for this process."""
+        return self.here.closed
+
+    @closed.setter
+    def closed(self, closed: bool) -> None:
+        self.here.closed = closed
 
     def _ask_node(self, question: str) -> Any:
-        self._check_open()
+        self.check_open()
         return self.node.ask(question)
 
     def _plugin_facts(self) -> dict[str, Any]:
@@ -108,25 +309,11 @@ class OwnerRuntime(ActorOwner, Streaming):
             "address": self.address,
         }
 
-    def subscribe(self, listener: Listener) -> bool:
-        return self.listening.subscribe(listener)
-
-    def is_needed(self) -> bool:
-        """Whether the end of this process would be a loss to others: of objects they hold, or of unfinished tasks."""
-        with self.lock:
-            self.collect()
-            entries = list(self.table.entries.values())  # other threads may put, which takes no lock
-            return (
-                any(map(serves_others, entries))
-                or self.tasks.is_busy()
-                or any(client.inflight or client.queue for client in list(self.calls.clients.values()))
-            )
-
     def context(self) -> dict[str, Any]:
         return {
             "job_id": self.session_id,
             "node_id": self.node_id,
-            "worker_id": self.process_id.hex(),
+            "worker_id": self.here.process_id.hex(),
             "task_id": None,
             "actor_id": None,
             "attempt": 0,
@@ -135,84 +322,188 @@ class OwnerRuntime(ActorOwner, Streaming):
             "resources": {},
         }
 
-    def submit_call(
-        self, actor: ActorCore, method: str, options: MethodOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        client: ActorClient | None = actor.client
-        if client is None or client.calls is not self.calls:
-            self._check_open()
-            client = self.adopt_actor(actor).client
-            assert client is not None
-        retries = options.max_task_retries
-        if retries is None:
-            retries = actor.max_task_retries
-        label, group = options.name, options.concurrency_group
-        name = label or f"{actor.class_name}.{method}"
-        if group is not None and client.groups is not None:
-            check_group(name, group, client.groups)
-        target = method.encode()
-        record = self._record(name, options.num_returns, retries, options.timeout_s, args, kwargs)
-        record.actor = actor.actor_id
-        record.method = target
-        if label:
-            record.label = label
-        if group is not None:
-            record.group = group
+    def is_needed(self) -> bool:
+        """Whether the end of this process would be a loss to others: of objects they hold, or of unfinished tasks."""
         with self.lock:
-            if client.life is not None:  # pending calls keep the actor alive
-                record.pins += (client.life,)
-            try:
-                refs = self._register(record)
-                if record.deps:
-                    self._dependencies_ready(record)
-                elif method is TERMINATE:
-                    record.waiting = 1  # for the calls before it
-                if not record.done:
-                    self.calls.submit(client, record)
-            except BaseException:  # as in ``submit_task``
-                self.torn = (record, self.torn)
-                self.behind = True
-                raise
-        return refs
-
-    def check_force(self, ref: CountedRef[Any]) -> None:
-        entry = self._own_entry(ref)
-        record = entry.task
-        if entry.status == PENDING and isinstance(record, TaskRecord) and record.actor:
-            raise ValueError(
-                f"force=True is not supported for calls of actors, such as {record.name}: it would end all calls of "
-                "the actor with its process. ray.kill(actor) does that; ray.cancel(ref) interrupts the call alone."
+            self.collect()
+            entries = list(self.table.entries.values())  # other threads may put, which takes no lock
+            return (
+                any(map(serves_others, entries))
+                or self.leasing.is_busy()
+                or any(client.inflight or client.queue for client in list(self.calls.clients.values()))
             )
 
-    def cancel(self, ref: CountedRef[Any], force: bool, recursive: bool, *, again: bool = False) -> None:
-        entry = self._own_entry(ref)
-        check(SENDING)
-        with self.lock:
-            self.cancel_entry(entry, force, recursive, again)
+    def trouble(self) -> str:
+        """See ``Host``."""
+        return self.shortage.sentence()
 
-    def cancel_entry(self, entry: ObjectEntry, force: bool, recursive: bool, again: bool = False) -> None:
-        """``cancel`` under the lock."""
-        if entry.status != PENDING:
-            return
-        record = entry.task
-        if entry.owner is not None:
-            self.objects.send_to_owner(entry, wire.CancelMade(entry.id, force, recursive, again))
-        elif isinstance(record, TaskRecord):
-            self._cancel_record(record, force, recursive, again)
+    # --- the session as the API sees it -------------------------------------------------------------------------------
 
-    def _cancel_record(self, record: TaskRecord, force: bool, recursive: bool, again: bool) -> None:
-        if isinstance(record.link, ActorClient):
-            if force:  # somebody else has asked for it, who could not know
-                self.cancels.not_forced(record)
-            self.calls.cancel(record, record.link, recursive, again)
-        else:
-            self.tasks.cancel(record, force, recursive, again)
+    def check_open(self) -> None:
+        """Raise if the session has ended."""
+        if self.here.closed:
+            reason = self.node.dead
+            if reason is not None:
+                raise NodeDiedError(self.node_id, reason)
+            raise RayConnectionError("This session has ended. You can start another one with 'ray.init()'.")
 
-    def cancel_children(self, parent: bytes) -> None:
-        """Cancel what the task ``parent`` has submitted, also where it has dropped the refs; called under the lock."""
-        known = [entry.task for entry in self.table.entries.values() if isinstance(entry.task, TaskRecord)]
-        pushed = [record for link in self.tasks.links.values() for record in link.inflight.values()]
-        queued = [record for cls in self.tasks.classes.all() for record in cls.queue]
-        for record in dict.fromkeys([*known, *pushed, *queued, *self.calls.records()]):
-            if record.parent == parent and not record.done:
-                self._cancel_record(record, force=False, recursive=True, again=False)
+    def subscribe(self, listener: Listener) -> bool:
+        return self.listening.subscribe(listener)
+
+    def terminate_actor(self, actor: ActorCore) -> ObjectRef[Any]:
+        ref: ObjectRef[Any] = self.submit_call(actor, TERMINATE, MethodOptions(max_task_retries=0), (), {})
+        return ref
+
+    def exit_actor(self) -> None:
+        raise RaySystemError("ray.exit_actor() works only inside an actor.")
+
+    def own_actor(self) -> ActorCore:
+        raise RaySystemError("There is no actor in this process.")
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        """Wait without the lock; workers say meanwhile that their CPU is free."""
+        return self.polling.wait(waiter, timeout_s)
+
+    def _wait_for_news(self, waiter: Waiter, timeout_s: float | None) -> bool:
+        return self.polling.wait(waiter, timeout_s)
+
+    def wake_resting(self) -> None:
+        """See ``Host``."""
+        if self.rests:
+            self.transport.wake()
+
+    def may_wait(self) -> bool:
+        """Whether this thread may wait; if not, it runs the event loop of an async actor."""
+        return True
+
+    def check_blocking(self, call: str) -> None:
+        """See ``Host``."""
+        if not self.may_wait():
+            raise BlockingCallError(call)
+
+    def wait_for_future(self, ref: CountedRef[Any], wait: Callable[[float | None], bool]) -> None:
+        """Have ``wait`` wait; an actor looks meanwhile whether that can end."""
+        wait(None)
+
+    # --- what the thread that polls does ------------------------------------------------------------------------------
+
+    def _after_batch(self) -> None:
+        if self.recovery.due:
+            self.recovery.run()
+        self.timers.run_due()
+        self.access.forget_rest()
+        views = self.values.views
+        if views.held:
+            views.trim()
+        if self.table.dropped:
+            self.letting_go.free(self.table.collect())
+        self.after_events()
+
+    def after_events(self) -> None:  # noqa: B027 - nothing to do in a driver
+        """A batch of messages has been taken; called under the lock."""
+
+    def expects(self) -> bool:
+        """Whether messages are to be taken though nobody waits for them: some work is unfinished."""
+        for link in list(self.leasing.links.values()):
+            if link.inflight or link.cls.queue:
+                return True
+        for client in list(self.calls.clients.values()):  # noqa: SIM110 - a generator costs more than this
+            if client.inflight:
+                return True
+        return False
+
+    def patience_s(self) -> float:
+        """How long the reader may sleep: not at all long while refs may be dropped unnoticed."""
+        self.rests = True  # before the look at the table, so that no ``put`` between the two goes unnoticed
+        if self.values.views.held:
+            return TRIM_S
+        if not self.table.entries:
+            return IDLE_BEAT_S
+        self.rests = False
+        return COLLECT_S
+
+    # --- what is interrupted, or left by a thread without room --------------------------------------------------------
+
+    def collect(self) -> None:
+        """Free what nobody holds; called under the lock. Where there is no room for it, that is done later."""
+        if not lacks(SENDING):
+            self.letting_go.free(self.table.collect())
+
+    def may_send(self) -> bool:
+        """Whether this thread has the room for it; if not, the one that polls is to do what this one has begun."""
+        if lacks(SENDING):
+            self.recovery.leave()
+            return False
+        if self.table.dropped:  # as good a moment as any: there is room
+            self.letting_go.free(self.table.collect())
+        return True
+
+    def leave_to_poller(self) -> None:
+        """Have the thread that polls go on with what this one has begun, since it has no room for that."""
+        self.recovery.leave()
+
+    def catch_up(self) -> None:
+        """Do what code that was interrupted by a call that waits may have left undone; called under the lock."""
+        self.leasing.catch_up()
+        self.calls.catch_up()
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def abandon_all(self, error: RayError | None) -> None:
+        """The session is over: whatever is pending fails with ``error``, or with a connection error."""
+        error = error or RayConnectionError("The session ended before this object was made.")
+        envelope = self.reports.envelope(error, "", b"", 0)
+        for entry in list(self.table.entries.values()):
+            if entry.status == PENDING:
+                self.table.complete(entry, FAILED, envelope)
+
+    def peer_lost(self, peer: Peer) -> None:
+        """A connection is gone; called under the lock."""
+        self.peers.forget(peer)
+        sink = peer.sink
+        if type(sink) is Link:
+            self.leasing.peer_lost(sink)
+        elif type(sink) is ActorClient:
+            self.calls.peer_lost(sink)
+        self.borrowing.peer_lost(peer.address)
+
+    def after_fork_in_child(self) -> None:
+        """This is a copy of the process, made by the user's code: let go of everything without touching it."""
+        forked.let_go(self)
+        current: object = interface.current()
+        if current is self:
+            interface.set_current(None)
+            RayConnectionError.absence = forked.NOT_ACROSS
+
+    def cut_off(self, error: RayConnectionError) -> None:  # noqa: B027 - a driver has nobody to take its place
+        """The store does not answer this process, though the node lives."""
+
+    @abstractmethod
+    def node_lost(self, reason: str) -> None:
+        """There is no node manager any more."""
+
+    @abstractmethod
+    def show_failure(self, text: str) -> None:
+        """Bring a failure that nobody has asked for before the user's eyes."""
+
+    # --- what workers do otherwise ------------------------------------------------------------------------------------
+
+    def flush(self, peer: Peer) -> None:  # noqa: B027 - nothing to do in a driver
+        """Send what is queued for ``peer``; called under the lock."""
+
+    def known_code(self, target: Any) -> tuple[bytes, bytes] | None:
+        """Hash and pickle of a function that this process was sent."""
+        return None
+
+    def parent_task_id(self) -> bytes | None:
+        """Id of the task whose cancellation cancels what this thread submits, in a worker.
+
+        Raises:
+            BaseException: the interrupt of that task, where it has been cancelled already.
+        """
+        return None
+
+
+register_reducer(ObjectRef, reduce_ref)

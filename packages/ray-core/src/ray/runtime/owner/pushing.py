@@ -8,29 +8,55 @@ Every method is called under the runtime's lock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.clock import monotonic
 from ray.exceptions import UnpicklableError
 from ray.messages import codec, wire
 from ray.protocol.references import ObjectEntry
-from ray.runtime.owner.records import Link, Push
+from ray.runtime.owner.records import Link, Push, SchedulingClass
 
 if TYPE_CHECKING:
-    from ray.runtime.owner.leasing import TaskSubmitter
-    from ray.runtime.owner.owner import OwnerRuntime
+    from ray.runtime.owner.handing_over import HandingOver
+    from ray.runtime.owner.here import Here
+
+
+class NotSent(Protocol):
+    """Takes tasks back whose push could not be encoded."""
+
+    def __call__(self, link: Link, tasks: Sequence[wire.Task], error: UnpicklableError) -> None: ...
 
 
 class TaskPushes:
     """The way from a class's queue to its workers."""
 
-    def __init__(self, runtime: OwnerRuntime, tasks: TaskSubmitter) -> None:
-        self._runtime = runtime
-        self._tasks = tasks
+    def __init__(
+        self,
+        here: Here,
+        links: dict[bytes, Link],
+        handing: HandingOver,
+        watch: Callable[[SchedulingClass], None],
+        not_sent: NotSent,
+    ) -> None:
+        """Make one.
+
+        Args:
+            here: this process.
+            links: {lease id: the leased worker}.
+            handing: of what goes along with tasks.
+            watch: told that tasks of a class wait at a worker behind others.
+            not_sent: as it says.
+        """
+        self._here = here
+        self._links = links
+        self._handing = handing
+        self._watch = watch
+        self._not_sent = not_sent
 
     def catch_up(self) -> None:
         """Calls of this module may have been interrupted by code that waits for what they were about to send."""
-        for link in list(self._tasks.links.values()):
+        for link in list(self._links.values()):
             if link.batch:
                 self.push(link, 0)
 
@@ -42,7 +68,7 @@ class TaskPushes:
         batch, inflight = link.batch, link.inflight
         if batch and count:
             self.push(link, 0)
-        cls, peer, runtime = link.cls, link.peer, self._runtime
+        cls, peer, here = link.cls, link.peer, self._here
         queue = cls.queue
         last = None
         while True:
@@ -85,7 +111,7 @@ class TaskPushes:
         if not batch:
             return
         link.push = mine  # no call comes between the look at the other one and this
-        address, handed = runtime.address, link.handed
+        address, handed = here.address, link.handed
         last = None
         for record in [*batch.values()]:
             export = record.export
@@ -95,7 +121,7 @@ class TaskPushes:
                 if export.hash not in peer.known and all(export.hash != function.hash for function in functions):
                     functions.append(wire.Function(export.hash, codec.attach(export.data, frames), export.name))
             if record.pins:
-                runtime.objects.hand_over_arguments(record, peer.address, handed)
+                self._handing.arguments(record, peer.address, handed)
             if link.push is not mine:
                 return
             try:
@@ -103,7 +129,7 @@ class TaskPushes:
             except UnpicklableError as error:
                 if link.push is not mine:
                     return
-                self._tasks.unsent.withdraw(link, record, error, pushed)
+                self._handing.withdraw(link, record, error, pushed)
         if not tasks:
             if link.push is mine:
                 link.forget_batch()
@@ -112,13 +138,13 @@ class TaskPushes:
         if ahead == len(tasks):
             link.progress = monotonic()
         if ahead > 1 and not cls.checking:
-            self._tasks.recalls.watch(cls)
+            self._watch(cls)
         try:
-            peer.push(wire.Push(tasks, functions, link.gpu_ids, runtime.depth, cls.resources), frames)
+            peer.push(wire.Push(tasks, functions, link.gpu_ids, here.depth, cls.resources), frames)
         except UnpicklableError as error:
             if link.push is mine:
                 link.forget_batch()
-                self._tasks.unsent.push(link, tasks, error)
+                self._not_sent(link, tasks, error)
             return
         if link.push is mine:
             self._has_left(link, mine)

@@ -41,10 +41,11 @@ _GROWTH = 2.0
 class Export:
     """A function or class, pickled once per session. ``mean_us``: moving mean of its run time, < 0 before the first."""
 
-    __slots__ = ("captured", "data", "hash", "mean_us", "name", "place", "refs", "runtime")
+    __slots__ = ("captured", "data", "hash", "here", "mean_us", "name", "place", "refs")
 
-    def __init__(self, runtime: Any, hash: bytes, data: bytes, name: str, refs: list[Any]) -> None:
-        self.runtime = runtime
+    def __init__(self, here: object, hash: bytes, data: bytes, name: str, refs: list[Any]) -> None:
+        #: What the session is known by that it is for.
+        self.here = here
         self.hash = hash
         self.data = data
         self.name = name

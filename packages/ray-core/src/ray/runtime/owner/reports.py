@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic, wall_time
 from ray.exceptions import (
@@ -19,7 +19,7 @@ from ray.exceptions import (
 from ray.ids import task_of
 from ray.messages import node, wire
 from ray.protocol.actors import FREE_RESTARTS, MAX_RESTART_DELAY_S
-from ray.protocol.references import FAILED, ObjectEntry
+from ray.protocol.references import ObjectEntry
 from ray.runtime.owner.records import TaskRecord
 from ray.runtime.process.telling import write
 from ray.serialization import (
@@ -35,7 +35,7 @@ from ray.serialization import (
 
 if TYPE_CHECKING:
     from ray.runtime.owner.actor_client import ActorClient
-    from ray.runtime.process.peers import PeerTable
+    from ray.runtime.owner.here import Here
     from ray.runtime.process.timers import Timers
 
 #: A failure is printed about this long after it happened, unless ``get`` has raised it by then; together with those
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 PRINT_AFTER_S = 0.25
 #: The end of that time: who asks for failures that were taken in one long turn gets to say so in it.
 ASKING_S = 0.05
-#: Failures that wait to be printed at a time; beyond it they are only recorded.
+#: Reports that wait to be printed at a time; beyond it they are only recorded.
 MAX_WAITING = 1000
 #: What dies and is run again is told of after so many deaths, and each time that their number has doubled.
 TOLD_DEATHS = 4
@@ -51,31 +51,28 @@ TOLD_DEATHS = 4
 MAX_PRINTED = 20
 
 
-class Reporting(Protocol):
-    """A process that reports failures."""
-
-    node_id: str
-    closed: bool
-    lock: Any
-
-    def tell_node(self, message: wire.Struct) -> None: ...
-    def show_failure(self, text: str) -> None: ...
-
-
-class Failures:
+class Reports:
     """Methods are called under the runtime's lock, except ``retrieved``."""
 
     def __init__(
         self,
-        process: Reporting,
+        here: Here,
         timers: Timers,
-        peers: PeerTable,
-        send_to_owner: Callable[[ObjectEntry, wire.Struct], None],
+        tell_node: Callable[[wire.Struct], None],
+        show: Callable[[str], None],
     ) -> None:
-        self._process = process
+        """Make one.
+
+        Args:
+            here: this process.
+            timers: the runtime's.
+            tell_node: sends a message to the node manager.
+            show: brings a failure that nobody has asked for before the user's eyes.
+        """
+        self._here = here
         self._timers = timers
-        self._peers = peers
-        self._send_to_owner = send_to_owner
+        self._tell_node = tell_node
+        self._show = show
         #: {id of a task, or of an actor: (text to print, monotonic time of the failure)}, oldest first
         self._waiting: dict[bytes, tuple[str, float]] = {}
         self._armed = False
@@ -94,7 +91,7 @@ class Failures:
             task_id=task_id,
             attempt=attempt,
             pid=pid or os.getpid(),
-            node=self._process.node_id,
+            node=self._here.node_id,
             kind=kind,
         )
 
@@ -164,7 +161,7 @@ class Failures:
             "stderr_tail": "\n".join(cause.stderr),
         }
         if error:
-            return failed_start_envelope(facts, error, node=self._process.node_id)
+            return failed_start_envelope(facts, error, node=self._here.node_id)
         return self.envelope(RayActorError(**facts), "", b"", 0, cause.pid)
 
     # --- reports -----------------------------------------------------------------------------------------------------
@@ -183,7 +180,7 @@ class Failures:
         text = _text_of(record.name, opened)
         kind = "worker_died" if opened.cause_type.partition("(")[0].rpartition(".")[2] in _DEATHS else "task"
         row = node.ErrorRecord(kind, text, wall_time(), record.id.hex(), record.actor.hex(), opened.pid, record.name)
-        self._process.tell_node(node.RecordError(row))
+        self._tell_node(node.RecordError(row))
         passed_on = None if cause is None else self._waiting.pop(task_of(cause.id), None)
         if not record.entries:
             self._show(failed(text))
@@ -209,7 +206,7 @@ class Failures:
         name = f"{client.class_name}.__init__"
         text = _text_of(name, opened)
         row = node.ErrorRecord("task", text, wall_time(), opened.task_id.hex(), client.actor_id.hex(), opened.pid, name)
-        self._process.tell_node(node.RecordError(row))
+        self._tell_node(node.RecordError(row))
         if not asked and len(self._waiting) < MAX_WAITING:
             self._waiting.setdefault(client.actor_id, (text, monotonic()))
             self._arm()
@@ -246,29 +243,13 @@ class Failures:
         if not quiet and deaths >= TOLD_DEATHS and not deaths & (deaths - 1):
             whole = f"{name}: {text}"
             row = node.ErrorRecord("worker_died", whole, wall_time(), task.hex(), actor.hex(), cause.pid, name)
-            self._process.tell_node(node.RecordError(row))
+            self._tell_node(node.RecordError(row))
             self._show(whole)
         return text
 
     def retrieved(self, entry: ObjectEntry) -> None:
         """The failure was raised to the user: no need to print it."""
         self._waiting.pop(task_of(entry.id), None)
-        if entry.owner in self._peers.by_address and not self._process.closed:
-            # It may have come with the ref, and the owner does not know that somebody asks for it. An owner without a
-            # connection may be dead: this does not wait for one.
-            with self._process.lock:
-                self._send_to_owner(entry, wire.Fetch(entry.id))
-
-    def asked(self, entries: Iterable[ObjectEntry]) -> None:
-        """All of these were waited for, until one of them failed or the wait was cancelled: they need not be printed.
-
-        Nor those that are yet to fail.
-        """
-        for entry in entries:
-            if entry.status == FAILED:
-                self.retrieved(entry)
-            elif type(entry.task) is TaskRecord:
-                entry.task.asked = True
 
     def _arm(self) -> None:
         if not self._armed:
@@ -294,9 +275,6 @@ class Failures:
         if len(alike) > MAX_PRINTED:
             more = f"(and {len(alike) - MAX_PRINTED} other failures; ray.error_info() lists the latest)"
             self._show(failed(more))
-
-    def _show(self, text: str) -> None:
-        self._process.show_failure(text)
 
     def flush(self) -> None:
         """The session ends: print what waits."""

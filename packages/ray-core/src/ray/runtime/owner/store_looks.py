@@ -13,6 +13,7 @@ from ray.serialization import pickle_of
 from ray.threads import UnawaitedThread
 
 if TYPE_CHECKING:
+    from ray.runtime.owner.here import Here
     from ray.runtime.owner.stored_views import StoredViews
     from ray.runtime.process.timers import Timers
 
@@ -32,9 +33,7 @@ _CHUNK_BYTES = 1 << 20
 class StoreLooks:
     """A thread that looks, for as long as some owner does not answer. ``expect`` is called under the runtime's lock."""
 
-    def __init__(
-        self, views: StoredViews, lock: Any, timers: Timers, wake: Callable[[], None], is_closed: Callable[[], bool]
-    ) -> None:
+    def __init__(self, views: StoredViews, lock: Any, timers: Timers, wake: Callable[[], None], here: Here) -> None:
         """Make one.
 
         Args:
@@ -42,13 +41,13 @@ class StoreLooks:
             lock: the runtime's.
             timers: the runtime's.
             wake: has the thread that polls look at the timers, if it may sleep for long.
-            is_closed: whether the session has ended.
+            here: this process.
         """
         self._views = views
         self._lock = lock
         self._timers = timers
         self._wake = wake
-        self._is_closed = is_closed
+        self._here = here
         #: {object id: entry, and when it was asked for}
         self._asked: dict[bytes, tuple[ObjectEntry, float]] = {}
         self._armed = False
@@ -66,7 +65,7 @@ class StoreLooks:
         limit = monotonic() - FIRST_LOOK_S
         self._forget_answered()
         self._armed = False
-        if not self._asked or self._is_closed():
+        if not self._asked or self._here.closed:
             return
         self._armed = True
         if all(asked > limit for _, asked in list(self._asked.values())):
@@ -87,7 +86,7 @@ class StoreLooks:
         while True:
             with self._lock:
                 self._forget_answered()
-                if not self._asked or self._is_closed():
+                if not self._asked or self._here.closed:
                     self._armed = False
                     return
                 ids = list(self._asked)
@@ -100,7 +99,7 @@ class StoreLooks:
     def _pause(self, pause_s: float) -> None:
         """Sleep, but not beyond the session."""
         end = monotonic() + pause_s
-        while not self._is_closed() and (left_s := end - monotonic()) > 0:
+        while not self._here.closed and (left_s := end - monotonic()) > 0:
             sleep(min(left_s, LOOK_UP_S))
 
     def _look(self, object_id: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.abc.transport import Frame
@@ -11,24 +11,52 @@ from ray.exceptions import RemoteProtocolError
 from ray.ids import OBJECT_ID_BYTES, object_id
 from ray.messages import codec, wire
 from ray.protocol.references import PENDING, READY, ObjectEntry
-from ray.runtime.owner.here import OwnerBase
 from ray.runtime.owner.records import Link, TaskRecord
 from ray.runtime.refs.generator import ObjectRefGenerator, Stream
 from ray.runtime.refs.ref import ObjectRef
 
 if TYPE_CHECKING:
+    from ray.protocol.references import ReferenceTable
     from ray.runtime.owner.actor_client import ActorClient
+    from ray.runtime.owner.borrowing import Borrowing
+    from ray.runtime.owner.values import Values
     from ray.runtime.process.peers import Peer
 
 
-class Streaming(OwnerBase):
-    """The streaming methods of an owner."""
+class Streams:
+    """The streams of an owner's tasks and calls."""
 
-    def register_stream(self, record: TaskRecord) -> ObjectRefGenerator[Any]:
+    def __init__(
+        self,
+        table: ReferenceTable,
+        lock: Any,
+        values: Values,
+        borrowing: Borrowing,
+        links: Mapping[bytes, Link],
+        clients: Mapping[bytes, ActorClient],
+    ) -> None:
+        """Make one.
+
+        Args:
+            table: of the process.
+            lock: the runtime's.
+            values: in stores.
+            borrowing: of refs that come inside values.
+            links: {lease id: the leased worker}.
+            clients: {actor id: the way to it}.
+        """
+        self._table = table
+        self._lock = lock
+        self._values = values
+        self._borrowing = borrowing
+        self._links = links
+        self._clients = clients
+
+    def register(self, record: TaskRecord) -> ObjectRefGenerator[Any]:
         """A generator for the results of a new task; called under the lock."""
         import weakref
 
-        entry = self.table.own(object_id(record.id))
+        entry = self._table.own(object_id(record.id))
         entry.task = record
         record.entries = (entry,)
         stream = Stream([ObjectRef(entry)], functools.partial(self._taken, record))
@@ -50,7 +78,7 @@ class Streaming(OwnerBase):
                 self._drop_yielded(peer, message)  # the consumer has left, or the lease of the worker has ended
             return
         data = None if message.data is None else codec.detach(message.data, frames)
-        following = ObjectEntry(object_id(record.id, message.index + 1), self.table)
+        following = ObjectEntry(object_id(record.id, message.index + 1), self._table)
         ref: ObjectRef[Any] = ObjectRef(following)
         entries = (following,)
         if message.index < record.streamed:
@@ -64,44 +92,40 @@ class Streaming(OwnerBase):
         record.streamed = message.index + 1
         record.entries = entries
         following.task = record
-        self.table.entries[following.id] = following
+        self._table.entries[following.id] = following
         stream.full = message.full
         stream.refs.append(ref)
-        self.objects.receive_refs(entry, message.refs, credits=1)
+        self._borrowing.receive_refs(entry, message.refs, credits=1)
         if data is None:
-            self.objects.stored(entry, message.nbytes)
+            self._values.stored(entry, message.nbytes)
         else:
-            self.table.complete(entry, READY, data)
+            self._table.complete(entry, READY, data)
             if record.attempt:  # as ``finish`` does
-                self.objects.discard([entry.id])
+                self._values.discard([entry.id])
         entry.task = record.name
 
     def _drop_yielded(self, peer: Peer, message: wire.Yielded) -> None:
         id = object_id(message.task, message.index)
         if len(id) != OBJECT_ID_BYTES:
             raise RemoteProtocolError(f"a task with an id of {len(message.task)} bytes")
-        self.objects.receive_refs(self.table.unwanted(id, peer.address), message.refs, credits=1)
-        kept = self.table.entries.get(id)
+        self._borrowing.receive_refs(self._table.unwanted(id, peer.address), message.refs, credits=1)
+        kept = self._table.entries.get(id)
         if (
             message.data is None
             and (kept is None or kept.status == PENDING)
             and not self._runs_elsewhere(peer, message)
         ):
-            self.objects.discard([id])
+            self._values.discard([id])
 
     def _runs_elsewhere(self, peer: Peer, message: wire.Yielded) -> bool:
         """Whether the worker is heard late, and another attempt has come, which stores what has the same ids."""
-        places: list[Link | ActorClient] = [*self.tasks.links.values(), *self.calls.clients.values()]
+        places: list[Link | ActorClient] = [*self._links.values(), *self._clients.values()]
         return any(message.task in place.inflight and place is not peer.sink for place in places)
 
     def _taken(self, record: TaskRecord, stream: Stream) -> None:
         """The consumer has taken objects that the worker waits to hear of."""
-        with self.lock:
+        with self._lock:
             peer = None if record.done else getattr(record.link, "peer", None)
             if peer is not None:
                 stream.told = stream.taken
                 peer.send(wire.Taken(record.id, stream.taken))
-
-    def unwanted(self, entry: ObjectEntry) -> None:
-        """Nobody holds the object that comes next in a stream: nobody wants it; called under the lock."""
-        self.cancel_entry(entry, False, True)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ray.headroom import SENDING, check
-from ray.protocol.references import STORED, ObjectEntry, ReferenceTable
+from ray.protocol.references import STORED, ReferenceTable
 from ray.runtime.owner.arriving import OnDisk
+from ray.runtime.owner.entries import entry_in
 from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.refs.session import Listener
 
-
-class Objects(Protocol):
-    """The objects that this process borrows, or has stored."""
-
-    borrows: bool
-
-    def want(self, entry: ObjectEntry) -> None: ...
-    def on_disk(self, object_id: bytes) -> OnDisk | None: ...
+if TYPE_CHECKING:
+    from ray.runtime.owner.borrowing import Borrowing
+    from ray.runtime.owner.values import Values
 
 
 class Subscription:
@@ -29,8 +25,8 @@ class Subscription:
         self,
         table: ReferenceTable,
         lock: Any,
-        objects: Objects,
-        own_entry: Callable[[CountedRef[Any]], ObjectEntry],
+        values: Values,
+        borrowing: Borrowing,
         check_open: Callable[[], None],
         attend: Callable[[], None],
     ) -> None:
@@ -39,15 +35,15 @@ class Subscription:
         Args:
             table: of the process.
             lock: the runtime's.
-            objects: as it says.
-            own_entry: the entry of a ref, if that is of this session.
+            values: in stores.
+            borrowing: of refs of others.
             check_open: raises if the session has ended.
             attend: somebody listens: see to it that messages are taken.
         """
         self._table = table
         self._lock = lock
-        self._objects = objects
-        self._own_entry = own_entry
+        self._values = values
+        self._borrowing = borrowing
         self._check_open = check_open
         self._attend = attend
 
@@ -58,22 +54,22 @@ class Subscription:
     def is_done(self, ref: CountedRef[Any]) -> bool:
         """See ``Runtime``."""
         entry = ref._entry
-        if not entry.status and self._objects.borrows:
+        if not entry.status and self._borrowing.borrows:
             with self._lock:
-                self._objects.want(entry)
+                self._borrowing.want(entry)
         return entry.status != 0
 
     def done_of(self, refs: Sequence[ObjectRef[Any]]) -> list[ObjectRef[Any]]:
         """See ``Runtime``."""
-        if self._objects.borrows:
+        if self._borrowing.borrows:
             with self._lock:
                 for ref in refs:
-                    self._objects.want(ref._entry)
+                    self._borrowing.want(ref._entry)
         return [ref for ref in refs if ref._entry.status]
 
     def subscribe(self, listener: Listener) -> bool:
         """See ``Runtime``."""
-        entry = self._own_entry(listener.ref)
+        entry = entry_in(self._table, listener.ref)
         check(SENDING)
         with self._lock:
             if not entry.status:
@@ -81,14 +77,14 @@ class Subscription:
             if not entry.call_when_done(listener):
                 return False
             self._table.listeners += 1
-            self._objects.want(entry)  # may fail the object at once, and so tell
+            self._borrowing.want(entry)  # may fail the object at once, and so tell
         self._attend()
         return True
 
     def on_disk(self, ref: CountedRef[Any]) -> OnDisk | None:
         """See ``Runtime``."""
         entry = ref._entry
-        return self._objects.on_disk(entry.id) if entry.status == STORED else None
+        return self._values.on_disk(entry.id) if entry.status == STORED else None
 
     def unsubscribe(self, listener: Listener) -> bool:
         """See ``Runtime``."""

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import NoReturn
 
-from ray.clock import monotonic
-from ray.exceptions import ObjectLostError, OwnerDiedError, RayError
+from ray.exceptions import ObjectLostError, RayError
 from ray.exceptions.base import comes_from_handler, cut_frames, is_a, traceback_of
 from ray.headroom import TAKING, lacks
 from ray.protocol.references import ObjectEntry
-from ray.runtime.process.peers import OutOfDescriptorsError
-from ray.runtime.process.waiting import Waiter
 from ray.serialization import open_envelope, unreadable
 
-if TYPE_CHECKING:
-    from ray.runtime.process.peers import PeerTable
-    from ray.runtime.process.polling import Polling
-
-#: The store knows that a process has died before those who are connected to it; these know it in this time.
-_DEATH_S = 0.5
 FINALISED = "the garbage collector has finalised its last reference, together with the object whose destructor asks"
 
 
@@ -60,41 +51,6 @@ def error_of(entry: ObjectEntry) -> BaseException:
     """What to raise for an object that is a failure."""
     envelope = entry.value
     return ObjectLostError(entry.id, FINALISED) if envelope is None else open_envelope(envelope)
-
-
-class Reaching(Protocol):
-    """What a process needs to find out whether another one lives."""
-
-    lock: Any
-    closed: bool
-    peers: PeerTable
-    polling: Polling
-
-
-def why_lost(entry: ObjectEntry, error: ObjectLostError, runtime: Reaching) -> ObjectLostError:
-    """The error of a value that is not in the store: one that is borrowed has gone with its owner. Without the lock."""
-    if entry.freed:
-        return ObjectLostError(entry.id, FINALISED)
-    return error if entry.owner is None else why_gone(entry.id, entry.owner, error, runtime)
-
-
-def why_gone(object_id: bytes, address: str, error: ObjectLostError, runtime: Reaching) -> ObjectLostError:
-    """The same of an object that is owned by the process at ``address``."""
-    if runtime.closed:
-        return error
-    try:
-        with runtime.lock:
-            owner = runtime.peers.reach(address)
-    except OutOfDescriptorsError:
-        return error
-    except ConnectionError:
-        return OwnerDiedError(object_id)
-    end = monotonic() + _DEATH_S
-    while monotonic() < end:
-        if owner.lost or runtime.closed:
-            return OwnerDiedError(object_id)
-        runtime.polling.wait(Waiter(1), 0.02)
-    return error
 
 
 def value_of_ref(object_id: bytes) -> str:

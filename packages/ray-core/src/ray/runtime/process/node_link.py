@@ -29,9 +29,11 @@ IDLE_BEAT_S = 1.0
 class NodeLink:
     """Safe from any thread."""
 
-    def __init__(self, connection: Connection, address: str, wait: Callable[[Waiter, float | None], bool]) -> None:
-        self.connection = connection
-        self.address = address
+    #: Set by ``connect``, before anything is sent.
+    connection: Connection
+
+    def __init__(self, wait: Callable[[Waiter, float | None], bool]) -> None:
+        self.address = ""
         self._wait = wait
         self._numbers = itertools.count(1).__next__
         #: {request: what to call with the answer}
@@ -43,6 +45,11 @@ class NodeLink:
         self.dead: str | None = None
         #: The session was shut down.
         self._ended = False
+
+    def connect(self, connection: Connection, address: str) -> None:
+        """``connection`` leads to the node manager, which is at ``address``."""
+        self.connection, self.address = connection, address
+        connection.context = self
 
     def send(self, message: Any) -> None:
         """Queue a message; dropped when the node manager is gone.

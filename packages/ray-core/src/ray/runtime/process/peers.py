@@ -21,6 +21,10 @@ MAX_KEPT_BYTES = 1 << 30
 #: How soon the node manager, whose address is known to be good, has to answer one who asks whether it can be reached.
 _PROBE_S = 1.0
 
+#: How long a process that reaches nobody tries again; longer than the node manager needs to find that its directory is
+#: gone, as everybody is told of that.
+CUT_OFF_S = 2.0
+
 #: The context of a connection that was dropped, whose messages may still be under way here.
 DROPPED = object()
 
@@ -47,6 +51,11 @@ class CutOffError(OwnFaultError):
             "user, root directory, mounts or rights have changed since it started, or the directory of the session was "
             "removed. Make such changes in a process of its own (subprocess), or only once ray is not needed any more."
         )
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is known for so long that it is not expected to pass."""
+        return monotonic() - self.since >= CUT_OFF_S
 
 
 class Peer:

@@ -24,7 +24,13 @@ class Timer:
 class Timers:
     """Monotonic deadlines. Not thread-safe: one loop owns it."""
 
-    def __init__(self) -> None:
+    def __init__(self, wake: Callable[[], None] | None = None) -> None:
+        """Make it.
+
+        Args:
+            wake: ends the sleep of the loop, where other threads than its own use ``soon``.
+        """
+        self._wake = wake
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = itertools.count().__next__
 
@@ -33,6 +39,12 @@ class Timers:
         timer = Timer(callback)
         heapq.heappush(self._heap, (monotonic() + delay_s, self._order(), timer))
         return timer
+
+    def soon(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """``after`` for a loop that may be asleep for longer than that."""
+        self.after(delay_s, callback)
+        if self._wake is not None:
+            self._wake()
 
     def timeout_s(self, ceiling_s: float | None) -> float | None:
         """How long the loop may sleep."""

@@ -103,8 +103,10 @@ class Cancels(Protocol):
 class Session(Source, Waits, Cancels, Protocol):
     """A live session, as its refs use it."""
 
-    session_id: str
     composition: Composition
+
+    @property
+    def session_id(self) -> str: ...
 
     def knows(self, ref: CountedRef[Any]) -> bool:
         """Whether the ref belongs to this session."""

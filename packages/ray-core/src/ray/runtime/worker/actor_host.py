@@ -79,7 +79,7 @@ class ActorHost(OwnerRuntime):
         self.actor_id, self.actor_name = spec.id, spec.class_name
         self.actor_resources = {name: amount / UNIT for name, amount in spec.resources.items()}
         self.threads.set_for(spec.resources)
-        self.depth = spec.depth + 1
+        self.here.depth = spec.depth + 1
         self.groups = spec.groups
         limit = places_of(spec)
         old = self.executor
@@ -110,7 +110,7 @@ class ActorHost(OwnerRuntime):
     def own_actor(self) -> ActorCore:
         if self._start is None:
             return super().own_actor()
-        return self._adopt_packed(self.actor_id, self._start.spec.handle)
+        return self.handles.adopt_packed(self.actor_id, self._start.spec.handle)
 
     def _terminate(self) -> None:
         self.announce_exit(TERMINATED)
@@ -147,7 +147,7 @@ class ActorCreation:
         try:
             cls = load_function(spec.code)
             name_own_class(cls)
-            blob_of = worker.objects.blob_of
+            blob_of = worker.access.blob_of
             args, kwargs = self._arguments(blob_of(spec.stored, spec.owner) if spec.stored else spec.args)
             if spec.deps:
                 values = worker.arguments.take(spec.deps, ())

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asyncio import Lock
 
-    from ray.runtime.owner.borrowing import ObjectExchange
+    from ray.runtime.owner.values import Values
 
 
 class SpilledArguments:
     """The calls that wait for such arguments, their own or those of a call before them. Used on the loop only."""
 
-    def __init__(self, objects: ObjectExchange) -> None:
-        self._objects = objects
+    def __init__(self, values: Values) -> None:
+        self._values = values
         #: {concurrency group: its calls' turns}, while any of them waits
         self._turns: dict[str | None, _Turns] = {}
 
@@ -24,9 +24,9 @@ class SpilledArguments:
 
     async def read(self, group: str | None, object_ids: Sequence[bytes]) -> list[memoryview]:
         """Return when it is this call's turn and the objects are in memory, where the result holds them."""
-        objects, turns = self._objects, self._turns.get(group)
+        values, turns = self._values, self._turns.get(group)
         if turns is None:
-            if not any(objects.on_disk(object_id) for object_id in object_ids):
+            if not any(values.on_disk(object_id) for object_id in object_ids):
                 return []
             turns = self._turns[group] = _Turns()
         import asyncio  # Only async actors need it.
@@ -34,8 +34,8 @@ class SpilledArguments:
         turns.waiting += 1
         try:
             async with turns.lock:
-                spilled = [object_id for object_id in object_ids if objects.on_disk(object_id)]
-                return [await asyncio.to_thread(objects.stored_blob, object_id) for object_id in spilled]
+                spilled = [object_id for object_id in object_ids if values.on_disk(object_id)]
+                return [await asyncio.to_thread(values.stored_blob, object_id) for object_id in spilled]
         finally:
             turns.waiting -= 1
             if not turns.waiting:

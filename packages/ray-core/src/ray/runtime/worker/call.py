@@ -15,11 +15,11 @@ from ray.clock import perf_counter_ns
 from ray.exceptions import ObjectLostError, RayActorError, RayError, TaskCancelledError, TaskTimeoutError
 from ray.exceptions.base import add_note, is_a
 from ray.messages import codec, wire
+from ray.protocol.references import LARGE_BYTES
 from ray.runtime.async_functions import check_awaited, check_streamed, runs_on_loop
 from ray.runtime.interface import IN_THREAD, STREAMING
 from ray.runtime.lanes import check_group
-from ray.runtime.owner.submission import LARGE_BYTES
-from ray.runtime.owner.unreadable import raise_unreadable, why_gone
+from ray.runtime.owner.unreadable import raise_unreadable
 from ray.runtime.process.forked import end_forked_child
 from ray.runtime.process.interrupts import handles_interrupt, interrupt_of
 from ray.runtime.refs.ref import ObjectRef
@@ -144,7 +144,7 @@ class TaskCall:
         is_first, self.noticed, self.cleans_up = not self.cleans_up, True, True
         if is_first and self.recursive:  # what it has submitted since its process heard of that
             with self.worker.lock:
-                self.worker.cancel_children(self.task.id)
+                self.worker.cancelling.cancel_children(self.task.id)
 
     def run(self) -> None:
         """Run the function on this thread, and reply."""
@@ -171,7 +171,7 @@ class TaskCall:
             outcome = self._succeed(result)
             result = None
             if outcome.large:
-                store_results(worker.objects, outcome.large)
+                store_results(worker.values, outcome.large)
         except BaseException as error:
             call, result = ((), {}), None  # kept refs are looked for next, and these would count
             outcome = self._fail(error)
@@ -216,7 +216,7 @@ class TaskCall:
             outcome = self._succeed(result)
             result = None
             if outcome.large:
-                await store_results_on_loop(worker.objects, outcome.large)  # a cancellation comes too late
+                await store_results_on_loop(worker.values, outcome.large)  # a cancellation comes too late
         except BaseException as error:
             call, result = ((), {}), None  # kept refs are looked for next, and these would count
             outcome = self._fail(error)
@@ -243,11 +243,11 @@ class TaskCall:
             OwnerDiedError: as it has gone with its owner, which the caller is not.
         """
         try:
-            return self.worker.objects.stored_blob(dependency.id)
+            return self.worker.values.stored_blob(dependency.id)
         except ObjectLostError as error:
             if dependency.owner == self.peer.address:
                 raise
-            raise why_gone(dependency.id, dependency.owner, error, self.worker) from None
+            raise self.worker.losses.of_object(dependency.id, dependency.owner, error) from None
 
     def _prepare(self) -> tuple[Any, CallArguments]:
         task = self.task
@@ -256,7 +256,7 @@ class TaskCall:
         self.name = task.name or worker.name_of(task)
         if task.group:
             check_group(self.name, task.group, worker.groups)
-        data = worker.objects.stored_blob(task.stored) if task.stored else codec.detach(task.args, self._frames)
+        data = worker.values.stored_blob(task.stored) if task.stored else codec.detach(task.args, self._frames)
         if not task.deps:
             if data == EMPTY_ARGS:
                 return function, ((), {})
@@ -276,7 +276,7 @@ class TaskCall:
             values = pack_returns(result, task.num_returns)
         else:
             values = [Serialized(blob, [])]
-        return success(task, values, shared=self.worker.objects.shared)
+        return success(task, values, shared=self.worker.values.shared)
 
     def _fail(self, error: BaseException) -> Outcome:
         try:
@@ -302,7 +302,7 @@ class TaskCall:
             error, kind = TaskTimeoutError(name, task.timeout_s, self.abandoned and worker.concurrent), "system"
         elif worker.exiting and type(error).__name__ == "CancelledError":
             error, kind = self._actor_ends(worker.exiting, "was interrupted"), "system"
-        elif is_a(error, RayError) and is_of_result(error, worker.objects):
+        elif is_a(error, RayError) and is_of_result(error, worker.values):
             add_note(error, f"raised for a result of task {name} (pid={os.getpid()})")
             kind = "system"
         envelope = make_envelope(
@@ -339,7 +339,7 @@ class TaskCall:
         worker.announce_exit(left.reason)
         worker.ending.interrupt_others(self)
         error = self._actor_ends(left.reason, "ended it", 0)
-        return Outcome(False, [worker.failures.envelope(error, self.name, task.id, task.attempt, kind=ORDERLY)])
+        return Outcome(False, [worker.reports.envelope(error, self.name, task.id, task.attempt, kind=ORDERLY)])
 
 
 def _arguments(data: Any, call: str) -> CallArguments:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from ray.messages import wire
+from ray.protocol.references import LARGE_BYTES
 from ray.runtime.owner.records import return_ids
-from ray.runtime.owner.submission import LARGE_BYTES
 from ray.serialization import Serialized
 
 Large: TypeAlias = list[tuple[bytes, Serialized]]

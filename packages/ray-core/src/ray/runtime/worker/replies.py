@@ -112,7 +112,7 @@ class Replying(WaitingWorker):
                 values[index] = codec.attach(blob, peer.outbox_frames)
         refs = []
         if outcome.refs is not None:
-            refs = [self.objects.hand_over([ref._entry for ref in inner], peer.address) for inner in outcome.refs]
+            refs = [self.borrowing.hand_over([ref._entry for ref in inner], peer.address) for inner in outcome.refs]
             outcome.refs = None
         kept = self._kept(task) if task.refs or task.deps else []
         done = wire.Done(task.id, outcome.ok, values, duration_us, kept, refs, outcome.sizes, outcome.retry)
@@ -125,7 +125,7 @@ class Replying(WaitingWorker):
         self.let_go(call)
         if call.abandoned and call.peer.lost:
             return  # it may run anew, and the stored result be that of the other attempt
-        self.objects.discard(id for id in return_ids(call.task.id, call.task.num_returns) if None in outcome.blobs)
+        self.values.discard(id for id in return_ids(call.task.id, call.task.num_returns) if None in outcome.blobs)
 
     def _kept(self, task: wire.Task) -> list[bytes]:
         """Argument refs that this process still holds; each becomes a credit that the submitter registers."""

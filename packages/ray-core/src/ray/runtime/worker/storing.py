@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 from ray.exceptions.base import traceback_of
 
 if TYPE_CHECKING:
-    from ray.runtime.owner.borrowing import ObjectExchange
+    from ray.runtime.owner.values import Values
     from ray.runtime.worker.outcome import Large
 
 
-def store_results(objects: ObjectExchange, large: Large) -> None:
+def store_results(values: Values, large: Large) -> None:
     """Store all, or none, and empty ``large``; waits for room."""
     ids = [id for id, _ in large]
     try:
         while large:
-            objects.store_result(*large.pop(0))
+            values.store_result(*large.pop(0))
     except BaseException:
-        objects.discard(ids)
+        values.discard(ids)
         raise
 
 
-async def store_results_on_loop(objects: ObjectExchange, large: Large) -> bool:
+async def store_results_on_loop(values: Values, large: Large) -> bool:
     """The same, with the values as they are now; where there is no room yet, a thread waits with a copy.
 
     Returns:
@@ -37,20 +37,20 @@ async def store_results_on_loop(objects: ObjectExchange, large: Large) -> bool:
         while large:
             id, value = large.pop(0)
             try:
-                objects.store_result(id, value, patient=False)
+                values.store_result(id, value, patient=False)
             except BlockingIOError:
                 crowded.append((id, value.snapshot()))
             del value  # it borrows memory of the user's
-        return bool(crowded) and await _store_on_thread(objects, crowded)
+        return bool(crowded) and await _store_on_thread(values, crowded)
     except BaseException:
-        objects.discard(ids)
+        values.discard(ids)
         raise
 
 
-async def _store_on_thread(objects: ObjectExchange, large: Large) -> bool:
+async def _store_on_thread(values: Values, large: Large) -> bool:
     import asyncio  # Only async actors need it.
 
-    storing = asyncio.get_running_loop().run_in_executor(None, store_results, objects, large)
+    storing = asyncio.get_running_loop().run_in_executor(None, store_results, values, large)
     cancelled = False
     while not storing.done():
         try:
@@ -61,9 +61,9 @@ async def _store_on_thread(objects: ObjectExchange, large: Large) -> bool:
     return cancelled
 
 
-def is_of_result(error: BaseException, objects: ObjectExchange) -> bool:
+def is_of_result(error: BaseException, values: Values) -> bool:
     """Whether a result could not be stored, rather than the user's code has raised or passed on ``error``."""
-    code, step = type(objects).store_result.__code__, traceback_of(error)
+    code, step = type(values).store_result.__code__, traceback_of(error)
     while step is not None and step.tb_frame.f_code is not code:
         step = step.tb_next
     return step is not None

@@ -21,6 +21,7 @@ from ray.plugins.compose import Composition
 from ray.protocol.resources import UNIT
 from ray.protocol.run_slot import IN_FORCE, RunSlot
 from ray.runtime.interface import STREAMING
+from ray.runtime.owner.here import Here
 from ray.runtime.owner.last_calls import TERMINATE_BYTES
 from ray.runtime.process.clean_signals import unblock_signals
 from ray.runtime.process.node_link import DESCRIPTORS_CLOSED, NODE_DIED
@@ -56,15 +57,13 @@ class WorkerRuntime(Replying):
 
     def __init__(
         self,
-        session_id: str,
-        worker_id: bytes,
-        namespace: str,
+        here: Here,
         transport: Transport,
         store: Store,
         composition: Composition,
         slot: memoryview,
     ) -> None:
-        super().__init__(session_id, "worker", worker_id, namespace, transport, store, composition)
+        super().__init__(here, "worker", transport, store, composition)
         self._slot = RunSlot(slot)
         self.giving_back = GivingBack(self, self._slot)
         self._limits = Limits(self, self._slot)
@@ -80,7 +79,7 @@ class WorkerRuntime(Replying):
         self.call: TaskCall | None = None
         self.code = CodeCache()
         self.arguments = ArgumentCache()
-        self.spilled_arguments = SpilledArguments(self.objects)
+        self.spilled_arguments = SpilledArguments(self.values)
         #: {hash: executions} of functions with max_calls
         self._calls: dict[bytes, int] = {}
         #: The process is about to end.
@@ -109,7 +108,7 @@ class WorkerRuntime(Replying):
             ids = [task.id for task in message.tasks]
             peer.send(wire.Replies([], True, ids, self.announced) if self.actor_id else wire.Returned(ids))
             return
-        self.depth = message.depth + 1
+        self.here.depth = message.depth + 1
         if not self.actor_id:
             self._lessee = peer
             if message.resources != self._resources:
@@ -125,9 +124,9 @@ class WorkerRuntime(Replying):
             call = TaskCall(self, peer, task, frames, message)
             if task.deps:
                 call.values = self.arguments.take(task.deps, frames)
-                call.held = self.objects.receive_arguments(task)
+                call.held = self.borrowing.receive_arguments(task)
             elif task.refs:
-                call.held = self.objects.receive_arguments(task)
+                call.held = self.borrowing.receive_arguments(task)
             if closing.reason and closing.refuses():
                 self.let_go(call)
                 refused.append(task.id)
@@ -167,13 +166,13 @@ class WorkerRuntime(Replying):
                 self.interrupting.insist(call, anew=True)
             call.recursive = call.recursive or message.recursive
         if message.recursive:
-            self.cancel_children(message.task)
+            self.cancelling.cancel_children(message.task)
 
     def _refuse(self, call: TaskCall) -> None:
         """A call was cancelled before it began; called under the lock."""
         task = call.task
         error = TaskCancelledError(task.name or self.name_of(task), task.id)
-        envelope = self.failures.envelope(error, call.name, task.id, task.attempt)
+        envelope = self.reports.envelope(error, call.name, task.id, task.attempt)
         self._append(call, Outcome(False, [envelope]), 0)
         self.flush(call.peer)
 

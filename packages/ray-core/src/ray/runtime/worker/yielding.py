@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.ids import object_id
 from ray.messages import codec, wire
-from ray.runtime.owner.submission import LARGE_BYTES
+from ray.protocol.references import LARGE_BYTES
 from ray.runtime.process.waiting import Waiter
 from ray.runtime.returns import pack, streamable
 from ray.runtime.worker.outcome import NOTHING_LARGE, Large
@@ -86,19 +86,19 @@ class Yielding:
 
     def _send(self, value: Any) -> None:
         for id, large in self._send_small(value):
-            self._call.worker.objects.store_result(id, large)
+            self._call.worker.values.store_result(id, large)
             self._tell(None, large.refs, large.nbytes)
 
     async def _send_large(self, large: Large) -> None:
         """Send a value that goes into the node's store, for whose room the loop does not wait."""
         import asyncio
 
-        objects = self._call.worker.objects
+        values = self._call.worker.values
         id, value = large[0]
         refs, nbytes = value.refs, value.nbytes
         del value  # it borrows memory of the user's
-        if await store_results_on_loop(objects, large):
-            objects.discard([id])
+        if await store_results_on_loop(values, large):
+            values.discard([id])
             raise asyncio.CancelledError
         self._tell(None, refs, nbytes)
 
@@ -112,7 +112,7 @@ class Yielding:
             self._tell(blob, [], len(blob))
             return NOTHING_LARGE
         serialized = serialize(value) if blob is None else Serialized(blob, [])
-        if self._call.worker.objects.shared and serialized.nbytes >= LARGE_BYTES:
+        if self._call.worker.values.shared and serialized.nbytes >= LARGE_BYTES:
             return [(self._next_id(), serialized)]
         self._tell(serialized.to_bytes(), serialized.refs, serialized.nbytes)
         return NOTHING_LARGE
@@ -130,11 +130,11 @@ class Yielding:
                 self._check()
             except BaseException:
                 if data is None:
-                    worker.objects.discard([self._next_id()])
+                    worker.values.discard([self._next_id()])
                 raise
             self._sizes.append(size_ahead(nbytes))
             self._ahead += self._sizes[-1]
-            refs = worker.objects.hand_over([ref._entry for ref in inner], peer.address)
+            refs = worker.borrowing.hand_over([ref._entry for ref in inner], peer.address)
             full = self._ahead >= MAX_AHEAD
             peer.send(wire.Yielded(self._call.task.id, self._count, data, refs, nbytes, full), frames)
         self._count += 1

@@ -45,7 +45,7 @@ class SelectorSubject:
 
     def pending(self) -> ray.ObjectRef[Any]:
         """An object that nobody has made yet."""
-        return ray.ObjectRef(self.runtime.table.own(self.runtime._next_id() + FIRST_RETURN))
+        return ray.ObjectRef(self.runtime.table.own(self.runtime.next_id() + FIRST_RETURN))
 
     def ready(self) -> ray.ObjectRef[Any]:
         """An object that is there."""
@@ -58,7 +58,7 @@ class SelectorSubject:
 
     def fail(self, ref: ray.ObjectRef[Any]) -> None:
         """Have a pending object fail."""
-        error = self.runtime.failures.envelope(RayError("as asked"), "", b"", 0)
+        error = self.runtime.reports.envelope(RayError("as asked"), "", b"", 0)
         with self.runtime.lock:
             ref._entry.table.complete(ref._entry, FAILED, error)
 

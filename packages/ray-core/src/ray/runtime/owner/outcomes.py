@@ -1,0 +1,229 @@
+"""What tasks and calls come to: their objects are there, or fail, and their arguments are let go of.
+
+Methods are called under the runtime's lock.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ray.abc.transport import Frame
+from ray.exceptions import RayError
+from ray.messages import codec, node, wire
+from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
+from ray.runtime.owner.records import TaskRecord
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.actor_client import ActorClient
+    from ray.runtime.owner.borrowing import Borrowing
+    from ray.runtime.owner.events import TaskEventLog
+    from ray.runtime.owner.reports import Reports
+    from ray.runtime.owner.values import Values
+    from ray.runtime.process.peers import Peer
+
+
+class Outcomes:
+    """The ends of an owner's tasks and calls."""
+
+    def __init__(
+        self,
+        table: ReferenceTable,
+        values: Values,
+        borrowing: Borrowing,
+        reports: Reports,
+        events: TaskEventLog,
+        rests: list[Callable[[], None]],
+    ) -> None:
+        """Make one.
+
+        Args:
+            table: of the process.
+            values: in stores; results may be left there.
+            borrowing: of refs that come along with results.
+            reports: makes envelopes of errors, and tells of them.
+            events: notes the ends, if anybody wants that.
+            rests: what calls that are interrupted have still to do, for the call that interrupts them.
+        """
+        self._table = table
+        self._values = values
+        self._borrowing = borrowing
+        self._reports = reports
+        self._events = events
+        #: What goes on with what was interrupted.
+        self.rests = rests
+
+    def take(
+        self,
+        inflight: dict[bytes, TaskRecord],
+        message: wire.Replies,
+        frames: Sequence[Frame],
+        peer: Peer | None,
+        retry: Callable[[TaskRecord], None],
+    ) -> None:
+        """End the tasks that a message tells of; a call that interrupts this goes on with the rest of them."""
+        if len(message.done) == 1:
+            self._take_each(inflight, message.done, frames, peer, retry)
+            return
+        ends = iter(message.done)
+        rest = functools.partial(self._take_each, inflight, ends, frames, peer, retry)
+        self.rests.append(rest)
+        try:
+            rest()
+        finally:
+            self.rests.remove(rest)
+
+    def _take_each(
+        self,
+        inflight: dict[bytes, TaskRecord],
+        ends: Iterable[wire.Done],
+        frames: Sequence[Frame],
+        peer: Peer | None,
+        retry: Callable[[TaskRecord], None],
+    ) -> None:
+        finish = self.finish
+        record = None
+        try:
+            for done in ends:
+                record = inflight.pop(done.id, None)
+                if record is not None and finish(record, done, frames, peer):
+                    retry(record)
+        except Exception:  # that was no reply: the end of the worker decides what comes of the task
+            if record is not None and any(entry.status == PENDING for entry in record.entries):
+                record.done = False
+                inflight[record.id] = record
+            raise
+
+    def finish(self, record: TaskRecord, done: wire.Done, frames: Any, peer: Peer | None) -> bool:
+        """A worker reports the end of a task. Returns True if it is to be retried."""
+        store, borrowing = self._values, self._borrowing
+        if done.kept and peer is not None:
+            borrowing.grant_kept(record, done.kept, peer.address)
+        if record.export is not None:
+            record.export.observe(done.duration_us)
+        if record.done:
+            self.let_arguments_go(record)
+            borrowing.drop_refs(ref for refs in done.refs for ref in refs)
+            store.discard(id for id, data in zip(_ids(record), done.values, strict=False) if data is None)
+            return False
+        values = done.values
+        if not done.ok:
+            if done.retry and record.retries and not record.cancelled:
+                return True
+            data = values[0]
+            if record.attempt:
+                store.discard(_ids(record))
+            self.fail(record, codec.detach(data or b"", frames))
+            return False
+        record.done = True
+        for index, entry in enumerate(record.entries):
+            data = values[index]
+            if type(data) is int:
+                data = frames[data]
+            if done.refs:
+                borrowing.receive_refs(entry, done.refs[index], credits=1)
+            if data is None:
+                store.stored(entry, done.sizes[index])
+            else:
+                self._table.complete(entry, READY, data)
+            entry.task = record.name  # for the error of a value that cannot be unpickled
+        if record.attempt:  # an earlier one may have stored results, and died before it could say so
+            store.discard(id for id, data in zip(_ids(record), values, strict=False) if data is not None)
+        if record.pins:
+            self.let_arguments_go(record)
+        if self._events.wanted:
+            self._events.note(record, "finished", done.duration_us)
+        return False
+
+    def fail(
+        self, record: TaskRecord, envelope: bytes, *, goes_on: bool = False, cause: ObjectEntry | None = None
+    ) -> None:
+        """End a task with an error.
+
+        Args:
+            record: of the task.
+            envelope: the error.
+            goes_on: it may run, and use its arguments, until its process says it ended.
+            cause: the argument whose failure it is.
+        """
+        record.done = True
+        # Before anybody is woken who may get it, and so make printing needless.
+        self._reports.note(record, envelope, cause)
+        for entry in record.entries:
+            self._table.complete(entry, FAILED, envelope)
+        if not goes_on:
+            self.let_arguments_go(record)
+        if self._events.wanted:
+            self._events.note(record, "failed", 0)
+
+    def let_arguments_go(self, record: TaskRecord) -> None:
+        """Nobody needs them any more for this task."""
+        if record.pins:
+            self._table.unpin(record.pins)
+            record.pins = ()
+
+    def refused(self, record: TaskRecord, error: RayError) -> None:
+        """It was not sent, and is not going to be."""
+        self.fail(record, self._reports.envelope(error, record.name, record.id, record.attempt))
+
+    def crashed(self, record: TaskRecord, cause: node.ExitCause) -> None:
+        """Its worker died and there is no retry left."""
+        self._values.discard(_ids(record))
+        self.fail(record, self._reports.crashed(record, cause))
+
+    def cancelled(self, record: TaskRecord, doubt: str = "") -> None:
+        """It was cancelled before it started, or by force; ``doubt``: what is not known about that."""
+        self._values.discard(_ids(record))
+        self.fail(record, self._reports.cancelled(record, doubt))
+
+    def overdue(self, record: TaskRecord, error: RayError, *, goes_on: bool) -> None:
+        """Its time is over; it may run still."""
+        self.fail(record, self._reports.envelope(error, record.name, record.id, record.attempt), goes_on=goes_on)
+
+    def unreached(self, queue: deque[TaskRecord], error: RayError) -> None:
+        """This process cannot reach anybody who would run these, and nobody waits any more for that to change."""
+        records = list(queue)
+        queue.clear()
+        for record in records:
+            if not record.done:
+                self._values.discard(_ids(record))
+                self.refused(record, error)
+
+    def dies_again(self, record: TaskRecord, cause: node.ExitCause) -> None:
+        """Its worker died, and it is run once more."""
+        self._reports.dies_again(record, cause)
+
+    def actor_ended(
+        self,
+        record: TaskRecord,
+        client: ActorClient,
+        fate: str,
+        cause: node.ExitCause | None = None,
+        error: bytes = b"",
+        *,
+        restarts: bool = False,
+        lives: bool = False,
+    ) -> None:
+        """Its actor is dead, or was at the time, or only the connection is lost; ``fate``: what became of the call."""
+        self._values.discard(_ids(record))
+        cause, error = cause or client.cause, error or client.error
+        self.fail(record, self._reports.actor_dead(record, client, fate, cause, error, restarts=restarts, lives=lives))
+
+    def actor_restarts(self, client: ActorClient, update: node.ActorUpdate) -> None:
+        """The process of an actor died, and another one takes its place."""
+        self._reports.restarts(client, update)
+
+    def actor_failed(self, client: ActorClient, error: bytes) -> None:
+        """The ``__init__`` of an actor of this process has raised."""
+        self._reports.note_start(client, error, asked=bool(client.queue))
+
+    def creation_ended(self, client: ActorClient) -> None:
+        """The ``__init__`` of an actor will not run any more: nobody needs its arguments."""
+        pins, client.creation = client.creation, ()
+        self._table.unpin(pins)
+
+
+def _ids(record: TaskRecord) -> list[bytes]:
+    return [entry.id for entry in record.entries]

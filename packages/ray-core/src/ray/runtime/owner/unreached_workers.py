@@ -1,0 +1,89 @@
+"""What a process does about leased workers that it cannot reach. It knows whose fault that is.
+
+A process whose user, root directory or mounts have changed, or whose session has lost its directory, reaches nobody
+any more: what needs that fails, after a while in which the cause may pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from ray.exceptions import RayConnectionError
+from ray.messages import node, wire
+from ray.runtime.owner.shortage import AGAIN_S
+from ray.runtime.process.peers import CutOffError, OutOfDescriptorsError
+
+if TYPE_CHECKING:
+    from ray.runtime.owner.outcomes import Outcomes
+    from ray.runtime.owner.records import SchedulingClass
+    from ray.runtime.owner.shortage import Shortage
+    from ray.runtime.process.peers import PeerTable
+    from ray.runtime.process.timers import Timers
+
+#: So many workers, one after the other, are given up for one that does not reach them. More are not to blame.
+MAX_WORKERS = 20
+
+
+class Tasks(Protocol):
+    """The tasks of this process."""
+
+    def pump(self, cls: SchedulingClass) -> None: ...
+    def demand(self, cls: SchedulingClass) -> None: ...
+
+
+class UnreachedWorkers:
+    """Methods are called under the runtime's lock."""
+
+    def __init__(
+        self,
+        peers: PeerTable,
+        timers: Timers,
+        tell_node: Callable[[wire.Struct], None],
+        shortage: Shortage,
+        outcomes: Outcomes,
+    ) -> None:
+        self._peers = peers
+        self._timers = timers
+        self._tell_node = tell_node
+        self._shortage = shortage
+        self._outcomes = outcomes
+        #: Workers, one after the other, that were not reached though the node manager was, since this process has made
+        #: so many connections.
+        self._in_a_row, self._made = 0, 0
+
+    def worker(self, tasks: Tasks, cls: SchedulingClass, lease: bytes, error: ConnectionError) -> None:
+        """A leased worker was not reached: ask for another one, at once if it is to blame and otherwise later."""
+        if isinstance(error, OutOfDescriptorsError):
+            self._tell_node(node.Release(lease))
+            _pause(tasks, cls)
+            self._shortage.try_again(error, lambda: _go_on(tasks, cls))
+            return
+        if isinstance(error, CutOffError):
+            lasts, text = error.lasts, str(error)
+        else:
+            if self._made != self._peers.made:
+                self._in_a_row, self._made = 0, self._peers.made
+            self._in_a_row += 1
+            if self._in_a_row <= MAX_WORKERS:
+                self._tell_node(node.Suspect(lease))
+                tasks.pump(cls)
+                return
+            lasts, text = True, f"{MAX_WORKERS} workers in a row could not be reached. The last one: {error}"
+        self._tell_node(node.Release(lease))
+        if lasts and not cls.links:
+            self._outcomes.unreached(cls.queue, RayConnectionError(text))
+        _pause(tasks, cls)
+        self._timers.after(AGAIN_S, lambda: _go_on(tasks, cls))
+
+
+def _pause(tasks: Tasks, cls: SchedulingClass) -> None:
+    """Ask for no more workers for a while."""
+    cls.demanded = 0
+    tasks.demand(cls)
+    cls.demanded = 1  # so that nobody asks before then
+
+
+def _go_on(tasks: Tasks, cls: SchedulingClass) -> None:
+    cls.demanded = 0
+    tasks.pump(cls)
