@@ -22,6 +22,8 @@ SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINNED = ["-c", str(ROOT / "constraints.txt")]
 DISTRIBUTIONS = ["ray-core", "ray-store-shm", "ray-store-plasma", "ray-transport-zmq", "ray-async"]
 PYTEST = ["-m", "pytest"]
+#: The tests start thousands of processes. Where PYTHONDONTWRITEBYTECODE is set, each would compile what it imports.
+COMPILE = ["-m", "compileall", "-q", *map(str, sorted(ROOT.glob("packages/*/src")))]
 #: Two more at a time than there are processors, as most tests wait for processes to start or to end. The tests of a
 #: file stay together, as they may share a session. Files go out in the order of the paths: ordered by the number of
 #: their tests, those with few and long ones would come last, when nothing is left for the other processors.
@@ -69,7 +71,9 @@ def run(session: nox.Session, *command: str | Path, **env: str) -> None:
 
 def pytest_session(session: nox.Session, *arguments: str, **env: str) -> None:
     """Run pytest; what follows `--` on nox's command line takes the place of the arguments."""
-    run(session, dev(session), *PYTEST, *(session.posargs or arguments), **env)
+    python = dev(session)
+    run(session, python, *COMPILE)
+    run(session, python, *PYTEST, *(session.posargs or arguments), **env)
 
 
 # Quick: these run by default, and nothing less is good enough for a change.
@@ -200,6 +204,7 @@ def minimums(session: nox.Session) -> None:
     session.install("-q", *oldest, *group("test", "build"))
     session.install("-q", "--no-deps", "--no-build-isolation", *editables())
     session.run("python", "-m", "pip", "check")
+    session.run("python", *COMPILE)
     session.run("python", *PYTEST, *SIDE_BY_SIDE, *(session.posargs or ["packages", "tests/api", "tests/spec"]))
 
 
@@ -209,6 +214,7 @@ def newest(session: nox.Session) -> None:
     session.install("-q", *names("test", "test-extras", "build"))
     session.install("-q", "--no-build-isolation", "--upgrade", "--upgrade-strategy", "eager", *editables())
     session.run("python", "-m", "pip", "check")
+    session.run("python", *COMPILE)
     session.run("python", *PYTEST, *SIDE_BY_SIDE, *(session.posargs or ["packages", "tests/api", "tests/spec"]))
 
 
@@ -228,6 +234,7 @@ def pythons(session: nox.Session) -> None:
     """The tests on the other interpreters that are supported, where they are installed."""
     session.install("-q", *PINNED, *group("test", "build"))
     session.install("-q", *PINNED, "--no-build-isolation", *editables())
+    session.run("python", *COMPILE)
     session.run(
         "python", *PYTEST, *SIDE_BY_SIDE, *(session.posargs or ["packages", "tests/api", "tests/spec", "tests/faults"])
     )
