@@ -63,7 +63,7 @@ def test_questions_to_the_node_manager_are_answered_between_calls(runtime):
 
 def test_a_batch_is_taken_in_slices_while_event_loops_listen(runtime, monkeypatch):
     monkeypatch.setattr(reader_module, "SLICE_S", 0.0)
-    reader, taken = runtime.reader, []
+    reader, taken = runtime.inbox, []
     events = [(None, number) for number in range(3)]
 
     def take(event):
