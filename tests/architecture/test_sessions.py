@@ -35,12 +35,14 @@ def noxfile() -> Any:
     return module
 
 
-@pytest.mark.parametrize("name", ["tests", "contracts", "spec", "matrix", "faults", "soak", "packaging"])
+@pytest.mark.parametrize("name", ["tests", "contracts", "spec", "matrix", "faults", "slow", "soak", "packaging"])
 def test_pytest_takes_what_a_session_runs(noxfile: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noxfile, "dev", lambda session: sys.executable)
     session = Session()
     getattr(noxfile, name)(session)
-    (command,) = session.commands
+    compiles, command = session.commands
+    assert compiles[:3] == [sys.executable, "-m", "compileall"]
+    assert all(Path(folder).is_dir() for folder in compiles[4:])
     assert command[:3] == [sys.executable, "-m", "pytest"]
     for folder in ("tests", "packages"):
         for argument in command[3:]:
