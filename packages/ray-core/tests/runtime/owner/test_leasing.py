@@ -1,0 +1,134 @@
+"""Tasks and leased workers, without any process."""
+
+import pytest
+from tests.owners import Owner
+
+from ray.messages import node, wire
+from ray.protocol.references import FAILED, PENDING, READY
+from ray.runtime.owner.leasing import IDLE_HOLD_S
+from ray.runtime.owner.unreached_workers import MAX_WORKERS
+from ray.runtime.process.peers import OutOfDescriptorsError
+from ray.serialization import open_envelope, serialize_small
+
+VALUE = serialize_small(7)
+
+
+@pytest.fixture
+def owner():
+    return Owner()
+
+
+def grant(owner, lease=b"lease 1", address="w1"):
+    (key,) = {message.key for message in owner.said(node.Demand)}
+    owner.leasing.granted(node.Granted(key, lease, address, 1, []))
+    return owner.leasing.links.get(lease)
+
+
+def reply(owner, link, record, **facts):
+    done = wire.Done(record.id, **({"ok": True, "values": [VALUE]} | facts))
+    owner.leasing.on_replies(link, wire.Replies([done]), [b""])
+
+
+def test_a_task_asks_for_a_worker_and_is_pushed_to_it(owner):
+    record = owner.submit()
+    assert [message.count for message in owner.said(node.Demand)] == [1]
+    link = grant(owner)
+    (push,) = owner.sent("w1", wire.Push)
+    assert [task.id for task in push.tasks] == [record.id]
+    assert [function.data for function in push.functions] == [b"code"]
+    reply(owner, link, record)
+    assert (record.entries[0].status, record.entries[0].value) == (READY, VALUE)
+
+
+def test_the_code_of_a_function_goes_along_once(owner):
+    for _ in range(2):
+        record = owner.submit()
+        link = owner.leasing.links.get(b"lease 1") or grant(owner)
+        reply(owner, link, record)
+    assert [len(push.functions) for push in owner.sent("w1", wire.Push)] == [1, 0]
+
+
+def test_a_worker_that_is_idle_is_given_back_after_a_while(owner):
+    record = owner.submit()
+    link = grant(owner)
+    reply(owner, link, record)
+    owner.clock.passes(IDLE_HOLD_S / 2)
+    assert owner.said(node.Release) == []
+    link.idle_since -= IDLE_HOLD_S  # of the real clock
+    owner.clock.passes(IDLE_HOLD_S)
+    assert owner.said(node.Release) == [node.Release(b"lease 1")]
+    assert owner.leasing.links == {}
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_the_death_of_its_worker(owner, retries):
+    record = owner.submit(retries)
+    grant(owner)
+    cause = node.ExitCause(pid=1, signal=9)
+    owner.leasing.lease_ended(node.LeaseEnded(b"lease 1", cause))
+    assert record.entries[0].status == PENDING  # its last words may be under way
+    owner.clock.passes(1.0)
+    if retries:
+        assert record.entries[0].status == PENDING
+        assert record.attempt == 1
+        grant(owner, b"lease 2", "w2")
+        assert [task.attempt for task in owner.sent("w2", wire.Push)[0].tasks] == [1]
+    else:
+        assert record.entries[0].status == FAILED
+        assert "signal 9" in str(open_envelope(record.entries[0].value))
+
+
+def test_results_that_were_sent_before_the_death_count(owner):
+    record = owner.submit()
+    link = grant(owner)
+    owner.leasing.lease_ended(node.LeaseEnded(b"lease 1", node.ExitCause(signal=9)))
+    reply(owner, link, record)
+    owner.clock.passes(1.0)
+    assert record.entries[0].status == READY
+
+
+def test_a_failure_is_retried_where_that_is_asked_for(owner):
+    record = owner.submit(retries=1)
+    link = grant(owner)
+    reply(owner, link, record, ok=False, values=[b"error"], retry=True)
+    assert (record.attempt, record.retries, record.entries[0].status) == (1, 0, PENDING)
+    assert [task.attempt for push in owner.sent("w1", wire.Push) for task in push.tasks] == [0, 1]
+
+
+def test_a_task_that_is_cancelled_in_the_queue_is_not_sent(owner):
+    record = owner.submit()
+    owner.leasing.cancel_unsent(record)
+    assert record.entries[0].status == FAILED
+    assert owner.said(node.Demand)[-1].count == 0
+    grant(owner)
+    assert owner.sent("w1", wire.Push) == []
+
+
+def test_a_worker_that_cannot_be_reached_is_suspected(owner):
+    owner.submit()
+    owner.peers.away["w1"] = ConnectionError("nobody is there")
+    grant(owner)
+    assert owner.said(node.Suspect) == [node.Suspect(b"lease 1")]
+    grant(owner, b"lease 2", "w2")
+    assert len(owner.sent("w2", wire.Push)) == 1
+
+
+def test_many_in_a_row_are_not_to_blame(owner):
+    record = owner.submit()
+    for number in range(MAX_WORKERS + 1):
+        owner.peers.away[f"w{number}"] = ConnectionError("nobody is there")
+        grant(owner, b"%d" % number, f"w{number}")
+    assert len(owner.said(node.Suspect)) == MAX_WORKERS
+    assert record.entries[0].status == FAILED
+    assert f"{MAX_WORKERS} workers in a row could not be reached" in str(open_envelope(record.entries[0].value))
+
+
+def test_without_descriptors_a_task_waits(owner):
+    record = owner.submit()
+    owner.peers.away["w1"] = OutOfDescriptorsError("no more files")
+    grant(owner)
+    assert owner.said(node.Release) == [node.Release(b"lease 1")]
+    owner.peers.away.clear()
+    owner.clock.passes(1.0)
+    grant(owner, b"lease 2", "w1")
+    assert [task.id for task in owner.sent("w1", wire.Push)[0].tasks] == [record.id]

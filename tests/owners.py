@@ -1,0 +1,170 @@
+"""What stands in for the collaborators of an owner's parts: no process, no thread, no socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from ray.messages import codec
+from ray.protocol.references import ReferenceTable
+from ray.protocol.resources import UNIT
+from ray.runtime.interface import TaskOptions
+from ray.runtime.owner.actor_calls import ActorCalls
+from ray.runtime.owner.borrowing import Borrowing
+from ray.runtime.owner.events import TaskEventLog
+from ray.runtime.owner.handing_over import HandingOver
+from ray.runtime.owner.here import Here
+from ray.runtime.owner.leasing import Leasing
+from ray.runtime.owner.outcomes import Outcomes
+from ray.runtime.owner.records import Export, TaskRecord
+from ray.runtime.owner.reports import Reports
+from ray.runtime.owner.shortage import Shortage
+from ray.runtime.owner.unreached_actors import UnreachedActors
+from ray.runtime.owner.unreached_workers import UnreachedWorkers
+from ray.runtime.process.peers import Peer
+from ray.runtime.process.timers import Timer
+from ray.serialization import EMPTY_ARGS
+
+
+class Clock:
+    """Timers whose time the test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._due: list[tuple[float, int, Timer]] = []
+        self._order = count().__next__
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        timer = Timer(callback)
+        self._due.append((self.now + delay_s, self._order(), timer))
+        return timer
+
+    soon = after
+
+    def passes(self, seconds: float) -> None:
+        """Run what is due within so many seconds, and what that leads to."""
+        end = self.now + seconds
+        while due := sorted(entry for entry in self._due if entry[0] <= end):
+            self.now, _, timer = due[0]
+            self._due.remove(due[0])
+            if timer.callback is not None:
+                timer.callback()
+        self.now = end
+
+
+class Wire:
+    """A connection that keeps what is sent."""
+
+    queued_bytes = 0
+    context: Any = None
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, frames: Any) -> None:
+        self.sent.append(codec.decode(frames))
+        if isinstance(frames, list):
+            frames[0] = None
+
+
+class Peers:
+    """Others by address; those in ``away`` are not reached."""
+
+    def __init__(self) -> None:
+        self.by_address: dict[str, Peer] = {}
+        self.away: dict[str, ConnectionError] = {}
+        self.made = 0
+
+    def reach(self, address: str) -> Peer:
+        if address in self.away:
+            raise self.away[address]
+        if address not in self.by_address:
+            self.made += 1
+            self.by_address[address] = Peer(Wire(), address)  # type: ignore[arg-type]
+        return self.by_address[address]
+
+
+class NoStore:
+    """The values of a process without a store."""
+
+    shared = False
+
+    def __init__(self) -> None:
+        self.discarded: list[bytes] = []
+
+    def stored(self, entry: Any, nbytes: int) -> None:
+        raise AssertionError("nothing is stored")
+
+    def discard(self, ids: Any) -> None:
+        self.discarded += ids
+
+
+class Owner:
+    """The parts between a submission and its outcome, wired as in a process."""
+
+    def __init__(self) -> None:
+        self.here = Here("session", b"process1", "")
+        self.here.address = "me"
+        self.table, self.clock, self.peers, self.values = ReferenceTable(), Clock(), Peers(), NoStore()
+        #: What the node manager was told, and what was said to the user.
+        self.told: list[Any] = []
+        self.shown: list[str] = []
+        timers: Any = self.clock
+        peers: Any = self.peers
+        values: Any = self.values
+        tell = self.told.append
+        self.reports = Reports(self.here, timers, tell, self.shown.append)
+        self.borrowing = Borrowing(self.here, self.table, peers, self.reports, timers, None, lambda peer: None, None)
+        self.outcomes = Outcomes(self.table, values, self.borrowing, self.reports, TaskEventLog(timers, tell), [])
+        handing = HandingOver(self.borrowing, self.outcomes)
+        shortage = Shortage(timers, tell)
+        self.leasing = Leasing(
+            self.here,
+            peers,
+            timers,
+            tell,
+            self.outcomes,
+            handing,
+            UnreachedWorkers(peers, timers, tell, shortage, self.outcomes),
+            lambda: True,
+        )
+        self.calls = ActorCalls(
+            self.here,
+            peers,
+            timers,
+            tell,
+            self.outcomes,
+            handing,
+            UnreachedActors(timers, shortage, self.outcomes),
+            lambda: True,
+        )
+        self._ids = count(1)
+        self._export = Export(self.here, b"hash of the code", b"code", "f", [])
+        self._options = TaskOptions(resources={"CPU": UNIT})
+
+    def record(self, retries: int = 0) -> TaskRecord:
+        """A task that nobody has submitted yet."""
+        record = TaskRecord(
+            self.here.process_id + next(self._ids).to_bytes(8, "big"), "f", EMPTY_ARGS, 1, retries, None
+        )
+        entry = self.table.own(record.id + bytes(4))
+        entry.task = record
+        record.entries = (entry,)
+        return record
+
+    def submit(self, retries: int = 0) -> TaskRecord:
+        record = self.record(retries)
+        record.export = self._export
+        record.link = self.leasing.place(self._options)[1]
+        self.leasing.enqueue(record)
+        return record
+
+    def said(self, kind: type) -> list[Any]:
+        """The messages of that type that the node manager was sent."""
+        return [message for message in self.told if type(message) is kind]
+
+    def sent(self, address: str, kind: type) -> list[Any]:
+        """The same of another process."""
+        connection: Any = self.peers.by_address[address].connection
+        return [message for message in connection.sent if type(message) is kind]
