@@ -116,12 +116,8 @@ class ActorCore:
         self.client: Any = None
 
 
-class Runtime(Session, Protocol):
-    """A live session of this process."""
-
-    address_info: dict[str, Any]
-    is_worker: bool
-    is_local_mode: bool
+class Work(Protocol):
+    """Tasks and actors, as the API makes them."""
 
     def submit_task(
         self, function: FunctionDescriptor, options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -150,6 +146,10 @@ class Runtime(Session, Protocol):
     def adopt_actor(self, core: ActorCore) -> ActorCore:
         """Register a handle that was deserialized here; returns the process's one core for that actor."""
 
+
+class Objects(Protocol):
+    """Values, as the API puts and gets them."""
+
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a copy of ``value``."""
 
@@ -161,6 +161,10 @@ class Runtime(Session, Protocol):
 
     def done_of(self, refs: Sequence[ObjectRef[Any]]) -> list[ObjectRef[Any]]:
         """Those for which ``is_done`` is true, in order."""
+
+
+class Actors(Protocol):
+    """Actors, as the API finds and ends them."""
 
     def kill_actor(self, actor: ActorCore, no_restart: bool) -> None:
         """End the actor's process now."""
@@ -177,6 +181,10 @@ class Runtime(Session, Protocol):
     def own_actor(self) -> ActorCore:
         """The actor that runs here; only inside an actor."""
 
+
+class Facts(Protocol):
+    """What a session tells of itself."""
+
     def errors(self) -> list[dict[str, Any]]:
         """Failures recorded so far, oldest first."""
 
@@ -191,6 +199,14 @@ class Runtime(Session, Protocol):
 
     def context(self) -> dict[str, Any]:
         """Where this code runs: the fields of ``RuntimeContext``, as far as they are known."""
+
+
+class Runtime(Session, Work, Objects, Actors, Facts, Protocol):
+    """A live session of this process."""
+
+    address_info: dict[str, Any]
+    is_worker: bool
+    is_local_mode: bool
 
     def shutdown(self) -> None:
         """End the session; idempotent."""
