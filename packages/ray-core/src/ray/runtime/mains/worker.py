@@ -80,5 +80,5 @@ def worker_main(
             runtime.ending.run(1, str(error))
         following, runtime.next_executor = runtime.next_executor, None
         if following is None:
-            end_process(runtime, 0)
+            end_process(runtime.ending, 0)
         executor = following

@@ -53,7 +53,7 @@ class ActorHost(OwnerRuntime):
     #: {concurrency group: how many of its calls run at a time}
     groups: Mapping[str, int] = {}
     #: What made this process an actor.
-    _start: node.StartActor | None = None
+    started_as: node.StartActor | None = None
     _instance: Any = None
     #: The thread that runs ``__init__``, or 0.
     creating_thread = 0
@@ -75,7 +75,7 @@ class ActorHost(OwnerRuntime):
     def on_start_actor(self, message: node.StartActor) -> None:
         """The node manager makes this worker an actor; called by the reader under the lock."""
         spec = message.spec
-        self._start = message
+        self.started_as = message
         self.actor_id, self.actor_name = spec.id, spec.class_name
         self.actor_resources = {name: amount / UNIT for name, amount in spec.resources.items()}
         self.threads.set_for(spec.resources)
@@ -108,9 +108,9 @@ class ActorHost(OwnerRuntime):
         return method_of(self._instance, name)
 
     def own_actor(self) -> ActorCore:
-        if self._start is None:
+        if self.started_as is None:
             return super().own_actor()
-        return self.handles.adopt_packed(self.actor_id, self._start.spec.handle)
+        return self.handles.adopt_packed(self.actor_id, self.started_as.spec.handle)
 
     def _terminate(self) -> None:
         self.announce_exit(TERMINATED)

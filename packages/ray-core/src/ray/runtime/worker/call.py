@@ -8,7 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ray.abc.transport import Frame
 from ray.clock import perf_counter_ns
@@ -41,15 +41,55 @@ from ray.serialization import (
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
+    from collections.abc import Mapping
 
     from ray.protocol.references import ObjectEntry
+    from ray.runtime.owner.borrowing import Borrowing
+    from ray.runtime.owner.cancelling import Cancelling
+    from ray.runtime.owner.losses import Losses
+    from ray.runtime.owner.reports import Reports
+    from ray.runtime.owner.values import Values
     from ray.runtime.process.peers import Peer
-    from ray.runtime.worker.worker import WorkerRuntime
+    from ray.runtime.process.waiting import Waiter
+    from ray.runtime.worker.arguments import SpilledArguments
+    from ray.runtime.worker.process_end import ProcessEnd
 
 CallArguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 #: The call that runs in this context; executors that interleave calls rely on it.
 current_call: contextvars.ContextVar[TaskCall | None] = contextvars.ContextVar("ray_call", default=None)
+
+
+class CallHost(Protocol):
+    """The worker that runs a call."""
+
+    concurrent: bool
+    is_forked: bool
+    exiting: str
+    actor_id: bytes
+    actor_name: str
+    #: {concurrency group: how many of its calls run at a time}
+    groups: Mapping[str, int]
+    #: {method: whether it asks to run on a thread}
+    in_thread: dict[bytes, bool]
+    running: dict[bytes, TaskCall]
+    lock: Any
+    values: Values
+    borrowing: Borrowing
+    cancelling: Cancelling
+    losses: Losses
+    reports: Reports
+    ending: ProcessEnd
+    spilled_arguments: SpilledArguments
+
+    @property
+    def node_id(self) -> str: ...
+    def begin(self, call: TaskCall) -> bool: ...
+    def end(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None: ...
+    def target_of(self, task: wire.Task) -> Any: ...
+    def name_of(self, task: wire.Task) -> str: ...
+    def announce_exit(self, reason: str) -> None: ...
+    def block(self, waiter: Waiter, timeout_s: float | None) -> bool: ...
 
 
 class TaskCall:
@@ -60,9 +100,7 @@ class TaskCall:
         "name", "noticed", "peer", "recursive", "resources", "stream", "task", "timed_out", "values", "worker",
     )  # fmt: skip
 
-    def __init__(
-        self, worker: WorkerRuntime, peer: Peer, task: wire.Task, frames: Sequence[Frame], push: wire.Push
-    ) -> None:
+    def __init__(self, worker: CallHost, peer: Peer, task: wire.Task, frames: Sequence[Frame], push: wire.Push) -> None:
         self.worker = worker
         self.peer = peer
         self.task = task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from _thread import get_ident
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ray.abc.transport import Frame
 from ray.clock import sleep
@@ -16,16 +16,32 @@ from ray.runtime.process.polling import PAUSE_S
 if TYPE_CHECKING:
     from ray.protocol.run_slot import RunSlot
     from ray.runtime.worker.call import TaskCall
-    from ray.runtime.worker.worker import WorkerRuntime
 
 #: How often to look whether the main thread has decided about a task; it takes microseconds.
 DECIDING_POLLS = 10_000
 
 
+class Sent(Protocol):
+    """What a worker was sent, and by whom."""
+
+    #: {task id: call} that have not started, and that run.
+    queued: dict[bytes, TaskCall]
+    running: dict[bytes, TaskCall]
+    #: Id of the task that was started last.
+    started: bytes
+    #: How many threads and loops of it wait.
+    blocked: int
+    #: The owner that holds the lease.
+    lessee: Peer | None
+
+    def flush(self, peer: Peer) -> None: ...
+    def let_go(self, call: TaskCall) -> None: ...
+
+
 class GivingBack:
     """Called under the runtime's lock."""
 
-    def __init__(self, worker: WorkerRuntime, slot: RunSlot) -> None:
+    def __init__(self, worker: Sent, slot: RunSlot) -> None:
         self._worker = worker
         self._slot = slot
 
@@ -37,7 +53,7 @@ class GivingBack:
         """
         worker = self._worker
         about_to = 0 if worker.running.keys() - worker.queued.keys() else 1
-        blocked = worker._blocked > 0
+        blocked = worker.blocked > 0
         self.give_back(blocked=blocked, keep=about_to, recall=message.id)
         exempt = self._slot.handled(message.id)
         if exempt is not None:
@@ -51,8 +67,8 @@ class GivingBack:
         """Return unstarted tasks, but the first ``keep``, to their owners; say whether this worker is blocked."""
         worker = self._worker
         returned: dict[Peer, list[bytes]] = {}
-        if worker._lessee is not None:
-            returned[worker._lessee] = []
+        if worker.lessee is not None:
+            returned[worker.lessee] = []
         for task_id in list(worker.queued)[keep:]:
             call = self._drop(task_id)
             if call is not None:

@@ -6,24 +6,37 @@ import signal
 import threading
 from _signal import getsignal  # type: ignore[import-not-found]  # that of ``signal`` takes as long as a short task
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.runtime.process.interrupts import deliver_later, in_critical_code, in_destructor
 from ray.runtime.worker.call import TaskCall
 
 if TYPE_CHECKING:
+    from ray.abc.transport import Transport
     from ray.protocol.run_slot import RunSlot
+    from ray.runtime.process.timers import Timers
     from ray.runtime.worker.limits import Limits
-    from ray.runtime.worker.worker import WorkerRuntime
 
 #: A signal that comes right before a system call does not end it: it is sent again this often, until it is noticed.
 INSIST_S = 0.02
 
 
+class Worker(Protocol):
+    """What runs the calls."""
+
+    concurrent: bool
+    running: dict[bytes, TaskCall]
+    lock: Any
+    timers: Timers
+    transport: Transport
+
+    def this_call(self) -> TaskCall | None: ...
+
+
 class Interrupting:
     """Cancels coroutines; sends the main thread of a worker that runs one call at a time SIGINT, and takes it."""
 
-    def __init__(self, worker: WorkerRuntime, slot: RunSlot, limits: Limits) -> None:
+    def __init__(self, worker: Worker, slot: RunSlot, limits: Limits) -> None:
         self._worker = worker
         self._slot = slot
         self._limits = limits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.clock import monotonic
 from ray.messages import node, wire
@@ -11,18 +11,49 @@ from ray.protocol.run_slot import CANCELLED, TIMED_OUT, RunSlot
 from ray.runtime.worker.process_end import end_process
 
 if TYPE_CHECKING:
-    from ray.runtime.process.timers import Timer
+    from ray.abc.transport import Transport
+    from ray.runtime.process.node_link import NodeLink
+    from ray.runtime.process.peers import Peer
+    from ray.runtime.process.timers import Timer, Timers
     from ray.runtime.worker.call import TaskCall
-    from ray.runtime.worker.worker import WorkerRuntime
+    from ray.runtime.worker.outcome import Outcome
+    from ray.runtime.worker.process_end import ProcessEnd
+    from ray.runtime.worker.streams import Flusher
 
 #: After a timed-out task was interrupted in vain, its process ends.
 TIMEOUT_GRACE_S = 1.0
 
 
+class Insists(Protocol):
+    """Interrupts the code of a call, until it has noticed."""
+
+    def insist(self, call: TaskCall) -> None: ...
+
+
+class Worker(Protocol):
+    """What runs the calls, and answers those that are given up."""
+
+    concurrent: bool
+    exiting: str
+    running: dict[bytes, TaskCall]
+    overdue: set[TaskCall]
+    lock: Any
+    timers: Timers
+    transport: Transport
+    node: NodeLink
+    output: Flusher
+    ending: ProcessEnd
+
+    @property
+    def interrupting(self) -> Insists: ...
+    def queue_reply(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None: ...
+    def flush(self, peer: Peer) -> None: ...
+
+
 class Limits:
     """The time limits of a worker's calls, and what the node manager says about them in the worker's slot."""
 
-    def __init__(self, worker: WorkerRuntime, slot: RunSlot) -> None:
+    def __init__(self, worker: Worker, slot: RunSlot) -> None:
         self._worker = worker
         self._slot = slot
         #: When the node manager looks next whether a call is over its time.
@@ -111,10 +142,10 @@ class Limits:
             return
         del worker.running[call.task.id]
         call.abandoned = True
-        worker._append(call, call._fail(TimeoutError()), 0)
+        worker.queue_reply(call, call._fail(TimeoutError()), 0)
         if worker.concurrent:  # other callers' calls run here: it goes on until it ends, and keeps its place
             worker.overdue.add(call)
             worker.flush(call.peer)
             return
         worker.exiting = "a task ran over its time and could not be interrupted"
-        end_process(worker, 1)
+        end_process(worker.ending, 1)

@@ -10,28 +10,35 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import BlockingCallError
-from ray.protocol.references import ObjectEntry
+from ray.protocol.references import ObjectEntry, ReferenceTable
 from ray.runtime.refs.session import Listener
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from ray.runtime.worker.call import TaskCall
-    from ray.runtime.worker.worker import WorkerRuntime
 
 
 class LoopWaits:
     """A look at what is awaited in this process; made and used under the lock."""
 
-    def __init__(self, worker: WorkerRuntime) -> None:
-        self._worker = worker
+    def __init__(self, table: ReferenceTable, creating_thread: int, unsubscribe: Callable[[Listener], bool]) -> None:
+        """Look.
+
+        Args:
+            table: of the process.
+            creating_thread: the one that runs ``__init__``, or 0.
+            unsubscribe: ends a listener, if it was not told yet.
+        """
+        self._creating_thread = creating_thread
+        self._unsubscribe = unsubscribe
         #: {future: (the listener that completes it, the object)}
         self._awaited: dict[Any, tuple[Listener, ObjectEntry]] = {}
         #: {call: the loops on which something is awaited for it}
         self._loops: dict[TaskCall | None, set[Any]] = {}
-        if not worker.table.listeners:
+        if not table.listeners:
             return
-        for entry in list(worker.table.entries.values()):
+        for entry in list(table.entries.values()):
             for waiter in () if entry.status else list(entry.waiters or ()):
                 if isinstance(waiter, Listener) and (future := waiter.future()) is not None:
                     self._awaited[future] = waiter, entry
@@ -54,14 +61,14 @@ class LoopWaits:
     def _is_run_by(self, loop: Any, call: TaskCall | None) -> bool:
         thread = getattr(loop, "_thread_id", None)
         if call is None:
-            return bool(thread) and thread == self._worker.creating_thread
+            return bool(thread) and thread == self._creating_thread
         return runs(sys._current_frames().get(thread or 0), call)
 
     def refuse(self, call: TaskCall | None, error: BlockingCallError) -> None:
         """Have the first object that a call awaits fail there."""
         awaits = self.of(call)
         listener = None if awaits is None else awaits.first()
-        if listener is not None and self._worker.unsubscribe(listener):
+        if listener is not None and self._unsubscribe(listener):
             listener.refuse(error)
 
 

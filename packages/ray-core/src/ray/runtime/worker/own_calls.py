@@ -6,7 +6,7 @@ import sys
 import threading
 from _thread import get_ident
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ray.exceptions import BlockingCallError
 from ray.ids import task_of
@@ -18,8 +18,14 @@ from ray.runtime.process.waiting import Waiter
 from ray.runtime.worker.loop_waits import Awaits, LoopWaits, runs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ray.messages import node
+    from ray.protocol.references import ReferenceTable
+    from ray.runtime.owner.actor_calls import ActorCalls
+    from ray.runtime.process.timers import Timers
+    from ray.runtime.refs.session import Listener
     from ray.runtime.worker.call import TaskCall
-    from ray.runtime.worker.worker import WorkerRuntime
 
 #: How long a wait lasts before somebody asks, and then between two looks.
 ASK_AFTER_S = 1.0
@@ -28,10 +34,34 @@ ASK_AFTER_S = 1.0
 Caller: TypeAlias = "TaskCall | None"
 
 
+class Worker(Protocol):
+    """The process of an actor."""
+
+    actor_id: bytes
+    actor_name: str
+    concurrent: bool
+    #: {concurrency group: how many of its calls run at a time}
+    groups: Mapping[str, int]
+    #: The thread that runs ``__init__``, or 0.
+    creating_thread: int
+    #: What made the process an actor.
+    started_as: node.StartActor | None
+    queued: dict[bytes, TaskCall]
+    running: dict[bytes, TaskCall]
+    lock: Any
+    table: ReferenceTable
+    timers: Timers
+    calls: ActorCalls
+
+    def this_call(self) -> TaskCall | None: ...
+    @property
+    def unsubscribe(self) -> Callable[[Listener], bool]: ...
+
+
 class OwnCalls:
     """Which calls of this actor wait without a limit, and which of them can never end."""
 
-    def __init__(self, worker: WorkerRuntime) -> None:
+    def __init__(self, worker: Worker) -> None:
         self._worker = worker
         #: {call: what its thread waits for}
         self._waits: dict[Caller, Waiter] = {}
@@ -79,7 +109,7 @@ class OwnCalls:
         self.awaited()
         client = worker.calls.clients.get(worker.actor_id)
         if worker.queued or (client is not None and client.queue):
-            loops = LoopWaits(worker)
+            loops = LoopWaits(worker.table, worker.creating_thread, worker.unsubscribe)
             stuck = self._stuck(loops)
             if stuck and stuck[-1] not in self._waits:
                 loops.refuse(stuck[-1], self._error("await"))
@@ -105,7 +135,7 @@ class OwnCalls:
         running: list[Caller] = [None] if worker.creating_thread else list(worker.running.values())
         waits: dict[Caller, Waiter | Awaits] = {call: self._waits[call] for call in running if call in self._waits}
         if len(waits) < len(running):
-            loops = loops or LoopWaits(worker)
+            loops = loops or LoopWaits(worker.table, worker.creating_thread, worker.unsubscribe)
             for call in running:
                 awaits = None if call in waits else loops.of(call)
                 if awaits is not None:
@@ -130,9 +160,9 @@ class OwnCalls:
 
     def _places(self, lane: str | None) -> int:
         worker = self._worker
-        if worker.creating_thread or not worker.concurrent or worker._start is None:
+        if worker.creating_thread or not worker.concurrent or worker.started_as is None:
             return 1
-        return places_of(worker._start.spec) if lane is None else worker.groups[lane]
+        return places_of(worker.started_as.spec) if lane is None else worker.groups[lane]
 
 
 class _Never:
@@ -140,7 +170,7 @@ class _Never:
 
     def __init__(
         self,
-        worker: WorkerRuntime,
+        worker: Worker,
         stuck: set[Caller],
         dead: set[str | None],
         lane: Callable[[str | None], str | None],

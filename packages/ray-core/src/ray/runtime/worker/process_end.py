@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ray.clock import sleep
 from ray.messages import node
@@ -18,13 +18,47 @@ from ray.runtime.process.telling import tell, write
 from ray.threads import UnawaitedThread
 
 if TYPE_CHECKING:
-    from ray.runtime.worker.call import TaskCall
-    from ray.runtime.worker.worker import WorkerRuntime
+    from collections.abc import Sequence
+
+    from ray.abc.transport import Transport
+    from ray.runtime.owner.joining import PluginLife
+    from ray.runtime.process.node_link import NodeLink
+    from ray.runtime.process.polling import Polling
+    from ray.runtime.process.timers import Timers
 
 #: Coroutines of other calls are cancelled, and have this long to end.
 OTHERS_S = 1.0
 #: How often it is looked whether a process is still needed whose end is over its time.
 _LOOK_S = 0.1
+
+
+class Ending(Protocol):
+    """A call, as the end of its process sees it."""
+
+    @property
+    def coroutine(self) -> object: ...
+    def interrupt(self) -> None: ...
+
+
+class Process(Protocol):
+    """A worker that ends: what is told, sent and let go of before it has."""
+
+    actor_id: bytes
+    lock: Any
+    closed: bool
+    timers: Timers
+    transport: Transport
+    node: NodeLink
+    polling: Polling
+    plugins: PluginLife
+
+    def others(self, call: Ending) -> Sequence[Ending]: ...
+    def is_needed(self) -> bool: ...
+    def flush_all(self) -> None: ...
+    def give_up(self, reason: str) -> None: ...
+    def drop_actor(self) -> None: ...
+    def note(self, task_id: bytes) -> None: ...
+    def note_end(self, *, planned: bool) -> None: ...
 
 
 class ProcessEnd:
@@ -34,7 +68,7 @@ class ProcessEnd:
     node manager kills one that does not even come to that.
     """
 
-    def __init__(self, runtime: WorkerRuntime) -> None:
+    def __init__(self, runtime: Process) -> None:
         self._runtime = runtime
         self._code = 0
         #: The thread that runs what the user registered for the end.
@@ -61,11 +95,11 @@ class ProcessEnd:
             runtime.timers.after(END_S, self._look)
             runtime.transport.wake()
 
-    def interrupt_others(self, call: TaskCall) -> None:
+    def interrupt_others(self, call: Ending) -> None:
         """The actor ends with ``call``: cancel the coroutines of the others, and end the process if they go on."""
         runtime = self._runtime
         with runtime.lock:
-            others = [other for other in [*runtime.running.values(), *runtime.overdue] if other is not call]
+            others = runtime.others(call)
             self.begin()
             if any(other.coroutine is not None for other in others):
                 runtime.timers.after(OTHERS_S, self._soon)
@@ -157,8 +191,8 @@ class ProcessEnd:
         return f"[ray] The end of this process took longer than {END_S:g} s: it was held up by {self._step}{where}."
 
 
-def end_process(runtime: WorkerRuntime, code: int) -> NoReturn:
+def end_process(ending: ProcessEnd, code: int) -> NoReturn:
     """End in order with code 0, else at once."""
     if code:
-        runtime.ending.leave(code)
-    runtime.ending.run(0)
+        ending.leave(code)
+    ending.run(0)

@@ -80,7 +80,7 @@ class Replying(WaitingWorker):
         """Queue the reply of a call that has ended, and send the queue when that is worth it; under the lock."""
         if self.peers.cut_off and not (self.exiting or self.actor_id):  # the next task is to find a sound process
             self.exiting = "it could not reach the other processes of its session"
-        self._append(call, outcome, duration_us)
+        self.queue_reply(call, outcome, duration_us)
         peer = call.peer
         if duration_us > FLUSH_US:
             self._brief.discard(call.task.function)
@@ -98,7 +98,7 @@ class Replying(WaitingWorker):
         ):
             self.flush(peer)
 
-    def _append(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
+    def queue_reply(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """Queue a reply; called under the lock."""
         peer, task = call.peer, call.task
         if peer.lost:
@@ -157,7 +157,7 @@ class Replying(WaitingWorker):
             returned = [id for id, call in self.queued.items() if call.peer is peer]
             for id in returned:
                 self.let_go(self.queued.pop(id))
-        ends = exiting and (peer is self._lessee or bool(self.actor_id))
+        ends = exiting and (peer is self.lessee or bool(self.actor_id))
         peer.send(wire.Replies(done, ends, returned, self.announced), frames)
 
     def give_up(self, reason: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from _thread import get_ident
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic
 from ray.exceptions import RayConnectionError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ray.runtime.refs.counted import CountedRef
     from ray.runtime.worker.call import TaskCall
-    from ray.runtime.worker.worker import WorkerRuntime
+    from ray.runtime.worker.process_end import ProcessEnd
 
 #: A wait shorter than this is not announced; the CPU is not given back for it.
 BLOCK_GRACE_S = 0.002
@@ -34,11 +34,15 @@ class WaitingWorker(ActorHost):
     """The waiting half of a worker."""
 
     store_death_s = 1.0
+    ending: ProcessEnd
+    #: {task id: call} that have not started, and that run.
+    queued: dict[bytes, TaskCall]
+    running: dict[bytes, TaskCall]
     #: Threads that wait, and one more for event loops that do.
-    _blocked = 0
+    blocked = 0
     #: The owner that holds the lease.
-    _lessee: Peer | None = None
-    #: Since when event loops await objects, or 0, and whether this counts in ``_blocked``.
+    lessee: Peer | None = None
+    #: Since when event loops await objects, or 0, and whether this counts in ``blocked``.
     _awaited_since = 0.0
     _awaits = False
     #: The thread of an async actor's event loop, once there are calls that a wait there would hold up; else 0.
@@ -46,7 +50,7 @@ class WaitingWorker(ActorHost):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.own_calls = OwnCalls(cast("WorkerRuntime", self))
+        self.own_calls = OwnCalls(self)
 
     @abstractmethod
     def this_call(self) -> TaskCall | None:
@@ -59,7 +63,7 @@ class WaitingWorker(ActorHost):
     def cut_off(self, error: RayConnectionError) -> None:
         """A worker without the store is of no use: it ends, so that others do what it was given."""
         write(f"This worker ends, since it has lost its connection to the store: {error}\n")
-        end_process(cast("WorkerRuntime", self), 1)
+        end_process(self.ending, 1)
 
     def catch_up(self) -> None:
         super().catch_up()
@@ -92,19 +96,19 @@ class WaitingWorker(ActorHost):
 
     def _enter_blocked(self) -> None:
         with self.lock:
-            self._blocked += 1
-            if self._blocked == 1:
+            self.blocked += 1
+            if self.blocked == 1:
                 self.node.send(node.Blocked())
                 if not self.actor_id:
                     self._give_back(blocked=True)
 
     def _leave_blocked(self) -> None:
         with self.lock:
-            self._blocked -= 1
-            if not self._blocked:
+            self.blocked -= 1
+            if not self.blocked:
                 self.node.send(node.Resumed())
-                if self._lessee is not None and not self.actor_id:
-                    self._lessee.send(wire.Unblocked())
+                if self.lessee is not None and not self.actor_id:
+                    self.lessee.send(wire.Unblocked())
 
     def guard_loop(self) -> None:
         """This thread runs the event loop of an async actor: from now on no call may wait on it."""

@@ -38,7 +38,7 @@ from ray.runtime.worker.giving_back import GivingBack
 from ray.runtime.worker.interrupting import Interrupting
 from ray.runtime.worker.limits import Limits
 from ray.runtime.worker.outcome import Outcome
-from ray.runtime.worker.process_end import ProcessEnd
+from ray.runtime.worker.process_end import Ending, ProcessEnd
 from ray.runtime.worker.replies import SETTLE_S, Replying
 from ray.runtime.worker.streams import Flusher
 from ray.runtime.worker.yielding import yielding_of
@@ -110,7 +110,7 @@ class WorkerRuntime(Replying):
             return
         self.here.depth = message.depth + 1
         if not self.actor_id:
-            self._lessee = peer
+            self.lessee = peer
             if message.resources != self._resources:
                 self._resources = message.resources
                 self.threads.set_for(message.resources)
@@ -137,7 +137,7 @@ class WorkerRuntime(Replying):
             submit(call)
         if refused:
             peer.send(wire.Replies([], returned=refused, reason=closing.reason))
-        if self._blocked and not self.actor_id:
+        if self.blocked and not self.actor_id:
             self._give_back(blocked=True)
 
     def on_forget(self, peer: Peer, message: wire.Forget, frames: Sequence[Frame]) -> None:
@@ -173,7 +173,7 @@ class WorkerRuntime(Replying):
         task = call.task
         error = TaskCancelledError(task.name or self.name_of(task), task.id)
         envelope = self.reports.envelope(error, call.name, task.id, task.attempt)
-        self._append(call, Outcome(False, [envelope]), 0)
+        self.queue_reply(call, Outcome(False, [envelope]), 0)
         self.flush(call.peer)
 
     def on_taken(self, peer: Peer, message: wire.Taken, frames: Sequence[Frame]) -> None:
@@ -329,9 +329,9 @@ class WorkerRuntime(Replying):
         if self.actor_id:
             facts["actor_id"] = self.actor_id
             facts["resources"] = self.actor_resources
-            if self._start is not None:
-                facts["actor_name"] = self._start.spec.name
-                facts["restarts"] = self._start.incarnation
+            if self.started_as is not None:
+                facts["actor_name"] = self.started_as.spec.name
+                facts["restarts"] = self.started_as.incarnation
         if call is not None:
             facts["task_id"] = call.task.id
             facts["task_name"] = call.name
@@ -358,6 +358,10 @@ class WorkerRuntime(Replying):
         if self._instance is not None and not (self.running or self.queued):
             self._terminate()  # nothing is waited for but what may hold up the executor
             self.ending.begin()
+
+    def others(self, call: Ending) -> list[TaskCall]:
+        """What runs here beside a call, those included that nobody waits for any more; under the lock."""
+        return [other for other in [*self.running.values(), *self.overdue] if other is not call]
 
     def note(self, task_id: bytes) -> None:
         """Tell the node manager what this process is to be thought to have started last."""

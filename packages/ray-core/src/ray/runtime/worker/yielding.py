@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.ids import object_id
 from ray.messages import codec, wire
@@ -18,7 +18,9 @@ from ray.runtime.worker.storing import store_results_on_loop
 from ray.serialization import Serialized, serialize, serialize_small
 
 if TYPE_CHECKING:
-    from ray.runtime.worker.call import TaskCall
+    from ray.runtime.owner.borrowing import Borrowing
+    from ray.runtime.owner.values import Values
+    from ray.runtime.process.peers import Peer
 
 #: How far a task may be ahead of its consumer: each object counts 1, and 1 more per ``_UNIT_BYTES``.
 MAX_AHEAD = 256
@@ -32,12 +34,40 @@ def size_ahead(nbytes: int) -> int:
     return 1 + nbytes // _UNIT_BYTES
 
 
+class Host(Protocol):
+    """The process of a task that yields."""
+
+    lock: Any
+    values: Values
+    borrowing: Borrowing
+
+    def block(self, waiter: Waiter, timeout_s: float | None) -> bool: ...
+
+
+class Call(Protocol):
+    """The task that yields, as it runs."""
+
+    task: wire.Task
+    peer: Peer
+    stream: Yielding | None
+    cancelled: bool
+    timed_out: bool
+    noticed: bool
+    interruptible: bool
+
+    @property
+    def worker(self) -> Host: ...
+    @property
+    def coroutine(self) -> object: ...
+    def notice(self) -> None: ...
+
+
 class Yielding:
     """What one call has yielded, and earlier attempts before it."""
 
     __slots__ = ("_ahead", "_call", "_count", "_sizes", "_skipped", "_taken", "_waiter")
 
-    def __init__(self, call: TaskCall) -> None:
+    def __init__(self, call: Call) -> None:
         resumed = call.task.resume or _FROM_THE_START
         self._call = call
         self._count = 0
@@ -197,7 +227,7 @@ class Yielding:
             waiter.count()
 
 
-def yielding_of(call: TaskCall) -> Yielding:
+def yielding_of(call: Call) -> Yielding:
     """What a call yields, or will: its consumer may take what earlier attempts have yielded before it begins."""
     with call.worker.lock:
         if call.stream is None:
