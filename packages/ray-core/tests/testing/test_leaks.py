@@ -24,7 +24,18 @@ def before():
 def found(before, **options):
     with pytest.raises(leaks.LeakError) as caught:
         leaks.assert_clean(before, 0.1, **options)
-    return caught.value.leaks
+    return [text for text in caught.value.leaks if not is_of_others(text)]
+
+
+def is_of_others(text):
+    """Whether it was of a store of other tests, run beside these, whose end was just under way."""
+    path = text.removeprefix("shared memory ")
+    end = time.monotonic() + 0.5
+    while path != text and time.monotonic() < end:
+        if not os.path.exists(path):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_nothing_is_clean(before):
