@@ -66,6 +66,7 @@ def worker_main(
     }
     runtime.events.wanted = config.extra["events"]
     interface.set_current(runtime)
+    interface.own_process = ""  # a child that a task forks may start a session of its own
     watch_forks(runtime)
     runtime.polling.start()
     sys.meta_path.append(DriverPath(runtime))

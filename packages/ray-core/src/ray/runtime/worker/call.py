@@ -27,6 +27,7 @@ from ray.runtime.returns import pack_returns
 from ray.runtime.worker.actor_exit import Exit, exit_of
 from ray.runtime.worker.code_cache import with_dependencies
 from ray.runtime.worker.outcome import Outcome, success
+from ray.runtime.worker.raised import forget_frames, wants_retry
 from ray.runtime.worker.storing import is_of_result, store_results, store_results_on_loop
 from ray.runtime.worker.yielding import Yielding, first_of, yielding_of
 from ray.serialization import (
@@ -34,7 +35,6 @@ from ray.serialization import (
     ORDERLY,
     Serialized,
     deserialize_aligned,
-    load_function,
     make_envelope,
     serialize_small,
 )
@@ -352,8 +352,8 @@ class TaskCall:
             node=worker.node_id,
             kind=kind,
         )
-        retry = bool(task.retry) and not self.cancelled and _wants_retry(error, task.retry)
-        _forget_frames(error)
+        retry = bool(task.retry) and not self.cancelled and wants_retry(error, task.retry)
+        forget_frames(error)
         return Outcome(False, [envelope], retry=retry)
 
     def _actor_ends(self, reason: str, fate: str, exit_code: int | None = None) -> RayActorError:
@@ -390,33 +390,3 @@ def _arguments(data: Any, call: str) -> CallArguments:
 
 #: What completes the object that would have come next.
 _END = serialize_small(None)
-
-_TRACEBACK: Any = BaseException.__dict__["__traceback__"]
-_CAUSE: Any = BaseException.__dict__["__cause__"]
-_CONTEXT: Any = BaseException.__dict__["__context__"]
-_MEMBERS: Any = BaseExceptionGroup.__dict__["exceptions"]
-
-
-def _forget_frames(error: BaseException) -> None:
-    """The traceback holds the user's locals, and so refs and large values: let go of them."""
-    seen: set[int] = set()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        current = pending.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        # Past the class's own attribute access: it may refuse, as a frozen dataclass does.
-        _TRACEBACK.__set__(current, None)
-        pending += [_CAUSE.__get__(current), _CONTEXT.__get__(current)]
-        if issubclass(type(current), BaseExceptionGroup):
-            pending += _MEMBERS.__get__(current)
-
-
-def _wants_retry(error: BaseException, wanted: bytes) -> bool:
-    if wanted == b"*":
-        return is_a(error, Exception)
-    try:
-        return is_a(error, load_function(wanted))
-    except Exception:  # the types cannot be loaded here, so this is none of them
-        return False
