@@ -81,3 +81,29 @@ def test_a_destructor_that_starts_a_session_in_the_middle_of_init(tmp_path):
 def test_a_destructor_in_the_middle_of_shutdown(tmp_path, call, told):
     said = run(FINALISER.format(call=call, inside="_end_node"), tmp_path)
     assert said == ["[] True", f"{told} False"]
+
+
+FORK = """
+import os, signal, threading, time
+import ray
+ray.init(num_cpus=1)  # the first time takes imports
+ray.shutdown()
+other = threading.Thread(target=lambda: ray.init(num_cpus=1))
+other.start()
+time.sleep(0.03)
+pid = os.fork()
+if not pid:
+    signal.alarm(30)
+    ray.init(num_cpus=1)
+    print(ray.get(ray.remote(lambda: 42).remote()), flush=True)
+    ray.shutdown()
+    os._exit(0)
+print(os.waitpid(pid, 0)[1])
+other.join()
+ray.shutdown()
+"""
+
+
+def test_a_child_that_is_forked_while_another_thread_starts_a_session(tmp_path):
+    """It has neither that thread nor its session, and waited for ever for it to be through."""
+    assert run(FORK, tmp_path) == ["42", "0"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
@@ -210,6 +211,15 @@ def _alone(call: str) -> Iterator[None]:
         yield
     finally:
         _under_way = ""
+
+
+def _after_fork_in_child() -> None:
+    """Another thread of the parent may have been in the middle of a start or an end; it is not here."""
+    global _lock, _under_way
+    _lock, _under_way = threading.RLock(), ""
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def is_initialized() -> bool:
