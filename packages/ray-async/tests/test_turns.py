@@ -17,11 +17,6 @@ LONGEST_S = 0.03
 
 
 @ray.remote
-def nap(seconds):
-    time.sleep(seconds)
-
-
-@ray.remote
 def opened(gate):
     while not os.path.exists(gate):
         time.sleep(0.01)

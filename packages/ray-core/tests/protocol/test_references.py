@@ -464,7 +464,7 @@ class Process:
         raise AssertionError(what)
 
     def collect(self) -> None:
-        self.letting_go.free(self.table.collect())
+        self.letting_go.collect()
 
     def serves(self) -> set[str]:
         return {submitter for submitter, _, _ in self.running.values()}

@@ -80,7 +80,7 @@ def _address_problems() -> list[str]:
         cluster = cluster_address(None, None, local_mode=False)
     except (RayConnectionError, ValueError) as error:
         return [str(error)]
-    return [] if cluster is None else [f"ray.init() joins the cluster of {cluster.source}, and {NOT_RELEASED}"]
+    return [] if cluster is None else [f"ray.init() is to join the cluster of {cluster.source}, and {NOT_RELEASED}"]
 
 
 def _plan(plan: ResolvedPlan) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from ray.headroom import SENDING, lacks
 from ray.messages import codec, wire
 from ray.protocol.references import READY, STORED, ObjectEntry
 from ray.runtime.interface import STREAMING
@@ -64,15 +63,10 @@ class LettingGo:
         self._unwanted = unwanted
 
     def collect(self) -> None:
-        """Free what nobody holds. Where there is no room for it, that is done later."""
-        if not lacks(SENDING):
-            self.free(self._table.collect())
+        """Free what nobody holds; the caller has room for it on its stack."""
+        self._free(self._table.collect())
 
-    def collect_all(self) -> None:
-        """The same, where there is room."""
-        self.free(self._table.collect())
-
-    def free(self, entries: Iterable[ObjectEntry]) -> None:
+    def _free(self, entries: Iterable[ObjectEntry]) -> None:
         """Let go of entries that nobody holds."""
         lives, values = self._lives, self._values
         for entry in entries:

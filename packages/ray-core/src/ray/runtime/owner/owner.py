@@ -398,7 +398,7 @@ class OwnerRuntime(ABC):
         if views.held:
             views.trim()
         if self.table.dropped:
-            self.letting_go.free(self.table.collect())
+            self.letting_go.collect()
         self.after_events()
 
     def after_events(self) -> None:  # noqa: B027 - nothing to do in a driver
@@ -429,7 +429,7 @@ class OwnerRuntime(ABC):
     def collect(self) -> None:
         """Free what nobody holds; called under the lock. Where there is no room for it, that is done later."""
         if not lacks(SENDING):
-            self.letting_go.free(self.table.collect())
+            self.letting_go.collect()
 
     def may_send(self) -> bool:
         """Whether this thread has the room for it; if not, the one that polls is to do what this one has begun."""
@@ -437,7 +437,7 @@ class OwnerRuntime(ABC):
             self.recovery.leave()
             return False
         if self.table.dropped:  # as good a moment as any: there is room
-            self.letting_go.free(self.table.collect())
+            self.letting_go.collect()
         return True
 
     def leave_to_poller(self) -> None:
