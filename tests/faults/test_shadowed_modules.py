@@ -89,3 +89,12 @@ def test_names_that_have_nothing_to_do_with_a_failure(tmp_path):
     said = last_words(tmp_path, "wave.py", "broken:PLUGIN")
     assert "No module named 'there_is_no_such_module'" in said
     assert "takes the place" not in said
+
+
+@pytest.mark.parametrize("name", ["heapq", "hashlib"])
+def test_a_program_that_has_taken_the_place_of_a_module_is_told_at_once(tmp_path, name):
+    """What goes wrong with it may go wrong anywhere."""
+    program = tmp_path / f"{name}.py"
+    program.write_text(STARTS.format(transport="unix"))
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=55, check=False)
+    assert f"[ray] {SENTENCE.format(folder=tmp_path, name=name)}" in done.stderr

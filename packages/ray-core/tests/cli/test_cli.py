@@ -297,6 +297,14 @@ def test_output_that_cannot_be_written():
     assert "Traceback" not in done.stderr
 
 
+def test_errors_that_cannot_be_written():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "ray.cli", "memory", "--session", "nothing-begins-so"]
+        assert subprocess.run(command, stdout=full, stderr=full, check=False).returncode == 3
+
+
 def test_no_output_at_all():
     command = f"exec {sys.executable} -m ray.cli plugins >&-"
     done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, check=False)

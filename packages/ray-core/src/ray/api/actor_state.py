@@ -23,8 +23,8 @@ def state_of(core: ActorCore) -> ActorState:
         RayConnectionError: it is of a session that has ended.
     """
     runtime = interface.current()
-    if runtime is not None:
-        runtime.adopt_actor(core)
+    if runtime is not None and core.life is not None and not runtime.knows(core.life):
+        raise RayConnectionError(f"The handle of actor {core.class_name} belongs to a session that has ended.")
     methods = dict(core.methods)
     return core.actor_id, core.class_name, methods, core.life, core.max_task_retries, core.is_async
 

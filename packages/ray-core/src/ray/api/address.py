@@ -80,7 +80,7 @@ def _parse(text: str, source: str) -> ClusterAddress:
         scheme = split.scheme
     if not host or "\0" in host or port is None or port not in _PORTS or scheme != "redis":
         number = text.isdecimal() and not source.startswith(_ENVIRONMENT)
-        instead = f"For a number of CPUs there is ray.init(num_cpus={int(text)})." if number else _no_way_in(source)
+        instead = f"For a number of CPUs there is ray.init(num_cpus={int(text)})." if number else no_way_in(source)
         raise ValueError(
             f"Invalid address port or host in {source}: an address is 'host:port' (or 'redis://host:port') with a port "
             f"from {_PORTS.start} to {_PORTS.stop - 1}, such as '10.0.0.5:6379'. {instead}"
@@ -107,7 +107,7 @@ def refuse_to_join(address: ClusterAddress) -> NoReturn:
     )
 
 
-def _no_way_in(source: str) -> str:
+def no_way_in(source: str) -> str:
     return f"A right one could not be joined either: {NOT_RELEASED}. {_instead(source)}"
 
 

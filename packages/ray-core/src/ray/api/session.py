@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 
 from ray import later_names
-from ray.api.address import ClusterAddress, cluster_address, refuse_to_join
+from ray.api.address import ClusterAddress, cluster_address, no_way_in, refuse_to_join
 from ray.api.options import check_name, custom_resources, memory_bytes, quantity, whole_quantity
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames
-from ray.exceptions.shadowed import explain
+from ray.exceptions.shadowed import explain, shadowed
 from ray.protocol.resources import UNIT
 from ray.runtime import interface
 from ray.runtime.interface import Runtime
@@ -263,6 +263,8 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
         return LocalRuntime(start_options)
     from ray.runtime.driver.driver import start
 
+    for sentence in shadowed():
+        _log.warning("%s", sentence)
     return start(start_options)
 
 
@@ -310,7 +312,7 @@ def _refuse_start_up_options(cluster: ClusterAddress, options: InitOptions) -> N
     if given:
         raise ValueError(
             f"When connecting to an existing cluster ({cluster.source}), {' and '.join(given)} must not be provided: "
-            "the cluster was told when it was started."
+            f"the cluster was told when it was started. {no_way_in(cluster.source)}"
         )
 
 

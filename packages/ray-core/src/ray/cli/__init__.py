@@ -94,7 +94,12 @@ def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> 
 
 
 def _fail(error: object, code: int, context: click.Context | None = None) -> int:
-    print(f"ray: {error.format_message() if isinstance(error, click.UsageError) else error}", file=sys.stderr)
-    if context is not None and (context.parent is not None or isinstance(error, click.NoSuchOption)):
-        print(f"`{context.command_path} --help` shows what can be given.", file=sys.stderr)
+    try:
+        print(f"ray: {error.format_message() if isinstance(error, click.UsageError) else error}", file=sys.stderr)
+        if context is not None and (context.parent is not None or isinstance(error, click.NoSuchOption)):
+            print(f"`{context.command_path} --help` shows what can be given.", file=sys.stderr)
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:  # nobody can be told; Python would complain once more when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     return code

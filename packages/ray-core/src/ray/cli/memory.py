@@ -44,7 +44,11 @@ def memory(session: str, limit: int, form: str) -> int:
         which = f"no running session begins with {session!r}" if session else "no session is running"
         raise RayConnectionError(f"{which} (of this user, on this machine)")
     if form == "json":
-        print(as_json([{**found, "objects": found["objects"][:limit]} for found in reports]))
+        print(
+            as_json(
+                [{**found, "count": len(found["objects"]), "objects": found["objects"][:limit]} for found in reports]
+            )
+        )
         return exits.DONE
     for found in reports:
         _print(found, limit)

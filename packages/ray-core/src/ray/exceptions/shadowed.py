@@ -30,6 +30,18 @@ def shadowing(error: BaseException) -> str:
     return ""
 
 
+def shadowed() -> list[str]:
+    """What to say of files of the program that have been imported in the place of modules of Python's library."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    folder = os.path.dirname(os.path.abspath(main)) if main else os.getcwd()
+    names = [
+        name
+        for name in sys.stdlib_module_names & sys.modules.keys()
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder + os.sep)
+    ]
+    return [sentence for name in sorted(names) if (sentence := _sentence(name))]
+
+
 def _names(error: BaseException) -> Iterator[str]:
     """Modules that may be to blame: those that the error and its causes name, and whose code they have come through."""
     each: BaseException | None = error
