@@ -5,7 +5,7 @@ import threading
 import pytest
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import DeserializationError, RayTaskError
 
 LIMIT_S = 30
 
@@ -100,3 +100,62 @@ def test_an_actor_lives_on(session, tmp_path, kind, options):
         assert kind.__name__ in text
     assert ray.get(actor.ping.remote(), timeout=LIMIT_S) >= 1
     assert runs(path) == 3
+
+
+def raise_odd(kind):
+    raise kind("it is odd")
+
+
+class Unreadable:
+    """Opens to an exception."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __reduce__(self):
+        return raise_odd, (self.kind,)
+
+
+class Unwritable:
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __reduce__(self):
+        raise self.kind("it is odd")
+
+
+class OddText(Exception):
+    def __str__(self):
+        return refuse(self)
+
+    __repr__ = __str__
+
+
+def raised_by(call):
+    """The type of what a call raises, and how that prints; the error itself would be too much for pytest."""
+    try:
+        call()
+    except BaseException as error:
+        return type(error), repr(error)
+    return None, ""
+
+
+@ray.remote
+def take(value):
+    return value
+
+
+@pytest.mark.parametrize("kind", [*ODD, OddText])
+def test_a_value_that_cannot_be_unpickled(session, kind):
+    for ref in (ray.put(Unreadable(kind)), take.remote(Unreadable(kind))):
+        found, _ = raised_by(lambda ref=ref: ray.get(ref, timeout=LIMIT_S))
+        assert issubclass(found, (DeserializationError, RayTaskError))  # here, or in the task that takes it
+    assert ray.get(take.remote(1), timeout=LIMIT_S) == 1
+
+
+@pytest.mark.parametrize("kind", [*ODD, OddText])
+def test_a_value_that_cannot_be_pickled(session, kind):
+    value = Unwritable(kind)
+    for call in (lambda: ray.put(value), lambda: take.remote(value), lambda: Plain.remote(value)):
+        found, _ = raised_by(call)
+        assert issubclass(found, TypeError)  # UnpicklableError, or that of a wrong number of arguments

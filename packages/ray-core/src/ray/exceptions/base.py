@@ -16,6 +16,7 @@ STDERR_TAIL_LINES = 20
 E = TypeVar("E", bound=BaseException)
 _HEAP_TYPE = 1 << 9
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]
+_CAUSE: Any = BaseException.__dict__["__cause__"]
 
 
 def _rebuild(cls: type[RayError], args: tuple[Any, ...], state: dict[str, Any]) -> RayError:
@@ -32,6 +33,9 @@ def _rebuild(cls: type[RayError], args: tuple[Any, ...], state: dict[str, Any]) 
 
 class RayError(Exception):
     """Base of all errors of this system."""
+
+    #: Not that of the user's class which an error may be of as well.
+    __repr__ = BaseException.__repr__
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return self.__reduce__()
@@ -144,6 +148,12 @@ def is_a(error: BaseException, kinds: type[E] | tuple[type[E], ...]) -> TypeGuar
 def traceback_of(error: BaseException) -> TracebackType | None:
     """Its ``__traceback__``, whatever its class has made of that name."""
     found: TracebackType | None = _TRACEBACK.__get__(error)
+    return found
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Its ``__cause__``, whatever its class has made of that name."""
+    found: BaseException | None = _CAUSE.__get__(error)
     return found
 
 

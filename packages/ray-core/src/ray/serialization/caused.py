@@ -7,7 +7,7 @@ import pickle
 from typing import Any, TypeVar
 
 from ray.exceptions import DeserializationError, RayActorError, RayError, RayTaskError, qualified_name
-from ray.exceptions.base import printable
+from ray.exceptions.base import is_a, printable
 from ray.serialization.dual import of_both_types
 from ray.serialization.envelope import (
     SYSTEM,
@@ -84,7 +84,7 @@ def unreadable(error: Exception, what: str, *, object_id: bytes = b"", task: str
         object_id: where it is an object.
         task: the name of the task that made it, or empty.
     """
-    if isinstance(error, RayError):
+    if is_a(error, RayError):
         return error
     envelope = make_envelope(error, function=what, task_id=b"", attempt=0, pid=os.getpid(), node="")
     made = caused(

@@ -9,7 +9,9 @@ from typing import Any
 
 from ray.clock import monotonic
 from ray.exceptions import UnpicklableError
+from ray.exceptions.base import cause_of, is_a
 from ray.serialization import decorated
+from ray.serialization.render import message_of
 
 #: Returns why a value cannot be pickled, or None if it can. Text, not the exception: that would hold on to this search,
 #: and with it to the value, until the next garbage collection.
@@ -55,12 +57,10 @@ def unpicklable(
 
 def reason_of(error: Exception) -> str:
     """What a pickler's error says, in a line."""
-    if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
+    cause = cause_of(error)
+    if is_a(error, RecursionError) or (cause is not None and is_a(cause, RecursionError)):
         return "it is nested too deeply"
-    try:
-        text = f"{error}"
-    except Exception:
-        text = ""
+    text = message_of(error)
     name = type(error).__name__
     return f"{name}: {text[:500]}" if text else name
 

@@ -7,8 +7,9 @@ import types
 from typing import Any, TypeVar
 
 from ray.exceptions import RayTaskError
+from ray.exceptions.base import is_a
 from ray.exceptions.dual import DualError
-from ray.serialization.carry import bare_exception, builtin_base, fields_of, restore
+from ray.serialization.carry import args_of, bare_exception, builtin_base, fields_of, restore
 
 D = TypeVar("D", bound=DualError)
 
@@ -77,8 +78,8 @@ def _dual_error(plain: D, kind: type[BaseException]) -> D | None:
         return None
     facts = dict(vars(plain))
     cause = facts["cause"]
-    if isinstance(cause, kind):
-        args, fields, state = cause.args, fields_of(cause), dict(vars(cause))
+    if cause is not None and is_a(cause, kind):
+        args, fields, state = args_of(cause), fields_of(cause), dict(vars(cause))
     else:
         args, fields, state = (facts["summary"],), {}, {}
     error: Any = bare_exception(dual_class(type(plain), kind), args)
@@ -86,4 +87,4 @@ def _dual_error(plain: D, kind: type[BaseException]) -> D | None:
     error.__dict__.update(facts)
     error.__cause__ = cause
     made: D = error
-    return made if str(made) and made.cause is cause and isinstance(made, kind) else None
+    return made if str(made) and made.cause is cause and is_a(made, kind) else None

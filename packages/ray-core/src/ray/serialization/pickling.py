@@ -11,7 +11,7 @@ from pickle import PickleBuffer, Pickler, PicklingError, dumps, loads
 from typing import Any
 
 from ray.exceptions import RayError, UnpicklableError
-from ray.exceptions.base import comes_from_handler
+from ray.exceptions.base import cause_of, comes_from_handler, is_a
 from ray.exceptions.shadowed import explain
 from ray.headroom import TAKING, lacks
 from ray.serialization import inplace
@@ -228,8 +228,8 @@ def _pickle(value: Any, shown: Any, target: Any = None, *, is_call: bool = False
 
 def _check_room(error: Exception) -> None:
     """Raise a RecursionError that is not the value's fault: the thread is near its limit without it."""
-    reason = error if isinstance(error, RecursionError) else error.__cause__
-    if isinstance(reason, RecursionError) and lacks(TAKING):
+    reason = error if is_a(error, RecursionError) else cause_of(error)
+    if reason is not None and is_a(reason, RecursionError) and lacks(TAKING):
         raise reason
 
 

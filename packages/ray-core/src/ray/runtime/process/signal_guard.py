@@ -193,4 +193,6 @@ def _send_again(number: int) -> None:
 
 def _send(number: int) -> None:
     _sent_again.discard(number)
-    signal.pthread_kill(threading.main_thread().ident or 0, number)
+    main = threading.main_thread().ident or 0
+    if callable(_signal.getsignal(number)):  # else the program has turned it off meanwhile, and it might be the end
+        signal.pthread_kill(main, number)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray.exceptions.base import is_a
+from ray.exceptions.base import cause_of, is_a
 from ray.serialization import load_function
 
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]
-_CAUSE: Any = BaseException.__dict__["__cause__"]
 _CONTEXT: Any = BaseException.__dict__["__context__"]
 _MEMBERS: Any = BaseExceptionGroup.__dict__["exceptions"]
 
@@ -24,7 +23,7 @@ def forget_frames(error: BaseException) -> None:
         seen.add(id(current))
         # Past the class's own attribute access: it may refuse, as a frozen dataclass does.
         _TRACEBACK.__set__(current, None)
-        pending += [_CAUSE.__get__(current), _CONTEXT.__get__(current)]
+        pending += [cause_of(current), _CONTEXT.__get__(current)]
         if issubclass(type(current), BaseExceptionGroup):
             pending += _MEMBERS.__get__(current)
 
