@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -98,3 +99,14 @@ def test_a_program_that_has_taken_the_place_of_a_module_is_told_at_once(tmp_path
     program.write_text(STARTS.format(transport="unix"))
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=55, check=False)
     assert f"[ray] {SENTENCE.format(folder=tmp_path, name=name)}" in done.stderr
+
+
+def test_a_module_in_an_archive_that_has_taken_such_a_place(tmp_path):
+    """What lies in there is no file that could be looked at."""
+    program = tmp_path / "program.pyz"
+    with zipfile.ZipFile(program, "w") as archive:
+        archive.writestr("__main__.py", f"import colorsys\n{STARTS.format(transport='unix')}")
+        archive.writestr("colorsys.py", "")
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=55, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"[ray] {SENTENCE.format(folder=program, name='colorsys')}" in done.stderr

@@ -33,11 +33,14 @@ def shadowing(error: BaseException) -> str:
 def shadowed() -> list[str]:
     """What to say of files of the program that have been imported in the place of modules of Python's library."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
-    folder = os.path.dirname(os.path.abspath(main)) if main else os.getcwd()
+    try:
+        folder = os.path.dirname(os.path.abspath(main)) if isinstance(main, str) else os.getcwd()
+    except FileNotFoundError:  # the working directory has been removed: nothing is imported from there
+        return []
     names = [
         name
         for name in sys.stdlib_module_names & sys.modules.keys()
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder + os.sep)
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(folder + os.sep)
     ]
     return [sentence for name in sorted(names) if (sentence := _sentence(name))]
 
@@ -65,16 +68,24 @@ def _sentence(name: str) -> str:
     files: list[str] = []
     for entry in dict.fromkeys(sys.path):
         spec = PathFinder.find_spec(name, [entry])
-        if spec is not None and spec.origin is not None and not any(map(os.path.samefile, files, [spec.origin])):
+        if spec is not None and spec.origin is not None and not any(_same(file, spec.origin) for file in files):
             files.append(spec.origin)
             if len(files) == 2:
                 break
     else:
         return ""
     loaded = getattr(sys.modules.get(name), "__file__", None) or files[0]
-    if not os.path.samefile(loaded, files[0]):
+    if not _same(loaded, files[0]):
         return ""
     return (
         f"The file {files[0]} takes the place of the module {name!r} that is needed, {files[1]}: give your file "
         "another name."
     )
+
+
+def _same(first: str, second: str) -> bool:
+    """Whether two paths lead to one file; paths of what lies in an archive or has been removed are compared as text."""
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return first == second
