@@ -118,7 +118,9 @@ def test_threads_that_begin_together(attempt):
     )
 
 
-def test_names_of_the_package_are_looked_up_by_threads_that_begin_together():
+@pytest.mark.parametrize("attempt", range(5))
+def test_names_of_the_package_are_looked_up_by_threads_that_begin_together(attempt):
+    """Python tells one of two threads of a deadlock where one imports a package, and the other a module inside."""
     run(
         dedent("""
         import sys, threading

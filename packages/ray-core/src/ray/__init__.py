@@ -89,12 +89,21 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = frozenset(
     {"actor", "async_compat", "cloudpickle", "exceptions", "experimental", "runtime_context", "worker"}
 )
+#: Packages that import modules of their own, each after those that it needs. Python imports a package while it holds
+#: the lock of the module inside that was asked for. A thread that has begun with the package waits for that lock, and
+#: one of the two gets a ``_DeadlockError``. So each thread begins with the packages.
+_PACKAGES = ("ray.exceptions", "ray.abc", "ray.config", "ray.serialization", "ray.plugins")
 
 
 if not TYPE_CHECKING:  # checkers are to see a misspelt name
 
     def __getattr__(name: str) -> Any:
-        if name in _MODULES or name == "later_names":
+        if name in ("exceptions", "later_names"):
+            return _import(f"ray.{name}")
+        if name in _MODULES or name in _HOME:
+            for package in _PACKAGES:
+                _import(package)
+        if name in _MODULES:
             return _import(f"ray.{name}")
         if name == "ObjectID":
             value = __getattr__("ObjectRef")
