@@ -156,8 +156,8 @@ class Owner:
     def submit(self, retries: int = 0) -> TaskRecord:
         record = self.record(retries)
         record.export = self._export
-        record.link = self.leasing.place(self._options)[1]
-        self.leasing.enqueue(record)
+        cls = record.place = self.leasing.place(self._options)[1]
+        self.leasing.enqueue(cls, record)
         return record
 
     def said(self, kind: type) -> list[Any]:

@@ -12,8 +12,8 @@ from tests.faults.victims import ask_node, until, workers
 from tests.stopwatch import Stopwatch
 
 import ray
+from ray.protocol.tasks import IDLE_HOLD_S
 from ray.runtime import interface
-from ray.runtime.owner import leasing
 from ray.testing import leaks
 
 #: No single call may take longer than this, less what the machine takes for others.
@@ -128,7 +128,7 @@ def test_short_tasks_behind_a_long_one_get_a_worker_that_was_given_back(start, t
     start(num_cpus=2)
     make_short()
     long = act.remote("spin", tmp_path, 1)
-    links = interface.current().leasing.links
+    links = interface.current().leasing.tasks.leases
     until(lambda: [len(link.inflight) for link in links.values()] == [1], 2.0, "there is more than one worker")
     ray.get([act.remote("nothing") for _ in range(50)], timeout=LIMIT_S)
     assert ray.wait([long], timeout=datetime.timedelta(0))[1] == [long]
@@ -142,7 +142,7 @@ def test_kinds_of_tasks_alternate_without_a_pause(start):
     began = Stopwatch()
     for number in range(100):
         assert ray.get(kinds[number % 2].remote(number), timeout=LIMIT_S) == number
-    assert began.undisturbed_s() < 100 * leasing.IDLE_HOLD_S / 2
+    assert began.undisturbed_s() < 100 * IDLE_HOLD_S / 2
 
 
 def test_unequal_durations_use_both_workers(start):
@@ -192,7 +192,7 @@ def test_an_idle_lease_is_given_back(start):
     ray.get([echo.remote(number) for number in range(100)], timeout=LIMIT_S)
     leaks.assert_settled(interface.current())
     runtime = interface.current()
-    until(lambda: not runtime.leasing.links, 2.0, "leases are kept")
+    until(lambda: not runtime.leasing.tasks.leases, 2.0, "leases are kept")
 
 
 @pytest.mark.slow

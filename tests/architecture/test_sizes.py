@@ -9,7 +9,7 @@ LIMIT = 400
 #: {module: why it may have up to 600 lines}
 LONGER = {
     "ray/runtime/owner/owner.py": "the one place where the parts of an owner are made and given to each other",
-    "ray/runtime/owner/leasing.py": "one class: the queues and leases of an owner",
+    "ray/protocol/tasks.py": "one pure machine: the queues and leases of an owner",
     "ray/runtime/owner/actor_calls.py": "one class: the calls of an owner to its actors",
 }
 MODULES = sorted(path for path in ROOT.glob("packages/*/src/**/*.py"))

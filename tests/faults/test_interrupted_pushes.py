@@ -18,8 +18,19 @@ from ray.testing.interruption import interrupted
 SIZE = 60_000
 BIG = 200_000
 LIMIT_S = 30
-FILES = ("actor_calls.py", "leasing.py", "pushing.py", "records.py", "peers.py", "handed_refs.py", "borrowing.py")
-_RUNTIME = os.path.join(os.path.dirname(ray.__file__), "runtime") + os.sep
+FILES = (
+    "actor_calls.py",
+    "leasing.py",
+    "tasks.py",
+    "task_records.py",
+    "recalls.py",
+    "pushing.py",
+    "records.py",
+    "peers.py",
+    "handed_refs.py",
+    "borrowing.py",
+)
+_RUNTIME = tuple(os.path.join(os.path.dirname(ray.__file__), room, "") for room in ("runtime", "protocol"))
 
 
 def pushes(path):
@@ -107,7 +118,15 @@ def of_several_classes():
 def test_tasks_of_several_classes_have_their_workers():
     def plans(path):
         return path.startswith(_RUNTIME) and path.endswith(
-            ("leasing.py", "pushing.py", "records.py", "scheduling_classes.py")
+            (
+                "leasing.py",
+                "tasks.py",
+                "task_records.py",
+                "recalls.py",
+                "pushing.py",
+                "records.py",
+                "scheduling_classes.py",
+            )
         )
 
     def inside():

@@ -13,8 +13,8 @@ from tests.faults import victims
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
+from ray.protocol.tasks import BATCH_TASKS
 from ray.runtime import interface
-from ray.runtime.owner.records import BATCH_TASKS
 
 
 class Diary:

@@ -15,11 +15,11 @@ from ray.testing.interruption import interrupted
 #: Too large to go inside the message, too small for the store: such arguments are frames of their own.
 SIZE = 60_000
 LIMIT_S = 30
-_RUNTIME = os.path.join(os.path.dirname(ray.__file__), "runtime") + os.sep
+_RUNTIME = tuple(os.path.join(os.path.dirname(ray.__file__), room, "") for room in ("runtime", "protocol"))
 _CONNECTION = os.path.join(os.path.dirname(ray.__file__), "builtin", "unix_connection.py")
 FILES = (
-    "leasing.py", "pushing.py", "records.py", "peers.py", "handing_over.py", "encoding.py", "actor_calls.py",
-    "node_link.py",
+    "leasing.py", "tasks.py", "task_records.py", "recalls.py", "pushing.py", "records.py", "peers.py",
+    "handing_over.py", "encoding.py", "actor_calls.py", "node_link.py",
 )  # fmt: skip
 
 

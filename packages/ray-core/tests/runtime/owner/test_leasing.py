@@ -5,7 +5,7 @@ from tests.owners import Owner
 
 from ray.messages import node, wire
 from ray.protocol.references import FAILED, PENDING, READY
-from ray.runtime.owner.leasing import IDLE_HOLD_S
+from ray.protocol.tasks import IDLE_HOLD_S
 from ray.runtime.owner.unreached_workers import MAX_WORKERS
 from ray.runtime.process.peers import OutOfDescriptorsError
 from ray.serialization import open_envelope, serialize_small
@@ -54,7 +54,7 @@ def test_a_worker_that_is_idle_is_given_back_after_a_while(owner):
     reply(owner, link, record)
     owner.clock.passes(IDLE_HOLD_S / 2)
     assert owner.said(node.Release) == []
-    link.idle_since -= IDLE_HOLD_S  # of the real clock
+    link.lease.idle_since -= IDLE_HOLD_S  # of the real clock
     owner.clock.passes(IDLE_HOLD_S)
     assert owner.said(node.Release) == [node.Release(b"lease 1")]
     assert owner.leasing.links == {}
@@ -97,7 +97,7 @@ def test_a_failure_is_retried_where_that_is_asked_for(owner):
 
 def test_a_task_that_is_cancelled_in_the_queue_is_not_sent(owner):
     record = owner.submit()
-    owner.leasing.cancel_unsent(record)
+    owner.leasing.cancel_unsent(record, record.place)
     assert record.entries[0].status == FAILED
     assert owner.said(node.Demand)[-1].count == 0
     grant(owner)

@@ -29,10 +29,7 @@ def unfinished_line(runtime: OwnerRuntime) -> str:
 
 def _records(runtime: OwnerRuntime) -> Iterator[TaskRecord]:
     """Looks at copies: other threads make objects without the lock, and finalisers end calls in between."""
-    for cls in runtime.leasing.classes.all():
-        yield from list(cls.queue)
-    for link in list(runtime.leasing.links.values()):
-        yield from list(link.inflight.values())
+    yield from runtime.leasing.tasks.tasks()
     for client in list(runtime.calls.clients.values()):
         yield from [*client.queue, *client.inflight.values()]
     for entry in list(runtime.table.entries.values()):

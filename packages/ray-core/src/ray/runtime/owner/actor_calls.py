@@ -17,13 +17,14 @@ from ray.exceptions import UnpicklableError
 from ray.messages import node, wire
 from ray.protocol import actors
 from ray.protocol.references import ObjectEntry
+from ray.protocol.tasks import BATCH_TASKS, LAST_WORDS_S
 from ray.runtime.owner.actor_client import MANY_CALLS, MAX_AHEAD, ActorClient, Batch, Fallen
 from ray.runtime.owner.call_order import put_in_order
 from ray.runtime.owner.fates import UNSTARTED, fates_of
 from ray.runtime.owner.gathering import Gathering
 from ray.runtime.owner.last_calls import ends_next
 from ray.runtime.owner.lost_connections import LostConnections
-from ray.runtime.owner.records import BATCH_TASKS, LAST_WORDS_S, TaskRecord
+from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
     from ray.runtime.owner.handing_over import HandingOver
@@ -92,7 +93,7 @@ class ActorCalls:
         if client.closed:
             self._outcomes.actor_ended(record, client, UNSTARTED)
             return
-        record.link = client
+        record.place = client
         queue = client.queue
         queue.append(record)
         if client.peer is not None:
@@ -200,7 +201,7 @@ class ActorCalls:
     def on_replies(self, client: ActorClient, message: wire.Replies, frames: Any) -> None:
         """Calls have ended."""
         inflight = client.inflight
-        self._outcomes.take(inflight, message, frames, client.peer, lambda record: self.again(client, record))
+        self._outcomes.take(client, message, frames, client.peer, lambda record: self.again(client, record))
         cause = None
         if message.reason:
             client.many = MANY_CALLS  # the rest wait for no reply: the actor takes no more, and says so at once

@@ -96,6 +96,14 @@ class ActorClient:
         #: How its process has died again and again, while it is started anew.
         self.crash = ""
 
+    def ended(self, id: bytes) -> TaskRecord | None:
+        """The actor reports the end of a call. Returns the call, if it is still under way."""
+        return self.inflight.pop(id, None)
+
+    def back(self, record: TaskRecord) -> None:
+        """What was reported of a call was none of its ends."""
+        self.inflight[record.id] = record
+
     def has_heard(self, update: node.ActorUpdate) -> bool:
         """Whether it has ended, or the node manager has said something later than this."""
         return self.dead or (self.latest is not None and _age(update) < _age(self.latest))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ray.headroom import SENDING, check
 from ray.messages import wire
 from ray.protocol.references import PENDING, ObjectEntry
+from ray.protocol.task_records import Lease, SchedulingClass
 from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.entries import entry_in
 from ray.runtime.owner.records import Link, TaskRecord
@@ -77,24 +78,23 @@ class Cancelling:
         """Cancel what the task ``parent`` has submitted, also where it has dropped the refs."""
         leasing = self._leasing
         known = [entry.task for entry in self._table.entries.values() if isinstance(entry.task, TaskRecord)]
-        pushed = [record for link in leasing.links.values() for record in link.inflight.values()]
-        queued = [record for cls in leasing.classes.all() for record in cls.queue]
-        for record in dict.fromkeys([*known, *pushed, *queued, *self._calls.records()]):
+        for record in dict.fromkeys([*known, *leasing.tasks.tasks(), *self._calls.records()]):
             if record.parent == parent and not record.done:
                 self._cancel(record, force=False, recursive=True, again=False)
 
     def _cancel(self, record: TaskRecord, force: bool, recursive: bool, again: bool) -> None:
-        place = record.link
-        if not isinstance(place, (Link, ActorClient)):
-            self._leasing.cancel_unsent(record)
+        place = record.place
+        way = self._leasing.links.get(place.id) if isinstance(place, Lease) else place
+        if not isinstance(way, (Link, ActorClient)):
+            self._leasing.cancel_unsent(record, way if isinstance(way, SchedulingClass) else None)
             return
-        if force and isinstance(place, ActorClient):  # somebody else has asked for it, who could not know
+        if force and isinstance(way, ActorClient):  # somebody else has asked for it, who could not know
             self._cancels.not_forced(record)
         record.retries = 0
         record.cancelled = True
-        if isinstance(place, Link):
-            self._cancels.cancel_task(record, place, force=force, recursive=recursive, again=again)
-        elif record.id in place.inflight:
-            self._cancels.cancel_call(record, place, recursive=recursive, again=again)
+        if isinstance(way, Link):
+            self._cancels.cancel_task(record, way, force=force, recursive=recursive, again=again)
+        elif record.id in way.inflight:
+            self._cancels.cancel_call(record, way, recursive=recursive, again=again)
         else:
-            self._calls.cancel_unsent(record, place)
+            self._calls.cancel_unsent(record, way)

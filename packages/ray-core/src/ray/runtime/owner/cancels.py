@@ -80,9 +80,9 @@ class Cancels:
         link.peer.send(wire.Cancel(record.id, recursive, again))
         if force:
             reason = "its task was cancelled by force"
-            self._later(FORCE_AFTER_S, record, link, lambda: node.KillLease(link.lease, record.id, reason))
+            self._later(FORCE_AFTER_S, record, link, lambda: node.KillLease(link.lease.id, record.id, reason))
         else:
-            self._later(BUSY_S, record, link, lambda: node.Interrupt(record.id, lease=link.lease))
+            self._later(BUSY_S, record, link, lambda: node.Interrupt(record.id, lease=link.lease.id))
             self._warn_later(record, link, _TASK_RUNS_ON)
 
     def cancel_call(self, record: TaskRecord, client: ActorClient, *, recursive: bool, again: bool) -> None:

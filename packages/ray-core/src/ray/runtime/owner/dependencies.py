@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ray.exceptions import ObjectLostError
 from ray.headroom import SENDING, check
 from ray.protocol.references import FAILED, PENDING, ObjectEntry
+from ray.protocol.task_records import SchedulingClass
 from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.records import TaskRecord
 from ray.runtime.owner.unreadable import FINALISED
@@ -64,7 +65,7 @@ class Dependencies:
             self._chains.fails(record, entry)
         elif record.waiting:
             return
-        elif not record.actor:
-            self._leasing.enqueue(record, has_room=True)  # whoever takes messages has
-        elif isinstance(record.link, ActorClient):
-            self._calls.pump(record.link)
+        elif isinstance(place := record.place, SchedulingClass):
+            self._leasing.enqueue(place, record, has_room=True)  # the thread that takes messages has
+        elif isinstance(place, ActorClient):
+            self._calls.pump(place)

@@ -89,9 +89,9 @@ def node_handlers(
 
     return {
         node.Granted: leasing.granted,
-        node.Revoke: lambda message: leasing.revoked(message.lease, soft=message.soft),
+        node.Revoke: leasing.revoked,
         node.Infeasible: leasing.infeasible,
-        node.LeaseRecalled: leasing.recalls.recalled,
+        node.LeaseRecalled: leasing.recalled,
         node.Overdue: clock.told,
         node.CallRevoked: cancels.revoked,
         node.LeaseEnded: leasing.lease_ended,

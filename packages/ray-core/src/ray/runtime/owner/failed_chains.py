@@ -56,5 +56,5 @@ class FailedChains:
             record, argument = self._next.popleft()
             if not record.done:
                 self._fail(record, argument.value, cause=argument)
-            if record.actor and isinstance(record.link, ActorClient):
-                self._pump(record.link)
+            if record.actor and isinstance(record.place, ActorClient):
+                self._pump(record.place)

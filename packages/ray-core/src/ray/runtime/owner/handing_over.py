@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import UnpicklableError
 from ray.messages import codec, wire
 from ray.runtime.owner.handed_refs import handed_over
-from ray.runtime.owner.records import Link, TaskRecord
+from ray.runtime.owner.records import TaskRecord
 from ray.runtime.process.encoding import ADVICE
 
 if TYPE_CHECKING:
@@ -32,14 +32,12 @@ class HandingOver:
         self.arguments = borrowing.hand_over_arguments
 
     def withdraw(
-        self, link: Link, record: TaskRecord, error: UnpicklableError, pushed: dict[bytes, ObjectEntry]
+        self, peer: Peer, record: TaskRecord, error: UnpicklableError, pushed: dict[bytes, ObjectEntry]
     ) -> None:
         """One that was about to be pushed fails, and nobody relies on its values; it is with the worker no more."""
-        link.inflight.pop(record.id, None)
-        link.batch.pop(record.id, None)
         for _, entry in record.deps:
             pushed.pop(entry.id, None)
-        self._undo(record, link.peer)
+        self._undo(record, peer)
         self.fail(record, error)
 
     def take_back(

@@ -7,8 +7,9 @@ from itertools import islice
 
 from ray.exceptions import GetTimeoutError
 from ray.protocol.references import PENDING, ObjectEntry
+from ray.protocol.task_records import SchedulingClass
 from ray.runtime.owner.actor_client import ActorClient
-from ray.runtime.owner.records import SchedulingClass, TaskRecord
+from ray.runtime.owner.records import TaskRecord
 
 #: Objects looked at: the tasks that make the pending ones, and what these wait for.
 _MAX_LOOKED_AT = 1000
@@ -70,13 +71,12 @@ def why_pending(entries: Iterable[ObjectEntry]) -> str:
             continue
         seen.add(id(entry))
         waiting += [argument for _, argument in record.deps]
-        link = record.link
-        is_call = isinstance(link, ActorClient)
-        who = f"The actor {link.class_name}" if is_call else f"The task {record.name}"
-        lack = link.lack if isinstance(link, (SchedulingClass, ActorClient)) else ""
+        place = record.place
+        who = f"The actor {place.class_name}" if isinstance(place, ActorClient) else f"The task {record.name}"
+        lack = place.lack if isinstance(place, (SchedulingClass, ActorClient)) else ""
         if lack:
             return f"{who} {lack}."
-        crash = link.crash if is_call else getattr(record, "crash", "")
+        crash = place.crash if isinstance(place, ActorClient) else getattr(record, "crash", "")
         if crash:
             return f"{who}: {crash}."
     return ""

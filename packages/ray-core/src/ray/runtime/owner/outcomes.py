@@ -6,9 +6,8 @@ Methods are called under the runtime's lock.
 from __future__ import annotations
 
 import functools
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.abc.transport import Frame
 from ray.exceptions import RayError
@@ -23,6 +22,16 @@ if TYPE_CHECKING:
     from ray.runtime.owner.reports import Reports
     from ray.runtime.owner.values import Values
     from ray.runtime.process.peers import Peer
+
+
+class Flight(Protocol):
+    """What a worker or an actor was sent and has not answered."""
+
+    def ended(self, id: bytes) -> TaskRecord | None:
+        """Take one away."""
+
+    def back(self, record: TaskRecord) -> None:
+        """Put it back."""
 
 
 class Outcomes:
@@ -57,7 +66,7 @@ class Outcomes:
 
     def take(
         self,
-        inflight: dict[bytes, TaskRecord],
+        flight: Flight,
         message: wire.Replies,
         frames: Sequence[Frame],
         peer: Peer | None,
@@ -65,10 +74,10 @@ class Outcomes:
     ) -> None:
         """End the tasks that a message tells of; a call that interrupts this goes on with the rest of them."""
         if len(message.done) == 1:
-            self._take_each(inflight, message.done, frames, peer, retry)
+            self._take_each(flight, message.done, frames, peer, retry)
             return
         ends = iter(message.done)
-        rest = functools.partial(self._take_each, inflight, ends, frames, peer, retry)
+        rest = functools.partial(self._take_each, flight, ends, frames, peer, retry)
         self.rests.append(rest)
         try:
             rest()
@@ -77,7 +86,7 @@ class Outcomes:
 
     def _take_each(
         self,
-        inflight: dict[bytes, TaskRecord],
+        flight: Flight,
         ends: Iterable[wire.Done],
         frames: Sequence[Frame],
         peer: Peer | None,
@@ -87,13 +96,13 @@ class Outcomes:
         record = None
         try:
             for done in ends:
-                record = inflight.pop(done.id, None)
+                record = flight.ended(done.id)
                 if record is not None and finish(record, done, frames, peer):
                     retry(record)
         except Exception:  # that was no reply: the end of the worker decides what comes of the task
             if record is not None and any(entry.status == PENDING for entry in record.entries):
                 record.done = False
-                inflight[record.id] = record
+                flight.back(record)
             raise
 
     def finish(self, record: TaskRecord, done: wire.Done, frames: Any, peer: Peer | None) -> bool:
@@ -102,7 +111,7 @@ class Outcomes:
         if done.kept and peer is not None:
             borrowing.grant_kept(record, done.kept, peer.address)
         if record.export is not None:
-            record.export.observe(done.duration_us)
+            record.export.time.observe(done.duration_us)
         if record.done:
             self.let_arguments_go(record)
             borrowing.drop_refs(ref for refs in done.refs for ref in refs)
@@ -182,10 +191,8 @@ class Outcomes:
         """Its time is over; it may run still."""
         self.fail(record, self._reports.envelope(error, record.name, record.id, record.attempt), goes_on=goes_on)
 
-    def unreached(self, queue: deque[TaskRecord], error: RayError) -> None:
+    def unreached(self, records: Iterable[TaskRecord], error: RayError) -> None:
         """This process cannot reach anybody who would run these, and nobody waits any more for that to change."""
-        records = list(queue)
-        queue.clear()
         for record in records:
             if not record.done:
                 self._values.discard(_ids(record))

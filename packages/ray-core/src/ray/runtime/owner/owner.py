@@ -329,7 +329,7 @@ class OwnerRuntime(ABC):
             entries = list(self.table.entries.values())  # other threads may put, which takes no lock
             return (
                 any(map(serves_others, entries))
-                or self.leasing.is_busy()
+                or self.leasing.tasks.is_busy()
                 or any(client.inflight or client.queue for client in list(self.calls.clients.values()))
             )
 
@@ -406,8 +406,8 @@ class OwnerRuntime(ABC):
 
     def expects(self) -> bool:
         """Whether messages are to be taken though nobody waits for them: some work is unfinished."""
-        for link in list(self.leasing.links.values()):
-            if link.inflight or link.cls.queue:
+        for lease in list(self.leasing.tasks.leases.values()):
+            if lease.inflight or lease.cls.queue:
                 return True
         for client in list(self.calls.clients.values()):  # noqa: SIM110 - a generator costs more than this
             if client.inflight:

@@ -1,21 +1,20 @@
-"""Tasks on their way to a leased worker: taken from their queue, made a message, handed to the transport.
+"""Tasks on their way to a leased worker: made a message, handed to the transport.
 
 Code that interrupts this on its thread may wait for what only these tasks make room for. It finds them in
-``Link.batch``, and sends them itself; the call that it has interrupted finds that, and gives up.
+``Lease.batch``, and sends them itself; the call that it has interrupted finds that, and gives up.
 
 Every method is called under the runtime's lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ray.clock import monotonic
 from ray.exceptions import UnpicklableError
 from ray.messages import codec, wire
 from ray.protocol.references import ObjectEntry
-from ray.runtime.owner.records import Link, Push, SchedulingClass
+from ray.runtime.owner.records import Link, Push, TaskRecord
 
 if TYPE_CHECKING:
     from ray.runtime.owner.handing_over import HandingOver
@@ -23,83 +22,36 @@ if TYPE_CHECKING:
 
 
 class NotSent(Protocol):
-    """Takes tasks back whose push could not be encoded."""
+    """Takes tasks back that a message could not be made of: one alone, or those of a whole push."""
 
-    def __call__(self, link: Link, tasks: Sequence[wire.Task], error: UnpicklableError) -> None: ...
+    def withdrawn(self, link: Link, record: TaskRecord) -> None: ...
+    def unsent(self, link: Link, tasks: Sequence[wire.Task], error: UnpicklableError) -> None: ...
 
 
 class TaskPushes:
-    """The way from a class's queue to its workers."""
+    """The way from the batch of a lease to its worker."""
 
-    def __init__(
-        self,
-        here: Here,
-        links: dict[bytes, Link],
-        handing: HandingOver,
-        watch: Callable[[SchedulingClass], None],
-        not_sent: NotSent,
-    ) -> None:
+    def __init__(self, here: Here, handing: HandingOver, not_sent: NotSent) -> None:
         """Make one.
 
         Args:
             here: this process.
-            links: {lease id: the leased worker}.
             handing: of what goes along with tasks.
-            watch: told that tasks of a class wait at a worker behind others.
             not_sent: as it says.
         """
         self._here = here
-        self._links = links
         self._handing = handing
-        self._watch = watch
         self._not_sent = not_sent
 
-    def catch_up(self) -> None:
-        """Calls of this module may have been interrupted by code that waits for what they were about to send."""
-        for link in list(self._links.values()):
-            if link.batch:
-                self.push(link, 0)
-
-    def push(self, link: Link, count: int) -> None:
-        """Take up to ``count`` tasks from the queue for a worker, and send them.
-
-        Those that a call was about to send which this one has interrupted go first.
-        """
-        batch, inflight = link.batch, link.inflight
-        if batch and count:
-            self.push(link, 0)
-        cls, peer, here = link.cls, link.peer, self._here
-        queue = cls.queue
-        last = None
-        while True:
-            if count <= 0 or not queue or link.dead:  # here: a call that interrupts this may come behind a loop's head
-                break
-            record = queue[0]
-            if record.done:
-                queue.popleft()
-                continue
-            export = record.export
-            if inflight and (record.alone or record.attempt):  # no note of an earlier attempt may say others have begun
-                break
-            if export is not last:  # nothing waits behind what may take long
-                assert export is not None
-                last = export
-                if count > 1 or inflight:
-                    count = min(count, export.pipeline() - len(inflight))
-                    if count <= 0:
-                        break
-                    if not queue or queue[0] is not record or link.dead:  # a call that has interrupted this was quicker
-                        continue
-            record.link = link
-            # At once: from now on nobody takes the link for idle, and whoever interrupts this sends it.
-            inflight[record.id] = batch[record.id] = record
-            queue.popleft()
-            count = 0 if record.alone else count - 1
+    def push(self, link: Link) -> None:
+        """Send the tasks in the batch, those included that a call was about to send which this one has interrupted."""
+        lease, peer, here = link.lease, link.peer, self._here
+        batch = lease.batch
         frames: list[Any] = [b""]
         tasks: list[wire.Task] = []
         pushed: dict[bytes, ObjectEntry] = {}
         functions: list[wire.Function] = []
-        mine = (frames, pushed, functions)
+        mine = (frames, pushed, functions, tasks)
         while True:
             begun = link.push
             if begun is None:
@@ -129,33 +81,33 @@ class TaskPushes:
             except UnpicklableError as error:
                 if link.push is not mine:
                     return
-                self._handing.withdraw(link, record, error, pushed)
+                self._not_sent.withdrawn(link, record)
+                self._handing.withdraw(link.peer, record, error, pushed)
         if not tasks:
             if link.push is mine:
-                link.forget_batch()
+                link.forget_push()
             return
-        ahead = len(inflight)
-        if ahead == len(tasks):
-            link.progress = monotonic()
-        if ahead > 1 and not cls.checking:
-            self._watch(cls)
         try:
-            peer.push(wire.Push(tasks, functions, link.gpu_ids, here.depth, cls.resources), frames)
+            peer.push(wire.Push(tasks, functions, link.gpu_ids, here.depth, lease.cls.resources), frames)
         except UnpicklableError as error:
             if link.push is mine:
-                link.forget_batch()
-                self._not_sent(link, tasks, error)
+                link.forget_push()
+                self._not_sent.unsent(link, tasks, error)
             return
         if link.push is mine:
             self._has_left(link, mine)
 
     def _has_left(self, link: Link, push: Push) -> None:
-        """What was about to be sent is with the transport."""
+        """What was about to be sent is with the transport. A call that interrupts this may do the same."""
+        _, pushed, functions, tasks = push
+        batch = link.lease.batch
+        for task in tasks:
+            batch.pop(task.id, None)
+        if link.push is not push:
+            return
         link.push = None
-        link.batch.clear()
         if link.handed:
             link.handed = set()  # a new one: a call that this one has interrupted goes on with the old one
-        _, pushed, functions = push
         peer = link.peer
         if functions:  # not before: a push that interrupts this one must not rely on it
             peer.known.update(function.hash for function in functions)

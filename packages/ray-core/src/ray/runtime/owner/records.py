@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ray.clock import monotonic
 from ray.ids import FIRST_RETURN
 from ray.messages import codec, wire
 from ray.protocol.references import STORED, ObjectEntry
+from ray.protocol.run_time import RunTime
 from ray.runtime.owner.handed_refs import describe
 from ray.runtime.owner.resuming import resume
 
 if TYPE_CHECKING:
-    from ray.messages.node import ExitCause
-    from ray.protocol.run_slot import OpenRecall
+    from ray.protocol.task_records import Lease, SchedulingClass
     from ray.runtime.interface import TaskOptions
     from ray.runtime.owner.captured import Captured
     from ray.runtime.process.peers import Peer
     from ray.runtime.refs.generator import Stream
 
-#: Work pushed ahead to one worker, in microseconds of expected run time …
-PIPELINE_US = 5_000
-#: … and in tasks.
-PIPELINE_TASKS = 512
-#: Tasks shorter than this are pushed in batches rather than one by one.
-SHORT_US = 200
-BATCH_TASKS = 32
-#: … while a worker has at least this many ahead.
-AHEAD_TASKS = 16
-#: What a dead process has said is still read for at most this long, when its death is reported before that.
-LAST_WORDS_S = 0.25
-#: A class may keep its workers busy for this long while another one of the same owner has none.
-SLICE_S = 0.3
-#: One run counts at most this much more than the mean so far: a preempted one says nothing about the next.
-_GROWTH = 2.0
-
 
 class Export:
-    """A function or class, pickled once per session. ``mean_us``: moving mean of its run time, < 0 before the first."""
+    """A function or class, pickled once per session."""
 
-    __slots__ = ("captured", "data", "hash", "here", "mean_us", "name", "place", "refs")
+    __slots__ = ("captured", "data", "hash", "here", "name", "place", "refs", "time")
 
     def __init__(self, here: object, hash: bytes, data: bytes, name: str, refs: list[Any]) -> None:
         #: What the session is known by that it is for.
@@ -51,29 +33,11 @@ class Export:
         self.name = name
         #: Keeps what the closure refers to.
         self.refs = refs
-        self.mean_us = -1.0
+        self.time = RunTime()
         #: Variables that came along and may change here.
         self.captured: Captured | None = None
         #: What ``SchedulingClasses.find`` has said of the options that it was called with last.
-        self.place: tuple[TaskOptions, SchedulingClass, bool] | None = None
-
-    def observe(self, duration_us: int) -> None:
-        """Take one more run into the mean."""
-        mean = self.mean_us
-        if mean < 0:
-            self.mean_us = float(duration_us)
-        else:
-            most_us = mean * _GROWTH + 1.0
-            self.mean_us = mean + (duration_us - mean if duration_us < most_us else most_us - mean) * 0.125
-
-    def pipeline(self) -> int:
-        """How many tasks one worker may have at a time: one until the run time is known, few when they are long."""
-        mean = self.mean_us
-        if mean < 0:
-            return 1
-        if mean * PIPELINE_TASKS <= PIPELINE_US:
-            return PIPELINE_TASKS
-        return max(1, int(PIPELINE_US / mean))
+        self.place: tuple[TaskOptions, SchedulingClass[TaskRecord], bool] | None = None
 
 
 #: A list that nobody changes.
@@ -89,8 +53,8 @@ class TaskRecord:
 
     __slots__ = (
         "actor", "alone", "args", "asked", "attempt", "cancelled", "crash", "deps", "done", "entries", "export",
-        "group", "id", "label", "link", "method", "name", "num_returns", "options", "parent", "pins", "refs", "retries",
-        "stored", "stream", "streamed", "timeout_s", "waiting", "warned",
+        "group", "id", "label", "method", "name", "num_returns", "options", "parent", "pins", "place", "refs",
+        "retries", "stored", "stream", "streamed", "timeout_s", "waiting", "warned",
     )  # fmt: skip
 
     #: How its process has died, if that has happened; else there is none.
@@ -128,7 +92,8 @@ class TaskRecord:
         self.waiting = 0
         self.export: Export | None = None
         self.options: Any = None
-        self.link: Any = None
+        #: Its scheduling class, the lease of the worker that has it, or the way to its actor.
+        self.place: object = None
         self.parent: bytes | None = None
         self.cancelled = False
         #: It was said that it does not end though it was cancelled.
@@ -196,125 +161,33 @@ def pickle_types(types: Any) -> bytes:
     return dump_function(types)[0]
 
 
-class SchedulingClass:
-    """Tasks with the same needs: one queue, and the leases that serve it."""
-
-    __slots__ = (
-        "checking", "demanded", "depth", "lack", "links", "number", "priority", "queue", "resources", "resting",
-    )  # fmt: skip
-
-    def __init__(self, number: int, resources: Mapping[str, int], priority: int, depth: int) -> None:
-        self.number = number
-        self.resources = dict(resources)
-        self.priority = priority
-        self.depth = depth
-        self.queue: deque[TaskRecord] = deque()
-        #: Tasks that have failed and wait for their next attempt.
-        self.resting = 0
-        self.links: list[Link] = []
-        #: Workers asked for and not granted yet.
-        self.demanded = 0
-        #: What was asked for is more than any node has: says so in a predicate, else empty.
-        self.lack = ""
-        #: A check for work to take back from stalled workers is due.
-        self.checking = False
-
-    def open_links(self) -> list[Link]:
-        """Its workers that may get tasks."""
-        return [
-            link
-            for link in self.links
-            if not (link.blocked or link.revoked or link.recall or link.dead or (link.stalled and link.inflight))
-        ]
-
-    def waits(self) -> bool:
-        """Whether any of its tasks has no worker."""
-        return bool(self.queue or self.resting)
-
-    def precedes(self, link: Link, now: float) -> bool:
-        """Whether this class, which has no worker, should have that of ``link`` when what it runs has ended."""
-        other = link.cls
-        if self.priority > other.priority and self.resources == other.resources:
-            return True
-        return self is not other and self.priority >= other.priority and now - link.granted > SLICE_S
-
-
-#: A message that is being made: its frames (see ``Peer.push``), and the large values and functions that go along.
-Push: TypeAlias = tuple[list[Any], dict[bytes, ObjectEntry], list[wire.Function]]
+#: A message that is being made: frames (see ``Peer.push``), the large values and functions that go along, and tasks.
+Push: TypeAlias = tuple[list[Any], dict[bytes, ObjectEntry], list[wire.Function], list[wire.Task]]
 
 
 class Link:
-    """A leased worker, from the owner's side."""
+    """The way to a leased worker."""
 
-    __slots__ = (
-        "batch", "blocked", "cls", "dead", "ended", "gpu_ids", "granted", "handed", "idle_since", "inflight", "lease",
-        "peer", "pid", "progress", "push", "recall", "revoked", "stalled", "wanted",
-    )  # fmt: skip
+    __slots__ = ("gpu_ids", "handed", "inflight", "lease", "peer", "pid", "push")
 
-    def __init__(self, lease: bytes, cls: SchedulingClass, peer: Peer, pid: int, gpu_ids: list[str]) -> None:
+    def __init__(self, lease: Lease[TaskRecord], peer: Peer, pid: int, gpu_ids: list[str]) -> None:
         self.lease = lease
-        self.cls = cls
+        #: That of the lease.
+        self.inflight = lease.inflight
         self.peer = peer
         self.pid = pid
         self.gpu_ids = gpu_ids
-        #: {task id: record} in the order of pushing
-        self.inflight: dict[bytes, TaskRecord] = {}
-        #: {task id: record} of those that are about to be sent together …
-        self.batch: dict[bytes, TaskRecord] = {}
-        #: … in this message, while one is being made …
+        #: The message that the lease's batch is about to be sent in, while it is being made …
         self.push: Push | None = None
         #: … and what is handed over with it: (task id, place of a ref in the arguments).
         self.handed: set[tuple[bytes, int]] = set()
-        self.blocked = False
-        self.revoked = False
-        #: Others wait for the worker.
-        self.wanted = False
-        #: Asked to give back what it has not started: it gets nothing until it has answered.
-        self.recall: OpenRecall | None = None
-        #: Was asked so, and has not replied since: what it gives back is not for it.
-        self.stalled = False
-        self.dead = False
-        #: How the worker ended, while its last replies are still to be read.
-        self.ended: ExitCause | None = None
-        #: Monotonic time of the grant.
-        self.granted = monotonic()
-        self.idle_since = 0.0
-        #: Monotonic time of the last reply, or of the first push after it.
-        self.progress = 0.0
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether it could be released."""
-        return not (self.inflight or self.blocked or self.recall or self.dead)
-
-    def forget_batch(self) -> None:
+    def forget_push(self) -> None:
         """What is about to be sent is not to be sent any more."""
         push, self.push = self.push, None
         if push is not None:
             push[0][0] = None
-        self.batch.clear()
         self.handed = set()
-
-    def room(self) -> int:
-        """How many more tasks may wait behind those that it has: none behind one that may take long."""
-        try:
-            last = self.inflight[next(reversed(self.inflight))]
-        except (KeyError, RuntimeError, StopIteration):  # a call that has interrupted this one has ended some
-            return 1 - len(self.inflight)
-        export = last.export
-        return (export.pipeline() if export is not None and not last.alone else 1) - len(self.inflight)
-
-    def started(self, running: bytes, *, died: bool = False) -> int:
-        """How many of ``inflight`` the worker has started, ``running`` last; one if that is not known.
-
-        A dead worker may have looked at one more task, which it was not to start any more.
-        """
-        if died and self.recall is not None and self.recall.exempt and running not in self.inflight:
-            running = self.recall.exempt
-        for index, id in enumerate(self.inflight, 1):
-            if id == running:
-                return index
-        return 0 if running else min(1, len(self.inflight))
 
 
 def return_ids(task_id: bytes, count: int) -> list[bytes]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ray.protocol.task_records import Lease
 from ray.runtime.owner.actor_client import ActorClient
-from ray.runtime.owner.records import Link, TaskRecord
+from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
     from ray.protocol.references import ReferenceTable
@@ -56,8 +57,8 @@ class Recovery:
         self._catch_up()
 
     def _take_back(self, record: TaskRecord) -> None:
-        place = record.link
-        if isinstance(place, (Link, ActorClient)) and record.id in place.inflight:
+        place = record.place
+        if isinstance(place, (Lease, ActorClient)) and record.id in place.inflight:
             return  # it was sent, and ends as others do
         record.done = True
         if record.entries:

@@ -212,8 +212,8 @@ class Reports:
             self._arm()
 
     def dies_again(self, record: TaskRecord, cause: node.ExitCause) -> None:
-        """The worker died, and the task is run once more."""
-        record.crash = self._note_deaths(record.name, record.attempt + 1, cause, "run again", task=record.id)
+        """The worker died, and the task is about to run once more."""
+        record.crash = self._note_deaths(record.name, record.attempt, cause, "run again", task=record.id)
 
     def restarts(self, client: ActorClient, update: node.ActorUpdate) -> None:
         """The actor's process died, and another one takes its place."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from ray.runtime.owner.records import SchedulingClass, pickle_types
+from ray.protocol.task_records import SchedulingClass
+from ray.runtime.owner.records import TaskRecord, pickle_types
 
 if TYPE_CHECKING:
     from ray.runtime.interface import TaskOptions
@@ -14,15 +15,15 @@ if TYPE_CHECKING:
 class SchedulingClasses:
     """All classes of an owner. Called under the runtime's lock."""
 
-    def __init__(self) -> None:
-        self._by_needs: dict[tuple[Any, ...], SchedulingClass] = {}
-        #: {number: class}; messages name a class by its number.
-        self.by_number: dict[int, SchedulingClass] = {}
+    def __init__(self, by_number: dict[int, SchedulingClass[TaskRecord]]) -> None:
+        """Make them; each new one is added to ``by_number``."""
+        self._by_needs: dict[tuple[Any, ...], SchedulingClass[TaskRecord]] = {}
+        self._by_number = by_number
         self._numbers = itertools.count(1).__next__
         #: {id(options): (options, class, whether the options change nothing but resources)}
-        self._by_options: dict[int, tuple[TaskOptions, SchedulingClass, bool]] = {}
+        self._by_options: dict[int, tuple[TaskOptions, SchedulingClass[TaskRecord], bool]] = {}
 
-    def find(self, options: TaskOptions, depth: int) -> tuple[TaskOptions, SchedulingClass, bool]:
+    def find(self, options: TaskOptions, depth: int) -> tuple[TaskOptions, SchedulingClass[TaskRecord], bool]:
         """The scheduling class of ``options``, and whether a worker needs to know nothing of them.
 
         Raises:
@@ -36,7 +37,7 @@ class SchedulingClasses:
         if cls is None:
             cls = SchedulingClass(self._numbers(), options.resources, options.priority, depth)
             cls = self._by_needs.setdefault(key, cls)
-            self.by_number[cls.number] = cls
+            self._by_number[cls.number] = cls
         if isinstance(options.retry_exceptions, tuple):
             pickle_types(options.retry_exceptions)  # what cannot be sent is refused while nothing is queued
         plain = not (options.retry_exceptions or options.max_calls or options.name or options.timeout_s)
@@ -44,7 +45,3 @@ class SchedulingClasses:
             self._by_options.clear()
         found = self._by_options[id(options)] = (options, cls, plain)
         return found
-
-    def all(self) -> list[SchedulingClass]:
-        """Those that there have been so far."""
-        return list(self.by_number.values())

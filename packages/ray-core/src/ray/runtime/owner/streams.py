@@ -11,13 +11,14 @@ from ray.exceptions import RemoteProtocolError
 from ray.ids import OBJECT_ID_BYTES, object_id
 from ray.messages import codec, wire
 from ray.protocol.references import PENDING, READY, ObjectEntry
+from ray.protocol.task_records import Lease
+from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.records import Link, TaskRecord
 from ray.runtime.refs.generator import ObjectRefGenerator, Stream
 from ray.runtime.refs.ref import ObjectRef
 
 if TYPE_CHECKING:
     from ray.protocol.references import ReferenceTable
-    from ray.runtime.owner.actor_client import ActorClient
     from ray.runtime.owner.borrowing import Borrowing
     from ray.runtime.owner.values import Values
     from ray.runtime.process.peers import Peer
@@ -125,7 +126,9 @@ class Streams:
     def _taken(self, record: TaskRecord, stream: Stream) -> None:
         """The consumer has taken objects that the worker waits to hear of."""
         with self._lock:
-            peer = None if record.done else getattr(record.link, "peer", None)
+            place = None if record.done else record.place
+            way = self._links.get(place.id) if isinstance(place, Lease) else place
+            peer = way.peer if isinstance(way, (Link, ActorClient)) else None
             if peer is not None:
                 stream.told = stream.taken
                 peer.send(wire.Taken(record.id, stream.taken))

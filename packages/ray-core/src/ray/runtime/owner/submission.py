@@ -68,7 +68,7 @@ class Submission:
             place = export.place
             if place is None or place[0] is not options:
                 place = export.place = self._leasing.place(options)
-            record.link = place[1]
+            record.place = place[1]
             if not place[2]:
                 record.options = options
                 if options.name:
@@ -76,7 +76,7 @@ class Submission:
             try:
                 refs = recording.register(record)
                 if not record.deps or self._dependencies.are_ready(record):
-                    self._leasing.enqueue(record)
+                    self._leasing.enqueue(place[1], record)
             except BaseException:  # hardly any call would succeed here: there is no room left for calls, or no memory
                 self._cut_short(record)
                 raise

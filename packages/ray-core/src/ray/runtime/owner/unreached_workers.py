@@ -15,8 +15,9 @@ from ray.runtime.owner.shortage import AGAIN_S
 from ray.runtime.process.peers import CutOffError, OutOfDescriptorsError
 
 if TYPE_CHECKING:
+    from ray.protocol.task_records import SchedulingClass
     from ray.runtime.owner.outcomes import Outcomes
-    from ray.runtime.owner.records import SchedulingClass
+    from ray.runtime.owner.records import TaskRecord
     from ray.runtime.owner.shortage import Shortage
     from ray.runtime.process.peers import PeerTable
     from ray.runtime.process.timers import Timers
@@ -28,8 +29,10 @@ MAX_WORKERS = 20
 class Tasks(Protocol):
     """The tasks of this process."""
 
-    def pump(self, cls: SchedulingClass) -> None: ...
-    def demand(self, cls: SchedulingClass) -> None: ...
+    def pump(self, cls: SchedulingClass[TaskRecord]) -> None: ...
+    def pause(self, cls: SchedulingClass[TaskRecord]) -> None: ...
+    def go_on(self, cls: SchedulingClass[TaskRecord]) -> None: ...
+    def drain(self, cls: SchedulingClass[TaskRecord]) -> list[TaskRecord]: ...
 
 
 class UnreachedWorkers:
@@ -52,12 +55,12 @@ class UnreachedWorkers:
         #: so many connections.
         self._in_a_row, self._made = 0, 0
 
-    def worker(self, tasks: Tasks, cls: SchedulingClass, lease: bytes, error: ConnectionError) -> None:
+    def worker(self, tasks: Tasks, cls: SchedulingClass[TaskRecord], lease: bytes, error: ConnectionError) -> None:
         """A leased worker was not reached: ask for another one, at once if it is to blame and otherwise later."""
         if isinstance(error, OutOfDescriptorsError):
             self._tell_node(node.Release(lease))
-            _pause(tasks, cls)
-            self._shortage.try_again(error, lambda: _go_on(tasks, cls))
+            tasks.pause(cls)
+            self._shortage.try_again(error, lambda: tasks.go_on(cls))
             return
         if isinstance(error, CutOffError):
             lasts, text = error.lasts, str(error)
@@ -71,19 +74,7 @@ class UnreachedWorkers:
                 return
             lasts, text = True, f"{MAX_WORKERS} workers in a row could not be reached. The last one: {error}"
         self._tell_node(node.Release(lease))
-        if lasts and not cls.links:
-            self._outcomes.unreached(cls.queue, RayConnectionError(text))
-        _pause(tasks, cls)
-        self._timers.after(AGAIN_S, lambda: _go_on(tasks, cls))
-
-
-def _pause(tasks: Tasks, cls: SchedulingClass) -> None:
-    """Ask for no more workers for a while."""
-    cls.demanded = 0
-    tasks.demand(cls)
-    cls.demanded = 1  # so that nobody asks before then
-
-
-def _go_on(tasks: Tasks, cls: SchedulingClass) -> None:
-    cls.demanded = 0
-    tasks.pump(cls)
+        if lasts and not cls.leases:
+            self._outcomes.unreached(tasks.drain(cls), RayConnectionError(text))
+        tasks.pause(cls)
+        self._timers.after(AGAIN_S, lambda: tasks.go_on(cls))

@@ -191,9 +191,9 @@ class _Never:
         if call is not None:
             return self._none_begins or self._lane(call.group) in self._dead
         record = entry.task
-        if type(record) is not TaskRecord or type(record.link) is not ActorClient:
+        if type(record) is not TaskRecord or type(record.place) is not ActorClient:
             return False
-        client = record.link
+        client = record.place
         if client.actor_id != worker.actor_id or record.id in client.inflight:  # then it, or its reply, is on its way
             return False
         return self._none_begins or self._lane(record.group) in self._dead
