@@ -150,6 +150,12 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session(python=False, default=False)
+def simulation(session: nox.Session) -> None:
+    """Ten thousand random lives of simulated clusters; ``-- --seed N`` lives one of them again."""
+    run(session, dev(session), "-m", "ray.testing.trials", *session.posargs)
+
+
+@nox.session(python=False, default=False)
 def soak(session: nox.Session) -> None:
     """The fault tests, and those of the packages, for many more rounds."""
     pytest_session(

@@ -25,7 +25,7 @@ from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
 from ray.protocol.leases import Grant, LeaseTable
 from ray.protocol.references import ReferenceTable
 from ray.protocol.resources import UNIT, NodeResources
-from ray.testing.simulation import ONE_CPU, Cluster
+from ray.testing.simulation import ONE_CPU, Behaviour, Cluster
 
 SIZES = (1, 10, 100, 1_000, 10_000)
 NODES = (100, 1_000, 10_000)
@@ -174,7 +174,7 @@ def references(alive: int, budget: Budget) -> list[float]:
 
 def queued(tasks: int, budget: Budget) -> list[float]:
     """A task when so many are queued at once, by 16 owners, on 10,000 nodes of 8 processors."""
-    cluster = Cluster(10_000, owners=16, policy=SpreadPolicy(), candidates=16, keep=0.01)
+    cluster = Cluster(10_000, owners=16, policy=SpreadPolicy(), candidates=16, behaviour=Behaviour(keep=0.01))
     gc.collect()
     gc.freeze()
     start = time.perf_counter()

@@ -20,8 +20,8 @@ NAMES = ("entry", "_entry", "following", "unwanted", "found[0]")
 ALLOWED = {
     ("runtime/refs/ref.py", "__init__"),
     ("runtime/refs/ref.py", "__del__"),
-    ("testing/simulated_parts.py", "finish"),
-    ("testing/simulated_parts.py", "_drop_result"),
+    ("testing/simulated_owner.py", "finish"),
+    ("testing/simulated_owner.py", "_end"),
 }
 
 

@@ -12,7 +12,7 @@ from ray.abc.scheduler import ResourceRequest
 from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
 from ray.protocol.references import ReferenceTable
 from ray.protocol.resources import UNIT, Allocation, NodeResources
-from ray.testing.simulation import Cluster, LinkQuality, Network, VirtualClock
+from ray.testing.simulation import Behaviour, Cluster, LinkQuality, Network, VirtualClock
 
 POLICIES = [HybridPolicy, SpreadPolicy]
 
@@ -99,7 +99,8 @@ def test_everything_runs_and_nothing_is_left(policy: Any, seed: int) -> None:
     rng = random.Random(seed)
     cluster = Cluster(
         rng.choice([1, 2, 5, 40]), owners=rng.choice([1, 3, 8]), cpus=rng.choice([1, 4, 16]), policy=policy(),
-        candidates=rng.choice([0, 2, 8]), tasks_per_lease=rng.choice([1, 5]), keep=rng.choice([0.0, 0.3]),
+        candidates=rng.choice([0, 2, 8]),
+        behaviour=Behaviour(keep=rng.choice([0.0, 0.3]), tasks_per_worker=rng.choice([0, 1, 5])),
         warm=rng.choice([0, 2]), quality=LinkQuality(loss=rng.choice([0.0, 0.05])), seed=seed,
     )  # fmt: skip
     for _ in range(3):
@@ -114,8 +115,8 @@ def test_everything_runs_and_nothing_is_left(policy: Any, seed: int) -> None:
 def test_nodes_that_die(seed: int) -> None:
     rng = random.Random(seed)
     cluster = Cluster(
-        12, owners=3, cpus=2, policy=rng.choice(POLICIES)(), candidates=rng.choice([0, 4]), tasks_per_lease=3,
-        keep=0.2, quality=LinkQuality(loss=0.02), seed=seed,
+        12, owners=3, cpus=2, policy=rng.choice(POLICIES)(), candidates=rng.choice([0, 4]),
+        behaviour=Behaviour(keep=0.2, tasks_per_worker=3), quality=LinkQuality(loss=0.02), seed=seed,
     )  # fmt: skip
     cluster.submit(600)
     for _ in range(8):
@@ -129,7 +130,9 @@ def test_nodes_that_die(seed: int) -> None:
 
 def test_same_seed_same_run() -> None:
     def run(seed: int) -> tuple[int, int, float]:
-        cluster = Cluster(30, owners=4, candidates=5, keep=0.1, quality=LinkQuality(loss=0.05), seed=seed)
+        cluster = Cluster(
+            30, owners=4, candidates=5, behaviour=Behaviour(keep=0.1), quality=LinkQuality(loss=0.05), seed=seed
+        )
         cluster.submit(1_000)
         cluster.clock.after(0.1, cluster.fail_node, "node7")
         return cluster.run(), cluster.digest, cluster.clock.now
@@ -139,7 +142,7 @@ def test_same_seed_same_run() -> None:
 
 
 def busy_nodes(policy: Any, tasks: int) -> int:
-    cluster = Cluster(20, cpus=4, policy=policy, task_s=(10, 10), warm=4)
+    cluster = Cluster(20, cpus=4, policy=policy, behaviour=Behaviour((10, 10)), warm=4)
     cluster.submit(tasks)
     cluster.run(until_s=1)
     busy = sum(bool(node.table.leases) for node in cluster.nodes.values())
@@ -158,14 +161,14 @@ def test_policies_are_what_decides() -> None:
 
 def test_time_is_what_the_work_needs() -> None:
     """400 processor seconds on 40 processors, plus what messages and the start of workers take."""
-    cluster = Cluster(10, cpus=4, task_s=(1, 1), warm=4)
+    cluster = Cluster(10, cpus=4, behaviour=Behaviour((1, 1)), warm=4)
     cluster.submit(400)
     cluster.run()
     assert 10 <= cluster.clock.now < 10.5
 
 
 def test_requests_of_several_cpus() -> None:
-    cluster = Cluster(3, cpus=4, policy=SpreadPolicy(), task_s=(1, 1))
+    cluster = Cluster(3, cpus=4, policy=SpreadPolicy(), behaviour=Behaviour((1, 1)))
     (owner,) = cluster.owners.values()
     owner.submit(30, ResourceRequest({"CPU": 3 * UNIT}))
     cluster.run(until_s=0.5)
@@ -199,7 +202,7 @@ def test_node_that_gives_more_than_it_has_is_found(monkeypatch: pytest.MonkeyPat
 
 def test_credit_that_is_not_returned_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ReferenceTable, "take_back", lambda *facts: None)
-    cluster = Cluster(2, keep=0.5)
+    cluster = Cluster(2, behaviour=Behaviour(keep=0.5))
     cluster.submit(50)
     cluster.run()
     with pytest.raises(AssertionError, match="1 objects left"):
@@ -234,7 +237,7 @@ def test_cost_of_a_decision_does_not_grow_with_the_tasks() -> None:
 
 
 def test_ten_thousand_nodes() -> None:
-    cluster = Cluster(10_000, owners=8, candidates=16, policy=SpreadPolicy(), keep=0.05)
+    cluster = Cluster(10_000, owners=8, candidates=16, policy=SpreadPolicy(), behaviour=Behaviour(keep=0.05))
     cluster.submit(4_000)
     cluster.run()
     assert sum(owner.done for owner in cluster.owners.values()) == 4_000
@@ -243,7 +246,7 @@ def test_ten_thousand_nodes() -> None:
 
 @pytest.mark.slow
 def test_a_hundred_thousand_tasks() -> None:
-    cluster = Cluster(10_000, owners=16, candidates=16, keep=0.01, quality=LinkQuality(loss=0.001))
+    cluster = Cluster(10_000, owners=16, candidates=16, behaviour=Behaviour(keep=0.01), quality=LinkQuality(loss=0.001))
     cluster.submit(100_000)
     cluster.run()
     assert sum(owner.done for owner in cluster.owners.values()) == 100_000

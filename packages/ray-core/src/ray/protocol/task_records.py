@@ -158,7 +158,7 @@ class Lease(Generic[T]):
         return (export.time.pipeline() if export is not None and not last.alone else 1) - len(self.inflight)
 
     def started(self, running: bytes, *, died: bool = False) -> int:
-        """How many of ``inflight`` the worker has started, ``running`` last; one if that is not known.
+        """How many of ``inflight`` the worker has started, ``running`` last; if that is not known, it may be all.
 
         A dead worker may have looked at one more task, which it was not to start any more.
         """
@@ -167,4 +167,4 @@ class Lease(Generic[T]):
         for index, id in enumerate(self.inflight, 1):
             if id == running:
                 return index
-        return 0 if running else min(1, len(self.inflight))
+        return 0 if running else len(self.inflight)

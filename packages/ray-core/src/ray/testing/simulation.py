@@ -1,8 +1,9 @@
 """A cluster in one process and in no time: the pure machines on a virtual clock, every choice from one seed.
 
-``Cluster`` runs a real ``LeaseTable`` for each node, real scheduling policies over the nodes, and a real
-``ReferenceTable`` for each owner; simulated are only time, messages, and what the tasks would do. The same arguments
-give the same run, event by event (``Cluster.digest``), so a failure can be run again with its seed.
+``Cluster`` runs a real ``LeaseTable`` for each node, real scheduling policies over the nodes, a real ``RunSlot`` for
+each worker, and a real ``TaskTable`` and ``ReferenceTable`` for each owner; simulated are only time, messages, the
+choice among nodes, and what the tasks would do. The same arguments give the same run, event by event
+(``Cluster.digest``), so a failure can be run again with its seed.
 """
 
 from __future__ import annotations
@@ -14,10 +15,22 @@ import zlib
 from ray.abc.scheduler import SchedulerPolicy
 from ray.builtin.schedulers import HybridPolicy
 from ray.protocol.resources import UNIT
-from ray.testing.simulated_parts import ONE_CPU, SimulatedNode, SimulatedOwner
+from ray.testing.delivering_network import DeliveringNetwork
+from ray.testing.simulated_node import SimulatedNode
+from ray.testing.simulated_owner import SimulatedOwner
+from ray.testing.simulated_world import ONE_CPU, Behaviour, Links
 from ray.testing.virtual_time import LinkQuality, Network, VirtualClock
 
-__all__ = ["ONE_CPU", "Cluster", "LinkQuality", "Network", "SimulatedNode", "SimulatedOwner", "VirtualClock"]
+__all__ = [
+    "ONE_CPU",
+    "Behaviour",
+    "Cluster",
+    "LinkQuality",
+    "Network",
+    "SimulatedNode",
+    "SimulatedOwner",
+    "VirtualClock",
+]
 
 
 class Cluster:
@@ -31,12 +44,12 @@ class Cluster:
         cpus: int = 8,
         policy: SchedulerPolicy | None = None,
         candidates: int = 0,
-        tasks_per_lease: int = 1,
-        task_s: tuple[float, float] = (0.01, 0.1),
+        behaviour: Behaviour | None = None,
         worker_start_s: float = 0.02,
         warm: int = 0,
-        keep: float = 0.0,
         quality: LinkQuality | None = None,
+        delivering: bool = False,
+        strict: bool = False,
         seed: int = 0,
     ) -> None:
         """Make a cluster in which nothing happens yet.
@@ -47,44 +60,57 @@ class Cluster:
             cpus: of each node.
             policy: chooses among nodes, and on each node; hybrid by default.
             candidates: how many nodes, drawn at random, the policy is shown for a choice; 0 shows it all of them.
-            tasks_per_lease: so many tasks run on a lease before it is given back.
-            task_s: shortest and longest run of a task.
+            behaviour: of tasks and workers.
             worker_start_s: from the fork of a worker to its readiness.
             warm: workers of each node that are ready from the start.
-            keep: probability that a task's worker keeps the argument beyond the end of the task.
             quality: of all links.
+            delivering: messages arrive once and in order by real ``Delivery`` machines over links that do worse.
+            strict: check the invariants of the tables of tasks after every few events.
             seed: of every choice.
         """
         self.clock = VirtualClock()
         self.rng = random.Random(seed)
-        self.network = Network(self.clock, random.Random(seed + 1), quality or LinkQuality())
+        kind = DeliveringNetwork if delivering else Network
+        self.network: Links = kind(self.clock, random.Random(seed + 1), quality or LinkQuality())
         self.policy: SchedulerPolicy = policy or HybridPolicy()
         self.candidates = candidates
-        self.tasks_per_lease = tasks_per_lease
-        self.task_s = task_s
+        self.behaviour = behaviour or Behaviour()
         self.worker_start_s = worker_start_s
-        self.keep = keep
+        self.strict = strict
+        #: More of them at a time have no end.
+        self.most_events = float("inf")
         #: How often the policy was asked for a node.
         self.decisions = 0
         #: Depends on every grant and its time: equal for equal runs.
         self.digest = 0
         self._ids = itertools.count(1)
         made = [SimulatedNode(self, number, {"CPU": cpus * UNIT}) for number in range(nodes)]
+        self.nodes = {node.address: node for node in made}
+        #: {task id: attempts that have begun}
+        self._begun: dict[bytes, int] = {}
         for node in made:
             for _ in range(warm):
-                node.table.worker_ready(self.new_id())
-        self.nodes = {node.address: node for node in made}
-        self.owners = {
-            owner.address: owner for owner in (SimulatedOwner(self, i, made[i % nodes]) for i in range(owners))
-        }
+                node.add_worker()
+        placed = (SimulatedOwner(self, i, made[i % nodes], self.nodes) for i in range(owners))
+        self.owners = {owner.address: owner for owner in placed}
         for node in made:
             self.network.join(node.address, node.receive)
         for owner in self.owners.values():
             self.network.join(owner.address, owner.receive)
 
     def new_id(self) -> bytes:
-        """Twenty bytes that nothing else has."""
-        return next(self._ids).to_bytes(20, "big")
+        """Sixteen bytes that nothing else has."""
+        return next(self._ids).to_bytes(16, "big")
+
+    def lives(self, address: str) -> bool:
+        """Whether a node is there still."""
+        return address in self.nodes
+
+    def ran(self, task: bytes, attempt: int) -> None:
+        """A worker begins with a task: with each attempt at most once, and in order."""
+        last = self._begun.get(task, -1)
+        self.check(attempt > last, f"attempt {attempt} of a task begins after attempt {last}")
+        self._begun[task] = attempt
 
     def submit(self, tasks: int) -> None:
         """So many tasks of one CPU, in equal parts by all owners."""
@@ -94,11 +120,11 @@ class Cluster:
 
     def run(self, until_s: float = float("inf")) -> int:
         """Let time pass until ``until_s``, or until nothing is under way; returns the number of events."""
-        return self.clock.run(until_s)
+        return self.clock.run(until_s, self.most_events)
 
     def fail_node(self, address: str, detect_s: float = 1.0) -> None:
         """A node dies now; the owners learn of it after ``detect_s``, and run its tasks again elsewhere."""
-        del self.nodes[address]
+        self.nodes.pop(address).end()
         self.network.leave(address)
         for owner in self.owners.values():
             self.clock.after(detect_s, owner.node_lost, address)
@@ -110,7 +136,8 @@ class Cluster:
         self.run()
         self.check(not len(self.clock), "events are left")
         for owner in self.owners.values():
-            self.check(owner.idle(), f"{owner.address}: {owner.pending} tasks, {len(owner.table.entries)} objects left")
+            left = f"{owner.pending} tasks, {len(owner.tasks.leases)} leases, {len(owner.table.entries)} objects left"
+            self.check(owner.idle(), f"{owner.address}: {left}")
         for node in self.nodes.values():
             table = node.table
             self.check(not table.leases and not table.demands, f"{node.address} has leases or demands left")

@@ -32,11 +32,17 @@ class VirtualClock:
             raise ValueError(f"an event cannot be in the past: at {time_s} s, and it is {self.now} s")
         heapq.heappush(self._events, (time_s, next(self._numbers), fn, args))
 
-    def run(self, until_s: float = float("inf")) -> int:
-        """Run what is due until ``until_s``, also what that brings about; returns the number of events."""
+    def run(self, until_s: float = float("inf"), most: float = float("inf")) -> int:
+        """Run what is due until ``until_s``, also what that brings about; returns the number of events.
+
+        Raises:
+            AssertionError: there were ``most``, and no end.
+        """
         count = 0
         events = self._events
         while events and events[0][0] <= until_s:
+            if count >= most:
+                raise AssertionError(f"at {self.now:.6f} s: {count} events, and no end")
             self.now, _, fn, args = heapq.heappop(events)
             fn(*args)
             count += 1
@@ -55,6 +61,8 @@ class LinkQuality:
     """Probability that one sending of a message is lost."""
     resend_s: float = 0.2
     """A reliable message that was lost is sent again after this time."""
+    doubled: float = 0.0
+    """Probability that an unreliable message arrives twice."""
 
 
 class Network:
@@ -88,6 +96,9 @@ class Network:
                 return
             delay_s += quality.resend_s
         arrival_s = self._clock.now + delay_s
+        if not reliable and quality.doubled and rng.random() < quality.doubled:
+            again_s = self._clock.now + rng.uniform(quality.min_delay_s, quality.max_delay_s)
+            self._clock.at(again_s, self._deliver, sender, to, message)
         if reliable:
             pair = sender, to
             arrival_s = self._busy_until[pair] = max(arrival_s, self._busy_until.get(pair, 0.0))
