@@ -38,7 +38,7 @@ def worker_main(
     here = Here(config.session, worker_id, config.namespace)
     runtime = WorkerRuntime(here, transport, store, composition, slot)
     runtime.threads = threads
-    executor = runtime.executor  # the worker may be made an actor, which has another one, as soon as it is ready
+    executor = runtime.desk.executor  # the worker may be made an actor, which has another one, as soon as it is ready
     if config.gpu_ids:
         runtime.use_gpus([])
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -48,7 +48,7 @@ def worker_main(
     faulthandler.enable(2, all_threads=False)  # the stack of a crash ends up in the error that the owner gets
     signal.signal(signal.SIGINT, runtime.sigint_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    SignalGuard(runtime.sigint_handler, lambda: runtime.this_call() is not None).install()
+    SignalGuard(runtime.sigint_handler, lambda: runtime.desk.this_call() is not None).install()
     runtime.attach(f"w-{worker_id.hex()}", node_address)
     inbox = runtime.inbox
     inbox.handlers |= {
@@ -79,7 +79,7 @@ def worker_main(
             executor.run()
         except BaseException as error:
             runtime.ending.run(1, str(error))
-        following, runtime.next_executor = runtime.next_executor, None
+        following, runtime.desk.next_executor = runtime.desk.next_executor, None
         if following is None:
             end_process(runtime.ending, 0)
         executor = following

@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from ray.abc.executor import Executor
 from ray.exceptions.base import is_a
 from ray.messages import node, wire
 from ray.protocol.actors import INIT_RAISED, places_of
@@ -20,8 +19,10 @@ from ray.runtime.owner.owner import OwnerRuntime
 from ray.runtime.owner.unreadable import raise_unreadable
 from ray.runtime.process.clean_signals import unblock_signals
 from ray.runtime.worker.actor_exit import EXIT_ACTOR, ActorExit
-from ray.runtime.worker.closing import TERMINATED, Closing
+from ray.runtime.worker.closing import TERMINATED
 from ray.runtime.worker.code_cache import ArgumentCache, with_dependencies
+from ray.runtime.worker.desk import Desk
+from ray.runtime.worker.life import Life
 from ray.runtime.worker.native_threads import NativeThreads
 from ray.runtime.worker.own_class import method_of, name_own_class
 from ray.serialization import deserialize_aligned, failed_start, load_function, make_envelope
@@ -31,16 +32,10 @@ class ActorHost(OwnerRuntime):
     """The actor half of a worker."""
 
     arguments: ArgumentCache
-    executor: Executor
-    #: Takes over on the main thread when ``executor`` is closed; None ends the process.
-    next_executor: Executor | None
-    #: Whether calls may overlap in this process.
-    concurrent = False
-    #: Why the process ends after the current call, or empty.
-    exiting = ""
-    #: The same of an actor, once it has said so, and is never started anew.
+    desk: Desk
+    life: Life
+    #: Why the actor ends, once it has said so, and is never started anew.
     announced = ""
-    closing: Closing
     #: {method: whether it asks to run on a thread}
     in_thread: dict[bytes, bool]
     #: Empty in a worker that is no actor.
@@ -82,20 +77,19 @@ class ActorHost(OwnerRuntime):
         self.here.depth = spec.depth + 1
         self.groups = spec.groups
         limit = places_of(spec)
-        old = self.executor
+        old = self.desk.executor
         if spec.is_async or limit > 1 or spec.groups:
-            self.concurrent = True
             name = "asyncio" if spec.is_async else "threads"
             self.polling.shareable = self.polling.shareable and not spec.is_async  # the main thread waits elsewhere
-            self.executor = self.next_executor = self.composition.make_executor(name, limit, spec.groups)
-        self.executor.submit(ActorCreation(self, message))
-        if self.executor is not old:
+            self.desk.run_by(self.composition.make_executor(name, limit, spec.groups))
+        self.desk.executor.submit(ActorCreation(self, message))
+        if self.desk.executor is not old:
             old.close()
 
     def on_terminate(self) -> None:
         """End after the calls received so far; called by the reader under the lock."""
-        self.closing.begin()
-        self.executor.submit(ActorEnd(self))
+        self.desk.closing.begin()
+        self.desk.executor.submit(ActorEnd(self))
 
     def method_of(self, task: wire.Task) -> Any:
         """The bound method that a call names."""
@@ -117,7 +111,7 @@ class ActorHost(OwnerRuntime):
 
     def announce_exit(self, reason: str) -> None:
         """The actor ends after this call, by its own will."""
-        self.exiting = self.announced = reason
+        self.life.exiting = self.announced = reason
         self.node.send(node.ActorExiting(self.actor_id, reason))
 
     def drop_actor(self) -> None:

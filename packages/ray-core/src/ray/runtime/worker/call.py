@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ray.runtime.process.peers import Peer
     from ray.runtime.process.waiting import Waiter
     from ray.runtime.worker.arguments import SpilledArguments
+    from ray.runtime.worker.life import Life
     from ray.runtime.worker.process_end import ProcessEnd
 
 CallArguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
@@ -60,19 +61,23 @@ CallArguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 current_call: contextvars.ContextVar[TaskCall | None] = contextvars.ContextVar("ray_call", default=None)
 
 
+class Desk(Protocol):
+    """Where the calls of a worker are."""
+
+    concurrent: bool
+    running: dict[bytes, TaskCall]
+
+
 class CallHost(Protocol):
     """The worker that runs a call."""
 
-    concurrent: bool
+    life: Life
     is_forked: bool
-    exiting: str
     actor_id: bytes
     actor_name: str
-    #: {concurrency group: how many of its calls run at a time}
     groups: Mapping[str, int]
     #: {method: whether it asks to run on a thread}
     in_thread: dict[bytes, bool]
-    running: dict[bytes, TaskCall]
     lock: Any
     values: Values
     borrowing: Borrowing
@@ -82,6 +87,8 @@ class CallHost(Protocol):
     ending: ProcessEnd
     spilled_arguments: SpilledArguments
 
+    @property
+    def desk(self) -> Desk: ...
     @property
     def node_id(self) -> str: ...
     def begin(self, call: TaskCall) -> bool: ...
@@ -189,7 +196,7 @@ class TaskCall:
         worker = self.worker
         if not worker.begin(self):
             return
-        token = current_call.set(self) if worker.concurrent else None
+        token = current_call.set(self) if worker.desk.concurrent else None
         started = perf_counter_ns()
         try:
             function, call = self._prepare()
@@ -264,7 +271,7 @@ class TaskCall:
     def fail(self, error: Exception) -> None:
         """See ``Call``."""
         worker = self.worker
-        if worker.running.get(self.task.id) is self or worker.begin(self):
+        if worker.desk.running.get(self.task.id) is self or worker.begin(self):
             worker.end(self, self._fail(error), 0)
 
     def _stored_ids(self) -> list[bytes]:
@@ -337,9 +344,9 @@ class TaskCall:
         if self.cancelled:
             error, kind = TaskCancelledError(name, task.id), "system"
         elif self.timed_out:
-            error, kind = TaskTimeoutError(name, task.timeout_s, self.abandoned and worker.concurrent), "system"
-        elif worker.exiting and type(error).__name__ == "CancelledError":
-            error, kind = self._actor_ends(worker.exiting, "was interrupted"), "system"
+            error, kind = TaskTimeoutError(name, task.timeout_s, self.abandoned and worker.desk.concurrent), "system"
+        elif worker.life.exiting and type(error).__name__ == "CancelledError":
+            error, kind = self._actor_ends(worker.life.exiting, "was interrupted"), "system"
         elif is_a(error, RayError) and is_of_result(error, worker.values):
             add_note(error, f"raised for a result of task {name} (pid={os.getpid()})")
             kind = "system"

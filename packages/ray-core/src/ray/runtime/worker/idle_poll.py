@@ -31,12 +31,12 @@ class IdlePoll:
             unblock_signals()  # for short tasks; before others the worker does it
         if worker.polling.shareable:
             worker.polling.serve_while(self._idle)
-            if not worker.left and worker.executor is self._executor:
+            if not worker.life.left and worker.desk.executor is self._executor:
                 self._executor.submit(self)
 
     def _idle(self) -> bool:
         worker = self._worker
-        return not worker.left and worker.executor is self._executor and worker.executor.idle()
+        return not worker.life.left and worker.desk.executor is self._executor and worker.desk.executor.idle()
 
     def fail(self, error: Exception) -> None:
         """Never called: serial executors run every call."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ray.abc.transport import Transport
     from ray.protocol.run_slot import RunSlot
     from ray.runtime.process.timers import Timers
+    from ray.runtime.worker.desk import Desk
     from ray.runtime.worker.limits import Limits
 
 #: A signal that comes right before a system call does not end it: it is sent again this often, until it is noticed.
@@ -24,13 +25,10 @@ INSIST_S = 0.02
 class Worker(Protocol):
     """What runs the calls."""
 
-    concurrent: bool
-    running: dict[bytes, TaskCall]
+    desk: Desk
     lock: Any
     timers: Timers
     transport: Transport
-
-    def this_call(self) -> TaskCall | None: ...
 
 
 class Interrupting:
@@ -52,13 +50,13 @@ class Interrupting:
             anew: it was interrupted before, has gone on, and is to be interrupted once more.
         """
         worker = self._worker
-        if worker.running.get(call.task.id) is not call or call.noticed:
+        if worker.desk.running.get(call.task.id) is not call or call.noticed:
             return
         # A handler of the user's is called once, be it by this or by the node manager.
         if anew or self.is_handler() or not (sent or self._slot.is_ordered(call.task.id)):
             self._interrupt(call)
             sent = True
-        if call.coroutine is None and not worker.concurrent:
+        if call.coroutine is None and not worker.desk.concurrent:
             worker.timers.after(INSIST_S, lambda: self.insist(call, sent=sent))
 
     def is_handler(self) -> bool:
@@ -70,14 +68,14 @@ class Interrupting:
             call.stream.look()
         if call.coroutine is not None:
             call.interrupt()
-        elif not self._worker.concurrent:
+        elif not self._worker.desk.concurrent:
             _signal_main_thread()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """SIGINT in the main thread, of ours or of the user's: for the code of the call that runs there."""
-        worker = self._worker
-        call = worker.this_call()
-        if not self._limits.hear(call) or call is None or call.noticed or not (call.interruptible or worker.concurrent):
+        desk = self._worker.desk
+        call = desk.this_call()
+        if not self._limits.hear(call) or call is None or call.noticed or not (call.interruptible or desk.concurrent):
             return  # it comes between two calls, or the call cleans up already
         if in_critical_code(frame, inside=_user_call_code):
             # This thread may poll, and so be the one that sends signals: another one would come at the same place.
@@ -89,13 +87,13 @@ class Interrupting:
     def _raise_in(self, call: TaskCall, frame: FrameType | None) -> None:
         """Raise in the user's code that this thread is in, if it is still that of ``call``."""
         worker = self._worker
-        if worker.this_call() is not call or call.noticed or not (call.interruptible or worker.concurrent):
+        if worker.desk.this_call() is not call or call.noticed or not (call.interruptible or worker.desk.concurrent):
             return
         if in_destructor(frame):
             self._send_later(call)
             return
         # Ctrl-C, or a signal that the user's code has sent. (A comment in the next line would be in its traceback.)
-        if worker.concurrent or not (call.cancelled or call.timed_out):
+        if worker.desk.concurrent or not (call.cancelled or call.timed_out):
             raise KeyboardInterrupt
         call.check()
 
@@ -105,7 +103,7 @@ class Interrupting:
 
     def _send_again(self, call: TaskCall) -> None:
         with self._worker.lock:
-            if self._worker.running.get(call.task.id) is call:
+            if self._worker.desk.running.get(call.task.id) is call:
                 _signal_main_thread()
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ray.runtime.process.peers import Peer
     from ray.runtime.process.timers import Timer, Timers
     from ray.runtime.worker.call import TaskCall
+    from ray.runtime.worker.desk import Desk
+    from ray.runtime.worker.life import Life
     from ray.runtime.worker.outcome import Outcome
     from ray.runtime.worker.process_end import ProcessEnd
     from ray.runtime.worker.streams import Flusher
@@ -33,10 +35,8 @@ class Insists(Protocol):
 class Worker(Protocol):
     """What runs the calls, and answers those that are given up."""
 
-    concurrent: bool
-    exiting: str
-    running: dict[bytes, TaskCall]
-    overdue: set[TaskCall]
+    desk: Desk
+    life: Life
     lock: Any
     timers: Timers
     transport: Transport
@@ -71,7 +71,7 @@ class Limits:
         """
         worker = self._worker
         until = monotonic() + call.task.timeout_s
-        if not worker.concurrent:
+        if not worker.desk.concurrent:
             self._slot.begin_anew()  # it may have been told of an earlier attempt
             self._slot.deadline = until
             if not monotonic() < self._looked_at <= until:  # it looks then, and finds this
@@ -90,7 +90,7 @@ class Limits:
         """The user's code of a call with a limit has ended; to write what it has printed may take long."""
         self._until.pop(call, None)
         worker = self._worker
-        if not worker.concurrent:
+        if not worker.desk.concurrent:
             self._slot.deadline = 0.0
         elif worker.output.is_due and not call.timed_out:
             with worker.lock:
@@ -126,9 +126,9 @@ class Limits:
     def _time_out(self, call: TaskCall) -> None:
         """A task is over its time: interrupt it, unless the node manager has; called under the lock."""
         worker = self._worker
-        if worker.running.get(call.task.id) is call:
+        if worker.desk.running.get(call.task.id) is call:
             call.timed_out = True
-            if worker.concurrent:
+            if worker.desk.concurrent:
                 call.peer.send(wire.Began(call.task.id, over=True))
             else:
                 self._slot.heard(call.task.id)
@@ -138,14 +138,14 @@ class Limits:
     def _give_up(self, call: TaskCall) -> None:
         """That did not help: answer without it; called under the lock."""
         worker = self._worker
-        if worker.running.get(call.task.id) is not call:
+        if worker.desk.running.get(call.task.id) is not call:
             return
-        del worker.running[call.task.id]
+        del worker.desk.running[call.task.id]
         call.abandoned = True
         worker.queue_reply(call, call._fail(TimeoutError()), 0)
-        if worker.concurrent:  # other callers' calls run here: it goes on until it ends, and keeps its place
-            worker.overdue.add(call)
+        if worker.desk.concurrent:  # other callers' calls run here: it goes on until it ends, and keeps its place
+            worker.desk.overdue.add(call)
             worker.flush(call.peer)
             return
-        worker.exiting = "a task ran over its time and could not be interrupted"
+        worker.life.exiting = "a task ran over its time and could not be interrupted"
         end_process(worker.ending, 1)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ray.runtime.process.timers import Timers
     from ray.runtime.refs.session import Listener
     from ray.runtime.worker.call import TaskCall
+    from ray.runtime.worker.desk import Desk
 
 #: How long a wait lasts before somebody asks, and then between two looks.
 ASK_AFTER_S = 1.0
@@ -39,21 +40,18 @@ class Worker(Protocol):
 
     actor_id: bytes
     actor_name: str
-    concurrent: bool
     #: {concurrency group: how many of its calls run at a time}
     groups: Mapping[str, int]
     #: The thread that runs ``__init__``, or 0.
     creating_thread: int
     #: What made the process an actor.
     started_as: node.StartActor | None
-    queued: dict[bytes, TaskCall]
-    running: dict[bytes, TaskCall]
+    desk: Desk
     lock: Any
     table: ReferenceTable
     timers: Timers
     calls: ActorCalls
 
-    def this_call(self) -> TaskCall | None: ...
     @property
     def unsubscribe(self) -> Callable[[Listener], bool]: ...
 
@@ -77,7 +75,7 @@ class OwnCalls:
         if not self._runs_call():
             return wait(None)
         worker, waits = self._worker, self._waits
-        call = None if worker.creating_thread else worker.this_call()
+        call = None if worker.creating_thread else worker.desk.this_call()
         around = waits.get(call)
         waits[call] = waiter
         try:
@@ -108,7 +106,7 @@ class OwnCalls:
             return
         self.awaited()
         client = worker.calls.clients.get(worker.actor_id)
-        if worker.queued or (client is not None and client.queue):
+        if worker.desk.queued or (client is not None and client.queue):
             loops = LoopWaits(worker.table, worker.creating_thread, worker.unsubscribe)
             stuck = self._stuck(loops)
             if stuck and stuck[-1] not in self._waits:
@@ -116,15 +114,15 @@ class OwnCalls:
 
     def _error(self, name: str) -> BlockingCallError:
         worker = self._worker
-        return BlockingCallError(name, worker.actor_name, worker.concurrent and not worker.creating_thread)
+        return BlockingCallError(name, worker.actor_name, worker.desk.concurrent and not worker.creating_thread)
 
     def _runs_call(self) -> bool:
         """Whether this thread runs a call of the actor; the context of a call may be that of other threads too."""
         worker = self._worker
-        if not worker.concurrent or worker.creating_thread:
+        if not worker.desk.concurrent or worker.creating_thread:
             here = worker.creating_thread or threading.main_thread().ident
             return bool(worker.actor_id) and here == get_ident()
-        call = worker.this_call()
+        call = worker.desk.this_call()
         if call is None:
             return False
         return runs(sys._getframe(), call)
@@ -132,7 +130,7 @@ class OwnCalls:
     def _stuck(self, loops: LoopWaits | None) -> list[Caller]:
         """The calls that never end, in the order in which they have begun; called under the lock."""
         worker = self._worker
-        running: list[Caller] = [None] if worker.creating_thread else list(worker.running.values())
+        running: list[Caller] = [None] if worker.creating_thread else list(worker.desk.running.values())
         waits: dict[Caller, Waiter | Awaits] = {call: self._waits[call] for call in running if call in self._waits}
         if len(waits) < len(running):
             loops = loops or LoopWaits(worker.table, worker.creating_thread, worker.unsubscribe)
@@ -160,7 +158,7 @@ class OwnCalls:
 
     def _places(self, lane: str | None) -> int:
         worker = self._worker
-        if worker.creating_thread or not worker.concurrent or worker.started_as is None:
+        if worker.creating_thread or not worker.desk.concurrent or worker.started_as is None:
             return 1
         return places_of(worker.started_as.spec) if lane is None else worker.groups[lane]
 
@@ -184,10 +182,10 @@ class _Never:
 
     def __call__(self, entry: ObjectEntry) -> bool:
         worker, task = self._worker, task_of(entry.id)
-        call = worker.running.get(task)
+        call = worker.desk.running.get(task)
         if call is not None:
             return call in self._stuck
-        call = worker.queued.get(task)
+        call = worker.desk.queued.get(task)
         if call is not None:
             return self._none_begins or self._lane(call.group) in self._dead
         record = entry.task

@@ -40,6 +40,12 @@ class Ending(Protocol):
     def interrupt(self) -> None: ...
 
 
+class Desk(Protocol):
+    """Where the calls are."""
+
+    def others(self, call: object) -> Sequence[Ending]: ...
+
+
 class Process(Protocol):
     """A worker that ends: what is told, sent and let go of before it has."""
 
@@ -52,7 +58,8 @@ class Process(Protocol):
     polling: Polling
     plugins: PluginLife
 
-    def others(self, call: Ending) -> Sequence[Ending]: ...
+    @property
+    def desk(self) -> Desk: ...
     def is_needed(self) -> bool: ...
     def flush_all(self) -> None: ...
     def give_up(self, reason: str) -> None: ...
@@ -99,7 +106,7 @@ class ProcessEnd:
         """The actor ends with ``call``: cancel the coroutines of the others, and end the process if they go on."""
         runtime = self._runtime
         with runtime.lock:
-            others = runtime.others(call)
+            others = runtime.desk.others(call)
             self.begin()
             if any(other.coroutine is not None for other in others):
                 runtime.timers.after(OTHERS_S, self._soon)

@@ -35,14 +35,8 @@ class Replying(WaitingWorker):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        #: {task id: call} that have not started
-        self.queued: dict[bytes, TaskCall] = {}
-        #: {task id: call} that run
-        self.running: dict[bytes, TaskCall] = {}
         #: Peers with results that are not sent.
         self._unsent: dict[Peer, float] = {}
-        #: Calls that go on beyond their limits, or whose callers were lost; nobody waits for their results.
-        self.overdue: set[TaskCall] = set()
         #: Functions and methods that were short the last time.
         self._brief: set[bytes] = set()
         #: A call that was not has ended, and its reply may not have left the process.
@@ -50,20 +44,9 @@ class Replying(WaitingWorker):
         #: A loop is about to send the results of its calls.
         self._turn_ends = False
 
-    def supersede(self, id: bytes) -> None:
-        """A call comes anew: what there is of it goes on without a caller, or does not start. Called under the lock."""
-        queued, running = self.queued.pop(id, None), self.running.pop(id, None)
-        if queued is not None:
-            self.let_go(queued)
-        if running is not None:
-            running.abandoned = True
-            self.overdue.add(running)
-
     def peer_lost(self, peer: Peer) -> None:
         super().peer_lost(peer)
-        for call in list(self.running.values()):
-            if call.peer is peer and call.stream is not None:
-                call.stream.look()
+        self.desk.peer_lost(peer)
 
     def _flush_after_turn(self, loop: AbstractEventLoop) -> None:
         """Other calls may end in the same turn of the loop: their replies go together."""
@@ -78,8 +61,8 @@ class Replying(WaitingWorker):
 
     def _reply(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """Queue the reply of a call that has ended, and send the queue when that is worth it; under the lock."""
-        if self.peers.cut_off and not (self.exiting or self.actor_id):  # the next task is to find a sound process
-            self.exiting = "it could not reach the other processes of its session"
+        if self.peers.cut_off and not (self.life.exiting or self.actor_id):  # the next task is to find a sound process
+            self.life.exiting = "it could not reach the other processes of its session"
         self.queue_reply(call, outcome, duration_us)
         peer = call.peer
         if duration_us > FLUSH_US:
@@ -87,14 +70,14 @@ class Replying(WaitingWorker):
             self._long_ended = True
         else:
             self._brief.add(call.task.function)
-        if call.coroutine is not None and self.running and not self.exiting:
+        if call.coroutine is not None and self.desk.running and not self.life.exiting:
             self._flush_after_turn(call.coroutine[0])
         elif (
             duration_us > FLUSH_US
             or len(peer.outbox) >= MAX_OUTBOX
             or len(peer.outbox_frames) > 1
-            or self.exiting
-            or self.executor.idle()
+            or self.life.exiting
+            or self.desk.executor.idle()
         ):
             self.flush(peer)
 
@@ -105,7 +88,7 @@ class Replying(WaitingWorker):
             self._drop(call, outcome)
             return
         if call.held and not call.abandoned:
-            self.let_go(call)
+            self.desk.let_go(call)
         values: list[Any] = outcome.blobs
         for index, blob in enumerate(values):
             if blob is not None and (type(blob) is not bytes or len(blob) >= codec.OUT_OF_BAND_BYTES):
@@ -122,7 +105,7 @@ class Replying(WaitingWorker):
 
     def _drop(self, call: TaskCall, outcome: Outcome) -> None:
         """Nobody takes the result of a call; called under the lock."""
-        self.let_go(call)
+        self.desk.let_go(call)
         if call.abandoned and call.peer.lost:
             return  # it may run anew, and the stored result be that of the other attempt
         self.values.discard(id for id in return_ids(call.task.id, call.task.num_returns) if None in outcome.blobs)
@@ -138,12 +121,6 @@ class Replying(WaitingWorker):
                 kept.append(ref.id)
         return kept
 
-    def let_go(self, call: TaskCall) -> None:
-        """The call needs the refs in its arguments no more."""
-        if call.held:
-            self.table.unpin(call.held)
-            call.held = ()
-
     def flush(self, peer: Peer) -> None:
         """Send the queued replies of one owner; called under the lock."""
         if not peer.outbox:
@@ -151,32 +128,18 @@ class Replying(WaitingWorker):
         done, peer.outbox = peer.outbox, []
         frames, peer.outbox_frames = peer.outbox_frames, [b""]
         self._unsent.pop(peer, None)
-        exiting = bool(self.exiting)
-        returned: list[bytes] = []
-        if exiting:
-            returned = [id for id, call in self.queued.items() if call.peer is peer]
-            for id in returned:
-                self.let_go(self.queued.pop(id))
-        ends = exiting and (peer is self.lessee or bool(self.actor_id))
+        exiting = bool(self.life.exiting)
+        returned = self.desk.take_back(peer) if exiting else []
+        ends = exiting and (peer is self.desk.lessee or bool(self.actor_id))
         peer.send(wire.Replies(done, ends, returned, self.announced), frames)
 
     def give_up(self, reason: str) -> None:
         """This actor dies by its own doing: nobody is to be in doubt about calls that have not started."""
         with self.lock:
-            self.exiting = reason
-            self.return_queued()
+            self.life.exiting = reason
+            self.desk.return_queued(self.announced)
         self.polling.wait(Waiter(1), SETTLE_S)  # and what has been sent by now goes back as well
         self.transport.settle(SETTLE_S)
-
-    def return_queued(self) -> None:
-        """This actor ends: what has not started goes back to its callers. Called under the lock."""
-        returned: dict[Peer, list[bytes]] = {}
-        for id, call in list(self.queued.items()):
-            if self.queued.pop(id, None) is call:
-                self.let_go(call)
-                returned.setdefault(call.peer, []).append(id)
-        for peer, ids in returned.items():
-            peer.send(wire.Replies([], exiting=True, returned=ids, reason=self.announced))
 
     def flush_all(self) -> None:
         """Send every queued reply; called under the lock."""
@@ -201,4 +164,4 @@ class Replying(WaitingWorker):
                     self.flush(peer)
 
     def patience_s(self) -> float:
-        return 0.01 if self.queued or self._unsent else super().patience_s()
+        return 0.01 if self.desk.queued or self._unsent else super().patience_s()

@@ -11,7 +11,6 @@ from ray.clock import monotonic
 from ray.exceptions import RayConnectionError
 from ray.headroom import SENDING, check
 from ray.messages import node, wire
-from ray.runtime.process.peers import Peer
 from ray.runtime.process.telling import write
 from ray.runtime.process.waiting import Waiter
 from ray.runtime.refs.session import Listener
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ray.runtime.refs.counted import CountedRef
-    from ray.runtime.worker.call import TaskCall
     from ray.runtime.worker.process_end import ProcessEnd
 
 #: A wait shorter than this is not announced; the CPU is not given back for it.
@@ -35,13 +33,8 @@ class WaitingWorker(ActorHost):
 
     store_death_s = 1.0
     ending: ProcessEnd
-    #: {task id: call} that have not started, and that run.
-    queued: dict[bytes, TaskCall]
-    running: dict[bytes, TaskCall]
     #: Threads that wait, and one more for event loops that do.
     blocked = 0
-    #: The owner that holds the lease.
-    lessee: Peer | None = None
     #: Since when event loops await objects, or 0, and whether this counts in ``blocked``.
     _awaited_since = 0.0
     _awaits = False
@@ -51,10 +44,6 @@ class WaitingWorker(ActorHost):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.own_calls = OwnCalls(self)
-
-    @abstractmethod
-    def this_call(self) -> TaskCall | None:
-        """The call that this thread runs."""
 
     @abstractmethod
     def _give_back(self, *, blocked: bool) -> None:
@@ -107,8 +96,8 @@ class WaitingWorker(ActorHost):
             self.blocked -= 1
             if not self.blocked:
                 self.node.send(node.Resumed())
-                if self.lessee is not None and not self.actor_id:
-                    self.lessee.send(wire.Unblocked())
+                if self.desk.lessee is not None and not self.actor_id:
+                    self.desk.lessee.send(wire.Unblocked())
 
     def guard_loop(self) -> None:
         """This thread runs the event loop of an async actor: from now on no call may wait on it."""
@@ -122,7 +111,7 @@ class WaitingWorker(ActorHost):
 
     def subscribe(self, listener: Listener) -> bool:
         if self.actor_id:
-            listener.call = self.this_call()
+            listener.call = self.desk.this_call()
         waits = super().subscribe(listener)
         if waits and self.actor_id:
             self.own_calls.awaited()

@@ -31,14 +31,15 @@ from ray.runtime.process.titles import TITLE_S, Title
 from ray.runtime.process.waiting import Waiter
 from ray.runtime.worker.actor_exit import ActorExit
 from ray.runtime.worker.arguments import SpilledArguments
-from ray.runtime.worker.call import TaskCall, current_call
-from ray.runtime.worker.closing import Closing
+from ray.runtime.worker.call import TaskCall
 from ray.runtime.worker.code_cache import ArgumentCache, CodeCache
+from ray.runtime.worker.desk import Desk
 from ray.runtime.worker.giving_back import GivingBack
 from ray.runtime.worker.interrupting import Interrupting
+from ray.runtime.worker.life import Life
 from ray.runtime.worker.limits import Limits
 from ray.runtime.worker.outcome import Outcome
-from ray.runtime.worker.process_end import Ending, ProcessEnd
+from ray.runtime.worker.process_end import ProcessEnd
 from ray.runtime.worker.replies import SETTLE_S, Replying
 from ray.runtime.worker.streams import Flusher
 from ray.runtime.worker.yielding import yielding_of
@@ -65,25 +66,16 @@ class WorkerRuntime(Replying):
     ) -> None:
         super().__init__(here, "worker", transport, store, composition)
         self._slot = RunSlot(slot)
-        self.giving_back = GivingBack(self, self._slot)
+        self.life = Life()
+        self.desk = Desk(self.lock, self.table, self.life, composition.make_executor("serial", 1, {}))
+        self.giving_back = GivingBack(self.desk, self._slot, self.flush, lambda: self.blocked > 0)
         self._limits = Limits(self, self._slot)
         #: The memory of the slot: it begins with the id of the task that was started last.
         self._noted = slot
-        #: That id.
-        self.started = bytes(TASK_ID_BYTES)
-        self.executor = composition.make_executor("serial", 1, {})
-        self.next_executor = None
-        self.closing = Closing(self.queued, self.running, lambda: self.concurrent, lambda: bool(self.exiting))
         self.in_thread = {}
-        #: The call that runs on the main thread of a serial worker.
-        self.call: TaskCall | None = None
         self.code = CodeCache()
         self.arguments = ArgumentCache()
         self.spilled_arguments = SpilledArguments(self.values)
-        #: {hash: executions} of functions with max_calls
-        self._calls: dict[bytes, int] = {}
-        #: The process is about to end.
-        self.left = False
         #: The node manager, unless it has died.
         self._parent = os.getppid()
         self.ending = ProcessEnd(self)
@@ -104,23 +96,24 @@ class WorkerRuntime(Replying):
             raise RemoteProtocolError("GPUs that the environment cannot name")
         for function in message.functions:
             self.code.add(function, frames)
-        if self.exiting:
+        if self.life.exiting:
             ids = [task.id for task in message.tasks]
             peer.send(wire.Replies([], True, ids, self.announced) if self.actor_id else wire.Returned(ids))
             return
         self.here.depth = message.depth + 1
         if not self.actor_id:
-            self.lessee = peer
+            self.desk.lessee = peer
             if message.resources != self._resources:
                 self._resources = message.resources
                 self.threads.set_for(message.resources)
-        submit, closing = self.executor.submit, self.closing
+        desk = self.desk
+        submit, closing = desk.executor.submit, desk.closing
         refused: list[bytes] = []
         for task in message.tasks:
             if len(task.id) != TASK_ID_BYTES:
                 raise RemoteProtocolError(f"a task with an id of {len(task.id)} bytes")
             if task.attempt:
-                self.supersede(task.id)
+                desk.supersede(task.id)
             call = TaskCall(self, peer, task, frames, message)
             if task.deps:
                 call.values = self.arguments.take(task.deps, frames)
@@ -128,10 +121,10 @@ class WorkerRuntime(Replying):
             elif task.refs:
                 call.held = self.borrowing.receive_arguments(task)
             if closing.reason and closing.refuses():
-                self.let_go(call)
+                desk.let_go(call)
                 refused.append(task.id)
                 continue
-            self.queued[task.id] = call
+            desk.queued[task.id] = call
             if self.actor_id and task.function == TERMINATE_BYTES:
                 closing.begin(task.id)
             submit(call)
@@ -149,12 +142,12 @@ class WorkerRuntime(Replying):
 
     def on_cancel(self, peer: Peer, message: wire.Cancel, frames: Sequence[Frame]) -> None:
         """Cancel a task that is queued or running here; one that has ended is left alone."""
-        call = self.queued.pop(message.task, None)
+        call = self.desk.queued.pop(message.task, None)
         self._slot.forget_call(message.task)
         if call is not None:
             self._refuse(call)
             return
-        call = self.running.get(message.task)
+        call = self.desk.running.get(message.task)
         if call is not None:
             if not call.cancelled:
                 call.cancelled = True
@@ -178,7 +171,7 @@ class WorkerRuntime(Replying):
 
     def on_taken(self, peer: Peer, message: wire.Taken, frames: Sequence[Frame]) -> None:
         """The consumer of a stream has come so far."""
-        call = self.queued.get(message.task) or self.running.get(message.task)  # it goes from here to there
+        call = self.desk.queued.get(message.task) or self.desk.running.get(message.task)  # it goes from here to there
         if call is not None and call.task.num_returns == STREAMING:
             yielding_of(call).taken(message.count)
 
@@ -189,25 +182,18 @@ class WorkerRuntime(Replying):
     def after_events(self) -> None:
         if self._unsent or self._awaited_since or self.table.listeners:  # else there is nothing to do
             super().after_events()
-        call = self._oldest_call() if self.concurrent else self.call
+        desk = self.desk
+        call = desk.oldest_call() if desk.concurrent else desk.call
         if call is not self._title.call or call is not None:
             self._title.look(call, lambda call: call.name or self.name_of(call.task))
 
     def patience_s(self) -> float:
-        patience_s = super().patience_s()
-        return min(patience_s, TITLE_S) if self.running and not self._title.shows(self._oldest_call()) else patience_s
-
-    def _oldest_call(self) -> TaskCall | None:
-        if not self.concurrent:
-            return self.call
-        try:
-            return next(iter(self.running.values()), None)
-        except RuntimeError:  # calls come and go meanwhile: the next look tells
-            return None
+        patience_s, desk = super().patience_s(), self.desk
+        return min(patience_s, TITLE_S) if desk.running and not self._title.shows(desk.oldest_call()) else patience_s
 
     def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
         done = super().block(waiter, timeout_s)
-        call = self.call
+        call = self.desk.call
         if call is not None and call.cancelled:
             self._check(call)  # else it sees its children fail with it, and is interrupted in what it then does
         return done
@@ -216,22 +202,23 @@ class WorkerRuntime(Replying):
         """Interrupt a call that is cancelled, if this is its thread, and its code may be interrupted."""
         if call.coroutine is not None:
             call.check_on_loop()
-        elif call.interruptible and not self.concurrent and self.interrupting.is_handler() and _on_main_thread():
+        elif call.interruptible and not self.desk.concurrent and self.interrupting.is_handler() and _on_main_thread():
             call.check()
 
     # --- running; called by executors ---------------------------------------------------------------------------------
 
     def begin(self, call: TaskCall) -> bool:
         """Claim a call that is about to run; False if it was given back or cancelled meanwhile."""
-        task, queued = call.task, self.queued
+        task, desk = call.task, self.desk
+        queued, running = desk.queued, desk.running
         id = task.id
         if (self._long_ended or task.function not in self._brief) and id in queued:
             self._secure()  # it may take long, or the process along
             if not self.actor_id:
                 unblock_signals()  # what the user's code has blocked was for the task that did it
-        self.running[id] = call  # at every moment in one of the two, so that no cancel misses it
+        running[id] = call  # at every moment in one of the two, so that no cancel misses it
         if queued.get(id) is not call:  # it was given back, and may have come again as another call
-            del self.running[id]
+            del running[id]
             return False
         noted = self._noted
         noted[:TASK_ID_BYTES] = id  # before the look at recalls: see ``RunSlot``
@@ -241,14 +228,14 @@ class WorkerRuntime(Replying):
                 with self.lock:
                     self._refuse(revoked)
         if queued.pop(id, None) is None:
-            noted[:TASK_ID_BYTES] = self.started
-            del self.running[id]
+            noted[:TASK_ID_BYTES] = desk.started
+            del running[id]
             with self.lock:
-                self.let_go(call)
+                desk.let_go(call)
             return False
-        self.started = id
-        if not self.concurrent:
-            self.call = call
+        desk.started = id
+        if not desk.concurrent:
+            desk.call = call
         if call.gpu_ids is not self._gpu_ids and call.gpu_ids != self._gpu_ids and not self.actor_id:
             self.use_gpus(call.gpu_ids)
         if task.timeout_s:
@@ -263,29 +250,27 @@ class WorkerRuntime(Replying):
 
     def end(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """A call has ended: queue its reply, and send the queue when that is worth it."""
-        task = call.task
+        task, desk = call.task, self.desk
         if task.timeout_s:
             self._limits.end(call)  # the user's code has ended: it is not to blame for a slow reader of what it printed
         if call.cancelled or call.timed_out:
             self.output.try_flush()
         else:
             self.output.flush()  # before the reply, and under the name of this call
-        if not self.concurrent:
-            self.call = None
+        if not desk.concurrent:
+            desk.call = None
             if getsignal(SIGINT) is not self.sigint_handler and not self.actor_id:
                 set_handler(SIGINT, self.sigint_handler)  # the user's was for this task
-        if task.max_calls and not (self.exiting or self.actor_id):
-            count = self._calls[task.function] = self._calls.get(task.function, 0) + 1
-            if count >= task.max_calls:
-                self.exiting = f"max_calls={task.max_calls} was reached"
+        if task.max_calls and not (self.life.exiting or self.actor_id):
+            self.life.executed(task.function, task.max_calls)
         with self.lock:
             if call.abandoned:
-                self.overdue.discard(call)
+                desk.overdue.discard(call)
                 self._drop(call, outcome)
             else:
-                del self.running[task.id]
+                del desk.running[task.id]
                 self._reply(call, outcome, duration_us)
-        if self.exiting:
+        if self.life.exiting:
             self.leave()
 
     def target_of(self, task: wire.Task) -> Any:
@@ -303,12 +288,8 @@ class WorkerRuntime(Replying):
 
     # --- context ------------------------------------------------------------------------------------------------------
 
-    def this_call(self) -> TaskCall | None:
-        """The call that this thread runs."""
-        return current_call.get() if self.concurrent else self.call
-
     def parent_task_id(self) -> bytes | None:
-        call = self.this_call()
+        call = self.desk.this_call()
         if call is None or call.cleans_up:
             return None
         if call.recursive:  # later it may not know any more what it has submitted
@@ -319,11 +300,11 @@ class WorkerRuntime(Replying):
         """For the mark before output."""
         if self.actor_id:
             return self.actor_name
-        call = self.call
+        call = self.desk.call
         return call.name if call is not None else ""
 
     def context(self) -> dict[str, Any]:
-        call = self.this_call()
+        call = self.desk.this_call()
         facts = super().context()
         facts["gpu_ids"] = list(self._gpu_ids or ())
         if self.actor_id:
@@ -344,24 +325,20 @@ class WorkerRuntime(Replying):
 
     def leave(self) -> None:
         """The last call of this process has ended: leave the executor; ``worker_main`` ends the process."""
-        self.next_executor = None
-        self.left = True
-        self.executor.close()
+        self.desk.next_executor = None
+        self.life.left = True
+        self.desk.executor.close()
         with self.lock:
             if self.actor_id:
-                self.return_queued()
-            if not self.running:  # else it is called again when they have ended
+                self.desk.return_queued(self.announced)
+            if not self.desk.running:  # else it is called again when they have ended
                 self.ending.begin()
 
     def on_terminate(self) -> None:
         super().on_terminate()
-        if self._instance is not None and not (self.running or self.queued):
+        if self._instance is not None and not (self.desk.running or self.desk.queued):
             self._terminate()  # nothing is waited for but what may hold up the executor
             self.ending.begin()
-
-    def others(self, call: Ending) -> list[TaskCall]:
-        """What runs here beside a call, those included that nobody waits for any more; under the lock."""
-        return [other for other in [*self.running.values(), *self.overdue] if other is not call]
 
     def note(self, task_id: bytes) -> None:
         """Tell the node manager what this process is to be thought to have started last."""
@@ -369,7 +346,7 @@ class WorkerRuntime(Replying):
 
     def note_end(self, *, planned: bool) -> None:
         """Once an actor that ends by plan has answered all that it has started, nothing else of its calls has."""
-        answered = planned and self.exiting and self.actor_id and not (self.running or self.overdue)
+        answered = planned and self.life.exiting and self.actor_id and not (self.desk.running or self.desk.overdue)
         if answered and self.transport.settle(SETTLE_S):
             self.note(bytes(TASK_ID_BYTES))
 
