@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from tests.owners import Wire
+from tests.owners import Owner, Wire
 
-from ray.messages import wire
-from ray.protocol.references import ReferenceTable
+from ray.messages import node, wire
+from ray.protocol.resources import UNIT
+from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime.process.peers import Peer
+from ray.runtime.worker.actor_host import ActorHost
 from ray.runtime.worker.desk import Desk
 from ray.runtime.worker.life import Life
 
@@ -39,7 +41,7 @@ class Call:
 
     def __init__(self, peer: Peer, id: bytes, **facts: Any) -> None:
         self.peer = peer
-        self.task = wire.Task(id=id, function=facts.pop("function", b"f"), args=b"", **facts)
+        self.task = wire.Task(id=id, **{"function": b"f", "args": b"", **facts})
         self.name = "f"
         self.group: str | None = None
         self.held: Any = ()
@@ -63,13 +65,26 @@ class Worker:
     """The parts at the bottom of a worker, wired as in a process."""
 
     def __init__(self) -> None:
+        self.owner = Owner()
+        self.here, self.table, self.clock = self.owner.here, self.owner.table, self.owner.clock
+        #: What the node manager was told.
+        self.told = self.owner.told
         self.lock = threading.RLock()
-        self.table = ReferenceTable()
         self.life = Life()
         self.executor = Calls()
         executor: Any = self.executor
         self.desk = Desk(self.lock, self.table, self.life, executor)
+        self.actor = ActorHost(self.life, self.told.append)
+        self.slot = RunSlot(memoryview(bytearray(SLOT_BYTES)))
         self.peer = self.peer_at("owner")
+
+    def become_actor(self, **facts: Any) -> node.StartActor:
+        """What has made this worker an actor."""
+        spec: dict[str, Any] = {"class_name": "A", "resources": {"CPU": UNIT}, "placement": {}, "handle": b""}
+        spec |= {"function": b"", "code": b"", "args": b"", "owner": "me", **facts}
+        message = node.StartActor(spec=node.ActorSpec(id=b"actor", **spec), incarnation=2, gpu_ids=[])
+        self.actor.become(message)
+        return message
 
     def peer_at(self, address: str) -> Peer:
         connection: Any = Wire()

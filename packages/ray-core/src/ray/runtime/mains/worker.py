@@ -36,11 +36,10 @@ def worker_main(
     transport = composition.open_transport(config.session_dir)
     store = composition.open_store(config.extra["store_address"])
     here = Here(config.session, worker_id, config.namespace)
-    runtime = WorkerRuntime(here, transport, store, composition, slot)
-    runtime.threads = threads
+    runtime = WorkerRuntime(here, transport, store, composition, slot, threads)
     executor = runtime.desk.executor  # the worker may be made an actor, which has another one, as soon as it is ready
     if config.gpu_ids:
-        runtime.use_gpus([])
+        runtime.gpus.show([])
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     install_streams(runtime.current_name, runtime.output)
     terminal.install()
@@ -60,8 +59,8 @@ def worker_main(
     }
     inbox.node_handlers |= {
         node.StartActor: runtime.on_start_actor,
-        wire.Terminate: lambda message: runtime.on_terminate(),
-        node.Exit: lambda message: runtime.node.send(node.Stay()) if runtime.is_needed() else runtime.leave(),
+        wire.Terminate: lambda message: runtime.becoming.on_terminate(),
+        node.Exit: runtime.on_exit,
         wire.Hello: lambda message: setattr(here, "node_id", message.process.hex()),
     }
     runtime.events.wanted = config.extra["events"]

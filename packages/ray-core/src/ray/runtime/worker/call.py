@@ -5,55 +5,36 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import inspect
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ray.abc.transport import Frame
 from ray.clock import perf_counter_ns
-from ray.exceptions import ObjectLostError, RayActorError, RayError, TaskCancelledError, TaskTimeoutError
-from ray.exceptions.base import add_note, is_a
-from ray.messages import codec, wire
+from ray.messages import wire
 from ray.protocol.references import LARGE_BYTES
 from ray.runtime.async_functions import check_awaited, check_streamed, runs_on_loop
 from ray.runtime.interface import IN_THREAD, STREAMING
-from ray.runtime.lanes import check_group
-from ray.runtime.owner.unreadable import raise_unreadable
 from ray.runtime.process.forked import end_forked_child
 from ray.runtime.process.interrupts import handles_interrupt, interrupt_of
 from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.returns import pack_returns
-from ray.runtime.worker.actor_exit import Exit, exit_of
-from ray.runtime.worker.code_cache import with_dependencies
 from ray.runtime.worker.outcome import Outcome, success
-from ray.runtime.worker.raised import forget_frames, wants_retry
-from ray.runtime.worker.storing import is_of_result, store_results, store_results_on_loop
+from ray.runtime.worker.storing import store_results, store_results_on_loop
+from ray.runtime.worker.yielding import Host as YieldsHost
 from ray.runtime.worker.yielding import Yielding, first_of, yielding_of
 from ray.serialization import (
-    EMPTY_ARGS,
-    ORDERLY,
     Serialized,
-    deserialize_aligned,
-    make_envelope,
     serialize_small,
 )
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
-    from collections.abc import Mapping
 
     from ray.protocol.references import ObjectEntry
-    from ray.runtime.owner.borrowing import Borrowing
     from ray.runtime.owner.cancelling import Cancelling
-    from ray.runtime.owner.losses import Losses
-    from ray.runtime.owner.reports import Reports
-    from ray.runtime.owner.values import Values
     from ray.runtime.process.peers import Peer
-    from ray.runtime.process.waiting import Waiter
     from ray.runtime.worker.arguments import SpilledArguments
-    from ray.runtime.worker.life import Life
-    from ray.runtime.worker.process_end import ProcessEnd
 
 CallArguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -68,42 +49,44 @@ class Desk(Protocol):
     running: dict[bytes, TaskCall]
 
 
-class CallHost(Protocol):
-    """The worker that runs a call."""
+class Prepares(Protocol):
+    """Finds what a call runs, and with what."""
 
-    life: Life
-    is_forked: bool
-    actor_id: bytes
-    actor_name: str
-    groups: Mapping[str, int]
     #: {method: whether it asks to run on a thread}
     in_thread: dict[bytes, bool]
-    lock: Any
-    values: Values
-    borrowing: Borrowing
+
+    def target_of(self, task: wire.Task) -> Any: ...
+    def prepare(self, call: TaskCall) -> tuple[Any, CallArguments]: ...
+
+
+class Fails(Protocol):
+    """Makes failures of what a call has raised."""
+
+    def outcome_of(self, call: TaskCall, error: BaseException) -> Outcome: ...
+
+
+class CallHost(YieldsHost, Protocol):
+    """The worker that runs a call."""
+
+    is_forked: bool
     cancelling: Cancelling
-    losses: Losses
-    reports: Reports
-    ending: ProcessEnd
     spilled_arguments: SpilledArguments
 
     @property
     def desk(self) -> Desk: ...
     @property
-    def node_id(self) -> str: ...
+    def preparing(self) -> Prepares: ...
+    @property
+    def failing(self) -> Fails: ...
     def begin(self, call: TaskCall) -> bool: ...
     def end(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None: ...
-    def target_of(self, task: wire.Task) -> Any: ...
-    def name_of(self, task: wire.Task) -> str: ...
-    def announce_exit(self, reason: str) -> None: ...
-    def block(self, waiter: Waiter, timeout_s: float | None) -> bool: ...
 
 
 class TaskCall:
     """Implements ``ray.abc.executor.Call``."""
 
     __slots__ = (
-        "_frames", "abandoned", "cancelled", "cleans_up", "coroutine", "gpu_ids", "group", "held", "interruptible",
+        "abandoned", "cancelled", "cleans_up", "coroutine", "frames", "gpu_ids", "group", "held", "interruptible",
         "name", "noticed", "peer", "recursive", "resources", "stream", "task", "timed_out", "values", "worker",
     )  # fmt: skip
 
@@ -111,7 +94,7 @@ class TaskCall:
         self.worker = worker
         self.peer = peer
         self.task = task
-        self._frames = frames
+        self.frames = frames
         self.gpu_ids = push.gpu_ids
         self.resources = push.resources
         self.group = task.group or None
@@ -139,7 +122,7 @@ class TaskCall:
     def is_async(self) -> bool:
         """Whether the target has to run on a loop, or cannot be found, which ``run_async`` reports."""
         try:
-            target = self.worker.target_of(self.task)
+            target = self.worker.preparing.target_of(self.task)
         except Exception:
             return True
         return runs_on_loop(target)
@@ -147,10 +130,11 @@ class TaskCall:
     @property
     def in_thread(self) -> bool:
         """Whether ``@ray.method(in_thread=True)`` is over the target."""
-        known, name = self.worker.in_thread, self.task.function
+        preparing, name = self.worker.preparing, self.task.function
+        known = preparing.in_thread
         if name not in known:
             try:
-                known[name] = getattr(self.worker.target_of(self.task), IN_THREAD, False) is True
+                known[name] = getattr(preparing.target_of(self.task), IN_THREAD, False) is True
             except Exception:
                 return False
         return known[name]
@@ -199,7 +183,7 @@ class TaskCall:
         token = current_call.set(self) if worker.desk.concurrent else None
         started = perf_counter_ns()
         try:
-            function, call = self._prepare()
+            function, call = worker.preparing.prepare(self)
             self.interruptible = True
             try:
                 if self.cancelled or self.timed_out:
@@ -219,7 +203,7 @@ class TaskCall:
                 store_results(worker.values, outcome.large)
         except BaseException as error:
             call, result = ((), {}), None  # kept refs are looked for next, and these would count
-            outcome = self._fail(error)
+            outcome = worker.failing.outcome_of(self, error)
         duration_us = (perf_counter_ns() - started) // 1000
         if token is not None:
             current_call.reset(token)
@@ -239,10 +223,10 @@ class TaskCall:
         try:
             if self.task.stored or self.task.deps or worker.spilled_arguments:
                 held = await worker.spilled_arguments.read(self.group, self._stored_ids())
-                function, call = self._prepare()
+                function, call = worker.preparing.prepare(self)
                 held.clear()
             else:
-                function, call = self._prepare()
+                function, call = worker.preparing.prepare(self)
             try:
                 if self.cancelled or self.timed_out:
                     raise asyncio.CancelledError  # while it was prepared
@@ -264,7 +248,7 @@ class TaskCall:
                 await store_results_on_loop(worker.values, outcome.large)  # a cancellation comes too late
         except BaseException as error:
             call, result = ((), {}), None  # kept refs are looked for next, and these would count
-            outcome = self._fail(error)
+            outcome = worker.failing.outcome_of(self, error)
         worker.end(self, outcome, (perf_counter_ns() - started) // 1000)
         self.coroutine = None
 
@@ -272,41 +256,13 @@ class TaskCall:
         """See ``Call``."""
         worker = self.worker
         if worker.desk.running.get(self.task.id) is self or worker.begin(self):
-            worker.end(self, self._fail(error), 0)
+            worker.end(self, worker.failing.outcome_of(self, error), 0)
 
     def _stored_ids(self) -> list[bytes]:
         """Of the arguments that are in the node's store."""
         task = self.task
         ids = [dependency.id for dependency, blob in zip(task.deps, self.values, strict=True) if blob is None]
         return [task.stored, *ids] if task.stored else ids
-
-    def _stored_argument(self, dependency: wire.Dependency) -> Any:
-        """Of an argument that was a ref: what the node's store has.
-
-        Raises:
-            ObjectLostError: it has no such object (any more).
-            OwnerDiedError: as it has gone with its owner, which the caller is not.
-        """
-        try:
-            return self.worker.values.stored_blob(dependency.id)
-        except ObjectLostError as error:
-            if dependency.owner == self.peer.address:
-                raise
-            raise self.worker.losses.of_object(dependency.id, dependency.owner, error) from None
-
-    def _prepare(self) -> tuple[Any, CallArguments]:
-        task = self.task
-        worker = self.worker
-        function = worker.target_of(task)
-        self.name = task.name or worker.name_of(task)
-        if task.group:
-            check_group(self.name, task.group, worker.groups)
-        data = worker.values.stored_blob(task.stored) if task.stored else codec.detach(task.args, self._frames)
-        if not task.deps:
-            if data == EMPTY_ARGS:
-                return function, ((), {})
-            return function, _arguments(data, self.name)
-        return function, with_dependencies(_arguments(data, self.name), task.deps, self.values, self._stored_argument)
 
     def _succeed(self, result: Any) -> Outcome:
         """The outcome, with a copy of the value; but what is large is not stored yet."""
@@ -322,77 +278,6 @@ class TaskCall:
         else:
             values = [Serialized(blob, [])]
         return success(task, values, shared=self.worker.values.shared)
-
-    def _fail(self, error: BaseException) -> Outcome:
-        try:
-            return self._failure(error)
-        except Exception:  # of code of the user's that belongs to the error: a call always answers
-            task, worker = self.task, self.worker
-            name, node = self.name or worker.name_of(task), worker.node_id
-            envelope = make_envelope(
-                error, function=name, task_id=task.id, attempt=task.attempt, pid=os.getpid(), node=node
-            )
-            return Outcome(False, [envelope])
-
-    def _failure(self, error: BaseException) -> Outcome:
-        task, worker = self.task, self.worker
-        if task.actor:
-            left = exit_of(error)
-            if left is not None and not (self.cancelled or self.timed_out):
-                return self._leave(left)
-        kind, name = "user", self.name or worker.name_of(task)
-        if self.cancelled:
-            error, kind = TaskCancelledError(name, task.id), "system"
-        elif self.timed_out:
-            error, kind = TaskTimeoutError(name, task.timeout_s, self.abandoned and worker.desk.concurrent), "system"
-        elif worker.life.exiting and type(error).__name__ == "CancelledError":
-            error, kind = self._actor_ends(worker.life.exiting, "was interrupted"), "system"
-        elif is_a(error, RayError) and is_of_result(error, worker.values):
-            add_note(error, f"raised for a result of task {name} (pid={os.getpid()})")
-            kind = "system"
-        envelope = make_envelope(
-            error,
-            function=name,
-            task_id=task.id,
-            attempt=task.attempt,
-            pid=os.getpid(),
-            node=worker.node_id,
-            kind=kind,
-        )
-        retry = bool(task.retry) and not self.cancelled and wants_retry(error, task.retry)
-        forget_frames(error)
-        return Outcome(False, [envelope], retry=retry)
-
-    def _actor_ends(self, reason: str, fate: str, exit_code: int | None = None) -> RayActorError:
-        """What became of this call as its actor ends."""
-        task, worker = self.task, self.worker
-        return RayActorError(
-            worker.actor_name,
-            worker.actor_id,
-            reason,
-            method=task.function.decode(errors="replace"),
-            fate=fate,
-            pid=os.getpid(),
-            exit_code=exit_code,
-        )
-
-    def _leave(self, left: Exit) -> Outcome:
-        """The method ends its actor."""
-        task, worker = self.task, self.worker
-        if left.code:
-            worker.ending.run(left.code, left.reason, task.id)
-        worker.announce_exit(left.reason)
-        worker.ending.interrupt_others(self)
-        error = self._actor_ends(left.reason, "ended it", 0)
-        return Outcome(False, [worker.reports.envelope(error, self.name, task.id, task.attempt, kind=ORDERLY)])
-
-
-def _arguments(data: Any, call: str) -> CallArguments:
-    try:
-        arguments: CallArguments = deserialize_aligned(data)
-        return arguments
-    except BaseException as error:
-        raise_unreadable(error, f"an argument of {call}")
 
 
 #: What completes the object that would have come next.

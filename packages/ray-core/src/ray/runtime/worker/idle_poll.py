@@ -27,7 +27,7 @@ class IdlePoll:
         worker = self._worker
         with worker.lock:
             worker.flush_all()
-        if not worker.actor_id:
+        if not worker.actor.id:
             unblock_signals()  # for short tasks; before others the worker does it
         if worker.polling.shareable:
             worker.polling.serve_while(self._idle)

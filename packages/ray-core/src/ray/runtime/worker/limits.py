@@ -142,7 +142,7 @@ class Limits:
             return
         del worker.desk.running[call.task.id]
         call.abandoned = True
-        worker.queue_reply(call, call._fail(TimeoutError()), 0)
+        worker.queue_reply(call, call.worker.failing.outcome_of(call, TimeoutError()), 0)
         if worker.desk.concurrent:  # other callers' calls run here: it goes on until it ends, and keeps its place
             worker.desk.overdue.add(call)
             worker.flush(call.peer)

@@ -6,7 +6,7 @@ import sys
 import threading
 from _thread import get_ident
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.exceptions import BlockingCallError
 from ray.ids import task_of
@@ -20,11 +20,10 @@ from ray.runtime.worker.loop_waits import Awaits, LoopWaits, runs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ray.messages import node
     from ray.protocol.references import ReferenceTable
-    from ray.runtime.owner.actor_calls import ActorCalls
     from ray.runtime.process.timers import Timers
     from ray.runtime.refs.session import Listener
+    from ray.runtime.worker.actor_host import ActorHost
     from ray.runtime.worker.call import TaskCall
     from ray.runtime.worker.desk import Desk
 
@@ -35,32 +34,37 @@ ASK_AFTER_S = 1.0
 Caller: TypeAlias = "TaskCall | None"
 
 
-class Worker(Protocol):
-    """The process of an actor."""
-
-    actor_id: bytes
-    actor_name: str
-    #: {concurrency group: how many of its calls run at a time}
-    groups: Mapping[str, int]
-    #: The thread that runs ``__init__``, or 0.
-    creating_thread: int
-    #: What made the process an actor.
-    started_as: node.StartActor | None
-    desk: Desk
-    lock: Any
-    table: ReferenceTable
-    timers: Timers
-    calls: ActorCalls
-
-    @property
-    def unsubscribe(self) -> Callable[[Listener], bool]: ...
-
-
 class OwnCalls:
     """Which calls of this actor wait without a limit, and which of them can never end."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(
+        self,
+        lock: Any,
+        table: ReferenceTable,
+        timers: Timers,
+        clients: Mapping[bytes, ActorClient],
+        desk: Desk,
+        actor: ActorHost,
+        unsubscribe: Callable[[Listener], bool],
+    ) -> None:
+        """Make one.
+
+        Args:
+            lock: of the process.
+            table: its objects.
+            timers: run under the lock.
+            clients: {actor id: what this process has sent there}.
+            desk: its calls.
+            actor: what it is.
+            unsubscribe: ends a listener, if it was not told yet.
+        """
+        self._lock = lock
+        self._table = table
+        self._timers = timers
+        self._clients = clients
+        self._desk = desk
+        self._actor = actor
+        self._unsubscribe = unsubscribe
         #: {call: what its thread waits for}
         self._waits: dict[Caller, Waiter] = {}
         #: A look at what loops await is due.
@@ -74,13 +78,13 @@ class OwnCalls:
         """
         if not self._runs_call():
             return wait(None)
-        worker, waits = self._worker, self._waits
-        call = None if worker.creating_thread else worker.desk.this_call()
+        waits = self._waits
+        call = None if self._actor.creating_thread else self._desk.this_call()
         around = waits.get(call)
         waits[call] = waiter
         try:
             while not wait(ASK_AFTER_S):
-                with worker.lock:
+                with self._lock:
                     stuck = self._stuck(None)
                     if stuck and stuck[-1] is call:
                         raise self._error(name)
@@ -94,46 +98,44 @@ class OwnCalls:
     def awaited(self) -> None:
         """A loop has begun to await an object of this actor's process."""
         if not self._due:
-            with self._worker.lock:
+            with self._lock:
                 self._due = True
-                self._worker.timers.after(ASK_AFTER_S, self._look)
+                self._timers.after(ASK_AFTER_S, self._look)
 
     def _look(self) -> None:
         """Tell the last call that awaits what never comes; called under the lock by the thread that polls."""
-        worker = self._worker
         self._due = False
-        if not worker.table.listeners:
+        if not self._table.listeners:
             return
         self.awaited()
-        client = worker.calls.clients.get(worker.actor_id)
-        if worker.desk.queued or (client is not None and client.queue):
-            loops = LoopWaits(worker.table, worker.creating_thread, worker.unsubscribe)
+        client = self._clients.get(self._actor.id)
+        if self._desk.queued or (client is not None and client.queue):
+            loops = LoopWaits(self._table, self._actor.creating_thread, self._unsubscribe)
             stuck = self._stuck(loops)
             if stuck and stuck[-1] not in self._waits:
                 loops.refuse(stuck[-1], self._error("await"))
 
     def _error(self, name: str) -> BlockingCallError:
-        worker = self._worker
-        return BlockingCallError(name, worker.actor_name, worker.desk.concurrent and not worker.creating_thread)
+        actor = self._actor
+        return BlockingCallError(name, actor.name, self._desk.concurrent and not actor.creating_thread)
 
     def _runs_call(self) -> bool:
         """Whether this thread runs a call of the actor; the context of a call may be that of other threads too."""
-        worker = self._worker
-        if not worker.desk.concurrent or worker.creating_thread:
-            here = worker.creating_thread or threading.main_thread().ident
-            return bool(worker.actor_id) and here == get_ident()
-        call = worker.desk.this_call()
+        creating_thread = self._actor.creating_thread
+        if not self._desk.concurrent or creating_thread:
+            here = creating_thread or threading.main_thread().ident
+            return bool(self._actor.id) and here == get_ident()
+        call = self._desk.this_call()
         if call is None:
             return False
         return runs(sys._getframe(), call)
 
     def _stuck(self, loops: LoopWaits | None) -> list[Caller]:
         """The calls that never end, in the order in which they have begun; called under the lock."""
-        worker = self._worker
-        running: list[Caller] = [None] if worker.creating_thread else list(worker.desk.running.values())
+        running: list[Caller] = [None] if self._actor.creating_thread else list(self._desk.running.values())
         waits: dict[Caller, Waiter | Awaits] = {call: self._waits[call] for call in running if call in self._waits}
         if len(waits) < len(running):
-            loops = loops or LoopWaits(worker.table, worker.creating_thread, worker.unsubscribe)
+            loops = loops or LoopWaits(self._table, self._actor.creating_thread, self._unsubscribe)
             for call in running:
                 awaits = None if call in waits else loops.of(call)
                 if awaits is not None:
@@ -146,7 +148,7 @@ class OwnCalls:
             dead = {
                 lane for lane, calls in lanes.items() if len(calls) >= self._places(lane) and stuck.issuperset(calls)
             }
-            never = _Never(worker, stuck, dead, self._lane)
+            never = _Never(self._desk, self._actor.id, stuck, dead, self._lane)
             left = {call for call in stuck if _lasts(waits[call], never)}
             if left == stuck:
                 break
@@ -154,13 +156,13 @@ class OwnCalls:
         return [call for call in running if call in stuck]
 
     def _lane(self, group: str | None) -> str | None:
-        return group if group in self._worker.groups else None
+        return group if group in self._actor.groups else None
 
     def _places(self, lane: str | None) -> int:
-        worker = self._worker
-        if worker.creating_thread or not worker.desk.concurrent or worker.started_as is None:
+        actor = self._actor
+        if actor.creating_thread or not self._desk.concurrent or actor.started_as is None:
             return 1
-        return places_of(worker.started_as.spec) if lane is None else worker.groups[lane]
+        return places_of(actor.started_as.spec) if lane is None else actor.groups[lane]
 
 
 class _Never:
@@ -168,12 +170,14 @@ class _Never:
 
     def __init__(
         self,
-        worker: Worker,
+        desk: Desk,
+        actor_id: bytes,
         stuck: set[Caller],
         dead: set[str | None],
         lane: Callable[[str | None], str | None],
     ) -> None:
-        self._worker = worker
+        self._desk = desk
+        self._actor_id = actor_id
         self._stuck = stuck
         self._dead = dead
         self._lane = lane
@@ -181,18 +185,18 @@ class _Never:
         self._none_begins = None in stuck
 
     def __call__(self, entry: ObjectEntry) -> bool:
-        worker, task = self._worker, task_of(entry.id)
-        call = worker.desk.running.get(task)
+        desk, task = self._desk, task_of(entry.id)
+        call = desk.running.get(task)
         if call is not None:
             return call in self._stuck
-        call = worker.desk.queued.get(task)
+        call = desk.queued.get(task)
         if call is not None:
             return self._none_begins or self._lane(call.group) in self._dead
         record = entry.task
         if type(record) is not TaskRecord or type(record.place) is not ActorClient:
             return False
         client = record.place
-        if client.actor_id != worker.actor_id or record.id in client.inflight:  # then it, or its reply, is on its way
+        if client.actor_id != self._actor_id or record.id in client.inflight:  # then it, or its reply, is on its way
             return False
         return self._none_begins or self._lane(record.group) in self._dead
 

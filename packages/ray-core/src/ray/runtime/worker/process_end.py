@@ -12,44 +12,36 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ray.clock import sleep
+from ray.ids import TASK_ID_BYTES
 from ray.messages import node
 from ray.runtime.process.supervision import END_S
 from ray.runtime.process.telling import tell, write
+from ray.runtime.process.waiting import Waiter
 from ray.threads import UnawaitedThread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ray.abc.transport import Transport
+    from ray.protocol.run_slot import RunSlot
     from ray.runtime.owner.joining import PluginLife
     from ray.runtime.process.node_link import NodeLink
     from ray.runtime.process.polling import Polling
     from ray.runtime.process.timers import Timers
+    from ray.runtime.worker.actor_host import ActorHost
+    from ray.runtime.worker.call import TaskCall
+    from ray.runtime.worker.desk import Desk
+    from ray.runtime.worker.life import Life
 
+#: What was sent is given this long to leave the process before a call begins that may take it along.
+SETTLE_S = 0.01
 #: Coroutines of other calls are cancelled, and have this long to end.
 OTHERS_S = 1.0
 #: How often it is looked whether a process is still needed whose end is over its time.
 _LOOK_S = 0.1
 
 
-class Ending(Protocol):
-    """A call, as the end of its process sees it."""
-
-    @property
-    def coroutine(self) -> object: ...
-    def interrupt(self) -> None: ...
-
-
-class Desk(Protocol):
-    """Where the calls are."""
-
-    def others(self, call: object) -> Sequence[Ending]: ...
-
-
 class Process(Protocol):
-    """A worker that ends: what is told, sent and let go of before it has."""
+    """An owner that ends: what is told and sent before it has."""
 
-    actor_id: bytes
     lock: Any
     closed: bool
     timers: Timers
@@ -58,14 +50,8 @@ class Process(Protocol):
     polling: Polling
     plugins: PluginLife
 
-    @property
-    def desk(self) -> Desk: ...
     def is_needed(self) -> bool: ...
     def flush_all(self) -> None: ...
-    def give_up(self, reason: str) -> None: ...
-    def drop_actor(self) -> None: ...
-    def note(self, task_id: bytes) -> None: ...
-    def note_end(self, *, planned: bool) -> None: ...
 
 
 class ProcessEnd:
@@ -75,8 +61,12 @@ class ProcessEnd:
     node manager kills one that does not even come to that.
     """
 
-    def __init__(self, runtime: Process) -> None:
-        self._runtime = runtime
+    def __init__(self, process: Process, desk: Desk, life: Life, actor: ActorHost, slot: RunSlot) -> None:
+        self._process = process
+        self._desk = desk
+        self._life = life
+        self._actor = actor
+        self._slot = slot
         self._code = 0
         #: The thread that runs what the user registered for the end.
         self._thread = threading.main_thread().ident or 0
@@ -97,20 +87,32 @@ class ProcessEnd:
         """
         if not self._begun:
             self._begun = True
-            runtime = self._runtime
-            runtime.node.send(node.Leaving(reason, not self._code and runtime.is_needed()))
-            runtime.timers.after(END_S, self._look)
-            runtime.transport.wake()
+            process = self._process
+            process.node.send(node.Leaving(reason, not self._code and process.is_needed()))
+            process.timers.after(END_S, self._look)
+            process.transport.wake()
 
-    def interrupt_others(self, call: Ending) -> None:
+    def after_last_call(self) -> None:
+        """The last call of this process has ended: leave the executor; ``worker_main`` ends the process."""
+        desk = self._desk
+        desk.next_executor = None
+        self._life.left = True
+        desk.executor.close()
+        with self._process.lock:
+            if self._actor.id:
+                desk.return_queued(self._actor.announced)
+            if not desk.running:  # else it is called again when they have ended
+                self.begin()
+
+    def interrupt_others(self, call: TaskCall) -> None:
         """The actor ends with ``call``: cancel the coroutines of the others, and end the process if they go on."""
-        runtime = self._runtime
-        with runtime.lock:
-            others = runtime.desk.others(call)
+        process = self._process
+        with process.lock:
+            others = self._desk.others(call)
             self.begin()
             if any(other.coroutine is not None for other in others):
-                runtime.timers.after(OTHERS_S, self._soon)
-                runtime.transport.wake()
+                process.timers.after(OTHERS_S, self._soon)
+                process.transport.wake()
         for other in others:
             other.interrupt()
 
@@ -129,49 +131,69 @@ class ProcessEnd:
             reason: as for ``begin``.
             call: what has the process end, with a code other than 0.
         """
-        runtime = self._runtime
+        process = self._process
         if not self._running.acquire(False):
             sleep(1e6)  # another thread ends the process
         self._code, self._thread = code, threading.get_ident()
         try:
-            with runtime.lock:
-                runtime.flush_all()
+            with process.lock:
+                process.flush_all()
                 self.begin(reason)
-            if code and runtime.actor_id:
-                runtime.give_up(reason)
+            if code and self._actor.id:
+                self._give_up(reason)
             if call:  # after which no other one begins
-                runtime.note(call)
+                self._note(call)
             if not code:
                 self._step = "a plugin"
-                runtime.plugins.leave()
+                process.plugins.leave()
                 self._step = "a destructor"
-                runtime.drop_actor()
+                self._actor.drop()
                 gc.collect()
             self._step = "a function of atexit"
             atexit._run_exitfuncs()
             self._cleared = True
-            if not code and runtime.is_needed():
-                runtime.note_end(planned=True)
-                runtime.node.send(node.Lingering())
-                runtime.polling.serve_while(runtime.is_needed)
+            if not code and process.is_needed():
+                self._note_end(planned=True)
+                process.node.send(node.Lingering())
+                process.polling.serve_while(process.is_needed)
         finally:
             self.leave(code)
 
+    def _give_up(self, reason: str) -> None:
+        """This actor dies by its own doing: nobody is to be in doubt about calls that have not started."""
+        process = self._process
+        with process.lock:
+            self._life.exiting = reason
+            self._desk.return_queued(self._actor.announced)
+        process.polling.wait(Waiter(1), SETTLE_S)  # and what has been sent by now goes back as well
+        process.transport.settle(SETTLE_S)
+
+    def _note(self, task_id: bytes) -> None:
+        """Tell the node manager what this process is to be thought to have started last."""
+        self._slot.memory[:TASK_ID_BYTES] = task_id
+
+    def _note_end(self, *, planned: bool) -> None:
+        """Once an actor that ends by plan has answered all that it has started, nothing else of its calls has."""
+        desk = self._desk
+        answered = planned and self._life.exiting and self._actor.id and not (desk.running or desk.overdue)
+        if answered and self._process.transport.settle(SETTLE_S):
+            self._note(bytes(TASK_ID_BYTES))
+
     def leave(self, code: int) -> NoReturn:
         """Send what is queued and end at once, without waiting for threads."""
-        runtime = self._runtime
+        process = self._process
         if not self._leaving.acquire(False):
             sleep(END_S)  # another thread does
         try:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):
                     stream.flush()
-            with runtime.lock:
-                runtime.flush_all()
-                runtime.closed = True
-            runtime.note_end(planned=not code)
-            runtime.polling.abandon()
-            runtime.transport.close()
+            with process.lock:
+                process.flush_all()
+                process.closed = True
+            self._note_end(planned=not code)
+            process.polling.abandon()
+            process.transport.close()
         finally:
             os._exit(code)
 
@@ -179,16 +201,16 @@ class ProcessEnd:
         """The end is over its time: leave as soon as nobody needs this process. Called under the lock by a poller."""
         if self._cleared:
             return
-        runtime = self._runtime
-        needed = not self._code and runtime.is_needed()
+        process = self._process
+        needed = not self._code and process.is_needed()
         if not self._overdue:
             self._overdue = True
             tell(write, f"{self._held_up()}\n")
             if needed:
-                runtime.node.send(node.Lingering())
+                process.node.send(node.Lingering())
         elif not needed:
             self.leave(self._code)
-        runtime.timers.after(_LOOK_S, self._look)
+        process.timers.after(_LOOK_S, self._look)
 
     def _held_up(self) -> str:
         """What to say of an end that takes too long: where it is."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ray.clock import monotonic
 from ray.messages import codec, wire
 from ray.runtime.owner.records import return_ids
-from ray.runtime.process.waiting import Waiter
+from ray.runtime.worker.life import Life
+from ray.runtime.worker.process_end import SETTLE_S
 from ray.runtime.worker.waiting import WaitingWorker
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ MAX_OUTBOX = 64
 #: … or until one has taken this long, or waits this long.
 FLUSH_US = 100
 FLUSH_S = 0.005
-#: What was sent is given this long to leave the process before a call begins that may take it along.
-SETTLE_S = 0.01
 
 
 class Replying(WaitingWorker):
     """The replying half of a worker."""
+
+    life: Life
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -61,7 +62,7 @@ class Replying(WaitingWorker):
 
     def _reply(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """Queue the reply of a call that has ended, and send the queue when that is worth it; under the lock."""
-        if self.peers.cut_off and not (self.life.exiting or self.actor_id):  # the next task is to find a sound process
+        if self.peers.cut_off and not (self.life.exiting or self.actor.id):  # the next task is to find a sound process
             self.life.exiting = "it could not reach the other processes of its session"
         self.queue_reply(call, outcome, duration_us)
         peer = call.peer
@@ -130,16 +131,8 @@ class Replying(WaitingWorker):
         self._unsent.pop(peer, None)
         exiting = bool(self.life.exiting)
         returned = self.desk.take_back(peer) if exiting else []
-        ends = exiting and (peer is self.desk.lessee or bool(self.actor_id))
-        peer.send(wire.Replies(done, ends, returned, self.announced), frames)
-
-    def give_up(self, reason: str) -> None:
-        """This actor dies by its own doing: nobody is to be in doubt about calls that have not started."""
-        with self.lock:
-            self.life.exiting = reason
-            self.desk.return_queued(self.announced)
-        self.polling.wait(Waiter(1), SETTLE_S)  # and what has been sent by now goes back as well
-        self.transport.settle(SETTLE_S)
+        ends = exiting and (peer is self.desk.lessee or bool(self.actor.id))
+        peer.send(wire.Replies(done, ends, returned, self.actor.announced), frames)
 
     def flush_all(self) -> None:
         """Send every queued reply; called under the lock."""

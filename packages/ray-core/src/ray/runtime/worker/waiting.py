@@ -11,10 +11,12 @@ from ray.clock import monotonic
 from ray.exceptions import RayConnectionError
 from ray.headroom import SENDING, check
 from ray.messages import node, wire
+from ray.runtime.owner.owner import OwnerRuntime
 from ray.runtime.process.telling import write
 from ray.runtime.process.waiting import Waiter
 from ray.runtime.refs.session import Listener
 from ray.runtime.worker.actor_host import ActorHost
+from ray.runtime.worker.desk import Desk
 from ray.runtime.worker.own_calls import OwnCalls
 from ray.runtime.worker.process_end import end_process
 
@@ -28,22 +30,19 @@ if TYPE_CHECKING:
 BLOCK_GRACE_S = 0.002
 
 
-class WaitingWorker(ActorHost):
+class WaitingWorker(OwnerRuntime):
     """The waiting half of a worker."""
 
     store_death_s = 1.0
     ending: ProcessEnd
+    actor: ActorHost
+    desk: Desk
+    own_calls: OwnCalls
     #: Threads that wait, and one more for event loops that do.
     blocked = 0
     #: Since when event loops await objects, or 0, and whether this counts in ``blocked``.
     _awaited_since = 0.0
     _awaits = False
-    #: The thread of an async actor's event loop, once there are calls that a wait there would hold up; else 0.
-    _loop_thread = 0
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.own_calls = OwnCalls(self)
 
     @abstractmethod
     def _give_back(self, *, blocked: bool) -> None:
@@ -88,7 +87,7 @@ class WaitingWorker(ActorHost):
             self.blocked += 1
             if self.blocked == 1:
                 self.node.send(node.Blocked())
-                if not self.actor_id:
+                if not self.actor.id:
                     self._give_back(blocked=True)
 
     def _leave_blocked(self) -> None:
@@ -96,24 +95,24 @@ class WaitingWorker(ActorHost):
             self.blocked -= 1
             if not self.blocked:
                 self.node.send(node.Resumed())
-                if self.desk.lessee is not None and not self.actor_id:
+                if self.desk.lessee is not None and not self.actor.id:
                     self.desk.lessee.send(wire.Unblocked())
 
     def guard_loop(self) -> None:
         """This thread runs the event loop of an async actor: from now on no call may wait on it."""
-        self._loop_thread = get_ident()
+        self.actor.loop_thread = get_ident()
         self.guarded = True
 
     def may_wait(self) -> bool:
-        return get_ident() != self._loop_thread or sys.modules["asyncio"]._get_running_loop() is None
+        return get_ident() != self.actor.loop_thread or sys.modules["asyncio"]._get_running_loop() is None
 
     # --- event loops --------------------------------------------------------------------------------------------------
 
     def subscribe(self, listener: Listener) -> bool:
-        if self.actor_id:
+        if self.actor.id:
             listener.call = self.desk.this_call()
         waits = super().subscribe(listener)
-        if waits and self.actor_id:
+        if waits and self.actor.id:
             self.own_calls.awaited()
         if waits and not self._awaited_since and self._holds_cpus():
             with self.lock:
@@ -137,4 +136,4 @@ class WaitingWorker(ActorHost):
         return min(patience_s, BLOCK_GRACE_S) if self._awaited_since and not self._awaits else patience_s
 
     def _holds_cpus(self) -> bool:
-        return not self.actor_id or bool(self.actor_resources)
+        return not self.actor.id or bool(self.actor.resources)

@@ -10,7 +10,7 @@ import threading
 from _signal import SIGINT, getsignal  # type: ignore[import-not-found]  # that of ``signal`` takes as long as a task
 from _signal import signal as set_handler  # ours needs no guard
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ray.abc.store import Store
 from ray.abc.transport import Frame, Transport
@@ -18,9 +18,10 @@ from ray.exceptions import RaySystemError, RemoteProtocolError, TaskCancelledErr
 from ray.ids import TASK_ID_BYTES
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
+from ray.protocol.actors import places_of
 from ray.protocol.resources import UNIT
 from ray.protocol.run_slot import IN_FORCE, RunSlot
-from ray.runtime.interface import STREAMING
+from ray.runtime.interface import STREAMING, ActorCore
 from ray.runtime.owner.here import Here
 from ray.runtime.owner.last_calls import TERMINATE_BYTES
 from ray.runtime.process.clean_signals import unblock_signals
@@ -30,19 +31,30 @@ from ray.runtime.process.telling import write
 from ray.runtime.process.titles import TITLE_S, Title
 from ray.runtime.process.waiting import Waiter
 from ray.runtime.worker.actor_exit import ActorExit
+from ray.runtime.worker.actor_host import ActorHost
+from ray.runtime.worker.actor_maker import ActorMaker
 from ray.runtime.worker.arguments import SpilledArguments
+from ray.runtime.worker.becoming import Becoming
 from ray.runtime.worker.call import TaskCall
 from ray.runtime.worker.code_cache import ArgumentCache, CodeCache
 from ray.runtime.worker.desk import Desk
+from ray.runtime.worker.failing import Failing
 from ray.runtime.worker.giving_back import GivingBack
+from ray.runtime.worker.gpus import Gpus
 from ray.runtime.worker.interrupting import Interrupting
 from ray.runtime.worker.life import Life
 from ray.runtime.worker.limits import Limits
+from ray.runtime.worker.native_threads import NativeThreads
 from ray.runtime.worker.outcome import Outcome
+from ray.runtime.worker.own_calls import OwnCalls
+from ray.runtime.worker.preparing import Preparing
 from ray.runtime.worker.process_end import ProcessEnd
-from ray.runtime.worker.replies import SETTLE_S, Replying
+from ray.runtime.worker.replies import Replying
 from ray.runtime.worker.streams import Flusher
 from ray.runtime.worker.yielding import yielding_of
+
+if TYPE_CHECKING:
+    from ray.abc.executor import Executor
 
 #: What a worker says whose node manager lives.
 _CUT_OFF = (
@@ -63,30 +75,59 @@ class WorkerRuntime(Replying):
         store: Store,
         composition: Composition,
         slot: memoryview,
+        threads: NativeThreads,
     ) -> None:
         super().__init__(here, "worker", transport, store, composition)
+        tell_node = self.node.send
         self._slot = RunSlot(slot)
         self.life = Life()
         self.desk = Desk(self.lock, self.table, self.life, composition.make_executor("serial", 1, {}))
+        self.actor = ActorHost(self.life, tell_node)
+        self.own_calls = OwnCalls(
+            self.lock, self.table, self.timers, self.calls.clients, self.desk, self.actor, self.unsubscribe
+        )
         self.giving_back = GivingBack(self.desk, self._slot, self.flush, lambda: self.blocked > 0)
         self._limits = Limits(self, self._slot)
         #: The memory of the slot: it begins with the id of the task that was started last.
         self._noted = slot
-        self.in_thread = {}
+        self.gpus = Gpus()
         self.code = CodeCache()
         self.arguments = ArgumentCache()
         self.spilled_arguments = SpilledArguments(self.values)
         #: The node manager, unless it has died.
         self._parent = os.getppid()
-        self.ending = ProcessEnd(self)
-        self._gpu_ids: list[str] | None = None
+        self.ending = ProcessEnd(self, self.desk, self.life, self.actor, self._slot)
+        leave = self.ending.after_last_call
+        maker = ActorMaker(
+            here, self.actor, self._slot, self.gpus, self.arguments, self.access.blob_of, tell_node, leave
+        )
+        self.becoming = Becoming(
+            here, self.desk, self.actor, threads, self.ending, maker, self._make_executor, self.guard_loop
+        )
+        self.preparing = Preparing(self.code, self.actor, self.values, self.losses)
+        self.failing = Failing(
+            here,
+            self.desk,
+            self.actor,
+            self.life,
+            self.values,
+            self.reports,
+            self.ending,
+            self.preparing.name_of,
+        )
         self.interrupting = Interrupting(self, self._slot, self._limits)
         #: As Python hands it back.
         self.sigint_handler = self.interrupting.handler
         self._title: Title[TaskCall] = Title()
+        self._threads = threads
         #: What the last push holds.
         self._resources: dict[str, int] | None = None
         self.output = Flusher()
+
+    def _make_executor(self, spec: node.ActorSpec) -> Executor:
+        """The one for an actor whose calls may overlap."""
+        self.polling.shareable = self.polling.shareable and not spec.is_async  # the main thread waits elsewhere
+        return self.composition.make_executor("asyncio" if spec.is_async else "threads", places_of(spec), spec.groups)
 
     # --- messages; called by the reader under the lock ----------------------------------------------------------------
 
@@ -98,14 +139,14 @@ class WorkerRuntime(Replying):
             self.code.add(function, frames)
         if self.life.exiting:
             ids = [task.id for task in message.tasks]
-            peer.send(wire.Replies([], True, ids, self.announced) if self.actor_id else wire.Returned(ids))
+            peer.send(wire.Replies([], True, ids, self.actor.announced) if self.actor.id else wire.Returned(ids))
             return
         self.here.depth = message.depth + 1
-        if not self.actor_id:
+        if not self.actor.id:
             self.desk.lessee = peer
             if message.resources != self._resources:
                 self._resources = message.resources
-                self.threads.set_for(message.resources)
+                self._threads.set_for(message.resources)
         desk = self.desk
         submit, closing = desk.executor.submit, desk.closing
         refused: list[bytes] = []
@@ -125,12 +166,12 @@ class WorkerRuntime(Replying):
                 refused.append(task.id)
                 continue
             desk.queued[task.id] = call
-            if self.actor_id and task.function == TERMINATE_BYTES:
+            if self.actor.id and task.function == TERMINATE_BYTES:
                 closing.begin(task.id)
             submit(call)
         if refused:
             peer.send(wire.Replies([], returned=refused, reason=closing.reason))
-        if self.blocked and not self.actor_id:
+        if self.blocked and not self.actor.id:
             self._give_back(blocked=True)
 
     def on_forget(self, peer: Peer, message: wire.Forget, frames: Sequence[Frame]) -> None:
@@ -164,7 +205,7 @@ class WorkerRuntime(Replying):
     def _refuse(self, call: TaskCall) -> None:
         """A call was cancelled before it began; called under the lock."""
         task = call.task
-        error = TaskCancelledError(task.name or self.name_of(task), task.id)
+        error = TaskCancelledError(task.name or self.preparing.name_of(task), task.id)
         envelope = self.reports.envelope(error, call.name, task.id, task.attempt)
         self.queue_reply(call, Outcome(False, [envelope]), 0)
         self.flush(call.peer)
@@ -176,8 +217,15 @@ class WorkerRuntime(Replying):
             yielding_of(call).taken(message.count)
 
     def on_start_actor(self, message: node.StartActor) -> None:
-        super().on_start_actor(message)
+        self.becoming.on_start_actor(message)
         self._title.based_on(message.spec.class_name)
+
+    def on_exit(self, message: node.Exit) -> None:
+        """The node manager has no more use for this process."""
+        if self.is_needed():
+            self.node.send(node.Stay())
+        else:
+            self.ending.after_last_call()
 
     def after_events(self) -> None:
         if self._unsent or self._awaited_since or self.table.listeners:  # else there is nothing to do
@@ -185,7 +233,7 @@ class WorkerRuntime(Replying):
         desk = self.desk
         call = desk.oldest_call() if desk.concurrent else desk.call
         if call is not self._title.call or call is not None:
-            self._title.look(call, lambda call: call.name or self.name_of(call.task))
+            self._title.look(call, lambda call: call.name or self.preparing.name_of(call.task))
 
     def patience_s(self) -> float:
         patience_s, desk = super().patience_s(), self.desk
@@ -214,7 +262,7 @@ class WorkerRuntime(Replying):
         id = task.id
         if (self._long_ended or task.function not in self._brief) and id in queued:
             self._secure()  # it may take long, or the process along
-            if not self.actor_id:
+            if not self.actor.id:
                 unblock_signals()  # what the user's code has blocked was for the task that did it
         running[id] = call  # at every moment in one of the two, so that no cancel misses it
         if queued.get(id) is not call:  # it was given back, and may have come again as another call
@@ -236,17 +284,11 @@ class WorkerRuntime(Replying):
         desk.started = id
         if not desk.concurrent:
             desk.call = call
-        if call.gpu_ids is not self._gpu_ids and call.gpu_ids != self._gpu_ids and not self.actor_id:
-            self.use_gpus(call.gpu_ids)
+        if call.gpu_ids is not self.gpus.ids and call.gpu_ids != self.gpus.ids and not self.actor.id:
+            self.gpus.show(call.gpu_ids)
         if task.timeout_s:
             self._limits.begin(call)
         return True
-
-    def use_gpus(self, gpu_ids: list[str]) -> None:
-        """Show the user's code the GPUs it was given, and no others."""
-        if gpu_ids or self._gpu_ids is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu_ids)
-        self._gpu_ids = gpu_ids
 
     def end(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
         """A call has ended: queue its reply, and send the queue when that is worth it."""
@@ -259,9 +301,9 @@ class WorkerRuntime(Replying):
             self.output.flush()  # before the reply, and under the name of this call
         if not desk.concurrent:
             desk.call = None
-            if getsignal(SIGINT) is not self.sigint_handler and not self.actor_id:
+            if getsignal(SIGINT) is not self.sigint_handler and not self.actor.id:
                 set_handler(SIGINT, self.sigint_handler)  # the user's was for this task
-        if task.max_calls and not (self.life.exiting or self.actor_id):
+        if task.max_calls and not (self.life.exiting or self.actor.id):
             self.life.executed(task.function, task.max_calls)
         with self.lock:
             if call.abandoned:
@@ -271,20 +313,10 @@ class WorkerRuntime(Replying):
                 del desk.running[task.id]
                 self._reply(call, outcome, duration_us)
         if self.life.exiting:
-            self.leave()
-
-    def target_of(self, task: wire.Task) -> Any:
-        """The function, or the actor's bound method, that a task names."""
-        return self.method_of(task) if task.actor else self.code.load(task.function)
+            self.ending.after_last_call()
 
     def known_code(self, target: Any) -> tuple[bytes, bytes] | None:
         return self.code.origin(target)
-
-    def name_of(self, task: wire.Task) -> str:
-        """What messages call it."""
-        if task.actor:
-            return f"{self.actor_name}.{task.function.decode(errors='replace')}"
-        return task.name or self.code.name(task.function)
 
     # --- context ------------------------------------------------------------------------------------------------------
 
@@ -298,60 +330,35 @@ class WorkerRuntime(Replying):
 
     def current_name(self) -> str:
         """For the mark before output."""
-        if self.actor_id:
-            return self.actor_name
+        if self.actor.id:
+            return self.actor.name
         call = self.desk.call
         return call.name if call is not None else ""
 
     def context(self) -> dict[str, Any]:
         call = self.desk.this_call()
         facts = super().context()
-        facts["gpu_ids"] = list(self._gpu_ids or ())
-        if self.actor_id:
-            facts["actor_id"] = self.actor_id
-            facts["resources"] = self.actor_resources
-            if self.started_as is not None:
-                facts["actor_name"] = self.started_as.spec.name
-                facts["restarts"] = self.started_as.incarnation
+        facts["gpu_ids"] = list(self.gpus.ids or ())
+        if self.actor.id:
+            facts |= self.actor.facts()
         if call is not None:
             facts["task_id"] = call.task.id
             facts["task_name"] = call.name
             facts["attempt"] = call.task.attempt
-            if not self.actor_id:
+            if not self.actor.id:
                 facts["resources"] = {name: amount / UNIT for name, amount in call.resources.items()}
         return facts
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
-    def leave(self) -> None:
-        """The last call of this process has ended: leave the executor; ``worker_main`` ends the process."""
-        self.desk.next_executor = None
-        self.life.left = True
-        self.desk.executor.close()
-        with self.lock:
-            if self.actor_id:
-                self.desk.return_queued(self.announced)
-            if not self.desk.running:  # else it is called again when they have ended
-                self.ending.begin()
-
-    def on_terminate(self) -> None:
-        super().on_terminate()
-        if self._instance is not None and not (self.desk.running or self.desk.queued):
-            self._terminate()  # nothing is waited for but what may hold up the executor
-            self.ending.begin()
-
-    def note(self, task_id: bytes) -> None:
-        """Tell the node manager what this process is to be thought to have started last."""
-        self._noted[:TASK_ID_BYTES] = task_id
-
-    def note_end(self, *, planned: bool) -> None:
-        """Once an actor that ends by plan has answered all that it has started, nothing else of its calls has."""
-        answered = planned and self.life.exiting and self.actor_id and not (self.desk.running or self.desk.overdue)
-        if answered and self.transport.settle(SETTLE_S):
-            self.note(bytes(TASK_ID_BYTES))
+    def own_actor(self) -> ActorCore:
+        message = self.actor.started_as
+        if message is None:
+            return super().own_actor()
+        return self.handles.adopt_packed(message.spec.id, message.spec.handle)
 
     def exit_actor(self) -> NoReturn:
-        if not self.actor_id:
+        if not self.actor.id:
             raise RaySystemError("ray.exit_actor() works only inside an actor.")
         raise ActorExit
 
