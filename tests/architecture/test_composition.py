@@ -17,7 +17,7 @@ TAKE_FACTS = {"RayActorError", "RayTaskError", "Cluster"}
 #: What is made to be derived from: who waits for an object, selectors, futures; and a class for type checkers alone.
 BASES = {"Listener", "LoopListener", "EpollSelector", "PlasmaObjectFuture", "ActorClass"}
 #: What is left to make of parts. The list only shrinks.
-INHERIT_STATE = {"WorkerRuntime", "LocalRuntime"}
+INHERIT_STATE = {"LocalRuntime"}
 
 
 def classes() -> Iterator[tuple[Path, ast.ClassDef]]:

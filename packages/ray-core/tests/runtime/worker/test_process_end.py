@@ -59,7 +59,7 @@ class Process:
         self.send = worker.told.append
         self.transport, self.polling, self.plugins = Transport(), Polling(), Plugins()
         self.needed, self.flushes, self.codes = False, 0, []
-        self.ending = ProcessEnd(self, worker.desk, worker.life, worker.actor, worker.slot)
+        self.ending = ProcessEnd(self, worker.desk, worker.life, worker.actor, worker.slot, self)
         monkeypatch.setattr(process_end.os, "_exit", self.exit)
         monkeypatch.setattr(process_end.atexit, "_run_exitfuncs", lambda: None)
 

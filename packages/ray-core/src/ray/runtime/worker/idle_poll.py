@@ -26,7 +26,7 @@ class IdlePoll:
         """Send what is unsent, then poll until a call arrives, and queue again behind it."""
         worker = self._worker
         with worker.lock:
-            worker.flush_all()
+            worker.replies.flush_all()
         if not worker.actor.id:
             unblock_signals()  # for short tasks; before others the worker does it
         if worker.polling.shareable:

@@ -13,13 +13,12 @@ from ray.runtime.worker.process_end import end_process
 if TYPE_CHECKING:
     from ray.abc.transport import Transport
     from ray.runtime.process.node_link import NodeLink
-    from ray.runtime.process.peers import Peer
     from ray.runtime.process.timers import Timer, Timers
     from ray.runtime.worker.call import TaskCall
     from ray.runtime.worker.desk import Desk
     from ray.runtime.worker.life import Life
-    from ray.runtime.worker.outcome import Outcome
     from ray.runtime.worker.process_end import ProcessEnd
+    from ray.runtime.worker.replies import Replies
     from ray.runtime.worker.streams import Flusher
 
 #: After a timed-out task was interrupted in vain, its process ends.
@@ -43,11 +42,10 @@ class Worker(Protocol):
     node: NodeLink
     output: Flusher
     ending: ProcessEnd
+    replies: Replies
 
     @property
     def interrupting(self) -> Insists: ...
-    def queue_reply(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None: ...
-    def flush(self, peer: Peer) -> None: ...
 
 
 class Limits:
@@ -142,10 +140,10 @@ class Limits:
             return
         del worker.desk.running[call.task.id]
         call.abandoned = True
-        worker.queue_reply(call, call.worker.failing.outcome_of(call, TimeoutError()), 0)
+        worker.replies.queue(call, call.worker.failing.outcome_of(call, TimeoutError()), 0)
         if worker.desk.concurrent:  # other callers' calls run here: it goes on until it ends, and keeps its place
             worker.desk.overdue.add(call)
-            worker.flush(call.peer)
+            worker.replies.flush(call.peer)
             return
         worker.life.exiting = "a task ran over its time and could not be interrupted"
         end_process(worker.ending, 1)

@@ -17,6 +17,7 @@ from ray.messages import node
 from ray.runtime.process.supervision import END_S
 from ray.runtime.process.telling import tell, write
 from ray.runtime.process.waiting import Waiter
+from ray.runtime.worker.replies import SETTLE_S
 from ray.threads import UnawaitedThread
 
 if TYPE_CHECKING:
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
     from ray.runtime.worker.call import TaskCall
     from ray.runtime.worker.desk import Desk
     from ray.runtime.worker.life import Life
+    from ray.runtime.worker.replies import Replies
 
-#: What was sent is given this long to leave the process before a call begins that may take it along.
-SETTLE_S = 0.01
 #: Coroutines of other calls are cancelled, and have this long to end.
 OTHERS_S = 1.0
 #: How often it is looked whether a process is still needed whose end is over its time.
@@ -51,7 +51,6 @@ class Process(Protocol):
     plugins: PluginLife
 
     def is_needed(self) -> bool: ...
-    def flush_all(self) -> None: ...
 
 
 class ProcessEnd:
@@ -61,12 +60,15 @@ class ProcessEnd:
     node manager kills one that does not even come to that.
     """
 
-    def __init__(self, process: Process, desk: Desk, life: Life, actor: ActorHost, slot: RunSlot) -> None:
+    def __init__(
+        self, process: Process, desk: Desk, life: Life, actor: ActorHost, slot: RunSlot, replies: Replies
+    ) -> None:
         self._process = process
         self._desk = desk
         self._life = life
         self._actor = actor
         self._slot = slot
+        self._replies = replies
         self._code = 0
         #: The thread that runs what the user registered for the end.
         self._thread = threading.main_thread().ident or 0
@@ -137,7 +139,7 @@ class ProcessEnd:
         self._code, self._thread = code, threading.get_ident()
         try:
             with process.lock:
-                process.flush_all()
+                self._replies.flush_all()
                 self.begin(reason)
             if code and self._actor.id:
                 self._give_up(reason)
@@ -189,7 +191,7 @@ class ProcessEnd:
                 with contextlib.suppress(Exception):
                     stream.flush()
             with process.lock:
-                process.flush_all()
+                self._replies.flush_all()
                 process.closed = True
             self._note_end(planned=not code)
             process.polling.abandon()

@@ -19,6 +19,7 @@ from ray.runtime.worker.actor_host import ActorHost
 from ray.runtime.worker.desk import Desk
 from ray.runtime.worker.own_calls import OwnCalls
 from ray.runtime.worker.process_end import end_process
+from ray.runtime.worker.replies import Replies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ class WaitingWorker(OwnerRuntime):
     actor: ActorHost
     desk: Desk
     own_calls: OwnCalls
+    replies: Replies
     #: Threads that wait, and one more for event loops that do.
     blocked = 0
     #: Since when event loops await objects, or 0, and whether this counts in ``blocked``.
@@ -55,18 +57,14 @@ class WaitingWorker(OwnerRuntime):
 
     def catch_up(self) -> None:
         super().catch_up()
-        self.flush_all()
-
-    @abstractmethod
-    def flush_all(self) -> None:
-        """Send every queued reply; called under the lock."""
+        self.replies.flush_all()
 
     # --- threads ------------------------------------------------------------------------------------------------------
 
     def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
         check(SENDING)  # who says that it waits says later that it goes on
         with self.lock:
-            self.flush_all()
+            self.replies.flush_all()
         grace_s = BLOCK_GRACE_S if timeout_s is None else min(BLOCK_GRACE_S, timeout_s)
         started = monotonic()
         if self.polling.wait(waiter, grace_s):

@@ -49,8 +49,9 @@ from ray.runtime.worker.outcome import Outcome
 from ray.runtime.worker.own_calls import OwnCalls
 from ray.runtime.worker.preparing import Preparing
 from ray.runtime.worker.process_end import ProcessEnd
-from ray.runtime.worker.replies import Replying
+from ray.runtime.worker.replies import Replies
 from ray.runtime.worker.streams import Flusher
+from ray.runtime.worker.waiting import WaitingWorker
 from ray.runtime.worker.yielding import yielding_of
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ _CUT_OFF = (
 )
 
 
-class WorkerRuntime(Replying):
+class WorkerRuntime(WaitingWorker):
     """The session, seen from inside a worker."""
 
     is_worker = True
@@ -83,10 +84,13 @@ class WorkerRuntime(Replying):
         self.life = Life()
         self.desk = Desk(self.lock, self.table, self.life, composition.make_executor("serial", 1, {}))
         self.actor = ActorHost(self.life, tell_node)
+        self.replies = Replies(
+            self.desk, self.actor, self.life, self.table, self.borrowing, self.values, transport, self.peers
+        )
         self.own_calls = OwnCalls(
             self.lock, self.table, self.timers, self.calls.clients, self.desk, self.actor, self.unsubscribe
         )
-        self.giving_back = GivingBack(self.desk, self._slot, self.flush, lambda: self.blocked > 0)
+        self.giving_back = GivingBack(self.desk, self._slot, self.replies.flush, lambda: self.blocked > 0)
         self._limits = Limits(self, self._slot)
         #: The memory of the slot: it begins with the id of the task that was started last.
         self._noted = slot
@@ -96,7 +100,7 @@ class WorkerRuntime(Replying):
         self.spilled_arguments = SpilledArguments(self.values)
         #: The node manager, unless it has died.
         self._parent = os.getppid()
-        self.ending = ProcessEnd(self, self.desk, self.life, self.actor, self._slot)
+        self.ending = ProcessEnd(self, self.desk, self.life, self.actor, self._slot, self.replies)
         leave = self.ending.after_last_call
         maker = ActorMaker(
             here, self.actor, self._slot, self.gpus, self.arguments, self.access.blob_of, tell_node, leave
@@ -193,7 +197,7 @@ class WorkerRuntime(Replying):
             if not call.cancelled:
                 call.cancelled = True
                 self._slot.heard(message.task)
-                self.flush_all()  # what has ended before must not be lost if the process is killed
+                self.replies.flush_all()  # what has ended before must not be lost if the process is killed
                 self.interrupting.insist(call)  # before its children fail, which would interrupt it as well
             elif message.again and call.coroutine is None:
                 call.noticed = False  # unless it cleans up still
@@ -207,8 +211,15 @@ class WorkerRuntime(Replying):
         task = call.task
         error = TaskCancelledError(task.name or self.preparing.name_of(task), task.id)
         envelope = self.reports.envelope(error, call.name, task.id, task.attempt)
-        self.queue_reply(call, Outcome(False, [envelope]), 0)
-        self.flush(call.peer)
+        self.replies.queue(call, Outcome(False, [envelope]), 0)
+        self.replies.flush(call.peer)
+
+    def flush(self, peer: Peer) -> None:
+        self.replies.flush(peer)
+
+    def peer_lost(self, peer: Peer) -> None:
+        super().peer_lost(peer)
+        self.desk.peer_lost(peer)
 
     def on_taken(self, peer: Peer, message: wire.Taken, frames: Sequence[Frame]) -> None:
         """The consumer of a stream has come so far."""
@@ -228,15 +239,18 @@ class WorkerRuntime(Replying):
             self.ending.after_last_call()
 
     def after_events(self) -> None:
-        if self._unsent or self._awaited_since or self.table.listeners:  # else there is nothing to do
+        if self._awaited_since or self.table.listeners:  # else there is nothing to do
             super().after_events()
+        if self.replies.unsent:
+            self.replies.flush_old()
         desk = self.desk
         call = desk.oldest_call() if desk.concurrent else desk.call
         if call is not self._title.call or call is not None:
             self._title.look(call, lambda call: call.name or self.preparing.name_of(call.task))
 
     def patience_s(self) -> float:
-        patience_s, desk = super().patience_s(), self.desk
+        desk = self.desk
+        patience_s = 0.01 if desk.queued or self.replies.unsent else super().patience_s()
         return min(patience_s, TITLE_S) if desk.running and not self._title.shows(desk.oldest_call()) else patience_s
 
     def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
@@ -260,8 +274,9 @@ class WorkerRuntime(Replying):
         task, desk = call.task, self.desk
         queued, running = desk.queued, desk.running
         id = task.id
-        if (self._long_ended or task.function not in self._brief) and id in queued:
-            self._secure()  # it may take long, or the process along
+        replies = self.replies
+        if (replies.long_ended or task.function not in replies.brief) and id in queued:
+            replies.secure()  # it may take long, or the process along
             if not self.actor.id:
                 unblock_signals()  # what the user's code has blocked was for the task that did it
         running[id] = call  # at every moment in one of the two, so that no cancel misses it
@@ -308,10 +323,10 @@ class WorkerRuntime(Replying):
         with self.lock:
             if call.abandoned:
                 desk.overdue.discard(call)
-                self._drop(call, outcome)
+                self.replies.drop(call, outcome)
             else:
                 del desk.running[task.id]
-                self._reply(call, outcome, duration_us)
+                self.replies.reply(call, outcome, duration_us)
         if self.life.exiting:
             self.ending.after_last_call()
 
