@@ -45,9 +45,9 @@ def worker_main(
     terminal.install()
     child_files.keep_in(config.session_dir)
     faulthandler.enable(2, all_threads=False)  # the stack of a crash ends up in the error that the owner gets
-    signal.signal(signal.SIGINT, runtime.sigint_handler)
+    signal.signal(signal.SIGINT, runtime.interrupting.handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    SignalGuard(runtime.sigint_handler, lambda: runtime.desk.this_call() is not None).install()
+    SignalGuard(runtime.interrupting.handler, lambda: runtime.desk.this_call() is not None).install()
     runtime.attach(f"w-{worker_id.hex()}", node_address)
     inbox = runtime.inbox
     inbox.handlers |= {

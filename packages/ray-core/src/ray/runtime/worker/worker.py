@@ -6,7 +6,6 @@ It is an owner as well: of what its tasks submit.
 from __future__ import annotations
 
 import os
-import threading
 from _signal import SIGINT, getsignal  # type: ignore[import-not-found]  # that of ``signal`` takes as long as a task
 from _signal import signal as set_handler  # ours needs no guard
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from ray.runtime.process.peers import Peer
 from ray.runtime.process.telling import write
 from ray.runtime.process.titles import TITLE_S, Title
 from ray.runtime.process.waiting import Waiter
+from ray.runtime.worker.abandoning import Abandoning
 from ray.runtime.worker.actor_exit import ActorExit
 from ray.runtime.worker.actor_host import ActorHost
 from ray.runtime.worker.actor_maker import ActorMaker
@@ -91,7 +91,6 @@ class WorkerRuntime(WaitingWorker):
             self.lock, self.table, self.timers, self.calls.clients, self.desk, self.actor, self.unsubscribe
         )
         self.giving_back = GivingBack(self.desk, self._slot, self.replies.flush, lambda: self.blocked > 0)
-        self._limits = Limits(self, self._slot)
         #: The memory of the slot: it begins with the id of the task that was started last.
         self._noted = slot
         self.gpus = Gpus()
@@ -119,14 +118,16 @@ class WorkerRuntime(WaitingWorker):
             self.ending,
             self.preparing.name_of,
         )
-        self.interrupting = Interrupting(self, self._slot, self._limits)
-        #: As Python hands it back.
-        self.sigint_handler = self.interrupting.handler
+        self.output = Flusher()
+        abandoning = Abandoning(self.desk, self.replies, self.failing, self.life, self.ending)
+        self.interrupting = Interrupting(self.desk, self.timers, transport.wake, self._slot)
+        self._limits = Limits(
+            self.desk, self._slot, self.timers, transport.wake, tell_node, self.output, self.interrupting, abandoning
+        )
         self._title: Title[TaskCall] = Title()
         self._threads = threads
         #: What the last push holds.
         self._resources: dict[str, int] | None = None
-        self.output = Flusher()
 
     def _make_executor(self, spec: node.ActorSpec) -> Executor:
         """The one for an actor whose calls may overlap."""
@@ -256,16 +257,9 @@ class WorkerRuntime(WaitingWorker):
     def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
         done = super().block(waiter, timeout_s)
         call = self.desk.call
-        if call is not None and call.cancelled:
-            self._check(call)  # else it sees its children fail with it, and is interrupted in what it then does
+        if call is not None and call.cancelled:  # else it sees its children fail with it, and is interrupted later
+            self.interrupting.check(call)
         return done
-
-    def _check(self, call: TaskCall) -> None:
-        """Interrupt a call that is cancelled, if this is its thread, and its code may be interrupted."""
-        if call.coroutine is not None:
-            call.check_on_loop()
-        elif call.interruptible and not self.desk.concurrent and self.interrupting.is_handler() and _on_main_thread():
-            call.check()
 
     # --- running; called by executors ---------------------------------------------------------------------------------
 
@@ -316,8 +310,8 @@ class WorkerRuntime(WaitingWorker):
             self.output.flush()  # before the reply, and under the name of this call
         if not desk.concurrent:
             desk.call = None
-            if getsignal(SIGINT) is not self.sigint_handler and not self.actor.id:
-                set_handler(SIGINT, self.sigint_handler)  # the user's was for this task
+            if getsignal(SIGINT) is not self.interrupting.handler and not self.actor.id:
+                set_handler(SIGINT, self.interrupting.handler)  # the user's was for this task
         if task.max_calls and not (self.life.exiting or self.actor.id):
             self.life.executed(task.function, task.max_calls)
         with self.lock:
@@ -340,7 +334,7 @@ class WorkerRuntime(WaitingWorker):
         if call is None or call.cleans_up:
             return None
         if call.recursive:  # later it may not know any more what it has submitted
-            self._check(call)
+            self.interrupting.check(call)
         return call.task.id
 
     def current_name(self) -> str:
@@ -388,7 +382,3 @@ class WorkerRuntime(WaitingWorker):
 
     def shutdown(self) -> None:
         raise RaySystemError("ray.shutdown() cannot be called inside a worker; the driver ends the session.")
-
-
-def _on_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
