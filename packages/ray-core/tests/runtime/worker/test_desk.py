@@ -4,6 +4,7 @@ import pytest
 from tests.workers import Calls, Worker, id_of, sent
 
 from ray.messages import wire
+from ray.runtime.interface import STREAMING
 from ray.runtime.worker.call import current_call
 
 
@@ -124,3 +125,14 @@ def test_so_many_calls_of_a_function_end_the_process(worker):
     assert not life.exiting
     life.executed(b"f", 2)
     assert life.exiting == "max_calls=2 was reached"
+
+
+def test_the_consumer_of_a_stream_may_come_before_the_call_begins(worker):
+    call = worker.queue(1, num_returns=STREAMING)
+    call.worker = worker
+    worker.desk.on_taken(worker.peer, wire.Taken(call.task.id, 3), ())
+    assert call.stream is not None
+    other = worker.start(2)
+    worker.desk.on_taken(worker.peer, wire.Taken(other.task.id, 3), ())
+    worker.desk.on_taken(worker.peer, wire.Taken(id_of(5), 3), ())
+    assert other.stream is None

@@ -37,7 +37,8 @@ def worker_main(
     store = composition.open_store(config.extra["store_address"])
     here = Here(config.session, worker_id, config.namespace)
     runtime = WorkerRuntime(here, transport, store, composition, slot, threads)
-    executor = runtime.desk.executor  # the worker may be made an actor, which has another one, as soon as it is ready
+    desk = runtime.desk
+    executor = desk.executor  # the worker may be made an actor, which has another one, as soon as it is ready
     if config.gpu_ids:
         runtime.gpus.show([])
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -47,15 +48,15 @@ def worker_main(
     faulthandler.enable(2, all_threads=False)  # the stack of a crash ends up in the error that the owner gets
     signal.signal(signal.SIGINT, runtime.interrupting.handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    SignalGuard(runtime.interrupting.handler, lambda: runtime.desk.this_call() is not None).install()
+    SignalGuard(runtime.interrupting.handler, lambda: desk.this_call() is not None).install()
     runtime.attach(f"w-{worker_id.hex()}", node_address)
     inbox = runtime.inbox
     inbox.handlers |= {
         wire.Push: runtime.on_push,
         wire.Recall: runtime.giving_back.on_recall,
         wire.Cancel: runtime.on_cancel,
-        wire.Forget: runtime.on_forget,
-        wire.Taken: runtime.on_taken,
+        wire.Forget: runtime.arguments.on_forget,
+        wire.Taken: desk.on_taken,
     }
     inbox.node_handlers |= {
         node.StartActor: runtime.on_start_actor,
@@ -72,13 +73,13 @@ def worker_main(
     runtime.plugins.join()
     os.umask(config.extra["umask"])  # for the program's files; those of the session are private whatever it is
     runtime.node.send(node.Ready(worker_id, runtime.address))
-    executor.submit(IdlePoll(runtime, executor))
+    executor.submit(IdlePoll(desk, runtime.life, runtime.actor, runtime.replies, runtime.polling, executor))
     while True:
         try:
             executor.run()
         except BaseException as error:
             runtime.ending.run(1, str(error))
-        following, runtime.desk.next_executor = runtime.desk.next_executor, None
+        following, desk.next_executor = desk.next_executor, None
         if following is None:
             end_process(runtime.ending, 0)
         executor = following

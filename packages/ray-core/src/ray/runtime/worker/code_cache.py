@@ -9,7 +9,7 @@ from ray.abc.transport import Frame
 from ray.exceptions import RaySystemError
 from ray.messages import codec, wire
 from ray.runtime.owner.unreadable import raise_unreadable, value_of_ref
-from ray.runtime.process.peers import MAX_KEPT_BYTES
+from ray.runtime.process.peers import MAX_KEPT_BYTES, Peer
 from ray.serialization import deserialize_aligned, load_function
 
 
@@ -69,9 +69,9 @@ class ArgumentCache:
             values.append(blob)
         return values
 
-    def forget(self, ids: Sequence[bytes]) -> None:
-        """Let go of values."""
-        for id in ids:
+    def on_forget(self, peer: Peer, message: wire.Forget, frames: Sequence[Frame]) -> None:
+        """An owner has no more use for these; called by the reader under the lock."""
+        for id in message.ids:
             self._kept.pop(id, None)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.ids import TASK_ID_BYTES
 from ray.messages import wire
+from ray.runtime.interface import STREAMING
 from ray.runtime.worker.call import current_call
 from ray.runtime.worker.closing import Closing
+from ray.runtime.worker.yielding import yielding_of
 
 if TYPE_CHECKING:
     from ray.abc.executor import Executor
+    from ray.abc.transport import Frame
     from ray.protocol.references import ReferenceTable
     from ray.runtime.process.peers import Peer
     from ray.runtime.worker.call import TaskCall
@@ -109,6 +113,14 @@ class Desk:
                 returned.setdefault(call.peer, []).append(id)
         for peer, ids in returned.items():
             peer.send(wire.Replies([], exiting=True, returned=ids, reason=reason))
+
+    # --- streams; under the lock --------------------------------------------------------------------------------------
+
+    def on_taken(self, peer: Peer, message: wire.Taken, frames: Sequence[Frame]) -> None:
+        """The consumer of a stream has come so far."""
+        call = self.queued.get(message.task) or self.running.get(message.task)  # it goes from here to there
+        if call is not None and call.task.num_returns == STREAMING:
+            yielding_of(call).taken(message.count)
 
     def peer_lost(self, peer: Peer) -> None:
         """A process is gone: calls of it that wait for it to consume what they yield are to look."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -19,7 +19,7 @@ from ray.exceptions.base import printable
 from ray.messages import node
 
 if TYPE_CHECKING:
-    from ray.runtime.worker.worker import WorkerRuntime
+    from ray.runtime.process.node_link import NodeLink
 
 #: The driver's reader answers, unless the program keeps the interpreter to itself.
 _ASK_S = 5.0
@@ -45,11 +45,20 @@ def answer_to(question: node.AskPath) -> node.Path:
     return node.Path(question.request, question.worker, named, odd)
 
 
+class Process(Protocol):
+    """A worker."""
+
+    lock: Any
+    closed: bool
+    is_forked: bool
+    node: NodeLink
+
+
 class DriverPath:
     """The last finder on a worker's ``sys.meta_path``."""
 
-    def __init__(self, runtime: WorkerRuntime) -> None:
-        self._runtime = runtime
+    def __init__(self, process: Process) -> None:
+        self._process = process
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -65,11 +74,11 @@ class DriverPath:
         return PathFinder.find_spec(name, missing)
 
     def _ask(self) -> Iterable[str]:
-        runtime = self._runtime
-        if runtime.closed or runtime.is_forked or runtime.lock._is_owned():  # type: ignore[attr-defined]
+        process = self._process
+        if process.closed or process.is_forked or process.lock._is_owned():
             return ()
         try:
-            answer = runtime.node.request(node.AskPath, _ASK_S)
+            answer = process.node.request(node.AskPath, _ASK_S)
             return [os.fsdecode(entry) for entry in msgspec.msgpack.decode(answer.data)] if answer.ok else ()
         except Exception:  # the import fails as it would have failed
             return ()

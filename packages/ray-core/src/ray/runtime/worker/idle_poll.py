@@ -8,7 +8,11 @@ from ray.runtime.process.clean_signals import unblock_signals
 
 if TYPE_CHECKING:
     from ray.abc.executor import Executor
-    from ray.runtime.worker.worker import WorkerRuntime
+    from ray.runtime.process.polling import Polling
+    from ray.runtime.worker.actor_host import ActorHost
+    from ray.runtime.worker.desk import Desk
+    from ray.runtime.worker.life import Life
+    from ray.runtime.worker.replies import Replies
 
 
 class IdlePoll:
@@ -18,25 +22,41 @@ class IdlePoll:
     group: str | None = None
     is_async = in_thread = False
 
-    def __init__(self, worker: WorkerRuntime, executor: Executor) -> None:
-        self._worker = worker
+    def __init__(
+        self, desk: Desk, life: Life, actor: ActorHost, replies: Replies, polling: Polling, executor: Executor
+    ) -> None:
+        """Make one.
+
+        Args:
+            desk: the calls of the process.
+            life: whether it goes on.
+            actor: what it is.
+            replies: what its calls came to.
+            polling: of the process.
+            executor: whose call this is.
+        """
+        self._desk = desk
+        self._life = life
+        self._actor = actor
+        self._replies = replies
+        self._polling = polling
         self._executor = executor
 
     def run(self) -> None:
         """Send what is unsent, then poll until a call arrives, and queue again behind it."""
-        worker = self._worker
-        with worker.lock:
-            worker.replies.flush_all()
-        if not worker.actor.id:
+        desk = self._desk
+        with desk.lock:
+            self._replies.flush_all()
+        if not self._actor.id:
             unblock_signals()  # for short tasks; before others the worker does it
-        if worker.polling.shareable:
-            worker.polling.serve_while(self._idle)
-            if not worker.life.left and worker.desk.executor is self._executor:
+        if self._polling.shareable:
+            self._polling.serve_while(self._idle)
+            if not self._life.left and desk.executor is self._executor:
                 self._executor.submit(self)
 
     def _idle(self) -> bool:
-        worker = self._worker
-        return not worker.life.left and worker.desk.executor is self._executor and worker.desk.executor.idle()
+        executor = self._executor
+        return not self._life.left and self._desk.executor is executor and executor.idle()
 
     def fail(self, error: Exception) -> None:
         """Never called: serial executors run every call."""

@@ -6,23 +6,26 @@ It is an owner as well: of what its tasks submit.
 from __future__ import annotations
 
 import os
+import sys
 from _signal import SIGINT, getsignal  # type: ignore[import-not-found]  # that of ``signal`` takes as long as a task
 from _signal import signal as set_handler  # ours needs no guard
-from collections.abc import Sequence
+from _thread import get_ident
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ray.abc.store import Store
 from ray.abc.transport import Frame, Transport
-from ray.exceptions import RaySystemError, RemoteProtocolError, TaskCancelledError
+from ray.exceptions import RayConnectionError, RaySystemError, RemoteProtocolError, TaskCancelledError
 from ray.ids import TASK_ID_BYTES
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
 from ray.protocol.actors import places_of
 from ray.protocol.resources import UNIT
 from ray.protocol.run_slot import IN_FORCE, RunSlot
-from ray.runtime.interface import STREAMING, ActorCore
+from ray.runtime.interface import ActorCore
 from ray.runtime.owner.here import Here
 from ray.runtime.owner.last_calls import TERMINATE_BYTES
+from ray.runtime.owner.owner import OwnerRuntime
 from ray.runtime.process.clean_signals import unblock_signals
 from ray.runtime.process.node_link import DESCRIPTORS_CLOSED, NODE_DIED
 from ray.runtime.process.peers import Peer
@@ -37,6 +40,7 @@ from ray.runtime.worker.arguments import SpilledArguments
 from ray.runtime.worker.becoming import Becoming
 from ray.runtime.worker.call import TaskCall
 from ray.runtime.worker.code_cache import ArgumentCache, CodeCache
+from ray.runtime.worker.cpu_loan import CpuLoan
 from ray.runtime.worker.desk import Desk
 from ray.runtime.worker.failing import Failing
 from ray.runtime.worker.giving_back import GivingBack
@@ -44,18 +48,20 @@ from ray.runtime.worker.gpus import Gpus
 from ray.runtime.worker.interrupting import Interrupting
 from ray.runtime.worker.life import Life
 from ray.runtime.worker.limits import Limits
+from ray.runtime.worker.loop_loan import LoopLoan
 from ray.runtime.worker.native_threads import NativeThreads
 from ray.runtime.worker.outcome import Outcome
 from ray.runtime.worker.own_calls import OwnCalls
 from ray.runtime.worker.preparing import Preparing
-from ray.runtime.worker.process_end import ProcessEnd
+from ray.runtime.worker.process_end import ProcessEnd, end_process
 from ray.runtime.worker.replies import Replies
 from ray.runtime.worker.streams import Flusher
-from ray.runtime.worker.waiting import WaitingWorker
-from ray.runtime.worker.yielding import yielding_of
+from ray.runtime.worker.waiting import Waiting
 
 if TYPE_CHECKING:
     from ray.abc.executor import Executor
+    from ray.runtime.refs.counted import CountedRef
+    from ray.runtime.refs.session import Listener
 
 #: What a worker says whose node manager lives.
 _CUT_OFF = (
@@ -64,10 +70,11 @@ _CUT_OFF = (
 )
 
 
-class WorkerRuntime(WaitingWorker):
+class WorkerRuntime(OwnerRuntime):
     """The session, seen from inside a worker."""
 
     is_worker = True
+    store_death_s = 1.0
 
     def __init__(
         self,
@@ -90,7 +97,8 @@ class WorkerRuntime(WaitingWorker):
         self.own_calls = OwnCalls(
             self.lock, self.table, self.timers, self.calls.clients, self.desk, self.actor, self.unsubscribe
         )
-        self.giving_back = GivingBack(self.desk, self._slot, self.replies.flush, lambda: self.blocked > 0)
+        self.giving_back = GivingBack(self.desk, self._slot, self.replies.flush, lambda: self.loan.blocked > 0)
+        self.loan = CpuLoan(self.desk, self.actor, threads, self.giving_back, tell_node)
         #: The memory of the slot: it begins with the id of the task that was started last.
         self._noted = slot
         self.gpus = Gpus()
@@ -108,16 +116,8 @@ class WorkerRuntime(WaitingWorker):
             here, self.desk, self.actor, threads, self.ending, maker, self._make_executor, self.guard_loop
         )
         self.preparing = Preparing(self.code, self.actor, self.values, self.losses)
-        self.failing = Failing(
-            here,
-            self.desk,
-            self.actor,
-            self.life,
-            self.values,
-            self.reports,
-            self.ending,
-            self.preparing.name_of,
-        )
+        name_of = self.preparing.name_of
+        self.failing = Failing(here, self.desk, self.actor, self.life, self.values, self.reports, self.ending, name_of)
         self.output = Flusher()
         abandoning = Abandoning(self.desk, self.replies, self.failing, self.life, self.ending)
         self.interrupting = Interrupting(self.desk, self.timers, transport.wake, self._slot)
@@ -125,9 +125,10 @@ class WorkerRuntime(WaitingWorker):
             self.desk, self._slot, self.timers, transport.wake, tell_node, self.output, self.interrupting, abandoning
         )
         self._title: Title[TaskCall] = Title()
-        self._threads = threads
-        #: What the last push holds.
-        self._resources: dict[str, int] | None = None
+        self.waiting = Waiting(self.desk, self.replies, self.loan, self.own_calls, self.interrupting, self.polling.wait)
+        self.loops = LoopLoan(
+            self.desk, self.actor, self.table, self.loan, self.own_calls, self.listening.subscribe, transport.wake
+        )
 
     def _make_executor(self, spec: node.ActorSpec) -> Executor:
         """The one for an actor whose calls may overlap."""
@@ -149,9 +150,8 @@ class WorkerRuntime(WaitingWorker):
         self.here.depth = message.depth + 1
         if not self.actor.id:
             self.desk.lessee = peer
-            if message.resources != self._resources:
-                self._resources = message.resources
-                self._threads.set_for(message.resources)
+            if message.resources != self.loan.resources:
+                self.loan.renew(message.resources)
         desk = self.desk
         submit, closing = desk.executor.submit, desk.closing
         refused: list[bytes] = []
@@ -176,15 +176,8 @@ class WorkerRuntime(WaitingWorker):
             submit(call)
         if refused:
             peer.send(wire.Replies([], returned=refused, reason=closing.reason))
-        if self.blocked and not self.actor.id:
-            self._give_back(blocked=True)
-
-    def on_forget(self, peer: Peer, message: wire.Forget, frames: Sequence[Frame]) -> None:
-        """An owner has no more use for argument values that are kept here."""
-        self.arguments.forget(message.ids)
-
-    def _give_back(self, *, blocked: bool) -> None:
-        self.giving_back.give_back(blocked=blocked)
+        if self.loan.blocked and not self.actor.id:
+            self.loan.give_back()
 
     def on_cancel(self, peer: Peer, message: wire.Cancel, frames: Sequence[Frame]) -> None:
         """Cancel a task that is queued or running here; one that has ended is left alone."""
@@ -222,12 +215,6 @@ class WorkerRuntime(WaitingWorker):
         super().peer_lost(peer)
         self.desk.peer_lost(peer)
 
-    def on_taken(self, peer: Peer, message: wire.Taken, frames: Sequence[Frame]) -> None:
-        """The consumer of a stream has come so far."""
-        call = self.desk.queued.get(message.task) or self.desk.running.get(message.task)  # it goes from here to there
-        if call is not None and call.task.num_returns == STREAMING:
-            yielding_of(call).taken(message.count)
-
     def on_start_actor(self, message: node.StartActor) -> None:
         self.becoming.on_start_actor(message)
         self._title.based_on(message.spec.class_name)
@@ -240,8 +227,9 @@ class WorkerRuntime(WaitingWorker):
             self.ending.after_last_call()
 
     def after_events(self) -> None:
-        if self._awaited_since or self.table.listeners:  # else there is nothing to do
-            super().after_events()
+        loops = self.loops
+        if loops.since or self.table.listeners:
+            loops.look()
         if self.replies.unsent:
             self.replies.flush_old()
         desk = self.desk
@@ -251,15 +239,33 @@ class WorkerRuntime(WaitingWorker):
 
     def patience_s(self) -> float:
         desk = self.desk
-        patience_s = 0.01 if desk.queued or self.replies.unsent else super().patience_s()
+        patience_s = 0.01
+        if not (desk.queued or self.replies.unsent):
+            patience_s = self.loops.patience_s(super().patience_s())
         return min(patience_s, TITLE_S) if desk.running and not self._title.shows(desk.oldest_call()) else patience_s
 
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
     def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
-        done = super().block(waiter, timeout_s)
-        call = self.desk.call
-        if call is not None and call.cancelled:  # else it sees its children fail with it, and is interrupted later
-            self.interrupting.check(call)
-        return done
+        return self.waiting.block(waiter, timeout_s)
+
+    def wait_for_future(self, ref: CountedRef[Any], wait: Callable[[float | None], bool]) -> None:
+        self.waiting.wait_for_future(ref, wait)
+
+    def subscribe(self, listener: Listener) -> bool:
+        return self.loops.subscribe(listener)
+
+    def guard_loop(self) -> None:
+        """This thread runs the event loop of an async actor: from now on no call may wait on it."""
+        self.actor.loop_thread = get_ident()
+        self.guarded = True
+
+    def may_wait(self) -> bool:
+        return get_ident() != self.actor.loop_thread or sys.modules["asyncio"]._get_running_loop() is None
+
+    def catch_up(self) -> None:
+        super().catch_up()
+        self.replies.flush_all()
 
     # --- running; called by executors ---------------------------------------------------------------------------------
 
@@ -376,6 +382,11 @@ class WorkerRuntime(WaitingWorker):
         if os.getppid() == self._parent:
             write(f"[ray] This worker ends: {_CUT_OFF if reason in (NODE_DIED, DESCRIPTORS_CLOSED) else reason}.\n")
         os._exit(1)
+
+    def cut_off(self, error: RayConnectionError) -> None:
+        """A worker without the store is of no use: it ends, so that others do what it was given."""
+        write(f"This worker ends, since it has lost its connection to the store: {error}\n")
+        end_process(self.ending, 1)
 
     def show_failure(self, text: str) -> None:
         self.node.send(node.ShowFailure(text))
