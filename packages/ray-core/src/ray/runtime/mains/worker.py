@@ -52,9 +52,9 @@ def worker_main(
     runtime.attach(f"w-{worker_id.hex()}", node_address)
     inbox = runtime.inbox
     inbox.handlers |= {
-        wire.Push: runtime.on_push,
+        wire.Push: runtime.intake.on_push,
         wire.Recall: runtime.giving_back.on_recall,
-        wire.Cancel: runtime.on_cancel,
+        wire.Cancel: runtime.cancellations.on_cancel,
         wire.Forget: runtime.arguments.on_forget,
         wire.Taken: desk.on_taken,
     }

@@ -7,26 +7,21 @@ from __future__ import annotations
 
 import os
 import sys
-from _signal import SIGINT, getsignal  # type: ignore[import-not-found]  # that of ``signal`` takes as long as a task
-from _signal import signal as set_handler  # ours needs no guard
 from _thread import get_ident
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ray.abc.store import Store
-from ray.abc.transport import Frame, Transport
-from ray.exceptions import RayConnectionError, RaySystemError, RemoteProtocolError, TaskCancelledError
-from ray.ids import TASK_ID_BYTES
-from ray.messages import node, wire
+from ray.abc.transport import Transport
+from ray.exceptions import RayConnectionError, RaySystemError
+from ray.messages import node
 from ray.plugins.compose import Composition
 from ray.protocol.actors import places_of
 from ray.protocol.resources import UNIT
-from ray.protocol.run_slot import IN_FORCE, RunSlot
+from ray.protocol.run_slot import RunSlot
 from ray.runtime.interface import ActorCore
 from ray.runtime.owner.here import Here
-from ray.runtime.owner.last_calls import TERMINATE_BYTES
 from ray.runtime.owner.owner import OwnerRuntime
-from ray.runtime.process.clean_signals import unblock_signals
 from ray.runtime.process.node_link import DESCRIPTORS_CLOSED, NODE_DIED
 from ray.runtime.process.peers import Peer
 from ray.runtime.process.telling import write
@@ -39,18 +34,21 @@ from ray.runtime.worker.actor_maker import ActorMaker
 from ray.runtime.worker.arguments import SpilledArguments
 from ray.runtime.worker.becoming import Becoming
 from ray.runtime.worker.call import TaskCall
+from ray.runtime.worker.cancellations import Cancellations
+from ray.runtime.worker.claiming import Claiming
 from ray.runtime.worker.code_cache import ArgumentCache, CodeCache
 from ray.runtime.worker.cpu_loan import CpuLoan
 from ray.runtime.worker.desk import Desk
 from ray.runtime.worker.failing import Failing
+from ray.runtime.worker.finishing import Finishing
 from ray.runtime.worker.giving_back import GivingBack
 from ray.runtime.worker.gpus import Gpus
+from ray.runtime.worker.intake import Intake
 from ray.runtime.worker.interrupting import Interrupting
 from ray.runtime.worker.life import Life
 from ray.runtime.worker.limits import Limits
 from ray.runtime.worker.loop_loan import LoopLoan
 from ray.runtime.worker.native_threads import NativeThreads
-from ray.runtime.worker.outcome import Outcome
 from ray.runtime.worker.own_calls import OwnCalls
 from ray.runtime.worker.preparing import Preparing
 from ray.runtime.worker.process_end import ProcessEnd, end_process
@@ -86,127 +84,70 @@ class WorkerRuntime(OwnerRuntime):
         threads: NativeThreads,
     ) -> None:
         super().__init__(here, "worker", transport, store, composition)
-        tell_node = self.node.send
-        self._slot = RunSlot(slot)
-        self.life = Life()
-        self.desk = Desk(self.lock, self.table, self.life, composition.make_executor("serial", 1, {}))
-        self.actor = ActorHost(self.life, tell_node)
-        self.replies = Replies(
-            self.desk, self.actor, self.life, self.table, self.borrowing, self.values, transport, self.peers
-        )
-        self.own_calls = OwnCalls(
-            self.lock, self.table, self.timers, self.calls.clients, self.desk, self.actor, self.unsubscribe
-        )
-        self.giving_back = GivingBack(self.desk, self._slot, self.replies.flush, lambda: self.loan.blocked > 0)
-        self.loan = CpuLoan(self.desk, self.actor, threads, self.giving_back, tell_node)
-        #: The memory of the slot: it begins with the id of the task that was started last.
-        self._noted = slot
-        self.gpus = Gpus()
-        self.code = CodeCache()
-        self.arguments = ArgumentCache()
-        self.spilled_arguments = SpilledArguments(self.values)
+        self.output = Flusher()
+        self.code, self.arguments = CodeCache(), ArgumentCache()
+        self.gpus, self.spilled_arguments = Gpus(), SpilledArguments(self.values)
+        self._title: Title[TaskCall] = Title()
         #: The node manager, unless it has died.
         self._parent = os.getppid()
-        self.ending = ProcessEnd(self, self.desk, self.life, self.actor, self._slot, self.replies)
-        leave = self.ending.after_last_call
-        maker = ActorMaker(
-            here, self.actor, self._slot, self.gpus, self.arguments, self.access.blob_of, tell_node, leave
+        run_slot = RunSlot(slot)
+        self._make_calls(run_slot, threads)
+        self._make_ends(run_slot)
+        self._make_actor(run_slot, threads)
+        self._make_runs(run_slot)
+
+    def _make_calls(self, slot: RunSlot, threads: NativeThreads) -> None:
+        """The calls, what they came to, and what they wait for."""
+        tell_node, transport = self.node.send, self.transport
+        self.life = life = Life()
+        self.desk = desk = Desk(self.lock, self.table, life, self.composition.make_executor("serial", 1, {}))
+        self.actor = actor = ActorHost(life, tell_node)
+        self.replies = Replies(desk, actor, life, self.table, self.borrowing, self.values, transport, self.peers)
+        self.interrupting = Interrupting(desk, self.timers, transport.wake, slot)
+        own_calls = OwnCalls(self.lock, self.table, self.timers, self.calls.clients, desk, actor, self.unsubscribe)
+        self.giving_back = GivingBack(desk, slot, self.replies.flush, lambda: self.loan.blocked > 0)
+        self.loan = loan = CpuLoan(desk, actor, threads, self.giving_back, tell_node)
+        self.waiting = Waiting(desk, self.replies, loan, own_calls, self.interrupting, self.polling.wait)
+        self.loops = LoopLoan(desk, actor, self.table, loan, own_calls, self.listening.subscribe, transport.wake)
+
+    def _make_ends(self, slot: RunSlot) -> None:
+        """How calls fail, and the process ends."""
+        desk, actor, life, replies = self.desk, self.actor, self.life, self.replies
+        self.ending = ProcessEnd(self, desk, life, actor, slot, replies)
+        self.preparing = Preparing(self.code, actor, self.values, self.losses)
+        self.failing = Failing(
+            self.here, desk, actor, life, self.values, self.reports, self.ending, self.preparing.name_of
         )
+
+    def _make_actor(self, slot: RunSlot, threads: NativeThreads) -> None:
+        """How this becomes an actor."""
+        here, actor, tell_node, leave = self.here, self.actor, self.node.send, self.ending.after_last_call
+        maker = ActorMaker(here, actor, slot, self.gpus, self.arguments, self.access.blob_of, tell_node, leave)
         self.becoming = Becoming(
-            here, self.desk, self.actor, threads, self.ending, maker, self._make_executor, self.guard_loop
+            here, self.desk, actor, threads, self.ending, maker, self._make_executor, self.guard_loop
         )
-        self.preparing = Preparing(self.code, self.actor, self.values, self.losses)
-        name_of = self.preparing.name_of
-        self.failing = Failing(here, self.desk, self.actor, self.life, self.values, self.reports, self.ending, name_of)
-        self.output = Flusher()
-        abandoning = Abandoning(self.desk, self.replies, self.failing, self.life, self.ending)
-        self.interrupting = Interrupting(self.desk, self.timers, transport.wake, self._slot)
-        self._limits = Limits(
-            self.desk, self._slot, self.timers, transport.wake, tell_node, self.output, self.interrupting, abandoning
+
+    def _make_runs(self, slot: RunSlot) -> None:
+        """The way of a call: from its push to its reply."""
+        desk, actor, life, replies, interrupting = self.desk, self.actor, self.life, self.replies, self.interrupting
+        abandoning = Abandoning(desk, replies, self.failing, life, self.ending)
+        limits = Limits(
+            desk, slot, self.timers, self.transport.wake, self.node.send, self.output, interrupting, abandoning
         )
-        self._title: Title[TaskCall] = Title()
-        self.waiting = Waiting(self.desk, self.replies, self.loan, self.own_calls, self.interrupting, self.polling.wait)
-        self.loops = LoopLoan(
-            self.desk, self.actor, self.table, self.loan, self.own_calls, self.listening.subscribe, transport.wake
+        self.cancellations = Cancellations(
+            desk, slot, replies, self.reports, interrupting, self.cancelling, self.preparing.name_of
         )
+        leave = self.ending.after_last_call
+        self.begin = Claiming(desk, actor, replies, slot, self.gpus, limits, self.cancellations.refuse).begin
+        self.end = Finishing(desk, actor, life, replies, limits, self.output, interrupting.handler, leave).end
+        self.intake = Intake(self, desk, actor, life, self.here, self.code, self.arguments, self.loan)
 
     def _make_executor(self, spec: node.ActorSpec) -> Executor:
         """The one for an actor whose calls may overlap."""
         self.polling.shareable = self.polling.shareable and not spec.is_async  # the main thread waits elsewhere
         return self.composition.make_executor("asyncio" if spec.is_async else "threads", places_of(spec), spec.groups)
 
-    # --- messages; called by the reader under the lock ----------------------------------------------------------------
-
-    def on_push(self, peer: Peer, message: wire.Push, frames: Sequence[Frame]) -> None:
-        """Run these, in order."""
-        if message.gpu_ids and "\0" in "".join(message.gpu_ids):
-            raise RemoteProtocolError("GPUs that the environment cannot name")
-        for function in message.functions:
-            self.code.add(function, frames)
-        if self.life.exiting:
-            ids = [task.id for task in message.tasks]
-            peer.send(wire.Replies([], True, ids, self.actor.announced) if self.actor.id else wire.Returned(ids))
-            return
-        self.here.depth = message.depth + 1
-        if not self.actor.id:
-            self.desk.lessee = peer
-            if message.resources != self.loan.resources:
-                self.loan.renew(message.resources)
-        desk = self.desk
-        submit, closing = desk.executor.submit, desk.closing
-        refused: list[bytes] = []
-        for task in message.tasks:
-            if len(task.id) != TASK_ID_BYTES:
-                raise RemoteProtocolError(f"a task with an id of {len(task.id)} bytes")
-            if task.attempt:
-                desk.supersede(task.id)
-            call = TaskCall(self, peer, task, frames, message)
-            if task.deps:
-                call.values = self.arguments.take(task.deps, frames)
-                call.held = self.borrowing.receive_arguments(task)
-            elif task.refs:
-                call.held = self.borrowing.receive_arguments(task)
-            if closing.reason and closing.refuses():
-                desk.let_go(call)
-                refused.append(task.id)
-                continue
-            desk.queued[task.id] = call
-            if self.actor.id and task.function == TERMINATE_BYTES:
-                closing.begin(task.id)
-            submit(call)
-        if refused:
-            peer.send(wire.Replies([], returned=refused, reason=closing.reason))
-        if self.loan.blocked and not self.actor.id:
-            self.loan.give_back()
-
-    def on_cancel(self, peer: Peer, message: wire.Cancel, frames: Sequence[Frame]) -> None:
-        """Cancel a task that is queued or running here; one that has ended is left alone."""
-        call = self.desk.queued.pop(message.task, None)
-        self._slot.forget_call(message.task)
-        if call is not None:
-            self._refuse(call)
-            return
-        call = self.desk.running.get(message.task)
-        if call is not None:
-            if not call.cancelled:
-                call.cancelled = True
-                self._slot.heard(message.task)
-                self.replies.flush_all()  # what has ended before must not be lost if the process is killed
-                self.interrupting.insist(call)  # before its children fail, which would interrupt it as well
-            elif message.again and call.coroutine is None:
-                call.noticed = False  # unless it cleans up still
-                self.interrupting.insist(call, anew=True)
-            call.recursive = call.recursive or message.recursive
-        if message.recursive:
-            self.cancelling.cancel_children(message.task)
-
-    def _refuse(self, call: TaskCall) -> None:
-        """A call was cancelled before it began; called under the lock."""
-        task = call.task
-        error = TaskCancelledError(task.name or self.preparing.name_of(task), task.id)
-        envelope = self.reports.envelope(error, call.name, task.id, task.attempt)
-        self.replies.queue(call, Outcome(False, [envelope]), 0)
-        self.replies.flush(call.peer)
+    # --- messages, and what follows them; called under the lock -------------------------------------------------------
 
     def flush(self, peer: Peer) -> None:
         self.replies.flush(peer)
@@ -266,69 +207,6 @@ class WorkerRuntime(OwnerRuntime):
     def catch_up(self) -> None:
         super().catch_up()
         self.replies.flush_all()
-
-    # --- running; called by executors ---------------------------------------------------------------------------------
-
-    def begin(self, call: TaskCall) -> bool:
-        """Claim a call that is about to run; False if it was given back or cancelled meanwhile."""
-        task, desk = call.task, self.desk
-        queued, running = desk.queued, desk.running
-        id = task.id
-        replies = self.replies
-        if (replies.long_ended or task.function not in replies.brief) and id in queued:
-            replies.secure()  # it may take long, or the process along
-            if not self.actor.id:
-                unblock_signals()  # what the user's code has blocked was for the task that did it
-        running[id] = call  # at every moment in one of the two, so that no cancel misses it
-        if queued.get(id) is not call:  # it was given back, and may have come again as another call
-            del running[id]
-            return False
-        noted = self._noted
-        noted[:TASK_ID_BYTES] = id  # before the look at recalls: see ``RunSlot``
-        if noted[IN_FORCE] and not self._slot.may_start(id):
-            revoked = queued.pop(id, None)
-            if revoked is not None and task.actor:
-                with self.lock:
-                    self._refuse(revoked)
-        if queued.pop(id, None) is None:
-            noted[:TASK_ID_BYTES] = desk.started
-            del running[id]
-            with self.lock:
-                desk.let_go(call)
-            return False
-        desk.started = id
-        if not desk.concurrent:
-            desk.call = call
-        if call.gpu_ids is not self.gpus.ids and call.gpu_ids != self.gpus.ids and not self.actor.id:
-            self.gpus.show(call.gpu_ids)
-        if task.timeout_s:
-            self._limits.begin(call)
-        return True
-
-    def end(self, call: TaskCall, outcome: Outcome, duration_us: int) -> None:
-        """A call has ended: queue its reply, and send the queue when that is worth it."""
-        task, desk = call.task, self.desk
-        if task.timeout_s:
-            self._limits.end(call)  # the user's code has ended: it is not to blame for a slow reader of what it printed
-        if call.cancelled or call.timed_out:
-            self.output.try_flush()
-        else:
-            self.output.flush()  # before the reply, and under the name of this call
-        if not desk.concurrent:
-            desk.call = None
-            if getsignal(SIGINT) is not self.interrupting.handler and not self.actor.id:
-                set_handler(SIGINT, self.interrupting.handler)  # the user's was for this task
-        if task.max_calls and not (self.life.exiting or self.actor.id):
-            self.life.executed(task.function, task.max_calls)
-        with self.lock:
-            if call.abandoned:
-                desk.overdue.discard(call)
-                self.replies.drop(call, outcome)
-            else:
-                del desk.running[task.id]
-                self.replies.reply(call, outcome, duration_us)
-        if self.life.exiting:
-            self.ending.after_last_call()
 
     def known_code(self, target: Any) -> tuple[bytes, bytes] | None:
         return self.code.origin(target)
