@@ -136,3 +136,11 @@ def test_the_consumer_of_a_stream_may_come_before_the_call_begins(worker):
     worker.desk.on_taken(worker.peer, wire.Taken(other.task.id, 3), ())
     worker.desk.on_taken(worker.peer, wire.Taken(id_of(5), 3), ())
     assert other.stream is None
+
+
+def test_what_goes_back_holds_nothing_any_more(worker):
+    first = held_by(worker, worker.queue(1))
+    worker.desk.take_back(worker.peer)
+    second = held_by(worker, worker.queue(2))
+    worker.desk.return_queued("enough")
+    assert (first.pins, second.pins) == (0, 0)

@@ -200,3 +200,42 @@ def test_nothing_is_sent_where_nothing_is_queued(process):
     process.replies.flush(process.peer)
     process.replies.flush_all()
     assert sent(process.peer) == []
+
+
+def held_by(process, call):
+    """A ref in the arguments of the call, which its process holds for it alone."""
+    entry = process.worker.table.own(id_of(9) + bytes(4))
+    entry.pins, entry.local = 1, 0
+    call.held = [entry]
+    return entry
+
+
+def test_arguments_are_let_go_of_before_the_reply(process):
+    call = process.worker.call(1)
+    entry = held_by(process, call)
+    process.replies.reply(call, Outcome(True, [b"value"]), SHORT)
+    assert entry.pins == 0
+
+
+def test_a_call_that_goes_on_keeps_its_arguments(process):
+    call = process.worker.call(1)
+    entry = held_by(process, call)
+    call.abandoned = True
+    process.replies.queue(call, Outcome(False, [b"envelope"]), SHORT)
+    assert entry.pins == 1
+    process.replies.drop(call, Outcome(True, [b"value"]))
+    assert entry.pins == 0
+
+
+class Ref:
+    def __init__(self, entry):
+        self._entry = entry
+
+
+def test_refs_in_results_are_handed_over(process):
+    entry = process.worker.table.own(id_of(9) + bytes(4))
+    outcome = Outcome(True, [b"value"], [[Ref(entry)]])
+    process.end(1, LONG, outcome)
+    [message] = sent(process.peer, wire.Replies)
+    assert [ref.id for ref in message.done[0].refs[0]] == [entry.id]
+    assert outcome.refs is None
