@@ -194,6 +194,7 @@ def test_refs_in_arguments_that_are_kept_are_told(process):
     process.end(1, LONG, refs=[ref, other])
     [message] = sent(process.peer, wire.Replies)
     assert message.done[0].kept == [entry.id]
+    assert entry.handed == 1
 
 
 def test_nothing_is_sent_where_nothing_is_queued(process):
