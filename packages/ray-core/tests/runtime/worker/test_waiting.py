@@ -44,6 +44,11 @@ class Interrupting:
         self.checked.append(call)
 
 
+class Ref:
+    def __init__(self, entry):
+        self._entry = entry
+
+
 class Listener:
     call = None
 
@@ -154,9 +159,16 @@ def test_a_call_that_was_cancelled_meanwhile_is_interrupted(process):
     call = process.worker.start(1)
     process.waits = [True, True]
     process.waiting.block(Waiter(1), None)
+    assert process.interrupting.checked == []
     call.cancelled = True
     process.waiting.block(Waiter(1), None)
     assert process.interrupting.checked == [call]
+
+
+def test_a_future_is_waited_for_as_a_thread_waits(process):
+    entry, waits = process.worker.table.own(id_of(9) + bytes(4)), []
+    process.waiting.wait_for_future(Ref(entry), lambda left_s: waits.append(left_s) or True)
+    assert (process.own_calls.waits, waits) == (["future().result"], [None])
 
 
 def test_native_threads_follow_the_lease(process):

@@ -323,8 +323,11 @@ def test_a_call_that_was_given_back_does_not_begin(process):
 def test_a_task_that_was_recalled_does_not_begin(process):
     process.worker.slot.revoke(b"recall".ljust(16))
     call = process.worker.queue(1)
+    entry = process.worker.table.own(id_of(9) + bytes(4))
+    entry.pins, call.held = 1, [entry]
     assert not process.begin(call)
     assert (process.desk.running, process.desk.queued, process.steps) == ({}, {}, [])
+    assert entry.pins == 0
     assert process.worker.slot.running == bytes(16)
 
 

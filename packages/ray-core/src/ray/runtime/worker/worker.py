@@ -1,6 +1,6 @@
-"""The worker's half of a worker process: takes pushed calls, runs them through an executor, sends results back.
+"""A worker process: an owner of what its tasks submit, and the parts that take calls, run them and answer them.
 
-It is an owner as well: of what its tasks submit.
+``WorkerRuntime`` makes the parts and gives them to each other; it is the owner's host.
 """
 
 from __future__ import annotations
