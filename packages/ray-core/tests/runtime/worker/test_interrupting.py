@@ -183,7 +183,10 @@ def limited(process, number=1, timeout_s=1.0):
 
 def test_the_node_manager_looks_as_well_and_is_told_once(process):
     worker = process.worker
+    worker.slot.heard(id_of(1))  # of an earlier attempt
     call = limited(process)
+    assert not worker.slot.has_heard
+    assert process.wakes == [1]
     assert worker.told == [node.Limited(1.0)]
     assert worker.slot.deadline == 1.0
     process.limits.end(call)

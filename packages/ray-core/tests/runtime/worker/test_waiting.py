@@ -243,8 +243,10 @@ def recall(process):
 
 def test_a_recall_leaves_what_is_about_to_begin(process):
     process.worker.queue(1)
-    process.worker.queue(2)
+    entry = process.worker.table.own(id_of(9) + bytes(4))
+    entry.pins, process.worker.queue(2).held = 1, [entry]
     recall(process)
+    assert entry.pins == 0
     assert sent(process.peer) == [wire.Returned([id_of(2)], False, RECALL)]
     assert list(process.worker.desk.queued) == [id_of(1)]
 
@@ -267,6 +269,14 @@ def test_a_recall_that_is_in_force_spares_one(process):
     assert list(process.worker.desk.queued) == [id_of(1)]
     assert sent(process.peer)[-1] == wire.Returned([], False, RECALL, True)
     assert process.worker.slot.may_start(id_of(5))
+
+
+def test_a_recall_that_is_in_force_drops_what_was_about_to_begin(process):
+    process.worker.slot.memory[:16] = id_of(9)  # started last, and ended
+    process.worker.queue(1)
+    process.worker.slot.revoke(RECALL)
+    recall(process)
+    assert process.worker.desk.queued == {}
 
 
 def test_replies_go_before_what_goes_back(process):

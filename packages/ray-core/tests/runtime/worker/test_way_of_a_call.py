@@ -259,9 +259,18 @@ def test_a_call_that_has_not_begun_is_answered(process):
     assert not process.begin(call)
 
 
+def test_a_call_that_is_cancelled_may_come_again(process):
+    process.worker.queue(1)
+    assert process.worker.slot.revoke_call(id_of(1))
+    process.cancel(1)
+    assert process.worker.slot.may_start(id_of(1))
+
+
 def test_a_call_that_runs_is_interrupted_after_replies_are_safe(process):
     call = process.worker.start(1)
+    process.worker.slot.memory[:16] = id_of(1)
     process.cancel(1)
+    assert process.worker.slot.has_heard  # the node manager leaves it to this process
     assert (call.cancelled, process.steps, process.interrupting.insists) == (True, ["flush_all"], [(call, False)])
     process.cancel(1)
     assert len(process.interrupting.insists) == 1
