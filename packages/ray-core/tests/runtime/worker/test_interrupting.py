@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 
 import pytest
 from tests.workers import Calls, Worker, id_of, sent
@@ -13,6 +14,13 @@ from ray.runtime.worker.abandoning import Abandoning
 from ray.runtime.worker.interrupting import INSIST_S, Interrupting
 from ray.runtime.worker.limits import TIMEOUT_GRACE_S, Limits
 from ray.runtime.worker.outcome import Outcome
+
+
+class Stream:
+    looks = 0
+
+    def look(self):
+        self.looks += 1
 
 
 class Output:
@@ -246,3 +254,57 @@ def test_one_timer_is_for_all(process):
     assert [call.timed_out for call in (first, second, third)] == [False, True, False]
     process.worker.clock.passes(1.0)
     assert [call.timed_out for call in (first, second, third)] == [True, True, False]
+
+
+# --- looks at whether a call is to go on ------------------------------------------------------------------------------
+
+
+def watched(process, number=1):
+    """A call whose looks are counted."""
+    call = process.worker.start(number)
+    call.looks = []
+    call.check, call.check_on_loop = lambda: call.looks.append("thread"), lambda: call.looks.append("loop")
+    return call
+
+
+def test_a_call_looks_where_its_code_may_be_interrupted(process):
+    call = watched(process)
+    process.interrupting.check(call)
+    assert call.looks == []
+    call.interruptible = True
+    process.interrupting.check(call)
+    assert call.looks == ["thread"]
+
+
+def test_a_call_does_not_look_beside_a_handler_of_the_users(process):
+    call = watched(process)
+    call.interruptible, process.handler = True, signal.SIG_IGN
+    process.interrupting.check(call)
+    assert call.looks == []
+
+
+def test_a_call_does_not_look_on_other_threads(process):
+    call = watched(process)
+    call.interruptible = True
+    thread = threading.Thread(target=process.interrupting.check, args=(call,))
+    thread.start()
+    thread.join()
+    assert call.looks == []
+    process.overlap()
+    process.interrupting.check(call)
+    assert call.looks == []
+
+
+def test_a_coroutine_looks_on_its_loop(process):
+    process.overlap()
+    call = watched(process)
+    call.coroutine = object(), object()
+    process.interrupting.check(call)
+    assert call.looks == ["loop"]
+
+
+def test_a_task_that_waits_for_its_consumer_looks(process):
+    call = process.worker.start(1)
+    call.stream = Stream()
+    process.interrupting.insist(call)
+    assert call.stream.looks == 1
