@@ -1,5 +1,7 @@
 """How a worker comes to its end."""
 
+import contextlib
+
 import pytest
 from tests.workers import Worker, id_of, sent
 
@@ -115,6 +117,31 @@ def test_other_calls_of_an_actor_that_ends_are_interrupted(process):
     call, other = process.worker.start(1), process.worker.start(2)
     process.ending.interrupt_others(call)
     assert (call.interrupted, other.interrupted) == (0, 1)
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_coroutines_that_go_on_are_left_behind(process, monkeypatch, threads):
+    class Thread:
+        def __init__(self, *, target, args):
+            self.run = lambda: target(*args)
+
+        def start(self):
+            if not threads:
+                raise RuntimeError("no more threads")
+            started.append(self.run)
+
+    started = []
+    monkeypatch.setattr(process_end, "UnawaitedThread", Thread)
+    call, other = process.worker.start(1), process.worker.start(2)
+    other.coroutine = object()
+    process.ending.interrupt_others(call)
+    assert process.transport.woken == 2
+    with contextlib.nullcontext() if threads else pytest.raises(LeftError):
+        process.worker.clock.passes(process_end.OTHERS_S)
+    if threads:
+        with pytest.raises(LeftError):
+            started[0]()
+    assert process.codes == [0]
 
 
 def test_an_orderly_end(process):
