@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from tests.owners import Owner, Wire
@@ -61,6 +62,13 @@ def id_of(number: int) -> bytes:
     return b"process1" + number.to_bytes(8, "big")
 
 
+def actor_to_start(gpu_ids: Sequence[str] = (), **facts: Any) -> node.StartActor:
+    """What makes a worker an actor."""
+    spec: dict[str, Any] = {"class_name": "A", "resources": {"CPU": UNIT}, "placement": {}, "handle": b""}
+    spec |= {"function": b"", "code": b"", "args": b"", "owner": "me", **facts}
+    return node.StartActor(spec=node.ActorSpec(id=b"actor", **spec), incarnation=2, gpu_ids=list(gpu_ids))
+
+
 class Worker:
     """The parts at the bottom of a worker, wired as in a process."""
 
@@ -78,13 +86,9 @@ class Worker:
         self.slot = RunSlot(memoryview(bytearray(SLOT_BYTES)))
         self.peer = self.peer_at("owner")
 
-    def become_actor(self, **facts: Any) -> node.StartActor:
-        """What has made this worker an actor."""
-        spec: dict[str, Any] = {"class_name": "A", "resources": {"CPU": UNIT}, "placement": {}, "handle": b""}
-        spec |= {"function": b"", "code": b"", "args": b"", "owner": "me", **facts}
-        message = node.StartActor(spec=node.ActorSpec(id=b"actor", **spec), incarnation=2, gpu_ids=[])
-        self.actor.become(message)
-        return message
+    def become_actor(self) -> None:
+        """Have this worker be an actor."""
+        self.actor.become(actor_to_start())
 
     def peer_at(self, address: str) -> Peer:
         connection: Any = Wire()

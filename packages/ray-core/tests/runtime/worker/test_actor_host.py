@@ -4,7 +4,7 @@ import os
 import threading
 
 import pytest
-from tests.workers import Calls, Worker, sent
+from tests.workers import Calls, Worker, actor_to_start, sent
 
 from ray.exceptions import RayActorError
 from ray.messages import node, wire
@@ -92,9 +92,7 @@ class Process:
         """Have the node manager send it, and return the call that makes the instance."""
         worker = self.worker
         facts = {"code": dump_function(cls)[0], "args": args_blob(args, {}), "depth": 3, **facts}
-        message = worker.become_actor(**facts)
-        message = node.StartActor(message.spec, 2, list(gpu_ids))
-        self.becoming.on_start_actor(message)
+        self.becoming.on_start_actor(actor_to_start(gpu_ids, **facts))
         return worker.desk.executor.submitted[-1]
 
     def said(self, kind):

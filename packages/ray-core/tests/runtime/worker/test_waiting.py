@@ -1,7 +1,7 @@
 """What a worker does while its code waits."""
 
 import pytest
-from tests.workers import Worker, id_of, sent
+from tests.workers import Worker, actor_to_start, id_of, sent
 
 from ray.messages import node, wire
 from ray.protocol.resources import UNIT
@@ -228,7 +228,7 @@ def test_an_actor_knows_which_call_awaits(process, now):
 
 
 def test_an_actor_without_resources_has_none_to_give_back(process):
-    process.worker.become_actor(resources={})
+    process.worker.actor.become(actor_to_start(resources={}))
     await_one(process)
     assert not process.loops.since
     assert process.own_calls.awaits == 1
