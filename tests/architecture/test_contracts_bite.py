@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import math
 import os
 import random
 import socket
@@ -17,9 +18,25 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import ray
+from ray.abc.control_operations import (
+    Append,
+    Claim,
+    Delete,
+    Expire,
+    Get,
+    Incr,
+    Items,
+    Keys,
+    Put,
+    StreamAppend,
+    StreamPart,
+    StreamRead,
+    Ttl,
+)
 from ray.abc.store import (
     LISTING,
     NOTIFICATIONS,
@@ -43,9 +60,13 @@ from ray.builtin.poll_selector import PollSelector
 from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
 from ray.builtin.unix_connection import UnixConnection
 from ray.builtin.unix_transport import UnixTransport
-from ray.exceptions import ObjectStoreFullError
+from ray.exceptions import ControlKindError, ControlStoreError, ObjectStoreFullError
 from ray.testing.contracts import (
+    _asking,
     _checks_control,
+    _checks_control_asks,
+    _checks_control_streams,
+    _checks_control_times,
     _checks_executor,
     _checks_scheduler,
     _checks_selector,
@@ -63,6 +84,7 @@ from ray.testing.contracts import (
     _link,
 )
 from ray.testing.contracts._expect import ContractViolationError
+from ray.testing.faults import FaultyControlStore
 from ray_async.executor import AsyncioExecutor
 
 
@@ -1349,38 +1371,190 @@ def test_schedulers(check, broken):
 # --- control stores -------------------------------------------------------------------------------------------------
 
 
-class AlwaysOverwrites(EmbeddedControlStore):
-    def put(self, key, value, *, overwrite=True):
-        return super().put(key, value)
+class Asks(EmbeddedControlStore):
+    """Changes what is asked, or what is answered, before it is."""
+
+    def ask(self, op, on_answer, *, timeout_s=10.0):
+        op, on_answer = self.changed(op, on_answer)
+        super().ask(op, on_answer, timeout_s=timeout_s)
+
+    def changed(self, op, on_answer):
+        if isinstance(op, self.of):
+            op = self.other(op)
+        return op, on_answer
+
+    def now(self, op):
+        return self._server.do(op)
 
 
-class LooksBeforeItLeaps(EmbeddedControlStore):
-    def put(self, key, value, *, overwrite=True):
-        if not overwrite and self.get(key) is not None:
-            return False
-        time.sleep(0.01)
-        return super().put(key, value)
+class AlwaysOverwrites(Asks):
+    of = Put
+
+    def other(self, op):
+        return Put(op.key, op.value, ttl_s=op.ttl_s)
 
 
-class DoesNotSort(EmbeddedControlStore):
-    def keys(self, prefix):
-        return super().keys(prefix)[::-1]
+class LooksBeforeItLeaps(Asks):
+    def changed(self, op, on_answer):
+        if isinstance(op, Put) and not op.overwrite and self.now(Get(op.key)) is None:
+            time.sleep(0.01)
+            op = Put(op.key, op.value)
+        if isinstance(op, Claim) and op.new is not None and self.now(Get(op.key)) == op.old:
+            time.sleep(0.01)
+            op = Put(op.key, op.new)
+            wrapped = on_answer
+            on_answer = lambda answer: wrapped(True)  # noqa: E731
+        return op, on_answer
 
 
-class TakesPrefixesForPatterns(EmbeddedControlStore):
-    def keys(self, prefix):
-        return sorted(fnmatch.filter(super().keys(""), prefix + "*"))
+class ClaimsWhatIsTaken(Asks):
+    of = Claim
+
+    def other(self, op):
+        return op if op.old is None or op.new is None else Put(op.key, op.new)
 
 
-class DropsTheNewest(EmbeddedControlStore):
-    def append(self, key, value, *, max_items=1000):
-        if len(self.items(key)) < max_items:
-            super().append(key, value, max_items=max_items)
+class TakesEmptyForFree(Asks):
+    of = Claim
+
+    def other(self, op):
+        return Claim(op.key, op.old or self.now(Get(op.key)), op.new) if op.old == b"" else op
+
+
+class ForgetsToFree(Asks):
+    of = Claim
+
+    def other(self, op):
+        return op if op.new is not None else Claim(op.key, op.old, b"")
+
+
+class CountsWhatIsNoCounter(Asks):
+    of = Incr
+
+    def other(self, op):
+        value = self.now(Get(op.key))
+        if isinstance(value, bytes):
+            self.now(Put(op.key, b"%d" % int("".join(filter(str.isdigit, value.decode())) or 0)))
+        return op
+
+
+class CountsForItself(Asks):
+    def changed(self, op, on_answer):
+        return (Incr(f"{op.key} {id(self)}", op.by) if isinstance(op, Incr) else op), on_answer
+
+
+class ForgetsTimes(Asks):
+    of = (Put, Claim)
+
+    def other(self, op):
+        return msgspec.structs.replace(op, ttl_s=None)
+
+
+class EndsEarly(Asks):
+    of = (Put, Claim)
+
+    def other(self, op):
+        return op if op.ttl_s is None else msgspec.structs.replace(op, ttl_s=op.ttl_s / 2)
+
+
+class LeavesTimesAlone(Asks):
+    of = (Put, Claim)
+
+    def other(self, op):
+        left_s = self.now(Ttl(op.key))
+        return op if op.ttl_s or left_s in (None, math.inf) else msgspec.structs.replace(op, ttl_s=left_s)
+
+
+class RenewsWithoutLooking(Asks):
+    of = Claim
+
+    def other(self, op):
+        self.now(Expire(op.key, op.ttl_s))
+        return op
+
+
+class CountersStay(Asks):
+    of = Incr
+
+    def other(self, op):
+        self.now(Expire(op.key, None))
+        return op
+
+
+class FreeIsForGood(Asks):
+    def changed(self, op, on_answer):
+        return op, (lambda answer: on_answer(math.inf if answer is None else answer)) if type(op) is Ttl else on_answer
+
+
+class DoesNotSort(Asks):
+    def changed(self, op, on_answer):
+        return op, (lambda answer: on_answer(answer[::-1])) if type(op) is Keys else on_answer
+
+
+class SortsAsUtf16(Asks):
+    def changed(self, op, on_answer):
+        def other(keys):
+            on_answer(sorted(keys, key=lambda key: key.encode("utf-16-be")))
+
+        return op, other if type(op) is Keys else on_answer
+
+
+class TakesPrefixesForPatterns(Asks):
+    def changed(self, op, on_answer):
+        if type(op) is not Keys:
+            return op, on_answer
+        return Keys(""), lambda answer: on_answer(fnmatch.filter(answer, op.key + "*"))
+
+
+class DropsTheNewest(Asks):
+    def changed(self, op, on_answer):
+        if type(op) is Append and len(self.now(Items(op.key))) >= op.max_items:
+            op = Items(op.key)
+        return op, on_answer
+
+
+class TellsNoCounts(Asks):
+    def changed(self, op, on_answer):
+        return op, (lambda answer: on_answer(None)) if type(op) is Append else on_answer
+
+
+class OtherKindsAreEmpty(Asks):
+    """As if a key that holds something else were free."""
+
+    def changed(self, op, on_answer):
+        def other(answer):
+            on_answer(None if isinstance(answer, ControlKindError) else answer)
+
+        return op, other
+
+
+class RaisesWhatItCannotDo(EmbeddedControlStore):
+    def ask(self, op, on_answer, *, timeout_s=10.0):
+        answer = self._server.do(op)
+        if isinstance(answer, ControlStoreError):
+            raise answer
+        self._box.settle(self._box.owe(op, on_answer, timeout_s), answer)
+
+
+class ReplacesOtherKinds(Asks):
+    of = (Append, StreamAppend)
+
+    def other(self, op):
+        if isinstance(self.now(Get(op.key)), bytes):
+            self.now(Delete(op.key))
+        return op
+
+
+class KeepsLists(Asks):
+    def changed(self, op, on_answer):
+        if type(op) is Delete and isinstance(self.now(Get(op.key)), ControlKindError):
+            op = Claim(op.key, b"", None)
+        return op, on_answer
 
 
 class NeverHints(EmbeddedControlStore):
-    def _changed(self, key):
-        pass
+    def subscribe(self, prefix, on_change):
+        return lambda: None
 
 
 class HintsForEver(EmbeddedControlStore):
@@ -1389,50 +1563,391 @@ class HintsForEver(EmbeddedControlStore):
         return lambda: None
 
 
+class HintsWhatWasBefore(EmbeddedControlStore):
+    """A hint that has not been delivered comes after the end of its subscription."""
+
+    def subscribe(self, prefix, on_change):
+        end = super().subscribe(prefix, on_change)
+
+        def end_later():
+            end()
+            for subscription, _ in self._box._hinted:
+                subscription.ended = False
+
+        return end_later
+
+
 class HintsEverything(EmbeddedControlStore):
     def subscribe(self, prefix, on_change):
         return super().subscribe("", on_change)
 
 
-class LetsSubscribersFailTheChange(EmbeddedControlStore):
-    def _changed(self, key):
-        for _, hint in list(self._server.subscribers.values()):
-            hint(key)
+class HintsAtOnce(EmbeddedControlStore):
+    """On the thread that makes the change."""
+
+    def subscribe(self, prefix, on_change):
+        self._box.hint = lambda subscription, key: threading.Thread(target=on_change, args=(key,)).start()
+        return super().subscribe(prefix, on_change)
 
 
-class KeepsLists(EmbeddedControlStore):
-    def delete(self, key):
-        return False if self.items(key) else super().delete(key)
+class ReadsAgain(Asks):
+    """The entry that is known, too."""
+
+    of = StreamRead
+
+    def other(self, op):
+        return StreamRead(op.key, str(int(op.after or 1) - 1), op.max_items)
+
+
+class ChangedParts(Asks):
+    def changed(self, op, on_answer):
+        return op, (lambda part: on_answer(self.part(op, part))) if type(op) is StreamRead else on_answer
+
+
+class SwallowsGaps(ChangedParts):
+    def part(self, op, part):
+        return StreamPart(part.entries, part.newest, False)
+
+
+class SeesGapsEverywhere(ChangedParts):
+    def part(self, op, part):
+        return StreamPart(part.entries, part.newest, bool(part.entries))
+
+
+class TellsTheLastIdIfAny(ChangedParts):
+    def part(self, op, part):
+        return StreamPart(part.entries, part.entries[-1][0] if part.entries else "", part.gap)
+
+
+class StreamsBackwards(ChangedParts):
+    def part(self, op, part):
+        return StreamPart(part.entries[::-1], part.newest, part.gap)
+
+
+class ReadsAllThereIs(Asks):
+    of = StreamRead
+
+    def other(self, op):
+        return StreamRead(op.key, op.after, 10**6)
+
+
+class StreamsWithoutEnd(Asks):
+    of = StreamAppend
+
+    def other(self, op):
+        return StreamAppend(op.key, op.value, 10**6)
+
+
+class NumbersAnew(Asks):
+    of = StreamAppend
+
+    def other(self, op):
+        if not self.now(StreamRead(op.key)).entries:
+            self._server._state._newest = 0
+        return op
+
+
+class AnswersAtOnce(EmbeddedControlStore):
+    def ask(self, op, on_answer, *, timeout_s=10.0):
+        on_answer(self._server.do(op))
+
+
+class AnswersOnAThread(EmbeddedControlStore):
+    def ask(self, op, on_answer, *, timeout_s=10.0):
+        answer = self._server.do(op)
+        threading.Timer(0.01, on_answer, (answer,)).start()
+
+
+class AnswersTwice(EmbeddedControlStore):
+    def ask(self, op, on_answer, *, timeout_s=10.0):
+        for answer in [self._server.do(op)] * (1 + isinstance(op, (Put, Incr))):
+            self._box.settle(self._box.owe(op, on_answer, timeout_s), answer)
+
+
+class DoesTwice(Asks):
+    of = Incr
+
+    def other(self, op):
+        if threading.current_thread() is not threading.main_thread() and random.random() < 0.1:
+            self.now(op)
+        return op
+
+
+class AnswersBackwards(EmbeddedControlStore):
+    def deliver(self):
+        self._box._ready.reverse()
+        super().deliver()
+
+
+class AnswersErrorsFirst(EmbeddedControlStore):
+    def deliver(self):
+        ready = sorted(self._box._ready, key=lambda call: not isinstance(call[1], Exception))
+        self._box._ready.clear()
+        self._box._ready.extend(ready)
+        super().deliver()
+
+
+class IsNeverReadableAgain(EmbeddedControlStore):
+    def __init__(self, address):
+        super().__init__(address)
+        self._box._wake = lambda: None
+
+
+class IsReadableForEver(EmbeddedControlStore):
+    def deliver(self):
+        super().deliver()
+        self._box._wake()
+
+
+class FailsWithWhatItCalls(EmbeddedControlStore):
+    def deliver(self):
+        while self._box._ready:
+            function, argument = self._box._ready.popleft()
+            function(argument)
+
+
+class DropsTheRestOfAFailure(EmbeddedControlStore):
+    def deliver(self):
+        try:
+            FailsWithWhatItCalls.deliver(self)
+        except RuntimeError:
+            self._box._ready.clear()
+
+
+class DeliversWithoutEnd(EmbeddedControlStore):
+    def deliver(self):
+        end = time.monotonic() + 2  # gives up, so that no thread is left behind
+        while self._box._ready and time.monotonic() < end:
+            super().deliver()
+
+
+class ForgetsWhatItOwes(EmbeddedControlStore):
+    def close(self):
+        self._box._ready.clear()
+        super().close()
+
+
+class AnswersAfterItsEnd(EmbeddedControlStore):
+    def close(self):
+        self.late = getattr(self, "late", None) or list(self._box._ready)
+        self._box._ready.clear()
+        super().close()
+
+    def deliver(self):
+        super().deliver()
+        for function, argument in getattr(self, "late", ()):
+            function(argument)
+
+
+class SaysNothingWhenClosed(EmbeddedControlStore):
+    def ask(self, op, on_answer, *, timeout_s=10.0):
+        if not self._box.closed:
+            super().ask(op, on_answer, timeout_s=timeout_s)
+
+
+class CannotCloseTwice(EmbeddedControlStore):
+    def close(self):
+        if self._box.closed:
+            raise ValueError("closed already")
+        super().close()
+
+
+class ClosesUnderItsAnswers(EmbeddedControlStore):
+    """Those that were not delivered when one of them closed it are gone."""
+
+    def close(self):
+        if not self._box.closed:
+            self._box._call = lambda count: None
+            super().close()
+            self._box._ready.clear()
 
 
 def control_subject(kind):
     server = EmbeddedControlServer()
-    return Subject(
-        _checks_control.ControlSubject(kind(server.address), lambda: kind(server.address)),
-        server.close,
-    )
+    handles = []
+
+    def connect():
+        handles.append(kind(server.address))
+        return handles[-1]
+
+    def close():
+        for handle in handles:
+            if not handle._box.closed:
+                handle.close()
+        server.close()
+
+    return Subject(_asking.ControlSubject(connect(), connect), close)
 
 
 @pytest.mark.parametrize(
     ("check", "broken"),
     cases(
-        checks_of(_checks_control),
+        checks_of(_checks_control, _checks_control_times, _checks_control_streams, _checks_control_asks),
         [
             ("put_can_spare_what_is_there", AlwaysOverwrites),
+            ("one_of_many_puts_a_key", LooksBeforeItLeaps),
             ("one_of_many_claims_a_key", LooksBeforeItLeaps),
+            ("a_claim_compares_and_sets", ClaimsWhatIsTaken),
+            ("a_claim_compares_and_sets", TakesEmptyForFree),
+            ("a_claim_compares_and_sets", ForgetsToFree),
+            ("counters_count", CountsWhatIsNoCounter),
+            ("no_count_is_lost", CountsForItself),
+            ("keys_end_with_their_time", ForgetsTimes),
+            ("keys_end_with_their_time", EndsEarly),
+            ("the_time_that_is_left_is_told", ForgetsTimes),
+            ("the_time_that_is_left_is_told", FreeIsForGood),
+            ("what_replaces_a_value_replaces_its_time", LeavesTimesAlone),
+            ("what_replaces_a_value_replaces_its_time", RenewsWithoutLooking),
+            ("what_replaces_a_value_replaces_its_time", CountersStay),
             ("keys_are_listed_by_prefix", DoesNotSort),
+            ("keys_are_listed_by_prefix", SortsAsUtf16),
             ("keys_are_listed_by_prefix", TakesPrefixesForPatterns),
+            ("lists_keep_their_order", TellsNoCounts),
             ("lists_are_bounded", DropsTheNewest),
+            ("other_kinds_are_refused", OtherKindsAreEmpty),
+            ("other_kinds_are_refused", RaisesWhatItCannotDo),
+            ("other_kinds_are_refused", ReplacesOtherKinds),
             ("changes_are_hinted", NeverHints),
             ("changes_are_hinted", HintsEverything),
             ("a_subscription_ends", HintsForEver),
-            ("a_subscriber_may_fail_or_ask", LetsSubscribersFailTheChange),
-            ("delete_removes", KeepsLists),
+            ("a_subscriber_may_fail_or_ask", FailsWithWhatItCalls),
+            ("delete_frees", KeepsLists),
+            ("streams_keep_their_order", StreamsBackwards),
+            ("streams_keep_their_order", SeesGapsEverywhere),
+            ("streams_are_read_on", ReadsAgain),
+            ("streams_are_read_on", ReadsAllThereIs),
+            ("streams_are_read_on", TellsTheLastIdIfAny),
+            ("streams_drop_their_oldest", SwallowsGaps),
+            ("streams_drop_their_oldest", StreamsWithoutEnd),
+            ("a_deleted_stream_begins_anew", NumbersAnew),
+            ("answers_come_in_deliver", AnswersAtOnce),
+            ("answers_come_in_deliver", AnswersOnAThread),
+            ("answers_come_in_deliver", AnswersTwice),
+            ("the_descriptor_tells_of_answers", IsNeverReadableAgain),
+            ("the_descriptor_tells_of_answers", IsReadableForEver),
+            ("hints_come_in_deliver", HintsAtOnce),
+            ("hints_come_in_deliver", IsNeverReadableAgain),
+            ("asks_keep_their_order", AnswersBackwards),
+            ("asks_keep_their_order", AnswersErrorsFirst),
+            ("many_may_ask_at_once", DoesTwice),
+            ("many_may_ask_at_once", AnswersTwice),
+            ("what_is_called_may_fail", FailsWithWhatItCalls),
+            ("what_is_called_may_fail", DropsTheRestOfAFailure),
+            ("an_answer_may_ask", DeliversWithoutEnd),
+            ("close_answers_what_is_unanswered", ForgetsWhatItOwes),
+            ("close_answers_what_is_unanswered", AnswersAfterItsEnd),
+            ("a_closed_handle_refuses", SaysNothingWhenClosed),
+            ("a_closed_handle_refuses", CannotCloseTwice),
+            ("an_answer_may_close", ClosesUnderItsAnswers),
+            ("one_may_wait", IsNeverReadableAgain),
         ],
     ),
 )
 def test_control_stores(check, broken):
     bites(check, control_subject, EmbeddedControlStore, broken)
+
+
+class WaitsInAsk(FaultyControlStore):
+    def ask(self, op, on_answer, *, timeout_s=10.0):
+        super().ask(op, on_answer, timeout_s=timeout_s)
+        end = time.monotonic() + 1
+        while self._is_silent and time.monotonic() < end:
+            time.sleep(0.01)
+
+
+class WaitsInDeliver(FaultyControlStore):
+    def deliver(self):
+        end = time.monotonic() + 1
+        while self._is_silent and time.monotonic() < end:
+            time.sleep(0.01)
+        super().deliver()
+
+
+class WaitsInClose(FaultyControlStore):
+    def close(self):
+        end = time.monotonic() + 1
+        while self._box._debts and time.monotonic() < end:
+            time.sleep(0.01)
+        super().close()
+
+
+class WaitsForEver(FaultyControlStore):
+    def __init__(self, inner):
+        super().__init__(inner)
+        self._box.expire = lambda: None
+
+
+class DoesWhatIsOverdue(FaultyControlStore):
+    def __init__(self, inner):
+        super().__init__(inner)
+        self._box.owes = lambda number: True
+
+
+class AnswersLate(FaultyControlStore):
+    """Once more, when the store speaks again."""
+
+    def ask(self, op, on_answer, *, timeout_s=10.0):
+        super().ask(op, on_answer, timeout_s=timeout_s)
+        if timeout_s < 1:
+            super().ask(Get(op.key), on_answer)
+
+
+class GivesUpOnAll(FaultyControlStore):
+    def ask(self, op, on_answer, *, timeout_s=10.0):
+        super().ask(op, on_answer, timeout_s=min(timeout_s, 0.05))
+
+
+class ForgetsWhatWasAsked(FaultyControlStore):
+    """While the store said nothing."""
+
+    def ask(self, op, on_answer, *, timeout_s=10.0):
+        super().ask(op, on_answer, timeout_s=timeout_s)
+        if self._is_silent and len(self._asked) > 100:
+            self._asked.pop()
+
+
+class EndsSilently(FaultyControlStore):
+    def close(self):
+        self._box._debts.clear()
+        super().close()
+
+
+def far_subject(kind):
+    server = EmbeddedControlServer()
+    handles = []
+
+    def connect():
+        handles.append(kind(EmbeddedControlStore(server.address)))
+        return handles[-1]
+
+    def close():
+        for handle in handles:
+            handle.close()
+        server.close()
+
+    return Subject(_asking.ControlSubject(connect(), connect, kind.silent), close)
+
+
+@pytest.mark.parametrize(
+    ("check", "broken"),
+    cases(
+        checks_of(_checks_control_asks),
+        [
+            ("nobody_waits_for_a_silent_store", WaitsInAsk),
+            ("nobody_waits_for_a_silent_store", WaitsInDeliver),
+            ("nobody_waits_for_a_silent_store", ForgetsWhatWasAsked),
+            ("every_ask_has_an_end", WaitsForEver),
+            ("every_ask_has_an_end", DoesWhatIsOverdue),
+            ("every_ask_has_an_end", AnswersLate),
+            ("every_ask_has_an_end", GivesUpOnAll),
+            ("close_does_not_wait_for_a_silent_store", WaitsInClose),
+            ("close_does_not_wait_for_a_silent_store", EndsSilently),
+            ("who_waits_for_a_silent_store_is_told", WaitsForEver),
+        ],
+    ),
+)
+def test_control_stores_that_are_late(check, broken):
+    bites(check, far_subject, FaultyControlStore, broken)
 
 
 # --- executors ------------------------------------------------------------------------------------------------------

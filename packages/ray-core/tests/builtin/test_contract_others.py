@@ -8,6 +8,7 @@ from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
 from ray.testing.contracts.control import ControlContract
 from ray.testing.contracts.executor import ExecutorContract
 from ray.testing.contracts.scheduler import SchedulerContract
+from ray.testing.faults import FaultyControlStore
 
 
 class TestHybrid(SchedulerContract):
@@ -27,6 +28,28 @@ class TestEmbedded(ControlContract):
     def open_control(self):
         server = EmbeddedControlServer()
         yield lambda: EmbeddedControlStore(server.address)
+        server.close()
+
+
+class TestEmbeddedFarAway(ControlContract):
+    """What may be late: the same store, used by a thread alone."""
+
+    @pytest.fixture
+    def open_control(self):
+        server = EmbeddedControlServer()
+        yield lambda: FaultyControlStore(EmbeddedControlStore(server.address))
+        server.close()
+
+    @pytest.fixture
+    def silence(self):
+        return FaultyControlStore.silent
+
+
+class TestSlowEmbedded(TestEmbeddedFarAway):
+    @pytest.fixture
+    def open_control(self):
+        server = EmbeddedControlServer()
+        yield lambda: FaultyControlStore(EmbeddedControlStore(server.address), seed=1, max_delay_s=0.001)
         server.close()
 
 

@@ -6,8 +6,11 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
+from ray.abc.control_operations import Put
+from ray.builtin.embedded_control import EmbeddedControlServer, EmbeddedControlStore
 from ray.builtin.heap_store import HeapStoreServer
 from ray.messages import codec, node
 from ray.plugins.compose import Composition
@@ -17,8 +20,11 @@ from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime.node import actors as node_actors
 from ray.runtime.node.client import Client
 from ray.runtime.node.node import NodeManager
+from ray.runtime.node.recorded_errors import RecordedErrors
 from ray.runtime.node.worker_pool import WorkerProcess
 from ray.runtime.process.session_dirs import NodeConfig
+from ray.testing.contracts._expect import eventually
+from ray.testing.faults import FaultyControlStore
 
 
 class Link:
@@ -100,6 +106,37 @@ def test_messages_of_a_dead_worker_are_dropped(manager: NodeManager) -> None:
     run(manager, [(link, frames(node.Ready(worker.id, "a")))], meanwhile=lambda: manager.pool._forget(worker, dead))
     assert not manager.leases.idle
     assert not worker.ready
+
+
+def test_the_loop_goes_on_while_the_control_store_says_nothing(manager: NodeManager) -> None:
+    server = EmbeddedControlServer()
+    control = FaultyControlStore(EmbeddedControlStore(server.address))
+    manager._errors = RecordedErrors(control, print)
+    link, _ = join(manager)
+    batch: list[Any] = [
+        node.RecordError(node.ErrorRecord("task", "it failed", 1.0)),
+        node.Question(1, "errors"),
+        node.Ping(2),
+    ]
+    with control.silent():
+        run(manager, [(link, frames(message)) for message in batch])
+        assert link.sent == [node.Pong(2)]
+
+    def answered() -> bool:
+        control.deliver()
+        return len(link.sent) == 2
+
+    eventually(answered, "the question is answered")
+    answer = link.sent[1]
+    assert (answer.request, answer.ok) == (1, True)
+    assert [row["message"] for row in msgspec.msgpack.decode(answer.data)] == ["it failed"]
+    control.ask(Put("errors", b"no list"), lambda answer: None)
+    run(manager, [(link, frames(node.Question(3, "errors")))])
+    eventually(lambda: (control.deliver(), len(link.sent) == 3)[1], "the question is answered")
+    control.close()
+    server.close()
+    assert (link.sent[2].request, link.sent[2].ok) == (3, False)
+    assert "a value, not a list" in link.sent[2].error
 
 
 def test_last_messages_come_before_the_death(manager: NodeManager, monkeypatch: pytest.MonkeyPatch) -> None:

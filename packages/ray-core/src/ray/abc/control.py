@@ -1,50 +1,75 @@
-"""Control seam: small state of record for the cluster — keys, lists and change hints. Never on a task's path."""
+"""Control seam: small state of record for the cluster — keys, lists, streams and change hints. Never on a task's path.
+
+A handle never waits. Who asks goes on, and is answered in ``deliver``, which the thread that watches the handle's
+descriptor calls: in a node manager its loop. So no answer comes on a thread of the store's.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TypeVar
+
+from ray.abc.control_operations import Operation
+from ray.exceptions import ControlStoreError
+
+T = TypeVar("T")
+
+#: How long an answer may take where nothing else is said.
+ANSWER_S = 10.0
 
 
 class ControlStore(ABC):
-    """A handle on the control store. Keys are text, values bytes that are never unpickled. Safe from any thread."""
+    """A handle on the control store. Keys are text, values bytes that are never unpickled.
+
+    Any thread may ask and subscribe. One thread delivers and closes.
+    """
 
     name: str
 
     @abstractmethod
-    def get(self, key: str) -> bytes | None:
-        """The value, or None."""
+    def ask(
+        self, op: Operation[T], on_answer: Callable[[T | ControlStoreError], object], *, timeout_s: float = ANSWER_S
+    ) -> None:
+        """Have ``op`` done, and ``on_answer`` called once with its answer, by ``deliver`` or ``close``.
+
+        Never waits, and never calls ``on_answer`` itself. What one thread asks of a handle is done, and answered, in
+        its order. What cannot be done is answered with a ControlStoreError; what has no answer after ``timeout_s``,
+        with a ControlTimeoutError: it may have been done, or be under way, and does not begin any more. Nothing is
+        done twice.
+
+        Raises:
+            ControlUnavailableError: this handle is closed.
+        """
 
     @abstractmethod
-    def put(self, key: str, value: bytes, *, overwrite: bool = True) -> bool:
-        """Store a value; with ``overwrite=False`` only if the key is free. Returns whether it was stored."""
+    def subscribe(self, prefix: str, on_change: Callable[[str], object]) -> Callable[[], None]:
+        """Have ``deliver`` call ``on_change(key)`` after changes under ``prefix``; returns the function that ends it.
+
+        Hints may be lost or merged: ask for the key to know the truth. That the time of a key is over need not be
+        hinted.
+
+        Raises:
+            ControlUnavailableError: this handle is closed.
+        """
 
     @abstractmethod
-    def delete(self, key: str) -> bool:
-        """Remove a key or a list; returns whether it existed."""
+    def fileno(self) -> int:
+        """A descriptor that is readable while there is something to deliver; the handle's own, and always the same."""
 
     @abstractmethod
-    def keys(self, prefix: str) -> list[str]:
-        """Keys and lists that start with ``prefix``, sorted."""
+    def deliver(self) -> None:
+        """Call whom there is an answer or a hint for, and return; what they ask is delivered another time.
 
-    @abstractmethod
-    def append(self, key: str, value: bytes, *, max_items: int = 1000) -> None:
-        """Append to the list at ``key``; beyond ``max_items`` the oldest are dropped."""
-
-    @abstractmethod
-    def items(self, key: str) -> list[bytes]:
-        """The list at ``key``, oldest first; empty if there is none."""
-
-    @abstractmethod
-    def subscribe(self, prefix: str, on_change: Callable[[str], None]) -> Callable[[], None]:
-        """Hint ``on_change(key)`` after changes under ``prefix``; returns the function that ends it.
-
-        Hints may be lost or merged: read the key for the truth. Called from a thread of the store's choosing.
+        Never waits. What a callback raises is logged, and disturbs nobody. Does nothing once closed.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Disconnect. Idempotent."""
+        """Answer what is unanswered with ControlUnavailableError, and disconnect. Idempotent.
+
+        It does not wait for a store that says nothing. Nobody is called once it has returned.
+        """
 
 
 class ControlServer(ABC):

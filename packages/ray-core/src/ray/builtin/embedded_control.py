@@ -6,18 +6,22 @@ Handles can be opened only in the process of the server; everybody else asks the
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable
+from typing import Any, TypeVar
 
-from ray.abc.control import ControlServer, ControlStore
-from ray.exceptions import RayConnectionError
+from ray.abc.answer_box import AnswerBox, Subscription
+from ray.abc.control import ANSWER_S, ControlServer, ControlStore
+from ray.abc.control_operations import Operation
+from ray.builtin.embedded_state import EmbeddedState
+from ray.clock import monotonic
+from ray.exceptions import ControlStoreError, ControlUnavailableError, RayConnectionError
+
+T = TypeVar("T")
 
 SCHEME = "embedded:"
 
-_log = logging.getLogger("ray")
 _numbers = itertools.count(1)
 #: {address: server} of this process
 _servers: weakref.WeakValueDictionary[str, EmbeddedControlServer] = weakref.WeakValueDictionary()
@@ -26,26 +30,48 @@ _servers: weakref.WeakValueDictionary[str, EmbeddedControlServer] = weakref.Weak
 class EmbeddedControlServer(ControlServer):
     """Owns the state; lives as long as the head's node manager."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        #: {key: value, or the list's items}
-        self.entries: dict[str, bytes | deque[bytes]] = {}
-        #: {subscription: (prefix, callback)}
-        self.subscribers: dict[object, tuple[str, Callable[[str], None]]] = {}
-        self.closed = False
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        #: Held for the length of one operation in memory; nothing is called meanwhile.
+        self._lock = threading.Lock()
+        self._state = EmbeddedState(clock)
+        #: {subscription: where its hints go}
+        self._subscribers: dict[Subscription, AnswerBox] = {}
+        self._closed = False
         self.address = f"{SCHEME}{next(_numbers)}"
         _servers[self.address] = self
 
+    def do(self, op: Operation[Any]) -> Any:
+        """Do it at once, and hint it; the answer may be a ControlStoreError."""
+        with self._lock:
+            if self._closed:
+                return ControlUnavailableError(type(op).__name__, op.key, "the node that had it has ended")
+            answer, changed = self._state.do(op)
+            interested = list(self._subscribers.items()) if changed else []
+        for subscription, box in interested:
+            if op.key.startswith(subscription.prefix):
+                box.hint(subscription, op.key)
+        return answer
+
+    def subscribe(self, subscription: Subscription, box: AnswerBox) -> None:
+        """Hint changes to ``box`` from now on."""
+        with self._lock:
+            self._subscribers[subscription] = box
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Do not, any more. Idempotent."""
+        subscription.ended = True
+        with self._lock:
+            self._subscribers.pop(subscription, None)
+
     def close(self) -> None:
-        with self.lock:
-            self.closed = True
-            self.entries.clear()
-            self.subscribers.clear()
+        with self._lock:
+            self._closed = True
+            self._subscribers.clear()
         _servers.pop(self.address, None)
 
 
 class EmbeddedControlStore(ControlStore):
-    """A handle. Change hints are given on the thread that made the change."""
+    """A handle. What is asked is done at once, and its answer is there to be delivered when ``ask`` returns."""
 
     name = "embedded"
 
@@ -59,81 +85,34 @@ class EmbeddedControlStore(ControlStore):
         if server is None:
             raise RayConnectionError(f"no control store {address!r} in this process: ask the head's node manager")
         self._server = server
-        self._subscriptions: set[object] = set()
-        self._closed = False
+        self._box = AnswerBox()
+        self._subscriptions: set[Subscription] = set()
 
-    def get(self, key: str) -> bytes | None:
-        with self._server.lock:
-            value = self._state().get(key)
-        return value if isinstance(value, bytes) else None
+    def ask(
+        self, op: Operation[T], on_answer: Callable[[T | ControlStoreError], object], *, timeout_s: float = ANSWER_S
+    ) -> None:
+        number = self._box.owe(op, on_answer, timeout_s)
+        self._box.settle(number, self._server.do(op))
 
-    def put(self, key: str, value: bytes, *, overwrite: bool = True) -> bool:
-        with self._server.lock:
-            entries = self._state()
-            if not overwrite and key in entries:
-                return False
-            entries[key] = bytes(value)
-        self._changed(key)
-        return True
-
-    def delete(self, key: str) -> bool:
-        with self._server.lock:
-            existed = self._state().pop(key, None) is not None
-        if existed:
-            self._changed(key)
-        return existed
-
-    def keys(self, prefix: str) -> list[str]:
-        with self._server.lock:
-            return sorted(key for key in self._state() if key.startswith(prefix))
-
-    def append(self, key: str, value: bytes, *, max_items: int = 1000) -> None:
-        with self._server.lock:
-            items = self._state().setdefault(key, deque())
-            if isinstance(items, bytes):
-                raise ValueError(f"{key!r} holds a value, not a list")
-            items.append(bytes(value))
-            while len(items) > max_items:
-                items.popleft()
-        self._changed(key)
-
-    def items(self, key: str) -> list[bytes]:
-        with self._server.lock:
-            items = self._state().get(key)
-            return list(items) if isinstance(items, deque) else []
-
-    def subscribe(self, prefix: str, on_change: Callable[[str], None]) -> Callable[[], None]:
-        subscription = object()
-        with self._server.lock:
-            self._state()
-            self._server.subscribers[subscription] = (prefix, on_change)
-            self._subscriptions.add(subscription)
+    def subscribe(self, prefix: str, on_change: Callable[[str], object]) -> Callable[[], None]:
+        self._box.check("subscribe", prefix)
+        subscription = Subscription(prefix, on_change)
+        self._subscriptions.add(subscription)
+        self._server.subscribe(subscription, self._box)
 
         def unsubscribe() -> None:
-            with self._server.lock:
-                self._server.subscribers.pop(subscription, None)
-                self._subscriptions.discard(subscription)
+            self._server.unsubscribe(subscription)
+            self._subscriptions.discard(subscription)
 
         return unsubscribe
 
+    def fileno(self) -> int:
+        return self._box.fileno()
+
+    def deliver(self) -> None:
+        self._box.deliver()
+
     def close(self) -> None:
-        with self._server.lock:
-            self._closed = True
-            for subscription in self._subscriptions:
-                self._server.subscribers.pop(subscription, None)
-            self._subscriptions.clear()
-
-    def _state(self) -> dict[str, bytes | deque[bytes]]:
-        """The entries; the caller holds the lock."""
-        if self._closed or self._server.closed:
-            raise RayConnectionError("the control store is closed")
-        return self._server.entries
-
-    def _changed(self, key: str) -> None:
-        with self._server.lock:
-            interested = [hint for prefix, hint in self._server.subscribers.values() if key.startswith(prefix)]
-        for hint in interested:
-            try:
-                hint(key)
-            except Exception:
-                _log.exception("a subscriber to changes of %r failed", key)
+        while self._subscriptions:
+            self._server.unsubscribe(self._subscriptions.pop())
+        self._box.close()

@@ -15,6 +15,12 @@ from ray.exceptions.base import (
     exit_text,
     qualified_name,
 )
+from ray.exceptions.control import (
+    ControlKindError,
+    ControlStoreError,
+    ControlTimeoutError,
+    ControlUnavailableError,
+)
 from ray.exceptions.objects import (
     DeserializationError,
     GetTimeoutError,
@@ -84,6 +90,10 @@ __all__ = [
     "AmbiguousPluginError",
     "BackPressureError",
     "BlockingCallError",
+    "ControlKindError",
+    "ControlStoreError",
+    "ControlTimeoutError",
+    "ControlUnavailableError",
     "DeserializationError",
     "GetTimeoutError",
     "IncompatiblePluginsError",

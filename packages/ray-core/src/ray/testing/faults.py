@@ -1,4 +1,4 @@
-"""Parts that fail on purpose: wrappers around a real transport or store, driven by a seed.
+"""Parts that fail on purpose: wrappers around a real transport, store or control store, driven by a seed.
 
 With every rate at zero a wrapper passes the contract of its seam, so whatever goes wrong in a test was injected. The
 same seed and the same sequence of calls inject the same faults.
@@ -16,9 +16,10 @@ from typing import Any
 
 from ray.abc.transport import Connection, Frame, Transport
 from ray.clock import monotonic, sleep
+from ray.testing.faulty_control import FaultyControlStore
 from ray.testing.faulty_store import FaultyStore
 
-__all__ = ["FaultyConnection", "FaultyStore", "FaultyTransport"]
+__all__ = ["FaultyConnection", "FaultyControlStore", "FaultyStore", "FaultyTransport"]
 
 #: How long a message that is to be overtaken is held back.
 _REORDER_S = 0.005

@@ -106,6 +106,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         manager.pool.count_room(store_server.max_clients)
         manager.prestart(config.prestart)
         _watch_signals(manager, lifeline)
+        transport.watch(control.fileno(), control.deliver)
         address, store = manager.pool.node_address, store_server.address
         publish_session(
             config.session_dir, SessionFacts(config.session, address, store, config.plan, config.driver_pid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from ray.abc.scheduler import ResourceRequest, SchedulerPolicy
 from ray.abc.store import StoreServer
 from ray.abc.transport import Connection, Frame, Transport
 from ray.clock import monotonic, wall_time
-from ray.exceptions import RemoteProtocolError
+from ray.exceptions import ControlStoreError, RemoteProtocolError
 from ray.exceptions.base import exit_text
 from ray.ids import random_id
 from ray.messages import codec, node
@@ -30,6 +31,7 @@ from ray.runtime.node.ends import NodeEnds, expect_end
 from ray.runtime.node.infeasible import lack_of
 from ray.runtime.node.output import NodeOutput
 from ray.runtime.node.patience import NodePatience
+from ray.runtime.node.recorded_errors import RecordedErrors
 from ray.runtime.node.running import NodeRunning
 from ray.runtime.node.trouble import FAILED_START, NO_ROOM
 from ray.runtime.node.worker_pool import WorkerPool, WorkerProcess
@@ -40,7 +42,6 @@ from ray.runtime.process.timers import Timers
 
 #: After a worker's connection is lost its process has this long to end by itself.
 LOST_GRACE_S = 0.3
-MAX_ERRORS = 1000
 #: Workers that fail to start in a row are replaced at once up to this many, then after ever longer pauses.
 FREE_STARTS = 4
 MAX_START_DELAY_S = 5.0
@@ -68,7 +69,6 @@ class NodeManager:
         self.config = config
         self.node_id = random_id(8)
         self.transport = transport
-        self.control = control
         self._store = store
         self._sinks = sinks
         self.timers = Timers()
@@ -81,6 +81,7 @@ class NodeManager:
             self.pool.vital[store.pid] = "the process of the object store"
         self.actors = NodeActors(self, self.leases, self.peers, self.pool, self.timers, self.node_id)
         self._refusals = Refusals(lambda text: print(text, flush=True))
+        self._errors = RecordedErrors(control, lambda text: print(text, flush=True))
         keep_idle = max(1, min(config.resources.get("CPU", 0) // UNIT, 64))
         self.ends = NodeEnds(self, self.leases, self.pool, self.timers, self._actor_leaves, keep_idle)
         self.patience = NodePatience(self, self.leases, self.peers, self.timers, self.actors.class_of, self.node_id)
@@ -113,7 +114,6 @@ class NodeManager:
             **running.handlers(),
         }
         self._answers: dict[str, Callable[[bytes], Any]] = {
-            "errors": lambda data: [msgspec.msgpack.decode(item) for item in self.control.items("errors")],
             "resources": lambda data: self.leases.resources.total(),
             "available": lambda data: self.leases.resources.available(),
             "nodes": lambda data: [self._describe()],
@@ -342,8 +342,7 @@ class NodeManager:
 
     def record_error(self, record: node.ErrorRecord, *, print_it: bool = True) -> None:
         """Keep a failure for ``ray.error_info``; the drivers print what this process found itself."""
-        fields = {name: getattr(record, name) for name in record.__struct_fields__}
-        self.control.append("errors", msgspec.msgpack.encode(fields), max_items=MAX_ERRORS)
+        self._errors.add(record)
         if print_it:
             self.tell_drivers(node.RecordError(record))
 
@@ -367,6 +366,9 @@ class NodeManager:
             peer.send(message)
 
     def _question(self, peer: Client, message: node.Question, frames: Sequence[Frame]) -> None:
+        if message.what == "errors":
+            self._errors.ask(partial(self._answer_errors, peer, message.request))
+            return
         answer = self._answers.get(message.what)
         if answer is None:
             peer.send(node.Answer(message.request, False, error=f"unknown question {message.what!r}"))
@@ -378,6 +380,12 @@ class NodeManager:
                 f"a question after {message.what!r} of {len(message.data)} bytes: {error}"
             ) from None
         peer.send(node.Answer(message.request, True, msgspec.msgpack.encode(found)))
+
+    def _answer_errors(self, peer: Client, request: int, rows: list[dict[str, Any]] | ControlStoreError) -> None:
+        if isinstance(rows, ControlStoreError):
+            peer.send(node.Answer(request, False, error=str(rows)))
+        else:
+            peer.send(node.Answer(request, True, msgspec.msgpack.encode(rows)))
 
     def _path(self, peer: Client, message: node.Path, frames: Sequence[Frame]) -> None:
         asker = self.peers.get(message.worker)

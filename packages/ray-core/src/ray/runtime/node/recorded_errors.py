@@ -1,0 +1,61 @@
+"""What has failed, for ``ray.error_info``: a list in the control store, for which the node manager never waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ray.abc.control import ControlStore
+from ray.abc.control_operations import Append, Items
+from ray.exceptions import ControlStoreError
+from ray.messages import node
+
+MAX_ERRORS = 1000
+#: Before the process that asks gives up.
+_ANSWER_S = 8.0
+_KEY = "errors"
+
+
+class RecordedErrors:
+    """Of one node manager."""
+
+    def __init__(self, control: ControlStore, say: Callable[[str], None]) -> None:
+        self._control = control
+        self._say = say
+        #: Rows that the store has not said to have.
+        self._under_way = 0
+        #: Rows that it does not have.
+        self._lost = 0
+
+    def add(self, record: node.ErrorRecord) -> None:
+        """Keep one more; while the store does not answer, no more than it would keep."""
+        if self._under_way >= MAX_ERRORS:
+            self._lost += 1
+            return
+        fields = {name: getattr(record, name) for name in record.__struct_fields__}
+        self._under_way += 1
+        self._control.ask(Append(_KEY, msgspec.msgpack.encode(fields), MAX_ERRORS), self._added)
+
+    def _added(self, answer: int | ControlStoreError) -> None:
+        self._under_way -= 1
+        if not isinstance(answer, ControlStoreError):
+            if self._lost:
+                self._say(f"failures are recorded again; {self._lost} are not in ray.error_info()")
+            self._lost = 0
+            return
+        if not self._lost:
+            self._say(f"failures cannot be recorded for ray.error_info(): {answer}")
+        self._lost += 1
+
+    def ask(self, on_answer: Callable[[list[dict[str, Any]] | ControlStoreError], None]) -> None:
+        """Have ``on_answer`` called with the rows, oldest first; those that were added before are among them."""
+
+        def rows(answer: list[bytes] | ControlStoreError) -> None:
+            if isinstance(answer, ControlStoreError):
+                on_answer(answer)
+            else:
+                on_answer([msgspec.msgpack.decode(item) for item in answer])
+
+        self._control.ask(Items(_KEY), rows, timeout_s=_ANSWER_S)

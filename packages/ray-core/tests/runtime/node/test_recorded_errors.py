@@ -1,0 +1,82 @@
+"""Failures are recorded in a control store that is late, full, or says nothing, and the node manager goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ray.abc.control_operations import Put
+from ray.builtin.embedded_control import EmbeddedControlServer, EmbeddedControlStore
+from ray.clock import monotonic
+from ray.exceptions import ControlStoreError, ControlTimeoutError
+from ray.messages.node import ErrorRecord
+from ray.runtime.node import recorded_errors
+from ray.runtime.node.recorded_errors import RecordedErrors
+from ray.testing.contracts._expect import eventually
+from ray.testing.faults import FaultyControlStore
+
+
+@pytest.fixture
+def control() -> Iterator[FaultyControlStore]:
+    server = EmbeddedControlServer()
+    control = FaultyControlStore(EmbeddedControlStore(server.address))
+    yield control
+    control.close()
+    server.close()
+
+
+def record(number: int) -> ErrorRecord:
+    return ErrorRecord("task", f"failure {number}", float(number))
+
+
+def rows_of(errors: RecordedErrors, control: FaultyControlStore) -> Any:
+    answers: list[Any] = []
+    errors.ask(answers.append)
+
+    def answered() -> bool:
+        control.deliver()
+        return bool(answers)
+
+    eventually(answered, "there is an answer")
+    return answers[0]
+
+
+def test_rows_come_back_in_their_order(control: FaultyControlStore) -> None:
+    errors = RecordedErrors(control, print)
+    for number in range(3):
+        errors.add(record(number))
+    rows = rows_of(errors, control)
+    assert [row["message"] for row in rows] == ["failure 0", "failure 1", "failure 2"]
+    assert rows[0].keys() == set(ErrorRecord.__struct_fields__)
+
+
+def test_nobody_waits_for_a_store_that_says_nothing(
+    control: FaultyControlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded_errors, "_ANSWER_S", 0.1)
+    said: list[str] = []
+    errors = RecordedErrors(control, said.append)
+    with control.silent():
+        start = monotonic()
+        for number in range(recorded_errors.MAX_ERRORS + 10):
+            errors.add(record(number))
+        assert monotonic() - start < 2.0
+        assert isinstance(rows_of(errors, control), ControlTimeoutError)
+    assert len(control._asked) <= recorded_errors.MAX_ERRORS + 1
+    rows = rows_of(errors, control)
+    assert len(rows) == recorded_errors.MAX_ERRORS
+    assert said == ["failures are recorded again; 10 are not in ray.error_info()"]
+
+
+def test_what_cannot_be_recorded_is_told_once(control: FaultyControlStore) -> None:
+    said: list[str] = []
+    errors = RecordedErrors(control, said.append)
+    control.ask(Put("errors", b"no list"), lambda answer: None)
+    for number in range(3):
+        errors.add(record(number))
+    assert isinstance(rows_of(errors, control), ControlStoreError)
+    assert len(said) == 1
+    assert said[0].startswith("failures cannot be recorded for ray.error_info(): Append('errors')")
+    assert not errors._under_way
