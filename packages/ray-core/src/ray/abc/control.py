@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from ray.abc.control_operations import Operation
-from ray.exceptions import ControlStoreError
+if TYPE_CHECKING:
+    from ray.abc.control_operations import Operation
+    from ray.exceptions import ControlStoreError
 
 T = TypeVar("T")
 
