@@ -17,6 +17,7 @@ from ray.exceptions import (
     BlockingCallError,
     PluginNotInstalledError,
     RayActorError,
+    RayError,
     RayTaskError,
     TaskCancelledError,
     TaskTimeoutError,
@@ -250,6 +251,42 @@ def test_errors(ray_session, mode):
             get(actor.raises.remote(error))
         assert not isinstance(caught.value, asyncio.CancelledError)
     assert get(actor.fine.remote()) == 1
+
+
+def test_stop_iteration_of_a_plain_method_is_what_it_raised(ray_session):
+    """``next`` of what is empty; a coroutine could not raise it."""
+
+    @ray.remote
+    class Mixed:
+        def __init__(self, empty=False):
+            if empty:
+                next(iter([]))
+
+        async def coroutine(self):
+            raise StopIteration
+
+        def plain(self):
+            return next(iter([]))
+
+        def says(self):
+            raise StopIteration("said")
+
+        def stops(self):
+            raise StopAsyncIteration
+
+    actor = Mixed.remote()
+    for ref, kind in [
+        (actor.plain.remote(), StopIteration),
+        (actor.says.remote(), StopIteration),
+        (actor.stops.remote(), StopAsyncIteration),
+        (actor.coroutine.remote(), RuntimeError),
+        (Mixed.remote(True).plain.remote(), StopIteration),
+    ]:
+        with pytest.raises(RayError) as caught:
+            get(ref)
+        assert type(caught.value.cause) is kind
+    with pytest.raises(RayTaskError, match="said"):
+        get(actor.says.remote())
 
 
 def test_one_that_ends_its_own_task_harms_no_other(start):

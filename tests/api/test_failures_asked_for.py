@@ -120,10 +120,6 @@ ASKING = [
 ]
 
 
-#: In local mode an actor's failure is printed before anybody can call it.
-MAKING_ACTORS = [ask for ask in ASKING if "actor" in ask.__name__]
-
-
 async def gather():
     await asyncio.gather(bad.remote("one"), bad.remote("two"))
 
@@ -149,7 +145,7 @@ def printed(capfd, body, **options):
 @pytest.mark.parametrize("local_mode", [False, True], ids=["processes", "local_mode"])
 def test_what_is_asked_for_is_not_printed(capfd, local_mode):
     def body():
-        for ask in (ask for ask in ASKING if not (local_mode and ask in MAKING_ACTORS)):
+        for ask in ASKING:
             with pytest.raises(ValueError):
                 ask()
         for ask in (gather, group):
@@ -205,7 +201,8 @@ def test_what_is_passed_on_is_printed_once(capfd):
     assert printed(capfd, body) == ["ValueError: passed on in bad"]
 
 
-def test_an_actor_that_nobody_calls_is_told_of_once(capfd):
+@pytest.mark.parametrize("local_mode", [False, True], ids=["processes", "local_mode"])
+def test_an_actor_that_nobody_calls_is_told_of_once(capfd, local_mode):
     def body():
         actors = Actor.remote("raise"), Actor.remote(bad.remote("given"))
         end = time.monotonic() + 30
@@ -213,15 +210,16 @@ def test_an_actor_that_nobody_calls_is_told_of_once(capfd):
             time.sleep(0.01)
         return actors
 
-    told = printed(capfd, body)
+    told = printed(capfd, body, local_mode=local_mode)
     assert sorted(line.rpartition(" in ")[0] for line in told) == ["ValueError: given", "ValueError: in __init__"]
 
 
-def test_a_dead_actor_still_tells_who_calls(capfd):
+@pytest.mark.parametrize("local_mode", [False, True], ids=["processes", "local_mode"])
+def test_a_dead_actor_still_tells_who_calls(capfd, local_mode):
     def body():
         actor = Actor.remote("raise")
         for _ in range(2):
             with pytest.raises(RayActorError):
                 ray.get([actor.method.remote(), actor.method.remote()])
 
-    assert printed(capfd, body) == []
+    assert printed(capfd, body, local_mode=local_mode) == []

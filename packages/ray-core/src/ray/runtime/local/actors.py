@@ -97,12 +97,15 @@ class LocalActor:
             kwargs: as given.
             frame: the call, which makes of the result what is returned, before anything else on the loop changes it.
         """
-        taken = frame.packed if frame is not None else lambda result: result
+        taken = frame.packed if frame is not None else _as_it_is
         if not self.is_async or getattr(function, IN_THREAD, False):
             return taken(function(*args, **kwargs))
 
         async def run() -> Any:
-            result = function(*args, **kwargs)
+            try:
+                result = function(*args, **kwargs)
+            except StopIteration as error:  # which no coroutine can raise
+                return _Stopped(error)
             if inspect.isawaitable(result) and type(result) is not ObjectRef:
                 result = await result
             if inspect.isasyncgen(result) and frame is not None:
@@ -112,7 +115,10 @@ class LocalActor:
                 result = await first_of(result, frame.num_returns)
             return taken(result)
 
-        return self._run(run())
+        found = self._run(run())
+        if type(found) is _Stopped:
+            raise found.error
+        return found
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """What it returns; it runs to its end on the actor's loop, in this call."""
@@ -180,6 +186,19 @@ class LocalActor:
         if self.loop is not None and not self.loop.is_running():
             self.loop.close()
             self.loop = None
+
+
+class _Stopped:
+    """What a plain function has raised."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: StopIteration) -> None:
+        self.error = error
+
+
+def _as_it_is(result: Any) -> Any:
+    return result
 
 
 async def _next_of(values: Any) -> Any:

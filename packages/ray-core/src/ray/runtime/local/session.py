@@ -151,6 +151,8 @@ class LocalRuntime(LocalObjects):
 
     def fail(self, entries: list[ObjectEntry], frame: Frame, error: BaseException, kind: str = "") -> None:
         """The task has failed, and so have its objects."""
+        if frame.actor is not None and type(frame.actor.reason) is bytes:
+            self._retrieved(object_id(frame.actor.actor_id))  # this call tells of it
         system = is_a(error, RayError) and not is_a(error, RayTaskError)
         blob = make_envelope(
             error,
@@ -226,8 +228,9 @@ class LocalRuntime(LocalObjects):
             made = self._run(frame, call, 1)
             if made._entry.status == FAILED:
                 self._end(actor, made._entry.value)
-                del made
-                self._collect()  # nobody can ask for it: it is told of now
+                unread = self._unread.pop(made._entry.id, None)
+                if unread is not None:  # its calls tell of it, or its end
+                    self._unread[object_id(actor.actor_id)] = unread
 
         return start
 
