@@ -16,8 +16,6 @@ MOST_METHODS = 10
 TAKE_FACTS = {"RayActorError", "RayTaskError", "Cluster"}
 #: What is made to be derived from: who waits for an object, selectors, futures; and a class for type checkers alone.
 BASES = {"Listener", "LoopListener", "EpollSelector", "PlasmaObjectFuture", "ActorClass"}
-#: What is left to make of parts. The list only shrinks.
-INHERIT_STATE = {"LocalRuntime"}
 
 
 def classes() -> Iterator[tuple[Path, ast.ClassDef]]:
@@ -82,9 +80,9 @@ def test_no_state_is_inherited_from_another_file_of_the_room() -> None:
         and path.parent.name not in ("abc", "exceptions", "contracts")
         and by_room.get((path.parent, base), path) != path
     }
-    assert found == INHERIT_STATE
+    assert found == set()
 
 
-@pytest.mark.parametrize("name", sorted(TAKE_FACTS | BASES | INHERIT_STATE))
+@pytest.mark.parametrize("name", sorted(TAKE_FACTS | BASES))
 def test_exceptions_are_of_classes_that_there_are(name: str) -> None:
     assert any(node.name == name for _, node in CLASSES)
