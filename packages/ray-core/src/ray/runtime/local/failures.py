@@ -15,7 +15,7 @@ _MAX_ERRORS = 1000
 
 @dataclass(slots=True)
 class Unread:
-    """A failure that is printed when all objects that have it are gone, unless it was asked for."""
+    """A failure that is printed when all objects that have it are gone, and none was asked for."""
 
     text: str
     objects: int
@@ -43,9 +43,7 @@ class Failures:
 
     def asked_for(self, id: bytes) -> None:
         """The failure is raised to the user, or asked for."""
-        unread = self._unread.pop(id, None)
-        if unread is not None:
-            unread.text = ""
+        self._unread.pop(id, None)  # the objects that are left are never all of them
 
     def passed_on(self, id: bytes, to: bytes) -> None:
         """The failure is to be told of with another object."""
@@ -58,7 +56,7 @@ class Failures:
         unread = self._unread.pop(id, None)
         if unread is not None:
             unread.objects -= 1
-            if unread.text and not unread.objects:
+            if not unread.objects:
                 self._show(unread.text)
 
     def tell_now(self, text: str) -> None:
