@@ -293,7 +293,7 @@ WATCHER = """
 import fractions
 from ray.plugins import PluginInfo, hookimpl
 
-PLUGIN = PluginInfo(seam="observer", name="watcher", api=1)
+PLUGIN = PluginInfo(seam="observer", name="watcher", api=2)
 told = []
 
 @hookimpl

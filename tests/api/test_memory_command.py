@@ -140,7 +140,7 @@ STORE = """
 from ray.builtin.heap_store import HeapStore, HeapStoreServer
 from ray.plugins import PluginInfo, hookimpl
 
-PLUGIN = PluginInfo(seam="store", name="elsewhere", api=1, summary="a store of another environment")
+PLUGIN = PluginInfo(seam="store", name="elsewhere", api=2, summary="a store of another environment")
 
 
 @hookimpl

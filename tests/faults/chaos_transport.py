@@ -26,7 +26,7 @@ class ChaosOptions(msgspec.Struct, frozen=True, kw_only=True):
 PLUGIN = PluginInfo(
     seam="transport",
     name="chaos",
-    api=1,
+    api=2,
     summary="loses, doubles, delays and reorders, and repairs it",
     capabilities=frozenset({PROCESSES}),
     options=ChaosOptions,

@@ -33,7 +33,7 @@ class DeadlyOptions(msgspec.Struct, frozen=True, kw_only=True):
 PLUGIN = PluginInfo(
     seam="transport",
     name="deadly",
-    api=1,
+    api=2,
     summary="ends processes of a session that is joined",
     capabilities=frozenset({PROCESSES}),
     options=DeadlyOptions,

@@ -24,7 +24,7 @@ class DoomedOptions(msgspec.Struct, frozen=True, kw_only=True):
 PLUGIN = PluginInfo(
     seam="transport",
     name="doomed",
-    api=1,
+    api=2,
     summary="ends workers before they have begun",
     capabilities=frozenset({PROCESSES}),
     options=DoomedOptions,

@@ -28,7 +28,7 @@ class FaultyOptions(msgspec.Struct, frozen=True, kw_only=True):
 PLUGIN = PluginInfo(
     seam="store",
     name="faulty",
-    api=1,
+    api=2,
     summary="a real store that fails now and then",
     capabilities=frozenset({SHARED, NOTIFICATIONS, LISTING}),
     options=FaultyOptions,

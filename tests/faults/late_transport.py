@@ -29,7 +29,7 @@ class LateOptions(msgspec.Struct, frozen=True, kw_only=True):
 PLUGIN = PluginInfo(
     seam="transport",
     name="late",
-    api=1,
+    api=2,
     summary="holds up what workers say",
     capabilities=frozenset({PROCESSES}),
     options=LateOptions,

@@ -9,7 +9,7 @@ from ray.plugins import PluginInfo, hookimpl
 PLUGIN = PluginInfo(
     seam="store",
     name="portable",
-    api=1,
+    api=2,
     summary="the shm store without what only Linux has",
     capabilities=frozenset({SHARED, NOTIFICATIONS, LISTING}),
 )

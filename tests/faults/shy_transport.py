@@ -23,7 +23,7 @@ class ShyOptions(msgspec.Struct, frozen=True, kw_only=True):
 PLUGIN = PluginInfo(
     seam="transport",
     name="shy",
-    api=1,
+    api=2,
     summary="keeps the driver from its workers",
     capabilities=frozenset({PROCESSES}),
     options=ShyOptions,

@@ -12,7 +12,7 @@ from ray.plugins import PluginInfo, hookimpl
 from ray.plugins.seams import PROCESSES
 
 PLUGIN = PluginInfo(
-    seam="transport", name="slow", api=1, summary="is slow to poll", capabilities=frozenset({PROCESSES})
+    seam="transport", name="slow", api=2, summary="is slow to poll", capabilities=frozenset({PROCESSES})
 )
 DELAY_S = 0.02
 

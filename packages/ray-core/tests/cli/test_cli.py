@@ -231,7 +231,7 @@ def test_a_command_of_a_plugin(ray, tmp_path):
     fake_distribution(site, "watch-dist", "1.0", "", "[ray.observer]\nwatch = watch_plugin\n")
     (site / "watch_plugin.py").write_text(
         "from ray.plugins import Command, PluginInfo, hookimpl\n"
-        "PLUGIN = PluginInfo(seam='observer', name='watch', api=1)\n"
+        "PLUGIN = PluginInfo(seam='observer', name='watch', api=2)\n"
         "@hookimpl\n"
         "def ray_register_commands():\n"
         "    return [Command('watch', 'prints its arguments', lambda arguments: print(*arguments) or 4)]\n"
@@ -247,7 +247,7 @@ def test_a_defect_of_a_plugin_takes_neither_help_nor_report_away(ray, tmp_path):
     fake_distribution(site, "bad-dist", "1.0", "", "[ray.observer]\nbad = bad_plugin\n")
     (site / "bad_plugin.py").write_text(
         "from ray.plugins import PluginInfo, hookimpl\n"
-        "PLUGIN = PluginInfo(seam='observer', name='bad', api=1)\n"
+        "PLUGIN = PluginInfo(seam='observer', name='bad', api=2)\n"
         "@hookimpl\n"
         "def ray_register_commands():\n"
         "    raise ValueError('no commands')\n"

@@ -15,7 +15,7 @@ Install = Callable[..., Path]
 STORE_PLUGIN = """
 from ray.plugins import PluginInfo, hookimpl
 
-PLUGIN = PluginInfo(seam="store", name="traced", api=1, summary="a store of the tests")
+PLUGIN = PluginInfo(seam="store", name="traced", api=2, summary="a store of the tests")
 
 
 @hookimpl
@@ -36,7 +36,7 @@ def ray_open_store(address):
 SELECTOR_PLUGIN = """
 from ray.plugins import PluginInfo, hookimpl
 
-PLUGIN = PluginInfo(seam="selector", name="epoll", api=1, needs_store=frozenset({"notifications"}))
+PLUGIN = PluginInfo(seam="selector", name="epoll", api=2, needs_store=frozenset({"notifications"}))
 
 
 @hookimpl

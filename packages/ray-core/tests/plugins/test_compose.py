@@ -113,7 +113,7 @@ BAD_PLUGINS = {
         "store='traced' (package 'traced-dist' 1.0) returned NoneType from ray_open_store, not a ray.abc.Store",
     ),
     "empty promise": (
-        [("api=1,", "api=1, capabilities=frozenset({'spilling', 'pinning'}),")],
+        [("api=2,", "api=2, capabilities=frozenset({'spilling', 'pinning'}),")],
         (
             "store='traced' (package 'traced-dist' 1.0) promises pinning, spilling in its PLUGIN record, but the "
             "opened store lacks it"
@@ -196,7 +196,7 @@ def test_executors_by_name():
 OBSERVER = """
 from ray.plugins import Command, PluginInfo, hookimpl
 
-PLUGIN = PluginInfo(seam="observer", name="watch", api=1)
+PLUGIN = PluginInfo(seam="observer", name="watch", api=2)
 seen = []
 
 

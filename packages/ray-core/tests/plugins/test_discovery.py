@@ -125,18 +125,18 @@ def test_a_missing_library_ends_in_a_command(install):
     ("change", "error", "message"),
     [
         (
-            ("api=1", "api=2"),
+            ("api=2", "api=3"),
             IncompatiblePluginsError,
             (
-                "store='traced' (package 'traced-dist' 1.0) is written for plugin API 2, but this ray-core has 1: "
+                "store='traced' (package 'traced-dist' 1.0) is written for plugin API 3, but this ray-core has 2: "
                 "pip install --upgrade ray-core"
             ),
         ),
         (
-            ("api=1", "api=0"),
+            ("api=2", "api=1"),
             IncompatiblePluginsError,
             (
-                "store='traced' (package 'traced-dist' 1.0) is written for plugin API 0, but this ray-core has 1: "
+                "store='traced' (package 'traced-dist' 1.0) is written for plugin API 1, but this ray-core has 2: "
                 "pip install --upgrade traced-dist"
             ),
         ),
@@ -170,7 +170,7 @@ def test_a_path_may_name_an_object_in_a_module(site):
         "from ray.plugins import PluginInfo\n"
         "class Outer:\n"
         "    class inner:\n"
-        "        PLUGIN = PluginInfo(seam='store', name='anything', api=1)\n"
+        "        PLUGIN = PluginInfo(seam='store', name='anything', api=2)\n"
     )
     assert info_of(path_candidate("store", "local_parts:Outer.inner")).name == "anything"
     with pytest.raises(PluginNotInstalledError) as caught:

@@ -26,7 +26,7 @@ class Options(msgspec.Struct):
 
 
 def info(seam: str, name: str, **more: Any) -> PluginInfo:
-    return PluginInfo(seam=seam, name=name, api=1, **more)
+    return PluginInfo(seam=seam, name=name, api=2, **more)
 
 
 CORE = {

@@ -27,7 +27,7 @@ class ShmOptions(msgspec.Struct, frozen=True, kw_only=True):
 PLUGIN = PluginInfo(
     seam="store",
     name="shm",
-    api=1,
+    api=2,
     summary="one sealed memory file per object; the kernel keeps objects immutable",
     capabilities=frozenset({SHARED, NOTIFICATIONS, LISTING}),
     options=ShmOptions,

@@ -24,7 +24,7 @@ class TracedOptions(msgspec.Struct, frozen=True, kw_only=True):
 PLUGIN = PluginInfo(
     seam="store",
     name="traced",
-    api=1,
+    api=2,
     summary="objects in a dict, every operation counted",
     options=TracedOptions,
 )

@@ -32,7 +32,7 @@ class AsyncioOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 PLUGIN = PluginInfo(
     seam="executor",
     name="asyncio",
-    api=1,
+    api=2,
     summary="up to max_concurrency calls, interleaved on one event loop",
     options=AsyncioOptions,
 )

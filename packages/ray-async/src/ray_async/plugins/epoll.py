@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 PLUGIN = PluginInfo(
     seam="selector",
     name="epoll",
-    api=1,
+    api=2,
     summary="a list of ready objects, fed by completions, behind one descriptor",
 )
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ray.plugins.plan import ResolvedPlan
 
 #: Version of the hooks and of the interfaces in ``ray.abc``. Raised when a plugin written for the last one would break.
-PLUGIN_API = 1
+PLUGIN_API = 2
 
 hookspec = pluggy.HookspecMarker("ray")
 hookimpl = pluggy.HookimplMarker("ray")

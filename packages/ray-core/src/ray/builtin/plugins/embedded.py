@@ -9,7 +9,7 @@ from ray.plugins import PluginInfo, hookimpl
 if TYPE_CHECKING:
     from ray.abc import ControlServer, ControlStore
 
-PLUGIN = PluginInfo(seam="control", name="embedded", api=1, summary="inside the head's node manager; no server needed")
+PLUGIN = PluginInfo(seam="control", name="embedded", api=2, summary="inside the head's node manager; no server needed")
 
 
 @hookimpl

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 PLUGIN = PluginInfo(
     seam="store",
     name="heap",
-    api=1,
+    api=2,
     summary="objects in the heap of their owner; nothing shared, nothing to install",
 )
 

@@ -22,7 +22,7 @@ class HybridOptions(msgspec.Struct, frozen=True, kw_only=True):
 PLUGIN = PluginInfo(
     seam="scheduler",
     name="hybrid",
-    api=1,
+    api=2,
     summary="packs the local node first, then spreads",
     options=HybridOptions,
 )

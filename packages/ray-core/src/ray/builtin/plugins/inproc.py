@@ -9,7 +9,7 @@ from ray.plugins import PluginInfo, hookimpl
 if TYPE_CHECKING:
     from ray.abc import Transport
 
-PLUGIN = PluginInfo(seam="transport", name="inproc", api=1, summary="queues within one process, for tests")
+PLUGIN = PluginInfo(seam="transport", name="inproc", api=2, summary="queues within one process, for tests")
 
 
 @hookimpl

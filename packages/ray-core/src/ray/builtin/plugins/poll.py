@@ -9,7 +9,7 @@ from ray.plugins import PluginInfo, hookimpl
 if TYPE_CHECKING:
     from ray.abc.selector import ObjectSelector
 
-PLUGIN = PluginInfo(seam="selector", name="poll", api=1, summary="one wait over everything registered per select")
+PLUGIN = PluginInfo(seam="selector", name="poll", api=2, summary="one wait over everything registered per select")
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from ray.plugins import PluginInfo, hookimpl
 if TYPE_CHECKING:
     from ray.abc import Executor
 
-PLUGIN = PluginInfo(seam="executor", name="serial", api=1, summary="one call at a time, on the main thread")
+PLUGIN = PluginInfo(seam="executor", name="serial", api=2, summary="one call at a time, on the main thread")
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from ray.plugins import PluginInfo, hookimpl
 if TYPE_CHECKING:
     from ray.abc import SchedulerPolicy
 
-PLUGIN = PluginInfo(seam="scheduler", name="spread", api=1, summary="takes the least loaded node first")
+PLUGIN = PluginInfo(seam="scheduler", name="spread", api=2, summary="takes the least loaded node first")
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from ray.plugins import PluginInfo, hookimpl
 if TYPE_CHECKING:
     from ray.abc import Executor
 
-PLUGIN = PluginInfo(seam="executor", name="threads", api=1, summary="up to max_concurrency calls, each on a thread")
+PLUGIN = PluginInfo(seam="executor", name="threads", api=2, summary="up to max_concurrency calls, each on a thread")
 
 
 @hookimpl

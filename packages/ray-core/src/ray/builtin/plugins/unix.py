@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 PLUGIN = PluginInfo(
     seam="transport",
     name="unix",
-    api=1,
+    api=2,
     summary="unix sockets between the processes of one machine",
     capabilities=frozenset({PROCESSES}),
 )
