@@ -22,7 +22,7 @@ from ray.runtime.owner.reports import Reports
 from ray.runtime.owner.shortage import Shortage
 from ray.runtime.owner.unreached_actors import UnreachedActors
 from ray.runtime.owner.unreached_workers import UnreachedWorkers
-from ray.runtime.process.peers import Peer
+from ray.runtime.process.peers import Again, Peer
 from ray.runtime.process.timers import Timer
 from ray.serialization import EMPTY_ARGS
 
@@ -69,11 +69,12 @@ class Wire:
 
 
 class Peers:
-    """Others by address; those in ``away`` are not reached."""
+    """Others by address; those in ``away`` are not reached, as is known at once, and ``slow`` ones are dialled."""
 
     def __init__(self) -> None:
         self.by_address: dict[str, Peer] = {}
         self.away: dict[str, ConnectionError] = {}
+        self.slow: set[str] = set()
         self.made = 0
 
     def reach(self, address: str) -> Peer:
@@ -81,8 +82,30 @@ class Peers:
             raise self.away[address]
         if address not in self.by_address:
             self.made += 1
-            self.by_address[address] = Peer(Wire(), address)  # type: ignore[arg-type]
+            peer = self.by_address[address] = Peer(Wire(), address)  # type: ignore[arg-type]
+            peer.stands = address not in self.slow
         return self.by_address[address]
+
+    def stand(self, address: str, key: object, again: Again, failure: ConnectionError | None) -> Peer | None:
+        if failure is not None:
+            raise failure
+        peer = self.reach(address)
+        return None if self.on_decision(peer, key, again) else peer
+
+    def on_decision(self, peer: Peer, key: object, again: Again) -> bool:
+        if not peer.stands:
+            peer.waiting[key] = again
+        return not peer.stands
+
+    def decide(self, address: str, error: ConnectionError | None = None) -> None:
+        """A slow one is reached, or is not for this reason."""
+        peer = self.by_address[address]
+        peer.stands, peer.lost = error is None, error is not None
+        if error is not None:
+            del self.by_address[address]
+        waiting, peer.waiting = peer.waiting, {}
+        for again in waiting.values():
+            again(error)
 
 
 class NoStore:

@@ -77,6 +77,7 @@ from ray.testing.contracts import (
     _checks_store_optional,
     _checks_store_puts,
     _checks_transport,
+    _checks_transport_dialling,
     _checks_transport_ends,
     _checks_transport_interrupted,
     _checks_transport_strangers,
@@ -880,8 +881,8 @@ class Doubles(InprocTransport):
 
 
 class SharesMemory(InprocTransport):
-    def connect(self, address, timeout_s=5.0):
-        connection = super().connect(address, timeout_s)
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
         connection.send = lambda frames: connection._peer.transport.put(connection._peer, list(frames), 0)
         return connection
 
@@ -910,8 +911,8 @@ class EndsTheOthers(InprocTransport):
 
 
 class ForgetsToFlush(InprocTransport):
-    def connect(self, address, timeout_s=5.0):
-        connection = super().connect(address, timeout_s)
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
         send, kept = connection.send, []
 
         def send_the_one_before(frames):
@@ -937,8 +938,8 @@ class PollsByTheProgramsClock(InprocTransport):
 
 
 class WaitsForThePeer(InprocTransport):
-    def connect(self, address, timeout_s=5.0):
-        connection = super().connect(address, timeout_s)
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
 
         def send(frames, send=connection.send):
             send(frames)
@@ -983,14 +984,102 @@ class ForgetsWatchedDescriptors(InprocTransport):
 
 
 class AcceptsAnyAddress(InprocTransport):
-    def connect(self, address, timeout_s=5.0):
+    def dial(self, address, timeout_s=5.0):
         listener = inproc_transport._listeners.get(address)
         return InprocConnection.pair(self, listener or self)
 
 
+class RaisesThatNobodyListens(InprocTransport):
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
+        if connection.failure:
+            raise connection.failure
+        return connection
+
+
+class FailsWithoutAReason(InprocTransport):
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
+        connection.failure = None
+        return connection
+
+
+class SaysNotWhere(InprocTransport):
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
+        if connection.failure:
+            connection.failure = ConnectionError("nobody listens there")
+        return connection
+
+
+class HasAReasonForEveryLoss(InprocTransport):
+    def poll(self, timeout_s):
+        events = super().poll(timeout_s)
+        for connection, frames in events:
+            if frames is None and connection.failure is None:
+                connection.failure = ConnectionError("the peer is gone")
+        return events
+
+
+class _Dials(InprocTransport):
+    """Takes a while, and does something with what is sent meanwhile."""
+
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
+        early, send = [], connection.send
+
+        def send_early(frames):
+            early.append(list(frames))
+            if len(early) == 3:
+                connection.send = send
+                self.stands(send, early)
+
+        connection.send = send_early
+        return connection
+
+
+class SendsTheFirstLater(_Dials):
+    def stands(self, send, early):
+        for frames in early[::-1]:
+            send(frames)
+
+
+class DropsWhatComesBeforeItStands(_Dials):
+    def stands(self, send, early):
+        pass
+
+
+class MakesOneConnectionOfTwo(InprocTransport):
+    def dial(self, address, timeout_s=5.0):
+        for connection in self.connections:
+            if connection._peer.transport is inproc_transport._listeners.get(address):
+                return connection
+        return super().dial(address, timeout_s)
+
+
+class TellsOfItsOwnAborts(InprocTransport):
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
+        abort = connection.abort
+
+        def abort_and_tell():
+            abort()
+            self._taken.append((connection, None))
+
+        connection.abort = abort_and_tell
+        return connection
+
+
+class AbortsLater(InprocTransport):
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
+        connection.abort = lambda: None
+        return connection
+
+
 class RaisesOnDeadConnections(InprocTransport):
-    def connect(self, address, timeout_s=5.0):
-        connection = super().connect(address, timeout_s)
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
 
         def send(frames, send=connection.send):
             if connection.closed:
@@ -1037,8 +1126,8 @@ class PollsBetweenSends(InprocTransport):
         super().__init__()
         self.sends = threading.RLock()
 
-    def connect(self, address, timeout_s=5.0):
-        connection = super().connect(address, timeout_s)
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
 
         def send(frames, send=connection.send):
             with self.sends:
@@ -1053,16 +1142,16 @@ class PollsBetweenSends(InprocTransport):
         return super().poll(timeout_s)
 
 
-class ConnectsOneAtATime(InprocTransport):
+class DialsOnlyOutsideDials(InprocTransport):
     def __init__(self):
         super().__init__()
         self.connecting = threading.Lock()
 
-    def connect(self, address, timeout_s=5.0):
+    def dial(self, address, timeout_s=5.0):
         if not self.connecting.acquire(timeout=1.0):
-            raise ConnectionError("another call connects")
+            raise ConnectionError("another call dials")
         try:
-            return super().connect(address, timeout_s)
+            return super().dial(address, timeout_s)
         finally:
             self.connecting.release()
 
@@ -1070,8 +1159,8 @@ class ConnectsOneAtATime(InprocTransport):
 class SendsInTwoSteps(InprocTransport):
     """As a library would that lets signals interrupt its calls."""
 
-    def connect(self, address, timeout_s=5.0):
-        connection = super().connect(address, timeout_s)
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
         half: list[list[bytes]] = []
 
         def send(frames, send=connection.send):
@@ -1089,8 +1178,8 @@ class SendsWhoeverElseDoes(InprocTransport):
 
 
 class SaysTooSoonThatItIsQueued(InprocTransport):
-    def connect(self, address, timeout_s=5.0):
-        connection = super().connect(address, timeout_s)
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
 
         def send(frames, send=connection.send):
             message = tuple(frames)
@@ -1128,13 +1217,13 @@ def transport_subject(kind):
 @pytest.mark.parametrize(
     ("check", "broken"),
     cases(
-        checks_of(_checks_transport, _checks_transport_ends, _checks_transport_interrupted),
+        checks_of(_checks_transport, _checks_transport_dialling, _checks_transport_ends, _checks_transport_interrupted),
         [
             ("polls_interrupt_polls", KeepsMessagesInItsFrame),
             ("polls_interrupt_polls", TakesBeforeItKeeps),
             ("polls_interrupt_polls", PollsOnceAtATime),
             ("sends_interrupt_sends", PollsBetweenSends),
-            ("connects_interrupt_connects", ConnectsOneAtATime),
+            ("dials_interrupt_dials", DialsOnlyOutsideDials),
             ("a_message_is_sent_by_one_of_two", SendsWhoeverElseDoes),
             ("a_message_is_sent_by_one_of_two", SaysTooSoonThatItIsQueued),
             ("signals_interrupt_calls", SendsInTwoSteps),
@@ -1155,7 +1244,21 @@ def transport_subject(kind):
             ("a_connection_keeps_its_context", MakesNewConnections),
             ("connections_are_kept_apart", MakesNewConnections),
             ("descriptors_are_watched", ForgetsWatchedDescriptors),
-            ("connecting_to_nobody_fails", AcceptsAnyAddress),
+            ("connect_waits", AcceptsAnyAddress),
+            ("dialling_nobody_is_reported", AcceptsAnyAddress),
+            ("dialling_nobody_is_reported", RaisesThatNobodyListens),
+            ("dialling_nobody_is_reported", FailsWithoutAReason),
+            ("dialling_nobody_is_reported", SaysNotWhere),
+            ("dialling_nobody_is_reported", TellsTheEndTwice),
+            ("connect_waits", SaysNotWhere),
+            ("a_connection_that_stood_has_no_failure", HasAReasonForEveryLoss),
+            ("what_is_sent_while_it_dials_goes_first", SendsTheFirstLater),
+            ("what_is_sent_while_it_dials_goes_first", DropsWhatComesBeforeItStands),
+            ("many_dial_at_once", MakesOneConnectionOfTwo),
+            ("close_while_it_dials_flushes", DropsWhatComesBeforeItStands),
+            ("close_while_it_dials_flushes", ForgetsToFlush),
+            ("abort_while_it_dials_is_silent", TellsOfItsOwnAborts),
+            ("abort_while_it_dials_is_silent", AbortsLater),
             ("sends_to_nobody_are_dropped", RaisesOnDeadConnections),
         ],
     ),
@@ -1197,8 +1300,8 @@ class _KeepsItsClaim(UnixConnection):
 
 
 class LetsNobodyElseWrite(UnixTransport):
-    def connect(self, address, timeout_s=5.0):
-        connection = super().connect(address, timeout_s)
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
         connection.__class__ = _KeepsItsClaim
         return connection
 
@@ -1206,8 +1309,8 @@ class LetsNobodyElseWrite(UnixTransport):
 class SettlesTooSoon(UnixTransport):
     """Sends a little later than it says."""
 
-    def connect(self, address, timeout_s=5.0):
-        connection = super().connect(address, timeout_s)
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
         send = connection.send
         connection.send = lambda frames: threading.Timer(0.2, send, (frames,)).start()
         return connection
@@ -1221,6 +1324,113 @@ class SettlesForEver(UnixTransport):
 class ExplainsEveryDeath(UnixTransport):
     def abort_reason(self, last_words):
         return "the peer is gone"
+
+
+class WaitsForTheListener(UnixTransport):
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
+        while connection.dialling:
+            self.try_again(0.001)
+        return connection
+
+
+class NeverGivesUp(UnixTransport):
+    def dial(self, address, timeout_s=5.0):
+        return super().dial(address, timeout_s * 1000)
+
+
+class DialsBeforeItPolls(UnixTransport):
+    """The thread that polls waits until all is decided."""
+
+    def poll(self, timeout_s):
+        while self._dials.waiting:
+            self.try_again(0.001)
+        return super().poll(timeout_s)
+
+
+class FailsWithOthers(UnixTransport):
+    def poll(self, timeout_s):
+        events = super().poll(timeout_s)
+        if any(connection.failure for connection, _ in events):
+            for connection in list(self._connections.values()):
+                connection.abort()
+        return events
+
+
+class DialsOneAfterTheOther(UnixTransport):
+    """As a library would that knows of one attempt at a time."""
+
+    def dial(self, address, timeout_s=5.0):
+        others = len(self._dials.waiting)
+        return super().dial(address, timeout_s * (1 + others))
+
+
+class AbortsOnlyWhatStands(UnixTransport):
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
+        abort = connection.abort
+        connection.abort = lambda: None if connection.dialling else abort()
+        return connection
+
+
+class SettlesWhatIsNotSent(UnixTransport):
+    def settle(self, timeout_s):
+        return True
+
+
+class ClosesForEver(UnixTransport):
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
+        close = connection.close
+
+        def close_once_it_is_sent():
+            while connection.queued_bytes:
+                time.sleep(0.001)
+            close()
+
+        connection.close = close_once_it_is_sent
+        return connection
+
+
+class KeepsWhatItDialled(UnixTransport):
+    """The descriptor stays open where the connection has never stood."""
+
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
+        if connection.dialling:
+            self.__dict__.setdefault("kept", []).append(os.dup(connection.fd))
+        return connection
+
+    def really_close(self):
+        for fd in self.__dict__.get("kept", ()):
+            os.close(fd)
+
+
+class EndsAllThatIsDialledInAFork(UnixTransport):
+    def abandon(self):
+        for connection in list(self._connections.values()):
+            if not connection.dialling:
+                connection._sock.shutdown(socket.SHUT_RDWR)
+        super().abandon()
+
+
+class ForgetsWhatDialsInside(UnixTransport):
+    """Unix sockets stand at once; here they do so in the second poll, of which none may be inside another one."""
+
+    def dial(self, address, timeout_s=5.0):
+        connection = super().dial(address, timeout_s)
+        held, send = [], connection.send
+        connection.send = held.append
+        self.__dict__.setdefault("held", []).append((send, held))
+        return connection
+
+    def poll(self, timeout_s):
+        held, self.held = self.__dict__.get("held", []), []
+        events = super().poll(timeout_s)
+        for send, early in held:
+            for frames in early:
+                send(frames)
+        return events
 
 
 class KeepsEverybody(UnixTransport):
@@ -1271,6 +1481,17 @@ class LetsNobodyInAgain(UnixTransport):
         ("strangers_have_to_leave", KeepsEverybody),
         ("strangers_have_to_leave", ForgetsWhoHasSpoken),
         ("a_large_first_message_is_refused", WantsEveryMessageSmall),
+        ("a_black_hole_blocks_nobody", WaitsForTheListener),
+        ("a_black_hole_blocks_nobody", NeverGivesUp),
+        ("a_black_hole_blocks_nobody", DialsBeforeItPolls),
+        ("a_black_hole_blocks_nobody", FailsWithOthers),
+        ("many_black_holes_fail_together", DialsOneAfterTheOther),
+        ("a_black_hole_can_be_given_up", AbortsOnlyWhatStands),
+        ("a_black_hole_can_be_given_up", SettlesWhatIsNotSent),
+        ("a_black_hole_can_be_given_up", ClosesForEver),
+        ("a_black_hole_can_be_given_up", KeepsWhatItDialled),
+        ("a_fork_while_it_dials_disturbs_nobody", EndsAllThatIsDialledInAFork),
+        ("what_dials_goes_on_inside", ForgetsWhatDialsInside),
         ("a_forked_child_disturbs_nobody", HangsUpForTheParent),
         ("a_forked_child_disturbs_nobody", RemovesTheParentsSocket),
         ("a_forked_child_disturbs_nobody", UnregistersForTheParent),
@@ -1294,9 +1515,35 @@ def test_transports_between_processes(check, broken, tmp_path_factory):
             made.append(kind(str(own)))
             return made[-1]
 
-        return Subject(_link.TransportSubject(make), lambda: [transport.close() for transport in made])
+        @contextlib.contextmanager
+        def black_hole():
+            path = str(folder / f"hole-{next(numbers)}")
+            with contextlib.ExitStack() as stack:
+                listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+                listener.bind(path)
+                listener.listen(0)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        filler = stack.enter_context(socket.socket(socket.AF_UNIX))
+                        filler.setblocking(False)
+                        filler.connect(path)
+                yield f"unix:{path}"
 
-    modules = (_checks_transport_ends, _checks_transport_strangers, _checks_transport_interrupted)
+        def close():
+            for transport in made:
+                for connection in list(transport._connections.values()):
+                    UnixConnection.abort(connection)  # for a check that waits for ever
+                transport.close()
+                getattr(transport, "really_close", int)()
+
+        return Subject(_link.TransportSubject(make, black_hole), close)
+
+    modules = (
+        _checks_transport_dialling,
+        _checks_transport_ends,
+        _checks_transport_strangers,
+        _checks_transport_interrupted,
+    )
     bites(checks_of(*modules)[check], subject_of, UnixTransport, broken)
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from ray.abc import Transport
 from ray.abc.transport import Connection, Frame
+from ray.builtin.unix_connection import UnixConnection
 from ray.builtin.unix_transport import UnixTransport
 from ray.plugins import PluginInfo, hookimpl
 from ray.plugins.seams import PROCESSES
@@ -41,10 +42,10 @@ class DoomedTransport(UnixTransport):
         self.is_worker = hint.startswith("w-")
         return super().listen(hint)
 
-    def connect(self, address: str, timeout_s: float = 5.0) -> Connection:
+    def dial(self, address: str, timeout_s: float = 5.0) -> UnixConnection:
         if self.is_worker and self._takes("connect"):
             raise ConnectionError(f"cannot connect to {address}: it is doomed")
-        return super().connect(address, timeout_s)
+        return super().dial(address, timeout_s)
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
         found = super().poll(timeout_s)

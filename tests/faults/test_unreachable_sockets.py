@@ -275,10 +275,11 @@ def two():
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_nobody_waits_for_ever_for_workers_that_he_does_not_reach(start, tmp_path):
+@pytest.mark.parametrize("late", [False, True])
+def test_nobody_waits_for_ever_for_workers_that_he_does_not_reach(start, tmp_path, late):
     """They live, and the node manager can be reached."""
     gate = tmp_path / "gate"
-    options = {"transport": {"gate": str(gate)}}
+    options = {"transport": {"gate": str(gate), "late": late}}
     start(num_cpus=2, store="heap", transport="tests.faults.shy_transport", options=options, log_to_driver=False)
     actor = Actor.remote()
     call = actor.one.remote()

@@ -1,6 +1,8 @@
 """The transport keeps the transport contract, over either kind of socket, and in the presence of faults."""
 
+import contextlib
 import itertools
+import socket
 
 import pytest
 
@@ -11,10 +13,35 @@ from ray_transport_zmq.options import ZmqOptions
 from ray_transport_zmq.transport import ZmqTransport
 
 
+@pytest.fixture
+def mute_path(folders):
+    """Opens a listener that says nothing to those who connect."""
+
+    @contextlib.contextmanager
+    def open_one():
+        path = f"{folders()}/mute.sock"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(64)
+            yield f"ipc://{path}"
+
+    return open_one
+
+
+@contextlib.contextmanager
+def mute_port():
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+
 class TestIpc(TransportContract):
     @pytest.fixture
     def make_transport(self, folders):
         return lambda: ZmqTransport(folders())
+
+    @pytest.fixture
+    def black_hole(self, mute_path):
+        return mute_path
 
 
 class TestTcp(TransportContract):
@@ -22,6 +49,10 @@ class TestTcp(TransportContract):
     def make_transport(self, folders):
         folder = folders()
         return lambda: ZmqTransport(folder, ZmqOptions(scheme="tcp"))
+
+    @pytest.fixture
+    def black_hole(self):
+        return mute_port
 
 
 class TestIpcDelayed(TransportContract):
@@ -34,6 +65,10 @@ class TestIpcDelayed(TransportContract):
     def make_transport(self, folders):
         seeds = itertools.count()
         return lambda: FaultyTransport(ZmqTransport(folders()), seed=next(seeds), max_delay_s=0.003)
+
+    @pytest.fixture
+    def black_hole(self, mute_path):
+        return mute_path
 
 
 @pytest.mark.slow

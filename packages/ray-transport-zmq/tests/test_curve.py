@@ -67,7 +67,7 @@ def test_a_client_with_the_keys_gets_in(server):
     address, at_server, _, path, folder = server
     client = ZmqTransport(folder, ZmqOptions(scheme="tcp", key_file=path))
     with Reader(client):
-        client.connect(address).send([b"hello"])
+        client.dial(address).send([b"hello"])
         assert at_server.wait(1, "it arrives") == [[b"hello"]]
     client.close()
 
@@ -166,7 +166,7 @@ def test_recorded_traffic_is_worth_nothing(server, folders):
     with Relay((host, int(port))) as relay:
         client = ZmqTransport(folder, ZmqOptions(scheme="tcp", key_file=path))
         with Reader(client):
-            client.connect(relay.address).send([CANARY])
+            client.dial(relay.address).send([CANARY])
             assert at_server.wait(1, "it arrives") == [[CANARY]]
         client.close()
     eventually(at_server.ends, "the end of the client is told")

@@ -40,7 +40,7 @@ def introduced(pair):
     """A connection whose first message, which must be small, has arrived."""
     server, client, address = pair
     with Reader(server) as at_server, Reader(client):
-        out = client.connect(address)
+        out = client.dial(address)
         out.send([b"hello"])
         at_server.wait(1, "it arrives")
         settle(lambda: out.queued_bytes == 0)
@@ -209,7 +209,7 @@ def test_a_peer_that_breaks_the_protocol_is_lost(folders):
     ]
     context = zmq.Context()
     with Reader(server) as at_server, Reader(honest):
-        out = honest.connect(address)
+        out = honest.dial(address)
         for number, parts in enumerate(nonsense):
             with context.socket(zmq.DEALER) as rogue:
                 rogue.set(zmq.LINGER, 500)

@@ -11,13 +11,8 @@ import pytest
 from ray_transport_zmq.transport import ZmqTransport
 
 
-def connect(client, address, out):
-    client.connect(address)
-
-
-def fail_to_connect(client, address, out):
-    with pytest.raises(ConnectionError):
-        client.connect(address + "x", timeout_s=0.05)
+def dial(client, address, out):
+    client.dial(address)
 
 
 def settle(client, address, out):
@@ -61,7 +56,7 @@ def check_found(client):
     assert [[bytes(frame) for frame in frames] for _, frames in events] == [[b"news"]]
 
 
-@pytest.mark.parametrize("use", [connect, fail_to_connect, settle])
+@pytest.mark.parametrize("use", [dial, settle])
 def test_they_are_found(pair, use):
     client, out, accepted = pair
     (hub,) = client._hubs

@@ -64,7 +64,7 @@ class Server:
         client = ZmqTransport(self.folder, self.options)
         try:
             with Reader(client):
-                client.connect(self.address).send([b"still there"])
+                client.dial(self.address).send([b"still there"])
                 eventually(lambda: self.reader.messages().count([b"still there"]) > before, "it arrives")
         finally:
             client.close()

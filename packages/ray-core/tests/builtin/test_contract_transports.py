@@ -1,6 +1,9 @@
 """The built-in transports keep the transport contract."""
 
+import contextlib
 import itertools
+import os
+import socket
 
 import pytest
 
@@ -42,10 +45,38 @@ def make_unix(short_dir):
     return make
 
 
+@pytest.fixture
+def full_listener(short_dir):
+    """Opens one that nobody accepts from, and whose queue is full."""
+
+    @contextlib.contextmanager
+    def open_one():
+        path = str(short_dir / "full.sock")
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(path)
+            listener.listen(0)
+            stack.callback(os.unlink, path)
+            while True:
+                filler = stack.enter_context(socket.socket(socket.AF_UNIX))
+                filler.setblocking(False)
+                try:
+                    filler.connect(path)
+                except BlockingIOError:
+                    break
+            yield f"unix:{path}"
+
+    return open_one
+
+
 class TestUnix(TransportContract):
     @pytest.fixture
     def make_transport(self, make_unix):
         return make_unix
+
+    @pytest.fixture
+    def black_hole(self, full_listener):
+        return full_listener
 
 
 class TestUnixDelayed(TransportContract):
@@ -58,3 +89,7 @@ class TestUnixDelayed(TransportContract):
     def make_transport(self, make_unix):
         seeds = itertools.count()
         return lambda: FaultyTransport(make_unix(), seed=next(seeds), max_delay_s=0.003)
+
+    @pytest.fixture
+    def black_hole(self, full_listener):
+        return full_listener

@@ -406,7 +406,7 @@ class Peer:
 
     def __init__(self, world: World, here: str, address: str) -> None:
         self.world, self.here, self.address = world, here, address
-        self.lost = False
+        self.lost, self.stands = False, True
         self.kept: dict[bytes, int] = {}
 
     def send(self, message: Any, frames: Any = None) -> None:

@@ -275,7 +275,7 @@ def test_nothing_is_pushed_before_there_is_a_way_to_the_worker(owner):
 
 def test_a_pause_of_the_demand(owner):
     owner.submit()
-    cls = owner.table.unreached(1, b"lease")
+    cls = owner.table.unreached(owner.table.granted(1, b"lease", 0.0))
     owner.table.pause(cls)
     owner.carry_out()
     asked = len(owner.said(effects.Ask))

@@ -53,9 +53,11 @@ class ZmqConnection(Connection):
         self.address = ""
         #: The peer has connected, and its first message is still to come.
         self.stranger = False
+        self.dialling = False
+        self.failure = None
+        #: The attempt to open it has succeeded, or why it has not.
         self.ready = False
-        #: Why it could not be opened.
-        self.failure = ""
+        self.reason = ""
         self.window = SendWindow()
         self.received = ReceiveWindow()
         self.assembler = wire.Assembler()
@@ -65,8 +67,10 @@ class ZmqConnection(Connection):
         self.queued = 0
         #: Results of the calls that begin to connect, once they are made.
         self.begun: list[int] = []
-        #: Until when to connect.
-        self.deadline = 0.0
+        #: It is among those that ZeroMQ may have to its address.
+        self.counted = False
+        #: Until when to dial, and how long that was at first.
+        self.deadline = self.timeout_s = 0.0
 
     def send(self, frames: Sequence[Frame]) -> None:
         first = frames[0]
@@ -75,8 +79,8 @@ class ZmqConnection(Connection):
 
     @property
     def is_decided(self) -> bool:
-        """The attempt to connect is over."""
-        return self.ready or self.closed or bool(self.failure)
+        """ZeroMQ has told how the attempt to connect has ended."""
+        return self.ready or bool(self.reason)
 
     @property
     def queued_bytes(self) -> int:

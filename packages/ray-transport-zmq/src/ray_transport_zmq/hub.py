@@ -29,6 +29,7 @@ from ray.abc.transport import Connection, Frame
 from ray.exceptions import RemoteProtocolError
 from ray_transport_zmq import native, sockets, wire
 from ray_transport_zmq.connection import ZmqConnection
+from ray_transport_zmq.dialling import Dials
 from ray_transport_zmq.incoming import Incoming, is_newer
 from ray_transport_zmq.monitor import Monitor
 from ray_transport_zmq.native import Message
@@ -40,7 +41,6 @@ Events: TypeAlias = "deque[tuple[Connection, Sequence[Frame] | None]]"
 #: Units taken before others get their turn.
 _BATCH = 512
 _POLLIN = int(zmq.POLLIN)
-_numbers = itertools.count(1)
 
 
 class Hub:
@@ -66,8 +66,7 @@ class Hub:
         self._links: dict[bytes, ZmqConnection] = {}
         self._incoming = Incoming(self._handle, self._links)
         self._outgoing = Outgoing(self._handle)
-        #: {address: open connections}; ZeroMQ can end only all connections to one address together.
-        self._users: dict[str, int] = {}
+        self.dials = Dials(self, self._links, self.monitor.pending)
         #: ``Outgoing.last`` when ``pump`` last found nothing more to receive.
         self._pumped: object = None
         self.fds: tuple[int, int] = (self._socket.FD, self.monitor.fd)
@@ -98,27 +97,6 @@ class Hub:
 
     # --- connecting -----------------------------------------------------------------------------------------------
 
-    def begin(self, connection: ZmqConnection, address: str) -> ZmqConnection:
-        """Start to connect; ``connection`` will be ``ready`` or have a ``failure``.
-
-        Returns:
-            It, or another one that is being made to the same address; ``finish`` that first.
-        """
-        pending = self.monitor.pending
-        if address in pending:
-            return pending[address]
-        # Ids are never used twice: ZeroMQ ends the process if it still knows one.
-        connection.id = b"out-%d" % next(_numbers)
-        connection.address = address
-        self._links[connection.id] = connection
-        if address in pending:
-            del self._links[connection.id]
-            return pending[address]
-        pending[address] = connection
-        self._users[address] = self._users[address] + 1 if address in self._users else 1
-        self.attempt(connection)
-        return connection
-
     def attempt(self, connection: ZmqConnection) -> None:
         """Have ZeroMQ begin to connect, unless it was told."""
         id, begun = connection.id, connection.begun
@@ -132,16 +110,29 @@ class Hub:
             begun.extend(calls)
             self._outgoing.touch()  # it may have let messages in
         if len(begun) <= len(steps):
-            connection.failure = connection.failure or os.strerror(begun[-1])
+            connection.reason = connection.reason or os.strerror(begun[-1])
 
-    def finish(self, connection: ZmqConnection) -> None:
-        """The attempt is over, in one way or the other."""
-        address, pending = connection.address, self.monitor.pending
-        if address in pending and pending[address] is connection:
-            del pending[address]
-        if not connection.ready:
+    def stand(self, connection: ZmqConnection) -> None:
+        """It is connected: send what was queued, unless somebody has closed it meanwhile."""
+        connection.dialling = False
+        if connection.closed:
+            self.end(connection)
+        elif connection.reason:  # it is lost again
+            self.monitor.gone.append(connection)
+        else:
+            self.flush(connection)
+
+    def fail(self, connection: ZmqConnection, failure: ConnectionError) -> None:
+        """It does not come to stand."""
+        event = (connection, None)
+        if not connection.closed:
+            connection.failure = failure
             connection.closed = True
-            self._let_go(connection)
+            connection.dialling = False
+            self._events.append(event)
+        connection.dialling = False
+        connection.drop_queue()
+        self._let_go(connection)
 
     # --- receiving ------------------------------------------------------------------------------------------------
 
@@ -305,7 +296,7 @@ class Hub:
         """Send what is queued, as far as there is room."""
         queue, window, outgoing = connection.queue, connection.window, self._outgoing
         while window.is_open:
-            if not queue:
+            if not queue or connection.dialling:
                 break
             unit = queue[0]
             steps = [
@@ -343,6 +334,8 @@ class Hub:
         """This end has closed: tell the peer, and drop what is queued."""
         connection.closed = True
         connection.drop_queue()
+        if connection.dialling:
+            return  # it ends once that is decided
         if connection.id in self._links:
             self._send(connection, wire.BYE_UNIT)
             # The peer closes when it has read that. If this end did so now, with something unread, TCP would have the
@@ -366,6 +359,7 @@ class Hub:
         if let_go:
             self._let_go(connection)
         event = (connection, None)
+        connection.dialling = False
         if not connection.closed:
             connection.closed = True
             if not connection.stranger:  # else nobody knows of it
@@ -376,17 +370,14 @@ class Hub:
         if self._links.pop(connection.id, None) is None:
             return
         self.monitor.forget(connection)
-        address, users = connection.address, self._users
-        if address:
-            call = native.again(native.disconnect, (self._handle, address.encode()), 2)
-            users[address] -= 1
-            if not users[address]:
-                del users[address]
-                next(call, None)
-                self._outgoing.touch()
+        call = native.again(native.disconnect, (self._handle, connection.address.encode()), 2)
+        if self.dials.let_go(connection):
+            next(call, None)
+            self._outgoing.touch()
 
     def close(self) -> None:
         """Close the sockets; what was sent lingers for a bounded time."""
+        self.dials.close()
         with contextlib.suppress(zmq.ZMQError):
             self._socket.disable_monitor()
         self._handle.value = None

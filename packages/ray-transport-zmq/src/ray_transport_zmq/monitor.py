@@ -52,14 +52,13 @@ class Monitor:
         self.pending: dict[str, ZmqConnection] = {}
         self.read()  # ZeroMQ makes a descriptor readable only once somebody has found nothing to read
 
-    def read(self) -> bool:
-        """Take what the monitor tells; returns whether an attempt to connect is decided."""
+    def read(self) -> None:
+        """Take what the monitor tells."""
         while True:
             note = self._notes.first()
             if note is None:
                 break
             self._tell(note)
-        return any(connection.is_decided for connection in list(self.pending.values()))
 
     def _tell(self, note: tuple[bytes, bytes]) -> None:
         kept, opened, by_fd = self._notes.kept, self.open, self.by_fd
@@ -87,7 +86,7 @@ class Monitor:
                     connection = by_fd[value]
                     del by_fd[value]
                     if connection is pending:
-                        pending.failure = pending.failure or "the peer has closed the connection"
+                        pending.reason = pending.reason or "the peer has closed the connection"
                     else:
                         self.gone.append(connection)
         elif pending is None:
@@ -96,9 +95,9 @@ class Monitor:
         elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             pending.ready = True
         elif event == zmq.EVENT_CLOSED:
-            pending.failure = pending.failure or "nobody listens there"
+            pending.reason = pending.reason or "nobody listens there"
         elif event in _FAILED:
-            pending.failure = _FAILED[event]
+            pending.reason = _FAILED[event]
         if kept and kept[0] is note:
             kept.popleft()
 

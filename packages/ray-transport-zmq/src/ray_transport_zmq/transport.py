@@ -39,7 +39,7 @@ class ZmqTransport(Transport):
     name = "zmq"
 
     def __init__(self, session_dir: str, options: ZmqOptions | None = None) -> None:
-        """Open it; threads and sockets come with the first ``listen`` or ``connect``.
+        """Open it; threads and sockets come with the first ``listen`` or ``dial``.
 
         Args:
             session_dir: where sockets, and keys without a ``key_file``, are kept; for the user only.
@@ -75,8 +75,6 @@ class ZmqTransport(Transport):
         #: {descriptor: callback}
         self._watched: dict[int, Callable[[], None]] = {}
         self._wakeup = Wakeup()
-        #: Set when an attempt to connect is decided.
-        self._decided = Wakeup()
         self.watch(self._wakeup.fd, self._wakeup.clear)
         #: A thread waits, or is about to, and must be woken for messages that ZeroMQ has taken in already.
         self._waiting = False
@@ -106,7 +104,7 @@ class ZmqTransport(Transport):
             os.chmod(path, 0o600)
         return address
 
-    def connect(self, address: str, timeout_s: float = 5.0) -> ZmqConnection:
+    def dial(self, address: str, timeout_s: float = 5.0) -> ZmqConnection:
         if not address.startswith(f"{self._options.scheme}://"):
             raise ConnectionError(f"{address!r} is not an address of transport='zmq' over {self._options.scheme}")
         try:
@@ -118,34 +116,18 @@ class ZmqTransport(Transport):
             hub = self._add_hub(accepts=False)
             self._connector = self._connector or hub
         connection = ZmqConnection(self, hub)
-        connection.deadline = monotonic() + timeout_s
-        hub.monitor.read()
-        while (pending := hub.begin(connection, address)) is not connection:
-            self._conclude(hub, pending)
-        self._conclude(hub, connection)
-        if not connection.ready:
-            reason = connection.failure or f"no answer within {timeout_s:g} s"
-            raise ConnectionError(f"cannot connect to {address}: {reason}")
+        hub.monitor.read()  # what it tells of this address so far is not about this connection
+        hub.dials.begin(connection, address, timeout_s)
+        self._wakeup.set()  # the thread that polls is to mind its time, and what was read here
         return connection
 
-    def _conclude(self, hub: Hub, connection: ZmqConnection) -> None:
-        """Wait until an attempt is decided; whichever thread reads the monitor says so."""
-        try:
-            waiting = select.poll()
-            for fd in (hub.fds[1], self._decided.fd):
-                waiting.register(fd, select.POLLIN)
-            while True:
-                hub.attempt(connection)
+    def _go_on_dialling(self) -> None:
+        """From other calls than ``poll``."""
+        for hub in self._hubs:
+            if hub.dials.open:
                 hub.monitor.read()
-                self._wake_for_messages()  # the end of another connection may have been told as well
-                left_s = connection.deadline - monotonic()
-                if connection.is_decided or left_s <= 0:
-                    return
-                waiting.poll(min(left_s, _LOOK_S) * 1000)  # what was told may have been for another thread
-                self._decided.clear()
-        finally:
-            hub.finish(connection)
-            self._wake_for_messages()
+                hub.dials.go_on()
+                self._wakeup.set()
 
     def _add_hub(self, *, accepts: bool) -> Hub:
         if self._closed:
@@ -221,6 +203,13 @@ class ZmqTransport(Transport):
         return abort_reason(last_words)
 
     def settle(self, timeout_s: float) -> bool:
+        deadline = monotonic() + timeout_s
+        while any(hub.dials.hold_back() for hub in self._hubs):
+            self._go_on_dialling()
+            left_s = deadline - monotonic()
+            if left_s <= 0:
+                return False
+            self._await_news(left_s)
         self._flush_all()
         self._wake_for_messages()
         last = [hub.last for hub in self._hubs]
@@ -228,7 +217,6 @@ class ZmqTransport(Transport):
             return True
         self._io_thread.find()
         fds = [fd for hub in self._hubs for fd in hub.peer_fds] if self._options.scheme == "tcp" else []
-        deadline = monotonic() + timeout_s
         if not self._io_thread.await_rest(deadline) or not await_sent(fds, deadline):
             return False
         self._settled = last
@@ -242,6 +230,9 @@ class ZmqTransport(Transport):
             self.catch_up()
         self._pump([hub for hub in self._hubs if hub.is_touched])
         for hub in self._hubs:
+            if hub.dials.open:
+                hub.monitor.read()  # a call that this one interrupts may have begun to
+                timeout_s = 0.0 if hub.dials.go_on() else hub.dials.wait_s(timeout_s)
             timeout_s = hub.monitor.strangers.wait_s(timeout_s)
         if self._gate is not None:
             timeout_s = self._gate.wait_s(timeout_s)
@@ -265,10 +256,12 @@ class ZmqTransport(Transport):
                 arrived.add(fd)
         if arrived:
             for hub in self._hubs:
-                if hub.fds[1] in arrived and hub.monitor.read():
-                    self._decided.set()
+                if hub.fds[1] in arrived:
+                    hub.monitor.read()
             self._pump([hub for hub in self._hubs if hub.is_touched or not arrived.isdisjoint(hub.fds)])
         for hub in self._hubs:
+            if hub.dials.open:
+                hub.dials.go_on()
             if len(hub.monitor.strangers):
                 hub.turn_away()
         rest: list[tuple[Connection, Sequence[Frame] | None]] = []
@@ -299,6 +292,7 @@ class ZmqTransport(Transport):
     def flush(self, connections: list[ZmqConnection], deadline: float) -> None:
         """Wait until all is sent or the time is over; takes messages meanwhile, as credits are among them."""
         while True:
+            self._go_on_dialling()
             self._flush_all()
             self._pump(self._hubs)
             if self._inbox:
@@ -306,10 +300,14 @@ class ZmqTransport(Transport):
             left_s = deadline - monotonic()
             if left_s <= 0 or not any(connection.queue and not connection.closed for connection in connections):
                 return
-            waiting = select.poll()
-            for hub in self._hubs:
-                waiting.register(hub.fds[0], select.POLLIN)
-            waiting.poll(min(left_s, _LOOK_S) * 1000)
+            self._await_news(left_s)
+
+    def _await_news(self, left_s: float) -> None:
+        """Wait a while until ZeroMQ has something to tell."""
+        waiting = select.poll()
+        for fd in [fd for hub in self._hubs for fd in hub.fds]:
+            waiting.register(fd, select.POLLIN)
+        waiting.poll(min(left_s, _LOOK_S) * 1000)
 
     def close(self) -> None:
         if self._closed:
@@ -351,7 +349,6 @@ class ZmqTransport(Transport):
         self._io_thread.close()
         self._poller.close()
         self._wakeup.close()
-        self._decided.close()
 
 
 ZmqTransport.wait_code = Poller.poll.__code__

@@ -10,9 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from types import CodeType
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 Frame: TypeAlias = "bytes | bytearray | memoryview"
+#: How long ``connect`` polls at a time; a decision ends that at once.
+_LOOK_S: Final = 0.1
 
 
 class Connection(ABC):
@@ -22,6 +24,10 @@ class Connection(ABC):
     context: Any = None
     #: True once ``close`` or ``abort`` was called or the peer was lost; sends are then dropped silently.
     closed: bool = False
+    #: True from ``dial`` until it is decided whether the connection stands; what is sent meanwhile is queued.
+    dialling: bool = False
+    #: Why it never stood; the text names the address. Set before ``poll`` reports the loss. None where it has stood.
+    failure: ConnectionError | None = None
 
     @abstractmethod
     def send(self, frames: Sequence[Frame]) -> None:
@@ -31,7 +37,7 @@ class Connection(ABC):
         the peer has them. Safe from any thread. Messages of one thread arrive in its order. On a closed connection
         the message is dropped; the loss has been, or will be, reported by ``poll``.
 
-        Finalisers and signal handlers may interrupt this, ``connect`` and ``poll``; they call the same, and wait for
+        Finalisers and signal handlers may interrupt this, ``dial`` and ``poll``; they call the same, and wait for
         other threads. They may also have to send themselves what was about to be sent. So where ``frames`` is a list,
         its first item tells whose turn it is: this puts None there in the very step in which the message is queued,
         so that nothing interrupts it in between. If somebody else has put None there before, nothing is sent.
@@ -69,16 +75,39 @@ class Transport(ABC):
             hint: a short file-name-safe name for this end, such as ``"worker-4f2a"``.
 
         Returns:
-            The contact address that peers pass to ``connect``, with its scheme (``"unix:/run/…"``).
+            The contact address that peers pass to ``dial``, with its scheme (``"unix:/run/…"``).
         """
 
     @abstractmethod
-    def connect(self, address: str, timeout_s: float = 5.0) -> Connection:
-        """Connect to a listener; may block up to ``timeout_s``.
+    def dial(self, address: str, timeout_s: float = 5.0) -> Connection:
+        """Begin to connect to a listener, and return at once; safe from any thread.
+
+        What is sent before the connection stands is queued, and goes first. If it does not stand within ``timeout_s``,
+        or nobody listens there, ``poll`` reports its loss, and its ``failure`` tells why; that may be set on return.
+        A running or the next ``poll`` returns soon after the connection has ceased to be ``dialling``. ``close`` goes
+        on dialling for the bounded time in which it flushes; ``abort`` gives up.
 
         Raises:
-            ConnectionError: nobody listens there, or the time is over; the text names the address.
+            ConnectionError: this transport cannot try: the address is of another kind, or this process lacks what it
+                takes, such as a descriptor (EMFILE of the error's ``__cause__``). The text names the address.
         """
+
+    def connect(self, address: str, timeout_s: float = 5.0) -> Connection:
+        """Dial, and wait until the connection stands.
+
+        For transports with no other connection, whose address nobody knows yet and that nobody else polls: this polls,
+        and drops what others send. Never under a lock that others need.
+
+        Raises:
+            ConnectionError: as ``dial``, or it does not stand in time; the text names the address.
+        """
+        connection = self.dial(address, timeout_s)
+        while connection.dialling:
+            self.poll(_LOOK_S)
+        if connection.failure is not None:
+            self.poll(0.0)  # which reports it
+            raise connection.failure
+        return connection
 
     @abstractmethod
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:

@@ -35,12 +35,15 @@ class InprocConnection(Connection):
         self.unread_bytes = 0
         #: What the other end sent, and nobody has read yet, is not to be read.
         self.dropped = False
+        #: Whoever polls this end knows of it: it has dialled, or heard the first message.
+        self.is_known = True
 
     @classmethod
     def pair(cls, here: InprocTransport, there: InprocTransport) -> InprocConnection:
         """Connect two transports; returns the end ``here``."""
         near, far = cls(here), cls(there)
         near._peer, far._peer = far, near
+        far.is_known = False
         here.connections.add(near)
         there.connections.add(far)
         return near
@@ -118,11 +121,15 @@ class InprocTransport(Transport):
         _listeners[self._address] = self
         return self._address
 
-    def connect(self, address: str, timeout_s: float = 5.0) -> InprocConnection:
+    def dial(self, address: str, timeout_s: float = 5.0) -> InprocConnection:
         listener = _listeners.get(address)
-        if listener is None or not listener.is_own_process:
-            raise ConnectionError(f"nobody listens on {address} in this process")
-        return InprocConnection.pair(self, listener)
+        if listener is not None and listener.is_own_process:
+            return InprocConnection.pair(self, listener)
+        connection = InprocConnection(self)
+        connection.failure = ConnectionError(f"nobody listens on {address} in this process")
+        self._inbox.append((connection, None, 0))
+        self.wake()
+        return connection
 
     def put(
         self, connection: InprocConnection, frames: list[bytes] | None, nbytes: int, given: Sequence[Frame] = ()
@@ -171,7 +178,9 @@ class InprocTransport(Transport):
                 self._last = item
                 if frames is None or not connection.dropped:
                     connection.closed = frames is None
-                    self._taken.append(event)
+                    if frames is not None or connection.is_known:
+                        connection.is_known = True
+                        self._taken.append(event)
             if not self._inbox or self._inbox[0] is not item:
                 continue
             self._inbox.popleft()

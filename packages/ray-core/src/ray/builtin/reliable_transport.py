@@ -35,6 +35,14 @@ class ReliableConnection(Connection):
     def closed(self) -> bool:  # type: ignore[override]
         return self._lost or self.inner.closed
 
+    @property
+    def dialling(self) -> bool:  # type: ignore[override]
+        return self.inner.dialling
+
+    @property
+    def failure(self) -> ConnectionError | None:  # type: ignore[override]
+        return self.inner.failure
+
     def send(self, frames: Sequence[Frame]) -> None:
         message: list[Any] = list(frames)
         if self.closed or message[0] is None:
@@ -94,8 +102,8 @@ class ReliableTransport(Transport):
     def listen(self, hint: str) -> str:
         return self._inner.listen(hint)
 
-    def connect(self, address: str, timeout_s: float = 5.0) -> ReliableConnection:
-        return self._wrapped(self._inner.connect(address, timeout_s))
+    def dial(self, address: str, timeout_s: float = 5.0) -> ReliableConnection:
+        return self._wrapped(self._inner.dial(address, timeout_s))
 
     def _wrapped(self, inner: Connection) -> ReliableConnection:
         with self._lock:

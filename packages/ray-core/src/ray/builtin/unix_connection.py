@@ -24,11 +24,11 @@ from threading import get_ident
 from typing import Any, Protocol
 
 from ray.abc.transport import Connection, Frame
+from ray.builtin.unix_outgoing import MAX_PARTS, next_parts
 from ray.clock import monotonic
 from ray.exceptions import ProtocolError
 from ray.protocol import framing
 
-_MAX_PARTS = 512
 #: A frame up to this size goes in one piece with its head: to copy it costs less than a list of pieces.
 _JOINED_BYTES = 4096
 _CLOSE_FLUSH_S = 0.5
@@ -56,6 +56,7 @@ class ConnectionTransport(Protocol):
     def introduced(self, connection: UnixConnection) -> None: ...
     def write_later(self, connection: UnixConnection) -> None: ...
     def forget(self, connection: UnixConnection) -> None: ...
+    def try_again(self, most_s: float) -> None: ...
 
 
 class UnixConnection(Connection):
@@ -104,7 +105,7 @@ class UnixConnection(Connection):
             whole = (first, *frames[1:])
             parts = [framing.head(whole), *(memoryview(frame).cast("B") for frame in whole)]
             total = sum(map(len, parts))
-            sending = map(_system_writev, self._fds, (parts,)) if len(parts) <= _MAX_PARTS else None
+            sending = map(_system_writev, self._fds, (parts,)) if len(parts) <= MAX_PARTS else None
         message: list[Any] = [0, parts, total]
         if frames.__class__ is list:  # see Connection.send; from here on no call comes between, until it is queued
             if frames[0] is None:
@@ -189,7 +190,7 @@ class UnixConnection(Connection):
             if out[0][0] <= done:
                 out.popleft()
                 continue
-            parts = self._next_parts(done)
+            parts = next_parts(out, done)
             step = map(_add, (done,), map(_system_writev, self._fds, (parts,)))
             try:
                 if sent[0] == done and self._writer is claim:
@@ -211,22 +212,6 @@ class UnixConnection(Connection):
             if self._writer is claim:
                 self._watched = blocked
             blocked = bool(out)
-
-    def _next_parts(self, done: int) -> list[Any]:
-        """What follows the first ``done`` bytes of the stream."""
-        out = self._out.copy()
-        found: list[Any] = []
-        for end, parts, nbytes in out:
-            start = end - nbytes
-            if done <= start:
-                if len(out) == 1 and len(parts) <= _MAX_PARTS:
-                    return parts  # type: ignore[no-any-return]
-                found += parts
-            else:
-                found += _unsent(parts, done - start)
-            if len(found) >= _MAX_PARTS:
-                return found[:_MAX_PARTS]
-        return found
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 
@@ -322,6 +307,26 @@ class UnixConnection(Connection):
                 self.first_bytes = 1  # a stranger still: nobody is told
                 self.lose()
 
+    # --- dialling -----------------------------------------------------------------------------------------------------
+
+    def dial(self) -> None:
+        """What is sent is to be queued until it stands."""
+        self.dialling = self._watched = True
+
+    def stand(self) -> None:
+        """It is connected: send what is queued."""
+        if self.dialling:
+            self.dialling = self._watched = False
+        if not self.write():
+            self._transport.write_later(self)
+
+    def fail(self, failure: ConnectionError) -> None:
+        """It will not stand."""
+        if not self.closed:
+            self.failure = failure
+        self.dialling = False
+        self.lose()
+
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -330,6 +335,9 @@ class UnixConnection(Connection):
             left = deadline - monotonic()
             if left <= 0:
                 break
+            if self.dialling:
+                self._transport.try_again(left)
+                continue
             with contextlib.suppress(OSError, ValueError):
                 waiting = select.poll()
                 waiting.register(self.fd, select.POLLOUT)
@@ -351,6 +359,7 @@ class UnixConnection(Connection):
             self._let_go()
 
     def _let_go(self) -> None:
+        self.dialling = False
         if not self._transport.is_own_process:  # a forked child: the poller is the parent's
             self._release()
             return
@@ -388,11 +397,3 @@ class UnixConnection(Connection):
             return os.fstat(self.fd).st_ino == self._inode
         except OSError:
             return False
-
-
-def _unsent(parts: list[Any], sent: int) -> list[Any]:
-    for index, part in enumerate(parts):
-        if sent < len(part):
-            return [memoryview(part)[sent:], *parts[index + 1 :]]
-        sent -= len(part)
-    return []

@@ -16,13 +16,12 @@ from typing import Any
 from ray.abc.strangers import FIRST_MESSAGE_BYTES
 from ray.abc.transport import Connection, Frame, Transport
 from ray.builtin.unix_connection import UnixConnection
+from ray.builtin.unix_dials import AGAIN_S, Dial, UnixDials, failure_of
 from ray.builtin.unix_listener import UnixListener
 from ray.clock import monotonic, sleep
 
 SCHEME = "unix:"
 _MAX_PATH_BYTES = 100
-#: How long before another try to connect to a listener with a full queue.
-_FULL_S = 0.001
 #: How soon to look again for what another thread was about to write.
 _LATE_S = 0.01
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
@@ -52,6 +51,7 @@ class UnixTransport(Transport):
         self._writing: dict[UnixConnection, None] = {}
         #: Connections with messages that another thread may have overlooked.
         self._late: dict[UnixConnection, None] = {}
+        self._dials = UnixDials(self._poller.register)
         self._listener: UnixListener | None = None
         self._wake_read, self._wake_write = _wake_pair()
         self._poller.register(self._wake_read)
@@ -104,7 +104,8 @@ class UnixTransport(Transport):
     def _add(self, connection: UnixConnection) -> UnixConnection:
         robbed = self._connections.get(connection.fd)
         self._connections[connection.fd] = connection
-        self._poller.register(connection.fd)
+        if not connection.dialling:
+            self._poller.register(connection.fd)
         if robbed is not None:  # the program has closed its descriptor, whose number was free
             robbed.lose()
         return connection
@@ -115,27 +116,43 @@ class UnixTransport(Transport):
             connection.abort()
         return found
 
-    def connect(self, address: str, timeout_s: float = 5.0) -> UnixConnection:
+    def dial(self, address: str, timeout_s: float = 5.0) -> UnixConnection:
         if not address.startswith(SCHEME):
             raise ConnectionError(f"{address!r} is not a unix socket address")
-        deadline = monotonic() + timeout_s
-        sock = None
         try:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.settimeout(timeout_s)
-            while True:
-                try:
-                    sock.connect(address[len(SCHEME) :])
-                    break
-                except BlockingIOError:
-                    if monotonic() >= deadline:
-                        raise
-                    sleep(_FULL_S)
         except OSError as error:
-            if sock is not None:
-                sock.close()
-            raise ConnectionError(f"cannot connect to {address}: {error}") from error
-        return self._add(UnixConnection(sock, self))
+            raise failure_of(address, error) from error
+        connection = UnixConnection(sock, self)
+        path = address[len(SCHEME) :]
+        try:
+            sock.connect(path)
+        except BlockingIOError:
+            connection.dial()
+            self._add(connection)
+            self._dials.waiting[connection] = Dial(sock, address, path, monotonic() + timeout_s)
+            self.wake()
+        except OSError as error:
+            connection.fail(failure_of(address, error))
+            self.wake()
+        else:
+            self._add(connection)
+        return connection
+
+    def try_again(self, most_s: float) -> None:
+        """Dial those again whose listeners were full, and wait a while, no longer than this; from any thread."""
+        if self._dials.try_again():
+            self.wake()
+        sleep(min(most_s, AGAIN_S))
+
+    def settle(self, timeout_s: float) -> bool:
+        end = monotonic() + timeout_s
+        while self._dials.holds_back():
+            left_s = end - monotonic()
+            if left_s <= 0:
+                return False
+            self.try_again(left_s)
+        return True
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
         if self._reading or self._writing:  # what this call has interrupted
@@ -143,6 +160,8 @@ class UnixTransport(Transport):
                 interrupted.sort()
             for interrupted in list(self._writing):
                 interrupted.go_on()
+        if self._dials.waiting:
+            timeout_s = self._dials.wait_s(timeout_s)
         if self.inbox:
             timeout_s = 0.0
         if self._late:
@@ -212,6 +231,7 @@ class UnixTransport(Transport):
 
     def forget(self, connection: UnixConnection) -> None:
         """It is closed."""
+        self._dials.forget(connection)
         if self._connections.get(connection.fd) is connection:
             del self._connections[connection.fd]
             self._poller.unregister(connection.fd)

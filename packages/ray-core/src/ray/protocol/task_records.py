@@ -113,7 +113,7 @@ class Lease(Generic[T]):
         self.inflight: dict[bytes, T] = {}
         #: {task id: task} of those in flight that are about to be sent together.
         self.batch: dict[bytes, T] = {}
-        #: The shell knows the way to the worker.
+        #: The worker has been reached.
         self.ready = False
         #: The worker's running task waits for others.
         self.blocked = False

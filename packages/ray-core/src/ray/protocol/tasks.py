@@ -313,9 +313,10 @@ class TaskTable(Generic[T]):
     # --- leases -------------------------------------------------------------------------------------------------------
 
     def granted(self, number: int, id: bytes, now: float) -> Lease[T] | None:
-        """A worker was leased for a class: its shell sees to the way to it, and calls ``reached``.
+        """A worker was leased for a class: the shell dials it, and calls ``reached`` or ``unreached``.
 
-        A call that interrupts this may do so too, with the same lease. Returns None if the lease has ended.
+        It calls this again when the worker has answered, and a call that interrupts this may call it for the same
+        lease. Returns None if the lease has ended meanwhile.
         """
         cls = self.classes[number]
         cls.lack = ""
@@ -338,15 +339,13 @@ class TaskTable(Generic[T]):
         if not (lease.inflight or lease.dead):
             self.became_idle(lease, now)
 
-    def unreached(self, number: int, id: bytes) -> SchedulingClass[T] | None:
-        """A worker was leased that cannot be reached. Returns its class, or nothing as ``granted``."""
-        cls = self.classes[number]
-        cls.lack = ""
-        if id in self._granted:
+    def unreached(self, lease: Lease[T]) -> SchedulingClass[T] | None:
+        """The worker of a lease cannot be reached. Returns its class; None if the lease has ended, or is in use."""
+        if lease.dead or lease.ready:
             return None
-        self._granted.append(id)
-        cls.demanded = max(0, cls.demanded - 1)
-        return cls
+        lease.dead = True
+        self._remove(lease)
+        return lease.cls
 
     def revoked(self, id: bytes, now: float, *, soft: bool) -> None:
         """Others wait: no more pushes; release when what runs has ended (``soft``: when there is nothing to push)."""

@@ -85,8 +85,8 @@ class FaultyTransport(Transport):
     def listen(self, hint: str) -> str:
         return self.inner.listen(hint)
 
-    def connect(self, address: str, timeout_s: float = 5.0) -> Connection:
-        return self._wrapped(self.inner.connect(address, timeout_s))
+    def dial(self, address: str, timeout_s: float = 5.0) -> Connection:
+        return self._wrapped(self.inner.dial(address, timeout_s))
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
         with self._lock:
@@ -211,6 +211,14 @@ class FaultyConnection(Connection):
     def closed(self) -> bool:  # type: ignore[override]
         return self.inner.closed
 
+    @property
+    def dialling(self) -> bool:  # type: ignore[override]
+        return self.inner.dialling
+
+    @property
+    def failure(self) -> ConnectionError | None:  # type: ignore[override]
+        return self.inner.failure
+
     def send(self, frames: Sequence[Frame]) -> None:
         message: tuple[Any, ...] = tuple(frames)
         if message[0] is None:
@@ -231,7 +239,7 @@ class FaultyConnection(Connection):
 
     @property
     def queued_bytes(self) -> int:
-        return self.inner.queued_bytes + self._transport.held_bytes(self)
+        return 0 if self.closed else self.inner.queued_bytes + self._transport.held_bytes(self)
 
 
 def _due(item: tuple[float, int, FaultyConnection, Sequence[Frame]]) -> tuple[float, int]:

@@ -7,7 +7,7 @@ from ray.messages import node, wire
 from ray.protocol.references import FAILED, PENDING, READY
 from ray.protocol.tasks import IDLE_HOLD_S
 from ray.runtime.owner.unreached_workers import MAX_WORKERS
-from ray.runtime.process.peers import OutOfDescriptorsError
+from ray.runtime.process.own_faults import OutOfDescriptorsError
 from ray.serialization import open_envelope, serialize_small
 
 VALUE = serialize_small(7)
@@ -132,3 +132,39 @@ def test_without_descriptors_a_task_waits(owner):
     owner.clock.passes(1.0)
     grant(owner, b"lease 2", "w1")
     assert [task.id for task in owner.sent("w1", wire.Push)[0].tasks] == [record.id]
+
+
+def test_a_worker_that_is_dialled_gets_tasks_once_it_stands(owner):
+    record = owner.submit()
+    owner.peers.slow.add("w1")
+    grant(owner)
+    assert owner.sent("w1", wire.Push) == []
+    owner.peers.decide("w1")
+    assert [task.id for task in owner.sent("w1", wire.Push)[0].tasks] == [record.id]
+    assert owner.said(node.Suspect) == []
+
+
+def test_a_worker_that_was_dialled_in_vain_is_suspected(owner):
+    record = owner.submit()
+    owner.peers.slow.add("w1")
+    grant(owner)
+    owner.peers.decide("w1", ConnectionError("no answer"))
+    assert owner.said(node.Suspect) == [node.Suspect(b"lease 1")]
+    grant(owner, b"lease 2", "w2")
+    assert [task.id for task in owner.sent("w2", wire.Push)[0].tasks] == [record.id]
+
+
+def test_what_is_said_of_a_lease_while_its_worker_is_dialled_counts(owner):
+    record = owner.submit()
+    owner.peers.slow |= {"w1", "w2"}
+    grant(owner)
+    grant(owner, b"lease 2", "w2")
+    owner.leasing.revoked(node.Revoke(b"lease 1"))
+    owner.leasing.lease_ended(node.LeaseEnded(b"lease 2", node.ExitCause()))
+    owner.peers.decide("w2")
+    assert owner.leasing.links == {}
+    owner.peers.decide("w1")
+    assert owner.said(node.Release) == [node.Release(b"lease 1")]
+    assert owner.sent("w1", wire.Push) == owner.sent("w2", wire.Push) == []
+    grant(owner, b"lease 3", "w3")
+    assert [task.id for task in owner.sent("w3", wire.Push)[0].tasks] == [record.id]

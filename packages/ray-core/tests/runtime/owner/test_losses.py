@@ -5,9 +5,10 @@ import contextlib
 import pytest
 from tests.owners import Owner
 
+from ray.clock import monotonic
 from ray.exceptions import NodeDiedError, ObjectLostError, OwnerDiedError, RayConnectionError
 from ray.runtime.owner.losses import Losses
-from ray.runtime.process.peers import OutOfDescriptorsError
+from ray.runtime.process.own_faults import OutOfDescriptorsError
 
 PLAIN = ObjectLostError(bytes(20), "it is not there")
 
@@ -59,6 +60,18 @@ def test_an_owner_whose_loss_is_heard_of_meanwhile(process):
 def test_an_owner_that_is_not_reached(process, reason, kind):
     process.owner.peers.away["o"] = reason
     assert type(process.losses.of_object(bytes(20), "o", PLAIN)) is kind
+
+
+def test_an_owner_that_is_dialled_for_long_and_not_reached(process):
+    process.owner.peers.slow.add("o")
+    began = monotonic()
+
+    def news():
+        if monotonic() - began > 0.7 and "o" in process.owner.peers.by_address:
+            process.owner.peers.decide("o", ConnectionError("no answer"))
+
+    process.news = news
+    assert isinstance(process.losses.of_object(bytes(20), "o", PLAIN), OwnerDiedError)
 
 
 def test_an_owner_that_lives(process):

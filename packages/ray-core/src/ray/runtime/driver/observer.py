@@ -71,7 +71,7 @@ class SessionObserver:
         asked, found = {}, {}
         for address in addresses:
             try:
-                connection = self._transport.connect(address)
+                connection = self._transport.dial(address)
                 connection.send((self._hello,))
                 connection.send((question,))
             except ConnectionError:  # it has ended meanwhile, and holds nothing

@@ -308,18 +308,20 @@ class ActorCalls:
                 self._outcomes.actor_ended(record, client, UNSTARTED)
         client.queue.clear()
 
-    def connect(self, client: ActorClient, update: node.ActorUpdate) -> None:
-        """Send it what waits, if it can be reached where it is said to be.
+    def connect(self, client: ActorClient, update: node.ActorUpdate, failure: ConnectionError | None = None) -> None:
+        """Send it what waits, if it can be reached where it is said to be; it was not if there is a ``failure``.
 
         A call that interrupts this may connect it, and may hear that it is elsewhere.
         """
         if not client.is_to_connect(update):
             return
         try:
-            peer = self._peers.reach(update.address)
+            peer = self._peers.stand(update.address, client, partial(self.connect, client, update), failure)
         except ConnectionError as error:
             if client.is_to_connect(update):
                 self._unreached.actor(self, client, update, error)
+            return
+        if peer is None:
             return
         if client.is_to_connect(update):
             client.away = None

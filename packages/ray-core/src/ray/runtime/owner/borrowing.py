@@ -17,7 +17,7 @@ from ray.runtime.owner.entries import entry_in
 from ray.runtime.owner.handed_refs import ActorLife, describe, handed_over, take_note
 from ray.runtime.owner.ref_pickling import rebuild_ref
 from ray.runtime.owner.shortage import AGAIN_S
-from ray.runtime.process.peers import CutOffError, OwnFaultError
+from ray.runtime.process.own_faults import CutOffError, OwnFaultError
 from ray.runtime.refs.ref import ObjectRef
 
 if TYPE_CHECKING:
@@ -101,9 +101,17 @@ class Borrowing:
             peer = self._peers.reach(entry.owner or "")
             self._before_send(peer)  # a result that brings the object home must not come after the credit's return
             peer.send(message)
-        except OwnFaultError as error:
+        except ConnectionError as error:
+            self._decided(entry, message, error)
+            return
+        if not peer.stands:
+            self._peers.on_decision(peer, object(), lambda error: self._decided(entry, message, error))
+
+    def _decided(self, entry: ObjectEntry, message: Any, error: ConnectionError | None) -> None:
+        """It is known whether the owner is reached, and so whether that was sent."""
+        if isinstance(error, OwnFaultError):
             self._not_reached(entry, message, error)
-        except ConnectionError:
+        elif error is not None:
             self.fail(entry, OwnerDiedError(entry.id))
 
     def _not_reached(self, entry: ObjectEntry, message: Any, error: OwnFaultError) -> None:

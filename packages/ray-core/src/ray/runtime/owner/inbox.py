@@ -12,7 +12,8 @@ from ray.clock import perf_counter
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
 from ray.runtime.process.node_link import NODE_DIED, NodeLink
-from ray.runtime.process.peers import DROPPED, Peer
+from ray.runtime.process.own_faults import DROPPED
+from ray.runtime.process.peers import Peer
 from ray.runtime.process.polling import Event
 from ray.runtime.process.refusals import Refusals
 from ray.runtime.process.telling import say

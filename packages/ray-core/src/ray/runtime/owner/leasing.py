@@ -113,22 +113,25 @@ class Leasing:
 
     # --- what the node manager says -----------------------------------------------------------------------------------
 
-    def granted(self, message: node.Granted) -> None:
-        """The node manager leased us a worker."""
+    def granted(self, message: node.Granted, failure: ConnectionError | None = None) -> None:
+        """The node manager leased us a worker; it was not reached if there is a ``failure``."""
+        lease = self.tasks.granted(message.key, message.lease, monotonic())
+        if lease is None:
+            return
         try:
-            peer = self._peers.reach(message.address)
+            peer = self._peers.stand(message.address, message.lease, partial(self.granted, message), failure)
         except ConnectionError as error:
-            cls = self.tasks.unreached(message.key, message.lease)
+            cls = self.tasks.unreached(lease)
             if cls is not None:
                 self._unreached.worker(self, cls, message.lease, error)
             return
-        lease = self.tasks.granted(message.key, message.lease, monotonic())
-        if lease is not None:
-            link, id, links = Link(lease, peer, message.pid, message.gpu_ids), lease.id, self.links
-            if not (lease.dead or id in links):  # no call comes between this and the next two steps
-                links[id] = link
-                peer.sink = link
-            self.tasks.reached(lease, monotonic())
+        if peer is None:  # it is dialled
+            return
+        link, id, links = Link(lease, peer, message.pid, message.gpu_ids), lease.id, self.links
+        if not (lease.dead or id in links):  # no call comes between this and the next two steps
+            links[id] = link
+            peer.sink = link
+        self.tasks.reached(lease, monotonic())
         self._carry_out()
 
     def infeasible(self, message: node.Infeasible) -> None:

@@ -9,7 +9,7 @@ from ray.clock import monotonic
 from ray.exceptions import NodeDiedError, ObjectLostError, OwnerDiedError, RayConnectionError
 from ray.protocol.references import ObjectEntry
 from ray.runtime.owner.unreadable import FINALISED
-from ray.runtime.process.peers import OutOfDescriptorsError
+from ray.runtime.process.own_faults import OutOfDescriptorsError
 from ray.runtime.process.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Losses:
         except ConnectionError:
             return OwnerDiedError(object_id)
         end = monotonic() + _DEATH_S
-        while monotonic() < end:
+        while monotonic() < end or not (peer.stands or peer.lost):
             if peer.lost or self._here.closed:
                 return OwnerDiedError(object_id)
             self._wait(Waiter(1), 0.02)

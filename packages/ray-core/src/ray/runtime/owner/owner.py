@@ -265,7 +265,7 @@ class OwnerRuntime(ABC):
         """Listen and connect to the node manager; called once, before the reader starts."""
         self.here.address = self.peers.address = self.transport.listen(hint)
         self.peers.node_address = node_address
-        connection = self.transport.connect(node_address)
+        connection = self.transport.connect(node_address)  # nobody else knows this process yet
         connection.send((self.peers.hello(),))
         self.node.connect(connection, node_address)
 
@@ -392,6 +392,8 @@ class OwnerRuntime(ABC):
     def _after_batch(self) -> None:
         if self.recovery.due:
             self.recovery.run()
+        if self.peers.dialling:
+            self._look_at_dials()
         self.timers.run_due()
         self.access.forget_rest()
         views = self.values.views
@@ -409,10 +411,10 @@ class OwnerRuntime(ABC):
         for lease in list(self.leasing.tasks.leases.values()):
             if lease.inflight or lease.cls.queue:
                 return True
-        for client in list(self.calls.clients.values()):  # noqa: SIM110 - a generator costs more than this
+        for client in list(self.calls.clients.values()):
             if client.inflight:
                 return True
-        return False
+        return bool(self.peers.dialling)
 
     def patience_s(self) -> float:
         """How long the reader may sleep: not at all long while refs may be dropped unnoticed."""
@@ -461,6 +463,10 @@ class OwnerRuntime(ABC):
 
     def peer_lost(self, peer: Peer) -> None:
         """A connection is gone; called under the lock."""
+        if self.peers.dialling:  # it may have come to stand, and been lost, since the last look
+            self._look_at_dials()
+        if not peer.stands:
+            return  # which follows from the look, and may not be decided yet
         self.peers.forget(peer)
         sink = peer.sink
         if type(sink) is Link:
@@ -468,6 +474,10 @@ class OwnerRuntime(ABC):
         elif type(sink) is ActorClient:
             self.calls.peer_lost(sink)
         self.borrowing.peer_lost(peer.address)
+
+    def _look_at_dials(self) -> None:
+        for peer in self.peers.look():
+            self.borrowing.peer_lost(peer.address)
 
     def after_fork_in_child(self) -> None:
         """This is a copy of the process, made by the user's code: let go of everything without touching it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ray.clock import monotonic, wall_time
 from ray.messages import node
-from ray.runtime.process.peers import OutOfDescriptorsError
+from ray.runtime.process.own_faults import OutOfDescriptorsError
 from ray.runtime.process.telling import say
 from ray.runtime.process.timers import Timers
 

@@ -9,7 +9,7 @@ from ray.exceptions import RayConnectionError
 from ray.messages import node
 from ray.runtime.owner.away import Away
 from ray.runtime.owner.shortage import AGAIN_S
-from ray.runtime.process.peers import CutOffError, OutOfDescriptorsError
+from ray.runtime.process.own_faults import CutOffError, OutOfDescriptorsError
 
 if TYPE_CHECKING:
     from ray.runtime.owner.actor_client import ActorClient

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from ray.exceptions import RayConnectionError
 from ray.messages import node, wire
 from ray.runtime.owner.shortage import AGAIN_S
-from ray.runtime.process.peers import CutOffError, OutOfDescriptorsError
+from ray.runtime.process.own_faults import CutOffError, OutOfDescriptorsError
 
 if TYPE_CHECKING:
     from ray.protocol.task_records import SchedulingClass

@@ -1,61 +1,24 @@
-"""Connections of a process to others, one per peer address, opened when first needed."""
+"""Connections of a process to others, one per peer address, dialled when first needed."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ray.abc.transport import Connection, Frame, Transport
-from ray.clock import monotonic
-from ray.exceptions import RayConnectionError, RaySystemError
 from ray.messages import codec, wire
 from ray.protocol import handshake
 from ray.protocol.references import ObjectEntry
 from ray.runtime.process import descriptors
 from ray.runtime.process.encoding import encode
+from ray.runtime.process.own_faults import DROPPED, CutOffError, OutOfDescriptorsError, OwnFaultError, Probe
 
 #: Large argument values are kept by the workers that got them, for the next task with the same ref, up to this much.
 MAX_KEPT_BYTES = 1 << 30
 
-#: How soon the node manager, whose address is known to be good, has to answer one who asks whether it can be reached.
-_PROBE_S = 1.0
-
-#: How long a process that reaches nobody tries again; longer than the node manager needs to find that its directory is
-#: gone, as everybody is told of that.
-CUT_OFF_S = 2.0
-
-#: The context of a connection that was dropped, whose messages may still be under way here.
-DROPPED = object()
-
-
-class OwnFaultError(ConnectionError):
-    """Nothing is wrong with the peer, as far as is known. ``kind``: of the error that the program gets."""
-
-    kind: type[RaySystemError] = RaySystemError
-
-
-class OutOfDescriptorsError(OwnFaultError):
-    """This process may not have one more file open."""
-
-
-class CutOffError(OwnFaultError):
-    """This process can reach nobody, not even its node manager. ``since``: when that was noticed first."""
-
-    kind = RayConnectionError
-
-    def __init__(self, cause: ConnectionError, since: float) -> None:
-        self.since = since
-        super().__init__(
-            f"This process (pid {os.getpid()}) cannot reach the other processes of its session any more: {cause}. Its "
-            "user, root directory, mounts or rights have changed since it started, or the directory of the session was "
-            "removed. Make such changes in a process of its own (subprocess), or only once ray is not needed any more."
-        )
-
-    @property
-    def lasts(self) -> bool:
-        """Whether it is known for so long that it is not expected to pass."""
-        return monotonic() - self.since >= CUT_OFF_S
+#: Goes on when it is decided whether a peer is reached: with None if it is, else with the reason why it is not.
+Again: TypeAlias = "Callable[[ConnectionError | None], None]"
 
 
 class Peer:
@@ -75,6 +38,8 @@ class Peer:
         "outbox_frames",
         "second",
         "sink",
+        "stands",
+        "waiting",
     )
 
     def __init__(self, connection: Connection, address: str) -> None:
@@ -89,6 +54,10 @@ class Peer:
         self.forgets: list[bytes] = []
         self.sink: Any = None
         self.lost = False
+        #: It is, or was, connected; else it is still being dialled, or was not reached.
+        self.stands = True
+        #: {by whom: how} those go on who wait until that is decided.
+        self.waiting: dict[object, Again] = {}
         #: It has been told who this process is, or has said so itself.
         self.greeted = False
         #: It has opened the connection; else it may open a ``second`` one at the same time.
@@ -178,6 +147,9 @@ class PeerTable:
         self.node_address = ""
         #: {address: peer}
         self.by_address: dict[str, Peer] = {}
+        #: Peers of which it is not decided, or not told yet, whether they are reached; what was found out about those
+        #: that are not.
+        self.dialling: dict[Peer, Probe | None] = {}
         #: How often a peer was reached that was not connected.
         self.made = 0
         #: Monotonic time since when this process is known to reach nobody; 0 if it is not.
@@ -188,56 +160,128 @@ class PeerTable:
         return codec.encode(handshake.hello(self._session, self._kind, self._process, self.address, os.getpid()))
 
     def reach(self, address: str) -> Peer:
-        """The peer at ``address``, connected if need be; may block for the transport's connect.
+        """The peer at ``address``, dialled if need be. What it is sent waits until it stands; see ``on_decision``.
 
         Raises:
             OutOfDescriptorsError: this process cannot have one more connection.
             CutOffError: it can have none any more.
-            ConnectionError: nobody is there (any more).
+            ConnectionError: nobody is there (any more), as is known at once.
         """
         peer = self.by_address.get(address)
         if peer is None:
-            connection = self._connect(address)
-            self.cut_off = 0.0
-            self.made += 1
-            connected = connection.context = Peer(connection, address)
-            peer = self.by_address.setdefault(address, connected)
-            if peer is not connected:  # somebody who has interrupted this was quicker
+            connection = self._dial(address)
+            dialled = Peer(connection, address)
+            if connection.dialling:
+                dialled.stands = False
+                self.dialling[dialled] = None
+            else:
+                self._has_reached()
+            connection.context = dialled
+            peer = self.by_address.setdefault(address, dialled)
+            if peer is not dialled:  # somebody who has interrupted this was quicker
+                self.dialling.pop(dialled, None)
                 connection.abort()
         if not peer.greeted:  # the same may have to say it first; twice does no harm
             peer.connection.send((self.hello(),))
             peer.greeted = True
         return peer
 
-    def _connect(self, address: str) -> Connection:
-        try:
-            return self._transport.connect(address)
-        except ConnectionError as error:
-            if not descriptors.is_exhausted(error):
-                self._look_whose_fault()
-                raise
-        descriptors.raise_limit()  # only now that it is needed: the program may count on its limit
-        try:
-            return self._transport.connect(address)
-        except ConnectionError as error:
-            if not descriptors.is_exhausted(error):
-                raise
-            raise OutOfDescriptorsError(f"no connection to another process: {descriptors.describe()}") from error
+    def stand(self, address: str, key: object, again: Again, failure: ConnectionError | None) -> Peer | None:
+        """The peer at ``address`` once it stands; None while it is dialled: the caller goes on with ``again`` then.
 
-    def _look_whose_fault(self) -> None:
-        """A peer was not reached: see whether another one is.
+        ``key`` tells callers apart, who wait once each; ``failure`` is what ``again`` was given.
 
         Raises:
-            CutOffError: it is not.
+            ConnectionError: ``failure``, or as ``reach``.
         """
-        began = monotonic()
+        if failure is not None:
+            raise failure
+        peer = self.reach(address)
+        return None if self.on_decision(peer, key, again) else peer
+
+    def on_decision(self, peer: Peer, key: object, again: Again) -> bool:
+        """Have ``again`` called when it is decided whether the peer is reached; False if it is, which calls nothing.
+
+        It may be called twice, by a call that interrupts the first one.
+        """
+        if peer.stands:
+            return False
+        peer.waiting[key] = again
+        if peer not in self.dialling:  # it was decided before that, and told
+            self._tell(peer, peer.connection.failure)
+        return True
+
+    def look(self) -> list[Peer]:
+        """Tell those who wait for peers of which it is decided now whether they are reached.
+
+        Returns:
+            Peers that are not, through no fault of this process.
+        """
+        lost = []
+        for peer in list(self.dialling):
+            connection = peer.connection
+            if connection.dialling:
+                continue
+            failure = connection.failure
+            if failure is None:
+                if not peer.stands:  # a call that interrupts this may look as well
+                    peer.stands = True
+                    self._has_reached()
+                self._tell(peer, None)
+                continue
+            probe = self.dialling.get(peer)
+            if probe is None:
+                self.forget(peer)
+                self.dialling[peer] = probe = Probe(self._transport, self.node_address)
+            if probe.is_decided:
+                error = self._judge(probe, failure)
+                self._tell(peer, error)
+                if not isinstance(error, OwnFaultError):
+                    lost.append(peer)
+        return lost
+
+    def _tell(self, peer: Peer, error: ConnectionError | None) -> None:
+        waiting = peer.waiting
+        while True:
+            if not waiting:
+                self.dialling.pop(peer, None)
+                return
+            for key, again in list(waiting.items()):
+                again(error)
+                waiting.pop(key, None)
+
+    def _has_reached(self) -> None:
+        self.cut_off = 0.0
+        self.made += 1
+
+    def _dial(self, address: str) -> Connection:
         try:
-            self._transport.connect(self.node_address, _PROBE_S).abort()
+            connection = self._transport.dial(address)
         except ConnectionError as error:
-            # One that does not answer in time may be slow.
-            if not descriptors.is_exhausted(error) and monotonic() - began < _PROBE_S:
-                self.cut_off = self.cut_off or began
-                raise CutOffError(error, self.cut_off) from error
+            if not descriptors.is_exhausted(error):
+                raise
+            descriptors.raise_limit()  # only now that it is needed: the program may count on its limit
+            try:
+                connection = self._transport.dial(address)
+            except ConnectionError as again:
+                if not descriptors.is_exhausted(again):
+                    raise
+                raise OutOfDescriptorsError(f"no connection to another process: {descriptors.describe()}") from again
+        failure = connection.failure
+        if failure is not None:
+            connection.context = DROPPED
+            raise self._judge(Probe(self._transport, self.node_address), failure)
+        return connection
+
+    def _judge(self, probe: Probe, failure: ConnectionError) -> ConnectionError:
+        """A peer was not reached for this ``failure``: whose fault is it?"""
+        error = probe.end()
+        if error is None:
+            return failure
+        self.cut_off = self.cut_off or probe.began
+        cut_off = CutOffError(error, self.cut_off)
+        cut_off.__cause__ = error
+        return cut_off
 
     def accept(self, connection: Connection, frames: Sequence[Frame], lost: Callable[[Peer], None]) -> Peer:
         """Take an incoming connection's first message; ``lost`` is told of one that it takes the place of.

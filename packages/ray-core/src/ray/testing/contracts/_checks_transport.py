@@ -73,7 +73,7 @@ def frames_belong_to_the_receiver(subject: TransportSubject) -> None:
     address = server.listen("contract-server")
     with Reader(client), ExitStack() as stack:
         with Reader(server) as at_server:
-            out = client.connect(address)
+            out = client.dial(address)
             out.send([b"hello"])
             at_server.wait(1, "every message arrives")
         small, large = bytearray(b"small"), bytearray(b"x" * (2 * MIB))
@@ -114,7 +114,7 @@ def a_connection_keeps_its_context(subject: TransportSubject) -> None:
 def connections_are_kept_apart(subject: TransportSubject) -> None:
     with linked(subject) as link:
         other = subject.make()
-        outs = [link.out, other.connect(link.address), other.connect(link.address)]
+        outs = [link.out, other.dial(link.address), other.dial(link.address)]
         with Reader(other):
             for number in range(50):
                 for name, out in enumerate(outs):
@@ -148,7 +148,7 @@ def send_never_blocks(subject: TransportSubject) -> None:
     server, client = subject.make(), subject.make()
     address = server.listen("contract-server")
     with Reader(server) as at_server, Reader(client):
-        out = client.connect(address)
+        out = client.dial(address)
         out.send([b"hello"])
         at_server.wait(1, "every message arrives")
     chunk = os.urandom(MIB)

@@ -44,7 +44,7 @@ def _passed(transport: Transport, call: Callable[[], object]) -> int:
 
 def polls_interrupt_polls(subject: TransportSubject) -> None:
     server, client = subject.make(), subject.make()
-    out = client.connect(server.listen("contract-server"))
+    out = client.dial(server.listen("contract-server"))
     taken: list[tuple[Connection, list[bytes] | None]] = []
 
     def poll(timeout_s: float) -> None:
@@ -197,38 +197,36 @@ def _two_send(link: Link, message: list[bytes], point: int) -> None:
     expect_equal(at_server.messages(), [*wanted, [b"end"]], "a message that two were to send is sent once")
 
 
-def connects_interrupt_connects(subject: TransportSubject) -> None:
+def dials_interrupt_dials(subject: TransportSubject) -> None:
     client = subject.make()
     servers = [subject.make(), subject.make()]
     addresses = [server.listen(f"contract-server-{number}") for number, server in enumerate(servers)]
     made: list[Connection] = []
 
-    def connect(number: int) -> None:
-        connection = client.connect(addresses[number])
+    def dial(number: int) -> None:
+        connection = client.dial(addresses[number])
         made.append(connection)
         connection.send([b"hello"])
 
-    def connect_at(point: int, number: int) -> int:
+    def dial_at(point: int, number: int) -> int:
         """Returns how many points there are."""
-        _, points = interrupted(
-            lambda: connect(0), point, lambda: connect(number), lambda path: _is_code_of(client, path)
-        )
+        _, points = interrupted(lambda: dial(0), point, lambda: dial(number), lambda path: _is_code_of(client, path))
         return points
 
     with Reader(servers[0]) as first, Reader(servers[1]) as second, Reader(client):
-        point, points = 1, _passed(client, lambda: connect(0))
+        point, points = 1, _passed(client, lambda: dial(0))
         eventually(lambda: len(first.messages()) == len(made), "a connection carries messages")
         while point <= min(points, _MOST_POINTS):
             for number in (0, 1):
 
                 def attempt(point: int = point, number: int = number) -> None:
                     nonlocal points
-                    points = connect_at(point, number)
+                    points = dial_at(point, number)
 
-                in_time(attempt, "a connect that interrupts a connect ends, and so does that one")
+                in_time(attempt, "a dial that interrupts a dial ends, and so does that one")
             eventually(
                 lambda: len(first.messages()) + len(second.messages()) == len(made),
-                "a connection that was made inside a connect, or around one, carries messages",
+                "a connection that was dialled inside a dial, or around one, carries messages",
             )
             first.events.clear()
             second.events.clear()
@@ -240,7 +238,35 @@ def connects_interrupt_connects(subject: TransportSubject) -> None:
             first.events.clear()
             second.events.clear()
             made.clear()
-            point += 2 * _STEP
+            point += _STEP
+
+
+def what_dials_goes_on_inside(subject: TransportSubject) -> None:
+    """The code that interrupts a poll may wait for what is still being dialled."""
+    server, client = subject.make(), subject.make()
+    address = server.listen("contract-server")
+    rule = "a poll inside a poll goes on with what is being dialled"
+    with Reader(server) as at_server:
+        point = points = 1
+        while point <= min(points, _MOST_POINTS):
+            out = client.dial(address)
+            out.send([b"%d" % point])
+
+            def has_come(point: int = point) -> bool:
+                if [b"%d" % point] not in at_server.messages():
+                    client.poll(0.02)
+                return [b"%d" % point] in at_server.messages()
+
+            def wait(has_come: Callable[[], bool] = has_come) -> None:
+                eventually(has_come, rule)
+
+            _, points = interrupted(lambda: client.poll(0.02), point, wait, lambda path: _is_code_of(client, path))
+            wait()
+            out.close()
+            point += _STEP
+        eventually(lambda: len(at_server.ends()) == len(at_server.messages()), "poll reports a peer that has closed")
+        wanted = [[b"%d" % number] for number in range(1, point, _STEP)]
+        expect_equal(at_server.messages(), wanted, "what was sent while it dialled arrives once")
 
 
 def signals_interrupt_calls(subject: TransportSubject) -> None:
@@ -248,7 +274,7 @@ def signals_interrupt_calls(subject: TransportSubject) -> None:
     if threading.current_thread() is not threading.main_thread():  # where Python runs no handlers
         return
     server, client = subject.make(), subject.make()
-    out = client.connect(server.listen("contract-server"))
+    out = client.dial(server.listen("contract-server"))
     ending = threading.Event()
     answered: set[bytes] = set()
     sent = handled = 0
@@ -302,6 +328,7 @@ INTERRUPTED: tuple[Check, ...] = (
     sends_interrupt_sends,
     what_a_send_has_begun_goes_on_inside,
     a_message_is_sent_by_one_of_two,
-    connects_interrupt_connects,
+    dials_interrupt_dials,
+    what_dials_goes_on_inside,
     signals_interrupt_calls,
 )

@@ -18,7 +18,7 @@ def a_large_first_message_is_refused(subject: TransportSubject) -> None:
         rule = f"a peer that begins with more than {FIRST_MESSAGE_BYTES} bytes is turned away"
         eventually(link.at_client.ends, rule)
         expect_equal(link.at_server.events, [], "nobody hears of a peer that was turned away")
-        out = link.client.connect(link.address)
+        out = link.client.dial(link.address)
         out.send([b"hello"])
         out.send([b"x" * FIRST_MESSAGE_BYTES * 4])
         seen = link.at_server.wait(2, "a peer that begins with little is heard, and need not go on so")
@@ -30,10 +30,10 @@ def strangers_have_to_leave(subject: TransportSubject) -> None:
     with linked(subject) as link:
         link.out.send([b"hello"])
         link.at_server.wait(1, "every message arrives")
-        outs = [link.client.connect(link.address) for _ in range(limit + 20)]
+        outs = [link.client.dial(link.address) for _ in range(limit + 20)]
         rule = f"no more than {limit} peers that say nothing are kept"
         eventually(lambda: sum(out.closed for out in outs) >= 20, rule)
-        other = link.client.connect(link.address)
+        other = link.client.dial(link.address)
         other.send([b"hello"])
         link.at_server.wait(2, "a peer that begins as it should is heard, though many others have come")
         rule = f"a peer that has said nothing for {FIRST_MESSAGE_S:g} s is turned away"
@@ -48,7 +48,7 @@ def a_lack_of_descriptors_costs_the_newcomer_alone(subject: TransportSubject) ->
         newcomer = None
         with descriptors_left(1):  # the newcomer's own end takes it
             with suppress(ConnectionError):  # or it is refused at once
-                newcomer = link.client.connect(link.address)
+                newcomer = link.client.dial(link.address)
                 newcomer.send([b"late"])
             for number in range(50):
                 link.out.send([b"%d" % number])
@@ -59,7 +59,7 @@ def a_lack_of_descriptors_costs_the_newcomer_alone(subject: TransportSubject) ->
             expect_equal(link.at_client.wait(50, rule), numbers, rule)
             link.at_server.check()
         if newcomer is None or newcomer.closed:  # it may have been turned away, but not those that come later
-            newcomer = link.client.connect(link.address)
+            newcomer = link.client.dial(link.address)
             newcomer.send([b"late"])
         link.at_server.wait(51, "whoever comes when there are descriptors again is heard")
 

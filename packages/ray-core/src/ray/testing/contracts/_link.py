@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Self, TypeAlias
 
@@ -17,6 +17,8 @@ class TransportSubject:
     """A way to make transports that can reach each other; whoever made the subject closes them."""
 
     make: Callable[[], Transport]
+    black_hole: Callable[[], AbstractContextManager[str]] | None = None
+    """Opens a listener that never answers; yields its address. None where there is no such thing."""
 
 
 Check: TypeAlias = Callable[[TransportSubject], None]
@@ -99,6 +101,6 @@ def linked(subject: TransportSubject) -> Iterator[Link]:
         server, client = subject.make(), subject.make()
         address = server.listen("contract-server")
         at_server = stack.enter_context(Reader(server))
-        out = client.connect(address)
+        out = client.dial(address)
         at_client = stack.enter_context(Reader(client))
         yield Link(server, client, address, out, at_server, at_client)

@@ -12,18 +12,20 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
 from ray.abc.transport import Transport
 from ray.testing.contracts._checks_transport import MESSAGES
+from ray.testing.contracts._checks_transport_dialling import BLACK_HOLES, DIALLING
 from ray.testing.contracts._checks_transport_ends import ENDS
 from ray.testing.contracts._checks_transport_interrupted import INTERRUPTED
 from ray.testing.contracts._checks_transport_strangers import STRANGERS
 from ray.testing.contracts._link import Check, TransportSubject
 
 #: Every check.
-REQUIRED = (*MESSAGES, *ENDS)
+REQUIRED = (*MESSAGES, *DIALLING, *ENDS)
 
 
 class TransportContract:
@@ -40,7 +42,14 @@ class TransportContract:
         raise NotImplementedError(f"{type(self).__name__} must override the fixture 'make_transport'")
 
     @pytest.fixture
-    def subject(self, make_transport: Callable[[], Transport]) -> Iterator[TransportSubject]:
+    def black_hole(self) -> Callable[[], AbstractContextManager[str]] | None:
+        """Required where a listener may fail to answer: return what opens such a one and yields its address."""
+        return None
+
+    @pytest.fixture
+    def subject(
+        self, make_transport: Callable[[], Transport], black_hole: Callable[[], AbstractContextManager[str]] | None
+    ) -> Iterator[TransportSubject]:
         """What the checks take; closes every transport after the test."""
         made: list[Transport] = []
 
@@ -49,13 +58,20 @@ class TransportContract:
             made.append(transport)
             return transport
 
-        yield TransportSubject(make)
+        yield TransportSubject(make, black_hole)
         for transport in reversed(made):
             transport.close()
 
     @pytest.mark.parametrize("check", REQUIRED, ids=lambda check: check.__name__)
     def test_required(self, check: Check, subject: TransportSubject) -> None:
         """Every transport."""
+        check(subject)
+
+    @pytest.mark.parametrize("check", BLACK_HOLES, ids=lambda check: check.__name__)
+    def test_black_holes(self, check: Check, subject: TransportSubject) -> None:
+        """Transports whose listeners may fail to answer."""
+        if subject.black_hole is None:
+            pytest.skip("every listener answers")
         check(subject)
 
     @pytest.mark.parametrize("check", INTERRUPTED, ids=lambda check: check.__name__)

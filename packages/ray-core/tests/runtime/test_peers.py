@@ -1,0 +1,257 @@
+"""Peers are dialled: those who need one go on when it is decided whether it is reached, and hear whose fault it is."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from ray.clock import monotonic
+from ray.runtime.process import own_faults, peers
+from ray.runtime.process.own_faults import CutOffError, OutOfDescriptorsError
+from ray.runtime.process.peers import PeerTable
+from ray.testing.interruption import interrupted
+
+WORKER, NODE = "unix:/w.sock", "unix:/node.sock"
+
+
+class Connection:
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.context: Any = None
+        self.dialling, self.closed = True, False
+        self.failure: ConnectionError | None = None
+        self.sent: list[Any] = []
+
+    def send(self, frames: Any) -> None:
+        self.sent.append(frames)
+
+    def abort(self) -> None:
+        self.closed, self.dialling = True, False
+
+    def stand(self) -> None:
+        self.dialling = False
+
+    def fail(self, reason: str = "nobody listens there") -> None:
+        self.dialling, self.closed = False, True
+        self.failure = ConnectionError(f"cannot connect to {self.address}: {reason}")
+
+
+class Transport:
+    """Decides at once about what is in ``known``: by a reason, or an empty text where it stands."""
+
+    def __init__(self) -> None:
+        self.dialled: list[Connection] = []
+        self.known: dict[str, str] = {}
+        self.lacks = 0
+
+    def dial(self, address: str, timeout_s: float = 5.0) -> Connection:
+        if self.lacks:
+            self.lacks -= 1
+            raise ConnectionError("no more") from OSError(errno.EMFILE, "too many open files")
+        connection = Connection(address)
+        self.dialled.append(connection)
+        if self.known.get(address):
+            connection.fail(self.known[address])
+        elif address in self.known:
+            connection.stand()
+        return connection
+
+    def to(self, address: str) -> Connection:
+        return [connection for connection in self.dialled if connection.address == address][-1]
+
+
+@pytest.fixture
+def transport() -> Transport:
+    return Transport()
+
+
+@pytest.fixture
+def table(transport: Transport) -> PeerTable:
+    made = PeerTable(transport, "session", "driver", b"q" * 8)  # type: ignore[arg-type]
+    made.node_address = NODE
+    return made
+
+
+class Waiter:
+    """Needs a peer, and keeps what it is told."""
+
+    def __init__(self, table: PeerTable, address: str = WORKER) -> None:
+        self.table, self.address = table, address
+        self.told: list[Any] = []
+
+    def need(self, failure: ConnectionError | None = None) -> None:
+        try:
+            peer = self.table.stand(self.address, self, self.need, failure)
+        except ConnectionError as error:
+            self.told.append(error)
+        else:
+            if peer is not None:
+                self.told.append(peer)
+
+
+def test_what_is_decided_at_once_is_told_at_once(table, transport):
+    transport.known = {WORKER: "", NODE: ""}
+    waiter = Waiter(table)
+    waiter.need()
+    assert waiter.told == [table.by_address[WORKER]]
+    assert table.made == 1
+    assert not table.dialling
+    transport.known["unix:/x.sock"] = "nobody listens there"
+    other = Waiter(table, "unix:/x.sock")
+    other.need()
+    assert str(other.told[0]) == "cannot connect to unix:/x.sock: nobody listens there"
+    assert "unix:/x.sock" not in table.by_address
+    assert transport.to(NODE).closed
+    assert table.made == 1
+
+
+def test_who_needs_a_peer_goes_on_once_it_stands(table, transport):
+    first, second = Waiter(table), Waiter(table)
+    for waiter in (first, second, first):
+        waiter.need()
+    [connection] = transport.dialled
+    assert len(connection.sent) == 1  # hello waits with it
+    assert table.look() == []
+    assert first.told == second.told == []
+    connection.stand()
+    assert table.look() == []
+    peer = table.by_address[WORKER]
+    assert first.told == second.told == [peer]
+    assert peer.stands
+    assert table.made == 1
+    assert not table.dialling
+    assert table.look() == []
+    assert first.told == [peer]
+
+
+def test_a_peer_that_is_not_reached_is_to_blame_where_the_node_manager_is(table, transport):
+    waiter = Waiter(table)
+    waiter.need()
+    peer = table.by_address[WORKER]
+    transport.to(WORKER).fail()
+    assert table.look() == []
+    assert peer.lost
+    assert WORKER not in table.by_address
+    assert waiter.told == []  # the node manager is asked
+    assert table.look() == []
+    transport.to(NODE).stand()
+    assert table.look() == [peer]
+    assert str(waiter.told[0]) == f"cannot connect to {WORKER}: nobody listens there"
+    assert not isinstance(waiter.told[0], own_faults.OwnFaultError)
+    assert transport.to(NODE).closed
+    assert table.made == 0
+    assert not table.dialling
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_this_process_is_cut_off_where_nobody_is_reached(table, transport, at_once):
+    if at_once:
+        transport.known = {WORKER: "gone", NODE: "gone"}
+    waiter = Waiter(table)
+    waiter.need()
+    if not at_once:
+        transport.to(WORKER).fail()
+        table.look()
+        transport.to(NODE).fail()
+        assert table.look() == []  # it may live
+    [error] = waiter.told
+    assert isinstance(error, CutOffError)
+    assert NODE in str(error)
+    assert table.cut_off == error.since > 0
+    transport.known = {"unix:/other.sock": ""}
+    table.reach("unix:/other.sock")
+    assert table.cut_off == 0
+
+
+def test_a_node_manager_that_answers_late_is_no_sign(table, transport, monkeypatch):
+    waiter = Waiter(table)
+    waiter.need()
+    transport.to(WORKER).fail()
+    table.look()
+    monkeypatch.setattr(own_faults, "monotonic", lambda: monotonic() + 2)
+    transport.to(NODE).fail("no answer within 1 s")
+    assert len(table.look()) == 1
+    assert not isinstance(waiter.told[0], CutOffError)
+    assert table.cut_off == 0
+
+
+def test_without_descriptors_nobody_is_to_blame(table, transport):
+    transport.lacks = 2
+    waiter = Waiter(table)
+    waiter.need()
+    assert isinstance(waiter.told[0], OutOfDescriptorsError)
+    transport.lacks = 1  # the limit could be raised
+    waiter.need()
+    assert WORKER in table.by_address
+
+
+def test_a_peer_that_was_lost_right_after_it_stood_has_stood(table, transport):
+    waiter = Waiter(table)
+    waiter.need()
+    connection = transport.to(WORKER)
+    connection.dialling, connection.closed = False, True
+    table.look()
+    assert waiter.told == [table.by_address[WORKER]]
+
+
+@pytest.mark.parametrize("reason", ["", "nobody listens there"])
+def test_a_look_inside_a_look_tells_everybody(transport, reason):
+    """Who interrupts may wait for what only those bring who wait for the peer."""
+    point = points = 1
+    while point <= points:
+        transport.dialled.clear()
+        table = PeerTable(transport, "session", "driver", b"q" * 8)
+        table.node_address = NODE
+        transport.known = {NODE: ""}
+        waiters = [Waiter(table), Waiter(table)]
+        for waiter in waiters:
+            waiter.need()
+        if reason:
+            transport.to(WORKER).fail(reason)
+        else:
+            transport.to(WORKER).stand()
+
+        def look(table=table, waiters=waiters):
+            table.look()
+            assert all(waiter.told for waiter in waiters)
+
+        _, points = interrupted(table.look, point, look, lambda path: path == peers.__file__)
+        look()
+        assert not table.dialling
+        assert table.made == (not reason)
+        for waiter in waiters:
+            assert len({str(told) for told in waiter.told}) == 1
+        point += 1
+    assert point > 10
+
+
+def test_a_reach_inside_a_reach_waits_as_well(transport):
+    point = points = 1
+    while point <= points:
+        transport.dialled.clear()
+        table = PeerTable(transport, "session", "driver", b"q" * 8)
+        transport.known = {}
+        outer, inner = Waiter(table), Waiter(table)
+
+        def need(table=table, inner=inner, transport=transport):
+            inner.need()
+            for connection in transport.dialled:
+                if not connection.closed:
+                    connection.stand()
+            table.look()
+            assert inner.told
+
+        _, points = interrupted(outer.need, point, need, lambda path: path == peers.__file__)
+        if point <= points:
+            for connection in transport.dialled:
+                if connection.dialling:
+                    connection.stand()
+            table.look()
+            peer = table.by_address[WORKER]
+            assert outer.told == inner.told == [peer], point
+            assert not peer.connection.closed
+            assert not table.dialling
+        point += 1
+    assert point > 5
