@@ -74,7 +74,7 @@ class Losses:
             if peer.lost or self._here.closed:
                 return OwnerDiedError(object_id)
             self._wait(Waiter(1), 0.02)
-        return error
+        return OwnerDiedError(object_id) if peer.lost else error
 
     def of_store(self, error: RayConnectionError) -> RayConnectionError:
         """What to raise when the store does not answer: most likely the node is about to be reported dead."""
