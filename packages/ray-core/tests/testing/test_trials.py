@@ -64,11 +64,18 @@ def retries_without_an_attempt(self: TaskTable[Any], lease: Lease[Any], task: An
 def asks_for_nobody(self: TaskTable[Any], cls: Any, now: float) -> None: ...
 
 
+def begins_before_it_stands(self: TaskTable[Any], number: int, id: bytes, now: float) -> Any:
+    lease = _granted(self, number, id, now)
+    if lease is not None:
+        self.reached(lease, now)
+    return lease
+
+
 def takes_twice(self: Delivery[Any], header: Any, message: Any) -> list[Any]:
     return [message] if header.number else []
 
 
-_started, _in_force, _retry = Lease.started, Recalls.in_force, TaskTable.retry
+_started, _in_force, _retry, _granted = Lease.started, Recalls.in_force, TaskTable.retry, TaskTable.granted
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ class TaskTable(Generic[T]):
 
     Invariants, as soon as ``out`` has been carried out (``validate`` checks them):
     - a task is in one place: a queue, the flight of one lease, or at rest before its next attempt;
-    - a class that is not paused asks for workers if, and only if, its queue is not empty;
+    - a class that is not paused asks for workers, or waits for one that is dialled, where its queue is not empty, and
+      asks for none where it is;
     - a lease is with its class if, and only if, it is in ``leases``;
     - nothing waits in a batch.
     """
@@ -500,7 +501,9 @@ class TaskTable(Generic[T]):
         counts = Counter(task.id for task in self.tasks() if not task.done)
         _check(all(count == 1 for count in counts.values()), "a task is in two places")
         for cls in self.classes.values():
-            _check(cls.paused or bool(cls.demanded) == bool(cls.queue), f"class {cls.number}: demand without a queue")
+            waits = cls.demanded or not all(lease.ready for lease in cls.leases)
+            _check(cls.paused or bool(waits) or not cls.queue, f"class {cls.number}: a queue without demand")
+            _check(cls.paused or bool(cls.queue) or not cls.demanded, f"class {cls.number}: demand without a queue")
             _check(all(task.place is cls for task in cls.queue if not task.done), "a queued task is placed elsewhere")
         with_classes = Counter(id(lease) for cls in self.classes.values() for lease in cls.leases)
         _check(Counter(map(id, self.leases.values())) == with_classes, "a lease is with no class")

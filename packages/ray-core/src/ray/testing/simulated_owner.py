@@ -212,7 +212,25 @@ class SimulatedOwner:
         if lease is not None:
             self._places[lease.id] = (sender, message.address)
             self._by_worker[message.address] = lease.id
+            world = self._world
+            if world.rng.random() < world.behaviour.dials:
+                world.clock.after(world.rng.uniform(0.0, 0.05), self._dialled, message, world.rng.random() < 0.2)
+            else:
+                self.tasks.reached(lease, now)
+
+    def _dialled(self, message: node.Granted, fails: bool) -> None:
+        """It is decided whether a worker is reached."""
+        now = self._world.clock.now
+        lease = self.tasks.granted(message.key, message.lease, now)
+        if lease is None:
+            return
+        if not fails:
             self.tasks.reached(lease, now)
+        elif (cls := self.tasks.unreached(lease)) is not None:
+            self._tell_node(lease, node.Suspect(lease.id))
+            self._leave(lease)
+            self.tasks.pump(cls, now)
+        self._carry_out()
 
     def _replied(self, worker: str, lease: Lease[SimulatedTask], message: wire.Replies) -> None:
         now = self._world.clock.now

@@ -69,6 +69,7 @@ def _cluster(rng: random.Random, seed: int) -> Cluster:
         blocks=rng.choice([0.0, 0.0, 0.1]),
         fails=rng.choice([0.0, 0.05]),
         dies=rng.choice([0.0, 0.0, 0.05]),
+        dials=rng.choice([0.0, 0.0, 0.3]),
         tasks_per_worker=rng.choice([0, 0, 1, 7]),
     )
     quality = LinkQuality(
