@@ -1,4 +1,4 @@
-"""What a handle on a control store owes to those who ask, whichever store it belongs to.
+"""What a handle on a control store owes to its callers, whichever store it belongs to.
 
 Answers come from any thread, and lie here until the thread that watches the descriptor delivers them.
 """
@@ -33,7 +33,7 @@ class Debt(NamedTuple):
 
 
 class Subscription:
-    """Who wants to be told of changes."""
+    """One subscription to changes."""
 
     __slots__ = ("ended", "on_change", "prefix")
 
@@ -43,7 +43,7 @@ class Subscription:
 
 
 class AnswerBox:
-    """Of one handle. Each ``on_answer`` is called once: who takes the debt out of ``_debts`` answers it."""
+    """Of one handle. Each ``on_answer`` is called once: the thread that takes the debt out of ``_debts`` answers it."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -125,7 +125,7 @@ class AnswerBox:
         return self._reading
 
     def deliver(self) -> None:
-        """Call those for whom there is something by now."""
+        """Call every callback that something has come for."""
         if self.closed:
             return
         with contextlib.suppress(BlockingIOError):

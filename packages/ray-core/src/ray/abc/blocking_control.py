@@ -1,4 +1,4 @@
-"""The control seam for those who may wait: command lines and tests. Not for a node manager's loop."""
+"""The control seam for callers that may wait: command lines and tests. Not for a node manager's loop."""
 
 from __future__ import annotations
 

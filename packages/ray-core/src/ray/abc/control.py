@@ -1,7 +1,7 @@
 """Control seam: small state of record for the cluster — keys, lists, streams and change hints. Never on a task's path.
 
-A handle never waits. Who asks goes on, and is answered in ``deliver``, which the thread that watches the handle's
-descriptor calls: in a node manager its loop. So no answer comes on a thread of the store's.
+A handle never waits. The caller that asks goes on, and is answered in ``deliver``. The thread that watches the handle's
+descriptor calls that: in a node manager its loop. So no answer comes on a thread of the store's.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ControlStore(ABC):
 
     @abstractmethod
     def deliver(self) -> None:
-        """Call whom there is an answer or a hint for, and return; what they ask is delivered another time.
+        """Call every callback that an answer or a hint has come for, and return; what they ask is delivered later.
 
         Never waits. What a callback raises is logged, and disturbs nobody. Does nothing once closed.
         """

@@ -69,7 +69,7 @@ class ObjectSelector(ABC):
     def fileno(self) -> int | None:
         """A descriptor that is readable while ``select(0)`` would report something, for the kernel's selectors.
 
-        None: there is none, and who waits for other things as well has to look again and again.
+        None: there is none, and a loop that waits for other things as well has to look again and again.
         """
         return None
 

@@ -174,7 +174,7 @@ class Spilling(ABC):
 
     @abstractmethod
     def get_at_once(self, object_id: bytes) -> memoryview | None:
-        """``Store.get`` for those who must not wait for the disk, such as event loops.
+        """``Store.get`` for callers that must not wait for the disk, such as event loops.
 
         Raises:
             BlockingIOError: the object is not in memory. ``get`` brings it back.

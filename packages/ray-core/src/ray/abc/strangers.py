@@ -1,7 +1,7 @@
 """What a listener allows peers that have said nothing yet, whichever transport it belongs to.
 
-Anybody who can reach a socket can open connections and leave them, or announce what never comes. Until a peer's first
-message is there, it costs a descriptor and a few kilobytes at most, for a few seconds, and there are not many like it.
+A program that can reach a socket can open connections and leave them, or announce what never comes. Until a peer's
+first message is there, the peer costs a descriptor and a few kilobytes, for a few seconds, and few like it are let in.
 """
 
 from __future__ import annotations

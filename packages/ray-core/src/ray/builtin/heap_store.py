@@ -26,7 +26,7 @@ _HOLDERS_NAMED = 5
 
 
 class _Buffer:
-    """One object and who uses it."""
+    """One object and its users."""
 
     __slots__ = ("memory", "nbytes", "unreleased", "writable")
 

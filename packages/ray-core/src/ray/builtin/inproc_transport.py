@@ -35,7 +35,7 @@ class InprocConnection(Connection):
         self.unread_bytes = 0
         #: What the other end sent, and nobody has read yet, is not to be read.
         self.dropped = False
-        #: Whoever polls this end knows of it: it has dialled, or heard the first message.
+        #: The polling thread of this end knows of it: it has dialled, or heard the first message.
         self.is_known = True
 
     @classmethod
@@ -146,7 +146,7 @@ class InprocTransport(Transport):
                 return
             given[0] = None
         inbox.append(item)
-        if inbox and inbox[0] is item:  # else whoever polls has come to it, or has others before it
+        if inbox and inbox[0] is item:  # else the polling thread has come to it, or has others before it
             self.wake()
 
     def drop(self, connection: InprocConnection) -> None:

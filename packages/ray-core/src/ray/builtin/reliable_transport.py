@@ -73,7 +73,8 @@ class ReliableConnection(Connection):
 class ReliableTransport(Transport):
     """Wraps a transport, which it owns from then on.
 
-    Finalisers and signal handlers must not wait inside calls of it: these keep its lock, which whoever polls waits for.
+    Finalisers and signal handlers must not wait inside calls of it: these keep its lock, and the polling thread waits
+    for that.
     """
 
     def __init__(self, inner: Transport, close_s: float = _CLOSE_FLUSH_S) -> None:
@@ -88,7 +89,7 @@ class ReliableTransport(Transport):
         self._inner = inner
         self._close_s = close_s
         self._lock = threading.RLock()
-        #: Held by whoever polls the inner transport.
+        #: Held by the thread that polls the inner transport.
         self._polling = threading.RLock()
         self._connections: set[ReliableConnection] = set()
         self._inbox: deque[tuple[Connection, Sequence[Frame] | None]] = deque()
@@ -196,7 +197,7 @@ class ReliableTransport(Transport):
                 finally:
                     self._polling.release()
                 if self._inbox:
-                    self.wake()  # whoever polls otherwise has to take them
+                    self.wake()  # the polling thread has to take them
         return True
 
     def forget(self, connection: ReliableConnection) -> None:

@@ -71,7 +71,7 @@ class UnixConnection(Connection):
         self.fd = sock.fileno()
         self._fds = (self.fd,)
         self._inode = os.fstat(self.fd).st_ino
-        #: Bytes that a peer who has connected may still send until its first message is complete; 0: it is.
+        #: Bytes that a peer that has connected may still send until its first message is complete; 0: it is.
         self.first_bytes = 0
         #: The claim of the call that writes: (its thread,). Nobody waits for it: who has it writes what others have
         #: queued. A call inside it on the same thread takes it over, and it is not given back.
@@ -298,7 +298,7 @@ class UnixConnection(Connection):
                     return
 
     def _heard(self, messages: list[Any], nbytes: int) -> None:
-        """A peer who has connected has sent something."""
+        """A peer that has connected has sent something."""
         if messages:
             self._transport.introduced(self)
         else:

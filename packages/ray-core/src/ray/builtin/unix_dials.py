@@ -1,6 +1,6 @@
 """Connections of the Unix transport that wait for a listener whose queue is full: the system tells of no room there.
 
-A try is worth the same whoever makes it and however often: one that has succeeded is found to be connected. So a call
+A try is worth the same by any thread and however often: one that has succeeded is found to be connected. So a call
 that interrupts another one, or another thread, may try as well.
 """
 

@@ -26,7 +26,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class UnixListener:
-    """A listening socket, and those who have connected and said nothing yet."""
+    """A listening socket, and peers that have connected and said nothing yet."""
 
     def __init__(self, path: str) -> None:
         """Listen at ``path``.

@@ -93,7 +93,7 @@ class UnixTransport(Transport):
             self._listener.strangers.left(connection)
 
     def _tend(self, listener: UnixListener) -> None:
-        """Turn away those who have said nothing in time, or are too many; let others in again after a pause."""
+        """Turn away peers that have said nothing in time, or are too many; let others in again after a pause."""
         for connection in listener.strangers.surplus():
             if connection.first_bytes:  # else it has been heard meanwhile, by a call that interrupts this one
                 connection.abort()

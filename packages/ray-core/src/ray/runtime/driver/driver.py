@@ -237,9 +237,9 @@ class DriverRuntime(OwnerRuntime):
         with self.lock:
             if self.closed:
                 return
-            self.node.dead = reason  # first: who finds the session closed is told why
+            self.node.dead = reason  # first: a caller that finds the session closed is told why
             self.here.closed = True
-            text = f"[ray] {reason}{self._log_tail()}\n"  # those who get the error may close the log at once
+            text = f"[ray] {reason}{self._log_tail()}\n"  # the program may close the log as soon as it has the error
             self.node.lost(reason)
             self.abandon_all(NodeDiedError(self.node_id, reason))
         process = self._process
@@ -248,7 +248,7 @@ class DriverRuntime(OwnerRuntime):
                 process.kill()
                 _ends(process, _STOP_S)  # else it would be there, if dead, until the session is shut down
             self._bury()
-        self._printer.show(text)  # who calls this may hold the lock, and stderr take nothing
+        self._printer.show(text)  # the caller may hold the lock, and stderr take nothing
 
     def _bury(self) -> None:
         """The node manager was killed: end what it has left. The caller does not wait for what cleans up itself."""

@@ -40,7 +40,7 @@ class Missing:
 
 
 class Printer:
-    """Prints batches from a thread of its own, so that a slow terminal slows down nobody but those who print."""
+    """Prints batches from a thread of its own, so that a slow terminal slows down nothing but printing."""
 
     def __init__(self, tell: Callable[[int], None], later: Callable[[float, Callable[[], None]], object]) -> None:
         """Nothing is printed yet.
@@ -87,7 +87,7 @@ class Printer:
     # --- readers that take nothing ------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """See whether those who print are held up by a reader that takes nothing."""
+        """See whether printing is held up by a reader that takes nothing."""
         self._is_looking = False
         if not self._batches:
             return

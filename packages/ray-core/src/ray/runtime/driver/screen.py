@@ -156,7 +156,7 @@ class Screen:
     def _print(self, stream: TextIO, text: str) -> None:
         """Print whole lines in place of what is drawn, if anything is.
 
-        Not under the lock where the stream is the program's own: it may have a lock, which others have who print.
+        Not under the lock where the stream is the program's own: it may have a lock, which other printing threads hold.
         """
         if not is_terminal(stream):
             write(stream, text, self._wait_s, above=True)

@@ -1,4 +1,4 @@
-"""The node manager's actor half: places actors, starts them, and tells who asks where they are."""
+"""The node manager's actor half: places actors, starts them, and tells the processes that ask where they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Births of workers: forked twice, so that they belong to whoever takes in orphans; each is known before it goes on."""
+"""Births of workers: forked twice, so that the process which takes in orphans gets them; each is known at once."""
 
 from __future__ import annotations
 

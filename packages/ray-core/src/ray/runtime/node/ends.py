@@ -1,4 +1,4 @@
-"""The node manager's part in the ends of workers: whom it asks to end, and that those end in time who are to."""
+"""The node manager's part in the ends of workers: which ones it asks to end, and that they end in time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ray.runtime.process.timers import Timers
 IDLE_TRIM_S = 2.0
 #: A worker whose last call has ended is killed after this time, if it has not ended itself by then.
 END_GRACE_S = END_S + 1.0
-#: The same, if others need it, who would lose something.
+#: The same, if other processes need it, and would lose something.
 NEEDED_GRACE_S = 30.0
 
 

@@ -34,7 +34,7 @@ def held_by_actors(
     shown = ", ".join(f"{count} {cls}" for cls, count in classes.most_common(_SHOWN_CLASSES))
     more = ", …" if len(classes) > _SHOWN_CLASSES else ""
     numbers = {each: amounts(of)[what] for each, of in (("held", held), ("total", total), ("wanted", wanted))}
-    numbers["held"] = min(numbers["held"], numbers["total"])  # who waits lends it to others, and has it back some time
+    numbers["held"] = min(numbers["held"], numbers["total"])  # a waiting task lends its own, for a time
     return (
         f"{name or 'A task'} waits for {what} {numbers['wanted']:g}: actors hold {numbers['held']:g} of "
         f"{numbers['total']:g} for as long as they live ({shown}{more}). It goes on when one of them ends; actors that "

@@ -354,7 +354,7 @@ class NodeManager:
         for sink in self._sinks:
             try:
                 sink.write(events)
-            except Exception as error:  # of no concern to those who sent them
+            except Exception as error:  # of no concern to their senders
                 self._refusals.note(error)
 
     def _drivers(self) -> list[Client]:

@@ -17,7 +17,7 @@ from ray.runtime.node.line_reader import LineReader
 from ray.runtime.process.output_window import WINDOW, weight
 from ray.runtime.process.timers import Timers
 
-#: Who is dead, or about to end, is not waited for: what it has written is taken up to this much, and dropped beyond.
+#: A worker that is dead, or about to end, is not waited for: so much of its output is taken, the rest is dropped.
 MOST = 8 * WINDOW
 
 

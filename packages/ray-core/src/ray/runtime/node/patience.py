@@ -1,4 +1,4 @@
-"""What the node manager does about those who wait long for a worker, while others use or hold what they need."""
+"""What the node manager does about owners that wait long for a worker, while others use or hold what they need."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ray.runtime.process.timers import Timers
 if TYPE_CHECKING:
     from ray.protocol.waiting import DemandKey
 
-#: Who has waited for this long has waited long.
+#: An owner that has waited for this long has waited long.
 LONG_S = 1.0
 #: The pauses between two appeals double up to this, while anybody waits.
 MAX_PAUSE_S = 60.0
-#: Who waits for so long for the end of an actor is told, and again while that lasts.
+#: An owner that waits for so long for the end of an actor is told, and again while that lasts.
 TELL_S = 5.0
 TELL_AGAIN_S = 4.0
 RECORD_AGAIN_S = 60.0
@@ -85,7 +85,7 @@ class NodePatience:
         self.attend()
 
     def _tell_of_actors(self, now: float) -> None:
-        """Who waits only for actors may do so for ever: drivers say it once, and in errors for as long as it lasts."""
+        """An owner that waits for actors alone may wait for ever: drivers say it once, and in errors while it lasts."""
         leases = self._leases
         long = [key for key, (_, since) in self._seen.items() if now - since >= TELL_S]
         if not long:

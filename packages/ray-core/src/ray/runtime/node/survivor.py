@@ -24,7 +24,7 @@ class NodeSurvivor:
     """Waits for requests of the node manager, and looks after its end and after that of the driver."""
 
     def __init__(self, channel: socket.socket, lifeline: int, node: int, config: NodeConfig) -> None:
-        """Become the one who survives the node manager.
+        """Become the process that survives the node manager.
 
         Args:
             channel: to the node manager; it ends with it.

@@ -31,7 +31,7 @@ from ray.runtime.process.session_dirs import NodeConfig
 from ray.runtime.process.supervision import OomWatch, exit_cause, is_stopped
 from ray.runtime.process.timers import Timer, Timers
 
-#: A stopped process (SIGSTOP, SIGTSTP) is killed after this time: those who wait for it get an error, not a hang.
+#: A stopped process (SIGSTOP, SIGTSTP) is killed after this time: its callers get an error, not a hang.
 STOPPED_GRACE_S = 3.0
 #: A forked worker that does not say it is ready within this time is killed.
 START_GRACE_S = 30.0

@@ -1,4 +1,4 @@
-"""Objects that have gone to a disk, read back for those who must not wait for it, such as event loops."""
+"""Objects that have gone to a disk, read back for callers that must not wait for it, such as event loops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ THREADS = 4
 
 
 class OnDisk:
-    """One object, for one who waits: told when it is read, as by a session when it is complete."""
+    """One spilled object and the listener that waits for it: told when it is read, as if it were complete then."""
 
     __slots__ = ("_blob", "_error", "_restoring", "listener", "object_id")
 

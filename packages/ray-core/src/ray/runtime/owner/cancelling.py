@@ -88,7 +88,7 @@ class Cancelling:
         if not isinstance(way, (Link, ActorClient)):
             self._leasing.cancel_unsent(record, way if isinstance(way, SchedulingClass) else None)
             return
-        if force and isinstance(way, ActorClient):  # somebody else has asked for it, who could not know
+        if force and isinstance(way, ActorClient):  # a borrower has asked for it, which could not know
             self._cancels.not_forced(record)
         record.retries = 0
         record.cancelled = True

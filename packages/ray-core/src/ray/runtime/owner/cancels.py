@@ -95,7 +95,7 @@ class Cancels:
         self._warn_later(record, client, _CALL_RUNS_ON)
 
     def not_forced(self, record: TaskRecord) -> None:
-        """A call was to be cancelled by force, by somebody who borrows its ref and could not know that it is one."""
+        """A call was to be cancelled by force, by a borrower of its ref that could not know that it is one."""
         if not record.done:
             tell(_log.warning, _NOT_FORCED, record.name)
 

@@ -1,4 +1,4 @@
-"""What a process does with the messages it receives: move the state, and so wake those who wait."""
+"""What a process does with the messages it receives: move the state, and so wake what waits."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Inbox:
         return True
 
     def claim(self, frames: Sequence[Frame]) -> bool:
-        """Have nobody who interrupts the caller handle this message again; False if somebody has."""
+        """Keep calls that interrupt the caller from handling this message again; False if one has handled it."""
         pending = self.pending
         if not pending or pending[0][1] is not frames:
             return False

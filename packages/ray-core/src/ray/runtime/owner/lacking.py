@@ -20,7 +20,7 @@ _MAX_NAMES = 3
 def timed_out(
     timeout_s: float | None, pending: Sequence[ObjectEntry], total: int, trouble: Callable[[], str]
 ) -> GetTimeoutError:
-    """The error of whoever has waited for ``pending``, some of ``total`` objects, in vain.
+    """The error of a caller that has waited for ``pending``, some of ``total`` objects, in vain.
 
     Args:
         timeout_s: how long.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ray.runtime.owner.here import Here
     from ray.runtime.process.peers import PeerTable
 
-#: The store knows that a process has died before those who are connected to it; these know it in this time.
+#: The store knows that a process has died before its peers do; these know it in this time.
 _DEATH_S = 0.5
 
 

@@ -23,7 +23,7 @@ _REASON = "one of the two processes has closed it, or dropped it for a message t
 
 
 class Calling(Protocol):
-    """The calls of this process, as those see it who find out that a connection is lost."""
+    """The calls of this process, as far as a lost connection concerns them."""
 
     def connect(self, client: ActorClient, update: node.ActorUpdate) -> None: ...
     def again(self, client: ActorClient, record: TaskRecord) -> None: ...

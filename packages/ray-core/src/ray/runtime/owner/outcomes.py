@@ -158,7 +158,7 @@ class Outcomes:
             cause: the argument whose failure it is.
         """
         record.done = True
-        # Before anybody is woken who may get it, and so make printing needless.
+        # Before a thread is woken that may get it, and so make printing needless.
         self._reports.note(record, envelope, cause)
         for entry in record.entries:
             self._table.complete(entry, FAILED, envelope)
@@ -192,7 +192,7 @@ class Outcomes:
         self.fail(record, self._reports.envelope(error, record.name, record.id, record.attempt), goes_on=goes_on)
 
     def unreached(self, records: Iterable[TaskRecord], error: RayError) -> None:
-        """This process cannot reach anybody who would run these, and nobody waits any more for that to change."""
+        """This process reaches no worker that would run these, and does not wait any longer for that to change."""
         for record in records:
             if not record.done:
                 self._values.discard(_ids(record))

@@ -213,7 +213,7 @@ class OwnerRuntime(ABC):
         self.actors = Actors(here, self, lock, self.node, calls, self.handles, self.access.wait_entry)
 
     def _make_messages(self, rests: list[Callable[[], None]]) -> None:
-        """What arrives, and who takes it."""
+        """What arrives, and the parts that take it."""
         self.collecting = Collecting(self.calls.holds_handles, self.transport.wake)
         self.inbox = Inbox(
             self.table,

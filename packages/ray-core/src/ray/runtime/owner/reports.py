@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 #: A failure is printed about this long after it happened, unless ``get`` has raised it by then; together with those
 #: that are at least half as old.
 PRINT_AFTER_S = 0.25
-#: The end of that time: who asks for failures that were taken in one long turn gets to say so in it.
+#: The end of that time: a thread that asks for failures which were taken in one long turn gets to say so in it.
 ASKING_S = 0.05
 #: Reports that wait to be printed at a time; beyond it they are only recorded.
 MAX_WAITING = 1000
@@ -200,7 +200,7 @@ class Reports:
         Args:
             client: of the actor.
             envelope: the failure.
-            asked: calls wait for the actor: they fail with it, and tell those who get them.
+            asked: calls wait for the actor: they fail with it, and tell the program.
         """
         opened = read_any_envelope(envelope)
         name = f"{client.class_name}.__init__"

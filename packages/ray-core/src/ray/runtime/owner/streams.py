@@ -88,7 +88,7 @@ class Streams:
             if claim(frames):
                 self._drop_yielded(peer, message)
             return
-        # From here on no call comes between, until it is in the stream: before anybody is woken who looks what follows.
+        # From here on no call comes between, until it is in the stream, and before any thread is woken.
         entry = record.entries[0]
         record.streamed = message.index + 1
         record.entries = entries

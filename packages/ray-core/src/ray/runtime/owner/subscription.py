@@ -1,4 +1,4 @@
-"""Being told when an object is complete, for those who do not wait with a thread of their own."""
+"""Being told when an object is complete, for code that does not wait with a thread of its own."""
 
 from __future__ import annotations
 

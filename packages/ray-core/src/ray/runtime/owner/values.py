@@ -88,13 +88,13 @@ class Values:
         return blob
 
     def on_disk(self, object_id: bytes) -> OnDisk | None:
-        """An object of the node's store, for those who must not wait for its disk; None: ``stored_blob`` will not."""
+        """An object of the node's store, for callers that may not wait for a disk; None: ``stored_blob`` will not."""
         try:
             if not self.views.is_spilled(object_id):
                 return None
         except RayConnectionError:  # it may take a while to learn what has happened to the store
             pass
-        except RayError:  # those who read it are told the same
+        except RayError:  # the later read raises the same error
             return None
         return OnDisk(object_id, self._restoring)
 

@@ -1,7 +1,7 @@
 """The ends of process groups: everything in one is killed, and what cleans up after the others comes last.
 
 ``multiprocessing``, joblib and others start a process that removes their shared memory, semaphores and folders once
-everybody who uses them is gone: a resource tracker. It sees that by the end of a pipe, so that it has to outlive them.
+every process that uses them is gone: a resource tracker. It sees that by the end of a pipe, so it outlives them.
 """
 
 from __future__ import annotations

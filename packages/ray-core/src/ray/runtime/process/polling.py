@@ -1,4 +1,4 @@
-"""Who polls: one thread of a process at a time.
+"""Which thread polls: one of a process at a time.
 
 A thread that has to wait anyway polls by itself and so is not woken by another one, which saves a switch of threads at
 each end of a call. The reader thread polls whenever nobody else has done so for a few milliseconds; it makes sure that

@@ -239,7 +239,7 @@ def _start_time(pid: int) -> str:
     """What tells two processes of the same pid apart; ``-`` where the system does not say, ``gone`` of a dead one."""
     stat = stat_of(pid)
     if stat:
-        return "gone" if stat[0] in (b"Z", b"X") else stat[19].decode()  # a container may have nobody who reaps
+        return "gone" if stat[0] in (b"Z", b"X") else stat[19].decode()  # a container may have no process that reaps
     try:
         os.kill(pid, 0)
     except OSError:

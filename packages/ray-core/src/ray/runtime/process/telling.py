@@ -13,7 +13,7 @@ from collections.abc import Callable
 from ray.runtime.process import program_streams
 from ray.threads import UnawaitedThread
 
-#: Who has something to say waits for so long for a reader that takes nothing; then it is said when there is room.
+#: A thread with something to say waits so long for a reader that takes nothing; then it is said when there is room.
 PATIENCE_S = 1.0
 #: What is to be said, the newest of it.
 _texts: deque[str] = deque(maxlen=1000)

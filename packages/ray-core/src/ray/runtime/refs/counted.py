@@ -12,7 +12,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class CountedRef(Protocol[T_co]):
-    """An ``ObjectRef``, as far as those need it who wait for its object: it keeps the object, and can be awaited."""
+    """What waiting for an object needs of an ``ObjectRef``: it keeps the object, and can be awaited."""
 
     @property
     def _entry(self) -> ObjectEntry: ...

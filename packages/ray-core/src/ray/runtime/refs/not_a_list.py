@@ -1,4 +1,4 @@
-"""What a stream says to those who take it for a list: its references come one by one, and nobody knows how many.
+"""What a stream says to code that takes it for a list: its references come one by one, and nobody knows how many.
 
 The methods are set by name, so that type checkers go on to see none.
 """

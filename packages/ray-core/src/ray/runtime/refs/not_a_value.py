@@ -1,6 +1,6 @@
-"""What a reference says to those who take it for the value that it stands for.
+"""What a reference says to code that takes it for the value that it stands for.
 
-There is no ``__iter__``, so that a reference stays no iterable for those who ask (``isinstance``, pandas): Python asks
+There is no ``__iter__``, so that a reference stays no iterable for code that asks (``isinstance``, pandas): Python asks
 ``__getitem__`` where it unpacks or iterates. The methods are set by name, so that type checkers go on to see none.
 """
 
@@ -18,9 +18,9 @@ _UNARY = {"neg": "-", "pos": "+", "abs": "abs()", "invert": "~", "round": "round
 _NUMBERS = {"int": "int()", "float": "float()", "complex": "complex()"}
 
 
-#: What is looked for by those who want the value itself.
+#: What code looks for that wants the value itself.
 _GETTING = frozenset({"get", "compute", "value", "wait", "fetch", "item"})
-#: What is most often looked for by those who take a reference for the value: of lists, dictionaries, text and arrays.
+#: What code most often looks for that takes a reference for the value: of lists, dictionaries, text and arrays.
 _VALUES = frozenset(
     {
         "append",
@@ -72,7 +72,7 @@ class NotAValue:
 
 
 class _OfTheValue:
-    """An attribute that values have and references have not; who only looks for it finds none.
+    """An attribute that values have and references have not; code that only looks for it finds none.
 
     One for each name, as a ``__getattr__`` of the class would slow down every attribute that there is.
     """

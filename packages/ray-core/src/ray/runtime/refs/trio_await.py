@@ -1,4 +1,4 @@
-"""``await ref`` under trio, which has loops and cancellation of its own. Nothing here imports it: who runs it has."""
+"""``await ref`` under trio, which has loops and cancellation of its own. Nothing here imports it."""
 
 from __future__ import annotations
 
