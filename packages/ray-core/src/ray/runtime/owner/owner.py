@@ -408,12 +408,15 @@ class OwnerRuntime(ABC):
 
     def expects(self) -> bool:
         """Whether messages are to be taken though nobody waits for them: some work is unfinished."""
-        for lease in list(self.leasing.tasks.leases.values()):
-            if lease.inflight or lease.cls.queue:
-                return True
-        for client in list(self.calls.clients.values()):
-            if client.inflight:
-                return True
+        try:
+            for lease in self.leasing.tasks.leases.values():
+                if lease.inflight or lease.cls.queue:
+                    return True
+            for client in self.calls.clients.values():
+                if client.inflight:
+                    return True
+        except RuntimeError:  # some come or go meanwhile
+            return True
         return bool(self.peers.dialling)
 
     def patience_s(self) -> float:
