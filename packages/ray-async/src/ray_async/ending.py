@@ -1,4 +1,4 @@
-"""How a loop is brought to its end, whoever owns it."""
+"""How a loop is brought to its end, be it the actor's or the program's."""
 
 from __future__ import annotations
 

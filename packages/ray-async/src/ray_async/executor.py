@@ -208,7 +208,7 @@ class AsyncioExecutor(Executor):
             try:
                 loop.run_forever()
             except (KeyboardInterrupt, SystemExit) as error:
-                # A task keeps it for those who await that task.
+                # A task keeps it for the code that awaits that task.
                 if isinstance(error, SystemExit) and not _comes_from_task(error):
                     raise RuntimeError(f"a callback of its event loop called sys.exit({error.code!r})") from error
                 continue

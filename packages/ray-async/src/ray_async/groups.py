@@ -135,7 +135,7 @@ class PlasmaFutureGroup(asyncio.Future[list[Any]]):
         self._check()
 
     def _check_soon(self) -> None:
-        """Look at the condition on the loop's next turn, when whoever changes the group is through with it."""
+        """Look at the condition on the loop's next turn, when the code that changes the group is through with it."""
         if not self._check_due and not self.done() and not self.get_loop().is_closed():
             self._check_due = True
             self.get_loop().call_soon(self._check)
@@ -151,7 +151,7 @@ class PlasmaFutureGroup(asyncio.Future[list[Any]]):
             return
         if not halt:
             return
-        if self._cancelled_whole:  # whoever awaits the group has been cancelled, and must see that
+        if self._cancelled_whole:  # the code that awaits the group has been cancelled, and must see that
             self._fail(asyncio.CancelledError())
         else:
             self.set_result([child.outcome() for child in self._children])

@@ -9,7 +9,7 @@ import ray
 
 
 class PlasmaObjectFuture(asyncio.Future[Any]):
-    """A future with the ref of its object, shared by those who count themselves in.
+    """A future with the ref of its object, shared by waiters that count themselves in.
 
     The event loop's own have the ref as their result: they say that the object is ready, not what it is. Those of
     ``async_api.as_future`` have the value.

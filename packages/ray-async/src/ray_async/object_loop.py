@@ -11,7 +11,7 @@ from ray_async.object_future import PlasmaObjectFuture
 
 
 class ObjectEventLoop(asyncio.AbstractEventLoop):
-    """A loop with futures for objects. Not a protocol, as whoever waits for a ref asks whether the loop is one."""
+    """A loop with futures for objects. Not a protocol, as each wait for a ref asks whether the loop is one."""
 
     @abstractmethod
     def object_future(self, ref: ray.ObjectRef[Any]) -> PlasmaObjectFuture:

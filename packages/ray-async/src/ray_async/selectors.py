@@ -25,7 +25,7 @@ class EpollSelector(KeyedSelector):
         super().__init__()
         #: {object id: watch}
         self._watches: dict[bytes, _Watch] = {}
-        #: Left by whoever completes objects; some may be of watches that have ended.
+        #: Left by the threads that complete objects; some may be of watches that have ended.
         self._told: deque[_Watch] = deque()
         #: {object id: None} of what is ready and registered, in the order in which ``select`` reports. A dict would
         #: walk over all that has been removed before its first key.

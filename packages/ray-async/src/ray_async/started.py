@@ -57,8 +57,8 @@ def _keep_outcome(reference: weakref.ref[Coroutine[Any, Any, Any]], task: asynci
 class _Outcome:
     """What a coroutine came to.
 
-    Of an error it keeps a copy that is never raised itself: the frames of whoever it is raised in hold the coroutine,
-    which would then live for ever.
+    Of an error it keeps a copy that is never raised itself: the frames of the code that it is raised in hold the
+    coroutine, which would then live for ever.
     """
 
     __slots__ = ("_cancelled", "_error", "_loop", "_result")
@@ -77,7 +77,7 @@ class _Outcome:
             future.cancel()
         elif self._error is not None:
             future.set_exception(_copy(self._error))
-            future.exception()  # whoever waited for the task has been told already
+            future.exception()  # the code that waited for the task has been told already
         else:
             future.set_result(self._result)
         return future

@@ -6,8 +6,8 @@ there is no thread of our own.
 Finalisers and signal handlers run between two steps of the code here, on the same thread, and may ask in their turn. So
 there is no lock that the interrupted call could keep; what has come is on record in the same step, and stays there
 until it is an answer. A look and the step behind it have no call in between, so nothing comes there. Where somebody
-inside has received what the interrupted call waits for, or an interrupted call has the claim of the one who receives,
-those who wait find out by themselves: nobody waits for long without looking.
+inside has received what the interrupted call waits for, or an interrupted call has the claim of the receiving thread,
+the waiting threads find out by themselves: none waits for long without looking.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ray.clock import sleep
 
 #: For so long a call that receives may wait: then it looks whether its answer has come in another way.
 LISTEN_S = 0.02
-#: After so long a thread that waits for the one who receives receives itself.
+#: After so long a thread that waits for the receiving one receives itself.
 _TRUST_S = 0.05
-#: For so long at most ``leave`` waits for the one who receives.
+#: For so long at most ``leave`` waits for the receiving thread.
 _LEAVE_S = 1.0
 
 A = TypeVar("A")
@@ -111,7 +111,7 @@ class Answers(Generic[A]):
         return request.answer
 
     def end(self) -> None:
-        """The connection is at an end: whoever waits looks."""
+        """The connection is at an end: all that wait look."""
         for request in self._requests.copy().values():
             request.ring()
 
@@ -139,7 +139,7 @@ class Answers(Generic[A]):
                 if self._reader is claim:
                     self._reader = None
         bell = request.bell
-        if bell is None:  # those who ring look for it after the step that it tells of: so look once more
+        if bell is None:  # the thread that rings looks for it after the step that it tells of: so look once more
             bell = allocate_lock()
             bell.acquire()
             request.bell = bell
@@ -162,7 +162,7 @@ class Answers(Generic[A]):
         return True
 
     def _sort(self) -> None:
-        """Give what has come to those who have asked."""
+        """Give what has come to the threads that have asked."""
         packets, requests = self._packets, self._requests
         while True:
             if not packets:

@@ -1,8 +1,8 @@
 """What a client of a store holds, by object id: for clients without a lock.
 
-A finaliser that the garbage collector runs, or a signal handler, may interrupt who has a lock, and wait for a thread
+A finaliser that the garbage collector runs, or a signal handler, may interrupt code with a lock, and wait for a thread
 that waits for it. So what is decided, and what is done about it, follow one another here without a call in between:
-nothing comes there, and no other thread. Who finds that something else has come before decides anew.
+nothing comes there, and no other thread. Code that finds that something else has come before decides anew.
 """
 
 from __future__ import annotations

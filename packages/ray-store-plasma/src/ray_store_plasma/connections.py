@@ -60,7 +60,7 @@ class Connections:
         self._to_notify: dict[int, Peer] = {}
 
     def accept(self, listener: socket.socket) -> Peer | None:
-        """Let in who is at the door, if he belongs to this user."""
+        """Accept a client, if it runs as this user."""
         try:
             sock, _ = listener.accept()
         except OSError:  # gone again

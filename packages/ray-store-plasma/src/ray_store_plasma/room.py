@@ -1,4 +1,4 @@
-"""Which objects are in memory: who waits for room, and who has to make it.
+"""Which objects are in memory, which wait for room, and which have to make it.
 
 Pure: it decides; the server copies. Room is made, in this order, by dropping what is unpinned, by dropping what has a
 copy on the disk, by writing to the disk; always the least recently used first, and never what somebody holds. What
@@ -26,7 +26,7 @@ _NO_LIMIT_BYTES = 1 << 60
 
 
 class Room:
-    """The arena, the spill file and the queue of those who want to be in memory."""
+    """The arena, the spill file and the queue of objects that are to come into memory."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Room:
             self._leave_disk(entry)
 
     def grant(self) -> list[Stored]:
-        """Give memory to those who wait, as far as there is any, and start to make more. Returns who got it."""
+        """Give memory to the objects that wait, as far as there is any, and start to make more. Returns those."""
         granted = []
         for entry in list(self.waiting.values()):
             if self._enter(entry) or self._enter_after_dropping(entry):

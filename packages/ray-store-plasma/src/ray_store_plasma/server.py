@@ -145,7 +145,7 @@ class Server:
     def _is_early(self, request: Request) -> bool:
         """Whether word that changes the answer may lie unread in the socket of another client.
 
-        Who makes or deletes an object says so here before he tells anybody, but does not wait for this server.
+        A client that makes or deletes an object says so here before it tells others, but does not wait for this server.
         """
         if isinstance(request, (messages.Get, messages.Contains, messages.Pin)):
             return not self._table.has(request.object_id)
@@ -203,7 +203,7 @@ class Server:
                 case Trim():
                     self._disk.trim(*effect)
         effects.clear()
-        # At once: who is answered next may count on what he has asked to be told.
+        # At once: a client that is answered next may count on what it has asked to be told.
         self._connections.notify()
         for client in rude:
             if client in self._connections.peers:

@@ -1,4 +1,4 @@
-"""The objects of a node: who creates, holds, wants to hear of and deletes what.
+"""The objects of a node: which client creates, holds, wants to hear of and deletes what.
 
 Pure: methods take what has happened and append what is to be done to ``effects``. Times are monotonic seconds, given by
 the caller; clients are positive numbers that are never used again. Methods raise ``Violation`` for what no sound client

@@ -22,7 +22,7 @@ os.register_at_fork(before=_count_fork, after_in_parent=_count_fork)
 
 
 class Holder(Protocol):
-    """Of whom ``Held`` are."""
+    """The clients that ``Held`` are of."""
 
     def end_holds(self, held: Held) -> None:
         """Nobody here needs the object. Takes no lock, never waits and never raises: destructors call it."""

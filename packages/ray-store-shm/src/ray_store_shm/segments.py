@@ -27,7 +27,7 @@ _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_FUTURE_WRITE = 1, 2, 4, 16
 SEALS = _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW | _SEAL_FUTURE_WRITE
 #: The kernel takes at most so many buffers at a time, and so many bytes.
 _MAX_BUFFERS = 1024
-#: Where Linux shows the names of segments, and the age from which on a name is not in use whoever made it.
+#: Where Linux shows the names of segments, and the age from which on a name is not in use, whichever process made it.
 _NAMES = "/dev/shm"
 _STALE_S = 60
 
@@ -170,7 +170,7 @@ class NamedSegments(Segments):
     def sweep(self) -> None:
         """Remove names that processes left which died between two calls; only where names can be listed.
 
-        Whoever has the number of such a process by now does not matter for long: names are made for microseconds.
+        That another process may have its number by now does not matter for long: names are made for microseconds.
         """
         names: list[str] = []
         with contextlib.suppress(OSError):
@@ -239,7 +239,7 @@ def map_to_keep(fd: int, nbytes: int) -> mmap.mmap:
 
 
 def protect(memory: mmap.mmap, *, writable: bool) -> None:
-    """Let a mapping be written, or not; whoever writes all the same ends with a signal.
+    """Let a mapping be written, or not; a process that writes all the same ends with a signal.
 
     Raises:
         OSError: the system does not let it.

@@ -85,8 +85,8 @@ class Server:
         self._node = 0
         #: When to listen again, if nobody is let in now.
         self._deaf_until: float | None = None
-        #: Requests that would be denied now: answered when all that was sent before them, by whomever, has been heard.
-        #: Who seals or deletes an object says so here before he tells anybody, but does not wait for this process.
+        #: Requests that would be denied now: answered when all that any client has sent before has been heard.
+        #: A client that seals or deletes an object says so here before it tells others, but waits for no answer.
         self._early: list[tuple[Peer, Request]] = []
         table_ = table
         self._handlers: dict[type[Request], Handler] = {

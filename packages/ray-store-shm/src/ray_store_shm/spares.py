@@ -30,7 +30,7 @@ class Segment:
 
 
 class Spares:
-    """Who keeps which segments, and which of these are in no use. Whoever calls closes what is taken out."""
+    """Which client keeps which segments, and which of these are in no use. The caller closes what is taken out."""
 
     def __init__(self) -> None:
         #: Of all that are spare.

@@ -1,4 +1,4 @@
-"""Objects, clients and who holds what: the broker's state, as a pure machine.
+"""Objects, clients and their holds: the broker's state, as a pure machine.
 
 Methods are events; what they ask to be done is in ``effects`` afterwards, in order. Descriptors are opaque here.
 """
@@ -198,7 +198,7 @@ class Table:
         return entry.nbytes if entry.segment is None else None
 
     def advance(self, now: float) -> None:
-        """Refuse those who have waited for room for too long, and let go of what has been spare for too long."""
+        """Refuse clients that have waited for room for too long, and let go of what has been spare for too long."""
         while self.waiting and self.waiting[0].deadline <= now:
             self._refuse(self.waiting.popleft())
             self._grant()
@@ -300,7 +300,7 @@ class Table:
         return self.entries[serial]
 
     def _grant(self) -> None:
-        """Room for those who wait, first come first served."""
+        """Room for the clients that wait, first come first served."""
         while self.waiting and self.used_bytes + self.waiting[0].nbytes <= self.capacity_bytes:
             wish = self.waiting.popleft()
             if wish.object_id in self.live:

@@ -1,4 +1,4 @@
-"""Keys, and who may connect: CURVE with a list of allowed clients.
+"""Keys, and which clients may connect: CURVE with a list of them.
 
 CURVE proves the server to the client and encrypts. It lets in every client that has any key; that the key is a known
 one is checked by the ``Authenticator``, which ZeroMQ asks for each new connection.
@@ -49,7 +49,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def allowed(self) -> frozenset[bytes]:
-        """Public keys of those who may connect, as ZeroMQ reports them."""
+        """Public keys of the clients that may connect, as ZeroMQ reports them."""
         return frozenset(z85.decode(key) for key in (self.client_public, *self.also_allowed))
 
     def secure(self, socket: zmq.Socket[bytes], *, listens: bool) -> None:

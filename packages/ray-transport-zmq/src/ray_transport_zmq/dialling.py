@@ -3,7 +3,8 @@
 ZeroMQ tells of attempts by address only. So there is one at a time to each address, and others to the same one wait for
 it; and an attempt that was given up stays on record until ZeroMQ has told how it has ended, or its time is over.
 
-See ``ray_transport_zmq.hub`` for who may call this, and when: what interrupts a step here may do all of it, once more.
+See ``ray_transport_zmq.hub`` for which thread may call this, and when: what interrupts a step here may do all of
+it, once more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who lets peers in: ZeroMQ, or this end, one at a time, where it may have few descriptors.
+"""What lets peers in: ZeroMQ, or this end, one at a time, where it may have few descriptors.
 
 ZeroMQ ends the process when it accepts a peer on ``ipc`` and finds no descriptor. So its thread is kept from looking at
 the listening socket, and shown each connection only once there is room for it. Its thread waits with ``epoll``, whose
@@ -36,7 +36,7 @@ class _Event(ctypes.Structure):
 
 
 class Gate:
-    """Of one listening socket, while it is shut: whoever knocks is let in as soon as there is room."""
+    """Of one listening socket, while it is shut: a peer that knocks is let in as soon as there is room."""
 
     def __init__(self, fd: int, place: tuple[int, int], transport: Transport, make_room: Callable[[], None]) -> None:
         """Shut it.
@@ -74,7 +74,7 @@ class Gate:
             self._set(_IN | _ONCE)
 
     def wait_s(self, timeout_s: float | None) -> float | None:
-        """How long one may wait of ``timeout_s``; looks again who waits, if it is time for that."""
+        """How long one may wait of ``timeout_s``; looks again which peers wait, if it is time for that."""
         if not self._again:
             return timeout_s
         left_s = self._again - monotonic()

@@ -9,7 +9,7 @@ here on the same thread. A lock would keep the former out, but the latter may wa
 for the lock. So there is none: the interpreter's own lock is held during every call of ZeroMQ, and what ZeroMQ has
 told, and what it is to be given, stays on record until its effect is in place. An effect and its removal from the
 record follow one another without a call in between, or are made by iterators in one call; before that, the code looks
-whether it is still on record. Whoever comes goes on where others are.
+whether it is still on record. A thread that comes goes on where others are.
 """
 
 from __future__ import annotations
@@ -346,7 +346,7 @@ class Hub:
                 self._let_go(connection)
 
     def turn_away(self) -> None:
-        """End the connections of those who have said nothing in time, or are too many."""
+        """End the connections of peers that have said nothing in time, or are too many."""
         strangers = self.monitor.strangers
         if len(strangers) <= 2 * strangers.limit and self.has_messages():
             self._pumped = None  # one of these may be what was waited for

@@ -1,4 +1,4 @@
-"""Taking from a socket what has arrived: what was received is on record in the same step, and whoever comes goes on."""
+"""Taking from a socket what has arrived: what was received is on record in the same step, for any thread to go on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OWN_ID_BYTES = 5
 
 
 def is_newer(id: bytes, other: bytes) -> bool:
-    """Whether ZeroMQ gave out ``id`` later: a zero and a number that it counts up. Who brings another one is new."""
+    """Whether ZeroMQ gave out ``id`` later: a zero and a number that it counts up. A peer with another one is new."""
     if not (len(id) == len(other) == _OWN_ID_BYTES and id[0] == other[0] == 0):
         return True
     return 0 < (int.from_bytes(id, "big") - int.from_bytes(other, "big")) % (1 << 32) < 1 << 31
@@ -37,8 +37,8 @@ class Incoming:
         self._memory = Memory(MAX_PART_BYTES)
         self._more = Number(handle, zmq.RCVMORE)
         self._of_id, self._of_part = (self._memory.receiving(handle, most) for most in (_ID_BYTES, MAX_PART_BYTES))
-        #: What there is of the next one: the peer's id, then tuples that begin with a part. Whoever has handled it puts
-        #: another list in its place.
+        #: What there is of the next one: the peer's id, then tuples that begin with a part. The thread that handles
+        #: it puts another list in its place.
         self.unit: list[Any] = []
 
     def receive(self) -> list[Any] | None:

@@ -1,4 +1,4 @@
-"""What ZeroMQ tells of its descriptors to peers. See ``ray_transport_zmq.hub`` for who may use it when."""
+"""What ZeroMQ tells of its descriptors to peers. See ``ray_transport_zmq.hub`` for which thread may use it when."""
 
 from __future__ import annotations
 

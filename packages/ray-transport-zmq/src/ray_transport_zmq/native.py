@@ -135,7 +135,7 @@ class Message:
     def __init__(self, data: Any = None) -> None:
         """Empty, to be received into, or with a copy of ``data``."""
         self._memory = (ctypes.c_uint64 * 8)()
-        #: For functions of ZeroMQ; whoever has it keeps the message as well.
+        #: For functions of ZeroMQ; a reference to it keeps the message as well.
         self.pointer = _pointer(ctypes.addressof(self._memory))
         if data is None:
             _init(self.pointer)

@@ -84,7 +84,7 @@ class Context:
 
 
 def acquire() -> Context:
-    """The context of this process, made if need be; whoever acquires it releases it."""
+    """The context of this process, made if need be; the caller that acquires it releases it."""
     with _lock:
         context = _contexts.get(os.getpid())
         if context is None:

@@ -1,7 +1,7 @@
-"""The transport: two hubs, and whoever polls.
+"""The transport: two hubs, and the polling thread.
 
-The descriptor of a ZeroMQ socket becomes readable once per change, for whoever looks first. So any thread that uses a
-socket while another waits looks whether messages have arrived and, if so, wakes it.
+The descriptor of a ZeroMQ socket becomes readable once per change, for the thread that looks first. So any thread that
+uses a socket while another waits looks whether messages have arrived and, if so, wakes it.
 """
 
 from __future__ import annotations

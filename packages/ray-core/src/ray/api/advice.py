@@ -1,4 +1,4 @@
-"""What to write instead, for whoever gives a call something of the wrong kind. Read only once a call has failed."""
+"""What to write instead where a call was given something of the wrong kind. Read only once a call has failed."""
 
 from __future__ import annotations
 

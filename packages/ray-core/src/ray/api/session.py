@@ -72,7 +72,7 @@ class InitOptions(TypedDict, total=False):
 class RayContext(Mapping[str, Any]):
     """What ``ray.init`` returns: the addresses of the session as a mapping, and a context manager that ends it.
 
-    Where the session was there already, leaving the context leaves it to whoever has started it.
+    Where the session was there already, leaving the context leaves it to the code that has started it.
     """
 
     def __init__(self, runtime: Runtime, *, started: bool = True) -> None:
@@ -332,7 +332,7 @@ def _shut_down_at_exit() -> None:
 
 
 def _at_exit() -> None:
-    """As ``shutdown``; whoever presses Ctrl-C meanwhile wants the end of the program, and that is what comes next."""
+    """As ``shutdown``; a Ctrl-C meanwhile asks for the end of the program, and that is what comes next."""
     with contextlib.suppress(KeyboardInterrupt):
         shutdown()
     forget_signals()

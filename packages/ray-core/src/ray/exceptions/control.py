@@ -1,4 +1,4 @@
-"""Errors of the control store. They come as answers: who waits for one gets it raised."""
+"""Errors of the control store. They come as answers: a caller that waits for one gets it raised."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class WorkerCrashedError(RayError, RuntimeError):
         self.stderr_tail = last_lines(stderr_tail)
         who = f"The worker process{f' (pid {pid})' if pid else ''}{f' that ran {task}' if task else ''}"
         why = f"{exit_text(exit_code, signal)}{f'; {reason}' if reason else ''}"
-        advice = "" if reason and signal == SIGKILL else f" {exit_advice(exit_code, signal)}"  # who did it is known
+        advice = "" if reason and signal == SIGKILL else f" {exit_advice(exit_code, signal)}"  # the cause is known
         super().__init__(f"{who} died: {why}.{advice}{stderr_block(self.stderr_tail)}")
 
 

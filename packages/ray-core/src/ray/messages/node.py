@@ -381,7 +381,7 @@ class AskPath(Struct, frozen=True, tag=72):
 
     request: int
     worker: bytes = b""
-    """Who asks; filled in by the node manager."""
+    """The owner that asks; filled in by the node manager."""
 
 
 class Path(Struct, frozen=True, tag=73):

@@ -35,8 +35,8 @@ class Ref(Struct, frozen=True):
     id: bytes
     owner: str
     credits: Count = 0
-    """Inside an argument: credits that the submitter, who is not the owner, has registered for the receiver. Inside
-    another value: credits that its owner, who is the receiver as well, has registered for itself."""
+    """Inside an argument: credits that the submitter, if it is not the owner, has registered for the receiver. Inside
+    another value: credits that its owner, which is the receiver as well, has registered for itself."""
     status: int = 0
     """What the sender knows of the object: one of the states of ``ray.protocol.references``, or 0."""
     value: bytes = b""

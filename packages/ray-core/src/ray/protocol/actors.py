@@ -130,7 +130,7 @@ Effect: TypeAlias = Place | Unplace | Publish | Settle | KillWorker | EndOrderly
 
 
 class ActorTable:
-    """All actors of one node. Dead actors are remembered for those who still ask, up to ``max_dead``."""
+    """All actors of one node. Dead actors are remembered for later questions, up to ``max_dead``."""
 
     def __init__(self, max_dead: int = 10_000) -> None:
         #: {actor id: entry}
@@ -181,7 +181,7 @@ class ActorTable:
         return []
 
     def infeasible(self, actor: bytes, lack: str) -> list[Effect]:
-        """No node has what it needs: those who wait for it may know."""
+        """No node has what it needs: its callers may know."""
         entry = self.actors[actor]
         entry.lack = lack
         return [Publish(entry)]

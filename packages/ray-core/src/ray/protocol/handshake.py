@@ -1,4 +1,4 @@
-"""Who may talk to whom: what a ``Hello`` must say before anything else is heard."""
+"""What a ``Hello`` must say before anything else of a peer is heard."""
 
 from __future__ import annotations
 

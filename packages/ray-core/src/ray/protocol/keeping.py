@@ -1,6 +1,6 @@
-"""Room kept for those who have waited long: what becomes free is not given to others who need less.
+"""Room kept for owners that have waited long: what becomes free is not given to others that need less.
 
-Without that, who needs two processors waits for ever where others use one each, for a moment, again and again.
+Without that, an owner of two-processor tasks waits for ever where others use one each, again and again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 from ray.protocol.resources import CPU, Allocation
 from ray.protocol.waiting import DemandEntry, DemandKey
 
-#: Who has waited for this long without a worker has room kept.
+#: An owner that has waited for this long without a worker has room kept.
 PATIENCE_S = 2.0
 
 

@@ -1,4 +1,4 @@
-"""Which worker serves whom: the node manager's lease table, as a pure machine.
+"""Which worker serves which owner: the node manager's lease table, as a pure machine.
 
 Owners state demand per scheduling class; workers come and go; the machine grants, starts, revokes and reports. Deeper
 askers go first, so that the children of blocked tasks are served before more parents start; after that higher
@@ -95,7 +95,7 @@ class LeaseTable:
         self._free_running = 0
         #: More workers were missing than were to be started at a time.
         self._held_back = False
-        #: What is not given to those who come after the one that it is kept for.
+        #: What is not given to owners that come after the one that it is kept for.
         self.kept: Mapping[str, int] = {}
         self._turn = 0
         self._total = dict(resources.available())
@@ -283,7 +283,7 @@ class LeaseTable:
         self._waiting.remove(key)
 
     def _keep_for(self, entry: DemandEntry) -> None:
-        """Let nobody who comes later have what this one needs, if there will be room for it."""
+        """Keep what this one needs from owners that come later, if there will be room for it."""
         needed, free = entry.request.resources, self.resources.available()
         if keeping.comes_free(needed, free, self.leases.values(), self.node_id):
             self.kept = keeping.to_keep(needed, free)
@@ -349,7 +349,7 @@ class LeaseTable:
             effects.append(RevokeLease(lease))
 
     def _needs_more(self, entry: DemandEntry) -> bool:
-        """Whether what was revoked gives no room to somebody who has waited long."""
+        """Whether what was revoked gives no room to an owner that has waited long."""
         if not entry.overdue:
             return False
         revoked = (lease for lease in self.leases.values() if lease.revoked)
@@ -386,5 +386,5 @@ class LeaseTable:
 
 
 def _helps(resources: Mapping[str, int], lacking: set[str]) -> bool:
-    """Whether the end of a lease with ``resources`` gives room to somebody who lacks some, or needs none at all."""
+    """Whether the end of a lease with ``resources`` gives room to an owner that lacks some, or needs none at all."""
     return not lacking.isdisjoint(resources) if lacking else not resources

@@ -14,7 +14,7 @@ be started, whatever the moment at which the worker was stopped:
    answers again.
 3. It answers while it does not look at a task, so no note of one that it was not to start lasts beyond the recall.
 4. The owner sends a task that has run before behind no other: the note may be of that time.
-5. It sends nothing between a recall and its end, when everybody who was asked has answered.
+5. It sends nothing between a recall and its end, when worker and node manager have answered, as far as they were asked.
 """
 
 from __future__ import annotations
@@ -210,5 +210,5 @@ class OpenRecall:
 
     @property
     def ended(self) -> bool:
-        """Everybody who was asked has answered, so that owner and worker agree on what the worker holds."""
+        """All that were asked have answered, so that owner and worker agree on what the worker holds."""
         return self.answered and not self.asked and (self.settled or not self.exempt)

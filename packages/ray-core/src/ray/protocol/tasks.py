@@ -481,7 +481,7 @@ class TaskTable(Generic[T]):
             if lease.is_idle:  # that call may have been about to release it
                 self.became_idle(lease, now)
 
-    # --- for those who look -------------------------------------------------------------------------------------------
+    # --- for a look from outside --------------------------------------------------------------------------------------
 
     def tasks(self) -> list[T]:
         """All that are queued, pushed or at rest."""

@@ -1,7 +1,7 @@
-"""Who waits for workers, in the order of service, as a pure machine that does not grow slow with the queue.
+"""The demands that wait for workers, in the order of service: a pure machine that stays fast as the queue grows.
 
 Entries that need the same are kept together: where one of them finds no room the rest need not be looked at, so a
-decision costs the kinds of needs, not the number of those who wait.
+decision costs the kinds of needs, not the number of demands.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class DemandEntry:
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """Entries that need the same, with the same depth and priority: who holds nothing first, then by turn."""
+    """Entries that need the same, with the same depth and priority: owners that hold nothing first, then by turn."""
 
     rank: tuple[int, int]
     shape: Shape

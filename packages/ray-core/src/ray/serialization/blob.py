@@ -94,7 +94,7 @@ class Serialized:
         return b"".join(pieces)
 
     def snapshot(self) -> Serialized:
-        """The same with memory of its own, for those who write it later."""
+        """The same with memory of its own, for callers that write it later."""
         return Serialized(self.to_bytes(), self.refs)
 
     def write_into(self, view: memoryview) -> None:

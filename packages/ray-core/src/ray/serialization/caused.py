@@ -34,7 +34,7 @@ def failed_start(facts: dict[str, Any], envelope: bytes) -> RayActorError:
 
 
 def failed_start_envelope(facts: dict[str, Any], envelope: bytes, *, node: str) -> bytes:
-    """``failed_start`` as an envelope of a call, for those who must not run code of the user's: nothing is opened.
+    """``failed_start`` as an envelope of a call, for callers that must not run code of the user's: nothing is opened.
 
     Args:
         facts: as there.

@@ -30,7 +30,7 @@ class FaultyTransport(Transport):
     """Loses, doubles, delays and reorders what this end sends, and cuts connections.
 
     Wrap both ends to disturb both directions. ``injected`` counts what was done, by kind. Finalisers and signal
-    handlers must not wait inside calls of it: these keep its lock, which whoever polls waits for.
+    handlers must not wait inside calls of it: these keep its lock, for which the polling thread waits.
     """
 
     def __init__(

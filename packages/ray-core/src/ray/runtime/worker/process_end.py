@@ -56,8 +56,8 @@ class Process(Protocol):
 class ProcessEnd:
     """How one worker ends.
 
-    From ``begin`` on the time for it is limited. The process sees to that itself, as it knows who still needs it; the
-    node manager kills one that does not even come to that.
+    From ``begin`` on the time for it is limited. The process sees to that itself, as it knows which others still need
+    it; the node manager kills one that does not even come to that.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ class Waiting:
 
     def block(self, waiter: Waiter, timeout_s: float | None) -> bool:
         """Wait without the lock; False if the time was over first."""
-        check(SENDING)  # who says that it waits says later that it goes on
+        check(SENDING)  # a worker that says that it waits says later that it goes on
         desk, loan, wait = self._desk, self._loan, self._wait
         with desk.lock:
             self._replies.flush_all()

@@ -60,7 +60,7 @@ def it_keeps_what_is_registered_and_nothing_else(subject: SelectorSubject) -> No
 
 
 def a_closed_selector_lets_go(subject: SelectorSubject) -> None:
-    """And answers nothing any more; whoever completes an object later is not disturbed."""
+    """And answers nothing any more; a thread that completes an object later is not disturbed."""
     with subject.selector() as selector:
         ref = subject.pending()
         gone = weakref.ref(ref)

@@ -30,7 +30,7 @@ def _is_code_of(store: Store, path: str) -> bool:
 
 
 def _at_every_point(store: Store, call: Callable[[], object], interrupt: Callable[[], object], rule: str) -> None:
-    """Have the call interrupted at one point after the other; whoever is interrupted may wait, but not for himself."""
+    """Have the call interrupted at one point after the other; what is interrupted may wait, but not for itself."""
     point = points = 1
     while point <= points:
 

@@ -14,7 +14,7 @@ from ray.testing.contracts._expect import DEADLINE_S, ContractViolationError, ev
 
 @dataclass(frozen=True)
 class TransportSubject:
-    """A way to make transports that can reach each other; whoever made the subject closes them."""
+    """A way to make transports that can reach each other; the maker of the subject closes them."""
 
     make: Callable[[], Transport]
     black_hole: Callable[[], AbstractContextManager[str]] | None = None
