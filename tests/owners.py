@@ -163,8 +163,8 @@ class Owner:
             lambda: True,
         )
         self._ids = count(1)
-        self._export = Export(self.here, b"hash of the code", b"code", "f", [])
-        self._options = TaskOptions(resources={"CPU": UNIT})
+        self.export = Export(self.here, b"hash of the code", b"code", "f", [])
+        self.options = TaskOptions(resources={"CPU": UNIT})
 
     def record(self, retries: int = 0) -> TaskRecord:
         """A task that nobody has submitted yet."""
@@ -178,8 +178,8 @@ class Owner:
 
     def submit(self, retries: int = 0) -> TaskRecord:
         record = self.record(retries)
-        record.export = self._export
-        cls = record.place = self.leasing.place(self._options)[1]
+        record.export = self.export
+        cls = record.place = self.leasing.place(self.options)[1]
         self.leasing.enqueue(cls, record)
         return record
 

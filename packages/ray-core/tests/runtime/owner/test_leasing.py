@@ -104,6 +104,21 @@ def test_a_task_that_is_cancelled_in_the_queue_is_not_sent(owner):
     assert owner.sent("w1", wire.Push) == []
 
 
+def test_a_task_that_cannot_be_sent_holds_up_no_other(owner):
+    link = None
+    for name in ("a\udc80", "b"):
+        record, argument = owner.record(), owner.record().entries[0]
+        owner.table.complete(argument, READY, VALUE)
+        record.export, record.deps = owner.export, [(name, argument)]
+        record.place = owner.leasing.place(owner.options)[1]
+        owner.leasing.enqueue(record.place, record)
+        link = link or grant(owner)
+    owner.clock.passes(1.0)
+    assert [len(push.tasks) for push in owner.sent("w1", wire.Push)] == [1]
+    reply(owner, link, record)
+    assert record.entries[0].status == READY
+
+
 def test_a_worker_that_cannot_be_reached_is_suspected(owner):
     owner.submit()
     owner.peers.away["w1"] = ConnectionError("nobody is there")

@@ -191,6 +191,9 @@ class Leasing:
 
     def unsent(self, link: Link, tasks: Sequence[wire.Task], error: UnpicklableError) -> None:
         """A push was not sent: those at fault fail, and the others go first next time."""
+        batch = link.lease.batch
+        for task in tasks:  # also those that fail
+            batch.pop(task.id, None)
         self.tasks.unsent(link.lease, self._handing.take_back(link.inflight, tasks, link.peer, error))
 
     # --- workers that cannot be reached: see ``UnreachedWorkers`` -----------------------------------------------------
