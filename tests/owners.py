@@ -159,7 +159,7 @@ class Owner:
             tell,
             self.outcomes,
             handing,
-            UnreachedActors(timers, shortage, self.outcomes),
+            UnreachedActors(shortage),
             lambda: True,
         )
         self._ids = count(1)

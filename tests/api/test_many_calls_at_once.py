@@ -127,7 +127,7 @@ def test_tasks_and_loops_send_them_too(kind):
 
 
 def gathers(path):
-    return path.endswith((os.path.join("owner", "gathering.py"), os.path.join("process", "timers.py")))
+    return path.endswith((os.path.join("protocol", "gathering.py"), os.path.join("process", "timers.py")))
 
 
 @pytest.mark.slow

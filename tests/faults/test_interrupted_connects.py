@@ -11,8 +11,8 @@ import ray
 from ray.testing.interruption import interrupted
 
 LIMIT_S = 30
-FILES = ("actor_calls.py", "actor_client.py", "call_order.py", "fates.py", "lost_connections.py", "peers.py")
-_OWNER = os.path.join(os.path.dirname(ray.__file__), "runtime") + os.sep
+FILES = ("calls.py", "call_records.py", "actor_client.py", "call_order.py", "fates.py", "peers.py")
+_OWNER = tuple(os.path.join(os.path.dirname(ray.__file__), room, "") for room in ("runtime", "protocol"))
 #: At so many of the points that are tried the caller itself has polled, and was interrupted.
 ENOUGH = 5
 #: The caller is not the one that polls each time, and on a busy machine seldom. So many points in a row that no try has

@@ -24,7 +24,8 @@ EVERY = 3
 SIZE = 120_000
 _RAY = os.path.dirname(ray.__file__) + os.sep
 FILES = (
-    "actor_calls.py",
+    "call_records.py",
+    "calls.py",
     "actors.py",
     "borrowing.py",
     "creating.py",

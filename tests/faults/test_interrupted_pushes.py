@@ -19,7 +19,8 @@ SIZE = 60_000
 BIG = 200_000
 LIMIT_S = 30
 FILES = (
-    "actor_calls.py",
+    "calls.py",
+    "call_records.py",
     "leasing.py",
     "tasks.py",
     "task_records.py",
@@ -38,7 +39,7 @@ def pushes(path):
 
 
 def before_it_is_handed_on(path):
-    return path.startswith(_RUNTIME) and path.endswith(("actor_calls.py", "records.py", "handed_refs.py"))
+    return path.startswith(_RUNTIME) and path.endswith(("calls.py", "records.py", "handed_refs.py"))
 
 
 session = sessions.shared(num_cpus=3, log_to_driver=False)

@@ -15,10 +15,10 @@ from ray.api.typed import ClassOptions, P, R
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames
+from ray.protocol.last_calls import TERMINATE
 from ray.runtime import interface
 from ray.runtime.arity import Arity, constructor_arity
 from ray.runtime.interface import ActorCore, FunctionDescriptor, MethodOptions, Runtime
-from ray.runtime.owner.last_calls import TERMINATE
 
 if TYPE_CHECKING:
     from ray.runtime.refs.ref import ObjectRef

@@ -8,7 +8,7 @@ from tests.workers import Calls, Worker, actor_to_start, sent
 
 from ray.exceptions import RayActorError
 from ray.messages import node, wire
-from ray.runtime.owner.last_calls import TERMINATE, TERMINATE_BYTES
+from ray.protocol.last_calls import TERMINATE, TERMINATE_BYTES
 from ray.runtime.worker.actor_exit import ActorExit
 from ray.runtime.worker.actor_maker import ActorMaker
 from ray.runtime.worker.becoming import Becoming

@@ -9,8 +9,8 @@ from tests.workers import Worker, id_of, sent
 
 from ray.exceptions import RemoteProtocolError, TaskCancelledError
 from ray.messages import wire
+from ray.protocol.last_calls import TERMINATE_BYTES
 from ray.protocol.resources import UNIT
-from ray.runtime.owner.last_calls import TERMINATE_BYTES
 from ray.runtime.worker import claiming, finishing
 from ray.runtime.worker.call import TaskCall
 from ray.runtime.worker.cancellations import Cancellations

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ray.runtime.owner.last_calls import TERMINATE_BYTES
+from ray.protocol.last_calls import TERMINATE_BYTES
 from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def unfinished_line(runtime: OwnerRuntime) -> str:
 def _records(runtime: OwnerRuntime) -> Iterator[TaskRecord]:
     """Looks at copies: other threads make objects without the lock, and finalisers end calls in between."""
     yield from runtime.leasing.tasks.tasks()
-    for client in list(runtime.calls.clients.values()):
-        yield from [*client.queue, *client.inflight.values()]
+    yield from runtime.calls.table.calls()
     for entry in list(runtime.table.entries.values()):
         if type(entry.task) is TaskRecord:
             yield entry.task

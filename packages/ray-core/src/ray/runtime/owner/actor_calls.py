@@ -1,29 +1,23 @@
-"""Calls of a process to actors: one client per actor, in submission order, across restarts.
+"""Calls of a process to actors: does what the table of calls decides.
 
 Every method is called under the runtime's lock.
 """
 
 from __future__ import annotations
 
-import sys
-from collections import deque
-from collections.abc import Callable, Sequence
-from copy import copy
+from collections.abc import Callable
 from functools import partial
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
+from ray.clock import monotonic
 from ray.exceptions import UnpicklableError
 from ray.messages import node, wire
-from ray.protocol import actors
+from ray.protocol import call_effects as effects
+from ray.protocol.call_records import Away, Callee
+from ray.protocol.calls import CallTable
 from ray.protocol.references import ObjectEntry
-from ray.protocol.tasks import BATCH_TASKS, LAST_WORDS_S
-from ray.runtime.owner.actor_client import MANY_CALLS, MAX_AHEAD, ActorClient, Batch, Fallen
-from ray.runtime.owner.call_order import put_in_order
-from ray.runtime.owner.fates import UNSTARTED, fates_of
-from ray.runtime.owner.gathering import Gathering
-from ray.runtime.owner.last_calls import ends_next
-from ray.runtime.owner.lost_connections import LostConnections
+from ray.protocol.task_effects import After
+from ray.runtime.owner.actor_client import ActorClient, CallPush
 from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
@@ -34,12 +28,11 @@ if TYPE_CHECKING:
     from ray.runtime.process.peers import Peer, PeerTable
     from ray.runtime.process.timers import Timers
 
-#: Where each concurrency group has places of its own, and those for one group must not hold up those for another.
-_WITHOUT_LIMIT = sys.maxsize
+_NONE: dict[bytes, TaskRecord] = {}
 
 
 class ActorCalls:
-    """The actor half of an owner."""
+    """The shell around an owner's ``CallTable``."""
 
     def __init__(
         self,
@@ -66,342 +59,114 @@ class ActorCalls:
         """
         self._here = here
         self._peers = peers
-        self._timers = timers
         self._tell_node = tell_node
         self._outcomes = outcomes
         self._handing = handing
         self._unreached = unreached
         self._may_send = may_send
-        self.lost = LostConnections(self, timers, outcomes.let_arguments_go, outcomes.actor_ended)
-        self._gathering = Gathering(timers, self.pump)
+        self.table: CallTable[TaskRecord] = CallTable(here.process_id)
         #: {actor id: client}
         self.clients: dict[bytes, ActorClient] = {}
         #: {object id of the entry that counts handles: actor id}
         self.by_life: dict[bytes, bytes] = {}
+        self._carry: dict[type, Callable[[Any], None]] = {
+            effects.Push: self._push,
+            effects.Connect: self._connect,
+            effects.Drop: self._drop,
+            After: lambda effect: self._wait(timers.after, effect),
+            effects.Soon: lambda effect: self._wait(timers.soon, effect),
+            effects.End: self._end,
+            effects.Refuse: lambda effect: outcomes.unreached([effect.call], effect.error),
+            effects.Cancel: self._cancel,
+            effects.LetGo: lambda effect: outcomes.let_arguments_go(effect.call),
+            effects.Placed: self._placed,
+            effects.Restarts: lambda effect: outcomes.actor_restarts(effect.callee, effect.update),
+            effects.Ended: self._ended,
+        }
+
+    # --- calls of this process ----------------------------------------------------------------------------------------
 
     def client(self, actor_id: bytes, class_name: str, concurrent: bool, *, watch: bool) -> ActorClient:
         """The client for an actor; ``watch`` asks the node manager where it is."""
         client = self.clients.get(actor_id)
         if client is None:
-            client = self.clients[actor_id] = ActorClient(self, actor_id, class_name, concurrent)
+            callee: Callee[TaskRecord] = Callee(actor_id, class_name, concurrent)
+            made = ActorClient(self, callee)
+            client = self.clients.setdefault(actor_id, made)
+            self.table.callees[actor_id] = client.callee
             if watch:
                 self._tell_node(node.WatchActor(actor_id))
         return client
 
     def submit(self, client: ActorClient, record: TaskRecord) -> None:
         """Queue a call behind the earlier ones and send what can go."""
-        if client.closed:
-            self._outcomes.actor_ended(record, client, UNSTARTED)
-            return
-        record.place = client
-        queue = client.queue
-        queue.append(record)
-        if client.peer is not None:
-            if len(client.inflight) >= client.many and len(queue) % BATCH_TASKS:
-                if client.many > 1:
-                    self._gathering.add(client)
-            elif self._may_send():
-                self.pump(client)
-        elif client.away is not None:
-            self._unreached.called(self, client)
+        table = self.table
+        table.submit(client.callee, record)
+        if table.out and self._may_send():
+            self._carry_out()
 
-    def settle(self, client: ActorClient) -> None:
-        """Decide about the calls that were sent by a connection that is lost for good."""
-        self.lost.settle(client)
+    def pump(self, callee: Callee[TaskRecord]) -> None:
+        """Send calls in order, up to the first one whose arguments are not there."""
+        self.table.pump(callee)
+        self._carry_out()
+
+    def cancel_unsent(self, record: TaskRecord, callee: Callee[TaskRecord]) -> None:
+        """Cancel a call that was not sent."""
+        self._outcomes.cancelled(record)
+        self.pump(callee)  # those behind it need wait no more
+
+    def killed(self, callee: Callee[TaskRecord], place: node.ActorUpdate | None, cause: node.ExitCause | None) -> None:
+        """The process of an actor ends, which was at ``place``; ``cause``: of the end of the actor, if that is one."""
+        self.table.killed(callee, place, cause)
+        self._carry_out()
 
     def catch_up(self) -> None:
-        """A call of this module that was about to send has been interrupted by code that waits for that."""
+        """A call that was about to send has been interrupted by code that waits for that."""
+        self.table.catch_up(monotonic())
         for client in list(self.clients.values()):
-            if client.queue or client.batch:
-                self.pump(client)
+            if client.push is not None:
+                self.table.out.append(effects.Push(client.callee))
+        self._carry_out()
 
-    def pump(self, client: ActorClient) -> None:
-        """Send calls in order, up to the first one whose arguments are not there.
-
-        A call that interrupts this one, and calls it again, sends what this one was about to send.
-        """
-        if client.peer is None or not (client.queue or client.batch):
-            return
-        inflight = client.inflight
-        address = self._here.address
-        frames: list[Any] = [b""]
-        pushed: dict[bytes, ObjectEntry] = {}
-        tasks = []
-        records: list[TaskRecord] = []
-        begun: deque[TaskRecord] | None = None
-        batch = (records, frames, pushed)
-        while True:
-            other = client.batch  # of a call that this one has interrupted
-            if other is None:
-                break
-            begun = deque(other[0])
-            records[:] = begun
-            if client.batch is other:
-                if other[1][0] is not None:
-                    other[1][0] = None  # that call gives up
-                    break
-                self._has_left(client, other)
-            begun = None
-            records.clear()
-        client.batch = batch  # no call comes between the look at the other one and this
-        handed, peer = client.handed, client.peer
-        queue = client.queue  # not before: it is another one where calls have been put in order
-        if peer is None:  # it was lost meanwhile
-            client.forget_batch()  # type: ignore[unreachable]
-            return
-        while True:
-            if begun:
-                record = begun.popleft()
-            else:
-                if len(inflight) >= client.window or not queue:  # in this order: a finaliser may come behind ``len``
-                    break
-                record = queue[0]
-                if record.waiting and not record.done and not ends_next(record, inflight):
-                    break
-                records.append(record)
-            if client.batch is not batch:
-                return
-            is_over = record.done and record.id not in inflight
-            if not is_over:
-                inflight[record.id] = record
-            if queue and queue[0] is record:
-                queue.popleft()
-            if is_over:
-                continue
-            if record.refs or record.deps:
-                self._handing.arguments(record, peer.address, handed)
-            tasks.append(record.to_wire(frames, address, peer, pushed))
-        if client.batch is not batch:
-            return
-        if tasks:
-            try:
-                peer.push(wire.Push(tasks, depth=self._here.depth), frames)
-            except UnpicklableError as error:
-                if client.batch is batch:
-                    client.forget_batch()
-                    self._not_sent(client, tasks, peer, error)
-                return
-        if client.batch is batch:
-            self._has_left(client, batch)
-
-    def _has_left(self, client: ActorClient, batch: Batch) -> None:
-        """What was about to be sent is with the transport."""
-        client.batch = None
-        if client.handed:
-            client.handed = set()  # a new one: a call that this one has interrupted goes on with the old one
-        peer, pushed = client.peer, batch[2]
-        if peer is not None and (pushed or peer.forgets):
-            peer.has_left(pushed)
-
-    def _not_sent(self, client: ActorClient, tasks: Sequence[wire.Task], peer: Peer, error: UnpicklableError) -> None:
-        """A push was not sent: those at fault fail, and the others go first next time."""
-        client.queue.extendleft(reversed(self._handing.take_back(client.inflight, tasks, peer, error)))
-        self._timers.after(0.0, lambda: self.pump(client))
-
-    def on_replies(self, client: ActorClient, message: wire.Replies, frames: Any) -> None:
-        """Calls have ended."""
-        inflight = client.inflight
-        self._outcomes.take(client, message, frames, client.peer, lambda record: self.again(client, record))
-        cause = None
-        if message.reason:
-            client.many = MANY_CALLS  # the rest wait for no reply: the actor takes no more, and says so at once
-            cause = node.ExitCause(reason=message.reason)
-        for id in message.returned:
-            back = inflight.pop(id, None)
-            if back is None or back.done:
-                continue
-            if cause is not None:
-                self._outcomes.actor_ended(back, client, UNSTARTED, cause)
-            else:
-                self._requeue(client, back)
-        if message.exiting:
-            client.window = 0  # nothing more is sent to that process
-            if cause is not None:
-                # What the process still runs may wait for one of these, and the end waits for what runs.
-                self.close(client, cause)
-        elif client.queue:
-            self.pump(client)
-
-    def peer_lost(self, client: ActorClient) -> None:
-        """The connection is gone; the node manager tells what became of the actor, unless that lives."""
-        client.peer = None
-        client.forget_batch()
-        if not client.held:
-            self.lost.lost(client)
-        self._apply_held(client)
+    # --- what the node manager, and actors, say -----------------------------------------------------------------------
 
     def updated(self, update: node.ActorUpdate) -> None:
         """The node manager says where the actor is."""
-        client = self.clients.get(update.id)
-        if client is None:
-            return
-        ends = client.says_ended(update)
-        if client.has_heard(update):
-            return
-        if client.held:
-            client.held.append(update)
-        elif client.peer is not None and client.inflight and ends:
-            client.held.append(update)
-            self._timers.after(LAST_WORDS_S, lambda: self._apply_held(client))
-        else:
-            self._apply(client, update)
+        self.table.updated(update, monotonic())
+        self._carry_out()
 
-    def _apply_held(self, client: ActorClient) -> None:
-        rest, rests = partial(self._apply_each, client), self._outcomes.rests
-        rests.append(rest)
-        try:
-            rest()
-        finally:
-            rests.remove(rest)
+    def on_replies(self, client: ActorClient, message: wire.Replies, frames: Any) -> None:
+        """Calls have ended."""
+        table, callee, returned = self.table, client.callee, message.returned
+        self._outcomes.take(
+            callee, message, frames, client.peer, lambda record: table.again(callee, record, monotonic())
+        )
+        if callee.queue or returned or message.exiting or message.reason:
+            table.replied(callee, returned, message.reason, exiting=message.exiting)
+            self._carry_out()
 
-    def _apply_each(self, client: ActorClient) -> None:
-        while True:
-            if not client.held:
-                return
-            first = client.held[0]
-            self._apply(client, copy(first))  # of which ``_apply`` can tell whether it is the one being acted upon
-            if client.held and client.held[0] is first:
-                del client.held[0]
-
-    def _apply(self, client: ActorClient, update: node.ActorUpdate) -> None:
-        """Do what follows from that. A call that interrupts this does so too, and may go on with what is said later."""
-        latest = client.latest
-        if client.has_heard(update):
+    def peer_lost(self, client: ActorClient, peer: Peer) -> None:
+        """A connection is gone."""
+        callee = client.callee
+        batch: dict[bytes, TaskRecord] = {}
+        if client.peer is not peer:
             return
-        if client.latest is not latest:
-            self.pump(client)
-            return
-        client.latest = update
-        if client.says_ended(update):
-            self._process_ended(client, update)
-        if client.latest is not update:  # a call that has interrupted this one has done the rest
-            self.pump(client)
-            return
-        client.incarnation = update.incarnation
-        client.concurrent = client.concurrent or update.concurrent
-        if client.concurrent:
-            client.many = MANY_CALLS
-        client.lack = update.lack
-        if update.state in (actors.ALIVE, actors.DEAD) or update.lack:  # what nobody can place need not be kept
-            client.creating = None
-        if update.state == actors.RESTARTING:
-            self._outcomes.actor_restarts(client, update)
-        elif update.state == actors.ALIVE:
-            client.crash = ""
-            client.window = _WITHOUT_LIMIT if update.groups else MAX_AHEAD + update.places
-            client.groups = update.groups
-            client.place = update
-            self.connect(client, update)
-        elif update.state == actors.DEAD:
-            if client.created_here and update.error:
-                self._outcomes.actor_failed(client, update.error)
-            client.error = update.error
-            self._outcomes.creation_ended(client)
-            client.dead = True
-            self.close(client, update.cause)
+        # No call comes between that look and these steps.
+        client.peer = None
+        callee.connected = False
+        callee.batch = batch
+        client.forget_push()
+        self.table.connection_lost(callee, monotonic())
+        self._carry_out()
 
-    def close(self, client: ActorClient, cause: node.ExitCause | None) -> None:
-        """No call starts any more."""
-        client.closed, client.cause = True, cause
-        for record in list(client.queue):
-            if not record.done:
-                self._outcomes.actor_ended(record, client, UNSTARTED)
-        client.queue.clear()
+    # --- actors that cannot be reached: see ``UnreachedActors`` -------------------------------------------------------
 
-    def connect(self, client: ActorClient, update: node.ActorUpdate, failure: ConnectionError | None = None) -> None:
-        """Send it what waits, if it can be reached where it is said to be; it was not if there is a ``failure``.
+    def try_again(self, callee: Callee[TaskRecord], away: Away) -> None:
+        """Try to reach an actor that was not reached."""
+        self.table.try_again(callee, away)
+        self._carry_out()
 
-        A call that interrupts this may connect it, and may hear that it is elsewhere.
-        """
-        if not client.is_to_connect(update):
-            return
-        try:
-            peer = self._peers.stand(update.address, client, partial(self.connect, client, update), failure)
-        except ConnectionError as error:
-            if client.is_to_connect(update):
-                self._unreached.actor(self, client, update, error)
-            return
-        if peer is None:
-            return
-        if client.is_to_connect(update):
-            client.away = None
-            if client.inflight:
-                self.lost.settle(client)
-            put_in_order(client)
-        if peer.lost:
-            self.lost.lost(client)
-            return
-        if not client.is_to_connect(update):
-            self.pump(client)
-            return
-        peer.sink = client
-        client.peer = peer
-        self.pump(client)
-
-    def _process_ended(self, client: ActorClient, update: node.ActorUpdate) -> None:
-        """Calls that had not started go to the next process; those that had, or may have, are retried or fail."""
-        self._meet_fates(client)  # of a call that this one has interrupted
-        if client.latest is not update:
-            return
-        if client.peer is not None and client.peer.sink is client:
-            client.peer.sink = None
-        client.peer = client.away = None
-        inflight = list(client.inflight.values())
-        records = [record for record in inflight if not record.done]
-        fates = fates_of(client, records, update.cause, self._here.process_id)
-        fallen = [Fallen(record, "", update) for record in inflight if record.done]  # they went on without a caller
-        fallen += map(Fallen, records, fates, repeat(update))
-        client.forget_batch()
-        client.limits.clear()
-        if client.latest is not update:
-            return
-        client.closed = update.state == actors.DEAD
-        client.place = None
-        client.fallen.extend(fallen)
-        self._meet_fates(client)
-
-    def _meet_fates(self, client: ActorClient) -> None:
-        """Decide about calls whose process has ended; a call that interrupts this goes on with the rest of them."""
-        fallen = client.fallen
-        while True:
-            if not fallen:
-                return
-            record, fate, update = fallen.popleft()
-            if client.inflight.pop(record.id, None) is not record:
-                continue
-            restarts = update.state != actors.DEAD
-            if record.done:
-                self._outcomes.let_arguments_go(record)
-            elif restarts and fate is UNSTARTED:
-                self._requeue(client, record)
-            elif restarts and record.retries and not record.cancelled:
-                self.again(client, record)
-            else:
-                self._outcomes.actor_ended(record, client, fate, update.cause, update.error, restarts=restarts)
-
-    def _requeue(self, client: ActorClient, record: TaskRecord) -> None:
-        """It has not run: it goes to the next process, unless it was cancelled."""
-        if record.cancelled:
-            self._outcomes.cancelled(record)
-        else:
-            client.queue.append(record)
-
-    def again(self, client: ActorClient, record: TaskRecord) -> None:
-        """Have a call repeated."""
-        record.attempt += 1
-        if record.retries > 0:
-            record.retries -= 1
-        client.queue.append(record)
-
-    def records(self) -> list[TaskRecord]:
-        """Those of all calls that are queued or sent."""
-        clients = self.clients.values()
-        return [record for client in clients for record in (*client.inflight.values(), *client.queue)]
-
-    def cancel_unsent(self, record: TaskRecord, client: ActorClient) -> None:
-        """Cancel a call that was not sent."""
-        self._outcomes.cancelled(record)
-        self.pump(client)  # those behind it need wait no more
+    # --- handles of actors --------------------------------------------------------------------------------------------
 
     def handle_gone(self, life: ObjectEntry) -> None:
         """The entry that counted this process's handles to an actor is gone."""
@@ -412,7 +177,7 @@ class ActorCalls:
     def hold(self, client: ActorClient, life: ObjectEntry) -> None:
         """``life`` counts this process's handles to the actor."""
         client.life = life
-        self.by_life[life.id] = client.actor_id
+        self.by_life[life.id] = client.callee.actor_id
 
     def holds_handles(self) -> bool:
         """Whether this process keeps any actor alive."""
@@ -421,14 +186,179 @@ class ActorCalls:
     def let_go(self, client: ActorClient) -> None:
         """Its actor was refused, so that nobody will need the arguments."""
         self._outcomes.creation_ended(client)
-        self.forget(client.actor_id)
+        self.forget(client.callee.actor_id)
 
     def forget(self, actor_id: bytes) -> None:
         """No handle of this process is left."""
-        client = self.clients.get(actor_id)
-        if client is not None and not client.inflight and not client.queue:
-            del self.clients[actor_id]
+        if self.table.forget(actor_id) is not None:
+            client = self.clients.pop(actor_id, None)
+            if client is not None:
+                self._outcomes.creation_ended(client)
+
+    # --- what the table has decided -----------------------------------------------------------------------------------
+
+    def _carry_out(self) -> None:
+        """Do what is to be done; a call that interrupts this goes on with it, from what this is in the middle of."""
+        out, carry = self.table.out, self._carry
+        while True:
+            if not out:
+                return
+            effect = out[0]
+            try:
+                carry[type(effect)](effect)
+            except (RecursionError, MemoryError):
+                raise  # where there is room it is done again
+            except Exception:
+                if out and out[0] is effect:
+                    out.popleft()
+                raise
+            if out and out[0] is effect:
+                out.popleft()
+
+    def _push(self, effect: effects.Push[TaskRecord]) -> None:
+        """Send what is in the batch of an actor, and what a call was about to send which this one has interrupted."""
+        callee = effect.callee
+        client = self.clients.get(callee.actor_id)
+        if client is None:
+            return
+        while True:
+            begun = client.push
+            if begun is not None and begun[0][0] is None:  # it is with the transport
+                client.push = None
+                self._has_left(client, begun[3])
+                continue
+            batch, peer = callee.batch, client.peer
+            if peer is None or not (batch or begun):
+                return
+            frames: list[Any] = [b""]
+            pushed: dict[bytes, ObjectEntry] = {}
+            fresh: dict[bytes, TaskRecord] = {}
+            earlier = _NONE if begun is None else begun[1] | begun[2]
+            mine: CallPush = (frames, earlier, batch, pushed)
+            if client.push is not begun or callee.batch is not batch or client.peer is not peer:
+                continue
+            if begun is not None:
+                if begun[0][0] is None:
+                    continue
+                begun[0][0] = None  # the call that was to send it gives up
+            # No call comes between these looks and these two steps.
+            callee.batch = fresh
+            client.push = mine
+            handed, address = client.handed, self._here.address
+            tasks = []
+            for record in [*earlier.values(), *batch.values()] if earlier else list(batch.values()):
+                if record.refs or record.deps:
+                    if client.push is not mine:
+                        return
+                    self._handing.arguments(record, peer.address, handed)
+                if client.push is not mine:
+                    return
+                tasks.append(record.to_wire(frames, address, peer, pushed))
+            if client.push is not mine:
+                return
+            try:
+                peer.push(wire.Push(tasks, depth=self._here.depth), frames)
+            except UnpicklableError as error:
+                if client.push is mine:
+                    client.forget_push()
+                    self.table.unsent(callee, self._handing.take_back(client.inflight, tasks, peer, error))
+                return
+            if client.push is not mine:
+                return
+            client.push = None
+            if pushed or handed or peer.forgets:
+                self._has_left(client, pushed)
+            if not callee.batch:
+                return
+
+    def _has_left(self, client: ActorClient, pushed: dict[bytes, ObjectEntry]) -> None:
+        """What was about to be sent is with the transport."""
+        if client.handed:
+            client.handed = set()  # a new one: a call that this one has interrupted goes on with the old one
+        peer = client.peer
+        if peer is not None and (pushed or peer.forgets):
+            peer.has_left(pushed)
+
+    def _connect(self, effect: effects.Connect[TaskRecord]) -> None:
+        self._dial(effect.callee, effect.update)
+
+    def _dial(
+        self, callee: Callee[TaskRecord], update: node.ActorUpdate, failure: ConnectionError | None = None
+    ) -> None:
+        """Send it what waits, if it can be reached where it is said to be; it was not if there is a ``failure``.
+
+        A call that interrupts this may connect it, and may hear that it is elsewhere.
+        """
+        table = self.table
+        client = self.clients.get(callee.actor_id)
+        if client is None or not callee.is_to_connect(update):
+            return
+        try:
+            peer = self._peers.stand(update.address, client, partial(self._dialled, callee, update), failure)
+        except ConnectionError as error:
+            if callee.is_to_connect(update):
+                self._unreached.actor(self, callee, update, error)
+            return
+        if peer is None:
+            return
+        if callee.is_to_connect(update):
+            table.reached(callee, monotonic())
+        if callee.is_to_connect(update):
+            # No call comes between these looks and these steps.
+            if not peer.lost:
+                peer.sink = client
+                client.peer = peer
+                callee.connected = True
+            else:
+                table.lost(callee)
+        table.pump(callee)
+
+    def _dialled(self, callee: Callee[TaskRecord], update: node.ActorUpdate, failure: ConnectionError | None) -> None:
+        """It is decided whether an actor is reached."""
+        self._dial(callee, update, failure)
+        self._carry_out()
+
+    def _drop(self, effect: effects.Drop[TaskRecord]) -> None:
+        callee = effect.callee
+        client = self.clients.get(callee.actor_id)
+        if client is None or callee.connected:  # a call that has interrupted this one has done it, and connected
+            return
+        peer, client.peer = client.peer, None
+        if peer is not None and peer.sink is client:
+            peer.sink = None
+        client.forget_push()
+
+    def _wait(self, arm: Callable[[float, Callable[[], None]], object], effect: After | effects.Soon) -> None:
+        then = effect.then
+
+        def run() -> None:
+            then(monotonic())
+            self._carry_out()
+
+        arm(effect.delay_s, run)
+
+    def _end(self, effect: effects.End[TaskRecord]) -> None:
+        record, fate, cause, error = effect.call, effect.fate, effect.cause, effect.error
+        if record.done:  # it may have gone on without a caller
+            self._outcomes.let_arguments_go(record)
+            return
+        restarts, lives = effect.restarts, effect.lives
+        self._outcomes.actor_ended(record, effect.callee, fate, cause, error, restarts=restarts, lives=lives)
+
+    def _cancel(self, effect: effects.Cancel[TaskRecord]) -> None:
+        if not effect.call.done:
+            self._outcomes.cancelled(effect.call)
+
+    def _placed(self, effect: effects.Placed[TaskRecord]) -> None:
+        client = self.clients.get(effect.callee.actor_id)
+        if client is not None:
+            client.creating = None
+        if effect.runs:
+            effect.callee.crash = ""
+
+    def _ended(self, effect: effects.Ended[TaskRecord]) -> None:
+        if effect.error:
+            self._outcomes.actor_failed(effect.callee, effect.error, asked=effect.asked)
+        client = self.clients.get(effect.callee.actor_id)
+        if client is not None:
             self._outcomes.creation_ended(client)
-            # A destructor may use a handle that was collected together with its object, and before it.
-            client.dead = client.closed = True
-            client.cause = node.ExitCause(reason="its handle was collected as garbage")

@@ -48,17 +48,14 @@ class Actors:
         reason = "ray.kill() was called"
         with self._lock:
             client = self._calls.clients.get(actor.actor_id)
-            place = None if client is None else client.place
+            place = None if client is None else client.callee.place
         answer = self._node.request(lambda number: node.KillActor(number, actor.actor_id, no_restart, reason))
         if not answer.ok:  # it died long ago
             with self._lock:
                 self._calls.updated(node.ActorUpdate(actor.actor_id, "dead", 0, cause=node.ExitCause(reason=reason)))
         elif client is not None:
             with self._lock:
-                if client.place is place:  # else that process has ended already
-                    client.window = 0  # nothing more is sent to it
-                if no_restart and not client.closed:
-                    self._calls.close(client, node.ExitCause(reason=reason))
+                self._calls.killed(client.callee, place, node.ExitCause(reason=reason) if no_restart else None)
 
     def get_named_actor(self, name: str, namespace: str | None) -> ActorCore:
         """See ``Runtime``."""
@@ -83,4 +80,4 @@ class Actors:
             with self._lock:
                 if life.status == FAILED or life.freed:
                     return False
-        return not core.client.ends
+        return not core.client.callee.ends

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.headroom import SENDING, check
 from ray.messages import wire
+from ray.protocol.call_records import Callee
 from ray.protocol.references import PENDING, ObjectEntry
 from ray.protocol.task_records import Lease, SchedulingClass
 from ray.runtime.owner.actor_client import ActorClient
@@ -78,15 +79,19 @@ class Cancelling:
         """Cancel what the task ``parent`` has submitted, also where it has dropped the refs."""
         leasing = self._leasing
         known = [entry.task for entry in self._table.entries.values() if isinstance(entry.task, TaskRecord)]
-        for record in dict.fromkeys([*known, *leasing.tasks.tasks(), *self._calls.records()]):
+        for record in dict.fromkeys([*known, *leasing.tasks.tasks(), *self._calls.table.calls()]):
             if record.parent == parent and not record.done:
                 self._cancel(record, force=False, recursive=True, again=False)
 
     def _cancel(self, record: TaskRecord, force: bool, recursive: bool, again: bool) -> None:
         place = record.place
-        way = self._leasing.links.get(place.id) if isinstance(place, Lease) else place
-        if not isinstance(way, (Link, ActorClient)):
-            self._leasing.cancel_unsent(record, way if isinstance(way, SchedulingClass) else None)
+        way: Link | ActorClient | None = None
+        if isinstance(place, Lease):
+            way = self._leasing.links.get(place.id)
+        elif isinstance(place, Callee):
+            way = self._calls.clients.get(place.actor_id)
+        if way is None:
+            self._leasing.cancel_unsent(record, place if isinstance(place, SchedulingClass) else None)
             return
         if force and isinstance(way, ActorClient):  # a borrower has asked for it, which could not know
             self._cancels.not_forced(record)
@@ -97,4 +102,4 @@ class Cancelling:
         elif record.id in way.inflight:
             self._cancels.cancel_call(record, way, recursive=recursive, again=again)
         else:
-            self._calls.cancel_unsent(record, way)
+            self._calls.cancel_unsent(record, way.callee)

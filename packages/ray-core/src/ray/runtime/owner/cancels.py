@@ -90,8 +90,8 @@ class Cancels:
         if client.peer is None:
             return
         client.peer.send(wire.Cancel(record.id, recursive, again))
-        if not client.concurrent:
-            self._later(BUSY_S, record, client, lambda: node.Interrupt(record.id, actor=client.actor_id))
+        if not client.callee.concurrent:
+            self._later(BUSY_S, record, client, lambda: node.Interrupt(record.id, actor=client.callee.actor_id))
         self._warn_later(record, client, _CALL_RUNS_ON)
 
     def not_forced(self, record: TaskRecord) -> None:

@@ -91,9 +91,9 @@ class Creating:
             core = ActorCore(actor_id, cls.name, methods, life, options.max_task_retries, is_async)
             concurrent = is_async or (options.max_concurrency or 1) > 1 or bool(options.concurrency_groups)
             client = core.client = calls.client(actor_id, cls.name, concurrent, watch=False)
-            client.created_here = True
+            client.callee.created_here = True
             client.creating = life
-            client.groups = options.concurrency_groups
+            client.callee.groups = options.concurrency_groups
             if life is not None:
                 calls.hold(client, life._entry)
             if record.pins:

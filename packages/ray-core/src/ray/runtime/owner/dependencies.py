@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ray.exceptions import ObjectLostError
 from ray.headroom import SENDING, check
+from ray.protocol.call_records import Callee
 from ray.protocol.references import FAILED, PENDING, ObjectEntry
 from ray.protocol.task_records import SchedulingClass
-from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.records import TaskRecord
 from ray.runtime.owner.unreadable import FINALISED
 
@@ -67,5 +67,5 @@ class Dependencies:
             return
         elif isinstance(place := record.place, SchedulingClass):
             self._leasing.enqueue(place, record, has_room=True)  # the thread that takes messages has
-        elif isinstance(place, ActorClient):
+        elif isinstance(place, Callee):
             self._calls.pump(place)

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from ray.protocol.call_records import Callee
 from ray.protocol.references import ObjectEntry
-from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.records import TaskRecord
 
 
@@ -23,7 +23,9 @@ class FailTask(Protocol):
 class FailedChains:
     """Called under the runtime's lock."""
 
-    def __init__(self, rests: list[Callable[[], None]], fail: FailTask, pump: Callable[[ActorClient], None]) -> None:
+    def __init__(
+        self, rests: list[Callable[[], None]], fail: FailTask, pump: Callable[[Callee[TaskRecord]], None]
+    ) -> None:
         """Make one.
 
         Args:
@@ -56,5 +58,5 @@ class FailedChains:
             record, argument = self._next.popleft()
             if not record.done:
                 self._fail(record, argument.value, cause=argument)
-            if record.actor and isinstance(record.place, ActorClient):
+            if record.actor and isinstance(record.place, Callee):
                 self._pump(record.place)

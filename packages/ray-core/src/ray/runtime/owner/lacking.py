@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from ray.exceptions import GetTimeoutError
+from ray.protocol.call_records import Callee
 from ray.protocol.references import PENDING, ObjectEntry
 from ray.protocol.task_records import SchedulingClass
-from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.records import TaskRecord
 
 #: Objects looked at: the tasks that make the pending ones, and what these wait for.
@@ -72,11 +72,11 @@ def why_pending(entries: Iterable[ObjectEntry]) -> str:
         seen.add(id(entry))
         waiting += [argument for _, argument in record.deps]
         place = record.place
-        who = f"The actor {place.class_name}" if isinstance(place, ActorClient) else f"The task {record.name}"
-        lack = place.lack if isinstance(place, (SchedulingClass, ActorClient)) else ""
+        who = f"The actor {place.class_name}" if isinstance(place, Callee) else f"The task {record.name}"
+        lack = place.lack if isinstance(place, (SchedulingClass, Callee)) else ""
         if lack:
             return f"{who} {lack}."
-        crash = place.crash if isinstance(place, ActorClient) else getattr(record, "crash", "")
+        crash = place.crash if isinstance(place, Callee) else getattr(record, "crash", "")
         if crash:
             return f"{who}: {crash}."
     return ""

@@ -16,6 +16,7 @@ from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, Referen
 from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
+    from ray.protocol.call_records import Callee
     from ray.runtime.owner.actor_client import ActorClient
     from ray.runtime.owner.borrowing import Borrowing
     from ray.runtime.owner.events import TaskEventLog
@@ -169,9 +170,9 @@ class Outcomes:
 
     def let_arguments_go(self, record: TaskRecord) -> None:
         """Nobody needs them any more for this task."""
-        if record.pins:
-            self._table.unpin(record.pins)
-            record.pins = ()
+        pins, record.pins = record.pins, ()  # in one step: a call that interrupts this may do the same
+        if pins:
+            self._table.unpin(pins)
 
     def refused(self, record: TaskRecord, error: RayError) -> None:
         """It was not sent, and is not going to be."""
@@ -205,7 +206,7 @@ class Outcomes:
     def actor_ended(
         self,
         record: TaskRecord,
-        client: ActorClient,
+        callee: Callee[TaskRecord],
         fate: str,
         cause: node.ExitCause | None = None,
         error: bytes = b"",
@@ -215,16 +216,16 @@ class Outcomes:
     ) -> None:
         """Its actor is dead, or was at the time, or only the connection is lost; ``fate``: what became of the call."""
         self._values.discard(_ids(record))
-        cause, error = cause or client.cause, error or client.error
-        self.fail(record, self._reports.actor_dead(record, client, fate, cause, error, restarts=restarts, lives=lives))
+        cause, error = cause or callee.cause, error or callee.error
+        self.fail(record, self._reports.actor_dead(record, callee, fate, cause, error, restarts=restarts, lives=lives))
 
-    def actor_restarts(self, client: ActorClient, update: node.ActorUpdate) -> None:
+    def actor_restarts(self, callee: Callee[TaskRecord], update: node.ActorUpdate) -> None:
         """The process of an actor died, and another one takes its place."""
-        self._reports.restarts(client, update)
+        self._reports.restarts(callee, update)
 
-    def actor_failed(self, client: ActorClient, error: bytes) -> None:
-        """The ``__init__`` of an actor of this process has raised."""
-        self._reports.note_start(client, error, asked=bool(client.queue))
+    def actor_failed(self, callee: Callee[TaskRecord], error: bytes, *, asked: bool) -> None:
+        """The ``__init__`` of an actor of this process has raised; ``asked``: calls wait for it, and tell that."""
+        self._reports.note_start(callee, error, asked=asked)
 
     def creation_ended(self, client: ActorClient) -> None:
         """The ``__init__`` of an actor will not run any more: nobody needs its arguments."""

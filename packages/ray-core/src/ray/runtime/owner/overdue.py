@@ -15,6 +15,7 @@ from ray.protocol.time_limits import END_S, TELL_S
 from ray.runtime.owner.actor_client import ActorClient
 
 if TYPE_CHECKING:
+    from ray.protocol.call_records import Callee
     from ray.runtime.owner.records import Link, TaskRecord
     from ray.runtime.process.peers import Peer
     from ray.runtime.process.timers import Timers
@@ -38,7 +39,7 @@ class Overdue:
         links: dict[bytes, Link],
         clients: dict[bytes, ActorClient],
         timers: Timers,
-        pump: Callable[[ActorClient], None],
+        pump: Callable[[Callee[TaskRecord]], None],
         fail: FailOverdue,
     ) -> None:
         """Make one.
@@ -64,32 +65,33 @@ class Overdue:
         record = client.inflight.get(message.task) if isinstance(client, ActorClient) else None
         if record is None or not record.timeout_s:
             return
-        limits = client.limits
+        callee = client.callee
+        limits = callee.limits
         if message.ended:
             limits.pop(record.id, None)
             return
         if len(limits) > 2 * len(client.inflight) + 100:  # most have ended
-            limits = client.limits = {id: at for id, at in limits.items() if id in client.inflight}
+            limits = callee.limits = {id: at for id, at in limits.items() if id in client.inflight}
         limits[record.id] = at = monotonic() + (END_S if message.over else record.timeout_s + TELL_S)
-        if not client.looks_at or at < client.looks_at:
-            self._look_at(client, at)
+        if not callee.looks_at or at < callee.looks_at:
+            self._look_at(callee, at)
 
-    def _look_at(self, client: ActorClient, at: float) -> None:
-        client.looks_at = at
-        self._timers.after(at - monotonic(), lambda: self._look(client, at))
+    def _look_at(self, callee: Callee[TaskRecord], at: float) -> None:
+        callee.looks_at = at
+        self._timers.after(at - monotonic(), lambda: self._look(callee, at))
 
-    def _look(self, client: ActorClient, at: float) -> None:
-        if client.looks_at != at:
+    def _look(self, callee: Callee[TaskRecord], at: float) -> None:
+        if callee.looks_at != at:
             return  # it is looked at before that
-        limits = client.limits = {id: at for id, at in client.limits.items() if id in client.inflight}
+        limits = callee.limits = {id: at for id, at in callee.limits.items() if id in callee.inflight}
         now = monotonic()
         for id in [id for id, at in limits.items() if at <= now]:
             del limits[id]
-            self._tell(client.inflight[id], goes_on=True)
-        self._pump(client)  # nothing waits any more for those
-        client.looks_at = 0.0
+            self._tell(callee.inflight[id], goes_on=True)
+        self._pump(callee)  # nothing waits any more for those
+        callee.looks_at = 0.0
         if limits:
-            self._look_at(client, min(limits.values()))
+            self._look_at(callee, min(limits.values()))
 
     # --- what runs alone --------------------------------------------------------------------------------------------
 

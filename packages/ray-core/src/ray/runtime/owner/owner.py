@@ -18,6 +18,7 @@ from ray.headroom import SENDING, lacks
 from ray.ids import make_task_ids
 from ray.messages import node
 from ray.plugins.compose import Composition
+from ray.protocol.last_calls import TERMINATE
 from ray.protocol.references import FAILED, PENDING, ReferenceTable
 from ray.runtime import interface
 from ray.runtime.interface import ActorCore, MethodOptions
@@ -41,7 +42,6 @@ from ray.runtime.owner.here import Here
 from ray.runtime.owner.inbox import Inbox
 from ray.runtime.owner.inspection import NodeQuestions, serves_others
 from ray.runtime.owner.joining import PluginLife
-from ray.runtime.owner.last_calls import TERMINATE
 from ray.runtime.owner.leasing import Leasing
 from ray.runtime.owner.letting_go import LettingGo
 from ray.runtime.owner.losses import Losses
@@ -175,7 +175,7 @@ class OwnerRuntime(ABC):
             tell_node,
             outcomes,
             handing,
-            UnreachedActors(timers, self.shortage, outcomes),
+            UnreachedActors(self.shortage),
             self.may_send,
         )
         links, clients, pump = self.leasing.links, self.calls.clients, self.calls.pump
@@ -327,11 +327,7 @@ class OwnerRuntime(ABC):
         with self.lock:
             self.collect()
             entries = list(self.table.entries.values())  # other threads may put, which takes no lock
-            return (
-                any(map(serves_others, entries))
-                or self.leasing.tasks.is_busy()
-                or any(client.inflight or client.queue for client in list(self.calls.clients.values()))
-            )
+            return any(map(serves_others, entries)) or self.leasing.tasks.is_busy() or bool(self.calls.table.calls())
 
     def trouble(self) -> str:
         """See ``Host``."""
@@ -412,8 +408,8 @@ class OwnerRuntime(ABC):
             for lease in self.leasing.tasks.leases.values():
                 if lease.inflight or lease.cls.queue:
                     return True
-            for client in self.calls.clients.values():
-                if client.inflight:
+            for callee in self.calls.table.callees.values():
+                if callee.inflight:
                     return True
         except RuntimeError:  # some come or go meanwhile
             return True
@@ -475,7 +471,7 @@ class OwnerRuntime(ABC):
         if type(sink) is Link:
             self.leasing.peer_lost(sink)
         elif type(sink) is ActorClient:
-            self.calls.peer_lost(sink)
+            self.calls.peer_lost(sink, peer)
         self.borrowing.peer_lost(peer.address)
 
     def _look_at_dials(self) -> None:

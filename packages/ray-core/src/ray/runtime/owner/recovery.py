@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ray.protocol.call_records import Callee
 from ray.protocol.task_records import Lease
-from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Recovery:
 
     def _take_back(self, record: TaskRecord) -> None:
         place = record.place
-        if isinstance(place, (Lease, ActorClient)) and record.id in place.inflight:
+        if isinstance(place, (Lease, Callee)) and record.id in place.inflight:
             return  # it was sent, and ends as others do
         record.done = True
         if record.entries:

@@ -34,7 +34,7 @@ from ray.serialization import (
 )
 
 if TYPE_CHECKING:
-    from ray.runtime.owner.actor_client import ActorClient
+    from ray.protocol.call_records import Callee
     from ray.runtime.owner.here import Here
     from ray.runtime.process.timers import Timers
 
@@ -117,7 +117,7 @@ class Reports:
     def actor_dead(
         self,
         record: TaskRecord,
-        client: ActorClient,
+        callee: Callee[TaskRecord],
         fate: str,
         cause: node.ExitCause | None,
         error: bytes,
@@ -128,11 +128,11 @@ class Reports:
         """The actor is dead, or its process was and is replaced, or only the connection to it is lost."""
         if record.cancelled:
             return self.cancelled(record)
-        self._waiting.pop(client.actor_id, None)  # the call tells it
+        self._waiting.pop(callee.actor_id, None)  # the call tells it
         cause = cause or node.ExitCause()
-        told = (client.actor_id, record.method, fate, restarts, lives, cause, error)
+        told = (callee.actor_id, record.method, fate, restarts, lives, cause, error)
         if told != self._told[0]:
-            self._told = told, self._actor_error(*told, client.class_name)
+            self._told = told, self._actor_error(*told, callee.class_name)
         return same_for(self._told[1], function=record.name, task_id=record.id, attempt=record.attempt)
 
     def _actor_error(
@@ -194,34 +194,34 @@ class Reports:
         if waiting is not None:
             self._waiting[actor_id] = waiting
 
-    def note_start(self, client: ActorClient, envelope: bytes, *, asked: bool) -> None:
+    def note_start(self, callee: Callee[TaskRecord], envelope: bytes, *, asked: bool) -> None:
         """The ``__init__`` of an actor of this process has failed.
 
         Args:
-            client: of the actor.
+            callee: the actor.
             envelope: the failure.
             asked: calls wait for the actor: they fail with it, and tell the program.
         """
         opened = read_any_envelope(envelope)
-        name = f"{client.class_name}.__init__"
+        name = f"{callee.class_name}.__init__"
         text = _text_of(name, opened)
-        row = node.ErrorRecord("task", text, wall_time(), opened.task_id.hex(), client.actor_id.hex(), opened.pid, name)
+        row = node.ErrorRecord("task", text, wall_time(), opened.task_id.hex(), callee.actor_id.hex(), opened.pid, name)
         self._tell_node(node.RecordError(row))
         if not asked and len(self._waiting) < MAX_WAITING:
-            self._waiting.setdefault(client.actor_id, (text, monotonic()))
+            self._waiting.setdefault(callee.actor_id, (text, monotonic()))
             self._arm()
 
     def dies_again(self, record: TaskRecord, cause: node.ExitCause) -> None:
         """The worker died, and the task is about to run once more."""
         record.crash = self._note_deaths(record.name, record.attempt, cause, "run again", task=record.id)
 
-    def restarts(self, client: ActorClient, update: node.ActorUpdate) -> None:
+    def restarts(self, callee: Callee[TaskRecord], update: node.ActorUpdate) -> None:
         """The actor's process died, and another one takes its place."""
         cause = update.cause
         if cause is not None and (cause.exit_code is not None or cause.signal is not None):  # else it was meant to
             deaths = update.incarnation
-            client.crash = self._note_deaths(
-                client.class_name, deaths, cause, "started again", actor=client.actor_id, quiet=not client.created_here
+            callee.crash = self._note_deaths(
+                callee.class_name, deaths, cause, "started again", actor=callee.actor_id, quiet=not callee.created_here
             )
 
     def _note_deaths(

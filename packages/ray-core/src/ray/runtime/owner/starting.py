@@ -61,7 +61,7 @@ class Starting:
 
         def look(_: ObjectEntry | None) -> None:
             failed = next((entry for _, entry in record.deps if entry.status == FAILED), None)
-            if core.client.dead:
+            if core.client.callee.dead:
                 pass
             elif failed is not None:
                 reason = "an argument of its __init__ failed"

@@ -10,16 +10,18 @@ from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
 from ray.ids import OBJECT_ID_BYTES, object_id
 from ray.messages import codec, wire
+from ray.protocol.call_records import Callee
 from ray.protocol.references import PENDING, READY, ObjectEntry
 from ray.protocol.task_records import Lease
-from ray.runtime.owner.actor_client import ActorClient
-from ray.runtime.owner.records import Link, TaskRecord
+from ray.runtime.owner.records import TaskRecord
 from ray.runtime.refs.generator import ObjectRefGenerator, Stream
 from ray.runtime.refs.ref import ObjectRef
 
 if TYPE_CHECKING:
     from ray.protocol.references import ReferenceTable
+    from ray.runtime.owner.actor_client import ActorClient
     from ray.runtime.owner.borrowing import Borrowing
+    from ray.runtime.owner.records import Link
     from ray.runtime.owner.values import Values
     from ray.runtime.process.peers import Peer
 
@@ -127,8 +129,12 @@ class Streams:
         """The consumer has taken objects that the worker waits to hear of."""
         with self._lock:
             place = None if record.done else record.place
-            way = self._links.get(place.id) if isinstance(place, Lease) else place
-            peer = way.peer if isinstance(way, (Link, ActorClient)) else None
+            way: Link | ActorClient | None = None
+            if isinstance(place, Lease):
+                way = self._links.get(place.id)
+            elif isinstance(place, Callee):
+                way = self._clients.get(place.actor_id)
+            peer = None if way is None else way.peer
             if peer is not None:
                 stream.told = stream.taken
                 peer.send(wire.Taken(record.id, stream.taken))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ray.protocol.last_calls import TERMINATE
 from ray.runtime.interface import ActorCore, FunctionDescriptor, MethodOptions, TaskOptions
 from ray.runtime.lanes import check_group
-from ray.runtime.owner.last_calls import TERMINATE
 from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class Submission:
             retries = actor.max_task_retries
         label, group = options.name, options.concurrency_group
         name = label or f"{actor.class_name}.{method}"
-        if group is not None and client.groups is not None:
-            check_group(name, group, client.groups)
+        if group is not None and client.callee.groups is not None:
+            check_group(name, group, client.callee.groups)
         recording = self._recording
         record = recording.record(name, options.num_returns, retries, options.timeout_s, args, kwargs)
         record.actor = actor.actor_id

@@ -7,8 +7,8 @@ from typing import Any
 
 from ray.messages import node, wire
 from ray.protocol.actors import INIT_RAISED
+from ray.protocol.last_calls import TERMINATE
 from ray.protocol.resources import UNIT
-from ray.runtime.owner.last_calls import TERMINATE
 from ray.runtime.worker.closing import TERMINATED
 from ray.runtime.worker.life import Life
 from ray.runtime.worker.own_class import method_of

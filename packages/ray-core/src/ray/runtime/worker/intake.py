@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ray.exceptions import RemoteProtocolError
 from ray.ids import TASK_ID_BYTES
 from ray.messages import wire
-from ray.runtime.owner.last_calls import TERMINATE_BYTES
+from ray.protocol.last_calls import TERMINATE_BYTES
 from ray.runtime.worker.call import CallHost, TaskCall
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ray.exceptions import BlockingCallError
 from ray.ids import task_of
 from ray.protocol.actors import places_of
+from ray.protocol.call_records import Callee
 from ray.protocol.references import ObjectEntry
-from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.records import TaskRecord
 from ray.runtime.process.waiting import Waiter
 from ray.runtime.worker.loop_waits import Awaits, LoopWaits, runs
@@ -42,7 +42,7 @@ class OwnCalls:
         lock: Any,
         table: ReferenceTable,
         timers: Timers,
-        clients: Mapping[bytes, ActorClient],
+        callees: Mapping[bytes, Callee[TaskRecord]],
         desk: Desk,
         actor: ActorHost,
         unsubscribe: Callable[[Listener], bool],
@@ -53,7 +53,7 @@ class OwnCalls:
             lock: of the process.
             table: its objects.
             timers: run under the lock.
-            clients: {actor id: what this process has sent there}.
+            callees: {actor id: what this process has sent there}.
             desk: its calls.
             actor: what it is.
             unsubscribe: ends a listener, if it was not told yet.
@@ -61,7 +61,7 @@ class OwnCalls:
         self._lock = lock
         self._table = table
         self._timers = timers
-        self._clients = clients
+        self._callees = callees
         self._desk = desk
         self._actor = actor
         self._unsubscribe = unsubscribe
@@ -108,8 +108,8 @@ class OwnCalls:
         if not self._table.listeners:
             return
         self.awaited()
-        client = self._clients.get(self._actor.id)
-        if self._desk.queued or (client is not None and client.queue):
+        callee = self._callees.get(self._actor.id)
+        if self._desk.queued or (callee is not None and callee.queue):
             loops = LoopWaits(self._table, self._actor.creating_thread, self._unsubscribe)
             stuck = self._stuck(loops)
             if stuck and stuck[-1] not in self._waits:
@@ -193,10 +193,10 @@ class _Never:
         if call is not None:
             return self._none_begins or self._lane(call.group) in self._dead
         record = entry.task
-        if type(record) is not TaskRecord or type(record.place) is not ActorClient:
+        if type(record) is not TaskRecord or type(record.place) is not Callee:
             return False
-        client = record.place
-        if client.actor_id != self._actor_id or record.id in client.inflight:  # then it, or its reply, is on its way
+        callee = record.place
+        if callee.actor_id != self._actor_id or record.id in callee.inflight:  # then it, or its reply, is on its way
             return False
         return self._none_begins or self._lane(record.group) in self._dead
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ray.runtime.owner.last_calls import TERMINATE
+from ray.protocol.last_calls import TERMINATE
 
 
 class ActorEnd:

@@ -104,7 +104,8 @@ class WorkerRuntime(OwnerRuntime):
         self.actor = actor = ActorHost(life, tell_node)
         self.replies = Replies(desk, actor, life, self.table, self.borrowing, self.values, transport, self.peers)
         self.interrupting = Interrupting(desk, self.timers, transport.wake, slot)
-        own_calls = OwnCalls(self.lock, self.table, self.timers, self.calls.clients, desk, actor, self.unsubscribe)
+        callees = self.calls.table.callees
+        own_calls = OwnCalls(self.lock, self.table, self.timers, callees, desk, actor, self.unsubscribe)
         self.giving_back = GivingBack(desk, slot, self.replies.flush, lambda: self.loan.blocked > 0)
         self.loan = loan = CpuLoan(desk, actor, threads, self.giving_back, tell_node)
         self.waiting = Waiting(desk, self.replies, loan, own_calls, self.interrupting, self.polling.wait)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ray.runtime.owner.actor_client import ActorClient
+from ray.protocol.call_records import Callee, T
 
-#: Ids of one process count up: of calls of which one was submitted after the other, the later has the higher one.
 _submitted = attrgetter("id")
 
 
-def put_in_order(client: ActorClient) -> None:
+def put_in_order(callee: Callee[T]) -> None:
     """Have calls that came back, in whatever order and in however many messages, start as they were submitted.
 
     A call that interrupts this may add some, and send some: the queue is replaced in one step, if it is still the same.
     """
     while True:
-        before = client.queue.copy()
+        before = callee.queue.copy()
         ordered = deque(sorted(before, key=_submitted))
-        if client.queue == before:
-            client.queue = ordered
+        if callee.queue == before:
+            callee.queue = ordered
             return
