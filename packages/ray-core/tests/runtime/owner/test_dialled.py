@@ -80,7 +80,7 @@ def called(owner, count=1):
     client = owner.calls.client(ACTOR, "A", False, watch=False)
     records = [owner.record() for _ in range(count)]
     for record in records:
-        record.export = owner._export
+        record.export = owner.export
         owner.calls.submit(client, record)
     return client, records
 
@@ -104,11 +104,11 @@ def test_an_actor_that_was_dialled_in_vain_is_tried_again(owner):
     client, records = called(owner, 2)
     owner.calls.updated(alive())
     owner.peers.decide("a", ConnectionError("no answer"))
-    assert client.away is not None
+    assert client.callee.away is not None
     assert not client.inflight
     owner.clock.passes(AGAIN_S)
     owner.peers.decide("a")
-    assert client.away is None
+    assert client.callee.away is None
     assert pushed(owner) == [record.id for record in records]
 
 
@@ -141,7 +141,7 @@ def test_an_actor_that_moves_while_it_is_dialled_is_reached_where_it_is(owner):
     assert pushed(owner, "b") == [record.id for record in records]
     owner.peers.decide("a", ConnectionError("nobody listens there"))
     assert client.peer is owner.peers.by_address["b"]
-    assert client.away is None
+    assert client.callee.away is None
 
 
 def test_calls_by_a_lost_connection_are_decided_only_when_there_is_another_one(owner):
@@ -150,9 +150,9 @@ def test_calls_by_a_lost_connection_are_decided_only_when_there_is_another_one(o
     client, [record] = called(owner)
     owner.calls.updated(alive())
     assert pushed(owner) == [record.id]
-    del owner.peers.by_address["a"]
+    peer = owner.peers.by_address.pop("a")
     owner.peers.slow.add("a")
-    owner.calls.peer_lost(client)
+    owner.calls.peer_lost(client, peer)
     owner.clock.passes(1.0)
     assert client.inflight
     assert record.entries[0].status == PENDING
