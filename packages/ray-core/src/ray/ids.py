@@ -1,7 +1,12 @@
-"""Identifiers: fixed-width byte strings, made without coordination.
+"""Identifiers: fixed-width byte strings that name where they come from.
 
-A task id is 16 bytes: 8 random bytes of the process that made it and a counter. An object id is a task id
-and a 4-byte big-endian return index. ``put`` takes task ids of its own, so both share one space.
+Each incarnation of a node has a number, of 4 bytes. A process id is that number and a number of 4 bytes that the node
+manager gives the process. A task id is the id of the process that made it and a counter of 8 bytes. An object id is a
+task id and a 4-byte return index. ``put`` and the creation of actors take task ids of their own, so all three share one
+space; the counter's first byte is zero, and is kept free for flags. A lease id is the node's number and a counter of 8
+bytes. All numbers are big-endian.
+
+So the owner of an object is the process whose id it begins with, and "this node is dead" is a prefix.
 """
 
 from __future__ import annotations
@@ -13,8 +18,72 @@ from collections.abc import Callable
 TASK_ID_BYTES = 16
 OBJECT_ID_BYTES = 20
 PROCESS_ID_BYTES = 8
+NODE_NUMBER_BYTES = 4
 NIL_OBJECT_ID = b"\xff" * OBJECT_ID_BYTES
 FIRST_RETURN = b"\x00\x00\x00\x00"
+_NUMBERS = 1 << 32
+
+
+def embedded_node() -> bytes:
+    """A number for the node of a session that has just one.
+
+    Random, from the upper half of the numbers: those of clusters are counted up from the lower half.
+    """
+    return (int.from_bytes(os.urandom(NODE_NUMBER_BYTES), "big") | _NUMBERS >> 1).to_bytes(NODE_NUMBER_BYTES, "big")
+
+
+def node_of(id: bytes) -> bytes:
+    """The number of the node that a process, task, object, actor or lease is of."""
+    return id[:NODE_NUMBER_BYTES]
+
+
+def process_of(id: bytes) -> bytes:
+    """The id of the process that has made this task or actor, or owns this object."""
+    return id[:PROCESS_ID_BYTES]
+
+
+def node_manager_of(node: bytes) -> bytes:
+    """The process id of the node manager: its number is 0."""
+    return node + bytes(PROCESS_ID_BYTES - NODE_NUMBER_BYTES)
+
+
+class ProcessIds:
+    """Gives the processes of one node their ids, none of them twice.
+
+    The numbers start anywhere: what is left of another incarnation that by chance had this number of a node means
+    nobody here.
+    """
+
+    def __init__(self, node: bytes, first: int | None = None) -> None:
+        """Make one.
+
+        Args:
+            node: the node's number.
+            first: the first process's number; random by default.
+        """
+        self._node = node
+        #: Of 1 to ``_NUMBERS - 1``, counted from 0.
+        self._next = (int.from_bytes(os.urandom(4), "big") if first is None else first - 1) % (_NUMBERS - 1)
+        self._left = _NUMBERS - 1
+
+    def give(self) -> bytes:
+        """The next one.
+
+        Raises:
+            OverflowError: all are given.
+        """
+        if not self._left:
+            raise OverflowError("this node has had as many processes as there are numbers for them")
+        self._left -= 1
+        number = self._next + 1
+        self._next = number % (_NUMBERS - 1)
+        return self._node + number.to_bytes(PROCESS_ID_BYTES - NODE_NUMBER_BYTES, "big")
+
+
+def make_lease_ids(node: bytes) -> Callable[[], bytes]:
+    """Return a function that yields a new lease id of the node at each call."""
+    count = itertools.count(1).__next__
+    return lambda: node + count().to_bytes(8, "big")
 
 
 def make_task_ids(process_id: bytes | None = None) -> Callable[[], bytes]:
@@ -39,5 +108,5 @@ def task_of(object_id: bytes) -> bytes:
 
 
 def random_id(nbytes: int = TASK_ID_BYTES) -> bytes:
-    """``nbytes`` of operating-system randomness, for processes, sessions, leases and actors."""
+    """``nbytes`` of operating-system randomness."""
     return os.urandom(nbytes)

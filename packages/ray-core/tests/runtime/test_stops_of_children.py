@@ -32,7 +32,7 @@ def killed(monkeypatch):
 
 def make(*, vital):
     timers = Timers()
-    pool = WorkerPool(CONFIG, None, timers, None, None, None)
+    pool = WorkerPool(CONFIG, None, timers, None, None, None, None)
     worker = WorkerProcess(b"w" * 8, [], slot=0, note=RunSlot(memoryview(bytearray(SLOT_BYTES))))
     worker.pid = PID
     if vital:

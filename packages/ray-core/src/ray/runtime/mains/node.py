@@ -113,7 +113,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         )
         answer = {
             "address": address,
-            "node_id": manager.node_id.hex(),
+            "node_id": manager.node.hex(),
             "store": store,
             "events": bool(sinks),
         }

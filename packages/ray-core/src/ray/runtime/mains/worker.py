@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import NoReturn
 
+from ray.ids import node_of
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
 from ray.runtime import interface
@@ -36,6 +37,7 @@ def worker_main(
     transport = composition.open_transport(config.session_dir)
     store = composition.open_store(config.extra["store_address"])
     here = Here(config.session, worker_id, config.namespace)
+    here.node_id = node_of(worker_id).hex()
     runtime = WorkerRuntime(here, transport, store, composition, slot, threads)
     desk = runtime.desk
     executor = desk.executor  # the worker may be made an actor, which has another one, as soon as it is ready
@@ -62,7 +64,6 @@ def worker_main(
         node.StartActor: runtime.on_start_actor,
         wire.Terminate: lambda message: runtime.becoming.on_terminate(),
         node.Exit: runtime.on_exit,
-        wire.Hello: lambda message: setattr(here, "node_id", message.process.hex()),
     }
     runtime.events.wanted = config.extra["events"]
     interface.set_current(runtime)

@@ -20,7 +20,7 @@ from ray.abc.transport import Connection, Frame, Transport
 from ray.clock import monotonic, wall_time
 from ray.exceptions import ControlStoreError, RemoteProtocolError
 from ray.exceptions.base import exit_text
-from ray.ids import random_id
+from ray.ids import ProcessIds, embedded_node, make_lease_ids, node_manager_of
 from ray.messages import codec, node
 from ray.plugins.specs import EventSink
 from ray.protocol import handshake, leases, waiting
@@ -67,24 +67,27 @@ class NodeManager:
         sinks: Sequence[EventSink] = (),
     ) -> None:
         self.config = config
-        self.node_id = random_id(8)
+        self.node = embedded_node()
+        self.process_id, process_ids = node_manager_of(self.node), ProcessIds(self.node)
         self.transport = transport
         self._store = store
         self._sinks = sinks
         self.timers = Timers()
         self.peers: dict[bytes, Client] = {}
         resources = NodeResources(config.resources, config.gpu_ids)
-        self.leases = leases.LeaseTable(self.node_id, resources, policy, lambda: random_id(8))
+        self.leases = leases.LeaseTable(self.process_id, resources, policy, make_lease_ids(self.node))
         self.output = NodeOutput(transport, self.timers, self._drivers, is_shown=config.log_to_driver)
-        self.pool = WorkerPool(config, transport, self.timers, self._worker_died, self.output, self.fail)
+        self.pool = WorkerPool(
+            config, transport, self.timers, self._worker_died, self.output, self.fail, process_ids.give
+        )
         if store.pid is not None:
             self.pool.vital[store.pid] = "the process of the object store"
-        self.actors = NodeActors(self, self.leases, self.peers, self.pool, self.timers, self.node_id)
+        self.actors = NodeActors(self, self.leases, self.peers, self.pool, self.timers, self.process_id)
         self._refusals = Refusals(lambda text: print(text, flush=True))
         self._errors = RecordedErrors(control, lambda text: print(text, flush=True))
         keep_idle = max(1, min(config.resources.get("CPU", 0) // UNIT, 64))
         self.ends = NodeEnds(self, self.leases, self.pool, self.timers, self._actor_leaves, keep_idle)
-        self.patience = NodePatience(self, self.leases, self.peers, self.timers, self.actors.class_of, self.node_id)
+        self.patience = NodePatience(self, self.leases, self.peers, self.timers, self.actors.class_of, self.process_id)
         running = NodeRunning(self.leases, self.peers, self.pool, self.timers, self.actors.table)
         self.stopping = False
         #: Before then nobody is told again that there is no room for workers, and it is not recorded again.
@@ -182,7 +185,7 @@ class NodeManager:
             worker.connection, worker.address = connection, hello.address
         connection.context = peer
         self.peers[peer.id] = peer
-        peer.send(handshake.hello(self.config.session, "node", self.node_id, self.pool.node_address, os.getpid()))
+        peer.send(handshake.hello(self.config.session, "node", self.process_id, self.pool.node_address, os.getpid()))
 
     def _lost(self, connection: Connection) -> None:
         peer = connection.context
@@ -244,7 +247,7 @@ class NodeManager:
     def _granted(self, lease: leases.Lease) -> None:
         worker = self.pool.workers[lease.worker]
         owner_id, key = lease.key
-        if owner_id == self.node_id:
+        if owner_id == self.process_id:
             self.actors.granted(key, lease, worker)
             return
         owner = self.peers.get(owner_id)
@@ -299,7 +302,7 @@ class NodeManager:
             self.peers.pop(worker.id, None)
             return
         lease, effects = self.leases.worker_lost(worker.id)
-        if lease is not None and lease.key[0] == self.node_id:
+        if lease is not None and lease.key[0] == self.process_id:
             self.actors.worker_lost(worker, cause)
         elif lease is not None and lease.key[0] in self.peers:
             self.peers[lease.key[0]].send(node.LeaseEnded(lease.id, cause))
@@ -312,7 +315,7 @@ class NodeManager:
 
     def _actor_leaves(self, lease: leases.Lease, worker: WorkerProcess, cause: node.ExitCause) -> None:
         """A worker that is about to go has given its lease up; if it was an actor, that has ended."""
-        if lease.key[0] == self.node_id:
+        if lease.key[0] == self.process_id:
             self.actors.worker_lost(worker, cause)
 
     def report_failed_start(self, cause: node.ExitCause) -> None:
@@ -337,7 +340,7 @@ class NodeManager:
         owner = self.peers.get(entry.key[0])
         if owner is not None:
             owner.send(node.Infeasible(entry.key[1], lack))
-        elif entry.key[0] == self.node_id:
+        elif entry.key[0] == self.process_id:
             self.actors.infeasible(entry.key[1], lack)
 
     def record_error(self, record: node.ErrorRecord, *, print_it: bool = True) -> None:
@@ -393,4 +396,4 @@ class NodeManager:
             asker.send(node.Answer(message.request, True, msgspec.msgpack.encode([*message.path, *message.odd])))
 
     def _describe(self) -> dict[str, Any]:
-        return described(self.node_id.hex(), self.pool.node_address, self.leases.resources.total())
+        return described(self.node.hex(), self.pool.node_address, self.leases.resources.total())

@@ -16,7 +16,6 @@ from ray.abc.strangers import Strangers
 from ray.abc.transport import Connection, Transport
 from ray.clock import monotonic
 from ray.exceptions.base import exit_text
-from ray.ids import random_id
 from ray.messages.node import ExitCause
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime.node import forking
@@ -86,6 +85,7 @@ class WorkerPool:
         on_death: Callable[[WorkerProcess, ExitCause], None],
         output: NodeOutput,
         on_ruin: Callable[[str], None],
+        new_id: Callable[[], bytes],
     ) -> None:
         self._config = config
         self._transport = transport
@@ -94,6 +94,7 @@ class WorkerPool:
         self._output = output
         #: Called with the reason when there can be no more workers.
         self._on_ruin = on_ruin
+        self._new_id = new_id
         self.place = NodePlace(config.session_dir)
         self.node_address = ""
         #: Descriptor of a channel that ends with the driver.
@@ -177,7 +178,7 @@ class WorkerPool:
 
     def start_worker(self) -> bytes:
         """Ask the zygote for one more worker; returns its id. ``on_death`` follows if it does not come up."""
-        worker_id = random_id(8)
+        worker_id = self._new_id()
         slot = self._free_slots.pop()
         place = self._slots[forking.place(slot)]
         place[:] = bytes(SLOT_BYTES)

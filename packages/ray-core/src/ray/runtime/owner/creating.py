@@ -9,7 +9,7 @@ import msgspec
 
 from ray.exceptions import UnpicklableError
 from ray.headroom import TAKING, check
-from ray.ids import random_id
+from ray.ids import task_of
 from ray.messages import node, wire
 from ray.protocol.references import LARGE_BYTES, READY, STORED
 from ray.runtime.interface import ActorCore, ActorOptions, FunctionDescriptor, MethodOptions
@@ -83,7 +83,7 @@ class Creating:
         if len(record.args) >= LARGE_BYTES and not options.detached:
             recording.keep_arguments(record)
         record.pins += tuple(entry_in(table, ref) for ref in export.refs)
-        actor_id = random_id(16)
+        actor_id = task_of(recording.new_object_id())
         life: ObjectRef[Any] | None = None
         with self._lock:
             if not options.detached:
