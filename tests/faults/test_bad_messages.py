@@ -176,8 +176,10 @@ def test_the_id_of_another_actor_is_taken(session):
 def test_nobody_takes_the_place_of_a_process_that_is_connected(session):
     """Nor does the end of whoever tries."""
     with RudePeer(session.context, session.path("node")) as first:
-        with RudePeer(session.context, session.path("node"), process=first.process) as second:
-            assert second.is_hung_up_on()
+        [welcome] = first.messages(1)
+        for kind in ("driver", "observer", "node", "worker"):
+            with RudePeer(session.context, session.path("node"), kind, welcome.process) as second:
+                assert second.is_hung_up_on()
         assert first.send(codec.encode(node.Ping(5)))
         assert any(isinstance(message, node.Pong) for message in first.messages(2))
     session.check()

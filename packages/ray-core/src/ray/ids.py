@@ -37,6 +37,11 @@ def node_of(id: bytes) -> bytes:
     return id[:NODE_NUMBER_BYTES]
 
 
+def node_number(id: bytes) -> int:
+    """The same as a number."""
+    return int.from_bytes(id[:NODE_NUMBER_BYTES], "big")
+
+
 def process_of(id: bytes) -> bytes:
     """The id of the process that has made this task or actor, or owns this object."""
     return id[:PROCESS_ID_BYTES]

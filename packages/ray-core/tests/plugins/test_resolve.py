@@ -372,5 +372,24 @@ def test_plans_travel_and_compare():
     assert len(plan.digest) == 32
     same_by_another_way = here.resolve(settings({}, file={"store": {"shm": {"capacity": 5}}}))
     assert same_by_another_way.digest == plan.digest
+    assert here.resolve(settings({"store": "shm"}, {"store": {"capacity": 6}})).digest != plan.digest
     assert here.resolve(store="shm").digest != plan.digest
     assert here.resolve(scheduler="spread").digest != here.resolve().digest
+
+
+@pytest.mark.parametrize(("machine_options", "equal"), [(frozenset({"capacity"}), True), (frozenset({"x"}), False)])
+def test_what_is_of_one_machine_is_not_compared(machine_options, equal):
+    shm = {("store", "shm"): info("store", "shm", options=Options, machine_options=machine_options)}
+    here = Installation(CORE, shm)
+    plans = [here.resolve(settings({"store": "shm"}, {"store": {"capacity": capacity}})) for capacity in (5, 6)]
+    digests = {ResolvedPlan.from_json(plan.to_json()).digest for plan in plans}
+    assert (len(digests) == 1) == equal
+    assert [plan.store.options["capacity"] for plan in plans] == [5, 6]
+
+
+def test_where_the_code_lies_is_not_compared_but_its_version_is():
+    plan = Installation(CORE).resolve()
+    for changes, equal in (({"module": "elsewhere.plugin"}, True), ({"version": "2.0"}, False), ({"name": "b"}, False)):
+        changed = msgspec.structs.replace(plan.store, **changes)
+        other = msgspec.structs.replace(plan, parts={**plan.parts, "store": changed})
+        assert (other.digest == plan.digest) == equal, changes

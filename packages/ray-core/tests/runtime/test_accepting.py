@@ -6,6 +6,7 @@ import pytest
 
 from ray.messages import codec
 from ray.protocol import handshake
+from ray.protocol.handshake import Membership
 from ray.runtime.process import peers
 from ray.runtime.process.peers import DROPPED, Peer, PeerTable
 from ray.testing.interruption import interrupted
@@ -27,12 +28,12 @@ class Transport:
 
 
 def hello():
-    return [codec.encode(handshake.hello("session", "worker", b"p" * 8, ADDRESS, 1))]
+    return [codec.encode(handshake.hello(Membership("session"), "worker", b"p" * 8, ADDRESS, 1))]
 
 
 def known(kind):
     """A table, with what it knows of the address already."""
-    table = PeerTable(Transport(), "session", "driver", b"q" * 8)
+    table = PeerTable(Transport(), Membership("session"), "driver", b"q" * 8)
     if kind != "unknown":
         old = table.by_address[ADDRESS] = Peer(Connection(), ADDRESS)
         old.connection.context = old

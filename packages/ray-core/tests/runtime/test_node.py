@@ -77,8 +77,8 @@ def join(manager: NodeManager) -> tuple[Link, WorkerProcess]:
     worker.pid = 12345
     manager.pool.workers[worker.id] = worker
     link = worker.connection = Link()  # type: ignore[assignment]
-    hello = handshake.hello("s", "worker", worker.id, "a", worker.pid)
-    peer = link.context = Client(link, hello, worker)  # type: ignore[arg-type]
+    hello = handshake.hello(handshake.Membership("s"), "worker", worker.id, "a", worker.pid)
+    peer = link.context = Client(link, hello, hello.process, worker)  # type: ignore[arg-type]
     manager.peers[peer.id] = peer
     return link, worker
 

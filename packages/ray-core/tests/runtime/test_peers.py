@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ray.clock import monotonic
+from ray.protocol.handshake import Membership
 from ray.runtime.process import own_faults, peers
 from ray.runtime.process.own_faults import CutOffError, OutOfDescriptorsError
 from ray.runtime.process.peers import PeerTable
@@ -69,7 +70,7 @@ def transport() -> Transport:
 
 @pytest.fixture
 def table(transport: Transport) -> PeerTable:
-    made = PeerTable(transport, "session", "driver", b"q" * 8)  # type: ignore[arg-type]
+    made = PeerTable(transport, Membership("session"), "driver", b"q" * 8)  # type: ignore[arg-type]
     made.node_address = NODE
     return made
 
@@ -202,7 +203,7 @@ def test_a_look_inside_a_look_tells_everybody(transport, reason):
     point = points = 1
     while point <= points:
         transport.dialled.clear()
-        table = PeerTable(transport, "session", "driver", b"q" * 8)
+        table = PeerTable(transport, Membership("session"), "driver", b"q" * 8)
         table.node_address = NODE
         transport.known = {NODE: ""}
         waiters = [Waiter(table), Waiter(table)]
@@ -231,7 +232,7 @@ def test_a_reach_inside_a_reach_waits_as_well(transport):
     point = points = 1
     while point <= points:
         transport.dialled.clear()
-        table = PeerTable(transport, "session", "driver", b"q" * 8)
+        table = PeerTable(transport, Membership("session"), "driver", b"q" * 8)
         transport.known = {}
         outer, inner = Waiter(table), Waiter(table)
 

@@ -20,6 +20,7 @@ PLUGIN = PluginInfo(
     summary="one arena for all processes of the node; warm pages, eviction, spilling",
     capabilities=frozenset({SHARED, NOTIFICATIONS, PINNING, SPILLING, LISTING}),
     options=PlasmaOptions,
+    machine_options=frozenset({"capacity_bytes", "spill_dir", "spill_limit_bytes", "memcopy_threads"}),
 )
 
 

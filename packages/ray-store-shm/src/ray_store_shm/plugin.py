@@ -31,6 +31,7 @@ PLUGIN = PluginInfo(
     summary="one sealed memory file per object; the kernel keeps objects immutable",
     capabilities=frozenset({SHARED, NOTIFICATIONS, LISTING}),
     options=ShmOptions,
+    machine_options=frozenset({"memcopy_threads"}),
 )
 
 

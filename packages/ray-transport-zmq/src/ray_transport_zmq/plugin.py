@@ -20,6 +20,7 @@ PLUGIN = PluginInfo(
     summary="ZeroMQ, over unix sockets or encrypted TCP",
     capabilities=frozenset({PROCESSES, HOSTS}),
     options=ZmqOptions,
+    machine_options=frozenset({"host", "key_file"}),
 )
 
 

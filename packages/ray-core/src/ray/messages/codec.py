@@ -26,7 +26,7 @@ encode = msgspec.msgpack.Encoder().encode
 #: What ``encode`` raises of text with a lone surrogate, a number of more than 64 bits, or another kind of value.
 UNENCODABLE = (ValueError, OverflowError, TypeError)
 _decode: Callable[[Frame], Any] = msgspec.msgpack.Decoder(Union[_TAGGED]).decode  # noqa: UP007 - made at run time
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 def decode(frames: Sequence[bytes | bytearray | memoryview]) -> Any:

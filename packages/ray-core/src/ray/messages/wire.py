@@ -1,7 +1,7 @@
 """Wire structs. Append-only: new fields go last, with a default; a number once used as a tag is never reused.
 
 ``Data`` is a value's bytes: in the struct when small, else the index of an out-of-band frame of the same message.
-Process addresses are transport addresses and name a process for its life.
+Processes are named by their ids; an address says where to dial, and nothing else.
 """
 
 from __future__ import annotations
@@ -117,14 +117,30 @@ class Function(Struct, frozen=True):
 
 
 class Hello(Struct, frozen=True, tag=1):
-    """First message on a connection, both ways."""
+    """First message on a connection, from the end that has opened it."""
 
     protocol: int
     session: str
     kind: str
     process: bytes
+    """Empty where the node manager is to give it one."""
     address: str
     pid: int
+    node: Count = 0
+    """Number of its node; 0 where it does not know it yet."""
+    job: str = ""
+    digest: str = ""
+    """Of its plan."""
+
+
+class Welcome(Struct, frozen=True, tag=17):
+    """Node manager to whom it has accepted: the answer to its Hello."""
+
+    node: Count
+    process: bytes
+    """The id of the process that is welcome, from here on."""
+    job: str
+    digest: str
 
 
 class Push(Struct, frozen=True, tag=2):

@@ -26,11 +26,18 @@ class PlannedPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """{option: where it was set}, for those that were."""
     capabilities: list[str] = []
     """Sorted."""
+    machine_options: list[str] = []
+    """Sorted names of the options that may be others on another machine."""
 
     @property
     def candidate(self) -> Candidate:
         """What ``discovery.load`` takes."""
         return Candidate(self.seam, self.name, self.module, self.distribution, self.version)
+
+    @property
+    def shared_options(self) -> dict[str, Any]:
+        """Those that are the same in a whole cluster."""
+        return {name: value for name, value in self.options.items() if name not in self.machine_options}
 
     @property
     def subject(self) -> str:
@@ -83,15 +90,18 @@ class ResolvedPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def digest(self) -> str:
-        """32 hex digits over what is built, not over why: equal digests build equal systems."""
+        """32 hex digits over what the machines of a cluster have in common: nodes of equal digests fit each other.
+
+        Neither why a part was chosen nor where its code lies is of account, nor what is of one machine alone.
+        """
         cached = self.__dict__.get("_digest")
         if cached is None:
-            import hashlib  # Loads OpenSSL; not every process asks.
+            import hashlib  # loads OpenSSL, which not every program needs
 
             built = [
                 self.plugin_api,
                 *(
-                    [part.seam, part.name, part.module, part.version, part.options]
+                    [part.seam, part.name, part.version, part.shared_options]
                     for parts in (self.parts, self.executors, dict(enumerate(self.observers)))
                     for _, part in sorted(parts.items())
                 ),

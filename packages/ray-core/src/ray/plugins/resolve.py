@@ -235,6 +235,7 @@ def _part(
         source=source,
         option_sources={option: setting.source for option, setting in given.items()},
         capabilities=sorted(info.capabilities),
+        machine_options=sorted(info.machine_options),
     )
 
 

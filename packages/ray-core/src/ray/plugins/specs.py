@@ -65,6 +65,8 @@ class PluginInfo:
     """Capabilities that the chosen store must have."""
     options: type[msgspec.Struct] | None = None
     """Options that users may give; hooks receive an instance. None: no options, hooks receive an empty mapping."""
+    machine_options: frozenset[str] = frozenset()
+    """Names of those that are about one machine, such as a directory; the rest is the same in a whole cluster."""
 
 
 @dataclass(frozen=True, slots=True)

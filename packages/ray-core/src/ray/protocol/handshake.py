@@ -2,37 +2,98 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ray.exceptions import RemoteProtocolError
-from ray.ids import PROCESS_ID_BYTES
+from ray.ids import PROCESS_ID_BYTES, node_number
 from ray.messages.codec import PROTOCOL_VERSION
-from ray.messages.wire import Hello
+from ray.messages.wire import Hello, Welcome
 
 MAX_ADDRESS_CHARS = 1000
 KINDS = frozenset({"driver", "worker", "node", "observer"})
+#: Of those that are not started by a node manager: it gives them their ids.
+GUESTS = frozenset({"driver", "observer"})
 
 
-def hello(session: str, kind: str, process: bytes, address: str, pid: int) -> Hello:
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What a process belongs to. What it does not know yet, or does not belong to, is empty or 0."""
+
+    session: str
+    node: int = 0
+    """The number of its node."""
+    job: str = ""
+    digest: str = ""
+    """Of the plan."""
+
+
+def hello(membership: Membership, kind: str, process: bytes, address: str, pid: int) -> Hello:
     """This side's first message."""
-    return Hello(PROTOCOL_VERSION, session, kind, process, address, pid)
+    side = membership
+    return Hello(PROTOCOL_VERSION, side.session, kind, process, address, pid, side.node, side.job, side.digest)
 
 
-def check(message: object, session: str) -> Hello:
+def check(message: object, here: Membership) -> Hello:
     """Accept a peer's first message.
 
     Raises:
-        RemoteProtocolError: it is not a Hello, of another protocol version or of another session; the text names both
-        sides.
+        RemoteProtocolError: it is not a Hello, is of another protocol version, or contradicts what this process belongs
+            to; the text names both sides.
     """
     if not isinstance(message, Hello):
         raise RemoteProtocolError(f"peer began with {type(message).__name__}, not with Hello")
     if message.protocol != PROTOCOL_VERSION:
         raise RemoteProtocolError(f"peer speaks protocol {message.protocol}, this process speaks {PROTOCOL_VERSION}")
-    if message.session != session:
-        raise RemoteProtocolError(f"peer belongs to session {message.session}, this process to {session}")
+    if message.session != here.session:
+        raise RemoteProtocolError(f"peer belongs to session {message.session}, this process to {here.session}")
     if message.kind not in KINDS:
         raise RemoteProtocolError(f"peer is of unknown kind {message.kind!r}")
-    if len(message.process) != PROCESS_ID_BYTES or len(message.address) > MAX_ADDRESS_CHARS:
-        raise RemoteProtocolError(
-            f"peer has an id of {len(message.process)} bytes and an address of {len(message.address)} characters"
-        )
+    _check_name(message)
+    _check_agreement("job", message.job, here.job)
+    _check_agreement("plan", message.digest, here.digest)
     return message
+
+
+def check_welcome(message: object, here: Membership) -> Welcome:
+    """Accept a node manager's answer to Hello.
+
+    Raises:
+        RemoteProtocolError: it is none, or contradicts what this process belongs to.
+    """
+    if not isinstance(message, Welcome):
+        raise RemoteProtocolError(f"the node manager answered Hello with {type(message).__name__}, not with Welcome")
+    if len(message.process) != PROCESS_ID_BYTES or node_number(message.process) != message.node:
+        raise RemoteProtocolError(f"the node manager of node {message.node} gave the id {message.process.hex()!r}")
+    _check_agreement("node", message.node, here.node)
+    _check_agreement("job", message.job, here.job)
+    _check_agreement("plan", message.digest, here.digest)
+    return message
+
+
+def check_at_node(message: object, here: Membership) -> Hello:
+    """The same at a node manager: the process is to get an id from it, or has got it.
+
+    Raises:
+        RemoteProtocolError: as ``check``, or it has an id of its own, or is of another node.
+    """
+    accepted = check(message, here)
+    if accepted.kind in GUESTS and accepted.process:
+        raise RemoteProtocolError(f"a {accepted.kind} that has an id before it has got one")
+    _check_agreement("node", accepted.node, here.node)
+    return accepted
+
+
+def _check_name(message: Hello) -> None:
+    """Whether the id and the address can be those of a process."""
+    length = len(message.process)
+    if length != PROCESS_ID_BYTES and (length or message.kind not in GUESTS):
+        raise RemoteProtocolError(f"peer has an id of {length} bytes")
+    if len(message.address) > MAX_ADDRESS_CHARS:
+        raise RemoteProtocolError(f"peer has an address of {len(message.address)} characters")
+    if length and message.node and node_number(message.process) != message.node:
+        raise RemoteProtocolError(f"peer belongs to node {message.node}, its id to {node_number(message.process)}")
+
+
+def _check_agreement(what: str, peer: str | int, here: str | int) -> None:
+    if peer and here and peer != here:
+        raise RemoteProtocolError(f"peer belongs to {what} {peer}, this process to {here}")

@@ -18,9 +18,9 @@ from ray.abc.transport import Transport
 from ray.clock import monotonic, sleep
 from ray.exceptions import NodeDiedError, RayError, RaySystemError
 from ray.exceptions.base import exit_text
-from ray.ids import random_id
 from ray.messages import node
 from ray.plugins.compose import Composition
+from ray.protocol.handshake import Membership, hello
 from ray.protocol.resources import UNIT
 from ray.runtime.driver.printer import Printer
 from ray.runtime.driver.unfinished import unfinished_line
@@ -28,6 +28,7 @@ from ray.runtime.node.trouble import NodeTrouble
 from ray.runtime.owner.here import Here
 from ray.runtime.owner.owner import OwnerRuntime
 from ray.runtime.process import descriptors, hardware
+from ray.runtime.process.admission import Admission, admit, guard_parts
 from ray.runtime.process.forked import watch_forks
 from ray.runtime.process.group_ends import TRACKER_S, await_trackers
 from ray.runtime.process.interrupts import may_interrupt
@@ -61,7 +62,7 @@ class DriverRuntime(OwnerRuntime):
     def __init__(self, options: StartOptions) -> None:
         fill_standard_descriptors()
         session = new_session_id()
-        here = self.here = Here(session, random_id(8), options.namespace)
+        here = self.here = Here(session, b"", options.namespace)
         self.session_dir = place_session(session)
         self._signals = SignalGuard()
         self._signals.install()
@@ -83,13 +84,15 @@ class DriverRuntime(OwnerRuntime):
             composition.lifecycle("plan_resolved", {})
             answer = self._await_node()
             transport = composition.open_transport(self.session_dir)
+            guard_parts(composition, transport)
+            admission = _admit(transport, answer["address"], Membership(session, digest=options.plan.digest))
+            here.name(admission.welcome.process, admission.welcome.job)
             store = composition.open_store(answer["store"])
             super().__init__(here, "driver", transport, store, composition)
             self._printer = Printer(lambda amount: self.node.send(node.Printed(amount)), self.timers.after)
             self._trouble = NodeTrouble(self._printer.show)
-            here.node_id = answer["node_id"]
             self.events.wanted = answer["events"]
-            self.attach("driver", answer["address"])
+            self.attach(admission.address, admission.connection, answer["address"])
             self.inbox.node_handlers |= {
                 node.Logs: self._printer.show,
                 node.RecordError: lambda message: self._trouble.note(message.record),
@@ -97,6 +100,7 @@ class DriverRuntime(OwnerRuntime):
                 node.AskPath: lambda message: self.node.send(driver_path.answer_to(message)),
                 node.Ending: lambda message: self.node_lost(message.reason, orderly=True),
             }
+            self.inbox.pending.extend(admission.events)
             self.polling.program_ends = self._signals.ends_program
             self.polling.start()
             self.plugins.join()
@@ -315,6 +319,13 @@ class DriverRuntime(OwnerRuntime):
 
 
 may_interrupt(DriverRuntime._await_node.__code__)
+
+
+def _admit(transport: Transport, node_address: str, here: Membership) -> Admission:
+    """Get this process's id."""
+    return admit(
+        transport, "driver", node_address, lambda own: hello(here, "driver", b"", own, os.getpid()), here, _START_S
+    )
 
 
 def start(options: StartOptions) -> DriverRuntime:

@@ -10,7 +10,6 @@ import msgspec
 from ray.abc.store import Store
 from ray.clock import monotonic
 from ray.exceptions import NodeDiedError, RayConnectionError
-from ray.ids import random_id
 from ray.messages import codec, node
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
@@ -36,7 +35,8 @@ class SessionObserver:
         except BaseException:
             self._transport.close()
             raise
-        self._hello = codec.encode(handshake.hello(facts.session, "observer", random_id(8), "", os.getpid()))
+        membership = handshake.Membership(facts.session, digest=self._composition.plan.digest)
+        self._hello = codec.encode(handshake.hello(membership, "observer", b"", "", os.getpid()))
         self._connection.send((self._hello,))
 
     def ask(self, what: str, timeout_s: float = 5.0) -> Any:

@@ -96,6 +96,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         composition.make_scheduler(),
         store_server,
         sinks,
+        composition.plan.digest,
     )
     try:
         manager.pool.lifeline = lifeline.fileno()
@@ -113,7 +114,6 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         )
         answer = {
             "address": address,
-            "node_id": manager.node.hex(),
             "store": store,
             "events": bool(sinks),
         }

@@ -8,11 +8,11 @@ import signal
 import sys
 from typing import NoReturn
 
-from ray.ids import node_of
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
 from ray.runtime import interface
 from ray.runtime.owner.here import Here
+from ray.runtime.process.admission import knock
 from ray.runtime.process.forked import watch_forks
 from ray.runtime.process.session_dirs import NodeConfig
 from ray.runtime.process.signal_guard import SignalGuard
@@ -37,7 +37,6 @@ def worker_main(
     transport = composition.open_transport(config.session_dir)
     store = composition.open_store(config.extra["store_address"])
     here = Here(config.session, worker_id, config.namespace)
-    here.node_id = node_of(worker_id).hex()
     runtime = WorkerRuntime(here, transport, store, composition, slot, threads)
     desk = runtime.desk
     executor = desk.executor  # the worker may be made an actor, which has another one, as soon as it is ready
@@ -51,7 +50,7 @@ def worker_main(
     signal.signal(signal.SIGINT, runtime.interrupting.handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     SignalGuard(runtime.interrupting.handler, lambda: desk.this_call() is not None).install()
-    runtime.attach(f"w-{worker_id.hex()}", node_address)
+    runtime.attach(*knock(transport, f"w-{worker_id.hex()}", node_address, runtime.peers.hello_of), node_address)
     inbox = runtime.inbox
     inbox.handlers |= {
         wire.Push: runtime.intake.on_push,

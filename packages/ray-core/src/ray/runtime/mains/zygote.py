@@ -44,6 +44,7 @@ def serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryvi
     for name in (*_NEEDED, "setproctitle"):  # the latter shows more of a name than the kernel keeps
         _preload(name)
     composition.prepare()
+    composition.plan.digest  # noqa: B018 - which keeps it; each worker tells it to whom it meets
     sys.path[:] = config.sys_path
     for name in config.preload:
         _preload(name)

@@ -15,9 +15,9 @@ class Client:
 
     __slots__ = ("address", "connection", "id", "kind", "pid", "worker")
 
-    def __init__(self, connection: Connection, hello: wire.Hello, worker: WorkerProcess | None) -> None:
+    def __init__(self, connection: Connection, hello: wire.Hello, id: bytes, worker: WorkerProcess | None) -> None:
         self.connection = connection
-        self.id = hello.process
+        self.id = id
         self.kind = hello.kind
         self.address = hello.address
         self.pid = hello.pid

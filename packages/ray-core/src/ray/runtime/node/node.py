@@ -6,7 +6,6 @@ effects into messages and processes. It never unpickles what users send.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,8 +19,8 @@ from ray.abc.transport import Connection, Frame, Transport
 from ray.clock import monotonic, wall_time
 from ray.exceptions import ControlStoreError, RemoteProtocolError
 from ray.exceptions.base import exit_text
-from ray.ids import ProcessIds, embedded_node, make_lease_ids, node_manager_of
-from ray.messages import codec, node
+from ray.ids import ProcessIds, embedded_node, make_lease_ids, node_manager_of, node_number
+from ray.messages import codec, node, wire
 from ray.plugins.specs import EventSink
 from ray.protocol import handshake, leases, waiting
 from ray.protocol.resources import UNIT, NodeResources
@@ -65,10 +64,12 @@ class NodeManager:
         policy: SchedulerPolicy,
         store: StoreServer,
         sinks: Sequence[EventSink] = (),
+        digest: str = "",
     ) -> None:
         self.config = config
         self.node = embedded_node()
-        self.process_id, process_ids = node_manager_of(self.node), ProcessIds(self.node)
+        self.process_id, self._new_id = node_manager_of(self.node), ProcessIds(self.node).give
+        self._membership = handshake.Membership(config.session, node_number(self.node), config.session, digest)
         self.transport = transport
         self._store = store
         self._sinks = sinks
@@ -77,9 +78,7 @@ class NodeManager:
         resources = NodeResources(config.resources, config.gpu_ids)
         self.leases = leases.LeaseTable(self.process_id, resources, policy, make_lease_ids(self.node))
         self.output = NodeOutput(transport, self.timers, self._drivers, is_shown=config.log_to_driver)
-        self.pool = WorkerPool(
-            config, transport, self.timers, self._worker_died, self.output, self.fail, process_ids.give
-        )
+        self.pool = WorkerPool(config, transport, self.timers, self._worker_died, self.output, self.fail, self._new_id)
         if store.pid is not None:
             self.pool.vital[store.pid] = "the process of the object store"
         self.actors = NodeActors(self, self.leases, self.peers, self.pool, self.timers, self.process_id)
@@ -174,18 +173,18 @@ class NodeManager:
             self._lost(connection)
 
     def _welcome(self, connection: Connection, message: Any) -> None:
-        hello = handshake.check(message, self.config.session)
+        hello = handshake.check_at_node(message, here := self._membership)
         worker = self.pool.workers.get(hello.process) if hello.kind == "worker" else None
         if hello.kind == "worker" and (worker is None or worker.connection is not None):
             raise RemoteProtocolError("a worker that is not expected")
-        if hello.process in self.peers:
+        peer = Client(connection, hello, hello.process or self._new_id(), worker)
+        if peer.id in self.peers:
             raise RemoteProtocolError("a process that is connected already")
-        peer = Client(connection, hello, worker)
         if worker is not None:
             worker.connection, worker.address = connection, hello.address
         connection.context = peer
         self.peers[peer.id] = peer
-        peer.send(handshake.hello(self.config.session, "node", self.process_id, self.pool.node_address, os.getpid()))
+        peer.send(wire.Welcome(here.node, peer.id, here.job, here.digest))
 
     def _lost(self, connection: Connection) -> None:
         peer = connection.context

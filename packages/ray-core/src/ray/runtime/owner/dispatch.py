@@ -99,5 +99,5 @@ def node_handlers(
         node.Pong: nothing,
         node.Collect: lambda message: collecting.begin(),
         node.Answer: node_link.answered,
-        wire.Hello: nothing,
+        wire.Welcome: nothing,
     }

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.abc.store import SHARED, Store
-from ray.abc.transport import Frame, Transport
+from ray.abc.transport import Connection, Frame, Transport
 from ray.exceptions import BlockingCallError, NodeDiedError, RayConnectionError, RayError, RaySystemError
 from ray.headroom import SENDING, lacks
-from ray.ids import make_task_ids
+from ray.ids import make_task_ids, node_number
 from ray.messages import node
 from ray.plugins.compose import Composition
+from ray.protocol.handshake import Membership
 from ray.protocol.last_calls import TERMINATE
 from ray.protocol.references import FAILED, PENDING, ReferenceTable
 from ray.runtime import interface
@@ -64,7 +65,7 @@ from ray.runtime.owner.unreached_actors import UnreachedActors
 from ray.runtime.owner.unreached_workers import UnreachedWorkers
 from ray.runtime.owner.values import Values
 from ray.runtime.process import forked
-from ray.runtime.process.interrupts import guard_plugin, may_interrupt
+from ray.runtime.process.admission import guard_parts
 from ray.runtime.process.node_link import IDLE_BEAT_S, NodeLink
 from ray.runtime.process.peers import Peer, PeerTable
 from ray.runtime.process.polling import Polling
@@ -112,7 +113,8 @@ class OwnerRuntime(ABC):
         self.lock = threading.RLock()
         self.timers = Timers(transport.wake)
         self.table = ReferenceTable()
-        self.peers = PeerTable(transport, here.session_id, kind, here.process_id)
+        membership = Membership(here.session_id, node_number(here.process_id), here.job, composition.plan.digest)
+        self.peers = PeerTable(transport, membership, kind, here.process_id)
         self.next_id = make_task_ids(here.process_id)
         self.node = NodeLink(self._wait_for_news)
         rests: list[Callable[[], None]] = []
@@ -122,10 +124,7 @@ class OwnerRuntime(ABC):
         self._make_messages(rests)
         self.plugins = PluginLife(composition, self._plugin_facts)
         self._offer()
-        may_interrupt(transport.wait_code)
-        for seam in ("store", "transport"):  # others' code, such as that of selectors, is called by the program
-            part = composition.plan.parts[seam]
-            guard_plugin(part.module, bool(part.distribution))
+        guard_parts(composition, transport)
 
     def _make_objects(self, rests: list[Callable[[], None]]) -> None:
         """Values, refs across processes, and what becomes of the tasks that make them."""
@@ -261,12 +260,10 @@ class OwnerRuntime(ABC):
         self.cluster_resources = questions.cluster_resources
         self.available_resources = questions.available_resources
 
-    def attach(self, hint: str, node_address: str) -> None:
-        """Listen and connect to the node manager; called once, before the reader starts."""
-        self.here.address = self.peers.address = self.transport.listen(hint)
+    def attach(self, address: str, connection: Connection, node_address: str) -> None:
+        """This process listens and has said hello to the node manager; called once, before the reader starts."""
+        self.here.address = self.peers.address = address
         self.peers.node_address = node_address
-        connection = self.transport.connect(node_address)  # nobody else knows this process yet
-        connection.send((self.peers.hello(),))
         self.node.connect(connection, node_address)
 
     # --- what others know of this process -----------------------------------------------------------------------------
@@ -311,7 +308,7 @@ class OwnerRuntime(ABC):
 
     def context(self) -> dict[str, Any]:
         return {
-            "job_id": self.session_id,
+            "job_id": self.here.job,
             "node_id": self.node_id,
             "worker_id": self.here.process_id.hex(),
             "task_id": None,

@@ -136,9 +136,9 @@ class Peer:
 class PeerTable:
     """All peers of this process. The caller holds the runtime's lock."""
 
-    def __init__(self, transport: Transport, session: str, kind: str, process: bytes) -> None:
+    def __init__(self, transport: Transport, membership: handshake.Membership, kind: str, process: bytes) -> None:
         self._transport = transport
-        self._session = session
+        self._membership = membership
         self._kind = kind
         self._process = process
         #: This process's own address.
@@ -157,7 +157,11 @@ class PeerTable:
 
     def hello(self) -> bytes:
         """The first message to anybody."""
-        return codec.encode(handshake.hello(self._session, self._kind, self._process, self.address, os.getpid()))
+        return codec.encode(self.hello_of(self.address))
+
+    def hello_of(self, address: str) -> wire.Hello:
+        """The same before it is encoded; ``address`` is this process's."""
+        return handshake.hello(self._membership, self._kind, self._process, address, os.getpid())
 
     def reach(self, address: str) -> Peer:
         """The peer at ``address``, dialled if need be. What it is sent waits until it stands; see ``on_decision``.
@@ -291,7 +295,7 @@ class PeerTable:
         Raises:
             RemoteProtocolError: it is not a hello of this session.
         """
-        address, by_address = handshake.check(codec.decode(frames), self._session).address, self.by_address
+        address, by_address = handshake.check(codec.decode(frames), self._membership).address, self.by_address
         made = Peer(connection, address)
         made.greeted = made.incoming = True
         if address in by_address:
