@@ -2495,9 +2495,7 @@ class IsAlwaysReadable(IsNeverReadable):
 
 def selector_subject(kind):
     ray.init(num_cpus=1, log_to_driver=False)
-    from ray.runtime import interface
-
-    return Subject(_checks_selector.SelectorSubject(kind, interface.current()), ray.shutdown)
+    return Subject(_checks_selector.SelectorSubject(kind), ray.shutdown)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import ray
 from ray.abc.selector import ObjectSelector
@@ -13,6 +13,7 @@ from ray.clock import monotonic
 from ray.exceptions import RayError
 from ray.ids import FIRST_RETURN
 from ray.protocol.references import FAILED, READY
+from ray.runtime import interface
 from ray.runtime.owner.owner import OwnerRuntime
 from ray.serialization import serialize
 from ray.testing.contracts._expect import eventually, expect, expect_equal, expect_raises, in_time, leaping_time
@@ -24,15 +25,14 @@ LATE_S = 2.0
 class SelectorSubject:
     """A way to make selectors, and objects that become ready when told to."""
 
-    def __init__(self, make: Callable[[Any], ObjectSelector], runtime: OwnerRuntime) -> None:
-        """Prepare.
+    def __init__(self, make: Callable[[Any], ObjectSelector]) -> None:
+        """Prepare; this process has a session with processes.
 
         Args:
             make: makes a selector over the objects of a session.
-            runtime: a session with processes, which is the current one.
         """
         self._make = make
-        self.runtime = runtime
+        self.runtime: OwnerRuntime = cast("OwnerRuntime", interface.current_session())
 
     @contextlib.contextmanager
     def selector(self) -> Iterator[ObjectSelector]:

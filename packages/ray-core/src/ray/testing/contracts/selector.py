@@ -18,7 +18,6 @@ import pytest
 
 import ray
 from ray.abc.selector import ObjectSelector
-from ray.runtime import interface
 from ray.testing.contracts import _checks_selector as checks
 from ray.testing.contracts import _checks_selector_ends as ends
 
@@ -36,7 +35,7 @@ class SelectorContract:
         """What the checks take."""
         if not ray.is_initialized():
             ray.init(num_cpus=1, log_to_driver=False)
-        return checks.SelectorSubject(make_selector, interface.current())  # type: ignore[arg-type]
+        return checks.SelectorSubject(make_selector)
 
     @classmethod
     def teardown_class(cls) -> None:

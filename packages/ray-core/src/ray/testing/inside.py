@@ -1,0 +1,113 @@
+"""What tests see of the inside of this process's session: the one place that knows where it lies.
+
+Ask here, and the test stays as it is when the parts of a session change places. Most of it needs a session with
+processes; ``settled`` and ``session_dir`` also take one in local mode. Nothing here is for programs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from ray.abc.store import Store
+from ray.protocol.references import ObjectEntry
+from ray.runtime import interface
+from ray.runtime.owner.owner import OwnerRuntime
+from ray.runtime.refs.ref import ObjectRef
+from ray.testing import leaks
+
+# --- the session ------------------------------------------------------------------------------------------------------
+
+
+def session_dir() -> str | None:
+    """The directory of the session, which no two sessions share; None without a session, or in local mode."""
+    return getattr(interface.current(), "session_dir", None)
+
+
+def settled(timeout_s: float = leaks.PATIENCE_S) -> None:
+    """Wait until everything granted is free again: nothing runs, no actor lives.
+
+    Raises:
+        LeakError: something is still taken.
+    """
+    leaks.assert_settled(interface.current_session(), timeout_s)
+
+
+def ask_node(question: str) -> Any:
+    """The answer of the node manager, such as to ``"workers"``."""
+    return _owner().node.ask(question)
+
+
+def leases() -> list[int]:
+    """How many tasks each leased worker has been sent and not answered; one number a worker."""
+    return [len(lease.inflight) for lease in list(_owner().leasing.tasks.leases.values())]
+
+
+@contextlib.contextmanager
+def standing_still() -> Iterator[None]:
+    """No other thread deals with what arrives before the block ends; nor may the block wait for it."""
+    with _owner().lock:
+        yield
+
+
+def forget_executor(name: str) -> None:
+    """Go on as if the plugin of that executor were not installed."""
+    _owner().composition.plan.executors.pop(name)
+
+
+# --- what it knows of objects -----------------------------------------------------------------------------------------
+
+
+def entries() -> dict[bytes, ObjectEntry]:
+    """What this process knows of objects, by their ids. It is the table itself: it changes."""
+    return _owner().table.entries
+
+
+def listeners() -> int:
+    """How many wait for objects without a thread of their own."""
+    return _owner().table.listeners
+
+
+def watchers() -> int:
+    """How many threads wait for several objects each."""
+    return len(_owner().table.watchers)
+
+
+def foreign_ref(object_id: bytes, owner: str) -> ObjectRef[Any]:
+    """A ref to an object of the process at that address, which need not know of it."""
+    return _owner().rebuild_ref(object_id, owner)
+
+
+# --- what is stored ---------------------------------------------------------------------------------------------------
+
+
+def store() -> Store:
+    """The store as this process has it."""
+    return _owner().store
+
+
+def shares_memory() -> bool:
+    """Whether processes see the same memory; else each has its own copy of an object."""
+    return _owner().values.shared
+
+
+def stored_bytes() -> int:
+    """How much the store has in memory."""
+    return _owner().store.stats().used_bytes
+
+
+def spilled_bytes() -> int:
+    """How much the store has on the disk."""
+    return _owner().store.stats().spilled_bytes
+
+
+def stored_view(object_id: bytes) -> memoryview:
+    """The memory of an object in a store whose memory is shared."""
+    return _owner().values.stored_blob(object_id)
+
+
+def _owner() -> OwnerRuntime:
+    session = interface.current_session()
+    assert isinstance(session, OwnerRuntime), "a session in local mode has no such inside"
+    return session
