@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
+from tests.sessions import MODES
+from tests.soak import SOAK
 
 import ray
-from ray.testing import leaks
-
-MODES = ["local_mode", "processes"]
+from ray.testing import inside, leaks
 
 
 @pytest.fixture(params=MODES)
@@ -23,6 +25,32 @@ def ray_session(mode: str) -> Iterator[ray.RayContext]:
     """A session of four processors that the test finds started."""
     with ray.init(local_mode=mode == "local_mode", num_cpus=4, resources={"disk": 2}) as context:
         yield context
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., ray.RayContext]]:
+    """Start the session of the test, with the keywords of ``ray.init``; at the end all must be free, and then gone."""
+    before = leaks.snapshot()
+    yield ray.init
+    if ray.is_initialized():
+        gc.collect()
+        inside.settled()
+        end = time.monotonic() + leaks.PATIENCE_S
+        while (inside.entries() or inside.stored_bytes()) and time.monotonic() < end:
+            time.sleep(0.01)
+            gc.collect()  # a thread may just have been holding what leads to a ref
+        held = [(entry.id.hex(), entry.local, entry.pins, entry.credits) for entry in inside.entries().values()]
+        stored = inside.stored_bytes()
+        ray.shutdown()
+        assert not held, "objects that nobody should hold any more: (id, refs, pins, credits)"
+        assert not stored
+    leaks.assert_clean(before)
+
+
+@pytest.fixture
+def rounds() -> Callable[[int, int], int]:
+    """How often to do it: ``rounds(normally, in the soak session)``."""
+    return lambda normally, in_soak: in_soak if SOAK else normally
 
 
 @pytest.fixture(autouse=True)

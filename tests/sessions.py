@@ -10,6 +10,9 @@ import pytest
 import ray
 from ray.testing import leaks
 
+#: Where tasks run: in this process, or in processes of their own.
+MODES = ["local_mode", "processes"]
+
 
 def shared(**options: Any) -> Callable[..., Any]:
     """One session for all tests of the file, with the keywords of ``ray.init``; afterwards nothing may be left."""

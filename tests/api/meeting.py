@@ -8,6 +8,8 @@ import uuid
 from pathlib import Path
 from typing import TypeAlias
 
+from ray.testing import eventually
+
 #: Whoever waits for longer than this waits in vain.
 LIMIT_S = 30.0
 
@@ -25,16 +27,12 @@ def meet(folder: Path, count: int, stay_s: float = 0.0) -> Span:
 
 
 def wait_for(folder: Path, count: int, timeout_s: float = LIMIT_S) -> None:
-    """Wait until ``count`` have arrived.
+    """Wait until ``count`` have arrived."""
 
-    Raises:
-        TimeoutError: they have not.
-    """
-    end = time.monotonic() + timeout_s
-    while len(os.listdir(folder)) < count:
-        if time.monotonic() > end:
-            raise TimeoutError(f"{len(os.listdir(folder))} instead of {count} have arrived")
-        time.sleep(0.002)
+    def arrived() -> int:
+        return len(os.listdir(folder))
+
+    eventually(lambda: arrived() >= count, timeout_s, lambda: f"{arrived()} instead of {count} have arrived")
 
 
 def peak(spans: list[Span]) -> int:

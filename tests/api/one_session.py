@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.conftest import MODES
+from tests.sessions import MODES
 
 import ray
 from ray.testing import leaks

@@ -22,7 +22,7 @@ from ray.exceptions import (
     TaskCancelledError,
     TaskTimeoutError,
 )
-from ray.runtime import interface
+from ray.testing import inside
 
 pytest.importorskip("ray_async")
 
@@ -76,7 +76,7 @@ def get(refs, timeout=LIMIT_S):
 
 def test_without_the_package_they_are_refused(start):
     start(num_cpus=1)
-    interface.current().composition.plan.executors.pop("asyncio")
+    inside.forget_executor("asyncio")
     with pytest.raises(PluginNotInstalledError, match=r"pip install .*async"):
         Async.remote()
 

@@ -11,6 +11,7 @@ from tests import sessions
 
 import ray
 from ray.exceptions import GetTimeoutError, TaskCancelledError
+from ray.testing import eventually
 
 session = sessions.shared(num_cpus=3)
 nothing_left = sessions.unchecked()
@@ -43,10 +44,7 @@ def takes(value: int) -> int:
 
 
 def appears(file: Path) -> None:
-    until = time.monotonic() + 40
-    while not file.exists():
-        assert time.monotonic() < until, file
-        time.sleep(0.01)
+    eventually(file.exists, 40, f"{file} is not there")
 
 
 def timed_out(refs: Any) -> GetTimeoutError:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tests import sessions
 
 import ray
 from ray.exceptions import TaskCancelledError
+from ray.testing import eventually
 
 LIMIT_S = 20.0
 NOT_FORCED = re.escape("force=True is not supported for calls of actors, such as ")
@@ -53,13 +54,6 @@ class Async:
 KINDS = pytest.mark.parametrize("cls", [Serial, Async])
 
 
-def until(is_so: Callable[[], object]) -> None:
-    end = time.monotonic() + LIMIT_S
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 @ray.remote(max_retries=0)
 def task(begun: Path) -> None:
     begun.touch()
@@ -72,7 +66,7 @@ def test_calls_of_actors_are_not_cancelled_by_force_nor_is_anything_else(tmp_pat
     begun = [tmp_path / "call", tmp_path / "task"]
     running, other = actor.stands.remote(begun[0]), task.remote(begun[1])
     queued = actor.stands.remote(tmp_path / "queued")
-    until(lambda: all(path.exists() for path in begun))
+    eventually(lambda: all(path.exists() for path in begun), LIMIT_S)
     for refs in (running, [running], [other, running], [other, queued], (other, running, queued)):
         with pytest.raises(
             ValueError, match=rf"{NOT_FORCED}{cls.__name__}\.stands: .*ray\.kill\(actor\).*ray\.cancel\(ref\)"
@@ -116,12 +110,12 @@ def test_whoever_borrows_the_ref_has_it_cancelled_without_force(
 
     begun = tmp_path / "begun"
     running = actor.stands.remote(begun)
-    until(begun.exists)
+    eventually(begun.exists, LIMIT_S)
     with caplog.at_level(logging.WARNING, "ray"):
         ray.get(cancels.remote([running]), timeout=LIMIT_S)
         with pytest.raises(TaskCancelledError):
             ray.get(running, timeout=LIMIT_S)
-        until(lambda: bool(caplog.records))  # a thread of its own tells
+        eventually(lambda: bool(caplog.records), LIMIT_S)  # a thread of its own tells
     (record,) = caplog.records
     assert record.getMessage().startswith("Serial.stands is a call of an actor, and was cancelled without force=True")
     assert ray.get(actor.three.remote(), timeout=LIMIT_S) == 3
@@ -133,7 +127,7 @@ def test_a_generator_is_closed_instead(tmp_path: Path, cls: Any) -> None:
     begun = tmp_path / "begun"
     stream = actor.streams.options(num_returns="streaming").remote(begun)
     assert ray.get(next(stream), timeout=LIMIT_S) == 1
-    until(begun.exists)
+    eventually(begun.exists, LIMIT_S)
     text = r"<ObjectRefGenerator, 1 ref ahead> \(ObjectRefGenerator\)\. Its close\(\) cancels the task"
     for wrong in (stream, [stream]):
         with pytest.raises(TypeError, match=text):

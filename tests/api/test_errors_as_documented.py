@@ -15,6 +15,7 @@ from tests.api.one_session import nothing_left
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
+from ray.testing import eventually
 
 __all__ = ["nothing_left"]
 
@@ -127,11 +128,7 @@ def rows(function: str) -> list[dict[str, Any]]:
 
 
 def come(function: str) -> list[dict[str, Any]]:
-    until = time.monotonic() + 40
-    while not rows(function):
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    return rows(function)
+    return eventually(lambda: rows(function), 40, f"nothing is told of {function}")
 
 
 def test_what_is_kept(mode):
@@ -184,8 +181,5 @@ def test_the_latest_thousand_are_kept():
 
     refs = [fails.remote() for _ in range(1100)]
     ray.wait(refs, num_returns=len(refs))
-    until = time.monotonic() + 40
-    while len(rows("many")) < 1000:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    eventually(lambda: len(rows("many")) >= 1000, 40)
     assert len(ray.error_info()) == 1000

@@ -10,10 +10,11 @@ import textwrap
 
 import pytest
 from tests.api.meeting import LIMIT_S
-from tests.faults.victims import ROOT, until
+from tests.victims import ROOT
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
+from ray.testing import eventually
 
 LINE = re.compile(r"\((?P<name>[^ ]+) pid=(?P<pid>\d+)\) (?P<text>.*)")
 
@@ -34,7 +35,7 @@ class Screen:
 
     def until(self, count, stream="out"):
         """The rows, once there are ``count`` of them."""
-        until(lambda: len(self.rows(stream)) >= count, LIMIT_S, f"{count} lines have not come")
+        eventually(lambda: len(self.rows(stream)) >= count, LIMIT_S, f"{count} lines have not come")
         return self.rows(stream)
 
 
@@ -163,7 +164,7 @@ def test_everything_printed_before_shutdown_appears(start, screen):
 def test_long_lines_are_cut_and_nothing_is_lost(start, screen):
     start(num_cpus=1)
     ray.get(say.remote("x" * 1_000_000, "end"), timeout=LIMIT_S)
-    until(lambda: "end" in screen.texts(), LIMIT_S, "the last line has not come")
+    eventually(lambda: "end" in screen.texts(), LIMIT_S, "the last line has not come")
     *pieces, end = screen.texts()
     assert "".join(pieces) == "x" * 1_000_000
     assert end == "end"
@@ -330,7 +331,7 @@ def test_a_stream_that_fails_costs_what_was_for_it_only(start, screen, monkeypat
     broken = Broken(method)
     monkeypatch.setattr(sys, "stdout", broken)
     ray.get(say.remote("for nobody"), timeout=LIMIT_S)
-    until(lambda: broken.asked, LIMIT_S)
+    eventually(lambda: broken.asked, LIMIT_S)
     monkeypatch.setattr(sys, "stdout", screen.out)
     ray.get(say.remote("for somebody"), timeout=LIMIT_S)
-    until(lambda: "for somebody" in screen.texts(), LIMIT_S)
+    eventually(lambda: "for somebody" in screen.texts(), LIMIT_S)

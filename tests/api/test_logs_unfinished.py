@@ -9,9 +9,10 @@ import textwrap
 import pytest
 from tests.api.terminal import on_terminal
 from tests.api.test_logs import screen, start
-from tests.faults.victims import ROOT, until
+from tests.victims import ROOT
 
 import ray
+from ray.testing import eventually
 
 __all__ = ["screen", "start"]
 LIMIT_S = 40.0
@@ -65,7 +66,7 @@ def ask(path, fd):
         os.write(fd, b"name? ")
     else:
         print("name? ", end="")
-    until(path.exists, LIMIT_S, "nobody has answered")
+    eventually(path.exists, LIMIT_S, "nobody has answered")
     if fd:
         os.write(fd, b"bob\n")
     else:
@@ -90,7 +91,7 @@ def test_a_line_that_was_seen_is_not_repeated_when_it_ends(start, screen, tmp_pa
     @ray.remote
     def ask():
         print("well", end="")
-        until((tmp_path / "go").exists, LIMIT_S, "nobody goes on")
+        eventually((tmp_path / "go").exists, LIMIT_S, "nobody goes on")
         print()
         print("next")
 
@@ -111,7 +112,7 @@ def test_states_that_cannot_be_replaced_do_not_flood(start, screen):
         print()
 
     ray.get(quick.remote(20_000))
-    until(lambda: "step 19999" in screen.texts(), LIMIT_S, "the last state has not come")
+    eventually(lambda: "step 19999" in screen.texts(), LIMIT_S, "the last state has not come")
     assert screen.texts()[-1] == "step 19999"
     assert len(screen.texts()) < 100, "a state every second at most"
 
@@ -140,7 +141,7 @@ def test_lines_with_the_ends_of_windows(start, screen):
         os.write(1, b"one\r\ntwo\r\n\r\nthree\n")
 
     ray.get(say.remote())
-    until(lambda: "three" in screen.texts(), LIMIT_S, "the last line has not come")
+    eventually(lambda: "three" in screen.texts(), LIMIT_S, "the last line has not come")
     assert [text for text in screen.texts() if text] == ["one", "two", "three"]
 
 

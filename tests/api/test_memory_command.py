@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from tests import victims
 from tests.api.meeting import LIMIT_S, wait_for
-from tests.faults import victims
 
 import ray
+from ray.testing import eventually
 
 LARGE = b"x" * 300_000
 
@@ -37,7 +38,7 @@ def holders(ref_id):
 
 def until_held(name, by):
     """On a busy machine a process may not answer in time, and is shown with a question mark then."""
-    victims.until(lambda: holders(name) == by, LIMIT_S, f"{name} is not held by {by}")
+    eventually(lambda: holders(name) == by, LIMIT_S, f"{name} is not held by {by}")
 
 
 @ray.remote(num_cpus=0)
@@ -102,7 +103,7 @@ def test_what_a_task_is_given(session, tmp_path):
     running, name = hold.remote(tmp_path, ref), ref.hex()
     del ref
     wait_for(tmp_path, 1)
-    victims.until(lambda: f"driver {os.getpid()}" in holders(name), LIMIT_S, "the driver does not hold it")
+    eventually(lambda: f"driver {os.getpid()}" in holders(name), LIMIT_S, "the driver does not hold it")
     (tmp_path / "go").touch()
     assert ray.get(running) == len(LARGE)
 

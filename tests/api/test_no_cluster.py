@@ -1,12 +1,12 @@
 """One machine is all there is: no error talks as if another one could join, and each says what to do instead."""
 
 import socket
-import time
 
 import pytest
 
 import ray
 from ray.exceptions import GetTimeoutError, RayConnectionError
+from ray.testing import eventually
 
 JOINING = ("joins", "is running", "set the environment variable")
 
@@ -22,13 +22,6 @@ DEMANDS = {
 @pytest.fixture
 def no_address(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-
-
-def within(seconds, condition):
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.01)
-    return condition()
 
 
 def reason_of(ref):
@@ -51,13 +44,13 @@ def test_what_the_machine_does_not_have(no_address):
         def rows():
             return [row["message"] for row in ray.error_info() if row["type"] == "infeasible_task"]
 
-        assert within(30, lambda: len(rows()) == len(DEMANDS))
+        eventually(lambda: len(rows()) == len(DEMANDS), 30)
         for name, (_, call) in DEMANDS.items():
             [row] = [row for row in rows() if row.startswith(f"wants_{name} needs ")]
             assert f"ask for less, or start the session with more resources, as with {call}. " in row
             assert "for ever: this release has no clusters" in row
             assert not [word for word in JOINING if word in row]
-            assert within(30, lambda name=name: reason_of(refs[name]))
+            eventually(lambda name=name: reason_of(refs[name]), 30)
             assert f"as with {call}." in reason_of(refs[name])
         for ref in refs.values():
             ray.cancel(ref)

@@ -18,7 +18,8 @@ import pytest
 
 import ray
 from ray.exceptions import RayActorError, RayConnectionError, RayTaskError, TaskCancelledError
-from ray.runtime import completion, interface
+from ray.runtime import completion
+from ray.testing import inside
 
 LIMIT_S = 20
 
@@ -309,13 +310,12 @@ def test_callbacks_are_removed(start, run):
         await asyncio.sleep(0.05)
         assert calls == []
         assert ref.remove_done_callback(print) == 0
-        assert interface.current().table.listeners == 0
+        assert inside.listeners() == 0
 
     run(main())
 
 
 def test_callbacks_hold_the_object_only_until_it_is_done(start, run):
-    runtime = None
     calls = []
 
     async def main():
@@ -326,10 +326,9 @@ def test_callbacks_hold_the_object_only_until_it_is_done(start, run):
         assert gone() is not None
         await until(lambda: calls)
         await until(lambda: gone() is None)  # no cycle that only the collector would end
-        await until(lambda: not runtime.table.entries)
+        await until(lambda: not inside.entries())
 
     start(num_cpus=1)
-    runtime = interface.current()
     gc.collect()
     gc.disable()
     try:
@@ -371,7 +370,7 @@ def test_cancelled_awaiters_leave_the_ref_usable(start, run, quiet):
         assert await tasks[-1] == 1
         assert await asyncio.gather(*refs) == [0, 1]
         assert all(waiting.cancelled() for waiting in [*tasks[:-1], *futures])
-        assert interface.current().table.listeners == 0
+        assert inside.listeners() == 0
 
     run(main())
 
@@ -441,7 +440,7 @@ def test_loop_closed_before_completion(start, quiet):
     time.sleep(0.05)
     gc.collect()
     assert gone() is None
-    assert interface.current().table.listeners == 0
+    assert inside.listeners() == 0
 
 
 def test_refs_of_an_ended_session(run, mode):
@@ -756,7 +755,7 @@ def test_trio(start):
 
     trio.run(leaves)
     assert ray.get(pending) == 1
-    assert interface.current().table.listeners == 0
+    assert inside.listeners() == 0
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

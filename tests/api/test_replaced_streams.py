@@ -14,10 +14,11 @@ import threading
 
 import pytest
 from tests.api.terminal import on_terminal
-from tests.faults.victims import ROOT, until
 from tests.sessions import shared, unchecked
+from tests.victims import ROOT
 
 import ray
+from ray.testing import eventually
 
 LIMIT_S = 40.0
 
@@ -176,7 +177,7 @@ def replaced(name, stream):
 
 
 def comes(stream, text, count=1):
-    until(lambda: stream.text().count(text) >= count, LIMIT_S, f"{text!r} is not in {stream.text()!r}")
+    eventually(lambda: stream.text().count(text) >= count, LIMIT_S, f"{text!r} is not in {stream.text()!r}")
     assert stream.text().count(text) == count
 
 
@@ -198,14 +199,14 @@ def test_much_of_it(kind):
     text = "\n".join(f"{number} " + "x" * 100 for number in range(1000))
     with replaced("stdout", kind(sys.stdout)) as out:
         ray.get(say.remote(text))
-        until(lambda: "\n(say pid=" in out.text() and ") 999 " in out.text(), LIMIT_S, "the end")
+        eventually(lambda: "\n(say pid=" in out.text() and ") 999 " in out.text(), LIMIT_S, "the end has not come")
         assert out.text().count("\n") == 1000
 
 
 def test_lines_are_not_broken(capfd):
     with replaced("stdout", Lines(sys.stdout)) as out:
         ray.get(say.remote("\n".join(f"{number} " + "é" * 100 for number in range(300))))
-        until(lambda: ") 299 " in out.text(), LIMIT_S, "the end")
+        eventually(lambda: ") 299 " in out.text(), LIMIT_S, "the end has not come")
         assert len(out.pieces) == 300
         assert all(piece.startswith("(say pid=") for piece in out.pieces)
 
@@ -213,7 +214,7 @@ def test_lines_are_not_broken(capfd):
 def test_what_it_cannot_encode_is_escaped():
     with replaced("stdout", Strict(sys.stdout)) as out:
         ray.get(say.remote("euro € and \x80"))
-        until(lambda: "euro" in out.text(), LIMIT_S, "the line")
+        eventually(lambda: "euro" in out.text(), LIMIT_S, "the line has not come")
         assert ") euro € and \\x80\n" in out.text()
 
 
@@ -221,7 +222,7 @@ def test_a_write_of_its_own_on_the_file_itself(monkeypatch, capfd):
     pieces, before = [], sys.stdout.write
     monkeypatch.setattr(sys.stdout, "write", lambda text: (pieces.append(text), before(text))[1])
     ray.get(say.remote("seen"))
-    until(lambda: ") seen\n" in "".join(pieces), LIMIT_S, "the line")
+    eventually(lambda: ") seen\n" in "".join(pieces), LIMIT_S, "the line has not come")
     assert capfd.readouterr().out.count(") seen\n") == 1, "and passed on"
 
 
@@ -229,13 +230,15 @@ def test_standard_ways(tmp_path):
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
         ray.get(say.remote("into a text"))
-        until(lambda: ") into a text\n" in text.getvalue(), LIMIT_S, "the line")
+        eventually(lambda: ") into a text\n" in text.getvalue(), LIMIT_S, "the line has not come")
     with open(tmp_path / "binary", "wb") as file, replaced("stdout", codecs.getwriter("utf-8")(file)):
         ray.get(say.remote("encoded é"))
-        until(lambda: ") encoded é\n".encode() in (tmp_path / "binary").read_bytes(), LIMIT_S, "the line")
+        eventually(
+            lambda: ") encoded é\n".encode() in (tmp_path / "binary").read_bytes(), LIMIT_S, "the line has not come"
+        )
     with open(tmp_path / "plain", "w", encoding="ascii") as file, contextlib.redirect_stderr(file):
         ray.get(say.remote("", "escaped é"))
-        until(lambda: ") escaped \\xe9\n" in (tmp_path / "plain").read_text(), LIMIT_S, "the line")
+        eventually(lambda: ") escaped \\xe9\n" in (tmp_path / "plain").read_text(), LIMIT_S, "the line has not come")
 
 
 # --- what fails -------------------------------------------------------------------------------------------------------
@@ -314,7 +317,7 @@ def test_what_a_stream_does_not_take_goes_to_the_real_stderr(tmp_path):
 def test_a_stream_that_fails_once_gets_the_next(capfd):
     with replaced("stdout", FailsOnce(sys.stdout)) as out:
         ray.get(say.remote("one"))
-        until(lambda: out.pieces, LIMIT_S, "the first")
+        eventually(lambda: out.pieces, LIMIT_S, "the first has not come")
         ray.get(say.remote("two"))
         comes(out, ") two\n")
 

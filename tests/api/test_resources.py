@@ -8,12 +8,10 @@ import sys
 
 import pytest
 from tests.api.meeting import LIMIT_S, meet, peak, wait_for
-from tests.faults.victims import until
 
 import ray
 from ray.exceptions import RayActorError, TaskCancelledError, WorkerCrashedError
-from ray.runtime import interface
-from ray.testing import leaks
+from ray.testing import eventually, inside, leaks
 
 QUICK = datetime.timedelta(seconds=0.1)
 
@@ -55,7 +53,7 @@ class Counter:
 
 def all_free(timeout_s=leaks.PATIENCE_S):
     """Everything is given back in time."""
-    leaks.assert_settled(interface.current(), timeout_s)
+    inside.settled(timeout_s)
     assert ray.available_resources() == ray.cluster_resources()
     return True
 
@@ -243,9 +241,11 @@ def test_an_infeasible_task_warns_and_blocks_nobody(start, monkeypatch, wanted):
     start(num_cpus=1)
     ref = echo.options(name="greedy", **wanted).remote(1)
     assert ray.get([echo.remote(i) for i in range(20)], timeout=LIMIT_S) == list(range(20))
-    (row,) = until(lambda: [row for row in ray.error_info() if row["type"] == "infeasible_task"], 5.0, "no warning")
+    (row,) = eventually(
+        lambda: [row for row in ray.error_info() if row["type"] == "infeasible_task"], 5.0, "no warning"
+    )
     assert "greedy" in row["message"]
-    until(lambda: "[ray] greedy needs" in printed.getvalue(), 5.0, "nothing was printed")
+    eventually(lambda: "[ray] greedy needs" in printed.getvalue(), 5.0, "nothing was printed")
     assert ray.wait([ref], timeout=QUICK) == ([], [ref])
     ray.cancel(ref)
     with pytest.raises(TaskCancelledError):
@@ -267,7 +267,9 @@ def test_an_infeasible_actor_warns_and_blocks_nobody(start):
     ref = greedy.add.remote()
     assert ray.get(Counter.remote().add.remote(), timeout=LIMIT_S) == 1
     assert ray.get(echo.remote(1), timeout=LIMIT_S) == 1
-    (row,) = until(lambda: [row for row in ray.error_info() if row["type"] == "infeasible_task"], 5.0, "no warning")
+    (row,) = eventually(
+        lambda: [row for row in ray.error_info() if row["type"] == "infeasible_task"], 5.0, "no warning"
+    )
     assert "Counter" in row["message"]
     assert ray.wait([ref], timeout=QUICK) == ([], [ref])
     ray.cancel(ref)
@@ -297,7 +299,7 @@ def test_more_actors_than_cpus_live_side_by_side(start):
     start(num_cpus=2)
     actors = [Counter.remote() for _ in range(8)]
     assert ray.get([actor.add.remote() for actor in actors], timeout=LIMIT_S) == [1] * 8
-    assert until(lambda: free("CPU") == 2, 2.0, "they hold CPUs")
+    assert eventually(lambda: free("CPU") == 2, 2.0, "they hold CPUs")
     assert ray.get([echo.remote(i) for i in range(4)], timeout=LIMIT_S) == [0, 1, 2, 3]
 
 
@@ -384,7 +386,7 @@ def test_a_restarted_actor_holds_its_resources_once(start):
         except RayActorError:
             return None
 
-    assert until(answers, LIMIT_S, "it is not restarted") == 1
+    assert eventually(answers, LIMIT_S, "it is not restarted") == 1
     assert free("CPU") == 1
     ray.kill(actor)
     assert all_free()

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from tests.api.meeting import LIMIT_S, meet, peak, wait_for
-from tests.faults.victims import ask_node, until, workers
 from tests.stopwatch import Stopwatch
+from tests.victims import workers
 
 import ray
 from ray.protocol.tasks import IDLE_HOLD_S
-from ray.runtime import interface
-from ray.testing import leaks
+from ray.testing import eventually, inside
 
 #: No single call may take longer than this, less what the machine takes for others.
 STALL_S = 1.0
@@ -107,7 +106,7 @@ def test_a_resumed_worker_takes_tasks_again(start):
         return os.getpid()
 
     ray.get([parent.remote() for _ in range(10)], timeout=LIMIT_S)
-    until(lambda: len(workers()) <= 4, LIMIT_S, "workers pile up")
+    eventually(lambda: len(workers()) <= 4, LIMIT_S, "workers pile up")
     assert len(set(ray.get([pid.remote() for _ in range(20)], timeout=LIMIT_S))) == 1
 
 
@@ -128,8 +127,7 @@ def test_short_tasks_behind_a_long_one_get_a_worker_that_was_given_back(start, t
     start(num_cpus=2)
     make_short()
     long = act.remote("spin", tmp_path, 1)
-    links = interface.current().leasing.tasks.leases
-    until(lambda: [len(link.inflight) for link in links.values()] == [1], 2.0, "there is more than one worker")
+    eventually(lambda: inside.leases() == [1], 2.0, "there is more than one worker")
     ray.get([act.remote("nothing") for _ in range(50)], timeout=LIMIT_S)
     assert ray.wait([long], timeout=datetime.timedelta(0))[1] == [long]
     (tmp_path / "go").touch()
@@ -190,17 +188,16 @@ def test_one_kind_of_tasks_does_not_keep_a_cpu_from_another(start):
 def test_an_idle_lease_is_given_back(start):
     start(num_cpus=2)
     ray.get([echo.remote(number) for number in range(100)], timeout=LIMIT_S)
-    leaks.assert_settled(interface.current())
-    runtime = interface.current()
-    until(lambda: not runtime.leasing.tasks.leases, 2.0, "leases are kept")
+    inside.settled()
+    eventually(lambda: not inside.leases(), 2.0, "leases are kept")
 
 
 @pytest.mark.slow
 def test_surplus_workers_end(start, tmp_path):
     start(num_cpus=1)
     ray.get([gather.options(num_cpus=0.125).remote(tmp_path, 8) for _ in range(8)], timeout=LIMIT_S)
-    assert ask_node("workers")["workers"] >= 8
-    until(lambda: ask_node("workers")["workers"] <= 1, LIMIT_S, "idle workers stay")
+    assert inside.ask_node("workers")["workers"] >= 8
+    eventually(lambda: inside.ask_node("workers")["workers"] <= 1, LIMIT_S, "idle workers stay")
     assert ray.get(echo.remote(1), timeout=LIMIT_S) == 1
 
 
@@ -292,10 +289,7 @@ def test_objects_survive_the_planned_end_of_the_process_that_owns_them(start):
     assert ray.get(other, timeout=LIMIT_S) == "from an actor"
     assert ray.available_resources()["CPU"] == 2
     del small, large
-    ended = time.monotonic() + LIMIT_S
-    while os.path.exists(f"/proc/{pid}"):
-        assert time.monotonic() < ended, "the process outlives its objects"
-        time.sleep(0.02)
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), LIMIT_S, "the process outlives its objects")
 
 
 # --- nothing stalls ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 import ray
 from ray.exceptions import ObjectLostError, RayConnectionError, TaskCancelledError
-from ray.runtime import interface
+from ray.testing import eventually, inside
 
 pytest.importorskip("ray_store_plasma")
 pytest.importorskip("ray_async")
@@ -59,13 +59,13 @@ def spilled(start):
 
 
 def states(refs):
-    known = {row.object_id: row.state for row in interface.current().store.list()}
+    known = {row.object_id: row.state for row in inside.store().list()}
     return [known[ref.binary()] for ref in refs]
 
 
 @pytest.fixture
 def disk(spilled):
-    slow = SlowDisk(interface.current().store)
+    slow = SlowDisk(inside.store())
     yield slow
     slow.end()
 
@@ -187,10 +187,7 @@ def test_a_few_threads_read_for_all_and_none_for_what_is_in_memory(spilled, disk
 
     asyncio.run(main())
     assert disk.most == 4
-    end = time.monotonic() + 5
-    while restorers():
-        assert time.monotonic() < end, "threads stay though there is nothing to read"
-        time.sleep(0.001)
+    eventually(lambda: not restorers(), 5, "threads stay though there is nothing to read")
 
 
 def test_what_nobody_awaits_any_more_is_not_read(spilled, disk):
@@ -260,7 +257,7 @@ def test_the_loop_is_closed_while_the_disk_is_read(spilled, disk):
 @ray.remote(concurrency_groups={"control": 1})
 class Reads:
     def __init__(self):
-        self.disk = SlowDisk(interface.current().store)
+        self.disk = SlowDisk(inside.store())
         self.started = []
 
     async def takes(self, name, *values):

@@ -20,8 +20,8 @@ from ray.exceptions import (
     TaskTimeoutError,
     WorkerCrashedError,
 )
-from ray.runtime import interface
 from ray.runtime.worker.yielding import MAX_AHEAD
+from ray.testing import eventually, inside
 
 LIMIT_S = 20
 
@@ -91,13 +91,6 @@ needs_loop = pytest.mark.skipif(find_spec("ray_async") is None, reason="needs ra
 
 def values(refs):
     return [ray.get(ref, timeout=LIMIT_S) for ref in refs]
-
-
-def eventually(condition):
-    end = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 # --- what comes out -----------------------------------------------------------------------------
@@ -320,7 +313,7 @@ def test_a_coroutine_waits_for_its_consumer(start):
     assert ray.get(counter.ends.remote(), timeout=LIMIT_S) == []  # the loop is free
     assert values([next(stream) for _ in range(2000)]) == [*range(1, 2001)]
     del stream
-    eventually(lambda: ray.get(counter.ends.remote()) != [])
+    eventually(lambda: ray.get(counter.ends.remote()) != [], LIMIT_S)
     [(_, reached)] = ray.get(counter.ends.remote())
     assert 2000 <= reached <= 2000 + 2 * MAX_AHEAD
 
@@ -357,10 +350,10 @@ def test_without_a_consumer_the_task_ends(start, tmp_path, how):
         del stream
         gc.collect()
         ray.put(0)
-    eventually(path.exists)
+    eventually(path.exists, LIMIT_S)
     assert ray.get(kept) == 0
     assert ray.get(echo.remote(1), timeout=LIMIT_S) == 1
-    eventually(lambda: len(interface.current().table.entries) <= 2)
+    eventually(lambda: len(inside.entries()) <= 2, LIMIT_S)
 
 
 @needs_loop
@@ -377,7 +370,7 @@ def test_a_consumer_that_dies(start, tmp_path):
 
     with pytest.raises(WorkerCrashedError):
         ray.get(consume.remote(counter), timeout=LIMIT_S)
-    eventually(lambda: [word for word, _ in ray.get(counter.ends.remote())] == ["orphan"])
+    eventually(lambda: [word for word, _ in ray.get(counter.ends.remote())] == ["orphan"], LIMIT_S)
 
 
 def test_cancel_of_a_ref_that_is_to_come(start):
@@ -412,8 +405,7 @@ def test_blocking_iteration_in_async_actors(start):
 
 def test_all_is_freed(start):
     start(num_cpus=1)
-    table = interface.current().table
     for ref in count.remote(3000):
         assert ray.get(ref) >= 0
     del ref
-    eventually(lambda: (ray.put(0), len(table.entries) <= 2)[1])
+    eventually(lambda: (ray.put(0), len(inside.entries()) <= 2)[1], LIMIT_S)

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 import ray
+from ray.testing import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such names")
 LIMIT_S = 30.0
@@ -23,10 +24,7 @@ def name_of(pid: int) -> str:
 
 
 def until(pid: int, name: str) -> None:
-    end = time.monotonic() + LIMIT_S
-    while name_of(pid) != name and time.monotonic() < end:
-        time.sleep(0.02)
-    assert name_of(pid) == name
+    eventually(lambda: name_of(pid) == name, LIMIT_S, f"{pid} is not {name}")
 
 
 def wait_for(path: str) -> int:

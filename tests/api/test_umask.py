@@ -9,7 +9,7 @@ import sys
 import textwrap
 
 import pytest
-from tests.faults.victims import ROOT
+from tests.victims import ROOT
 
 #: Each process of the session makes a file and a folder; then the session's own are listed.
 PROGRAM = """

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 import pytest
 
 import ray
-from ray.runtime import interface
+from ray.testing import inside
 
 np = pytest.importorskip("numpy")
 
@@ -17,10 +17,9 @@ BIG = 200_000
 
 def view_of(ref):
     """The memory of an object as the store of this process shows it."""
-    runtime = interface.current()
     entry = ref._entry
-    if runtime.values.shared:
-        return runtime.values.stored_blob(entry.id)
+    if inside.shares_memory():
+        return inside.stored_view(entry.id)
     assert type(entry.value) is memoryview
     return entry.value
 
@@ -134,7 +133,7 @@ def make(kind):
 def is_given_in_place(value, ids, kind):
     """For a store that processes share: the argument lies where the store of this process shows the object."""
     array = wrapped(kind, np.arange(3.0))[1](value)
-    view = interface.current().values.stored_blob(ids[0].binary())
+    view = inside.stored_view(ids[0].binary())
     return is_inside(array, view), bool(array.flags.writeable), float(array[-1].astype("f8"))
 
 
@@ -161,7 +160,7 @@ def test_values_lie_in_the_store(start, store):
         ready = path(ray.get(result, timeout=50))
         assert (ready.astype("f8") == array).all(), kind
         assert not ready.flags.writeable, kind
-        if interface.current().values.shared:
+        if inside.shares_memory():
             assert is_in_place(ready, result), kind
             given = ray.get(is_given_in_place.remote(ref, [ref], kind), timeout=50)
             assert given == (True, False, BIG - 1), kind
@@ -187,9 +186,9 @@ def test_a_slice_of_a_table_is_stored_alone(start, store):
     pyarrow = pytest.importorskip("pyarrow")
     start(num_cpus=1, store=store)
     table = pyarrow.table({"n": np.arange(BIG), "t": [f"text {i}" for i in range(BIG)]})
-    used = interface.current().store.stats().used_bytes
+    used = inside.stored_bytes()
     ref = ray.put(table.slice(1000, BIG // 10))
-    assert interface.current().store.stats().used_bytes - used < table.nbytes * 0.11
+    assert inside.stored_bytes() - used < table.nbytes * 0.11
     assert ray.get(ref).equals(table.slice(1000, BIG // 10))
 
 
@@ -204,10 +203,10 @@ def test_slices_of_arrow_data_are_stored_alone(start, store):
         arrow.record_batch({"a": array}),
         arrow.py_buffer(array.buffers()[1]),
     ):
-        used = interface.current().store.stats().used_bytes
+        used = inside.stored_bytes()
         part = value.slice(1000, BIG // 10)
         ref = ray.put(part)
-        assert interface.current().store.stats().used_bytes - used < array.nbytes * 0.11
+        assert inside.stored_bytes() - used < array.nbytes * 0.11
         assert ray.get(ref).equals(part)
         del ref
 
@@ -218,9 +217,9 @@ def test_bytes_are_written_once_beside_the_pickle(start, store, kind):
     """Python cannot show other memory as ``bytes``: reading is one copy, and the copy is the reader's own."""
     start(num_cpus=1, store=store)
     data = kind(np.random.default_rng(1).bytes(BIG))
-    used = interface.current().store.stats().used_bytes
+    used = inside.stored_bytes()
     ref = ray.put({"data": data})
-    assert interface.current().store.stats().used_bytes - used < BIG * 1.01
+    assert inside.stored_bytes() - used < BIG * 1.01
     assert bytes(view_of(ref)).count(bytes(data)) == 1
     first, second = ray.get(ref)["data"], ray.get(ref, copy=True)["data"]
     assert type(first) is type(second) is kind

@@ -8,6 +8,8 @@ import re
 import time
 from pathlib import Path
 
+from ray.testing import eventually
+
 
 class Hold:
     """A pipe in the file system: whoever reads from it holds the interpreter until ``let_go``."""
@@ -28,10 +30,8 @@ class Hold:
 
     def await_held(self, timeout_s: float = 30.0) -> int:
         """Wait until somebody holds; returns the pid."""
-        end = time.monotonic() + timeout_s
-        while not os.path.exists(self.path + ".pid"):
-            assert time.monotonic() < end, "nobody has come to hold the interpreter"
-            time.sleep(0.005)
+        held = "nobody has come to hold the interpreter"
+        eventually(lambda: os.path.exists(self.path + ".pid"), timeout_s, held)
         return int(Path(self.path + ".pid").read_text())
 
     def let_go(self) -> None:

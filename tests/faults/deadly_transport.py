@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 
 import msgspec
 import psutil
@@ -13,6 +12,7 @@ from ray.abc import Transport
 from ray.builtin.unix_transport import UnixTransport
 from ray.plugins import PluginInfo, hookimpl
 from ray.plugins.seams import PROCESSES
+from ray.testing import eventually
 
 
 class DeadlyOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,11 +47,8 @@ def strike(options: DeadlyOptions) -> None:
     if options.victim == "store":
         (victim,) = (child for child in node.children() if child.name() in ("ray-plasma", "ray-shm"))
     victim.send_signal(options.number)
-    end = time.monotonic() + 10.0
     with contextlib.suppress(psutil.NoSuchProcess):  # it may end, and be reaped, between two looks
-        while options.waits and victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < end
-            time.sleep(0.002)
+        eventually(lambda: not (options.waits and victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE))
 
 
 @hookimpl

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 import traceback
 from collections.abc import Callable
 
@@ -17,14 +16,6 @@ LIMIT_S = 10.0
 
 def an_id(number: int) -> bytes:
     return b"store---clients-" + number.to_bytes(4, "big")
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait for it without sleeping long, so that it can be timed."""
-    end = time.monotonic() + LIMIT_S
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.0002)
 
 
 class Child:

@@ -9,12 +9,11 @@ import threading
 import time
 
 import pytest
-from tests.faults import victims
 from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import BlockingCallError, RayActorError, TaskCancelledError, WorkerCrashedError
-from ray.runtime import interface
+from ray.testing import eventually, inside
 
 pytest.importorskip("ray_async")
 
@@ -300,7 +299,7 @@ def test_an_actor_restarts_under_awaiting_callers(start):
 
 @ray.remote
 def wait_for(path):
-    victims.until(path.exists, 100, "the test goes on")
+    eventually(path.exists, 100, "the test does not go on")
     return 0
 
 
@@ -321,13 +320,13 @@ def test_ten_thousand_refs_awaited_at_once(start, tmp_path):
         refs = [echo.remote(gate) for _ in range(10_000)]
         tasks = [asyncio.ensure_future(ref) for ref in refs]
         await asyncio.sleep(0)
-        assert interface.current().table.listeners == 10_000
+        assert inside.listeners() == 10_000
         assert threading.active_count() == threads
         watcher = asyncio.create_task(watch())
         (tmp_path / "go").touch()
         assert await asyncio.gather(*tasks) == [0] * 10_000
         watcher.cancel()
-        assert interface.current().table.listeners == 0
+        assert inside.listeners() == 0
 
     asyncio.run(main())
     lags.sort()
@@ -351,4 +350,4 @@ def test_loops_come_and_go(start, rounds):
         seen = [asyncio.run(some(refs)) for _ in range(3)]
         assert seen == sorted(seen)
         assert ray.get(refs, timeout=LIMIT_S) == [*range(10)]
-    assert interface.current().table.listeners == 0
+    assert inside.listeners() == 0

@@ -9,8 +9,7 @@ import threading
 import time
 
 import pytest
-from tests import sessions
-from tests.faults import victims
+from tests import sessions, victims
 
 import ray
 

@@ -22,6 +22,7 @@ from tests.faults.busy import Hold, endless_match, endless_sum
 
 import ray
 from ray.exceptions import TaskCancelledError, TaskTimeoutError
+from ray.testing import eventually
 
 #: Long, as the machine may be busy; without the mend it would take until the test lets go.
 PATIENCE_S = 25.0
@@ -117,13 +118,6 @@ CONCURRENT = pytest.mark.parametrize("kind", KINDS)
 SERIAL: dict[str, Callable[[], Any]] = {"serial": lambda: ray.remote(ThreadedCalls).options(num_cpus=0).remote()}
 
 
-def until(holds: Callable[[], Any], turn: Callable[[], Any] = lambda: time.sleep(0.01)) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < end
-        turn()
-
-
 # --- limits -----------------------------------------------------------------------------------------------------------
 
 
@@ -149,7 +143,7 @@ def test_so_is_the_caller_of_one_that_is_held_up_by_it(hold: Hold, tmp_path: Pat
     ray.get(actor.count.remote(), timeout=PATIENCE_S)
     late = actor.stands.options(timeout_s=0.5).remote(2.0, str(tmp_path / "late"))
     unlimited = actor.stands.remote(0.1, str(tmp_path / "unlimited"))
-    until(lambda: (tmp_path / "late").exists() and (tmp_path / "unlimited").exists())
+    eventually(lambda: (tmp_path / "late").exists() and (tmp_path / "unlimited").exists(), PATIENCE_S)
     holds = actor.held.remote(hold)
     hold.await_held()
     with pytest.raises(TaskTimeoutError):
@@ -230,7 +224,7 @@ def test_what_comes_late_is_dropped_and_its_arguments_last_as_long(hold: Hold, k
         ray.get(late, timeout=PATIENCE_S)
     gc.collect()
     hold.let_go()
-    until(lambda: ray.get(actor.made_inside.remote(), timeout=PATIENCE_S))
+    eventually(lambda: ray.get(actor.made_inside.remote(), timeout=PATIENCE_S), PATIENCE_S)
     ids += ray.get(actor.made_inside.remote())
     with pytest.raises(TaskTimeoutError):
         ray.get(late, timeout=PATIENCE_S)
@@ -250,11 +244,11 @@ def test_cancel_of_what_cannot_be_interrupted_says_so_once(
 ) -> None:
     actor = (KINDS | SERIAL)[kind]()
     ref = actor.add.remote(str(tmp_path / "begun"))
-    until((tmp_path / "begun").exists)
+    eventually((tmp_path / "begun").exists, PATIENCE_S)
     with caplog.at_level(logging.WARNING, "ray"):
         ray.cancel(ref)
         ray.cancel(ref)
-        until(lambda: caplog.records, lambda: ray.wait([ref], timeout=timedelta(seconds=0.01)))
+        eventually(lambda: ray.wait([ref], timeout=timedelta(seconds=0.01)) and caplog.records, PATIENCE_S)
         ray.wait([ref], timeout=timedelta(seconds=0.2))
     (record,) = caplog.records
     assert "Calls.add was cancelled and has not ended after 1 s" in record.getMessage()
@@ -269,10 +263,10 @@ def test_cancels_of_many_calls_that_cannot_be_interrupted_say_so_in_one_line(
 ) -> None:
     actor = KINDS["async"]()
     refs = [actor.add.remote(str(tmp_path / f"begun{index}")) for index in range(4)]
-    until((tmp_path / "begun0").exists)
+    eventually((tmp_path / "begun0").exists, PATIENCE_S)
     with caplog.at_level(logging.WARNING, "ray"):
         ray.cancel(refs)
-        until(lambda: caplog.records, lambda: ray.wait(refs, timeout=timedelta(seconds=0.01)))
+        eventually(lambda: ray.wait(refs, timeout=timedelta(seconds=0.01)) and caplog.records, PATIENCE_S)
         ray.wait(refs, timeout=timedelta(seconds=0.2))
     (record,) = caplog.records
     assert record.getMessage().endswith("with all calls. The same goes for 3 more.")
@@ -331,7 +325,7 @@ def cancels(actor: Any, hold: Hold) -> str:
 def test_behind_another_callers_call(hold: Hold) -> None:
     actor = SERIAL["serial"]()
     said = cancels.remote(actor, hold)
-    until(lambda: ray.get(actor.begun_so_far.remote(), timeout=PATIENCE_S) == 1)
+    eventually(lambda: ray.get(actor.begun_so_far.remote(), timeout=PATIENCE_S) == 1, PATIENCE_S)
     holds = actor.held.remote(hold)
     text = "was cancelled: whether it had run by then is not known, as its actor is too busy to say so."
     assert text in ray.get(said, timeout=PATIENCE_S)

@@ -13,6 +13,7 @@ from tests import sessions
 from tests.faults.busy import endless_match, endless_sum
 
 import ray
+from ray.testing import eventually
 
 #: Long, as the machine may be busy; without the mend it would take for ever.
 PATIENCE_S = 30.0
@@ -62,10 +63,7 @@ class Actor:
 
 
 def pids(path: Path) -> list[int]:
-    end = time.monotonic() + PATIENCE_S
-    while not (path.exists() and path.read_text().endswith("\n")):
-        assert time.monotonic() < end, "it has not begun"
-        time.sleep(0.005)
+    eventually(lambda: path.exists() and path.read_text().endswith("\n"), PATIENCE_S, "it has not begun")
     return list(map(int, path.read_text().split()))
 
 
@@ -86,10 +84,7 @@ def test_a_call_that_does_not_is_told_of_in_time_and_its_process_ended(tmp_path:
     (busy,) = pids(path)
     with pytest.raises(ray.exceptions.TaskTimeoutError):
         ray.get(ref, timeout=PATIENCE_S)
-    end = time.monotonic() + PATIENCE_S
-    while os.path.exists(f"/proc/{busy}"):
-        assert time.monotonic() < end, "the process goes on"
-        time.sleep(0.01)
+    eventually(lambda: not os.path.exists(f"/proc/{busy}"), PATIENCE_S, "the process goes on")
     assert ray.get([pid.remote() for _ in range(4)], timeout=PATIENCE_S)
 
 

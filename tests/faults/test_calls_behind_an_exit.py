@@ -16,6 +16,7 @@ from tests import sessions
 
 import ray
 from ray.exceptions import RayActorError
+from ray.testing import eventually
 
 LIMIT_S = 40.0
 
@@ -81,10 +82,7 @@ class Other:
 
 
 def appears(file: Path) -> None:
-    until = time.monotonic() + LIMIT_S
-    while not file.exists():
-        assert time.monotonic() < until, file
-        time.sleep(0.005)
+    eventually(file.exists, LIMIT_S, f"{file} is not there")
 
 
 def outcomes(refs: list[Any], files: list[Path], fate: str) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests import sessions
 
 import ray
 from ray.exceptions import RayActorError, TaskCancelledError
+from ray.testing import eventually
 
 LIMIT_S = 40.0
 
@@ -25,10 +25,7 @@ nothing_left = sessions.unchecked()
 
 
 def appears(file: Path) -> None:
-    until = time.monotonic() + LIMIT_S
-    while not file.exists():
-        assert time.monotonic() < until, file
-        time.sleep(0.005)
+    eventually(file.exists, LIMIT_S, f"{file} is not there")
 
 
 def told(ref: Any) -> str:
@@ -215,13 +212,9 @@ def test_its_last_handle_goes(kind: str, tmp_path: Path) -> None:
     appears(begun)
     os.kill(killed, signal.SIGKILL)
     del actor
-    until = time.monotonic() + LIMIT_S
-    while has_name(f"named {kind}"):  # until it was told to end
-        assert time.monotonic() < until
+    eventually(lambda: not has_name(f"named {kind}"), LIMIT_S, "it was not told to end")
     gate.touch()
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), LIMIT_S, "its process goes on")
 
 
 @pytest.mark.parametrize("kind", ["groups"])

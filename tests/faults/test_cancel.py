@@ -12,6 +12,7 @@ from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import RayActorError, TaskCancelledError, TaskTimeoutError
+from ray.testing import eventually
 
 #: A get that takes longer than this hangs.
 LIMIT_S = 20
@@ -255,10 +256,7 @@ def test_children_are_cancelled_too(start, tmp_path):
     time.sleep(0.2)
     ray.cancel(ref)
     assert outcome(ref) == CANCELLED
-    end = time.monotonic() + 5
-    while not (tmp_path / "interrupted").exists():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    eventually((tmp_path / "interrupted").exists, 5)
 
 
 def test_what_is_not_cancelled(start):

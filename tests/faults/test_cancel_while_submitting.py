@@ -6,10 +6,10 @@ import random
 import time
 
 import pytest
-from tests.faults import victims
 
 import ray
 from ray.exceptions import TaskCancelledError
+from ray.testing import eventually
 
 
 @ray.remote(max_retries=0)
@@ -47,11 +47,11 @@ def test_nothing_that_it_has_forgotten_either(start, tmp_path):
     start(num_cpus=3)
     path = tmp_path / "submitted"
     ref = submit_and_forget.remote(path)
-    victims.until(path.exists)
+    eventually(path.exists)
     ray.cancel(ref)
     with pytest.raises(TaskCancelledError):
         ray.get(ref, timeout=30)
-    victims.until(lambda: ray.available_resources()["CPU"] == 3)
+    eventually(lambda: ray.available_resources()["CPU"] == 3)
 
 
 @pytest.mark.parametrize("kind", ["task", "coroutine"])
@@ -70,4 +70,4 @@ def test_nothing_is_left_behind(start, tmp_path, kind):
         with pytest.raises(TaskCancelledError):
             ray.get(ref, timeout=30)
         assert ray.get(one.remote(), timeout=20) == 1
-    victims.until(lambda: ray.available_resources()["CPU"] == 3)
+    eventually(lambda: ray.available_resources()["CPU"] == 3)

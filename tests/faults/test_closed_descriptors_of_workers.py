@@ -8,13 +8,13 @@ import signal
 import time
 
 import pytest
-from tests.api.one_session import nothing_left
+from tests import sessions
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
 from ray.testing import leaks
 
-__all__ = ["nothing_left"]
+nothing_left = sessions.unchecked()
 
 #: What the worker says of itself, or the node manager, which may be the first to see it.
 SAID = "closed descriptors"

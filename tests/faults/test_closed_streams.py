@@ -9,7 +9,7 @@ import sys
 import textwrap
 
 import pytest
-from tests.faults import victims
+from tests import victims
 
 SUBSETS = [
     pytest.param(subset, marks=[] if subset == (0, 1, 2) else [pytest.mark.slow], id="".join(map(str, subset)))

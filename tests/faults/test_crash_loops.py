@@ -7,10 +7,10 @@ import re
 import signal
 
 import pytest
-from tests.faults import victims
 
 import ray
 from ray.exceptions import GetTimeoutError, WorkerCrashedError
+from ray.testing import eventually
 
 LIMIT_S = 40
 
@@ -50,10 +50,10 @@ def test_it_is_told(start, capfd, name, how):
         start = rf"\[ray\] {name}: it is \w+ again, as its process has died 4 times"
         return re.search(rf"{start} \(the last time: {how}", told)
 
-    victims.until(is_told, LIMIT_S, "nothing is said")
+    eventually(is_told, LIMIT_S, "nothing is said")
     with pytest.raises(GetTimeoutError, match=rf"{name}: it is .* died \d+ times \(the last time: {how}"):
         ray.get(ref, timeout=0.1)
-    victims.until(lambda: any(f"{name}: it is" in row["message"] for row in ray.error_info()), LIMIT_S, "no record")
+    eventually(lambda: any(f"{name}: it is" in row["message"] for row in ray.error_info()), LIMIT_S, "no record")
     ray.kill(actor) if actor else ray.cancel(ref)
 
 
@@ -74,11 +74,11 @@ def test_what_goes_on_in_the_end_is_not_to_blame(start, tmp_path):
                 (tmp_path / name).touch()
                 os._exit(1)
         (tmp_path / "runs").touch()
-        victims.until((tmp_path / "go").exists, LIMIT_S)
+        eventually((tmp_path / "go").exists, LIMIT_S)
         return "done"
 
     ref = dies_twice.remote()
-    victims.until((tmp_path / "runs").exists, LIMIT_S)
+    eventually((tmp_path / "runs").exists, LIMIT_S)
     with pytest.raises(GetTimeoutError, match="died 2 times"):
         ray.get(ref, timeout=0.1)
     (tmp_path / "go").touch()

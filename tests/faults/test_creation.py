@@ -10,6 +10,7 @@ import pytest
 
 import ray
 from ray.exceptions import RayActorError
+from ray.testing import eventually
 
 LIMIT_S = 30.0
 AGES_S = [0.0, 0.0005, 0.002, 0.005, 0.01, 0.05]
@@ -17,13 +18,6 @@ AGES_S = [0.0, 0.0005, 0.002, 0.005, 0.01, 0.05]
 
 def get(refs):
     return ray.get(refs, timeout=LIMIT_S)
-
-
-def until(condition):
-    end = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.01)
 
 
 def free_again():
@@ -81,7 +75,7 @@ def test_a_kill_acts_at_any_age(start, no_restart):
                 assert "ray.kill() was called" in str(error)  # noqa: PT017 - it may have been quicker
         with pytest.raises(RayActorError, match=r"ray\.kill\(\) was called"):
             get(actor.get.remote())
-    until(free_again)
+    eventually(free_again, LIMIT_S)
 
 
 def test_a_kill_with_restarts_left_acts_at_any_age(start):
@@ -114,13 +108,13 @@ def test_a_kill_acts_while_an_actor_waits(start, tmp_path, no_restart):
     ray.kill(wants[0], no_restart=no_restart)
     ray.kill(wants[2], no_restart=no_restart)
     get([kill.remote(wants[1]), kill.remote(wants[3])])
-    until(lambda: not any(named(f"{number}") for number in range(4)))
+    eventually(lambda: not any(named(f"{number}") for number in range(4)), LIMIT_S)
     go.write_text("")
     for actor in wants:
         with pytest.raises(RayActorError, match=r"ray\.kill\(\) was called"):
             get(actor.get.remote())
     del holds
-    until(free_again)
+    eventually(free_again, LIMIT_S)
 
 
 # --- names --------------------------------------------------------------------------------------------------------
@@ -153,7 +147,7 @@ def test_a_name_is_free_when_the_creation_fails(start, tmp_path):
     again = Kept.options(name="mine").remote(failed)  # it has failed by now
     with pytest.raises(RayActorError, match="an argument of its __init__ failed"):
         get(again.get.remote())
-    until(lambda: named("mine") is None)
+    eventually(lambda: named("mine") is None, LIMIT_S)
     last = Kept.options(name="mine").remote(8)
     assert get(last.get.remote()) == 8
 

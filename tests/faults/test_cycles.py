@@ -8,10 +8,10 @@ import time
 import typing
 
 import pytest
-from tests.faults.victims import until
 
 import ray
 from ray.exceptions import RayActorError
+from ray.testing import eventually
 
 LIMIT_S = 30.0
 
@@ -113,7 +113,7 @@ def test_destructors_may_call_and_wait(start):
         Closer(actor, functools.partial(ray.get_actor, "other"))
         del actor
     assert get(f.remote()) == 2
-    until(lambda: len(Closer.said) == 2)  # the collector may come to the handle before it comes to its closer
+    eventually(lambda: len(Closer.said) == 2)  # the collector may come to the handle before it comes to its closer
     assert Closer.said == [1, 1]
     del other
 

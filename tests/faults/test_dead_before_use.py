@@ -6,9 +6,10 @@ import os
 import signal
 
 import pytest
-from tests.faults import victims
+from tests import victims
 
 import ray
+from ray.testing import eventually
 
 
 @ray.remote
@@ -27,7 +28,7 @@ def kill_then_submit(pids, tasks):
     with victims.node_stopped():
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-            victims.until(lambda pid=pid: not victims.alive(pid))
+            eventually(lambda pid=pid: not victims.alive(pid))
         refs = [double.remote(index) for index in range(tasks)]
     return ray.get(refs, timeout=20)
 
@@ -36,12 +37,12 @@ def kill_then_submit(pids, tasks):
 def test_tasks_get_another_worker(start, tasks):
     start(num_cpus=1, log_to_driver=False)
     assert ray.get(double.remote(1), timeout=20) == 2
-    victims.until(lambda: ray.available_resources().get("CPU") == 1)
+    eventually(lambda: ray.available_resources().get("CPU") == 1)
     assert kill_then_submit(victims.workers(), tasks) == [2 * index for index in range(tasks)]
 
 
 def test_tasks_of_a_task_get_another_worker(start):
     start(num_cpus=2, log_to_driver=False)
     ray.get([double.remote(index) for index in range(20)], timeout=20)
-    victims.until(lambda: ray.available_resources().get("CPU") == 2)
+    eventually(lambda: ray.available_resources().get("CPU") == 2)
     assert ray.get(doubled_by_others.remote(3), timeout=30) == [0, 2, 4]

@@ -8,10 +8,11 @@ import time
 
 import psutil
 import pytest
-from tests.faults import victims
+from tests import victims
 
 import ray
 from ray.exceptions import NodeDiedError
+from ray.testing import eventually
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
@@ -22,5 +23,5 @@ def test_it_is_no_zombie(start, number):
     os.kill(pid, number)
     with pytest.raises(NodeDiedError):
         ray.get(ref, timeout=20)
-    victims.until(lambda: not psutil.pid_exists(pid))
+    eventually(lambda: not psutil.pid_exists(pid))
     ray.shutdown()

@@ -9,9 +9,9 @@ import time
 
 import psutil
 import pytest
-from tests.faults import victims
+from tests import victims
 
-from ray.testing import leaks
+from ray.testing import eventually, leaks
 
 #: What each driver does when it is killed. A line of output says when.
 IDLE = """
@@ -137,12 +137,12 @@ def test_session_ends_with_its_driver(before, rounds, moment, number):
             assert victims.told(driver) == 1
             time.sleep(0.05)  # into what it does
             # a node manager, a zygote and two workers, which may still be starting
-            processes = victims.until(lambda: found if len(found := everything(driver.pid)) >= 4 else None)
+            processes = eventually(lambda: found if len(found := everything(driver.pid)) >= 4 else None)
             os.kill(driver.pid, number)
             driver.wait(5)
         leaks.assert_clean(before)
         # One that is just ending has lost its environment, and so its mark, but not yet its number.
-        victims.until(lambda: not any(victims.alive(process.pid) for process in processes), 1.0)  # noqa: B023
+        eventually(lambda: not any(victims.alive(process.pid) for process in processes), 1.0)  # noqa: B023
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ def test_the_node_manager_cannot_clean_up_after_its_driver(before, number):
         os.kill(manager, number)
         driver.kill()
         driver.wait(5)
-        victims.until(lambda: not any(map(victims.alive, [manager, *children, *others])), 30.0, "some are left")
+        eventually(lambda: not any(map(victims.alive, [manager, *children, *others])), 30.0, "some are left")
     leaks.assert_clean(before)
 
 
@@ -192,7 +192,7 @@ def test_the_driver_is_killed_while_it_cleans_up_after_the_node_manager(before):
         *_, manager = victims.told(driver)
         (zygote,) = (process.pid for process in everything(driver.pid) if "zygote" in process.name())
         os.kill(zygote, signal.SIGSTOP)
-        victims.until(lambda: psutil.Process(zygote).status() == psutil.STATUS_STOPPED)
+        eventually(lambda: psutil.Process(zygote).status() == psutil.STATUS_STOPPED)
         with contextlib.suppress(psutil.NoSuchProcess):
             os.kill(manager, signal.SIGKILL)
             while psutil.Process(zygote).status() == psutil.STATUS_STOPPED:
@@ -229,7 +229,7 @@ def test_driver_and_node_manager_killed_together(before):
         (manager,) = psutil.Process(driver.pid).children()
         manager.kill()
         driver.kill()
-    victims.until(lambda: not [leak for leak in leaks.leaks(before) if "process" in leak], 2.0, "processes are left")
+    eventually(lambda: not [leak for leak in leaks.leaks(before) if "process" in leak], 2.0, "processes are left")
     assert victims.in_program("import ray; ray.init(num_cpus=1); ray.shutdown(); print(1)") == 1
     leaks.assert_clean(before)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 import pytest
-from tests.faults import victims
+from tests import victims
 
 import ray
 from ray.exceptions import RayActorError

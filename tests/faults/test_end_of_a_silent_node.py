@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from tests.faults import victims
+from tests import victims
 
 import ray
 from ray.exceptions import NodeDiedError

@@ -16,6 +16,7 @@ from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import RayActorError
+from ray.testing import eventually
 
 LIMIT_S = 30.0
 #: An end may take 3 s; the rest is for a busy machine.
@@ -35,17 +36,6 @@ def ended(ref, said):
     with pytest.raises(RayActorError, match=said) as caught:
         get(ref)
     return caught.value
-
-
-def until(condition, limit_s=LIMIT_S):
-    """Wait for ``condition()`` to be true; returns what it gave."""
-    end = time.monotonic() + limit_s
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it did not come true")
 
 
 # --- what an ending process has submitted -------------------------------------------------------------------------
@@ -109,7 +99,7 @@ def test_subtasks_that_nobody_holds_run_all_the_same(start, tmp_path):
             if end == "terminate":
                 ray.wait([actor.__ray_terminate__.remote()], timeout=LIMIT_S * 1000)
             del actor, done
-        until(lambda folder=folder: len(list(folder.iterdir())) == 10)
+        eventually(lambda folder=folder: len(list(folder.iterdir())) == 10, LIMIT_S)
 
 
 @pytest.mark.slow
@@ -121,7 +111,7 @@ def test_subtasks_of_an_actor_that_ends_with_its_creator_run_all_the_same(start,
         get(Leaver.remote().submit.remote(tmp_path, 10))
 
     get(create.remote())
-    until(lambda: len(list(tmp_path.iterdir())) == 10)
+    eventually(lambda: len(list(tmp_path.iterdir())) == 10, LIMIT_S)
 
 
 def test_subtasks_are_retried_after_the_end_of_their_submitter(start, tmp_path):
@@ -139,7 +129,7 @@ def test_subtasks_are_retried_after_the_end_of_their_submitter(start, tmp_path):
         die.remote()
 
     get(submit.remote())
-    until(lambda: len(list(tmp_path.iterdir())) == 4)
+    eventually(lambda: len(list(tmp_path.iterdir())) == 4, LIMIT_S)
 
 
 def test_nobody_lingers_for_what_only_its_own_threads_wait_for(start, tmp_path):
@@ -147,7 +137,7 @@ def test_nobody_lingers_for_what_only_its_own_threads_wait_for(start, tmp_path):
 
     @ray.remote
     def never():
-        until((tmp_path / "go").exists)
+        eventually((tmp_path / "go").exists, LIMIT_S)
 
     @ray.remote
     class Waits:
@@ -167,7 +157,7 @@ def test_nobody_lingers_for_what_only_its_own_threads_wait_for(start, tmp_path):
         assert get(actor.pid.remote()) == pid
         time.sleep(0.002)
     ray.wait([actor.leave.remote()], timeout=LIMIT_S * 1000)
-    until(lambda: not psutil.pid_exists(pid), SOON_S)
+    eventually(lambda: not psutil.pid_exists(pid), SOON_S)
     (tmp_path / "go").write_text("")
     get(ref)
 
@@ -273,9 +263,9 @@ def test_every_kind_of_end_is_limited(start):
     del blocked
     endings = [actors[0].__ray_terminate__.remote(), actors[2].__ray_terminate__.remote()]
     del actors
-    until(free_again, SOON_S)
+    eventually(free_again, SOON_S)
     assert not any(map(named, ["atexit0", "atexit1", "child0", "child1", "loop"]))
-    until(lambda: not any(map(psutil.pid_exists, pids)), SOON_S)
+    eventually(lambda: not any(map(psutil.pid_exists, pids)), SOON_S)
     for ref in endings:
         assert get(ref) is None
 
@@ -297,13 +287,13 @@ def test_an_end_that_is_stuck_loses_nothing_that_others_need(start):
     refs, mine = get(owner.submit.remote())
     pid = get(owner.pid.remote())
     ray.wait([owner.leave.remote()], timeout=LIMIT_S * 1000)
-    until(lambda: named("owner") is None, SOON_S)
-    until(free_again, SOON_S)
+    eventually(lambda: named("owner") is None, SOON_S)
+    eventually(free_again, SOON_S)
     assert psutil.pid_exists(pid)
     assert get(mine) == "mine"
     assert get(refs) == list(range(6))
     del refs, mine
-    until(lambda: not psutil.pid_exists(pid), SOON_S)
+    eventually(lambda: not psutil.pid_exists(pid), SOON_S)
 
 
 # --- exit_actor and sys.exit --------------------------------------------------------------------------------------
@@ -418,7 +408,7 @@ def test_functions_of_atexit_run_at_every_exit(start, tmp_path):
 
         path = tmp_path / str(number)
         ended(Registers.remote(path).ends.remote(code), "sys.exit")
-        until(path.exists)
+        eventually(path.exists, LIMIT_S)
 
 
 def test_exits_of_tasks_of_a_call_end_the_actor(start):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 
-from tests.faults import victims
-
 import ray
 from ray.exceptions import RayConnectionError
+from ray.testing import eventually
 
 
 def test_shutdown_while_threads_put(start):
@@ -30,7 +29,7 @@ def test_shutdown_while_threads_put(start):
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        victims.until(lambda: all(len(mine) > 1000 for mine in made))
+        eventually(lambda: all(len(mine) > 1000 for mine in made))
         ray.shutdown()
     finally:
         sys.setswitchinterval(interval)

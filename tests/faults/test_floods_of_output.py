@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.faults.victims import ROOT
+from tests.victims import ROOT
 
 BEGIN = """
 import json, os, sys, threading, time

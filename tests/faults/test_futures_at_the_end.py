@@ -8,10 +8,11 @@ import threading
 import time
 
 import pytest
-from tests.faults import victims
+from tests import victims
 
 import ray
 from ray.exceptions import RayConnectionError
+from ray.testing import eventually
 
 
 @ray.remote
@@ -39,8 +40,8 @@ def test_a_future_that_is_refused_leaves_no_thread(start, tmp_path):
         assert future.cancel()
         return False
 
-    victims.until(is_refused)
+    eventually(is_refused)
     ending.join(20)
-    victims.until(lambda: not threads_of_futures())
+    eventually(lambda: not threads_of_futures())
     with pytest.raises(RayConnectionError):
         ref.future()

@@ -8,6 +8,7 @@ import pytest
 
 import ray
 from ray.exceptions import GetTimeoutError
+from ray.testing import eventually
 
 
 @ray.remote(num_cpus=1)
@@ -78,10 +79,7 @@ def test_actors_hold_no_more_than_there_is(start):
 
     lends = Lends.remote()
     ref = lends.run.remote()
-    end = time.monotonic() + 30
-    while not (told := [each["message"] for each in ray.error_info() if each["type"] == "held_by_actors"]):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    told = eventually(lambda: [each["message"] for each in ray.error_info() if each["type"] == "held_by_actors"], 30)
     assert "cheap waits for CPU 1: actors hold 1 of 1 for as long as they live" in told[0]
     ray.kill(lends)
     del ref

@@ -13,6 +13,7 @@ import pytest
 
 import ray
 from ray.exceptions import RayActorError, TaskCancelledError, WorkerCrashedError
+from ray.testing import eventually
 
 LIMIT_S = 20
 ALL = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
@@ -90,10 +91,7 @@ def is_cancelled(function, path):
     """Whether a cancel interrupts a call that has begun."""
     path.unlink(missing_ok=True)
     ref = function.remote(path)
-    end = time.monotonic() + LIMIT_S
-    while not path.exists():
-        assert time.monotonic() < end
-        time.sleep(0.005)
+    eventually(path.exists, LIMIT_S)
     ray.cancel(ref)
     with pytest.raises(TaskCancelledError):
         ray.get(ref, timeout=LIMIT_S)

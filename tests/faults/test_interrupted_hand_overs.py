@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 from tests import sessions
 
 import ray
+from ray.testing import eventually
 from ray.testing.interruption import interrupted
 
 LIMIT_S = 30
@@ -212,7 +212,4 @@ def test_all_is_freed_in_the_end(session, name, place, first):
         points = ray.get(Borrower.remote().at_points.remote(name, first, owner, borrower), timeout=200)
     assert points > 6
     del owner, borrower
-    end = time.monotonic() + LIMIT_S
-    while (there := left(session)) != ([[]], 0):
-        assert time.monotonic() < end, there
-        time.sleep(0.1)
+    eventually(lambda: left(session) == ([[]], 0), LIMIT_S, lambda: f"{left(session)} is left")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.faults.late_transport import MARK
 
 import ray
+from ray.testing import eventually
 
 LIMIT_S = 40.0
 #: Goes to the node's store.
@@ -23,10 +23,7 @@ SHARED = [name for name in ("shm", "plasma") if find_spec(f"ray_store_{name}")]
 
 
 def appears(file: Path) -> None:
-    until = time.monotonic() + LIMIT_S
-    while not file.exists():
-        assert time.monotonic() < until, file
-        time.sleep(0.005)
+    eventually(file.exists, LIMIT_S, f"{file} is not there")
 
 
 def values(folder: Path) -> Iterator[Any]:

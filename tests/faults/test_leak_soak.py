@@ -11,11 +11,11 @@ import time
 
 import psutil
 import pytest
-from tests.faults import victims
-from tests.faults.conftest import SOAK
+from tests import victims
+from tests.soak import SOAK
 
 import ray
-from ray.runtime import interface
+from ray.testing import eventually, inside
 
 STORES = ["heap", *(name for name in ("shm", "plasma") if importlib.util.find_spec(f"ray_store_{name}"))]
 MAY_GROW_BYTES = 20 << 20
@@ -88,9 +88,8 @@ def processes():
 def settled():
     """``{part: (bytes of memory, open descriptors)}`` when nobody is busy with what was."""
     gc.collect()
-    victims.until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
-    store = interface.current().store
-    victims.until(lambda: not store.stats().used_bytes, what="the store is not empty")
+    eventually(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
+    eventually(lambda: not inside.stored_bytes(), why="the store is not empty")
     seen = {}
     for name, pid in processes().items():
         # An idle worker may end just now.
@@ -134,9 +133,9 @@ def test_nothing_grows(start, store, rounds):
         run_actors(10_000, 100 if many else 20)
     took = time.monotonic() - began
     # Connections to workers that were needed for a while may still be there.
-    victims.until(lambda: all(count <= before[name][1] for name, (_, count) in settled().items() if name in before))
+    eventually(lambda: all(count <= before[name][1] for name, (_, count) in settled().items() if name in before))
     at_all = grown(before, settled())
     print(f"{store}: {took:.1f} s, { ({name: f'{nbytes / 2**20:.1f} MiB' for name, nbytes in at_all.items()}) }")
     assert {name for name in before if "worker" not in name} <= set(at_all)
     assert max(*of_tasks.values(), *at_all.values()) <= MAY_GROW_BYTES, (of_tasks, at_all)
-    assert not interface.current().table.entries
+    assert not inside.entries()

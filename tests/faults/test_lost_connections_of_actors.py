@@ -7,7 +7,6 @@ import importlib.util
 import os
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from tests import sessions
 
 import ray
 from ray.exceptions import RayActorError, TaskCancelledError
-from ray.testing import leaks
+from ray.testing import eventually, leaks
 
 LIMIT_S = 10.0
 PATIENCE_S = 40.0
@@ -74,10 +73,7 @@ def break_off(pid: int, how: str) -> list[int]:
 
 
 def appears(file: Path) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not file.exists():
-        assert time.monotonic() < until, file
-        time.sleep(0.005)
+    eventually(file.exists, PATIENCE_S, f"{file} is not there")
 
 
 class Serial:

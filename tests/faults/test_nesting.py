@@ -8,7 +8,7 @@ import time
 import pytest
 
 import ray
-from ray.runtime import interface
+from ray.testing import inside
 
 #: Node manager and zygote are no workers; two idle workers may wait to be ended.
 SPARE = 8
@@ -89,9 +89,8 @@ class MostWorkers:
         self._thread = threading.Thread(target=self._watch)
 
     def _watch(self):
-        runtime = interface.current()
         while not self._stop.wait(0.02):
-            self.most = max(self.most, runtime.node.ask("workers")["workers"])
+            self.most = max(self.most, inside.ask_node("workers")["workers"])
 
     def __enter__(self):
         self._thread.start()

@@ -7,17 +7,16 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faults import victims
 from tests.sessions import shared, unchecked
 
 import ray
 from ray.exceptions import RayError, UnpicklableError
+from ray.testing import eventually
 
 PATIENCE_S = 30.0
 LONE = "a\udc80"
@@ -59,10 +58,10 @@ def others_go_on(bystander: Any) -> Iterator[None]:
 
 
 def free_again() -> None:
-    limit = time.monotonic() + PATIENCE_S
-    while ray.available_resources() != ray.cluster_resources():
-        assert time.monotonic() < limit, (ray.available_resources(), ray.cluster_resources())
-        time.sleep(0.01)
+    def free() -> str:
+        return f"{ray.available_resources()} are free of {ray.cluster_resources()}"
+
+    eventually(lambda: ray.available_resources() == ray.cluster_resources(), PATIENCE_S, free)
 
 
 # --- refused at the call ----------------------------------------------------------------------------------------------
@@ -288,7 +287,7 @@ def test_an_actor_that_cannot_be_sent_is_refused(name: str | None) -> None:
 def test_an_actor_that_cannot_be_sent_when_its_arguments_are_there_is_dead(tmp_path: Path) -> None:
     @ray.remote
     def wait_for(path: Path) -> None:
-        victims.until(path.exists, PATIENCE_S)
+        eventually(path.exists, PATIENCE_S)
 
     @ray.remote
     class Takes:

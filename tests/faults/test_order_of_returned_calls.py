@@ -23,6 +23,7 @@ from tests import sessions
 
 import ray
 from ray.exceptions import TaskCancelledError
+from ray.testing import eventually
 
 LIMIT_S = 40.0
 LIMIT = timedelta(seconds=LIMIT_S)
@@ -34,10 +35,7 @@ nothing_left = sessions.unchecked()
 
 
 def appears(file: Path) -> None:
-    until = time.monotonic() + LIMIT_S
-    while not file.exists():
-        assert time.monotonic() < until, file
-        time.sleep(0.005)
+    eventually(file.exists, LIMIT_S, f"{file} is not there")
 
 
 def keep_until_opened(folder: Path, *, killed: bool = False) -> None:

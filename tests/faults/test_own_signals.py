@@ -15,6 +15,7 @@ from tests.faults.busy import Hold
 
 import ray
 from ray.exceptions import TaskCancelledError, TaskTimeoutError
+from ray.testing import eventually
 
 LIMIT_S = 20
 
@@ -164,10 +165,7 @@ class HandlesIt:
 
 
 def wait_for(path):
-    end = time.monotonic() + LIMIT_S
-    while not os.path.exists(path):
-        assert time.monotonic() < end
-        time.sleep(0.005)
+    eventually(lambda: os.path.exists(path), LIMIT_S, f"{path} is not there")
 
 
 def ended(ref):

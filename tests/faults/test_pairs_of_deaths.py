@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import psutil
 import pytest
-from tests.faults import victims
+from tests import victims
 
-from ray.testing import leaks
+from ray.testing import eventually, leaks
 
 #: A line of input shuts down.
 PROGRAM = f"""
@@ -51,12 +51,12 @@ def session():
         with driver.stdin:
             yield session
     leaks.assert_clean(before)
-    victims.until(lambda: not any(map(victims.alive, session.others)))
+    eventually(lambda: not any(map(victims.alive, session.others)))
 
 
 def stop(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
-    victims.until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
 
 
 def kill_as_soon_as(pid: int, condition: Callable[[], bool]) -> None:
@@ -83,7 +83,7 @@ def test_the_node_manager_is_killed_while_it_ends(session, by_plan):
     kill_as_soon_as(session.manager, lambda: not all(map(victims.alive, [session.zygote, *session.children])))
     if by_plan:
         assert victims.told(session.driver) == 1
-        victims.until(lambda: not any(map(victims.alive, session.others)))
+        eventually(lambda: not any(map(victims.alive, session.others)))
 
 
 @pytest.mark.slow
@@ -94,7 +94,7 @@ def test_shutdown_of_a_node_that_stands(session, number):
     os.kill(session.zygote, number)
     session.shut_down()
     assert victims.told(session.driver) == 1
-    victims.until(lambda: not any(map(victims.alive, session.others)))
+    eventually(lambda: not any(map(victims.alive, session.others)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
@@ -128,16 +128,16 @@ def test_both_are_killed_before_the_news_of_workers_were_read():
     before = leaks.snapshot()
     with victims.program(ASKS, stdin=subprocess.PIPE) as driver, driver.stdin:
         manager = psutil.Process(victims.told(driver))
-        (zygote,) = victims.until(lambda: [child for child in manager.children() if "zygote" in child.name()])
-        victims.until(lambda: len(manager.children()) > 2)  # the store's, and a worker
+        (zygote,) = eventually(lambda: [child for child in manager.children() if "zygote" in child.name()])
+        eventually(lambda: len(manager.children()) > 2)  # the store's, and a worker
         known, used = set(manager.children()), manager.num_fds()
         stop(zygote.pid)
         driver.stdin.write("\n")
         driver.stdin.flush()
-        victims.until(lambda: manager.num_fds() >= used + 4)  # it has asked for two of them
+        eventually(lambda: manager.num_fds() >= used + 4)  # it has asked for two of them
         stop(manager.pid)
         zygote.resume()
-        victims.until(lambda: len(set(manager.children()) - known) >= 2)  # of the first, it has told
+        eventually(lambda: len(set(manager.children()) - known) >= 2)  # of the first, it has told
         stop(driver.pid)
         manager.kill()
         driver.kill()
@@ -150,8 +150,8 @@ def test_the_driver_is_killed_while_the_node_manager_starts(number):
     """It was stopped before it had anybody to take its place."""
     before = leaks.snapshot()
     with victims.program("import ray; ray.init(num_cpus=1)") as driver:
-        (manager,) = victims.until(lambda: psutil.Process(driver.pid).children())
-        victims.until(lambda: str(manager.pid) in map(node_of, victims.session_dirs()))
+        (manager,) = eventually(lambda: psutil.Process(driver.pid).children())
+        eventually(lambda: str(manager.pid) in map(node_of, victims.session_dirs()))
         stop(manager.pid)
         driver.send_signal(number)
         driver.wait(5)

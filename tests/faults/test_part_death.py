@@ -16,12 +16,13 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.faults import victims
-from tests.faults.conftest import SOAK
+from tests import victims
+from tests.soak import SOAK
 from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import NodeDiedError, RayActorError, RayError, WorkerCrashedError
+from ray.testing import eventually
 
 #: How long a call may take from the fault on: 5 s for a process, 10 s for a node, and what a busy machine adds.
 PART_LIMIT_S = 5.0
@@ -184,7 +185,7 @@ def test_no_call_hangs(start, tmp_path, kind, number, names):
             kind, []
         )
         hit = [name for name in hit if name in names]
-        victims.until(lambda: scene.results.keys() >= set(hit), PART_LIMIT_S + 1, f"not all of {hit} ended")
+        eventually(lambda: scene.results.keys() >= set(hit), PART_LIMIT_S + 1, f"not all of {hit} ended")
         if number == signal.SIGSTOP and not hit:
             time.sleep(3.5)  # those that wait for the part itself find out with the session's patience
         scene.gate.touch()
@@ -363,7 +364,7 @@ def test_workers_that_never_start_are_no_storm(start):
     def failures():
         return [error for error in ray.error_info() if "failed to start" in error["message"]]
 
-    failed = victims.until(lambda: found if len(found := failures()) >= 2 else None, 20.0, "no two have failed")
+    failed = eventually(lambda: found if len(found := failures()) >= 2 else None, 20.0, "no two have failed")
     assert len(failed) < 20
     assert not any("None" in error["message"] for error in failed)
     assert any("Connection refused" in error["message"] for error in failed)  # some were killed by the test
@@ -388,7 +389,7 @@ def test_what_tasks_have_started_goes_with_a_killed_node_manager(start):
     os.kill(manager, signal.SIGKILL)
     with pytest.raises(NodeDiedError):
         ray.get(until_open.remote(Path("/nowhere")), timeout=10)
-    victims.until(lambda: not any(map(psutil.pid_exists, pids)), 10.0, "they are still there")
+    eventually(lambda: not any(map(psutil.pid_exists, pids)), 10.0, "they are still there")
     ray.shutdown()
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 
 import pytest
-from tests.faults import victims
+from tests import victims
 
 import ray
 from ray.exceptions import NodeDiedError, WorkerCrashedError
-from ray.runtime import interface
+from ray.testing import eventually, inside
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("ray_store_shm")
@@ -59,11 +58,8 @@ def test_a_worker_that_dies_costs_nothing(start):
         with pytest.raises(WorkerCrashedError):
             ray.get(die_with.remote(ones), timeout=TIMEOUT_S)
     assert ray.get(total.remote(ones), timeout=TIMEOUT_S) == 100_000
-    store = interface.current().store
-    end = time.monotonic() + 5
-    while store.list()[0].holders and store.list()[0].holders != (os.getpid(),):
-        assert time.monotonic() < end, store.list()
-        time.sleep(0.01)
+    store = inside.store()
+    eventually(lambda: store.list()[0].holders in ((), (os.getpid(),)), 5, "the dead hold it")
 
 
 @pytest.mark.parametrize("kind", ["store", "node manager"])
@@ -76,5 +72,5 @@ def test_the_broker_and_its_node_manager_end_together(start, kind):
     with pytest.raises(NodeDiedError):
         ray.get(make.remote(1), timeout=TIMEOUT_S)
     assert array.sum() == 100_000
-    victims.until(lambda: not victims.alive(broker) and not victims.alive(node_manager))
+    eventually(lambda: not victims.alive(broker) and not victims.alive(node_manager))
     ray.shutdown()

@@ -14,7 +14,7 @@ import pytest
 from tests import sessions
 
 import ray
-from ray.testing import leaks
+from ray.testing import eventually, leaks
 
 _LIMIT_S = 30
 
@@ -245,13 +245,6 @@ def test_in_a_task(session):
     tasks()
 
 
-def until(path):
-    end = time.monotonic() + _LIMIT_S
-    while not path.exists():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def test_after_its_task(session, tmp_path):
     """Nobody is there to whom it could be raised: the worker goes on."""
 
@@ -270,7 +263,7 @@ def test_after_its_task(session, tmp_path):
         return ray.get_runtime_context().get_worker_id()
 
     first = ray.get(leaves.remote(0.05, tmp_path / "came"), timeout=_LIMIT_S)
-    until(tmp_path / "came")
+    eventually((tmp_path / "came").exists, _LIMIT_S)
     assert ray.get(worker.remote(), timeout=_LIMIT_S) == first
 
 
@@ -294,7 +287,7 @@ def test_after_the_call_of_an_actor(session, tmp_path, end):
 
     actor = Leaves.remote()
     assert ray.get(actor.leave.remote(0.05, tmp_path / "came"), timeout=_LIMIT_S) == 1
-    until(tmp_path / "came")
+    eventually((tmp_path / "came").exists, _LIMIT_S)
     assert ray.get(actor.ping.remote(), timeout=_LIMIT_S) == 2
 
 

@@ -17,7 +17,7 @@ from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import ObjectLostError, OwnerDiedError
-from ray.runtime import interface
+from ray.testing import inside
 
 #: The promise is 100 ms; a machine that has other things to do is given more.
 FREED_S = 1.0
@@ -26,7 +26,7 @@ BIG = 300_000
 
 def table():
     """What this process knows about objects."""
-    return interface.current().table.entries
+    return inside.entries()
 
 
 def wait_until(true, what, limit_s=FREED_S):
@@ -49,7 +49,7 @@ def assert_stays(*ids, seconds=0.25):
 
 
 def stored_bytes():
-    return interface.current().store.stats().used_bytes
+    return inside.stored_bytes()
 
 
 def put_big(fill=b"x"):

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 import ray
+from ray.testing import eventually
 
 LIMIT_S = 20.0
 BIG = 200_000
@@ -141,7 +142,7 @@ class Own:
 
     def stubborn(self, size, begun):
         open(begun, "w").close()
-        wait_until(lambda: not os.path.exists(begun), "the caller has gone on")
+        eventually(lambda: not os.path.exists(begun), LIMIT_S, "the caller has gone on")
         return [put(size)]
 
     def call(self, way, size, me, other, path):
@@ -167,7 +168,7 @@ class Own:
                 go_through(other.call_back.remote(me, size, [put(size)]))
             case "a cancelled call":
                 ref = me.stubborn.remote(size, path)
-                wait_until(lambda: os.path.exists(path), "the call begins")
+                eventually(lambda: os.path.exists(path), LIMIT_S, "the call has not begun")
                 ray.cancel(ref)
                 os.remove(path)
                 go_through(ref)  # a thread is not interrupted
@@ -193,13 +194,6 @@ CALLS = [
 # --- what is left -----------------------------------------------------------------------------------------------------
 
 
-def wait_until(true, what):
-    end = time.monotonic() + LIMIT_S
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.01)
-
-
 def stored():
     """{size: how many} of what is in the store, as ``ray memory`` tells."""
     session = ray.get_runtime_context().session_id
@@ -220,7 +214,7 @@ def assert_nothing_is_stored(ways):
 
 def assert_ends(pids):
     for pid in pids:
-        wait_until(lambda pid=pid: not psutil.pid_exists(pid), "a process goes on for nobody")
+        eventually(lambda pid=pid: not psutil.pid_exists(pid), LIMIT_S, "a process goes on for nobody")
 
 
 @pytest.mark.parametrize("store", ["plasma", "shm", "heap"])

@@ -14,10 +14,12 @@ import sys
 import time
 
 import pytest
-from tests.faults import tracked, victims
+from tests import victims
+from tests.faults import tracked
 
 import ray
 from ray.exceptions import RayError
+from ray.testing import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells of the trackers")
 
@@ -124,7 +126,7 @@ def test_a_worker_ends(start, how, tmp_path):
     made = ray.get([user.use.remote(how) for user in users])
     paths = dict(zip(["killed", "leaving", "crashing", "unneeded"], made, strict=True))
     paths["once"] = ray.get(once)
-    victims.until((tmp_path / "paths").exists, 30)
+    eventually((tmp_path / "paths").exists, 30)
     paths["cancelled"] = json.loads((tmp_path / "paths").read_text())
     assert all(paths.values())
 

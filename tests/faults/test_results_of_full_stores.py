@@ -6,10 +6,10 @@ import asyncio
 import importlib.util
 
 import pytest
-from tests.faults.victims import until
 
 import ray
 from ray.exceptions import ObjectStoreFullError, RayTaskError
+from ray.testing import eventually
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("ray_async")
@@ -139,7 +139,7 @@ def test_a_cancelled_stream_that_waits_for_room(start, store):
     stream.close()
     change(holder)
     held.clear()
-    until(lambda: ray.get(holder.ends.remote(), timeout=LIMIT_S) == ["stream"])
+    eventually(lambda: ray.get(holder.ends.remote(), timeout=LIMIT_S) == ["stream"])
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -149,7 +149,7 @@ def test_a_stream_whose_task_the_actor_cancels(start, store):
     change(holder)
     ray.get(holder.cancel_it.remote(), timeout=LIMIT_S)
     held.clear()
-    until(lambda: ray.get(holder.ends.remote(), timeout=LIMIT_S) == ["cancelled"])
+    eventually(lambda: ray.get(holder.ends.remote(), timeout=LIMIT_S) == ["cancelled"])
     with pytest.raises(RayTaskError, match="CancelledError"):
         ray.get(next(stream), timeout=LIMIT_S)
 

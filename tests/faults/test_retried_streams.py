@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import ray
+from ray.testing import eventually
 
 #: More than a task may be ahead of its consumer.
 FAR = 300
@@ -35,10 +36,7 @@ def die():
 
 
 def wait_for(path):
-    end = time.monotonic() + LIMIT_S
-    while not Path(path).exists():
-        assert time.monotonic() < end, f"{path} is not there"
-        time.sleep(0.005)
+    eventually(Path(path).exists, LIMIT_S, f"{path} is not there")
 
 
 @ray.remote(num_returns="streaming", max_retries=5)

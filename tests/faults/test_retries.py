@@ -9,12 +9,12 @@ import threading
 import time
 
 import pytest
-from tests.faults import victims
+from tests import victims
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
 from ray.protocol.tasks import BATCH_TASKS
-from ray.runtime import interface
+from ray.testing import eventually, inside
 
 
 class Diary:
@@ -244,10 +244,10 @@ def call_of_another_caller(actor, gate, method, *args):
 def queue_behind_each_other(actor, gate, mine, theirs):
     """Calls of this process, and then one of another process, none of which runs before all are there."""
     refs = [actor.hold.remote(gate)]
-    victims.until(gate.with_suffix(".held").exists)
+    eventually(gate.with_suffix(".held").exists)
     refs += [actor.note.remote(name) for name in mine]
     other = call_of_another_caller.remote(actor, gate, *theirs)
-    victims.until(gate.with_suffix(".called").exists)
+    eventually(gate.with_suffix(".called").exists)
     time.sleep(0.1)  # until it has arrived
     gate.touch()
     assert ray.get(refs[0], timeout=20) is None
@@ -310,7 +310,7 @@ def test_a_call_whose_result_was_lost_with_its_actor_says_so(start, tmp_path):
     gate = tmp_path / "gate"
     assert ray.get(actor.note.remote(b"-"), timeout=20) == b"-"
     held = actor.hold.remote(gate)
-    victims.until(gate.with_suffix(".held").exists)
+    eventually(gate.with_suffix(".held").exists)
     refs = [actor.note.remote(name) for name in NAMES]
     last, *behind = (actor.note.remote(name, name == b"!") for name in [b"!", *NAMES])
     gate.touch()
@@ -337,9 +337,9 @@ def test_replies_that_were_sent_count_although_the_death_is_known_first(start, t
         actor = Shared.remote(tmp_path / f"tally-{number}")
         gate = tmp_path / f"gate-{number}"
         held = actor.hold.remote(gate)
-        victims.until(gate.with_suffix(".held").exists)
+        eventually(gate.with_suffix(".held").exists)
         refs = [*(actor.make.remote(5000) for _ in range(count)), actor.die.remote()]
-        with interface.current().lock:
+        with inside.standing_still():
             gate.touch()
             time.sleep(0.3)
         assert ray.get([held, *refs[:-1]], timeout=20) == [None] + [bytes(5000)] * count

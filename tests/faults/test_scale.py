@@ -7,9 +7,10 @@ import time
 
 import psutil
 import pytest
-from tests.faults.conftest import SOAK
+from tests.soak import SOAK
 
 import ray
+from ray.testing import inside
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -70,9 +71,8 @@ def test_one_copy_of_an_array_as_large_as_memory_allows(start):
     free = psutil.virtual_memory().available
     nbytes = min((16 if SOAK else 1) << 29, free // 5) // 8 * 8
     start(num_cpus=4, object_store_memory=nbytes + (256 << 20), log_to_driver=False)
-    from ray.runtime import interface
 
-    if not interface.current().values.shared:
+    if not inside.shares_memory():
         pytest.skip("each process has its own copy with this store")
 
     @ray.remote

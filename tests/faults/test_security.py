@@ -10,10 +10,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from tests.faults import victims
+from tests import victims
 
 import ray
 from ray.exceptions import RaySystemError
+from ray.testing import eventually
 
 
 @ray.remote
@@ -263,7 +264,7 @@ def test_only_drivers_and_workers_unpickle(start, tmp_path, monkeypatch, store):
     assert len(control) == (2 if store == "heap" else 3)
     use_everything()
     os.kill(forker, 9)  # the next one is forked from a node manager that has served
-    victims.until(lambda: victims.zygote() != forker)
+    eventually(lambda: victims.zygote() != forker)
     control.add(victims.zygote())
     use_everything()
     seen = [line.split(" ", 1) for line in log.read_text().splitlines()]

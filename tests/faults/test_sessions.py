@@ -11,7 +11,7 @@ import time
 
 import psutil
 import pytest
-from tests.faults import victims
+from tests import victims
 
 import ray
 from ray.exceptions import NodeDiedError, RayConnectionError

@@ -13,7 +13,7 @@ import pytest
 
 import ray
 from ray.ids import OBJECT_ID_BYTES
-from ray.runtime import interface
+from ray.testing import inside
 
 
 @ray.remote
@@ -25,8 +25,7 @@ def one() -> int:
 class Actor:
     def hold(self, id: bytes, owner: str, value: int) -> int:
         """Wait for what nobody sends, on another thread."""
-        current = interface.current()
-        self.ref = current.rebuild_ref(id, owner)
+        self.ref = inside.foreign_ref(id, owner)
         self.waiting = threading.Thread(target=lambda: ray.wait([self.ref], timeout=20), daemon=True)
         self.waiting.start()
         return value
@@ -62,7 +61,7 @@ def test_an_owner_that_never_answers_holds_up_nobody_else(start, transport, sche
     start(num_cpus=2, transport=transport, log_to_driver=False)
     assert ray.get(one.remote()) == 1
     with tempfile.TemporaryDirectory(dir="/tmp") as folder, silence(scheme, folder) as address:
-        ref = interface.current().rebuild_ref(os.urandom(OBJECT_ID_BYTES), address)
+        ref = inside.foreign_ref(os.urandom(OBJECT_ID_BYTES), address)
         errors: list[BaseException] = []
 
         def wait() -> None:

@@ -13,11 +13,11 @@ import time
 from collections import defaultdict
 
 import pytest
-from tests.faults.conftest import SOAK
-from tests.faults.store_clients import Node, an_id, until
+from tests.faults.store_clients import Node, an_id
+from tests.soak import SOAK
 
 from ray.exceptions import ObjectExistsError
-from ray.testing import leaks
+from ray.testing import eventually, leaks
 
 STORES = [name for name in ("shm", "plasma") if importlib.util.find_spec(f"ray_store_{name}")]
 KIB, MIB = 1 << 10, 1 << 20
@@ -124,7 +124,7 @@ class Scene:
         MOMENTS[moment](self, moment)
         for watcher in self.watchers:
             watcher.unsubscribe(an_id(self.made))
-        until(lambda: not any(row.holders for row in self.store.list()), "the dead hold something")
+        eventually(lambda: not any(row.holders for row in self.store.list()), why="the dead hold something")
         self.make_it_after_all()
         for number in self.chance.sample(list(SIZES), 20):
             self.read(number, self.versions[number])
@@ -136,13 +136,13 @@ class Scene:
         self.store.seal(an_id(self.made))
         self.read(self.made, 2)
         self.store.delete(an_id(self.made))
-        until(self.is_back, "a later object of the same id leaves something")
+        eventually(self.is_back, why="a later object of the same id leaves something")
 
     def kill(self, moment, victim, is_over=None):
         """Time how long it takes until all that the victim had is there for others."""
         began = time.perf_counter()
         victim.kill()
-        until(is_over or self.is_back, "what the dead had does not come back")
+        eventually(is_over or self.is_back, why="what the dead had does not come back")
         self.reclaimed_ms[moment].append((time.perf_counter() - began) * 1000)
         assert victim.join() == signal.SIGKILL
 
@@ -180,12 +180,14 @@ class Scene:
         time.sleep(self.chance.uniform(0, 0.004))
         self.kill(moment, child, lambda: self.is_back() or self.store.contains(an_id(self.made)))
         # Killed, it may have asked for room a moment ago.
-        until(lambda: not any(row.state == "created" for row in self.store.list()), "the unsealed object stays")
+        eventually(
+            lambda: not any(row.state == "created" for row in self.store.list()), why="the unsealed object stays"
+        )
         if self.store.contains(an_id(self.made)):
             self.read(self.made, 1)
             assert self.heard() == [[MADE_BYTES]] * 2
             self.store.delete(an_id(self.made))
-            until(self.is_back, "a sealed object leaves something")
+            eventually(self.is_back, why="a sealed object leaves something")
         else:
             assert self.heard() in ([[], []], [[-1], [-1]])
 
@@ -245,7 +247,7 @@ class Scene:
         self.put_again(self.chance.sample(SMALL, 20))
         began = time.perf_counter()
         os.write(write, b"!")
-        until(self.is_back, "what the client had that has gone does not come back")
+        eventually(self.is_back, why="what the client had that has gone does not come back")
         self.reclaimed_ms[moment].append((time.perf_counter() - began) * 1000)
         assert self.heard() == [[-1], [-1]]
         child.kill()
@@ -404,7 +406,7 @@ def test_nobody_ever_sees_bytes_of_another_object(start, store, rounds):
     assert [child.join() for child in living.values()] == [0] * len(roles)
     assert node.is_alive()
     client = node.connect()
-    until(lambda: not any(row.holders for row in client.list()), "the dead hold something")
+    eventually(lambda: not any(row.holders for row in client.list()), why="the dead hold something")
     for row in client.list():
         number = int.from_bytes(row.object_id[-4:], "big")
         view = client.get(row.object_id)
@@ -413,4 +415,4 @@ def test_nobody_ever_sees_bytes_of_another_object(start, store, rounds):
         del view
         client.release(row.object_id)
         client.delete(row.object_id)
-    until(lambda: (client.stats().objects, client.stats().used_bytes) == (0, 0), "something is left")
+    eventually(lambda: (client.stats().objects, client.stats().used_bytes) == (0, 0), why="something is left")

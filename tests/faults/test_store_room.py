@@ -9,7 +9,7 @@ import sys
 import textwrap
 
 import pytest
-from tests.faults.victims import ROOT
+from tests.victims import ROOT
 
 STORES = [name for name in ("shm", "plasma") if importlib.util.find_spec(f"ray_store_{name}")]
 each_store = pytest.mark.parametrize("store", STORES)
@@ -21,7 +21,7 @@ import numpy as np
 import ray
 from tests.stopwatch import Stopwatch
 from ray.exceptions import ObjectLostError, OutOfDiskError
-from ray.runtime import interface
+from ray.testing import inside
 
 MB = 1 << 20
 
@@ -162,7 +162,7 @@ for number, ref in enumerate(refs):
     time.sleep(0.1)
 assert is_right(ray.get(result, timeout=60), 77)
 del refs, ref, result
-store = interface.current().store
+store = inside.store()
 end = time.monotonic() + 5
 while store.stats().used_bytes or store.stats().spilled_bytes:
     assert time.monotonic() < end
@@ -177,9 +177,9 @@ options = {"store": {"spill_dir": folder}}
 ray.init(num_cpus=2, store="plasma", object_store_memory=100 * MB, options=options, log_to_driver=False)
 size = 20 * MB
 refs = [ray.put(np.full(size, number, np.uint8)) for number in range(10)]
-spilled = interface.current().store.stats().spilled_bytes
+spilled = inside.spilled_bytes()
 assert spilled >= 6 * size, spilled
-(pid,) = interface.current().node.ask("workers")["vital_pids"]
+(pid,) = inside.ask_node("workers")["vital_pids"]
 for descriptor in os.listdir(f"/proc/{pid}/fd"):
     path = f"/proc/{pid}/fd/{descriptor}"
     if os.readlink(path).startswith(folder):

@@ -7,11 +7,10 @@ import importlib.util
 import time
 
 import pytest
-from tests.faults.victims import until
 
 import ray
 from ray.exceptions import BlockingCallError, ObjectStoreFullError
-from ray.runtime import interface
+from ray.testing import eventually, inside
 
 np = pytest.importorskip("numpy")
 
@@ -52,7 +51,7 @@ class Maker:
         return len(await ray.put(np.ones(nbytes, np.uint8)))
 
     def entries(self):
-        return len(interface.current().table.entries)
+        return len(inside.entries())
 
 
 async def longest_stop():
@@ -80,7 +79,7 @@ def test_a_full_store_does_not_stop_the_loop(start, store):
     assert len(raised) == 3
     assert all("asyncio.to_thread(ray.put, value)" in text for text in raised)
     assert stopped < PATIENCE_S / 2, "no call waits for room"
-    until(lambda: ray.get(maker.entries.remote(), timeout=30) <= before, what="something of it is left")
+    eventually(lambda: ray.get(maker.entries.remote(), timeout=30) <= before, why="something of it is left")
     assert ray.get(maker.put.remote(2 * MB), timeout=30) == 2 * MB, "what fits is stored"
     waiting = maker.on_a_thread.remote(16 * MB)
     ray.get(maker.entries.remote(), timeout=5)  # the loop goes on while a thread waits
@@ -111,5 +110,5 @@ def test_room_on_the_disk_is_made_meanwhile(start, tmp_path):
             return False
 
     assert not fits()
-    until(fits)
+    eventually(fits)
     assert all((ray.get(ref) == number).all() for number, ref in enumerate(refs))

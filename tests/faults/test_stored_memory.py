@@ -12,12 +12,11 @@ import sys
 import time
 
 import pytest
-from tests.faults import victims
-from tests.faults.conftest import SOAK
+from tests.soak import SOAK
 
 import ray
 from ray.exceptions import ObjectStoreFullError, WorkerCrashedError
-from ray.runtime import interface
+from ray.testing import eventually, inside
 
 np = pytest.importorskip("numpy")
 
@@ -36,11 +35,11 @@ plasma_only = pytest.mark.skipif("plasma" not in STORES, reason="ray-store-plasm
 
 
 def used():
-    return interface.current().store.stats().used_bytes
+    return inside.stored_bytes()
 
 
 def spilled():
-    return interface.current().store.stats().spilled_bytes
+    return inside.spilled_bytes()
 
 
 def content(number, size):
@@ -88,7 +87,7 @@ def test_a_loop_needs_room_for_what_lives_and_one_more(start, store, rounds):
     assert most < 2.01 * size
     assert not spilled()
     del ref
-    victims.until(lambda: not used(), 0.5)
+    eventually(lambda: not used(), 0.5)
 
 
 @each_store
@@ -122,7 +121,7 @@ def test_awaiting_in_a_loop_fills_nothing(start, store, rounds):
     asyncio.run(drain())
     assert most <= 40 * MB
     assert not spilled()
-    victims.until(lambda: not used(), 0.5)
+    eventually(lambda: not used(), 0.5)
 
 
 # --- what is held is safe ---------------------------------------------------------------------------------------------
@@ -183,7 +182,7 @@ def test_memory_in_use_is_given_to_nobody_else(start, store, rounds):
     assert looks > 60
     views.clear()
     ray.kill(viewer)
-    victims.until(lambda: not used() and not spilled(), 2.0)
+    eventually(lambda: not used() and not spilled(), 2.0)
 
 
 # --- clients that are killed ------------------------------------------------------------------------------------------
@@ -191,7 +190,7 @@ def test_memory_in_use_is_given_to_nobody_else(start, store, rounds):
 
 @ray.remote(max_retries=0)
 def die_between_create_and_seal(object_id, size):
-    interface.current().store.create(object_id, size)[:1] = b"x"
+    inside.store().create(object_id, size)[:1] = b"x"
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)
 
@@ -230,8 +229,8 @@ def test_workers_killed_while_they_write_or_read(start, store, rounds):
         for ref in doomed:
             with pytest.raises(WorkerCrashedError, match="SIGKILL"):
                 ray.get(ref, timeout=TIMEOUT_S)
-        victims.until(lambda: used() == before, RECLAIM_S, "what the killed had does not come back")
-        own = interface.current().store
+        eventually(lambda: used() == before, RECLAIM_S, "what the killed had does not come back")
+        own = inside.store()
         own.put(object_id, [b"again"], 5)
         assert bytes(own.get(object_id)) == b"again"
         own.release(object_id)
@@ -256,7 +255,7 @@ def test_ten_times_half_the_store_is_read_twice(start, tmp_path):
     assert used() <= 100 * MB
     assert is_right(ray.get(next_of.remote(refs[1]), timeout=TIMEOUT_S), 2, size), "for tasks they come back too"
     del ref, refs
-    victims.until(lambda: not used() and not spilled())
+    eventually(lambda: not used() and not spilled())
 
 
 @plasma_only

@@ -11,6 +11,7 @@ from tests import sessions
 
 import ray
 from ray.exceptions import TaskTimeoutError
+from ray.testing import eventually
 
 LIMIT_S = 20
 TIME_LIMIT_S = 0.3
@@ -23,10 +24,7 @@ nothing_left = sessions.unchecked()
 
 
 def wait_for(path, limit_s=LIMIT_S):
-    end = time.monotonic() + limit_s
-    while not os.path.exists(path):
-        assert time.monotonic() < end, f"{path} was not made"
-        time.sleep(0.005)
+    eventually(lambda: os.path.exists(path), limit_s, f"{path} was not made")
 
 
 def touch(path):
@@ -183,10 +181,7 @@ def test_an_actor_with_an_overdue_call_ends(tmp_path):
     pid = ray.get(actor.pid.remote(), timeout=LIMIT_S)
     times_out(actor.swallows.options(timeout_s=TIME_LIMIT_S).remote(str(tmp_path / "never")), time.monotonic())
     del actor
-    end = time.monotonic() + LIMIT_S
-    while os.path.exists(f"/proc/{pid}"):
-        assert time.monotonic() < end, "the actor's process does not end"
-        time.sleep(0.02)
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), LIMIT_S, "the actor's process does not end")
 
 
 def test_references_in_the_arguments_of_an_overdue_call(tmp_path):

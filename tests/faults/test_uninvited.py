@@ -13,7 +13,7 @@ import time
 
 import psutil
 import pytest
-from tests.faults import victims
+from tests import victims
 
 import ray
 from ray.testing.contracts._expect import eventually

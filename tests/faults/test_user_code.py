@@ -16,6 +16,7 @@ from typing import ClassVar
 import pytest
 
 import ray
+from ray.testing import eventually
 
 #: A thread that must not be waited for is waited for no longer than this.
 LIMIT_S = 15.0
@@ -325,10 +326,7 @@ def test_what_is_logged_while_messages_are_taken(tmp_path):
     runs = tmp_path / "runs"
     ref = stubborn.remote(runs)
     try:
-        end = time.monotonic() + LIMIT_S
-        while not runs.exists():
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        eventually(runs.exists, LIMIT_S)
         ray.cancel(ref)
         assert told.wait(LIMIT_S)
     finally:

@@ -13,10 +13,10 @@ from datetime import timedelta
 
 import psutil
 import pytest
-from tests.faults import victims
 
 import ray
 from ray.exceptions import TaskTimeoutError
+from ray.testing import eventually
 
 
 @ray.remote(num_returns=0, timeout_s=0.3)
@@ -80,7 +80,7 @@ def test_a_task_without_results_is_not_run_again(start, tmp_path):
     """Its interpreter is busy, so its process ends; that is the end of the task, as it is of others."""
     start(num_cpus=1, log_to_driver=False)
     compute_in_c.remote(tmp_path / "runs")
-    victims.until(lambda: any("TaskTimeoutError" in row["message"] for row in ray.error_info()))
+    eventually(lambda: any("TaskTimeoutError" in row["message"] for row in ray.error_info()))
     assert ray.get(take.remote(b""), timeout=30)  # on the one processor, so behind it
     time.sleep(1.0)
     assert (tmp_path / "runs").read_text() == "ran\n"

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.faults import victims
+from tests import victims
 from tests.faults.deaths import (
     Doomed,
     abort,
@@ -34,6 +34,7 @@ from tests.faults.deaths import (
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
+from ray.testing import eventually
 
 
 @pytest.mark.slow
@@ -191,9 +192,9 @@ def test_what_a_task_started_ends_with_its_worker(start):
         with pytest.raises(WorkerCrashedError):
             ray.get(run.remote(leave_children), timeout=10)
         mine, away = map(int, (Path(folder) / "pids").read_text().split())
-    victims.until(lambda: not victims.alive(mine), what="the child did not end with its worker")
+    eventually(lambda: not victims.alive(mine), why="the child did not end with its worker")
     ray.shutdown()
-    victims.until(lambda: not victims.alive(away), what="the child did not end with its session")
+    eventually(lambda: not victims.alive(away), why="the child did not end with its session")
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ def test_kernel_out_of_memory_is_told_apart(start):
         limit.write_text(str(400 * 1024 * 1024))
         first, second, third, value = victims.in_program(OUT_OF_MEMORY, folder / "cgroup.procs")
     finally:
-        victims.until(lambda: not (folder / "cgroup.procs").read_text(), what="the processes did not leave")
+        eventually(lambda: not (folder / "cgroup.procs").read_text(), why="the processes did not leave")
         folder.rmdir()
     assert first[0] == third[0] == "WorkerCrashedError"
     assert "signal 9 (SIGKILL)" in first[1]

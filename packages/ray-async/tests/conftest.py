@@ -8,7 +8,6 @@ import dataclasses
 import gc
 import os
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +15,7 @@ import pytest
 
 import ray
 from ray.experimental import async_api
-from ray.runtime import interface
-from ray.testing import leaks
+from ray.testing import eventually, inside, leaks
 from ray_async.plasma_eventloop import PlasmaSelectorEventLoop
 
 
@@ -26,16 +24,16 @@ class Shared:
 
     def __init__(self) -> None:
         self._context: ray.RayContext | None = None
-        self._runtime: interface.Runtime | None = None
+        self._session_dir: str | None = None
 
     def start(self) -> ray.RayContext:
         """The session, made anew if there is none or a test has ended it."""
-        if self._context is not None and interface.current() is not self._runtime:
+        if self._context is not None and inside.session_dir() != self._session_dir:
             self.end()
         if self._context is None:
             self._before = leaks.snapshot()
             self._context = ray.init(num_cpus=4, log_to_driver=False)
-            self._runtime = interface.current()
+            self._session_dir = inside.session_dir()
         self._threads, self._descriptors = set(threading.enumerate()), _descriptors()
         return self._context
 
@@ -43,39 +41,35 @@ class Shared:
         """End it, if it has not ended; nothing may be left."""
         if self._context is not None:
             before = self._before
-            if interface.current() is self._runtime:  # what others on this machine have made meanwhile is not ours
-                others = leaks.snapshot().session_dirs - {self._runtime.session_dir}
+            if inside.session_dir() == self._session_dir:  # what others on this machine have made meanwhile is not ours
+                others = leaks.snapshot().session_dirs - {self._session_dir}
                 before = dataclasses.replace(before, session_dirs=others)
-            self._context = self._runtime = None
+            self._context = self._session_dir = None
             ray.shutdown()
             leaks.assert_clean(before)
 
     def look(self) -> None:
         """Nothing may be held by a session in which nothing runs; one in which something does ends here."""
-        if self._runtime is None or interface.current() is not self._runtime:
+        if self._session_dir is None or inside.session_dir() != self._session_dir:
             self.end()
             return
         gc.collect()
         try:
-            leaks.assert_settled(self._runtime, 0.2)
+            inside.settled(0.2)
         except leaks.LeakError:  # tasks that the test has left to the end of the session
             self.end()
             return
-        end = time.monotonic() + 2
-        while held := self._held():
-            assert time.monotonic() < end, f"the test has left {held}"
-            time.sleep(0.005)
+        eventually(lambda: not self._held(), 2, lambda: f"the test has left {self._held()}")
 
     def _held(self) -> dict[str, object]:
-        table = self._runtime.table
         held: dict[str, Any] = {
             "threads": {
                 thread for thread in set(threading.enumerate()) - self._threads if thread.name != "ray-printer"
             },
             "descriptors": _descriptors() - self._descriptors,
-            "listeners": table.listeners,
-            "watchers": table.watchers,
-            "objects": list(table.entries),
+            "listeners": inside.listeners(),
+            "watchers": inside.watchers(),
+            "objects": list(inside.entries()),
         }
         return {name: value for name, value in held.items() if value}
 

@@ -14,7 +14,7 @@ import ray
 from ray.abc.selector import KeyedSelector
 from ray.exceptions import RayConnectionError
 from ray.experimental.plasma_eventloop import PlasmaEpoll, PlasmaObjectFuture, PlasmaPoll, PlasmaSelectorEventLoop
-from ray.runtime import interface
+from ray.testing import inside
 
 
 @ray.remote
@@ -379,9 +379,9 @@ def test_many_that_are_not_awaited_any_more_are_let_go(loop):
 
     async def main():
         waiting = asyncio.ensure_future(loop.get(refs))
-        while interface.current().table.listeners < listeners or len(loop.object_selector.get_map()) < 3000:  # noqa: ASYNC110
+        while inside.listeners() < listeners or len(loop.object_selector.get_map()) < 3000:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        assert interface.current().table.listeners == listeners
+        assert inside.listeners() == listeners
         for _ in range(3):  # the one that is listened to ends before the others
             ray.cancel(refs.pop(0))
         waiting.cancel()
@@ -389,7 +389,7 @@ def test_many_that_are_not_awaited_any_more_are_let_go(loop):
             await waiting
 
     run(loop, main())
-    assert interface.current().table.listeners == 0
+    assert inside.listeners() == 0
     ray.cancel(refs)
 
 

@@ -14,8 +14,8 @@ from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import BlockingCallError
-from ray.runtime import interface
 from ray.runtime.completion import make_selector
+from ray.testing import eventually, inside
 from ray_async.ready_flag import ReadyFlag
 from ray_async.selectors import EpollSelector
 
@@ -137,7 +137,6 @@ def test_what_is_told_and_not_watched_any_more_is_forgotten(session):
 @pytest.mark.parametrize("end", ["unregister", "close"])
 @pytest.mark.parametrize("ready", [False, True])
 def test_what_is_not_watched_any_more_is_freed_without_the_collector(session, ready, end):
-    table = interface.current().table
     gc.collect()
     gc.disable()
     try:
@@ -151,10 +150,7 @@ def test_what_is_not_watched_any_more_is_freed_without_the_collector(session, re
             selector.unregister(ref)
         selector.close()
         del ref, refs
-        limit = time.monotonic() + 10
-        while table.entries:
-            assert time.monotonic() < limit
-            time.sleep(0.01)
+        eventually(lambda: not inside.entries())
     finally:
         gc.enable()
 

@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import RayConnectionError, WorkerCrashedError
 from ray.experimental import async_api
 from ray.experimental.plasma_eventloop import PlasmaEpoll, PlasmaPoll, PlasmaSelectorEventLoop
-from ray.runtime import interface
+from ray.testing import eventually, inside
 
 SELECTORS = [PlasmaEpoll, PlasmaPoll]
 
@@ -50,7 +50,7 @@ def test_the_loop_is_closed_before_completion(session, selector, quiet):
     loop.close()
     assert ray.get(ref) == 0.3
     gc.collect()
-    assert interface.current().table.listeners == 0
+    assert inside.listeners() == 0
 
 
 @pytest.mark.parametrize("selector", SELECTORS)
@@ -178,7 +178,7 @@ def test_asyncio_run_again_and_again(session, quiet):
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
-    assert interface.current().table.listeners == 0
+    assert inside.listeners() == 0
 
 
 def test_cancelled_while_results_arrive(loop, quiet):
@@ -203,10 +203,7 @@ def test_cancelled_while_results_arrive(loop, quiet):
 
 @ray.remote(max_retries=0)
 def wait_for(path, value):
-    end = time.monotonic() + 50
-    while not path.exists():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    eventually(path.exists, 50)
     return value
 
 
@@ -234,7 +231,7 @@ def test_only_what_is_awaited_is_told_of(loop):
         waiting = asyncio.ensure_future(async_api.get(refs[0]))
         await asyncio.sleep(0)
         assert len(loop.object_selector.get_map()) == 1
-        assert interface.current().table.listeners == (1 if loop.object_selector.name == "epoll" else 0)
+        assert inside.listeners() == (1 if loop.object_selector.name == "epoll" else 0)
         await waiting
 
     async_api.run_until_complete(main())

@@ -17,19 +17,13 @@ import pytest
 from tests.stopwatch import Stopwatch
 
 from ray.exceptions import ObjectStoreFullError, RayConnectionError
+from ray.testing import eventually
 from ray_store_plasma import link as link_module
 from ray_store_plasma.client import PlasmaStore
 
 from .conftest import CAPACITY, Node, StartNode, an_id
 
 np = pytest.importorskip("numpy")
-
-
-def wait_until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.002)
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -131,7 +125,7 @@ def test_arrays_keep_their_memory_after_release_delete_and_close(node: Node) -> 
     used = writer.stats().used_bytes
     assert used >= 1_000_000
     del kept
-    wait_until(lambda: writer.stats().used_bytes <= 4 * 1_000_000 and len(writer.list()) == 10)
+    eventually(lambda: writer.stats().used_bytes <= 4 * 1_000_000 and len(writer.list()) == 10, 5)
 
 
 def test_memory_returns_when_the_last_view_goes_and_nobody_calls(node: Node) -> None:
@@ -145,7 +139,7 @@ def test_memory_returns_when_the_last_view_goes_and_nobody_calls(node: Node) -> 
     del whole
     assert other.stats().used_bytes >= 1_000_000
     del part
-    wait_until(lambda: other.stats().used_bytes == 0, 0.2)
+    eventually(lambda: other.stats().used_bytes == 0, 0.2)
 
 
 def test_an_object_deleted_by_another_client_is_gone_though_it_is_held(node: Node) -> None:
@@ -163,7 +157,7 @@ def test_an_object_deleted_by_another_client_is_gone_though_it_is_held(node: Nod
     reader.release(an_id(1))
     reader.release(an_id(1))
     other.delete(an_id(1))
-    wait_until(lambda: other.stats().used_bytes == 0)
+    eventually(lambda: other.stats().used_bytes == 0, 5)
 
 
 def test_who_hears_of_an_object_finds_it(node: Node) -> None:
@@ -249,7 +243,7 @@ def test_threads_read_and_write_at_the_same_time(store: PlasmaStore) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    wait_until(lambda: store.stats().used_bytes == 0)
+    eventually(lambda: store.stats().used_bytes == 0, 5)
 
 
 def test_threads_share_one_object(node: Node) -> None:
@@ -270,7 +264,7 @@ def test_threads_share_one_object(node: Node) -> None:
         for thread in threads:
             thread.join()
         owner.delete(an_id(n))
-    wait_until(lambda: owner.stats().used_bytes == 0)
+    eventually(lambda: owner.stats().used_bytes == 0, 5)
 
 
 # Waiting for room.
@@ -287,7 +281,7 @@ def test_who_waits_for_room_keeps_nobody_from_making_some(start: StartNode) -> N
 
     thread = threading.Thread(target=put)
     thread.start()
-    wait_until(lambda: any(row.state == "created" for row in store.list()))
+    eventually(lambda: any(row.state == "created" for row in store.list()), 5)
     assert store.get(an_id(1)) is not None  # answered while the other thread waits
     store.release(an_id(1))
     store.delete(an_id(1))
@@ -333,7 +327,7 @@ def test_who_has_no_patience_is_refused_at_once_and_room_is_made_meanwhile(start
             return True
         return False
 
-    wait_until(put)
+    eventually(put, 5)
     assert store.get(an_id(9)) == b"y" * 3_900_000
     store.release(an_id(9))
     assert began.undisturbed_s() < 10.0
@@ -373,7 +367,7 @@ def test_an_interrupted_request_leaves_nothing(start: StartNode, error: BaseExce
         signal.signal(signal.SIGUSR1, before)
     assert caught.value is error
     store.delete(an_id(1))  # now the room is granted to nobody
-    wait_until(lambda: store.stats().used_bytes == 0)
+    eventually(lambda: store.stats().used_bytes == 0, 5)
     store.put(an_id(2), [b"y"], 1)
 
 
@@ -422,7 +416,7 @@ def test_threads_that_wait_hear_of_the_servers_death(start: StartNode) -> None:
     threads = [threading.Thread(target=put, args=(number,)) for number in (2, 3, 4)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(store.list()) == 4)
+    eventually(lambda: len(store.list()) == 4, 5)
     os.kill(node.server.pid, signal.SIGKILL)
     for thread in threads:
         thread.join(5.0)
@@ -443,7 +437,7 @@ def test_threads_that_wait_hear_of_close(start: StartNode) -> None:
 
     thread = threading.Thread(target=put)
     thread.start()
-    wait_until(lambda: len(store.list()) == 2)
+    eventually(lambda: len(store.list()) == 2, 5)
     store.close()
     thread.join(5.0)
     assert len(errors) == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ray.testing import eventually
 from ray_store_plasma.client import PlasmaStore
 from ray_store_plasma.process import PlasmaStoreServer
 
@@ -68,10 +69,10 @@ def killed_within(address: str, work: Callable[[PlasmaStore], object], after_s: 
 
 
 def reclaimed(store: PlasmaStore, used_bytes: int) -> None:
-    end = time.monotonic() + RECLAIM_S
-    while store.stats().used_bytes != used_bytes:
-        assert time.monotonic() < end, f"{store.stats()} is not back to {used_bytes}: {store.list()[:5]}"
-        time.sleep(0.001)
+    def left() -> str:
+        return f"{store.stats()} is not back to {used_bytes}: {store.list()[:5]}"
+
+    eventually(lambda: store.stats().used_bytes == used_bytes, RECLAIM_S, left)
 
 
 @rounds
@@ -246,10 +247,8 @@ def test_the_server_dies_with_its_parent_and_leaves_nothing(tmp_path: Path) -> N
     os.close(read)
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
-    end = time.monotonic() + 5
-    while os.path.exists(f"/proc/{pid}") and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
-        assert time.monotonic() < end, "the server is still there"
-        time.sleep(0.005)
+    status = Path(f"/proc/{pid}/status")
+    eventually(lambda: not status.exists() or "State:\tZ" in status.read_text(), 5, "the server is still there")
 
 
 def test_the_server_of_a_killed_session_can_be_replaced(tmp_path: Path, start: StartNode) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.stopwatch import Stopwatch
 
 from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError
+from ray.testing import eventually
 from ray_store_plasma.client import PlasmaStore
 
 from .conftest import CAPACITY, Node, StartNode, an_id
@@ -89,10 +90,7 @@ def test_deleting_gives_the_space_on_the_disk_back(node: Node) -> None:
     assert full * 512 >= 8 * CHUNK
     for n in range(12):
         store.delete(an_id(n))
-    end = time.monotonic() + 5
-    while os.stat(node.spill_file()).st_blocks > full // 10:
-        assert time.monotonic() < end, "the file keeps its blocks"
-        time.sleep(0.01)
+    eventually(lambda: os.stat(node.spill_file()).st_blocks <= full // 10, 5, "the file keeps its blocks")
 
 
 def test_the_spill_file_has_no_name_and_is_private(node: Node) -> None:
@@ -300,10 +298,7 @@ def test_pages_of_freed_objects_go_back_to_the_system_after_a_while(
         assert os.fstat(arena).st_blocks * 512 >= 20_000_000
         store.delete(an_id(1))
     store.put(an_id(2), [b"y" * 3_000_000], 3_000_000)
-    end = time.monotonic() + 5
-    while os.fstat(arena).st_blocks * 512 > 6_000_000:
-        assert time.monotonic() < end, "the pages stay"
-        time.sleep(0.02)
+    eventually(lambda: os.fstat(arena).st_blocks * 512 <= 6_000_000, 5, "the pages stay")
     assert store.get(an_id(2)) == b"y" * 3_000_000
     data = os.urandom(20_000_000)
     for n in range(3, 5):

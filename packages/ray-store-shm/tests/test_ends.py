@@ -19,6 +19,7 @@ import pytest
 from tests.stopwatch import Stopwatch
 
 from ray.exceptions import ObjectStoreFullError, RayConnectionError
+from ray.testing import eventually
 from ray_store_shm import descriptors, systems
 from ray_store_shm.client import ShmStore
 from ray_store_shm.process import ShmStoreServer
@@ -33,13 +34,6 @@ DATA = bytes(range(256)) * 512
 
 def an_id(number: int) -> bytes:
     return number.to_bytes(20, "big")
-
-
-def until(true: Callable[[], bool], limit_s: float = 2.0) -> None:
-    end = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def in_fork(body: Callable[[], None]) -> int | None:
@@ -65,9 +59,9 @@ def state(pid: int) -> str:
 
 def stop(server: ShmStoreServer) -> None:
     """Stop the broker once it has done everything."""
-    until(lambda: state(server.pid) == "S")
+    eventually(lambda: state(server.pid) == "S", 2)
     os.kill(server.pid, signal.SIGSTOP)
-    until(lambda: state(server.pid) == "T")
+    eventually(lambda: state(server.pid) == "T", 2)
 
 
 def at_once(server: ShmStoreServer, body: Callable[[], None]) -> None:
@@ -99,7 +93,7 @@ def test_what_one_process_says_is_heard_in_its_order(server, connect):
         at_once(server, body)
     assert seen == [0] * 5
     heard: list[tuple[bytes, int]] = []
-    until(lambda: len(heard.extend(store.notifications()) or heard) >= 5)
+    eventually(lambda: len(heard.extend(store.notifications()) or heard) >= 5, 2)
     assert heard == [(an_id(number), -1) for number in range(5)]
 
 
@@ -154,7 +148,7 @@ def test_who_comes_while_another_leaves_is_not_taken_for_him(server):
     store.subscribe(an_id(1))
     store.put(an_id(1), [b"data"], 4)
     heard: list[tuple[bytes, int]] = []
-    until(lambda: bool(heard.extend(store.notifications()) or heard))
+    eventually(lambda: bool(heard.extend(store.notifications()) or heard), 2)
     assert heard == [(an_id(1), 4)]
     store.close()
 
@@ -198,7 +192,7 @@ def test_a_request_that_was_interrupted_leaves_nothing(start, kind):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     store.delete(an_id(1))
-    until(lambda: store.stats().used_bytes == 0)
+    eventually(lambda: store.stats().used_bytes == 0, 2)
     store.put(an_id(2), [b"data"], 4)
     store.close()
 
@@ -296,7 +290,7 @@ def test_nothing_is_left_when_everything_is_killed_at_any_moment(tmp_path, kind,
         os.killpg(world.pid, signal.SIGKILL)
         world.wait()
         world.stdout.close()
-        until(lambda pid=pid: state(pid) == "Z")
+        eventually(lambda pid=pid: state(pid) == "Z", 2)
         assert {path.name for path in folder.iterdir()} == {"shm.sock"}, "the session's own directory"
 
         def is_swept() -> bool:
@@ -304,7 +298,7 @@ def test_nothing_is_left_when_everything_is_killed_at_any_moment(tmp_path, kind,
                 NamedSegments("/ray-end").sweep()
             return set(os.listdir("/dev/shm")) == before
 
-        until(is_swept, 5.0)  # the others have to be dead, and reaped by whoever does that here
+        eventually(is_swept, 5.0)  # the others have to be dead, and reaped by whoever does that here
 
 
 # --- forks ------------------------------------------------------------------------------------------------------------
@@ -378,7 +372,7 @@ def test_a_forked_child_does_not_disturb_its_parent(connect, end):
     assert bytes(views[0]) == DATA
     store.release(an_id(1))
     views.clear()
-    until(lambda: [entry.holders for entry in store.list()] == [()])
+    eventually(lambda: [entry.holders for entry in store.list()] == [()], 2)
 
 
 def test_programs_that_are_started_inherit_nothing(connect):

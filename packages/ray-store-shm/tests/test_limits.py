@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ray.exceptions import ObjectStoreFullError, RayConnectionError
+from ray.testing import eventually
 from ray_store_shm import descriptors, messages, segments, systems
 from ray_store_shm.client import ShmStore
 from ray_store_shm.messages import MAX_PACKET_BYTES, encode
@@ -151,10 +152,8 @@ def test_the_broker_says_so_when_it_cannot_take_another_client(server, system):
 def until_all_are_in(system: System, pid: int, clients: int) -> None:
     """Until what the broker opens for a short time while it lets somebody in is closed again."""
     own = 6 if isinstance(system, Linux) else 5  # the standard ones, listener, node manager, epoll
-    end = time.monotonic() + 5
-    while len(os.listdir(f"/proc/{pid}/fd")) != own + 2 * clients:
-        assert time.monotonic() < end, os.listdir(f"/proc/{pid}/fd")
-        time.sleep(0.01)
+    folder = f"/proc/{pid}/fd"
+    eventually(lambda: len(os.listdir(folder)) == own + 2 * clients, 5, lambda: f"open: {os.listdir(folder)}")
 
 
 def first_free(pid: int) -> int:

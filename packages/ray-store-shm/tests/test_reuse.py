@@ -23,6 +23,7 @@ import pytest
 
 from ray import copying
 from ray.exceptions import ObjectStoreFullError, RayConnectionError
+from ray.testing import eventually
 from ray_store_shm import kept, messages, segments
 from ray_store_shm.client import ShmStore
 from ray_store_shm.messages import encode
@@ -41,13 +42,6 @@ def an_id(number: int) -> bytes:
 
 def filled(number: int, nbytes: int = MIB) -> bytes:
     return bytes([number]) * nbytes
-
-
-def until(true: Callable[[], bool], limit_s: float = 10.0) -> None:
-    end = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def memory_files(server: ShmStoreServer) -> set[int]:
@@ -169,7 +163,7 @@ def test_nothing_is_written_where_a_view_is(server, connect):
     assert bytes(part) == filled(1, 5)
     files = memory_files(server)
     del part
-    until(lambda: store.stats().objects == 0 and store.stats().used_bytes == 0)
+    eventually(lambda: store.stats().objects == 0 and store.stats().used_bytes == 0)
     put(store, 10)
     put(store, 11)
     assert memory_files(server) == files, "both are used again"
@@ -197,7 +191,7 @@ def test_nothing_is_written_where_a_killed_reader_looked(server, connect):
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     child.close()
-    until(lambda: not memory_files(server) & files)
+    eventually(lambda: not memory_files(server) & files)
     put(store, 2)
     assert not memory_files(server) & files
 
@@ -256,7 +250,7 @@ def test_from_the_first_look_on_the_creator_too_can_write_nowhere(connect):
         put(store, number)
         view = reader.get(an_id(number))
         assert view is not None
-        until(lambda: "rw-s" not in mappings())
+        eventually(lambda: "rw-s" not in mappings())
         assert len(mappings()) == 2, "one is the reader's"
         assert bytes(view) == filled(number)
         del view
@@ -270,7 +264,7 @@ def test_who_writes_at_random_into_a_sealed_object_ends_with_a_signal(connect):
     put_and_delete(store, 1)
     put(store, 2)
     assert value(store, 2) == filled(2)
-    until(lambda: "rw-s" not in mappings())
+    eventually(lambda: "rw-s" not in mappings())
     (memory,) = store._kept._memories.values()
     with copying.Address(memory.mapping) as start:
 
@@ -323,7 +317,7 @@ def test_memory_that_is_not_used_again_goes_back_to_the_system(start_keeping):
     store = ShmStore(server.address)
     put_and_delete(store, 1)
     put_and_delete(store, 2)
-    until(lambda: not memory_files(server) and not mappings())
+    eventually(lambda: not memory_files(server) and not mappings())
     put(store, 3)
     assert value(store, 3) == filled(3)
     store.close()
@@ -337,7 +331,7 @@ def test_memory_is_not_kept_where_that_is_not_wanted(start_keeping):
     assert mappings() == []
     assert threading.active_count() == threads
     store.delete(an_id(1))
-    until(lambda: not memory_files(server))
+    eventually(lambda: not memory_files(server))
     store.close()
 
 
@@ -353,7 +347,7 @@ def test_kept_memory_makes_room_for_others_at_once(start_keeping):
     assert len(kept_) == 3
     other.put(an_id(9), [filled(9, 5 * MIB)], 5 * MIB, patient=False)
     assert len(memory_files(server) & kept_) == 1
-    until(lambda: len(mappings()) == 2)  # the one that is left, and the other's
+    eventually(lambda: len(mappings()) == 2)  # the one that is left, and the other's
     with pytest.raises(ObjectStoreFullError):
         put(store, 10, 4 * MIB)
     put(store, 11, 2 * MIB)
@@ -368,13 +362,13 @@ def test_a_process_keeps_so_much_at_most_and_the_oldest_goes_first(server, conne
     store = connect()
     for number in range(6):
         put(store, number)
-    until(lambda: len(mappings()) == 3)
+    eventually(lambda: len(mappings()) == 3)
     assert len(memory_files(server)) == 6
     for number in range(6):
         assert value(store, number) == filled(number)
         store.delete(an_id(number))
     gc.collect()
-    until(lambda: len(memory_files(server)) == 3)
+    eventually(lambda: len(memory_files(server)) == 3)
     assert store.stats().used_bytes == 0
 
 
@@ -418,12 +412,12 @@ def test_memory_goes_when_its_creator_dies(server, connect):
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     child.close()
-    until(lambda: len(memory_files(server)) == 1)
+    eventually(lambda: len(memory_files(server)) == 1)
     assert bytes(view) == filled(3)
     reader.delete(an_id(3))
     del view
     reader.release(an_id(3))
-    until(lambda: not memory_files(server))
+    eventually(lambda: not memory_files(server))
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------
@@ -458,8 +452,8 @@ def test_nothing_is_kept_when_the_broker_has_ended(server, connect):
     put_and_delete(store, 1)
     put(store, 2)
     server.close()
-    until(lambda: mappings() == [])
-    until(lambda: not any(thread.name == "ray-shm-kept" for thread in threading.enumerate()))
+    eventually(lambda: mappings() == [])
+    eventually(lambda: not any(thread.name == "ray-shm-kept" for thread in threading.enumerate()))
 
 
 def test_a_store_that_is_closed_under_a_put_says_so(connect):
@@ -481,7 +475,7 @@ def test_it_listens_for_as_long_as_it_takes_whatever_sockets_do_by_default(conne
     put_and_delete(store, 2)
     put(store, 3)
     assert value(store, 3) == filled(3)
-    until(lambda: "rw-s" not in mappings())
+    eventually(lambda: "rw-s" not in mappings())
 
 
 def test_a_copy_that_fails_leaves_the_memory_for_the_next(server, connect, monkeypatch):
@@ -631,5 +625,5 @@ def test_who_does_not_listen_to_what_becomes_of_its_memory_is_dropped(server, co
     orders.close()
     for entry in store.list():  # what it had made and not deleted yet
         store.delete(entry.object_id)
-    until(lambda: not memory_files(server))
+    eventually(lambda: not memory_files(server))
     assert store.stats().used_bytes == 0

@@ -22,7 +22,7 @@ from tests.stopwatch import Stopwatch
 
 from ray import copying
 from ray.exceptions import ObjectStoreFullError, RayConnectionError
-from ray.testing import leaks
+from ray.testing import eventually, leaks
 from ray_store_shm import descriptors, messages, systems
 from ray_store_shm.client import ShmStore
 from ray_store_shm.messages import encode
@@ -36,13 +36,6 @@ DATA = bytes(range(256)) * 512
 
 def an_id(number: int) -> bytes:
     return number.to_bytes(20, "big")
-
-
-def until(true: Callable[[], bool], limit_s: float = 10.0) -> None:
-    end = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def killed(body: Callable[[], None]) -> None:
@@ -170,7 +163,7 @@ def test_repeated_gets_show_the_same_memory(connect):
     assert all(view == DATA for view in views)
     assert [entry.holders for entry in store.list()] == [(os.getpid(),)], "as long as there are views"
     views.clear()
-    until(lambda: [entry.holders for entry in store.list()] == [()])
+    eventually(lambda: [entry.holders for entry in store.list()] == [()])
     assert mappings() == before
 
 
@@ -227,10 +220,10 @@ def test_holds_end_with_the_last_view_whatever_was_called_before(connect):
             getattr(other, call)(an_id(1))
         del view
         gc.collect()
-        until(lambda: [entry.state for entry in store.list()] == ["deleted"])  # told by a connection of its own
+        eventually(lambda: [entry.state for entry in store.list()] == ["deleted"])  # told by a connection of its own
         assert bytes(part) == DATA[5:500]
         del part
-        until(lambda: store.stats().used_bytes == 0)
+        eventually(lambda: store.stats().used_bytes == 0)
 
 
 def test_nothing_touches_dev_shm(server, connect):
@@ -348,7 +341,7 @@ def test_a_client_that_dies_costs_nothing(server, connect, moment):
     times = 1000 if os.environ.get("RAY_TEST_SOAK") == "1" else 20
     for _ in range(times // 6 if moment == "while it holds a thousand" else times):
         killed(body)
-        until(lambda: all(not entry.holders for entry in store.list()), 0.5)
+        eventually(lambda: all(not entry.holders for entry in store.list()), 0.5)
         assert store.stats() == before
         assert store.get(an_id(2)) is None
         store.put(an_id(2), [b"again"], 5)
@@ -360,7 +353,7 @@ def test_subscribers_hear_of_a_creator_that_died(server, connect):
     store.subscribe(an_id(5))
     killed(lambda: ShmStore(server.address).create(an_id(5), 10).release())
     heard: list[tuple[bytes, int]] = []
-    until(lambda: bool(heard.extend(store.notifications()) or heard))
+    eventually(lambda: bool(heard.extend(store.notifications()) or heard))
     assert heard == [(an_id(5), -1)]
 
 
@@ -369,7 +362,7 @@ def test_objects_of_a_dead_owner_go(server, connect):
     store.put(b"owner--1" + bytes(12), [DATA], len(DATA))
     store.put(b"owner--2" + bytes(12), [DATA], len(DATA))
     server.owner_lost(b"owner--1")
-    until(lambda: store.stats().objects == 1)
+    eventually(lambda: store.stats().objects == 1)
     assert store.contains(b"owner--2" + bytes(12))
 
 
@@ -407,7 +400,7 @@ import time; time.sleep(60)
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    until(lambda: not os.path.exists(f"/proc/{pid}"))
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
 def test_a_forked_child_lets_go_without_disturbing_its_parent(connect):
@@ -527,7 +520,7 @@ def test_a_rude_client_is_dropped_and_the_others_are_served(server, connect, rud
     del view
     store.delete(an_id(1))
     store.delete(an_id(77))
-    until(lambda: store.stats().used_bytes == 0)
+    eventually(lambda: store.stats().used_bytes == 0)
 
 
 def test_nobody_seals_or_aborts_what_another_is_writing(server, connect):

@@ -8,12 +8,11 @@ import resource
 import socket
 import struct
 import sys
-import time
-from collections.abc import Callable
 
 import pytest
 
 from ray.exceptions import RayConnectionError
+from ray.testing import eventually
 from ray_store_shm import descriptors, messages, systems
 from ray_store_shm.client import ShmStore
 from ray_store_shm.messages import encode
@@ -29,13 +28,6 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"
 
 def an_id(number: int) -> bytes:
     return number.to_bytes(20, "big")
-
-
-def until(true: Callable[[], bool], limit_s: float = 10.0) -> None:
-    end = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def test_the_address_says_how_to_talk(system):
@@ -127,7 +119,7 @@ def test_answers_and_notifications_that_do_not_fit_go_in_parts(tmp_path):
         other.put(an_id(number), [b"small"], 5)
     assert len(other.list()) == count
     heard: list[tuple[bytes, int]] = []
-    until(lambda: len(heard.extend(store.notifications()) or heard) >= count)
+    eventually(lambda: len(heard.extend(store.notifications()) or heard) >= count)
     assert heard == [(an_id(number), 5) for number in range(count)]
     assert [store.contains(an_id(number)) for number in (0, count)] == [True, False]
     for part in (store, other, server):
@@ -139,7 +131,7 @@ def test_a_client_that_stops_in_the_middle_of_a_packet_costs_nothing(tmp_path):
     server = ShmStoreServer(str(tmp_path), 64 << 20, 0.2, system=Posix())
     store = ShmStore(server.address)
     folder = f"/proc/{server.pid}/fd"
-    until(lambda: len(os.listdir(folder)) == 7)
+    eventually(lambda: len(os.listdir(folder)) == 7)
     kind = MemoryFiles()
     sealed = kind.seal(kind.make(100))
     request = encode(messages.Seal(1))
@@ -153,6 +145,6 @@ def test_a_client_that_stops_in_the_middle_of_a_packet_costs_nothing(tmp_path):
     os.close(sealed)
     for end in range(1, len(frame)):
         store.delete(an_id(end))
-    until(lambda: len(os.listdir(folder)) == 7)
+    eventually(lambda: len(os.listdir(folder)) == 7)
     store.close()
     server.close()

@@ -11,6 +11,7 @@ import time
 import pytest
 import zmq
 
+from ray.testing import eventually
 from ray.testing.contracts._link import Reader
 from ray_transport_zmq import credit, sockets, wire
 from ray_transport_zmq.options import ZmqOptions
@@ -29,13 +30,6 @@ def pair(request, folders):
     server.close()
 
 
-def settle(condition, within_s=10.0):
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def introduced(pair):
     """A connection whose first message, which must be small, has arrived."""
     server, client, address = pair
@@ -43,7 +37,7 @@ def introduced(pair):
         out = client.dial(address)
         out.send([b"hello"])
         at_server.wait(1, "it arrives")
-        settle(lambda: out.queued_bytes == 0)
+        eventually(lambda: out.queued_bytes == 0)
     return out
 
 
@@ -56,7 +50,7 @@ def test_a_receiver_that_does_not_poll_holds_the_sender_back(pair):
     with Reader(client), Reader(server) as at_server:
         seen = at_server.wait(20_000, "all arrive")
         assert [int(frames[0]) for frames in seen] == list(range(20_000))
-        settle(lambda: out.queued_bytes == 0)
+        eventually(lambda: out.queued_bytes == 0)
 
 
 def test_what_is_queued_is_counted(pair):
@@ -69,7 +63,7 @@ def test_what_is_queued_is_counted(pair):
     assert 40 * MIB - credit.WINDOW_BYTES - wire.PIECE_BYTES <= out.queued_bytes <= 40 * MIB
     with Reader(client), Reader(server) as at_server:
         at_server.wait(40, "all arrive")
-        settle(lambda: out.queued_bytes == 0)
+        eventually(lambda: out.queued_bytes == 0)
 
 
 def test_one_slow_receiver_does_not_hold_up_another(pair, folders):
@@ -140,13 +134,13 @@ def test_memory_comes_back(pair):
         out.send([sent])
         at_server.wait(1, "it arrives")
         del sent
-        settle(lambda: refs[0]() is None)
+        eventually(lambda: refs[0]() is None)
     out.send([dropped])
     del dropped
     assert refs[1]() is not None
     client.close()
     gc.collect()
-    settle(lambda: refs[1]() is None)
+    eventually(lambda: refs[1]() is None)
 
 
 def test_threads_that_send_while_another_waits(pair):
@@ -217,7 +211,7 @@ def test_a_peer_that_breaks_the_protocol_is_lost(folders):
                 rogue.send(b"\x00hello")
                 at_server.wait(2 * number + 1, "it arrives")
                 rogue.send_multipart(parts)
-                settle(lambda number=number: len(at_server.ends()) == number + 1)
+                eventually(lambda number=number: len(at_server.ends()) == number + 1)
                 rogue.send_multipart([b"\x00ignored from now on"])
                 out.send([b"%d" % number])
                 at_server.wait(2 * number + 2, "honest messages arrive")
@@ -239,7 +233,7 @@ def test_a_part_that_is_too_large_ends_the_connection(folders):
         rogue.send(b"\x00hello")
         at_server.wait(1, "it arrives")
         rogue.send(b"\x00" + bytes(sockets.OPTIONS[zmq.MAXMSGSIZE]))
-        settle(at_server.ends)
+        eventually(at_server.ends)
         assert len(at_server.messages()) == 1
     server.close()
 
@@ -265,6 +259,6 @@ def test_closing_while_another_thread_polls(pair):
         client.close()
         stop.set()
         thread.join(5)
-        settle(at_server.ends)
+        eventually(at_server.ends)
         assert len(at_server.messages()) == 1000
     assert problems == []

@@ -13,6 +13,7 @@ import pytest
 import zmq
 from tests.stopwatch import Stopwatch
 
+from ray.testing import eventually
 from ray.testing.contracts._link import Reader
 from ray_transport_zmq import sockets
 from ray_transport_zmq.options import ZmqOptions
@@ -69,18 +70,11 @@ def reader(folders, request):
     transport.close()
 
 
-def until(condition, within_s=10.0):
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
-
 def loss_after(process, at_reader, number=signal.SIGKILL, within_s=10.0):
     """A stopwatch from the signal to the report."""
     start = Stopwatch()
     process.send_signal(number)
-    until(at_reader.ends, within_s)
+    eventually(at_reader.ends, within_s)
     return start
 
 
@@ -114,7 +108,7 @@ def test_a_killed_peer_that_had_listened(reader):
     check(at_reader)
     assert at_reader.ends() == [out]
     again = transport.dial(out.address, timeout_s=1.0)
-    until(lambda: again in at_reader.ends())
+    eventually(lambda: again in at_reader.ends())
     assert out.address in str(again.failure)
 
 
@@ -128,7 +122,7 @@ def test_many_peers_killed_at_once(reader):
         at_reader.wait(2000, "all arrive")
         for process in processes:
             process.kill()
-        until(lambda: len(at_reader.ends()) == 4, 1.0)
+        eventually(lambda: len(at_reader.ends()) == 4, 1.0)
         for connection in at_reader.ends():
             mine = [frames for each, frames in at_reader.events if each is connection]
             assert mine == [[b"%d" % number] for number in range(500)] + [None]
@@ -145,7 +139,7 @@ def test_what_a_dead_peer_had_sent_is_not_lost(folders):
         process.kill()
         process.wait()
     with Reader(transport) as at_reader:
-        until(at_reader.ends)
+        eventually(at_reader.ends)
     # As much as credit was given for; the rest had never left the dead process.
     seen = [bytes(frames[0]) for frames in at_reader.messages()]
     assert seen == [b"%d" % number for number in range(256)]
@@ -224,7 +218,7 @@ def test_a_loss_is_told_though_another_thread_that_dials_reads_of_it(folders):
 
         thread = threading.Thread(target=poll)
         thread.start()
-        until(lambda: client._waiting)
+        eventually(lambda: client._waiting)
         process.kill()
         assert select.select([out.hub.fds[1]], [], [], 5.0)[0]
         started = Stopwatch()
@@ -250,7 +244,7 @@ def test_a_probe_of_the_listener_disturbs_nobody(reader):
     client.connect(address).send([b"hello"])
     assert at_reader.wait(1, "others still get through") == [[b"hello"]]
     client.close()
-    until(at_reader.ends)
+    eventually(at_reader.ends)
     assert len(at_reader.events) == 2
 
 
@@ -266,7 +260,7 @@ def test_the_same_address_twice_and_one_of_them_closed(reader, folders):
         at_reader.wait(2, "both arrive")
         accepted = {bytes(frames[0]): connection for connection, frames in at_reader.events}
         first.close()
-        until(at_reader.ends)
+        eventually(at_reader.ends)
         assert at_reader.ends() == [accepted[b"first"]]
         accepted[b"first"].send([b"to nobody"])
         accepted[b"second"].send([b"reply"])
@@ -274,7 +268,7 @@ def test_the_same_address_twice_and_one_of_them_closed(reader, folders):
         second.send([b"again"])
         assert at_reader.wait(3, "the other lives")[-1] == [b"again"]
         second.close()
-        until(lambda: len(at_reader.ends()) == 2)
+        eventually(lambda: len(at_reader.ends()) == 2)
     client.close()
 
 
@@ -288,4 +282,4 @@ def test_a_transport_may_connect_to_itself(reader):
     at_reader.wait(2, "and back")
     assert at_reader.events[1] == (out, [b"reply"])
     out.close()
-    until(at_reader.ends)
+    eventually(at_reader.ends)

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from ray.abc.strangers import FIRST_MESSAGE_S
+from ray.testing import eventually
 from ray_transport_zmq.descriptors import hang_up, inode
 from ray_transport_zmq.transport import ZmqTransport
 
@@ -69,13 +70,6 @@ class Peer:
         finally:
             self.sock.settimeout(20)
         return True
-
-
-def until(condition, within_s=20.0):
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 class Server:
@@ -145,7 +139,7 @@ def only_fd(server: Server) -> int:
 
 def ended(fd: int, number: int) -> None:
     """Wait until ZeroMQ has closed the socket of this number."""
-    until(lambda: inode(fd) != number)
+    eventually(lambda: inode(fd) != number, 20)
 
 
 def say_and_make_way(server: Server, first: Peer, later: Peer, *units: bytes) -> int:

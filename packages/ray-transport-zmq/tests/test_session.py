@@ -16,9 +16,8 @@ from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
-from ray.runtime import interface
 from ray.runtime.owner import recalls
-from ray.testing import leaks
+from ray.testing import inside, leaks
 
 SCHEMES = ["ipc", "tcp"]
 
@@ -37,7 +36,7 @@ def session(request):
 def nothing_left(session):
     """The session keeps its processes; what ran in them has ended with the test."""
     yield
-    leaks.assert_settled(interface.current(), 5.0)
+    inside.settled(5.0)
 
 
 @ray.remote

@@ -17,6 +17,7 @@ from ray.runtime.node import output
 from ray.runtime.node.output import NodeOutput
 from ray.runtime.process.output_window import WINDOW, weight
 from ray.runtime.process.timers import Timers
+from ray.testing import eventually
 
 LINE = b"x" * 999
 
@@ -215,13 +216,6 @@ def full(count=100):
     return [Logs(7, "f", 1, [b"%06d" % number + b"x" * (WINDOW // count)]) for number in range(count)]
 
 
-def until(condition):
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
-
 def test_all_that_was_printed_is_told(make):
     told = []
     it, screen = make(told.append, Later())
@@ -230,7 +224,7 @@ def test_all_that_was_printed_is_told(make):
         it.show(batch)
     assert not told
     screen.goes_on.set()
-    until(lambda: sum(told) > sum(map(weight, batches)) - WINDOW // 8)
+    eventually(lambda: sum(told) > sum(map(weight, batches)) - WINDOW // 8, 30)
     it.close()
     assert [line[10:16] for line in screen.text.splitlines()] == [f"{number:06d}" for number in range(100)]
 
@@ -245,9 +239,9 @@ def test_a_reader_that_takes_nothing_is_not_waited_for(make, monkeypatch):
     assert not told, "it has not been waited for"
     with monkeypatch.context() as patch:
         patch.setattr(printer, "STUCK_S", 0.0)
-        until(lambda: (later.run(), sum(told) > WINDOW // 2)[1])
+        eventually(lambda: (later.run(), sum(told) > WINDOW // 2)[1], 30)
     screen.goes_on.set()
-    until(lambda: "000099" in screen.text)
+    eventually(lambda: "000099" in screen.text, 30)
     it.close()
     lines = screen.text.splitlines()
     (missing,) = [line for line in lines if "are missing here" in line]

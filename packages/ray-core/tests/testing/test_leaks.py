@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 
-from ray.testing import leaks
+from ray.testing import eventually, leaks
 
 SLEEPER = "import time; time.sleep(600)"
 
@@ -168,10 +168,7 @@ def holder(path, how):
 
 
 def until_written(path):
-    end = time.monotonic() + 30
-    while not (os.path.exists(path) and os.path.getsize(path)):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    eventually(lambda: os.path.exists(path) and os.path.getsize(path), 30)
 
 
 @only_linux

@@ -31,11 +31,17 @@ def test_another_thread_makes_it_true() -> None:
     timer.join()
 
 
-def test_the_error_says_what_was_waited_for_and_what_was_there_instead() -> None:
+def test_the_error_says_what_is_wrong_and_what_was_there_instead() -> None:
     began = time.monotonic()
-    with pytest.raises(AssertionError, match=r"^the list is full: not within 0.05 s; the last value was \[\]$"):
-        eventually(list, within_s=0.05, why="the list is full")
+    with pytest.raises(AssertionError, match=r"^the list is empty after 0.05 s; the last value was \[\]$"):
+        eventually(list, within_s=0.05, why="the list is empty")
     assert time.monotonic() - began >= 0.05
+
+
+def test_what_is_wrong_may_be_found_out_then() -> None:
+    left = [1]
+    with pytest.raises(AssertionError, match=r"^\[1, 2\] are left after 0 s; the last value was None$"):
+        eventually(lambda: left.append(2), 0.0, lambda: f"{left[:2]} are left")
 
 
 def test_what_a_condition_raises_ends_the_wait() -> None:
@@ -46,14 +52,20 @@ def test_what_a_condition_raises_ends_the_wait() -> None:
 def test_it_is_asked_once_more_after_the_time() -> None:
     """A machine that is busy for all of the time fails nothing that has come true meanwhile."""
     calls = []
-    with mock.patch("ray.testing.waiting.sleep", side_effect=lambda seconds: time.sleep(0.05)):
-        assert eventually(lambda: calls.append(1) or len(calls) > 1, 0.01)
+
+    def slow() -> bool:
+        calls.append(len(calls))
+        time.sleep(0.05)
+        return len(calls) == 2
+
+    assert eventually(slow, 0.01)
 
 
 def test_the_pauses_grow_and_stay_short() -> None:
     now, pauses = [0.0], []
 
     def sleep(seconds: float) -> None:
+        assert seconds <= max(0.0002, now[0] / 10)
         pauses.append(seconds)
         now[0] += seconds
 

@@ -15,20 +15,23 @@ _PAUSES_S = 0.0002, 0.01
 _SHOWN = 500
 
 
-def eventually(condition: Callable[[], T], within_s: float = 10.0, why: str = "it did not come true") -> T:
+def eventually(
+    condition: Callable[[], T], within_s: float = 10.0, why: str | Callable[[], str] = "it has not come true"
+) -> T:
     """Wait for ``condition()`` to be true, asked again and again on this thread.
 
     Args:
         condition: what is waited for; what it raises ends the wait.
         within_s: when to give up. The condition is asked once more after that.
-        why: what is waited for, for the error.
+        why: what is wrong then, as the error says it: "the task has not begun"; or a function that says it then.
 
     Returns:
         The first true value.
 
     Raises:
-        AssertionError: it was not true in time; the text says what was waited for, and the last value.
+        AssertionError: it was not true in time; the text is ``why``, the time and the last value.
     """
+    __tracebackhide__ = True  # pytest shows the line that has waited
     began = now = monotonic()
     shortest, longest = _PAUSES_S
     while True:
@@ -38,6 +41,7 @@ def eventually(condition: Callable[[], T], within_s: float = 10.0, why: str = "i
         if asked_late:
             text = repr(value)
             text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
-            raise AssertionError(f"{why}: not within {within_s:g} s; the last value was {text}")
+            wrong = why() if callable(why) else why
+            raise AssertionError(f"{wrong} after {within_s:g} s; the last value was {text}")
         sleep(min(max((now - began) / 10, shortest), longest))
         now = monotonic()

@@ -9,16 +9,14 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 import ray
-from ray.runtime import interface
-from ray.testing import leaks
+from ray.testing import eventually, inside, leaks
 
 #: How each kind of process can be ended.
 SIGNALS = [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM]
@@ -37,7 +35,7 @@ def start():
 print([*ray.get(start.remote()), int(ray.nodes()[0]["Pid"])], flush=True)
 """
 
-ROOT = str(Path(__file__).resolve().parents[2])
+ROOT = str(Path(__file__).resolve().parents[1])
 
 
 def node_manager() -> int:
@@ -51,46 +49,31 @@ def node_stopped() -> Iterator[None]:
     pid = node_manager()
     os.kill(pid, signal.SIGSTOP)
     try:
-        until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+        eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
 
 
-def ask_node(what: str) -> Any:
-    """The node manager's answer to a question."""
-    runtime: Any = interface.current()
-    return runtime.node.ask(what)
-
-
 def zygote() -> int:
     """Pid of the process that forks workers."""
-    return int(ask_node("workers")["zygote_pid"])
+    return int(inside.ask_node("workers")["zygote_pid"])
 
 
 def workers() -> list[int]:
     """Pids of all workers, actors included."""
-    return list(ask_node("workers")["pids"])
+    return list(inside.ask_node("workers")["pids"])
 
 
 def store_processes() -> list[int]:
     """Pids of the store's own processes; empty where it has none."""
-    return list(ask_node("workers")["vital_pids"])
+    return list(inside.ask_node("workers")["vital_pids"])
 
 
 def family() -> list[int]:
     """Pids of the node manager and of everything under it."""
     manager = psutil.Process(node_manager())
     return [manager.pid, *(child.pid for child in manager.children(recursive=True))]
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 10.0, what: str = "it did not happen") -> Any:
-    """Wait for ``condition`` to be true; returns its value."""
-    end = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{what} within {timeout_s:g} s"
-        time.sleep(0.005)
-    return value
 
 
 def session_dirs() -> set[str]:
