@@ -191,6 +191,21 @@ def test_what_could_not_be_sent_goes_first_next_time(owner):
     assert owner.pushed[b"lease"][-1] == [first[1].id, first[2].id, later.id]
 
 
+@pytest.mark.parametrize("how", ["withdrawn", "unsent"])
+def test_a_worker_is_given_back_where_nothing_could_be_sent(owner, how):
+    task = owner.submit()
+    lease = owner.grant()
+    task.done = True
+    if how == "withdrawn":
+        owner.table.withdrawn(lease, task)
+    else:
+        del lease.inflight[task.id]
+        owner.table.unsent(lease, [])
+    owner.carry_out()
+    owner.passes(2 * IDLE_HOLD_S)
+    assert owner.table.leases == {}
+
+
 # --- leases -----------------------------------------------------------------------------------------------------------
 
 

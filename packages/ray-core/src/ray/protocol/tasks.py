@@ -232,12 +232,19 @@ class TaskTable(Generic[T]):
     def unsent(self, lease: Lease[T], tasks: list[T]) -> None:
         """A push was not sent: these go first next time."""
         self.requeue(lease, tasks)
-        self.out.append(After(0.0, partial(self.pump, lease.cls)))  # not from within the loop of a pump
+        self.out.append(After(0.0, partial(self._was_not_sent, lease)))  # not from within the loop of a pump
 
     def withdrawn(self, lease: Lease[T], task: T) -> None:
         """A task that was about to be pushed cannot be."""
         lease.inflight.pop(task.id, None)
         lease.batch.pop(task.id, None)
+        if not lease.inflight:
+            self.out.append(After(0.0, partial(self._was_not_sent, lease)))
+
+    def _was_not_sent(self, lease: Lease[T], now: float) -> None:
+        self.pump(lease.cls, now)
+        if not (lease.inflight or lease.dead):
+            self.became_idle(lease, now)
 
     def retry(self, lease: Lease[T], task: T, now: float) -> None:
         """Run a task once more, after a pause that grows with the attempts."""

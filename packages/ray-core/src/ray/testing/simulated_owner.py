@@ -260,7 +260,11 @@ class SimulatedOwner:
             self.tasks.validate()
 
     def _push(self, effect: effects.Push[SimulatedTask]) -> None:
-        lease = effect.lease
+        lease, world = effect.lease, self._world
+        for task in list(lease.batch.values()):
+            if world.behaviour.unsendable and world.rng.random() < world.behaviour.unsendable:
+                self.tasks.withdrawn(lease, task)
+                self._end(task, FAILED)
         batch = [wire.Task(task.id, b"f", b"", attempt=task.attempt) for task in lease.batch.values()]
         lease.batch.clear()
         if batch:

@@ -30,6 +30,8 @@ class Behaviour:
     """The task raises an error for which it is to be retried."""
     dies: float = 0.0
     """The worker dies in the midst of the task."""
+    unsendable: float = 0.0
+    """No message can hold the task."""
     dials: float = 0.0
     """Of each lease: the connection to its worker takes a while, and does not always come to stand."""
     tasks_per_worker: int = 0

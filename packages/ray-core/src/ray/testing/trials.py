@@ -70,6 +70,7 @@ def _cluster(rng: random.Random, seed: int) -> Cluster:
         fails=rng.choice([0.0, 0.05]),
         dies=rng.choice([0.0, 0.0, 0.05]),
         dials=rng.choice([0.0, 0.0, 0.3]),
+        unsendable=rng.choice([0.0, 0.0, 0.05]),
         tasks_per_worker=rng.choice([0, 0, 1, 7]),
     )
     quality = LinkQuality(
