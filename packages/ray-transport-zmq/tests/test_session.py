@@ -16,7 +16,7 @@ from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
-from ray.runtime.owner import recalls
+from ray.protocol import recalls
 from ray.testing import inside, leaks
 
 SCHEMES = ["ipc", "tcp"]
