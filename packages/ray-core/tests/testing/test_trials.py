@@ -64,18 +64,15 @@ def retries_without_an_attempt(self: TaskTable[Any], lease: Lease[Any], task: An
 def asks_for_nobody(self: TaskTable[Any], cls: Any, now: float) -> None: ...
 
 
-def begins_before_it_stands(self: TaskTable[Any], number: int, id: bytes, now: float) -> Any:
-    lease = _granted(self, number, id, now)
-    if lease is not None:
-        self.reached(lease, now)
-    return lease
+def forgets_what_could_not_be_sent(self: TaskTable[Any], lease: Lease[Any], now: float) -> None:
+    self.pump(lease.cls, now)
 
 
 def takes_twice(self: Delivery[Any], header: Any, message: Any) -> list[Any]:
     return [message] if header.number else []
 
 
-_started, _in_force, _retry, _granted = Lease.started, Recalls.in_force, TaskTable.retry, TaskTable.granted
+_started, _in_force, _retry = Lease.started, Recalls.in_force, TaskTable.retry
 
 
 @pytest.mark.parametrize(
@@ -86,6 +83,7 @@ _started, _in_force, _retry, _granted = Lease.started, Recalls.in_force, TaskTab
         (TaskTable, "_release_idle", keeps_idle_workers),
         (TaskTable, "retry", retries_without_an_attempt),
         (TaskTable, "_update_demand", asks_for_nobody),
+        (TaskTable, "_was_not_sent", forgets_what_could_not_be_sent),
         (Recalls, "in_force", keeps_what_is_revoked),
         (RunSlot, "may_start", starts_what_is_revoked),
         (Delivery, "receive", takes_twice),
