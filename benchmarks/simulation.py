@@ -163,9 +163,9 @@ def references(alive: int, budget: Budget) -> list[float]:
     def step() -> None:
         entry = table.own(next(numbers).to_bytes(20, "big"))
         table.pin((entry,))
-        table.grant(entry, "borrower")
+        table.grant(entry, b"borrower")
         table.unpin((entry,))
-        table.take_back(entry.id, "borrower", 1)
+        table.take_back(entry.id, b"borrower", 1)
         for _ in table.collect():
             pass
 

@@ -69,27 +69,33 @@ class Wire:
 
 
 class Peers:
-    """Others by address; those in ``away`` are not reached, as is known at once, and ``slow`` ones are dialled."""
+    """Others, by their ids; those in ``away`` are not reached, as is known at once, and ``slow`` ones are dialled."""
 
     def __init__(self) -> None:
-        self.by_address: dict[str, Peer] = {}
+        self.by_process: dict[bytes, Peer] = {}
         self.away: dict[str, ConnectionError] = {}
         self.slow: set[str] = set()
         self.made = 0
 
-    def reach(self, address: str) -> Peer:
+    def at(self, address: str) -> Peer:
+        """The one that was reached there."""
+        return next(peer for peer in self.by_process.values() if peer.address == address)
+
+    def reach(self, process: bytes, address: str) -> Peer:
         if address in self.away:
             raise self.away[address]
-        if address not in self.by_address:
+        if process not in self.by_process:
             self.made += 1
-            peer = self.by_address[address] = Peer(Wire(), address)  # type: ignore[arg-type]
+            peer = self.by_process[process] = Peer(Wire(), process, address)  # type: ignore[arg-type]
             peer.stands = address not in self.slow
-        return self.by_address[address]
+        return self.by_process[process]
 
-    def stand(self, address: str, key: object, again: Again, failure: ConnectionError | None) -> Peer | None:
+    def stand(
+        self, process: bytes, address: str, key: object, again: Again, failure: ConnectionError | None
+    ) -> Peer | None:
         if failure is not None:
             raise failure
-        peer = self.reach(address)
+        peer = self.reach(process, address)
         return None if self.on_decision(peer, key, again) else peer
 
     def on_decision(self, peer: Peer, key: object, again: Again) -> bool:
@@ -99,10 +105,10 @@ class Peers:
 
     def decide(self, address: str, error: ConnectionError | None = None) -> None:
         """A slow one is reached, or is not for this reason."""
-        peer = self.by_address[address]
+        peer = self.at(address)
         peer.stands, peer.lost = error is None, error is not None
         if error is not None:
-            del self.by_address[address]
+            del self.by_process[peer.process]
         waiting, peer.waiting = peer.waiting, {}
         for again in waiting.values():
             again(error)
@@ -189,5 +195,5 @@ class Owner:
 
     def sent(self, address: str, kind: type) -> list[Any]:
         """The same of another process."""
-        connection: Any = self.peers.by_address[address].connection
+        connection: Any = self.peers.at(address).connection
         return [message for message in connection.sent if type(message) is kind]

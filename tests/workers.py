@@ -65,7 +65,7 @@ def id_of(number: int) -> bytes:
 def actor_to_start(gpu_ids: Sequence[str] = (), **facts: Any) -> node.StartActor:
     """What makes a worker an actor."""
     spec: dict[str, Any] = {"class_name": "A", "resources": {"CPU": UNIT}, "placement": {}, "handle": b""}
-    spec |= {"function": b"", "code": b"", "args": b"", "owner": "me", **facts}
+    spec |= {"function": b"", "code": b"", "args": b"", "address": "me", **facts}
     return node.StartActor(spec=node.ActorSpec(id=b"actor", **spec), incarnation=2, gpu_ids=list(gpu_ids))
 
 
@@ -92,7 +92,7 @@ class Worker:
 
     def peer_at(self, address: str) -> Peer:
         connection: Any = Wire()
-        return Peer(connection, address)
+        return Peer(connection, address.encode().ljust(8), address)
 
     def call(self, number: int, peer: Peer | None = None, **facts: Any) -> Any:
         return Call(peer or self.peer, id_of(number), **facts)

@@ -32,19 +32,22 @@ KINDS = [
 class RudePeer:
     """One connection over the unix transport, which is closed by ``with``."""
 
-    def __init__(self, context: ray.RayContext, path: str, kind: str = "driver", process: bytes = b"") -> None:
+    def __init__(
+        self, context: ray.RayContext, path: str, kind: str = "driver", process: bytes = b"", **facts: Any
+    ) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(5)
         self.sock.connect(path)
         is_guest = os.path.basename(path) == "node.sock" and kind in handshake.GUESTS  # which gets its id there
         self.process = process or (b"" if is_guest else os.urandom(8))
-        self.send(self.hello(context, kind))
+        self.send(self.hello(context, kind, **facts))
 
-    def hello(self, context: ray.RayContext, kind: str) -> bytes:
-        """What it begins with."""
+    def hello(self, context: ray.RayContext, kind: str, **facts: Any) -> bytes:
+        """What it begins with; ``facts`` are what it says otherwise, or beyond that."""
         session = os.path.basename(context.address_info["session_dir"])
         address = f"unix:/nowhere/{os.urandom(8).hex()}"
-        return codec.encode(wire.Hello(codec.PROTOCOL_VERSION, session, kind, self.process, address, os.getpid()))
+        hello = wire.Hello(codec.PROTOCOL_VERSION, session, kind, self.process, address, os.getpid())
+        return codec.encode(msgspec.structs.replace(hello, **facts))
 
     def send(self, *frames: bytes) -> bool:
         """Send one message; False if the other end has hung up."""

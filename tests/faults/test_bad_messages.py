@@ -165,8 +165,8 @@ def test_the_id_of_another_actor_is_taken(session):
     """It is answered, and the actor is not replaced."""
     with RudePeer(session.context, session.path("node")) as peer:
         spec = actor(placement={"no such thing": 1})  # so that it is never placed
-        for request, owner in ((1, "unix:/nowhere"), (2, "unix:/elsewhere")):
-            assert peer.send(codec.encode(node.CreateActor(request, msgspec.structs.replace(spec, owner=owner))))
+        for request, address in ((1, "unix:/nowhere"), (2, "unix:/elsewhere")):
+            assert peer.send(codec.encode(node.CreateActor(request, msgspec.structs.replace(spec, address=address))))
         answers = [message for message in peer.messages(6) if isinstance(message, node.Answer)]
         assert [answer.ok for answer in answers] == [True, False]
         assert "already" in answers[1].error
@@ -182,6 +182,28 @@ def test_nobody_takes_the_place_of_a_process_that_is_connected(session):
                 assert second.is_hung_up_on()
         assert first.send(codec.encode(node.Ping(5)))
         assert any(isinstance(message, node.Pong) for message in first.messages(2))
+    session.check()
+
+
+CONTRADICTIONS = {
+    "protocol": {"protocol": 1},
+    "session": {"session": "another"},
+    "node": {"node": 5},
+    "job": {"job": "another"},
+    "plan": {"digest": "0123456789abcdef0123456789abcdef"},
+    "process": {"to": b"somebody"},
+}
+
+
+@pytest.mark.parametrize("end", ["node", "driver", "worker"])
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_who_contradicts_in_hello_is_not_heard(session, end, what):
+    if (end, what) == ("node", "process"):
+        pytest.skip("whoever dials a node manager wants the node manager")
+    with RudePeer(session.context, session.path(end), **CONTRADICTIONS[what]) as peer:
+        peer.send(codec.encode(node.Question(1, "held", msgspec.msgpack.encode([]))))  # it may have hung up already
+        assert peer.messages(1) == []
+        assert peer.is_hung_up_on()
     session.check()
 
 

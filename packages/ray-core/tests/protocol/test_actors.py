@@ -29,26 +29,27 @@ from ray.protocol.actors import (
 
 CRASH = ExitCause(exit_code=1)
 SEEDS, EVENTS = 240, 220
+OWNERS = [b"process1", b"process2", b"process3"]
 
 
 def spec(id=b"a", **fields):
-    return ActorSpec(id, "C", b"f", b"code", b"args", fields.pop("owner", "me"), {}, {"CPU": 1}, b"handle", **fields)
+    return ActorSpec(id, "C", b"f", b"code", b"args", "unix:/owner", {}, {"CPU": 1}, b"handle", **fields)
 
 
 def kinds(effects):
     return [type(effect) for effect in effects]
 
 
-def in_state(state, **fields):
+def in_state(state, id=b"a", **fields):
     table = ActorTable()
-    table.create(spec(**fields))
+    table.create(spec(id, **fields))
     if state != PLACING:
-        table.granted(b"a", b"w", 7, "address")
+        table.granted(id, b"w", 7, "address")
     if state in (ALIVE, RESTARTING):
         table.started(b"w", b"")
     if state == RESTARTING:
         table.worker_lost(b"w", CRASH)
-    entry = table.actors[b"a"]
+    entry = table.actors[id]
     assert entry.state == state
     return table, entry
 
@@ -160,7 +161,7 @@ def test_an_actor_is_known_before_its_arguments_are_there():
 def test_a_detached_actor_without_its_arguments_dies_with_its_creator():
     table = ActorTable()
     table.create(spec(detached=True), ready=False)
-    assert Publish(table.actors[b"a"]) in table.owner_lost("me")
+    assert Publish(table.actors[b"a"]) in table.owner_lost(b"a")
     assert table.actors[b"a"].state == DEAD
 
 
@@ -239,27 +240,28 @@ def test_an_unheld_actor_without_worker_dies_at_once(state):
 
 def test_a_detached_actor_outlives_handles_and_owner():
     table, entry = in_state(ALIVE, detached=True, name="n")
-    assert table.unheld(b"a") == table.owner_lost("me") == []
+    assert table.unheld(b"a") == table.owner_lost(b"a") == []
     assert table.named("", "n") is entry
     assert KillWorker(b"w", "killed") in table.kill(b"a", True, "killed")
 
 
 def test_a_lost_owner_takes_its_actors_along():
-    table, entry = in_state(ALIVE, max_restarts=-1)
-    table.create(spec(b"b"))
-    table.create(spec(b"c", owner="other"))
-    effects = table.owner_lost("me")
+    """Those whose ids begin with its id."""
+    table, entry = in_state(ALIVE, b"theowner1", max_restarts=-1)
+    table.create(spec(b"theowner2"))
+    table.create(spec(b"another-1"))
+    effects = table.owner_lost(b"theowner")
     assert Counter(kinds(effects))[KillWorker] == 1
     assert [actor.state for actor in table.actors.values()] == [DEAD, DEAD, PLACING]
     assert "died" in entry.cause.reason
-    assert table.owner_lost("me") == []
+    assert table.owner_lost(b"theowner") == []
 
 
 def test_an_actor_that_ends_in_order_may_do_so_after_its_owner():
     for announce in (lambda table: table.unheld(b"a"), lambda table: table.exiting(b"w", "exit_actor")):
         table, entry = in_state(ALIVE, max_restarts=-1)
         announce(table)
-        assert table.owner_lost("me") == [ExpectEnd(b"w")]
+        assert table.owner_lost(b"a") == [ExpectEnd(b"w")]
         assert entry.state == ALIVE
         assert Publish(entry) in table.worker_lost(b"w", CRASH)
         assert entry.state == DEAD
@@ -292,7 +294,7 @@ def test_the_dead_keep_only_what_answers_questions():
     table, entry = in_state(PLACING, name="n")
     table.kill(b"a", True, "killed")
     assert (entry.spec.code, entry.spec.args, entry.spec.handle) == (b"", b"", b"")
-    assert (entry.spec.class_name, entry.spec.owner, entry.spec.name) == ("C", "me", "n")
+    assert (entry.spec.class_name, entry.spec.address, entry.spec.name) == ("C", "unix:/owner", "n")
 
 
 def test_the_dead_are_forgotten_oldest_first_even_before_their_workers_end():
@@ -365,7 +367,7 @@ class Life:
                     self.announced.add(actor)
                 self.apply(table.unheld(actor))
             case 8:
-                self.lose_owner(rng.choice("xyz"))
+                self.lose_owner(rng.choice(OWNERS))
             case 9 if self.incomplete:
                 actor = rng.choice(sorted(self.incomplete))
                 if self.entries[actor].state != DEAD:
@@ -376,7 +378,7 @@ class Life:
     def create(self):
         rng = self.rng
         new = spec(
-            b"a%d" % next(self.numbers), owner=rng.choice("xyz"), name=rng.choice(["", "", "n", "m"]),
+            rng.choice(OWNERS) + b"%d" % next(self.numbers), name=rng.choice(["", "", "n", "m"]),
             max_restarts=rng.choice([0, 1, 5, -1]), detached=rng.random() < 0.2,
         )  # fmt: skip
         taken = any(
@@ -411,7 +413,7 @@ class Life:
     def lose_owner(self, owner):
         self.apply(self.table.owner_lost(owner))
         for actor, entry in self.entries.items():
-            if self.specs[actor].owner == owner and (not self.specs[actor].detached or not entry.ready):
+            if actor.startswith(owner) and (not self.specs[actor].detached or not entry.ready):
                 assert entry.state == DEAD or actor in self.announced
 
     def apply(self, effects, late=False):

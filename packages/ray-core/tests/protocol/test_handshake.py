@@ -172,3 +172,12 @@ def test_welcome_is_taken_as_it_was_sent() -> None:
 )
 def test_other_welcomes_are_refused(message: object, said: str) -> None:
     assert said in refused(message, check_welcome)
+
+
+def test_who_is_meant_is_who_answers() -> None:
+    """An address that is used again leads to somebody else."""
+    other = b"\x81\x23\x45\x67else"
+    for to, here in ((b"", PROCESS), (PROCESS, PROCESS), (PROCESS, b"")):
+        assert check(a_hello(to=to), HERE, here).to == to
+    text = refused(a_hello(to=PROCESS), lambda message, here: check(message, here, other))
+    assert text == "peer wants process 8123456770726f63, this one is 81234567656c7365"

@@ -25,7 +25,7 @@ from ray.messages import codec, wire
 from ray.protocol import references
 from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
 from ray.runtime.owner.borrowing import Borrowing
-from ray.runtime.owner.handed_refs import describe
+from ray.runtime.owner.handed_refs import address_of_owner, describe
 from ray.runtime.owner.here import Here
 from ray.runtime.owner.letting_go import LettingGo
 from ray.runtime.refs.ref import ObjectRef
@@ -43,12 +43,12 @@ def test_entry_lives_while_anything_is_above_zero() -> None:
     entry = table.own(b"a")
     ref = ObjectRef(entry)
     table.pin([entry])
-    table.grant(entry, "b")
+    table.grant(entry, b"b")
     del ref
     assert freed(table) == []
     table.unpin([entry])
     assert freed(table) == []
-    table.take_back(b"a", "b", 1)
+    table.take_back(b"a", b"b", 1)
     assert freed(table) == [b"a"]
     assert entry.freed
     assert table.entries == {}
@@ -57,24 +57,24 @@ def test_entry_lives_while_anything_is_above_zero() -> None:
 def test_sum_of_credits_may_be_negative_for_a_moment() -> None:
     table = ReferenceTable()
     entry = table.own(b"a")
-    table.grant(entry, "a", 1)
-    table.take_back(b"a", "b", 2)
-    table.take_back(b"a", "a", 1)
+    table.grant(entry, b"a", 1)
+    table.take_back(b"a", b"b", 2)
+    table.take_back(b"a", b"a", 1)
     assert freed(table) == []
-    table.grant(entry, "b", 1)
+    table.grant(entry, b"b", 1)
     assert freed(table) == []
-    table.grant(entry, "b", 1)
+    table.grant(entry, b"b", 1)
     assert freed(table) == [b"a"]
-    table.take_back(b"a", "b", 1)  # of an object that is gone
+    table.take_back(b"a", b"b", 1)  # of an object that is gone
 
 
 def test_lost_borrower_holds_nothing_whatever_its_sum() -> None:
     table = ReferenceTable()
     first, second, third = table.own(b"1"), table.own(b"2"), table.own(b"3")
-    table.grant(first, "x", 5)
-    table.take_back(b"2", "x", 3)
-    table.grant(third, "y")
-    table.borrower_lost("x")
+    table.grant(first, b"x", 5)
+    table.take_back(b"2", b"x", 3)
+    table.grant(third, b"y")
+    table.borrower_lost(b"x")
     assert sorted(freed(table)) == [b"1", b"2"]
     assert second.credits is None
     assert table.entries == {b"3": third}
@@ -84,16 +84,16 @@ def test_what_an_owner_has_sent_to_itself_is_held_until_it_arrives() -> None:
     table = ReferenceTable()
     entry, lost = table.own(b"a"), table.own(b"b")
     for sent in (entry, entry, lost):
-        table.grant(sent, "me")
-    table.grant(entry, "x")
-    table.arrived(b"a", "me", 1)
-    table.take_back(b"a", "x", 1)
+        table.grant(sent, b"me")
+    table.grant(entry, b"x")
+    table.arrived(b"a", b"me", 1)
+    table.take_back(b"a", b"x", 1)
     assert freed(table) == []
-    table.arrived(b"a", "me", 1)
+    table.arrived(b"a", b"me", 1)
     assert freed(table) == [b"a"]
-    table.arrived(b"a", "me", 1)
-    table.borrower_lost("me")  # the connection to itself
-    table.arrived(b"b", "me", 1)
+    table.arrived(b"a", b"me", 1)
+    table.borrower_lost(b"me")  # the connection to itself
+    table.arrived(b"b", b"me", 1)
     assert lost.credits is None
     assert freed(table) == [b"b"]
 
@@ -118,7 +118,9 @@ def test_borrowed_entry_sums_what_it_was_handed() -> None:
     own = table.own(b"b")
     assert table.borrow(b"b", "me", 4) is own
     assert own.handed == 0
-    assert table.owner_lost("owner") == [entry]
+    assert entry.owner is not None
+    assert (entry.owner.process, entry.owner.address) == (b"a", "owner")
+    assert table.owner_lost(b"a") == [entry]
 
 
 class Unscanned(dict[bytes, ObjectEntry]):
@@ -134,34 +136,34 @@ def test_the_loss_of_a_process_costs_what_it_held() -> None:
     table = ReferenceTable()
     table.entries = Unscanned()
     for number in range(100):
-        table.grant(table.own(b"own %d" % number), "others")
-        table.borrow(b"borrowed %d" % number, "others", 1)
-    lent, borrowed = table.own(b"lent"), table.borrow(b"theirs", "lost", 1)
-    table.grant(lent, "lost", 2)
-    table.borrower_lost("lost")
-    assert table.owner_lost("lost") == [borrowed]
+        table.grant(table.own(b"own %d" % number), b"theowner")
+        table.borrow(b"theowner%d" % number, "others", 1)
+    lent, borrowed = table.own(b"lent"), table.borrow(b"thelost1theirs", "lost", 1)
+    table.grant(lent, b"thelost1", 2)
+    table.borrower_lost(b"thelost1")
+    assert table.owner_lost(b"thelost1") == [borrowed]
     assert lent.credits is None
     assert borrowed.handed == 0
     assert freed(table) == [b"lent"]
-    assert len(table.owner_lost("others")) == 100
-    assert table.owner_lost("nobody") == []
+    assert len(table.owner_lost(b"theowner")) == 100
+    assert table.owner_lost(b"nobody") == []
 
 
 def test_what_is_freed_is_looked_at_no_more() -> None:
     table = ReferenceTable()
-    entry, other = table.borrow(b"a", "owner", 1), table.borrow(b"b", "owner", 1)
+    entry, other = table.borrow(b"theownera", "owner", 1), table.borrow(b"theownerb", "owner", 1)
     table.unpin([entry])
-    assert freed(table) == [b"a"]
-    again = table.borrow(b"a", "owner", 1)
-    assert sorted(table.owner_lost("owner"), key=lambda found: found.id) == [again, other]
+    assert freed(table) == [b"theownera"]
+    again = table.borrow(b"theownera", "owner", 1)
+    assert sorted(table.owner_lost(b"theowner"), key=lambda found: found.id) == [again, other]
     table.unpin([again, other])
-    assert sorted(freed(table)) == [b"a", b"b"]
-    assert table.owner_lost("owner") == []
+    assert sorted(freed(table)) == [b"theownera", b"theownerb"]
+    assert table.owner_lost(b"theowner") == []
     own = table.own(b"c")
-    table.grant(own, "borrower", 2)
-    table.take_back(b"c", "borrower", 2)
+    table.grant(own, b"borrower", 2)
+    table.take_back(b"c", b"borrower", 2)
     assert freed(table) == [b"c"]
-    table.borrower_lost("borrower")
+    table.borrower_lost(b"borrower")
     assert freed(table) == []
 
 
@@ -189,12 +191,12 @@ def test_credits_are_summed_whatever_comes_in_between() -> None:
         entry = table.own(b"a")
 
         def inside(table: ReferenceTable = table, entry: ObjectEntry = entry) -> None:
-            table.grant(entry, "borrower", 2)
+            table.grant(entry, b"borrower", 2)
 
-        points = points_of(lambda table=table, entry=entry: table.grant(entry, "borrower"), inside, point)
+        points = points_of(lambda table=table, entry=entry: table.grant(entry, b"borrower"), inside, point)
         if point > points:
             break
-        assert entry.credits == {"borrower": 3}, f"at point {point}"
+        assert entry.credits == {b"borrower": 3}, f"at point {point}"
     assert point > 1
 
 
@@ -204,17 +206,17 @@ def test_a_lost_borrower_holds_nothing_whatever_it_returns_in_between() -> None:
         point += 1
         table = ReferenceTable()
         entry = table.own(b"a")
-        table.grant(entry, "borrower", 2)
+        table.grant(entry, b"borrower", 2)
 
         def inside(table: ReferenceTable = table) -> None:
-            table.take_back(b"a", "borrower", 1)
+            table.take_back(b"a", b"borrower", 1)
 
-        points = points_of(lambda table=table: table.borrower_lost("borrower"), inside, point)
+        points = points_of(lambda table=table: table.borrower_lost(b"borrower"), inside, point)
         if point > points:
             break
         if entry.credits:  # it came behind
-            assert entry.credits == {"borrower": -1}
-            table.borrower_lost("borrower")
+            assert entry.credits == {b"borrower": -1}
+            table.borrower_lost(b"borrower")
         assert freed(table) == [b"a"], f"at point {point}"
     assert point > 1
 
@@ -306,7 +308,7 @@ class TableMachine(RuleBasedStateMachine):
         self.numbers = count()
         self.refs: dict[bytes, list[Any]] = {}
         self.pins: dict[bytes, int] = {}
-        self.credits: dict[tuple[bytes, str], int] = {}
+        self.credits: dict[tuple[bytes, bytes], int] = {}
         self.inner: dict[bytes, list[bytes]] = {}
         self.live: dict[bytes, Any] = {}
 
@@ -351,8 +353,8 @@ class TableMachine(RuleBasedStateMachine):
                 return
             self.pins[entry.id] = self.pins.get(entry.id, 0) + step
 
-    @rule(data=st.data(), borrower=st.sampled_from("xyz"), credits=st.integers(-2, 2).filter(bool))
-    def credit(self, data: Any, borrower: str, credits: int) -> None:
+    @rule(data=st.data(), borrower=st.sampled_from([b"x", b"y", b"z"]), credits=st.integers(-2, 2).filter(bool))
+    def credit(self, data: Any, borrower: bytes, credits: int) -> None:
         if self.live:
             entry = self.some(data)
             if credits > 0:
@@ -361,8 +363,8 @@ class TableMachine(RuleBasedStateMachine):
                 self.table.take_back(entry.id, borrower, -credits)
             self.credits[entry.id, borrower] = self.credits.get((entry.id, borrower), 0) + credits
 
-    @rule(borrower=st.sampled_from("xyz"))
-    def lose(self, borrower: str) -> None:
+    @rule(borrower=st.sampled_from([b"x", b"y", b"z"]))
+    def lose(self, borrower: bytes) -> None:
         self.table.borrower_lost(borrower)
         self.credits = {key: value for key, value in self.credits.items() if key[1] != borrower}
 
@@ -405,7 +407,7 @@ class Peer:
     """One process as another sees it."""
 
     def __init__(self, world: World, here: str, address: str) -> None:
-        self.world, self.here, self.address = world, here, address
+        self.world, self.here, self.address, self.process = world, here, address, address.encode()
         self.lost, self.stands = False, True
         self.kept: dict[bytes, int] = {}
 
@@ -420,16 +422,17 @@ class Peers:
 
     def __init__(self, world: World, here: str) -> None:
         self.world, self.here = world, here
-        self.by_address: dict[str, Peer] = {}
+        self.by_process: dict[bytes, Peer] = {}
 
-    def reach(self, address: str) -> Peer:
-        peer = self.by_address.get(address)
+    def reach(self, process: bytes, address: str) -> Peer:
+        assert process == address.encode()
+        peer = self.by_process.get(process)
         if peer is None:
             other = self.world.processes.get(address)
             if other is None:
                 raise ConnectionError(f"nobody is at {address}")
-            peer = self.by_address[address] = Peer(self.world, self.here, address)
-            other.peers.by_address.setdefault(self.here, Peer(self.world, address, self.here))
+            peer = self.by_process[process] = Peer(self.world, self.here, address)
+            other.peers.by_process.setdefault(self.here.encode(), Peer(self.world, address, self.here))
         return peer
 
 
@@ -440,7 +443,7 @@ class Process:
         self.world, self.address = world, address
         self.table = ReferenceTable()
         self.peers: Any = Peers(world, address)
-        here = Here("session", b"process", "")
+        here = Here("session", address.encode(), "")
         here.address = address
         reports: Any = SimpleNamespace(envelope=lambda *facts: LOST, retrieved=lambda entry: None)
         timers: Any = None  # nobody is out of reach here
@@ -460,6 +463,12 @@ class Process:
         #: {task id: entries that hold the borrowed ones of its arguments}
         self.held: dict[bytes, list[ObjectEntry]] = {}
 
+    def new_id(self) -> bytes:
+        return self.address.encode() + self.world.new_number()
+
+    def peer_at(self, address: str) -> Any:
+        return self.peers.reach(address.encode(), address)
+
     def never(self, what: object) -> None:
         raise AssertionError(what)
 
@@ -472,7 +481,7 @@ class Process:
     # --- what the program does
 
     def put(self, inner: list[ObjectRef[Any]]) -> None:
-        entry = self.table.own(self.world.new_id())
+        entry = self.table.own(self.new_id())
         entry.value, entry.status = b"value", READY
         if inner:
             self.table.set_contained(entry, [ref._entry for ref in inner])
@@ -480,7 +489,7 @@ class Process:
 
     def submit(self, worker: str, nested: list[ObjectRef[Any]], whole: list[ObjectRef[Any]]) -> None:
         """``nested`` are inside the arguments; ``whole`` are arguments themselves, whose values travel."""
-        task_id = self.world.new_id()
+        task_id = self.new_id()
         entry = self.table.own(task_id)
         self.refs.append(ObjectRef(entry))
         deps = [ref._entry for ref in whole if ref._entry.status == READY]
@@ -493,16 +502,21 @@ class Process:
             done=False,
         )
         self.table.pin([*record.refs, *deps])
-        self.borrowing.hand_over_arguments(record, worker, set())
+        self.borrowing.hand_over_arguments(record, self.peer_at(worker), set())
         described = [
-            wire.Dependency(at, b"value", dep.id, dep.owner or self.address, self.describe(dep.contained, worker))
+            wire.Dependency(
+                at, b"value", dep.id, address_of_owner(dep, self.address), self.describe(dep.contained, worker)
+            )
             for at, dep in record.deps
         ]
         task = wire.Task(task_id, b"f", b"args", deps=described, refs=self.describe(record.refs, worker))
-        self.peers.reach(worker).send(wire.Push([task]))
+        self.peer_at(worker).send(wire.Push([task]))
 
     def describe(self, entries: Any, receiver: str) -> list[wire.Ref]:
-        return [describe(entry, self.address, 0 if entry.owner in (None, receiver) else 1) for entry in entries]
+        return [
+            describe(entry, self.address, 0 if address_of_owner(entry, receiver) == receiver else 1)
+            for entry in entries
+        ]
 
     def cancel(self, task_id: bytes) -> None:
         """Nobody wants the result any more; the task goes on."""
@@ -519,8 +533,8 @@ class Process:
 
     def yield_refs(self, task_id: bytes, yielded: list[ObjectRef[Any]]) -> None:
         submitter, _, _ = self.running[task_id]
-        peer = self.peers.reach(submitter)
-        refs = self.borrowing.hand_over([ref._entry for ref in yielded], submitter)
+        peer = self.peer_at(submitter)
+        refs = self.borrowing.hand_over([ref._entry for ref in yielded], peer)
         yielded.clear()
         peer.send(wire.Yielded(task_id, 0, b"value", refs))
 
@@ -531,8 +545,8 @@ class Process:
             self.refs += arguments
         arguments.clear()
         self.table.unpin(self.held.pop(task_id))
-        peer = self.peers.reach(submitter)
-        refs = self.borrowing.hand_over([ref._entry for ref in returned], submitter)
+        peer = self.peer_at(submitter)
+        refs = self.borrowing.hand_over([ref._entry for ref in returned], peer)
         returned.clear()
         kept = []
         for ref in [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]:
@@ -545,7 +559,7 @@ class Process:
     # --- what it is told
 
     def receive(self, sender: str, message: Any) -> None:
-        peer: Any = self.peers.by_address.setdefault(sender, Peer(self.world, self.address, sender))
+        peer: Any = self.peers.by_process.setdefault(sender.encode(), Peer(self.world, self.address, sender))
         match message:
             case wire.Fetch():
                 self.borrowing.on_fetch(peer, message, [])
@@ -556,7 +570,7 @@ class Process:
             case wire.Push(tasks=[task]):
                 self.held[task.id] = self.borrowing.receive_arguments(task)
                 inner = [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]
-                entries = [self.borrowing.borrow(ref.id, ref.owner) for ref in inner]
+                entries = [self.borrowing.borrow(ref.id, ref.address) for ref in inner]
                 arguments = [ObjectRef(entry) for entry in entries]
                 self.table.unpin(entries)
                 self.running[task.id] = (sender, task, arguments)
@@ -572,14 +586,15 @@ class Process:
         if record.done:  # the consumer has left
             self.borrowing.drop_refs(message.refs)
             return
-        entry = self.table.own(self.world.new_id())
+        entry = self.table.own(self.new_id())
         self.refs.append(ObjectRef(entry))
         self.borrowing.receive_refs(entry, message.refs, credits=1)
         entry.table.complete(entry, READY, b"value")
 
     def finish(self, worker: str, done: wire.Done) -> None:
         record = self.records.pop(done.id)
-        self.borrowing.grant_kept(record, done.kept, worker)
+        peer: Any = Peer(self.world, self.address, worker)  # which may be lost
+        self.borrowing.grant_kept(record, done.kept, peer)
         if record.done:
             self.borrowing.drop_refs(done.refs[0])
         else:
@@ -591,10 +606,10 @@ class Process:
         self.table.unpin([*record.refs, *(entry for _, entry in record.deps)])
 
     def lose(self, address: str) -> None:
-        peer = self.peers.by_address.pop(address, None)
+        peer = self.peers.by_process.pop(address.encode(), None)
         if peer is not None:
             peer.lost = True
-        self.borrowing.peer_lost(address)
+        self.borrowing.peer_lost(address.encode())
         for task_id, record in list(self.records.items()):
             if record.worker == address:
                 del self.records[task_id]
@@ -624,11 +639,12 @@ class World:
             self.start_process()
 
     def start_process(self) -> None:
-        address = f"p{next(self.numbers)}"
+        address = f"p{next(self.numbers):07}"
         self.processes[address] = Process(self, address)
 
-    def new_id(self) -> bytes:
-        return next(self.numbers).to_bytes(20, "big")
+    def new_number(self) -> bytes:
+        """What an id ends with; the ids that are made later are greater."""
+        return next(self.numbers).to_bytes(12, "big")
 
     def step(self) -> None:
         rng = self.rng
@@ -681,7 +697,7 @@ class World:
         """
         rng = self.rng
         arguments = process.running[task_id][2]
-        known = [ref for ref in [*process.refs, *arguments] if ref.binary() < task_id]
+        known = [ref for ref in [*process.refs, *arguments] if ref.binary()[8:] < task_id[8:]]
         chosen = rng.sample(known, rng.randint(0, min(3, len(known))))
         if rng.random() < 0.3:
             process.put(chosen)
@@ -709,8 +725,8 @@ class World:
         """What it has sent still arrives, and then the news. Workers that run its tasks are killed by their node."""
         dead = self.processes.pop(address)
         workers = [record.worker for record in dead.records.values()]
-        for other in dead.peers.by_address:
-            self.links.setdefault((address, other), deque()).append(DEATH)
+        for other in dead.peers.by_process:
+            self.links.setdefault((address, other.decode()), deque()).append(DEATH)
         dead.refs.clear()
         dead.running.clear()
         for worker in workers:
@@ -741,7 +757,7 @@ class World:
             for entry in process.table.entries.values():
                 held += entry.contained
             for entry in held:
-                owner = self.processes.get(entry.owner or process.address)
+                owner = self.processes.get(address_of_owner(entry, process.address))
                 if owner is not None:
                     assert entry.id in owner.table.entries, f"{process.address} holds what {owner.address} has freed"
                     assert not owner.table.entries[entry.id].freed

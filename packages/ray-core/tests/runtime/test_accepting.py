@@ -12,6 +12,7 @@ from ray.runtime.process.peers import DROPPED, Peer, PeerTable
 from ray.testing.interruption import interrupted
 
 ADDRESS = "unix:/other.sock"
+ID = b"p" * 8
 
 
 class Connection:
@@ -28,14 +29,14 @@ class Transport:
 
 
 def hello():
-    return [codec.encode(handshake.hello(Membership("session"), "worker", b"p" * 8, ADDRESS, 1))]
+    return [codec.encode(handshake.hello(Membership("session"), "worker", ID, ADDRESS, 1))]
 
 
 def known(kind):
     """A table, with what it knows of the address already."""
     table = PeerTable(Transport(), Membership("session"), "driver", b"q" * 8)
     if kind != "unknown":
-        old = table.by_address[ADDRESS] = Peer(Connection(), ADDRESS)
+        old = table.by_process[ID] = Peer(Connection(), ID, ADDRESS)
         old.connection.context = old
         old.incoming = kind == "connected before"
     return table
@@ -52,9 +53,9 @@ def test_one_that_connects_is_accepted_once(kind):
             if connection.context is None:  # else its messages are taken as those of a peer
                 table.accept(connection, frames, lost.append)
 
-        old = table.by_address.get(ADDRESS)
+        old = table.by_process.get(ID)
         _, points = interrupted(accept, point, accept, lambda path: path == peers.__file__)
-        peer = table.by_address[ADDRESS]
+        peer = table.by_process[ID]
         assert connection.context is peer, f"interrupted at point {point}"
         assert not connection.aborted
         if kind == "connected before":

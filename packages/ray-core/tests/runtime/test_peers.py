@@ -15,6 +15,8 @@ from ray.runtime.process.peers import PeerTable
 from ray.testing.interruption import interrupted
 
 WORKER, NODE = "unix:/w.sock", "unix:/node.sock"
+#: The id of the process there.
+ID = WORKER.encode()
 
 
 class Connection:
@@ -84,7 +86,7 @@ class Waiter:
 
     def need(self, failure: ConnectionError | None = None) -> None:
         try:
-            peer = self.table.stand(self.address, self, self.need, failure)
+            peer = self.table.stand(self.address.encode(), self.address, self, self.need, failure)
         except ConnectionError as error:
             self.told.append(error)
         else:
@@ -96,14 +98,14 @@ def test_what_is_decided_at_once_is_told_at_once(table, transport):
     transport.known = {WORKER: "", NODE: ""}
     waiter = Waiter(table)
     waiter.need()
-    assert waiter.told == [table.by_address[WORKER]]
+    assert waiter.told == [table.by_process[ID]]
     assert table.made == 1
     assert not table.dialling
     transport.known["unix:/x.sock"] = "nobody listens there"
     other = Waiter(table, "unix:/x.sock")
     other.need()
     assert str(other.told[0]) == "cannot connect to unix:/x.sock: nobody listens there"
-    assert "unix:/x.sock" not in table.by_address
+    assert b"unix:/x.sock" not in table.by_process
     assert transport.to(NODE).closed
     assert table.made == 1
 
@@ -118,7 +120,7 @@ def test_who_needs_a_peer_goes_on_once_it_stands(table, transport):
     assert first.told == second.told == []
     connection.stand()
     assert table.look() == []
-    peer = table.by_address[WORKER]
+    peer = table.by_process[ID]
     assert first.told == second.told == [peer]
     assert peer.stands
     assert table.made == 1
@@ -130,11 +132,11 @@ def test_who_needs_a_peer_goes_on_once_it_stands(table, transport):
 def test_a_peer_that_is_not_reached_is_to_blame_where_the_node_manager_is(table, transport):
     waiter = Waiter(table)
     waiter.need()
-    peer = table.by_address[WORKER]
+    peer = table.by_process[ID]
     transport.to(WORKER).fail()
     assert table.look() == []
     assert peer.lost
-    assert WORKER not in table.by_address
+    assert ID not in table.by_process
     assert waiter.told == []  # the node manager is asked
     assert table.look() == []
     transport.to(NODE).stand()
@@ -162,7 +164,7 @@ def test_this_process_is_cut_off_where_nobody_is_reached(table, transport, at_on
     assert NODE in str(error)
     assert table.cut_off == error.since > 0
     transport.known = {"unix:/other.sock": ""}
-    table.reach("unix:/other.sock")
+    table.reach(b"other", "unix:/other.sock")
     assert table.cut_off == 0
 
 
@@ -185,7 +187,7 @@ def test_without_descriptors_nobody_is_to_blame(table, transport):
     assert isinstance(waiter.told[0], OutOfDescriptorsError)
     transport.lacks = 1  # the limit could be raised
     waiter.need()
-    assert WORKER in table.by_address
+    assert ID in table.by_process
 
 
 def test_a_peer_that_was_lost_right_after_it_stood_has_stood(table, transport):
@@ -194,7 +196,7 @@ def test_a_peer_that_was_lost_right_after_it_stood_has_stood(table, transport):
     connection = transport.to(WORKER)
     connection.dialling, connection.closed = False, True
     table.look()
-    assert waiter.told == [table.by_address[WORKER]]
+    assert waiter.told == [table.by_process[ID]]
 
 
 @pytest.mark.parametrize("reason", ["", "nobody listens there"])
@@ -250,7 +252,7 @@ def test_a_reach_inside_a_reach_waits_as_well(transport):
                 if connection.dialling:
                     connection.stand()
             table.look()
-            peer = table.by_address[WORKER]
+            peer = table.by_process[ID]
             assert outer.told == inner.told == [peer], point
             assert not peer.connection.closed
             assert not table.dialling

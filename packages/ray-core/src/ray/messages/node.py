@@ -26,6 +26,8 @@ class Granted(Struct, frozen=True, tag=32):
     address: str
     pid: int
     gpu_ids: list[str] = []
+    process: bytes = b""
+    """The worker's id; ``address`` says where to dial it."""
 
 
 class Release(Struct, frozen=True, tag=33):
@@ -165,7 +167,8 @@ class ActorSpec(Struct, frozen=True):
     function: bytes
     code: bytes
     args: bytes
-    owner: str
+    address: str
+    """Where to dial its owner, whose id its own begins with."""
     resources: dict[str, Amount]
     placement: dict[str, Amount]
     handle: bytes
@@ -212,6 +215,8 @@ class ActorUpdate(Struct, frozen=True, tag=41):
     """How many calls run at a time, besides those of concurrency groups."""
     groups: list[str] = []
     """Its concurrency groups."""
+    process: bytes = b""
+    """Id of the process that is the actor; ``address`` says where to dial it."""
 
 
 class WatchActor(Struct, frozen=True, tag=42):

@@ -30,10 +30,11 @@ class Struct(msgspec.Struct, frozen=True, array_like=True, gc=False, omit_defaul
 
 
 class Ref(Struct, frozen=True):
-    """A reference inside a value: the object's id and the address of its owner."""
+    """A reference inside a value. The object's id begins with that of its owner."""
 
     id: bytes
-    owner: str
+    address: str
+    """Where to dial the owner."""
     credits: Count = 0
     """Inside an argument: credits that the submitter, if it is not the owner, has registered for the receiver. Inside
     another value: credits that its owner, which is the receiver as well, has registered for itself."""
@@ -53,7 +54,8 @@ class Dependency(Struct, frozen=True):
     data: Data | None
     """None: in the node's store under ``id``, or kept by the receiver from an earlier push."""
     id: bytes
-    owner: str
+    address: str
+    """Where to dial the owner of the object."""
     refs: list[Ref] = []
 
 
@@ -131,6 +133,8 @@ class Hello(Struct, frozen=True, tag=1):
     job: str = ""
     digest: str = ""
     """Of its plan."""
+    to: bytes = b""
+    """Whom it wants; empty where anybody there will do."""
 
 
 class Welcome(Struct, frozen=True, tag=17):
@@ -214,12 +218,14 @@ class Fetched(Struct, frozen=True, tag=9):
     nbytes: int = 0
 
 
-class Credit(Struct, frozen=True, tag=10):
-    """To an owner: ``borrower`` was handed ``credits`` of ``id`` (negative: returns them)."""
+class Credit(Struct, frozen=True, tag=18):
+    """To an owner: the process ``borrower`` was handed ``credits`` of ``id`` (negative: returns them)."""
 
     id: bytes
-    borrower: str
+    borrower: bytes
     credits: Annotated[int, Meta(gt=-(1 << 32), lt=1 << 32)]
+    address: str = ""
+    """Where to dial the borrower; empty where it returns."""
 
 
 class Terminate(Struct, frozen=True, tag=11):

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from ray.ids import process_of
 from ray.messages.node import ActorSpec, ActorUpdate, ExitCause
 
 PLACING, STARTING, ALIVE, RESTARTING, DEAD = "placing", "starting", "alive", "restarting", "dead"
@@ -66,7 +67,7 @@ class ActorEntry:
         return ActorUpdate(
             spec.id, self.state, self.incarnation, self.address, self.pid, self.cause, self.error, spec.class_name,
             spec.is_async or places > 1 or bool(spec.groups), self.lack, places,
-            list(spec.groups),
+            list(spec.groups), self.worker or b"",
         )  # fmt: skip
 
 
@@ -152,7 +153,7 @@ class ActorTable:
         """
         known = self.actors.get(spec.id)
         if known is not None:
-            if known.spec.owner != spec.owner:
+            if known.spec.address != spec.address:
                 raise ValueError(f"There is an actor of the id {spec.id.hex()} already.")
             if known.state == DEAD or known.ready:
                 return []
@@ -264,11 +265,11 @@ class ActorTable:
             return self._die(entry, ExitCause(reason=entry.exiting))
         return [EndOrderly(entry.worker)]
 
-    def owner_lost(self, owner: str) -> list[Effect]:
+    def owner_lost(self, owner: bytes) -> list[Effect]:
         """A process died: the actors it made, other than detached ones, die with it, or end as they were about to."""
         effects: list[Effect] = []
         for entry in list(self._living.values()):
-            if entry.spec.owner != owner or (entry.spec.detached and entry.ready):
+            if process_of(entry.spec.id) != owner or (entry.spec.detached and entry.ready):
                 continue
             if entry.exiting and entry.worker is not None:
                 effects.append(ExpectEnd(entry.worker))
@@ -311,7 +312,7 @@ class ActorTable:
         self._free_name(spec)
         # What is only needed to restart goes; what answers later questions stays.
         entry.spec = ActorSpec(
-            spec.id, spec.class_name, b"", b"", b"", spec.owner, {}, {}, b"", name=spec.name, namespace=spec.namespace
+            spec.id, spec.class_name, b"", b"", b"", spec.address, {}, {}, b"", name=spec.name, namespace=spec.namespace
         )
         self._living.pop(spec.id, None)
         self._dead[spec.id] = None

@@ -27,18 +27,17 @@ class Membership:
     """Of the plan."""
 
 
-def hello(membership: Membership, kind: str, process: bytes, address: str, pid: int) -> Hello:
-    """This side's first message."""
-    side = membership
-    return Hello(PROTOCOL_VERSION, side.session, kind, process, address, pid, side.node, side.job, side.digest)
+def hello(here: Membership, kind: str, process: bytes, address: str, pid: int, to: bytes = b"") -> Hello:
+    """This side's first message; ``to``: whom it wants, if it knows."""
+    return Hello(PROTOCOL_VERSION, here.session, kind, process, address, pid, here.node, here.job, here.digest, to)
 
 
-def check(message: object, here: Membership) -> Hello:
-    """Accept a peer's first message.
+def check(message: object, here: Membership, process: bytes = b"") -> Hello:
+    """Accept a peer's first message; ``process`` is this one's id.
 
     Raises:
-        RemoteProtocolError: it is not a Hello, is of another protocol version, or contradicts what this process belongs
-            to; the text names both sides.
+        RemoteProtocolError: it is not a Hello, is of another protocol version, contradicts what this process belongs
+            to, or is meant for another; the text names both sides.
     """
     if not isinstance(message, Hello):
         raise RemoteProtocolError(f"peer began with {type(message).__name__}, not with Hello")
@@ -51,6 +50,8 @@ def check(message: object, here: Membership) -> Hello:
     _check_name(message)
     _check_agreement("job", message.job, here.job)
     _check_agreement("plan", message.digest, here.digest)
+    if message.to and process and message.to != process:
+        raise RemoteProtocolError(f"peer wants process {message.to.hex()}, this one is {process.hex()}")
     return message
 
 

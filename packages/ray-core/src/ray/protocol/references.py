@@ -5,14 +5,14 @@ Rules:
 1. The process that creates an id owns it; every other process that holds it is a borrower.
 2. An entry lives while one of these is above zero: local refs (Python objects in this process), pins (unfinished tasks
    that use it, and objects whose value contains it), credits (borrowers, at the owner only).
-3. A process that hands a ref to another one registers one credit under the receiver's name with the owner before it
+3. A process that hands a ref to another one registers one credit under the receiver's id with the owner before it
    lets go of its own hold. The receiver returns all credits it was given when it lets go. Credits are summed, so the
    order in which grants and returns of different senders arrive does not matter; a sum may be negative for a moment.
 4. Refs in the arguments of a running task are covered by the pins of its submitter, where that owns the objects; only
    what the worker keeps beyond the end of the task becomes a credit (the reply lists it). Those that the submitter has
    only borrowed are handed over by rule 3: it may die before the worker does.
 5. A ref on its way to the owner is covered by its sender. A borrower's own credits come back behind it. What an owner
-   sends to itself, as it may run the tasks that it has submitted, has a credit under its own name; the ref says so, and
+   sends to itself, as it may run the tasks that it has submitted, has a credit under its own id; the ref says so, and
    the credit ends when the ref is held where it has arrived.
 6. Objects whose values hold each other's refs keep each other until the session ends; only a result can do that.
 
@@ -31,9 +31,25 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from ray.ids import PROCESS_ID_BYTES
+
 PENDING, READY, FAILED, STORED = range(4)
 #: Values from this size on live in the store rather than beside their entry.
 LARGE_BYTES = 100 * 1024
+
+
+class Owner:
+    """Another process, as the owner of what is borrowed from it."""
+
+    __slots__ = ("address", "entries", "process")
+
+    def __init__(self, process: bytes, address: str) -> None:
+        #: Its id.
+        self.process = process
+        #: Where to dial it, as the first ref had it that came here.
+        self.address = address
+        #: {object id: entry} of what is borrowed.
+        self.entries: dict[bytes, ObjectEntry] = {}
 
 
 class ObjectEntry:
@@ -55,10 +71,10 @@ class ObjectEntry:
         "waiters",
     )
 
-    def __init__(self, id: bytes, table: ReferenceTable, owner: str | None = None) -> None:
+    def __init__(self, id: bytes, table: ReferenceTable, owner: Owner | None = None) -> None:
         self.id = id
         self.table = table
-        #: Address of the owner, None where this process owns the object.
+        #: The process whose id the object's begins with; None where this is it.
         self.owner = owner
         self.status = PENDING
         #: READY: the blob. FAILED: the error envelope. STORED: the size in bytes.
@@ -68,8 +84,8 @@ class ObjectEntry:
         self.freed = False
         #: Called once with the entry when it is no longer PENDING: [callable] or None.
         self.waiters: list[Callable[[ObjectEntry], None]] | None = None
-        #: Owner: {borrower address: credits outstanding}; borrower: None.
-        self.credits: dict[str, int] | None = None
+        #: At the owner: {process id of a borrower: credits outstanding}; at a borrower: None.
+        self.credits: dict[bytes, int] | None = None
         #: Borrower: credits to return to the owner at the end.
         self.handed = 0
         #: Entries that this object's value refers to, each pinned once.
@@ -107,10 +123,10 @@ class ReferenceTable:
         self.completions = 0
         #: How many of the entries' waiters are callbacks of those who wait without a thread.
         self.listeners = 0
-        #: {borrower address: {object id: entry}} of the entries with credits under that name.
-        self._lent: dict[str, dict[bytes, ObjectEntry]] = {}
-        #: {owner address: {object id: entry}} of what is borrowed.
-        self._borrowed: dict[str, dict[bytes, ObjectEntry]] = {}
+        #: {process id of a borrower: {object id: entry}} of the entries with credits under that id.
+        self._lent: dict[bytes, dict[bytes, ObjectEntry]] = {}
+        #: {process id: owner} of those that something is borrowed from.
+        self._borrowed: dict[bytes, Owner] = {}
         self.closed = False
 
     # --- objects ------------------------------------------------------------------------------------------------------
@@ -127,9 +143,9 @@ class ReferenceTable:
         entry.status = READY
         return entry
 
-    def unwanted(self, id: bytes = b"", owner: str | None = None) -> ObjectEntry:
+    def unwanted(self) -> ObjectEntry:
         """An entry of an object that nobody here holds, or will: what arrives for it is let go of."""
-        entry = ObjectEntry(id, self, owner)
+        entry = ObjectEntry(b"", self)
         entry.freed = True
         return entry
 
@@ -158,22 +174,23 @@ class ReferenceTable:
 
     # --- holds --------------------------------------------------------------------------------------------------------
 
-    def borrow(self, id: bytes, owner: str, credits: int = 0) -> ObjectEntry:
+    def borrow(self, id: bytes, address: str, credits: int = 0) -> ObjectEntry:
         """Find or add an object of another process (or of this one, when a ref comes home), and pin it.
 
-        The caller ends that hold when there is another one.
+        ``address`` says where to dial the owner. The caller ends that hold when there is another one.
         """
         entries, borrowed = self.entries, self._borrowed
         entry = self.hold(id)
         while entry is None:
-            made = ObjectEntry(id, self, owner)
-            first = {id: made}
-            if id not in entries:
-                entries[id] = made
-                if owner in borrowed:
-                    borrowed[owner][id] = made
-                else:
-                    borrowed[owner] = first
+            made = ObjectEntry(id, self)
+            process = id[:PROCESS_ID_BYTES]
+            owner = None if process in borrowed else Owner(process, address)
+            if id not in entries:  # no call comes from here on
+                if process in borrowed:
+                    owner = borrowed[process]
+                assert owner is not None  # as the process was not there, or is
+                made.owner = borrowed[process] = owner
+                entries[id] = owner.entries[id] = made
             entry = self.hold(id)
         if entry.owner is not None:
             entry.handed += credits
@@ -211,10 +228,10 @@ class ReferenceTable:
         else:
             self.unpin(held)
 
-    def grant(self, entry: ObjectEntry, borrower: str, credits: int = 1) -> None:
-        """At the owner: ``borrower`` holds ``credits`` more."""
+    def grant(self, entry: ObjectEntry, borrower: bytes, credits: int = 1) -> None:
+        """At the owner: the process ``borrower`` holds ``credits`` more."""
         id, lent = entry.id, self._lent
-        new: dict[str, int] = {}
+        new: dict[bytes, int] = {}
         first = {id: entry}  # where a finaliser may come; from here on none comes in between
         table = entry.credits
         if table is None:
@@ -238,14 +255,14 @@ class ReferenceTable:
             entry.credits = None
             self.dropped.append(entry)
 
-    def take_back(self, id: bytes, borrower: str, credits: int) -> None:
+    def take_back(self, id: bytes, borrower: bytes, credits: int) -> None:
         """At the owner: ``borrower`` returns ``credits``. Unknown ids are freed already and ignored."""
         entry = self.entries.get(id)
         if entry is not None:
             self.grant(entry, borrower, -credits)
 
-    def arrived(self, id: bytes, owner: str, credits: int) -> None:
-        """At the owner: a ref that it has sent to itself is here, and held. ``owner`` is its own address.
+    def arrived(self, id: bytes, owner: bytes, credits: int) -> None:
+        """At the owner: a ref that it has sent to itself is here, and held. ``owner`` is its own id.
 
         If its connection to itself was lost on the way, that has ended the credits already.
         """
@@ -253,7 +270,7 @@ class ReferenceTable:
         if entry is not None and entry.credits and owner in entry.credits:
             self.grant(entry, owner, -credits)
 
-    def borrower_lost(self, borrower: str) -> None:
+    def borrower_lost(self, borrower: bytes) -> None:
         """At the owner: the process is gone and holds nothing any more. Costs what it held."""
         lent = self._lent
         while True:
@@ -264,11 +281,11 @@ class ReferenceTable:
                 if credits is not None and borrower in credits:
                     self.grant(entry, borrower, -credits[borrower])
 
-    def owner_lost(self, owner: str) -> list[ObjectEntry]:
+    def owner_lost(self, owner: bytes) -> list[ObjectEntry]:
         """At a borrower: the process is gone. Returns the entries of its objects, which owe it nothing any more."""
         if owner not in self._borrowed:
             return []
-        found = list(self._borrowed[owner].values())
+        found = list(self._borrowed[owner].entries.values())
         for entry in found:
             entry.handed = 0
         return found
@@ -306,14 +323,12 @@ class ReferenceTable:
                 entry.contained = ()
             yield entry
 
-    def _forget_borrowed(self, entry: ObjectEntry, owner: str) -> None:
-        id, borrowed = entry.id, self._borrowed
-        if owner in borrowed:
-            of_owner = borrowed[owner]
-            if id in of_owner and of_owner[id] is entry:
-                del of_owner[id]
-            if not of_owner:
-                del borrowed[owner]
+    def _forget_borrowed(self, entry: ObjectEntry, owner: Owner) -> None:
+        id, process, of_owner, borrowed = entry.id, owner.process, owner.entries, self._borrowed
+        if id in of_owner and of_owner[id] is entry:
+            del of_owner[id]
+        if not of_owner and process in borrowed and borrowed[process] is owner:
+            del borrowed[process]
 
     def close(self) -> None:
         """End of the session: refs that survive are dead and only answer for their id."""

@@ -169,7 +169,7 @@ class SimulatedOwner:
                 tasks.infeasible(message.key, message.lack, now)
             case Returned():
                 if message.node in self._views:  # else its connection is gone already, and its credits are void
-                    self.table.take_back(message.object_id, message.borrower, 1)
+                    self.table.take_back(message.object_id, message.borrower.encode(), 1)
             case wire.Replies() if lease is not None:
                 self._replied(sender, lease, message)
             case wire.Returned() if lease is not None:
@@ -194,7 +194,7 @@ class SimulatedOwner:
         for id in [id for id, (where, _) in self._places.items() if where == address]:
             self.tasks.lease_ended(id, cause, self._world.clock.now)
         for borrower in sorted(self._keepers.pop(address, ())):
-            self.table.borrower_lost(borrower)
+            self.table.borrower_lost(borrower.encode())
         self._carry_out()
         for cls in self.tasks.classes.values():
             self._place(cls)
@@ -310,7 +310,7 @@ class SimulatedOwner:
         assert argument is not None
         if worker and world.behaviour.keep and world.rng.random() < world.behaviour.keep:
             where = worker.partition("/")[0]
-            self.table.grant(argument, worker)
+            self.table.grant(argument, worker.encode())
             self._keepers.setdefault(where, set()).add(worker)
             world.clock.after(world.behaviour.task_s[1], self._give_back, where, worker, argument.id)
         self.table.unpin([argument])

@@ -31,7 +31,7 @@ def error_of(entry):
 
 
 def borrowed(owner):
-    return owner.borrowing.borrow(os.urandom(20), "o")
+    return owner.borrowing.borrow(b"theowner" + os.urandom(12), "o")
 
 
 def test_an_owner_gets_what_it_was_sent_and_answers(owner):
@@ -40,7 +40,7 @@ def test_an_owner_gets_what_it_was_sent_and_answers(owner):
     assert owner.sent("o", wire.Fetch) == [wire.Fetch(entry.id)]
     owner.peers.decide("o")
     assert entry.status == PENDING
-    peer = owner.peers.by_address["o"]
+    peer = owner.peers.at("o")
     assert not peer.waiting
     owner.borrowing.on_fetched(peer, wire.Fetched(entry.id, READY, b"value", []), [b""])
     assert entry.status == READY
@@ -73,7 +73,7 @@ def test_a_process_that_is_cut_off_asks_again_for_a_while(owner):
 
 
 def alive(incarnation=0, address="a"):
-    return node.ActorUpdate(ACTOR, actors.ALIVE, incarnation, address)
+    return node.ActorUpdate(ACTOR, actors.ALIVE, incarnation, address, process=address.encode())
 
 
 def called(owner, count=1):
@@ -97,7 +97,7 @@ def test_calls_go_once_the_actor_stands_in_order(owner):
     assert pushed(owner) == []
     owner.peers.decide("a")
     assert pushed(owner) == [record.id for record in records]
-    assert client.peer is owner.peers.by_address["a"]
+    assert client.peer is owner.peers.at("a")
 
 
 def test_an_actor_that_was_dialled_in_vain_is_tried_again(owner):
@@ -128,7 +128,7 @@ def test_a_call_while_an_actor_is_dialled_again_dials_no_more(owner):
     owner.peers.decide("a", error)
     called(owner, 5)
     assert owner.peers.made == 2
-    assert len(owner.peers.by_address["a"].waiting) == 1
+    assert len(owner.peers.at("a").waiting) == 1
     owner.peers.decide("a")
     assert len(client.inflight) == 5
 
@@ -140,7 +140,7 @@ def test_an_actor_that_moves_while_it_is_dialled_is_reached_where_it_is(owner):
     owner.calls.updated(alive(1, "b"))
     assert pushed(owner, "b") == [record.id for record in records]
     owner.peers.decide("a", ConnectionError("nobody listens there"))
-    assert client.peer is owner.peers.by_address["b"]
+    assert client.peer is owner.peers.at("b")
     assert client.callee.away is None
 
 
@@ -150,7 +150,7 @@ def test_calls_by_a_lost_connection_are_decided_only_when_there_is_another_one(o
     client, [record] = called(owner)
     owner.calls.updated(alive())
     assert pushed(owner) == [record.id]
-    peer = owner.peers.by_address.pop("a")
+    peer = owner.peers.by_process.pop(b"a")
     owner.peers.slow.add("a")
     owner.calls.peer_lost(client, peer)
     owner.clock.passes(1.0)

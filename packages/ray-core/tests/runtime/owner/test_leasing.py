@@ -20,7 +20,7 @@ def owner():
 
 def grant(owner, lease=b"lease 1", address="w1"):
     (key,) = {message.key for message in owner.said(node.Demand)}
-    owner.leasing.granted(node.Granted(key, lease, address, 1, []))
+    owner.leasing.granted(node.Granted(key, lease, address, 1, [], address.encode()))
     return owner.leasing.links.get(lease)
 
 

@@ -48,7 +48,7 @@ def test_a_finalised_one_says_so(process):
 
 def test_an_owner_whose_loss_is_heard_of_meanwhile(process):
     def news():
-        process.owner.peers.by_address["o"].lost = True
+        process.owner.peers.at("o").lost = True
 
     process.news = news
     assert isinstance(process.losses.of_object(bytes(20), "o", PLAIN), OwnerDiedError)
@@ -67,7 +67,7 @@ def test_an_owner_that_is_dialled_for_long_and_not_reached(process):
     began = monotonic()
 
     def news():
-        if monotonic() - began > 0.7 and "o" in process.owner.peers.by_address:
+        if monotonic() - began > 0.7 and process.owner.peers.by_process:
             process.owner.peers.decide("o", ConnectionError("no answer"))
 
     process.news = news

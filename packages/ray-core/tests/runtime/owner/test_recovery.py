@@ -37,4 +37,4 @@ def test_submissions_that_were_cut_short_are_taken_back():
 def _granted(owner):
     from ray.messages import node
 
-    return node.Granted(owner.said(node.Demand)[0].key, b"lease", "w", 1, [])
+    return node.Granted(owner.said(node.Demand)[0].key, b"lease", "w", 1, [], b"w")

@@ -69,7 +69,7 @@ class Process:
             worker.slot,
             self.gpus,
             ArgumentCache(),
-            lambda id, owner: self.blobs[id, owner],
+            lambda id, address: self.blobs[id, address],
             worker.told.append,
             self.ending.after_last_call,
         )
@@ -149,7 +149,7 @@ def test_arguments_that_are_stored(process):
 
 def test_arguments_that_were_refs(process):
     process.blobs[bytes(20), "me"] = serialize_small(9)
-    dependency = wire.Dependency(id=bytes(20), owner="me", at=0, data=None)
+    dependency = wire.Dependency(id=bytes(20), address="me", at=0, data=None)
     process.start(Actor, None, deps=[dependency]).run()
     assert process.worker.actor.method_of(task(b"get"))() == 9
 

@@ -26,8 +26,8 @@ class Store(NoStore):
 
 
 class Losses:
-    def of_object(self, id, owner, error):
-        return OwnerDiedError(id, owner)
+    def of_object(self, id, address, error):
+        return OwnerDiedError(id, address)
 
 
 class Actor:
@@ -81,13 +81,13 @@ def test_stored_arguments(process):
 
 def test_a_ref_that_is_stored(process):
     process.values.blobs[bytes(20)] = serialize_small(6)
-    dependency = wire.Dependency(id=bytes(20), owner="owner", at=0, data=None)
+    dependency = wire.Dependency(id=bytes(20), address="owner", at=0, data=None)
     assert process.result(arguments(None), deps=[dependency]) == 12
 
 
-@pytest.mark.parametrize(("owner", "kind"), [("owner", ObjectLostError), ("other", OwnerDiedError)])
+@pytest.mark.parametrize(("owner", "kind"), [(b"owner   ", ObjectLostError), (b"theother", OwnerDiedError)])
 def test_a_ref_that_is_lost(process, owner, kind):
-    dependency = wire.Dependency(id=bytes(20), owner=owner, at=0, data=None)
+    dependency = wire.Dependency(id=owner + bytes(12), address="anywhere", at=0, data=None)
     with pytest.raises(kind) as failure:
         process.result(arguments(None), deps=[dependency])
     assert type(failure.value) is kind

@@ -189,8 +189,8 @@ def test_refs_in_arguments_that_are_kept_are_told(process):
     table = process.worker.table
     entry = table.borrow(id_of(7) + bytes(4), "owner")
     entry.local = 1
-    ref = wire.Ref(id=entry.id, owner="owner")
-    other = wire.Ref(id=id_of(8) + bytes(4), owner="owner")
+    ref = wire.Ref(id=entry.id, address="owner")
+    other = wire.Ref(id=id_of(8) + bytes(4), address="owner")
     process.end(1, LONG, refs=[ref, other])
     [message] = sent(process.peer, wire.Replies)
     assert message.done[0].kept == [entry.id]

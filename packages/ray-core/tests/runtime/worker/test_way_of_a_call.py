@@ -199,14 +199,14 @@ def test_what_cannot_be(process, facts):
 
 
 def test_arguments_that_were_refs_come_along(process):
-    dependency = wire.Dependency(id=id_of(9) + bytes(4), owner="owner", at=0, data=b"blob")
+    dependency = wire.Dependency(id=id_of(9) + bytes(4), address="owner", at=0, data=b"blob")
     process.push(task(1, deps=[dependency]))
     [call] = process.worker.executor.submitted
     assert call.values == [b"blob"]
 
 
 def test_refs_in_arguments_are_held(process):
-    ref = wire.Ref(id=id_of(9) + bytes(4), owner="owner", credits=1)
+    ref = wire.Ref(id=id_of(9) + bytes(4), address="owner", credits=1)
     process.push(task(1, refs=[ref]))
     [call] = process.worker.executor.submitted
     assert [entry.id for entry in call.held] == [ref.id]

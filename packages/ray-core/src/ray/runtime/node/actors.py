@@ -176,10 +176,10 @@ class NodeActors:
             self._desk.report_failed_start(cause)
         self.apply(effects)
 
-    def owner_lost(self, process: bytes, address: str) -> None:
+    def owner_lost(self, process: bytes) -> None:
         """A process has died."""
         self.table.watcher_lost(process)
-        self.apply(self.table.owner_lost(address))
+        self.apply(self.table.owner_lost(process))
 
     # --- effects ----------------------------------------------------------------------------------------------------
 

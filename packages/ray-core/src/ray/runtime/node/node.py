@@ -193,16 +193,16 @@ class NodeManager:
         if peer.worker is not None:
             self.pool.expect_end(peer.worker, LOST_GRACE_S, "it closed its connections (exec, or closed descriptors)")
         else:
-            self._owner_lost(peer.id, peer.address)
+            self._owner_lost(peer.id)
 
-    def _owner_lost(self, process: bytes, address: str) -> None:
+    def _owner_lost(self, process: bytes) -> None:
         self.peers.pop(process, None)
         self.output.driver_lost(process)
         for lease in self.leases.owner_lost(process):
             worker = self.pool.workers.get(lease.worker)
             if worker is not None:
                 self.pool.kill(worker, "the process that submitted its task has died")
-        self.actors.owner_lost(process, address)
+        self.actors.owner_lost(process)
         self._store.owner_lost(process)
         self.apply(self.leases.schedule())
 
@@ -253,7 +253,8 @@ class NodeManager:
         if owner is None:
             self.apply(self.leases.release(lease.id))
             return
-        owner.send(node.Granted(key, lease.id, worker.address, worker.pid, list(lease.allocation.gpu_ids)))
+        gpu_ids = list(lease.allocation.gpu_ids)
+        owner.send(node.Granted(key, lease.id, worker.address, worker.pid, gpu_ids, worker.id))
 
     def _demand(self, peer: Client, message: node.Demand, frames: Sequence[Frame]) -> None:
         request = ResourceRequest(message.resources, message.depth, message.priority)
@@ -306,7 +307,7 @@ class NodeManager:
         elif lease is not None and lease.key[0] in self.peers:
             self.peers[lease.key[0]].send(node.LeaseEnded(lease.id, cause))
         self.apply(effects)
-        self._owner_lost(worker.id, worker.address)
+        self._owner_lost(worker.id)
 
     def attend(self) -> None:
         """Somebody may have to wait for a worker."""

@@ -250,7 +250,7 @@ class ActorCalls:
                 if record.refs or record.deps:
                     if client.push is not mine:
                         return
-                    self._handing.arguments(record, peer.address, handed)
+                    self._handing.arguments(record, peer, handed)
                 if client.push is not mine:
                     return
                 tasks.append(record.to_wire(frames, address, peer, pushed))
@@ -294,7 +294,8 @@ class ActorCalls:
         if client is None or not callee.is_to_connect(update):
             return
         try:
-            peer = self._peers.stand(update.address, client, partial(self._dialled, callee, update), failure)
+            again = partial(self._dialled, callee, update)
+            peer = self._peers.stand(update.process, update.address, client, again, failure)
         except ConnectionError as error:
             if callee.is_to_connect(update):
                 self._unreached.actor(self, callee, update, error)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.exceptions import ObjectLostError, OwnerDiedError, RayError, RemoteProtocolError
 from ray.headroom import SENDING, check
-from ray.ids import OBJECT_ID_BYTES
+from ray.ids import OBJECT_ID_BYTES, PROCESS_ID_BYTES
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime.owner.entries import entry_in
-from ray.runtime.owner.handed_refs import ActorLife, describe, handed_over, take_note
+from ray.runtime.owner.handed_refs import ActorLife, address_of_owner, describe, handed_over, take_note
 from ray.runtime.owner.ref_pickling import rebuild_ref
 from ray.runtime.owner.shortage import AGAIN_S
 from ray.runtime.process.own_faults import CutOffError, OwnFaultError
@@ -80,7 +80,8 @@ class Borrowing:
     def retrieved(self, entry: ObjectEntry) -> None:
         """A failure is raised to the user, or asked for: no need to print it, here or by its owner."""
         self._reports.retrieved(entry)
-        if entry.owner in self._peers.by_address and not self._here.closed:
+        owner = entry.owner
+        if owner is not None and owner.process in self._peers.by_process and not self._here.closed:
             # It may have come with the ref, and the owner does not know that somebody asks for it. An owner without a
             # connection may be dead: this does not wait for one.
             with self._lock:
@@ -97,8 +98,10 @@ class Borrowing:
 
     def send_to_owner(self, entry: ObjectEntry, message: Any) -> None:
         """Send to the owner; if it is dead the entry fails."""
+        owner = entry.owner
+        assert owner is not None
         try:
-            peer = self._peers.reach(entry.owner or "")
+            peer = self._peers.reach(owner.process, owner.address)
             self._before_send(peer)  # a result that brings the object home must not come after the credit's return
             peer.send(message)
         except ConnectionError as error:
@@ -152,7 +155,7 @@ class Borrowing:
         out: list[Any] = [b""]
         if entry.status == FAILED:
             self.retrieved(entry)
-        inner = self.hand_over(entry.contained, peer.address)
+        inner = self.hand_over(entry.contained, peer)
         if entry.status == STORED:
             peer.send(wire.Fetched(entry.id, STORED, None, inner, value))
         else:
@@ -172,25 +175,26 @@ class Borrowing:
         if entry.status == PENDING:
             entry.table.complete(entry, message.status, value)
 
-    def hand_over(self, entries: Iterable[ObjectEntry], receiver: str) -> list[wire.Ref]:
+    def hand_over(self, entries: Iterable[ObjectEntry], receiver: Peer) -> list[wire.Ref]:
         """Register a credit for ``receiver`` on each entry, and describe them for the wire."""
-        refs, address = [], self._here.address
+        refs, address, is_here = [], self._here.address, receiver.process == self._here.process_id
         for entry in entries:
-            refs.append(describe(entry, address, 1 if entry.owner is None and receiver == address else 0))
+            refs.append(describe(entry, address, 1 if is_here and entry.owner is None else 0))
             self._grant(entry, receiver)
         return refs
 
-    def _grant(self, entry: ObjectEntry, receiver: str, credits: int = 1) -> None:
+    def _grant(self, entry: ObjectEntry, receiver: Peer, credits: int = 1) -> None:
+        process, address = receiver.process, receiver.address
         if entry.owner is None:
-            self._table.grant(entry, receiver, credits)
-            self._watch(receiver)
-        elif entry.owner != receiver:
-            self.send_to_owner(entry, wire.Credit(entry.id, receiver, credits))
+            self._table.grant(entry, process, credits)
+            self._watch(process, address)
+        elif entry.owner.process != process:
+            self.send_to_owner(entry, wire.Credit(entry.id, process, credits, address))
 
-    def _watch(self, borrower: str) -> None:
+    def _watch(self, borrower: bytes, address: str) -> None:
         """Keep a connection to a borrower: its loss tells that the credits are void."""
         try:
-            self._peers.reach(borrower)
+            self._peers.reach(borrower, address)
         except OwnFaultError:
             return  # its end may go unnoticed, and what it holds be kept
         except ConnectionError:
@@ -201,12 +205,12 @@ class Borrowing:
         inner = [self._receive(ref, credits) for ref in refs]
         if not inner:
             return
-        table, address = self._table, self._here.address
+        table, here = self._table, self._here.process_id
         table.set_contained(entry, inner)
         table.unpin(inner)
         for ref in refs:
-            if ref.credits and ref.owner == address:
-                table.arrived(ref.id, address, ref.credits)
+            if ref.credits and ref.id[:PROCESS_ID_BYTES] == here:
+                table.arrived(ref.id, here, ref.credits)
 
     def drop_refs(self, refs: Iterable[wire.Ref]) -> None:
         """A value that nobody wants came with refs inside, of which the sender counts one credit each for us."""
@@ -214,19 +218,19 @@ class Borrowing:
 
     def _receive(self, ref: wire.Ref, credits: int) -> ObjectEntry:
         """The entry of a ref that arrived here, pinned, with what came along of its object."""
-        entry = self.borrow(ref.id, ref.owner, credits)
+        entry = self.borrow(ref.id, ref.address, credits)
         if ref.status:
             take_note(entry, ref, shared=self._expect is not None)
         return entry
 
-    def borrow(self, id: bytes, owner: str, credits: int = 0) -> ObjectEntry:
-        """The entry of a ref that arrived here, pinned."""
+    def borrow(self, id: bytes, address: str, credits: int = 0) -> ObjectEntry:
+        """The entry of a ref that arrived here, pinned; ``address`` says where to dial its owner."""
         if len(id) != OBJECT_ID_BYTES:
             raise RemoteProtocolError(f"an object with an id of {len(id)} bytes")
         table = self._table
-        if owner != self._here.address:
+        if id[:PROCESS_ID_BYTES] != self._here.process_id:
             self.borrows = True
-            return table.borrow(id, owner, credits)
+            return table.borrow(id, address, credits)
         entry = table.hold(id)
         if entry is None:
             entry = table.own(id)
@@ -241,7 +245,7 @@ class Borrowing:
             self._table.pin((entry,))  # nobody can know when the last copy of that pickle is gone
         else:
             refs.append(ref)
-        return rebuild_ref, (entry.id, entry.owner or self._here.address)
+        return rebuild_ref, (entry.id, address_of_owner(entry, self._here.address))
 
     def find(self, id: bytes) -> ObjectEntry:
         """See ``Runtime.find_entry``; without the lock."""
@@ -252,21 +256,21 @@ class Borrowing:
                 self.lost(entry, "this process has never seen its id")
             return entry
 
-    def rebuild(self, id: bytes, owner: str) -> ObjectRef[Any]:
+    def rebuild(self, id: bytes, address: str) -> ObjectRef[Any]:
         """What a pickled ref becomes in this process; without the lock."""
         with self._lock:
-            entry = self.borrow(id, owner)
+            entry = self.borrow(id, address)
             ref: ObjectRef[Any] = ObjectRef(entry)
             self._table.unpin((entry,))
             return ref
 
-    def hand_over_arguments(self, record: TaskRecord, receiver: str, handed: set[tuple[bytes, int]]) -> None:
+    def hand_over_arguments(self, record: TaskRecord, receiver: Peer, handed: set[tuple[bytes, int]]) -> None:
         """The refs in arguments of ours are covered by our pins; those that we only borrow must survive our death.
 
         ``handed``: (task id, place) of those that are handed over. What is interrupted and done anew leaves them out.
         """
         if self.borrows:
-            for place, entry in enumerate(handed_over(record, receiver)):
+            for place, entry in enumerate(handed_over(record, receiver.process)):
                 if (key := (record.id, place)) not in handed:
                     self._grant(entry, receiver)
                     if key in handed:  # so did a call that has interrupted this one
@@ -279,7 +283,7 @@ class Borrowing:
         refs = (*task.refs, *(ref for dependency in task.deps for ref in dependency.refs))
         return [self._receive(ref, ref.credits) for ref in refs if ref.credits or ref.status]
 
-    def grant_kept(self, record: TaskRecord, kept: Iterable[bytes], worker: str) -> None:
+    def grant_kept(self, record: TaskRecord, kept: Iterable[bytes], worker: Peer) -> None:
         """A worker keeps refs it was given as arguments: their owners must know before our pins go."""
         held = {entry.id: entry for entry in record.refs}
         for _, dependency in record.deps:
@@ -298,12 +302,12 @@ class Borrowing:
         entry = table.entries.get(message.id)
         if entry is not None:
             table.grant(entry, message.borrower, message.credits)
-            self._watch(message.borrower)
+            self._watch(message.borrower, message.address)
 
-    def peer_lost(self, address: str) -> None:
+    def peer_lost(self, process: bytes) -> None:
         """A process is gone: it holds nothing any more, and what it owned is lost."""
-        self._table.borrower_lost(address)
+        self._table.borrower_lost(process)
         if self.borrows:
             # An owner that lives has lost the connection as well, and counts no credits of this process any more.
-            for entry in self._table.owner_lost(address):
+            for entry in self._table.owner_lost(process):
                 self.fail(entry, OwnerDiedError(entry.id))

@@ -14,7 +14,7 @@ from ray.messages import node, wire
 from ray.protocol.references import LARGE_BYTES, READY, STORED
 from ray.runtime.interface import ActorCore, ActorOptions, FunctionDescriptor, MethodOptions
 from ray.runtime.owner.entries import entry_in
-from ray.runtime.owner.handed_refs import ActorLife
+from ray.runtime.owner.handed_refs import ActorLife, address_of_owner
 from ray.runtime.owner.handles import pack_handle
 from ray.runtime.owner.records import TaskRecord
 from ray.runtime.refs.ref import ObjectRef
@@ -143,11 +143,11 @@ def _spec(
         function=function,
         code=b"",
         args=b"",
-        owner=address,
+        address=address,
         resources=dict(options.resources),
         placement=dict(options.placement_resources),
         handle=handle,
-        refs=[wire.Ref(entry.id, entry.owner or address) for entry in record.refs],
+        refs=[wire.Ref(entry.id, address_of_owner(entry, address)) for entry in record.refs],
         name=options.name or "",
         namespace=options.namespace or here.namespace,
         max_concurrency=options.max_concurrency or 0,
@@ -165,6 +165,6 @@ def _dependencies(address: str, record: TaskRecord, options: ActorOptions) -> li
     for at, entry in record.deps:
         fetched = entry.status == STORED or (len(entry.value) >= LARGE_BYTES and not options.detached)
         data = None if fetched else bytes(entry.value)
-        refs = [wire.Ref(inner.id, inner.owner or address) for inner in entry.contained]
-        deps.append(wire.Dependency(at, data, entry.id, entry.owner or address, refs))
+        refs = [wire.Ref(inner.id, address_of_owner(inner, address)) for inner in entry.contained]
+        deps.append(wire.Dependency(at, data, entry.id, address_of_owner(entry, address), refs))
     return deps

@@ -32,21 +32,28 @@ def describe(entry: ObjectEntry, address: str, credits: int = 0) -> wire.Ref:
 
     Not with a value that has refs inside: only its owner can hand those over.
     """
-    owner = entry.owner or address
+    owner = entry.owner
+    if owner is not None:
+        address = owner.address
     status, value = entry.status, entry.value
     if status == PENDING or entry.contained:
-        return wire.Ref(entry.id, owner, credits)
+        return wire.Ref(entry.id, address, credits)
     if status == STORED:
-        return wire.Ref(entry.id, owner, credits, STORED, nbytes=value)
+        return wire.Ref(entry.id, address, credits, STORED, nbytes=value)
     if isinstance(value, (bytes, memoryview)) and len(value) <= CARRIED_BYTES:
-        return wire.Ref(entry.id, owner, credits, status, bytes(value))
-    return wire.Ref(entry.id, owner, credits)
+        return wire.Ref(entry.id, address, credits, status, bytes(value))
+    return wire.Ref(entry.id, address, credits)
 
 
-def handed_over(record: Arguments, receiver: str) -> list[ObjectEntry]:
+def address_of_owner(entry: ObjectEntry, here: str) -> str:
+    """Where to dial the owner of an object; ``here`` is this process's address."""
+    return here if entry.owner is None else entry.owner.address
+
+
+def handed_over(record: Arguments, receiver: bytes) -> list[ObjectEntry]:
     """Of what we only borrow, that which ``receiver`` is to hold as well, once for each place in the arguments."""
     inside = (*record.refs, *(inner for _, value in record.deps for inner in value.contained))
-    return [entry for entry in inside if entry.owner not in (None, receiver)]
+    return [entry for entry in inside if entry.owner is not None and entry.owner.process != receiver]
 
 
 def take_note(entry: ObjectEntry, ref: wire.Ref, *, shared: bool) -> None:

@@ -56,8 +56,8 @@ class HandingOver:
     def _undo(self, record: TaskRecord, peer: Peer) -> None:
         """The receiver has got neither the refs in the arguments nor the values that it would have kept."""
         if self._borrowing.borrows:
-            for entry in handed_over(record, peer.address):
-                self._borrowing.send_to_owner(entry, wire.Credit(entry.id, peer.address, -1))
+            for entry in handed_over(record, peer.process):
+                self._borrowing.send_to_owner(entry, wire.Credit(entry.id, peer.process, -1))
         for _, entry in record.deps:
             if entry.id in peer.kept:
                 peer.drop_kept(entry.id)

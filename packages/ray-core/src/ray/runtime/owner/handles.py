@@ -9,6 +9,7 @@ from ray.exceptions import RayConnectionError
 from ray.headroom import SENDING, check
 from ray.messages import wire
 from ray.runtime.interface import ActorCore
+from ray.runtime.owner.handed_refs import address_of_owner
 from ray.runtime.owner.ref_pickling import rebuild_ref
 from ray.serialization import deserialize, serialize
 
@@ -75,7 +76,8 @@ class Handles:
                 entry = core.life._entry
                 if entry.owner is not None:
                     self._table.hand_on(entry)
-                    self._borrowing.send_to_owner(entry, wire.Credit(entry.id, self._here.address, 1))
+                    here = self._here
+                    self._borrowing.send_to_owner(entry, wire.Credit(entry.id, here.process_id, 1, here.address))
         return self.adopt(core)
 
 
@@ -83,7 +85,7 @@ def pack_handle(core: ActorCore, concurrent: bool, address: str) -> bytes:
     """What ``get_actor`` gives to others; opaque to the node manager."""
     life = None
     if core.life is not None:
-        life = core.life._entry.id, core.life._entry.owner or address
+        life = core.life._entry.id, address_of_owner(core.life._entry, address)
     state = (core.class_name, dict(core.methods), life, core.max_task_retries, concurrent)
     return serialize(state).to_bytes()
 

@@ -119,7 +119,8 @@ class Leasing:
         if lease is None:
             return
         try:
-            peer = self._peers.stand(message.address, message.lease, partial(self.granted, message), failure)
+            again = partial(self.granted, message)
+            peer = self._peers.stand(message.process, message.address, message.lease, again, failure)
         except ConnectionError as error:
             cls = self.tasks.unreached(lease)
             if cls is not None:

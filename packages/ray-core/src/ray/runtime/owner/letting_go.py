@@ -78,7 +78,7 @@ class LettingGo:
             if entry.owner is not None:
                 if entry.handed:
                     handed = self._table.take_handed(entry)
-                    self._borrowing.send_to_owner(entry, wire.Credit(entry.id, self._here.address, -handed))
+                    self._borrowing.send_to_owner(entry, wire.Credit(entry.id, self._here.process_id, -handed))
             elif status == STORED:
                 values.delete(entry)
             elif type(value) is ActorLife:
@@ -93,7 +93,7 @@ class LettingGo:
         """The value may be in this process's store, and workers may keep copies."""
         entry.table.drop_value(entry)
         self._values.release(entry)
-        for peer in list(self._peers.by_address.values()):
+        for peer in list(self._peers.by_process.values()):
             if entry.id in peer.kept:
                 peer.drop_kept(entry.id)
                 peer.send_forgets()

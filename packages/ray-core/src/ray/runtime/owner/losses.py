@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic
 from ray.exceptions import NodeDiedError, ObjectLostError, OwnerDiedError, RayConnectionError
+from ray.ids import process_of
 from ray.protocol.references import ObjectEntry
 from ray.runtime.owner.unreadable import FINALISED
 from ray.runtime.process.own_faults import OutOfDescriptorsError
@@ -56,15 +57,15 @@ class Losses:
         """The error of a value that is not in the store: one that is borrowed has gone with its owner."""
         if entry.freed:
             return ObjectLostError(entry.id, FINALISED)
-        return error if entry.owner is None else self.of_object(entry.id, entry.owner, error)
+        return error if entry.owner is None else self.of_object(entry.id, entry.owner.address, error)
 
-    def of_object(self, object_id: bytes, owner: str, error: ObjectLostError) -> ObjectLostError:
-        """The same of an object that is owned by the process at that address."""
+    def of_object(self, object_id: bytes, address: str, error: ObjectLostError) -> ObjectLostError:
+        """The same of an object whose owner is to be dialled at that address."""
         if self._here.closed:
             return error
         try:
             with self._lock:
-                peer = self._peers.reach(owner)
+                peer = self._peers.reach(process_of(object_id), address)
         except OutOfDescriptorsError:
             return error
         except ConnectionError:

@@ -110,7 +110,7 @@ class Outcomes:
         """A worker reports the end of a task. Returns True if it is to be retried."""
         store, borrowing = self._values, self._borrowing
         if done.kept and peer is not None:
-            borrowing.grant_kept(record, done.kept, peer.address)
+            borrowing.grant_kept(record, done.kept, peer)
         if record.export is not None:
             record.export.time.observe(done.duration_us)
         if record.done:

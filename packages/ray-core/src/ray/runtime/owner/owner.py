@@ -469,11 +469,11 @@ class OwnerRuntime(ABC):
             self.leasing.peer_lost(sink)
         elif type(sink) is ActorClient:
             self.calls.peer_lost(sink, peer)
-        self.borrowing.peer_lost(peer.address)
+        self.borrowing.peer_lost(peer.process)
 
     def _look_at_dials(self) -> None:
         for peer in self.peers.look():
-            self.borrowing.peer_lost(peer.address)
+            self.borrowing.peer_lost(peer.process)
 
     def after_fork_in_child(self) -> None:
         """This is a copy of the process, made by the user's code: let go of everything without touching it."""

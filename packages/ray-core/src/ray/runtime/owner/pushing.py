@@ -73,7 +73,7 @@ class TaskPushes:
                 if export.hash not in peer.known and all(export.hash != function.hash for function in functions):
                     functions.append(wire.Function(export.hash, codec.attach(export.data, frames), export.name))
             if record.pins:
-                self._handing.arguments(record, peer.address, handed)
+                self._handing.arguments(record, peer, handed)
             if link.push is not mine:
                 return
             try:

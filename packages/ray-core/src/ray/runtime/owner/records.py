@@ -128,7 +128,7 @@ class TaskRecord:
             self.num_returns,
             self.label,
             [_dependency(at, entry, frames, address, peer, pushed) for at, entry in self.deps] if self.deps else _NONE,
-            _refs(self.refs, address, peer.address) if self.refs else _NONE,
+            _refs(self.refs, address, peer.process) if self.refs else _NONE,
             self.attempt,
             self.timeout_s or 0.0,
             options.max_calls if options is not None else 0,
@@ -146,12 +146,15 @@ def _dependency(
     data, value = None, entry.value  # None where a call that interrupts this has seen to the task, and its end
     if entry.status != STORED and value is not None and not peer.keeps(entry, value, pushed):
         data = codec.attach(value, frames)
-    refs = _refs(entry.contained, address, peer.address)
-    return wire.Dependency(at, data, entry.id, entry.owner or address, refs)
+    refs = _refs(entry.contained, address, peer.process)
+    return wire.Dependency(at, data, entry.id, address if entry.owner is None else entry.owner.address, refs)
 
 
-def _refs(entries: Iterable[ObjectEntry], address: str, receiver: str) -> list[wire.Ref]:
-    return [describe(entry, address, 0 if entry.owner in (None, receiver) else 1) for entry in entries]
+def _refs(entries: Iterable[ObjectEntry], address: str, receiver: bytes) -> list[wire.Ref]:
+    return [
+        describe(entry, address, 0 if entry.owner is None or entry.owner.process == receiver else 1)
+        for entry in entries
+    ]
 
 
 def pickle_types(types: Any) -> bytes:

@@ -22,10 +22,10 @@ def reduce_ref(ref: ObjectRef[Any], refs: list[Any]) -> tuple[Any, ...]:
     return runtime.reduce_ref(ref, refs)
 
 
-def rebuild_ref(id: bytes, owner: str) -> ObjectRef[Any]:
-    """What a pickled ref becomes."""
+def rebuild_ref(id: bytes, address: str) -> ObjectRef[Any]:
+    """What a pickled ref becomes; ``address`` says where to dial the owner."""
     runtime: Any = interface.current()
     if runtime is None:
         raise RayConnectionError
-    ref: ObjectRef[Any] = runtime.rebuild_ref(id, owner)
+    ref: ObjectRef[Any] = runtime.rebuild_ref(id, address)
     return ref

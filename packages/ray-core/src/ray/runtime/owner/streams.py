@@ -111,7 +111,7 @@ class Streams:
         id = object_id(message.task, message.index)
         if len(id) != OBJECT_ID_BYTES:
             raise RemoteProtocolError(f"a task with an id of {len(message.task)} bytes")
-        self._borrowing.receive_refs(self._table.unwanted(id, peer.address), message.refs, credits=1)
+        self._borrowing.receive_refs(self._table.unwanted(), message.refs, credits=1)
         kept = self._table.entries.get(id)
         if (
             message.data is None

@@ -1,4 +1,4 @@
-"""Connections of a process to others, one per peer address, dialled when first needed."""
+"""Connections of a process to others, one to each, dialled when first needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ Again: TypeAlias = "Callable[[ConnectionError | None], None]"
 
 
 class Peer:
-    """Another process. ``sink`` is whatever takes its replies: a leased worker's link, or an actor's client."""
+    """Another process, and where to dial it.
+
+    ``sink`` is whatever takes its replies: a leased worker's link, or an actor's client.
+    """
 
     __slots__ = (
         "address",
@@ -36,14 +39,17 @@ class Peer:
         "lost",
         "outbox",
         "outbox_frames",
+        "process",
         "second",
         "sink",
         "stands",
         "waiting",
     )
 
-    def __init__(self, connection: Connection, address: str) -> None:
+    def __init__(self, connection: Connection, process: bytes, address: str) -> None:
         self.connection = connection
+        #: Its id; empty of one that owns nothing and is asked nothing.
+        self.process = process
         self.address = address
         #: Hashes of functions it has been sent.
         self.known: set[bytes] = set()
@@ -145,8 +151,8 @@ class PeerTable:
         self.address = ""
         #: That of the node manager.
         self.node_address = ""
-        #: {address: peer}
-        self.by_address: dict[str, Peer] = {}
+        #: {process id: peer}
+        self.by_process: dict[bytes, Peer] = {}
         #: Peers of which it is not decided, or not told yet, whether they are reached; what was found out about those
         #: that are not.
         self.dialling: dict[Peer, Probe | None] = {}
@@ -155,43 +161,43 @@ class PeerTable:
         #: Monotonic time since when this process is known to reach nobody; 0 if it is not.
         self.cut_off = 0.0
 
-    def hello(self) -> bytes:
-        """The first message to anybody."""
-        return codec.encode(self.hello_of(self.address))
+    def hello_of(self, address: str, to: bytes = b"") -> wire.Hello:
+        """The first message to the process ``to``, or to the node manager; ``address`` is this process's."""
+        return handshake.hello(self._membership, self._kind, self._process, address, os.getpid(), to)
 
-    def hello_of(self, address: str) -> wire.Hello:
-        """The same before it is encoded; ``address`` is this process's."""
-        return handshake.hello(self._membership, self._kind, self._process, address, os.getpid())
+    def reach(self, process: bytes, address: str) -> Peer:
+        """The peer of that id, dialled at ``address`` if need be. What it is sent waits until it stands.
 
-    def reach(self, address: str) -> Peer:
-        """The peer at ``address``, dialled if need be. What it is sent waits until it stands; see ``on_decision``.
+        See ``on_decision``.
 
         Raises:
             OutOfDescriptorsError: this process cannot have one more connection.
             CutOffError: it can have none any more.
             ConnectionError: nobody is there (any more), as is known at once.
         """
-        peer = self.by_address.get(address)
+        peer = self.by_process.get(process)
         if peer is None:
             connection = self._dial(address)
-            dialled = Peer(connection, address)
+            dialled = Peer(connection, process, address)
             if connection.dialling:
                 dialled.stands = False
                 self.dialling[dialled] = None
             else:
                 self._has_reached()
             connection.context = dialled
-            peer = self.by_address.setdefault(address, dialled)
+            peer = self.by_process.setdefault(process, dialled)
             if peer is not dialled:  # somebody who has interrupted this was quicker
                 self.dialling.pop(dialled, None)
                 connection.abort()
         if not peer.greeted:  # the same may have to say it first; twice does no harm
-            peer.connection.send((self.hello(),))
+            peer.connection.send((codec.encode(self.hello_of(self.address, process)),))
             peer.greeted = True
         return peer
 
-    def stand(self, address: str, key: object, again: Again, failure: ConnectionError | None) -> Peer | None:
-        """The peer at ``address`` once it stands; None while it is dialled: the caller goes on with ``again`` then.
+    def stand(
+        self, process: bytes, address: str, key: object, again: Again, failure: ConnectionError | None
+    ) -> Peer | None:
+        """The peer of that id once it stands; None while it is dialled: the caller goes on with ``again`` then.
 
         ``key`` tells callers apart, who wait once each; ``failure`` is what ``again`` was given.
 
@@ -200,7 +206,7 @@ class PeerTable:
         """
         if failure is not None:
             raise failure
-        peer = self.reach(address)
+        peer = self.reach(process, address)
         return None if self.on_decision(peer, key, again) else peer
 
     def on_decision(self, peer: Peer, key: object, again: Again) -> bool:
@@ -295,18 +301,22 @@ class PeerTable:
         Raises:
             RemoteProtocolError: it is not a hello of this session.
         """
-        address, by_address = handshake.check(codec.decode(frames), self._membership).address, self.by_address
-        made = Peer(connection, address)
+        hello, by_process = handshake.check(codec.decode(frames), self._membership, self._process), self.by_process
+        process = hello.process
+        made = Peer(connection, process, hello.address)
         made.greeted = made.incoming = True
-        if address in by_address:
+        if process in by_process:
             self._transport.cut_off()
         while True:
             if connection.context is not None:  # not in the loop's head: a call may come behind that
                 break
-            if not address or address not in by_address:
-                by_address[address] = connection.context = made
+            if not process:  # it only asks
+                connection.context = made
                 break
-            peer = by_address[address]
+            if process not in by_process:
+                by_process[process] = connection.context = made
+                break
+            peer = by_process[process]
             if not (peer.incoming or peer.second is not None or peer.connection.closed):
                 # Both ends connect at the same time: each then sends on its own connection only, and so in order.
                 peer.second, connection.context = connection, peer
@@ -318,14 +328,14 @@ class PeerTable:
                     old.abort()
                     old.context = DROPPED
             lost(peer)
-            if address in by_address and by_address[address] is peer:  # no call comes between the look and the step
-                del by_address[address]
+            if process in by_process and by_process[process] is peer:  # no call comes between the look and the step
+                del by_process[process]
         accepted: Peer = connection.context
         return accepted
 
     def forget(self, peer: Peer) -> None:
         """The connection is gone."""
         peer.lost = True
-        address, by_address = peer.address, self.by_address
-        if address in by_address and by_address[address] is peer:
-            del by_address[address]
+        process, by_process = peer.process, self.by_process
+        if process in by_process and by_process[process] is peer:
+            del by_process[process]

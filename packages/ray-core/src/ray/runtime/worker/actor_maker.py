@@ -74,11 +74,11 @@ class ActorMaker:
             cls = load_function(spec.code)
             name_own_class(cls)
             blob_of = self._blob_of
-            args, kwargs = _unpickled(blob_of(spec.stored, spec.owner) if spec.stored else spec.args, message)
+            args, kwargs = _unpickled(blob_of(spec.stored, spec.address) if spec.stored else spec.args, message)
             if spec.deps:
                 values = self._arguments.take(spec.deps, ())
                 args, kwargs = with_dependencies(
-                    (args, kwargs), spec.deps, values, lambda dependency: blob_of(dependency.id, dependency.owner)
+                    (args, kwargs), spec.deps, values, lambda dependency: blob_of(dependency.id, dependency.address)
                 )
             actor.creating_thread = get_ident()
             actor.instance = cls(*args, **kwargs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import ObjectLostError
+from ray.ids import process_of
 from ray.messages import codec, wire
 from ray.runtime.lanes import check_group
 from ray.runtime.owner.unreadable import raise_unreadable
@@ -68,9 +69,9 @@ class Preparing:
         try:
             return self._values.stored_blob(dependency.id)
         except ObjectLostError as error:
-            if dependency.owner == call.peer.address:
+            if process_of(dependency.id) == call.peer.process:
                 raise
-            raise self._losses.of_object(dependency.id, dependency.owner, error) from None
+            raise self._losses.of_object(dependency.id, dependency.address, error) from None
 
 
 def _arguments(data: Any, call: str) -> CallArguments:

@@ -119,7 +119,7 @@ class Replies:
                 values[index] = codec.attach(blob, peer.outbox_frames)
         refs = []
         if outcome.refs is not None:
-            refs = [self._borrowing.hand_over([ref._entry for ref in inner], peer.address) for inner in outcome.refs]
+            refs = [self._borrowing.hand_over([ref._entry for ref in inner], peer) for inner in outcome.refs]
             outcome.refs = None
         kept = self._kept(task) if task.refs or task.deps else []
         done = wire.Done(task.id, outcome.ok, values, duration_us, kept, refs, outcome.sizes, outcome.retry)

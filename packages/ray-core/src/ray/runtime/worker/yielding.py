@@ -164,7 +164,7 @@ class Yielding:
                 raise
             self._sizes.append(size_ahead(nbytes))
             self._ahead += self._sizes[-1]
-            refs = worker.borrowing.hand_over([ref._entry for ref in inner], peer.address)
+            refs = worker.borrowing.hand_over([ref._entry for ref in inner], peer)
             full = self._ahead >= MAX_AHEAD
             peer.send(wire.Yielded(self._call.task.id, self._count, data, refs, nbytes, full), frames)
         self._count += 1
