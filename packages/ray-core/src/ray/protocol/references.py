@@ -186,10 +186,11 @@ class ReferenceTable:
             process = id[:PROCESS_ID_BYTES]
             owner = None if process in borrowed else Owner(process, address)
             if id not in entries:  # no call comes from here on
-                if process in borrowed:
+                if owner is None or process in borrowed:
                     owner = borrowed[process]
-                assert owner is not None  # as the process was not there, or is
-                made.owner = borrowed[process] = owner
+                else:
+                    borrowed[process] = owner
+                made.owner = owner
                 entries[id] = owner.entries[id] = made
             entry = self.hold(id)
         if entry.owner is not None:
@@ -324,11 +325,13 @@ class ReferenceTable:
             yield entry
 
     def _forget_borrowed(self, entry: ObjectEntry, owner: Owner) -> None:
-        id, process, of_owner, borrowed = entry.id, owner.process, owner.entries, self._borrowed
+        id, of_owner = entry.id, owner.entries
         if id in of_owner and of_owner[id] is entry:
             del of_owner[id]
-        if not of_owner and process in borrowed and borrowed[process] is owner:
-            del borrowed[process]
+        if not of_owner:
+            process, borrowed = owner.process, self._borrowed
+            if process in borrowed and borrowed[process] is owner:
+                del borrowed[process]
 
     def close(self) -> None:
         """End of the session: refs that survive are dead and only answer for their id."""
