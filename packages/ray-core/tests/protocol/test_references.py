@@ -279,6 +279,27 @@ def test_a_ref_is_collected_while_another_one_arrives() -> None:
     assert point > 1
 
 
+def test_refs_of_one_owner_that_arrive_in_one_another_are_lost_together() -> None:
+    point = 0
+    while True:
+        point += 1
+        table = ReferenceTable()
+
+        def inside(table: ReferenceTable = table) -> None:
+            table.borrow(b"theownerb", "first")
+
+        points = points_of(lambda table=table: table.borrow(b"theownera", "second"), inside, point)
+        if point > points:
+            break
+        lost = table.owner_lost(b"theowner")
+        assert sorted(entry.id for entry in lost) == [b"theownera", b"theownerb"], f"at point {point}"
+        assert len({entry.owner for entry in lost}) == 1
+        table.unpin(lost)
+        assert len(freed(table)) == 2
+        assert table._borrowed == {}
+    assert point > 1
+
+
 def test_same_id_again_after_it_was_freed_is_another_entry() -> None:
     table = ReferenceTable()
     first = table.borrow(b"a", "owner")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ray.exceptions import RemoteProtocolError
 from ray.messages import codec
 from ray.protocol import handshake
 from ray.protocol.handshake import Membership
@@ -68,3 +69,19 @@ def test_one_that_connects_is_accepted_once(kind):
         if point > points:
             break
     assert point > 3
+
+
+def test_one_without_an_id_is_answered_and_known_to_nobody():
+    table, connection = known("unknown"), Connection()
+    said = codec.encode(handshake.hello(Membership("session"), "observer", b"", "", 1))
+    assert table.accept(connection, [said], None) is connection.context
+    assert table.by_process == {}
+    table.forget(connection.context)
+
+
+def test_one_that_wants_another_process_is_refused():
+    table, connection = known("unknown"), Connection()
+    said = codec.encode(handshake.hello(Membership("session"), "worker", ID, ADDRESS, 1, b"somebody"))
+    with pytest.raises(RemoteProtocolError, match=b"somebody".hex()):
+        table.accept(connection, [said], None)
+    assert table.by_process == {}

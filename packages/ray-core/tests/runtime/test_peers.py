@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ray.clock import monotonic
+from ray.messages import codec
 from ray.protocol.handshake import Membership
 from ray.runtime.process import own_faults, peers
 from ray.runtime.process.own_faults import CutOffError, OutOfDescriptorsError
@@ -116,6 +117,7 @@ def test_who_needs_a_peer_goes_on_once_it_stands(table, transport):
         waiter.need()
     [connection] = transport.dialled
     assert len(connection.sent) == 1  # hello waits with it
+    assert codec.decode(connection.sent[0]).to == ID
     assert table.look() == []
     assert first.told == second.told == []
     connection.stand()
