@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -260,3 +262,40 @@ def test_a_reach_inside_a_reach_waits_as_well(transport):
             assert not table.dialling
         point += 1
     assert point > 5
+
+
+def raised(text: str) -> ConnectionError:
+    try:
+        raise OSError(errno.ECONNREFUSED, "refused")
+    except OSError as error:
+        try:
+            raise ConnectionError(text) from error
+        except ConnectionError as failure:
+            return failure
+
+
+class Held:
+    """Something of the program that asks for a peer."""
+
+
+def ask_in_vain(table: PeerTable) -> weakref.ref[Held]:
+    held = Held()
+    with pytest.raises(ConnectionError, match="nobody is there"):
+        table.reach(ID, WORKER)
+    return weakref.ref(held)
+
+
+def test_a_failed_dial_keeps_nothing_of_the_program(table: PeerTable, transport: Transport) -> None:
+    """The transport may have the connection for a while yet, and its failure with it."""
+    kept = Connection(WORKER)
+    kept.dialling, kept.failure = False, raised("nobody is there")
+    dial = transport.dial
+    transport.dial = lambda address, timeout_s=5.0: kept if address == WORKER else dial(address)  # type: ignore[method-assign]
+    gc.collect()
+    gc.disable()
+    try:
+        assert ask_in_vain(table)() is None
+    finally:
+        gc.enable()
+    assert kept.failure is not None
+    assert kept.failure.__traceback__ is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from copy import copy
 
 from ray.abc.transport import Connection, Transport
 from ray.clock import monotonic
@@ -49,6 +50,21 @@ class CutOffError(OwnFaultError):
         return monotonic() - self.since >= CUT_OFF_S
 
 
+def told_again(failure: ConnectionError) -> ConnectionError:
+    """The failure of a dial, to be raised or kept.
+
+    That of the connection itself must not be raised: it would keep the frames that it goes through, with all that the
+    program holds in them, for as long as there is the connection.
+    """
+    again = copy(failure)
+    again.__cause__ = cause = failure.__cause__ or failure.__context__
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
+    failure.__traceback__ = None
+    return again
+
+
 class Probe:
     """A dial to the node manager, made where a peer was not reached: is anybody?"""
 
@@ -71,7 +87,7 @@ class Probe:
         """Why nobody is reached; None if the node manager is, or as far as is known. It is not probed any more."""
         connection, error = self._connection, self._error
         if connection is not None:
-            error = connection.failure
+            error = None if connection.failure is None else told_again(connection.failure)
             connection.abort()
         # One that does not answer in time may be slow.
         if error is None or descriptors.is_exhausted(error) or monotonic() - self.began >= _PROBE_S:

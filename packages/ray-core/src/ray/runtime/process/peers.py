@@ -12,7 +12,7 @@ from ray.protocol import handshake
 from ray.protocol.references import ObjectEntry
 from ray.runtime.process import descriptors
 from ray.runtime.process.encoding import encode
-from ray.runtime.process.own_faults import DROPPED, CutOffError, OutOfDescriptorsError, OwnFaultError, Probe
+from ray.runtime.process.own_faults import DROPPED, CutOffError, OutOfDescriptorsError, OwnFaultError, Probe, told_again
 
 #: Large argument values are kept by the workers that got them, for the next task with the same ref, up to this much.
 MAX_KEPT_BYTES = 1 << 30
@@ -218,7 +218,8 @@ class PeerTable:
             return False
         peer.waiting[key] = again
         if peer not in self.dialling:  # it was decided before that, and told
-            self._tell(peer, peer.connection.failure)
+            failure = peer.connection.failure
+            self._tell(peer, None if failure is None else told_again(failure))
         return True
 
     def look(self) -> list[Peer]:
@@ -244,7 +245,7 @@ class PeerTable:
                 self.forget(peer)
                 self.dialling[peer] = probe = Probe(self._transport, self.node_address)
             if probe.is_decided:
-                error = self._judge(probe, failure)
+                error = self._judge(probe, told_again(failure))
                 self._tell(peer, error)
                 if not isinstance(error, OwnFaultError):
                     lost.append(peer)
@@ -280,7 +281,7 @@ class PeerTable:
         failure = connection.failure
         if failure is not None:
             connection.context = DROPPED
-            raise self._judge(Probe(self._transport, self.node_address), failure)
+            raise self._judge(Probe(self._transport, self.node_address), told_again(failure))
         return connection
 
     def _judge(self, probe: Probe, failure: ConnectionError) -> ConnectionError:
