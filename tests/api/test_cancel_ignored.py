@@ -20,13 +20,14 @@ nothing_left = sessions.unchecked()
 def ignores(begun: Path, told: Path, end: Path) -> int:
     """Goes on until ``end`` is there, whatever it is told."""
     until = time.monotonic() + 50
-    begun.touch()
-    while not end.exists() and time.monotonic() < until:
+    while True:
         try:
-            time.sleep(0.01)
+            begun.touch()  # inside: it may be cancelled as soon as this is seen
+            while not end.exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            return 1
         except BaseException:
             told.touch()
-    return 1
 
 
 @ray.remote(num_cpus=0)
