@@ -199,7 +199,7 @@ CONTRADICTIONS = {
 @pytest.mark.parametrize("what", CONTRADICTIONS)
 def test_who_contradicts_in_hello_is_not_heard(session, end, what):
     if (end, what) == ("node", "process"):
-        pytest.skip("whoever dials a node manager wants the node manager")
+        pytest.skip("a caller that dials a node manager wants the node manager")
     with RudePeer(session.context, session.path(end), **CONTRADICTIONS[what]) as peer:
         peer.send(codec.encode(node.Question(1, "held", msgspec.msgpack.encode([]))))  # it may have hung up already
         assert peer.messages(1) == []

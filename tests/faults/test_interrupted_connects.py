@@ -11,7 +11,7 @@ import ray
 from ray.testing.interruption import interrupted
 
 LIMIT_S = 30
-FILES = ("calls.py", "call_records.py", "actor_client.py", "call_order.py", "fates.py", "peers.py")
+FILES = ("calls.py", "carrying_out.py", "call_records.py", "actor_client.py", "call_order.py", "fates.py", "peers.py")
 _OWNER = tuple(os.path.join(os.path.dirname(ray.__file__), room, "") for room in ("runtime", "protocol"))
 #: At so many of the points that are tried the caller itself has polled, and was interrupted.
 ENOUGH = 5

@@ -26,6 +26,7 @@ _RAY = os.path.dirname(ray.__file__) + os.sep
 FILES = (
     "call_records.py",
     "calls.py",
+    "carrying_out.py",
     "actors.py",
     "borrowing.py",
     "creating.py",

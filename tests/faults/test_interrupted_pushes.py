@@ -22,6 +22,7 @@ FILES = (
     "calls.py",
     "call_records.py",
     "leasing.py",
+    "carrying_out.py",
     "tasks.py",
     "task_records.py",
     "recalls.py",
@@ -39,7 +40,7 @@ def pushes(path):
 
 
 def before_it_is_handed_on(path):
-    return path.startswith(_RUNTIME) and path.endswith(("calls.py", "records.py", "handed_refs.py"))
+    return path.startswith(_RUNTIME) and path.endswith(("calls.py", "carrying_out.py", "records.py", "handed_refs.py"))
 
 
 session = sessions.shared(num_cpus=3, log_to_driver=False)
@@ -121,6 +122,7 @@ def test_tasks_of_several_classes_have_their_workers():
         return path.startswith(_RUNTIME) and path.endswith(
             (
                 "leasing.py",
+                "carrying_out.py",
                 "tasks.py",
                 "task_records.py",
                 "recalls.py",

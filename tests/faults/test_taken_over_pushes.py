@@ -19,7 +19,7 @@ _RUNTIME = tuple(os.path.join(os.path.dirname(ray.__file__), room, "") for room 
 _CONNECTION = os.path.join(os.path.dirname(ray.__file__), "builtin", "unix_connection.py")
 FILES = (
     "leasing.py", "tasks.py", "task_records.py", "recalls.py", "pushing.py", "records.py", "peers.py",
-    "handing_over.py", "encoding.py", "calls.py", "call_records.py", "node_link.py",
+    "handing_over.py", "encoding.py", "carrying_out.py", "calls.py", "call_records.py", "node_link.py",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterable
 from copy import copy
 from functools import partial
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from ray.messages.node import ActorUpdate, ExitCause
 from ray.protocol import actors
@@ -40,6 +40,7 @@ from ray.protocol.call_records import MANY_CALLS, MAX_AHEAD, Away, Call, Callee,
 from ray.protocol.fates import UNKNOWN, UNSTARTED, fates_of
 from ray.protocol.gathering import Gathering
 from ray.protocol.last_calls import ends_next
+from ray.protocol.story import Story, check
 from ray.protocol.task_effects import After
 from ray.protocol.tasks import BATCH_TASKS, LAST_WORDS_S
 
@@ -49,18 +50,7 @@ T = TypeVar("T", bound=Call)
 ENDED_S = 0.5
 #: Where each concurrency group has places of its own, and those for one group must not hold up those for another.
 _WITHOUT_LIMIT = 1 << 62
-#: So many events are kept for ``story``.
-_KEPT_EVENTS = 1000
 _LOST = "one of the two processes has closed it, or dropped it for a message that could not be handled"
-
-
-class Event(NamedTuple):
-    """Something worth a word of what has happened: to an actor, and to a call unless that is empty."""
-
-    now: float
-    what: str
-    actor: bytes
-    call: bytes
 
 
 class CallTable(Generic[T]):
@@ -82,7 +72,7 @@ class CallTable(Generic[T]):
         #: What is to be done; the shell takes each away when it has done it.
         self.out: deque[Effect[T]] = deque()
         self._gathering: Gathering[T] = Gathering(self.out, self.pump)
-        self._events: deque[Event] = deque(maxlen=_KEPT_EVENTS)
+        self._story = Story()
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
@@ -422,7 +412,7 @@ class CallTable(Generic[T]):
             elif callee.queue or callee.batch:
                 self.pump(callee)
 
-    # --- for those who look -------------------------------------------------------------------------------------------
+    # --- for a look from outside --------------------------------------------------------------------------------------
 
     def calls(self) -> list[T]:
         """All that are queued or in flight."""
@@ -449,33 +439,32 @@ class CallTable(Generic[T]):
             AssertionError: one does not hold.
         """
         found = [call.id for call in self.calls()]
-        _check(len(found) == len(set(found)), "a call is in two places")
+        check(len(found) == len(set(found)), "a call is in two places")
         for id, callee in self.callees.items():
-            _check(callee.actor_id == id, "an actor is kept by another one's id")
-            _check(all(call.place is callee for call in callee.queue), "a queued call is placed elsewhere")
-            _check(all(call.place is callee for call in callee.inflight.values()), "a sent call is placed elsewhere")
-            _check(not callee.batch, "a call was not sent")
-            _check(not (callee.fallen or callee.is_due), "a fate was not met")
-            _check(not (callee.queue and callee.closed), "a call waits for an actor that takes no more")
-            _check(not (callee.inflight and callee.dead), "a call is under way at a dead actor")
-            _check(not (callee.connected and callee.place is None), "there is a connection to an ended process")
+            check(callee.actor_id == id, "an actor is kept by another one's id")
+            check(all(call.place is callee for call in callee.queue), "a queued call is placed elsewhere")
+            check(all(call.place is callee for call in callee.inflight.values()), "a sent call is placed elsewhere")
+            check(not callee.batch, "a call was not sent")
+            check(not (callee.fallen or callee.is_due), "a fate was not met")
+            check(not (callee.queue and callee.closed), "a call waits for an actor that takes no more")
+            check(not (callee.inflight and callee.dead), "a call is under way at a dead actor")
+            check(not (callee.connected and callee.place is None), "there is a connection to an ended process")
             has_room = callee.connected and len(callee.inflight) < min(callee.many, callee.window)
             first = callee.queue[0] if callee.queue else None
-            _check(not has_room or first is None or bool(first.waiting), "a call waits for nothing")
+            check(not has_room or first is None or bool(first.waiting), "a call waits for nothing")
 
     def story(self, id: bytes) -> list[str]:
         """What has happened to a call or an actor, as far as it is remembered, with the times."""
         calls = {call.id: call for call in self.calls()}
         place = calls[id].place if id in calls else None
         known = {id, place.actor_id} if isinstance(place, Callee) else {id}
-        events = [event for event in self._events if event.call == id or (not event.call and event.actor in known)]
-        lines = [f"{event.now:.6f} {event.what}" for event in events]
+        lines = self._story.lines(lambda event: event.work == id or (not event.work and event.place in known))
         if isinstance(place, Callee):
             lines.append("it was sent to the actor" if id in place.inflight else "it is queued")
         return lines
 
     def _note(self, now: float, what: str, callee: Callee[T], call: T | None = None) -> None:
-        self._events.append(Event(now, what, callee.actor_id, b"" if call is None else call.id))
+        self._story.note(now, what, callee.actor_id, b"" if call is None else call.id)
 
 
 def _effects(callee: Callee[T], update: ActorUpdate) -> list[Effect[T]]:
@@ -491,8 +480,3 @@ def _effects(callee: Callee[T], update: ActorUpdate) -> list[Effect[T]]:
     elif state == actors.DEAD:
         found.append(Ended(callee, update.error if callee.created_here else b"", asked=bool(callee.queue)))
     return found
-
-
-def _check(holds: bool, what: str) -> None:
-    if not holds:
-        raise AssertionError(what)

@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
 from ray.messages.node import ExitCause
 from ray.protocol.recalls import Recalls
+from ray.protocol.story import Story, check
 from ray.protocol.task_effects import (
     After,
     Ask,
@@ -54,18 +55,7 @@ LAST_WORDS_S = 0.25
 RETRY_S = 0.025
 #: … but no longer than this.
 MAX_RETRY_S = 2.0
-#: So many events are kept for ``story``.
-_KEPT_EVENTS = 1000
 _RESULT_LOST = "it ran a later task by then, and the result of this one, not sent yet, was lost with it"
-
-
-class Event(NamedTuple):
-    """Something worth a word of what has happened: to a lease, and to a task unless that is empty."""
-
-    now: float
-    what: str
-    lease: bytes
-    task: bytes
 
 
 class TaskTable(Generic[T]):
@@ -93,7 +83,7 @@ class TaskTable(Generic[T]):
         #: The leases that were granted last.
         self._granted: deque[bytes] = deque(maxlen=100)
         self._release_armed = False
-        self._events: deque[Event] = deque(maxlen=_KEPT_EVENTS)
+        self._story = Story()
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
@@ -506,33 +496,27 @@ class TaskTable(Generic[T]):
             AssertionError: one does not hold.
         """
         counts = Counter(task.id for task in self.tasks() if not task.done)
-        _check(all(count == 1 for count in counts.values()), "a task is in two places")
+        check(all(count == 1 for count in counts.values()), "a task is in two places")
         for cls in self.classes.values():
             waits = cls.demanded or not all(lease.ready for lease in cls.leases)
-            _check(cls.paused or bool(waits) or not cls.queue, f"class {cls.number}: a queue without demand")
-            _check(cls.paused or bool(cls.queue) or not cls.demanded, f"class {cls.number}: demand without a queue")
-            _check(all(task.place is cls for task in cls.queue if not task.done), "a queued task is placed elsewhere")
+            check(cls.paused or bool(waits) or not cls.queue, f"class {cls.number}: a queue without demand")
+            check(cls.paused or bool(cls.queue) or not cls.demanded, f"class {cls.number}: demand without a queue")
+            check(all(task.place is cls for task in cls.queue if not task.done), "a queued task is placed elsewhere")
         with_classes = Counter(id(lease) for cls in self.classes.values() for lease in cls.leases)
-        _check(Counter(map(id, self.leases.values())) == with_classes, "a lease is with no class")
+        check(Counter(map(id, self.leases.values())) == with_classes, "a lease is with no class")
         for lease in self.leases.values():
-            _check(not lease.batch, "a task was not sent")
-            _check(all(task.place is lease for task in lease.inflight.values()), "a pushed task is placed elsewhere")
+            check(not lease.batch, "a task was not sent")
+            check(all(task.place is lease for task in lease.inflight.values()), "a pushed task is placed elsewhere")
 
     def story(self, id: bytes) -> list[str]:
         """What has happened to a task or a lease, as far as it is remembered, with the times."""
         tasks = {task.id: task for task in self.tasks()}
         place = tasks[id].place if id in tasks else None
         leases = {id, place.id} if isinstance(place, Lease) else {id}
-        events = [event for event in self._events if event.task == id or event.lease in leases]
-        lines = [f"{event.now:.6f} {event.what}" for event in events]
+        lines = self._story.lines(lambda event: event.work == id or event.place in leases)
         if id in tasks:
             lines.append("it was pushed to a worker" if isinstance(place, Lease) else "it is queued")
         return lines
 
     def _note(self, now: float, what: str, lease: Lease[T], task: T | None = None) -> None:
-        self._events.append(Event(now, what, lease.id, b"" if task is None else task.id))
-
-
-def _check(holds: bool, what: str) -> None:
-    if not holds:
-        raise AssertionError(what)
+        self._story.note(now, what, lease.id, b"" if task is None else task.id)

@@ -18,6 +18,7 @@ from ray.protocol.calls import CallTable
 from ray.protocol.references import ObjectEntry
 from ray.protocol.task_effects import After
 from ray.runtime.owner.actor_client import ActorClient, CallPush
+from ray.runtime.owner.carrying_out import CarryingOut
 from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class ActorCalls:
         self.clients: dict[bytes, ActorClient] = {}
         #: {object id of the entry that counts handles: actor id}
         self.by_life: dict[bytes, bytes] = {}
-        self._carry: dict[type, Callable[[Any], None]] = {
+        handlers: dict[type, Callable[[Any], object]] = {
             effects.Push: self._push,
             effects.Connect: self._connect,
             effects.Drop: self._drop,
@@ -83,6 +84,7 @@ class ActorCalls:
             effects.Restarts: lambda effect: outcomes.actor_restarts(effect.callee, effect.update),
             effects.Ended: self._ended,
         }
+        self._carry_out = CarryingOut(self.table, handlers).run
 
     # --- calls of this process ----------------------------------------------------------------------------------------
 
@@ -196,24 +198,6 @@ class ActorCalls:
                 self._outcomes.creation_ended(client)
 
     # --- what the table has decided -----------------------------------------------------------------------------------
-
-    def _carry_out(self) -> None:
-        """Do what is to be done; a call that interrupts this goes on with it, from what this is in the middle of."""
-        out, carry = self.table.out, self._carry
-        while True:
-            if not out:
-                return
-            effect = out[0]
-            try:
-                carry[type(effect)](effect)
-            except (RecursionError, MemoryError):
-                raise  # where there is room it is done again
-            except Exception:
-                if out and out[0] is effect:
-                    out.popleft()
-                raise
-            if out and out[0] is effect:
-                out.popleft()
 
     def _push(self, effect: effects.Push[TaskRecord]) -> None:
         """Send what is in the batch of an actor, and what a call was about to send which this one has interrupted."""

@@ -15,6 +15,7 @@ from ray.ids import make_task_ids
 from ray.messages import node, wire
 from ray.protocol import task_effects as effects
 from ray.protocol.tasks import TaskTable
+from ray.runtime.owner.carrying_out import CarryingOut
 from ray.runtime.owner.pushing import TaskPushes
 from ray.runtime.owner.records import Link, TaskRecord
 from ray.runtime.owner.scheduling_classes import SchedulingClasses
@@ -69,7 +70,7 @@ class Leasing:
         self.links: dict[bytes, Link] = {}
         self._classes = SchedulingClasses(self.tasks.classes)
         self._pushes = TaskPushes(here, handing, self)
-        self._carry: dict[type, Callable[[Any], None]] = {
+        handlers: dict[type, Callable[[Any], object]] = {
             effects.Push: self._push,
             effects.Ask: self._ask,
             effects.Release: self._release,
@@ -82,6 +83,7 @@ class Leasing:
             effects.Crash: self._crash,
             effects.RunAgain: lambda effect: outcomes.dies_again(effect.task, effect.cause),
         }
+        self._carry_out = CarryingOut(self.tasks, handlers).run
 
     # --- tasks of this process ----------------------------------------------------------------------------------------
 
@@ -214,24 +216,6 @@ class Leasing:
         return self.tasks.drain(cls)
 
     # --- what the table has decided -----------------------------------------------------------------------------------
-
-    def _carry_out(self) -> None:
-        """Do what is to be done; a call that interrupts this goes on with it, from what this is in the middle of."""
-        out, carry = self.tasks.out, self._carry
-        while True:
-            if not out:
-                return
-            effect = out[0]
-            try:
-                carry[type(effect)](effect)
-            except (RecursionError, MemoryError):
-                raise  # where there is room it is done again
-            except Exception:
-                if out and out[0] is effect:
-                    out.popleft()
-                raise
-            if out and out[0] is effect:
-                out.popleft()
 
     def _push(self, effect: effects.Push[TaskRecord]) -> None:
         link = self.links.get(effect.lease.id)
