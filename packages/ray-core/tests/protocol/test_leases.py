@@ -55,6 +55,35 @@ def test_a_demand_starts_a_worker_and_gets_it_when_ready():
     assert table.resources.available() == {"CPU": UNIT}
 
 
+def test_a_worker_serves_its_own_job_alone():
+    table = make(CPU=3)
+    assert table.start_ahead(2, "1") == [StartWorkers(2, "1")]
+    table.worker_ready(b"v", "1")
+    table.worker_ready(b"w", "1")
+    assert table.demand((b"b", 1), ask(), 1, job="2") == [StartWorkers(1, "2")]
+    (first,) = granted(table.demand((b"a", 1), ask(), 1, job="1"))
+    assert (first.worker, first.job) == (b"w", "1")
+    (other,) = granted(table.worker_ready(b"x", "2"))
+    assert (other.worker, other.job) == (b"x", "2")
+    assert table.release(first.id) == table.release(other.id) == []
+    assert dict(table.idle) == {b"v": "1", b"w": "1", b"x": "2"}
+    assert (table.idle.of_others("1"), table.idle.of_others("2"), table.idle.of_others("3")) == (b"x", b"v", b"v")
+
+
+def test_an_owner_of_another_job_gets_its_share():
+    """It cannot have the worker, but what that holds."""
+    table = with_workers(make(CPU=2))
+    for worker in (b"v", b"w"):
+        table.worker_ready(worker, "1")
+    first, second = granted(table.demand((b"a", 1), ask(), 9, job="1"))
+    (revoke,) = table.demand((b"b", 1), ask(), 1, job="2")
+    assert revoke == RevokeLease(second)
+    assert table.release(second.id) == [StartWorkers(1, "2")]
+    (lease,) = granted(table.worker_ready(b"x", "2"))
+    assert lease.key == (b"b", 1)
+    assert list(table.leases.values()) == [first, lease]
+
+
 def test_no_more_workers_are_started_than_there_is_room_for():
     table = make(CPU=3)
     assert table.demand((b"a", 1), ask(), 100) == [StartWorkers(3)]

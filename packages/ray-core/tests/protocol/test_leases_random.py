@@ -32,9 +32,12 @@ class Life:
         self.total = {"CPU": self.cpus * UNIT, "GPU": 2 * UNIT, "x": 5}
         self.numbers = count(1)
         self.table = LeaseTable(NODE, NodeResources(self.total), HybridPolicy(), self.new_id)
-        #: Forked and not yet ready or failed.
-        self.starting = 0
-        self.workers = set()
+        #: {job: workers that are forked and not yet ready or failed}
+        self.starting = Counter()
+        #: {worker: its job}
+        self.workers = {}
+        #: {owner: its job}; a worker's is that of the worker, and asks for actors come from the node itself.
+        self.jobs = {b"a": "1", b"b": "2", b"c": "2"} if self.rng.random() < 0.7 else {}
         #: Asked to end; may yet stay.
         self.ending = set()
         self.revokes = Counter()
@@ -45,6 +48,11 @@ class Life:
 
     def new_id(self):
         return b"%d" % next(self.numbers)
+
+    def job_of(self, owner):
+        """Of the actors that the node places, half are of each job."""
+        jobs = sorted(set(self.jobs.values())) or [""]
+        return self.rng.choice(jobs) if owner == NODE else self.workers.get(owner, self.jobs.get(owner, ""))
 
     # --- events
 
@@ -59,7 +67,8 @@ class Life:
                 wish = dict(old.request.resources) if old else rng.choice(WISHES)
                 depth = 1 if asker not in OWNERS else rng.choice([0, 0, 2])
                 request = ResourceRequest(wish, depth, rng.choice([0, 0, 1, -1]))
-                self.check(table.demand(key, request, 1 if asker == NODE else rng.randint(1, 12)))
+                job = old.job if old else self.job_of(asker)
+                self.check(table.demand(key, request, 1 if asker == NODE else rng.randint(1, 12), job=job))
             case 1 if table.demands:
                 key = rng.choice(list(table.demands))
                 self.check(table.demand(key, table.demands[key].request, 0))
@@ -67,8 +76,7 @@ class Life:
             case 2 if self.starting:
                 self.ready()
             case 3 if self.starting:
-                self.starting -= 1
-                self.check(table.worker_failed_to_start())
+                self.check(table.worker_failed_to_start(self.one_starts()))
             case 4 if self.workers:
                 self.lose(rng.choice(sorted(self.workers)))
             case 5 if leased:
@@ -97,11 +105,16 @@ class Life:
                 self.check(table.shrink(lease, kept), scheduled=False)
                 assert lease.allocation.gpu_ids == gpu_ids
 
+    def one_starts(self):
+        """The job of a worker that is starting no more."""
+        job = self.rng.choice(sorted(self.starting.elements()))
+        self.starting -= Counter([job])
+        return job
+
     def ready(self):
         worker = self.new_id()
-        self.starting -= 1
-        self.workers.add(worker)
-        self.check(self.table.worker_ready(worker))
+        job = self.workers[worker] = self.one_starts()
+        self.check(self.table.worker_ready(worker, job))
 
     def release(self, lease, retired):
         known = lease.id in self.table.leases
@@ -109,14 +122,14 @@ class Life:
         if not known:
             assert effects == []
         elif retired:
-            self.workers.discard(lease.worker)
+            self.workers.pop(lease.worker, None)
         self.check(effects, scheduled=known)
 
     def lose(self, worker):
         held = self.table.by_worker.get(worker)
         lease, effects = self.table.worker_lost(worker)
         assert lease is held
-        self.workers.discard(worker)
+        self.workers.pop(worker, None)
         self.ending.discard(worker)
         self.check(effects)
         self.lose_owner(worker)
@@ -126,7 +139,8 @@ class Life:
         ended = self.table.owner_lost(owner)
         assert {lease.id for lease in ended} == held
         assert not any(key[0] == owner for key in self.table.demands)
-        self.workers.difference_update(lease.worker for lease in ended)  # the node manager kills them
+        for lease in ended:  # the node manager kills them
+            self.workers.pop(lease.worker, None)
         self.check(self.table.schedule())
         for lease in ended:
             self.lose(lease.worker)
@@ -138,7 +152,7 @@ class Life:
         self.ending.update(surplus)
         if self.ending and self.rng.random() < 0.5:
             self.ending.remove(worker := min(self.ending))
-            self.check(self.table.stayed(worker))
+            self.check(self.table.stayed(worker, self.workers[worker]))
         else:
             self.check([], scheduled=False)
 
@@ -148,12 +162,13 @@ class Life:
         grants = []
         for effect in effects:
             match effect:
-                case StartWorkers(more):
-                    wanted = sum(entry.count for entry in self.table.demands.values() if not entry.infeasible)
-                    self.starting += more
-                    assert 0 < more <= self.starting <= wanted
-                    assert self.starting <= self.cpus * ZERO_COST_LEASES_PER_CPU
-                    assert not self.table.idle
+                case StartWorkers(more, job):
+                    waiting = [entry for entry in self.table.demands.values() if not entry.infeasible]
+                    wanted = sum(entry.count for entry in waiting if entry.job == job)
+                    self.starting[job] += more
+                    assert 0 < more <= self.starting[job] <= wanted
+                    assert self.starting[job] <= self.cpus * ZERO_COST_LEASES_PER_CPU
+                    assert not self.table.idle.has(job)
                 case RevokeLease(lease, soft):
                     assert lease.id in self.table.leases
                     assert lease.key[0] != NODE
@@ -165,6 +180,7 @@ class Life:
                     assert entry.key not in self.infeasible or entry.key[0] != NODE
                     self.infeasible.add(entry.key)
                 case Grant(lease):
+                    assert lease.job == self.workers[lease.worker]
                     grants.append(lease)
         self.scheduled = scheduled
         ranks = [(-lease.request.depth, -lease.request.priority) for lease in grants]
@@ -194,10 +210,11 @@ class Life:
 
     def check_books(self):
         table = self.table
-        assert table.starting == self.starting
+        assert table.starting == self.starting.total()
+        assert {worker: self.workers[worker] for worker in table.idle} == dict(table.idle)
         assert table.by_worker == {lease.worker: lease for lease in table.leases.values()}
         assert len(table.by_worker) == len(table.leases)
-        assert table.idle.keys() | table.by_worker.keys() | self.ending == self.workers
+        assert table.idle.keys() | table.by_worker.keys() | self.ending == self.workers.keys()
         assert not table.idle.keys() & table.by_worker.keys()
         assert all(entry.count > 0 for entry in table.demands.values())
         held = Counter()
@@ -222,15 +239,26 @@ class Life:
                 assert not table.resources.feasible(request.resources)
                 continue
             assert table.resources.feasible(request.resources)
-            if table.idle:
+            if table.idle.has(entry.job):
                 room = len(limited) < self.cpus * ZERO_COST_LEASES_PER_CPU
                 if request.resources or entry.key[0] == NODE or room:
                     kept = not leaves(request.resources, table.resources.available(), table.kept)
+                    kept = kept or self.another_starts_for_that(entry)
                     assert kept or table.resources.try_acquire(request.resources) is None, entry
             for lease in grants:
-                if lease.request.resources == request.resources and lease.key[0] != NODE != entry.key[0]:
+                same = lease.request.resources == request.resources and lease.job == entry.job
+                if same and lease.key[0] != NODE != entry.key[0]:
                     rank = (lease.request.depth, lease.request.priority)
                     assert rank >= (request.depth, request.priority)
+
+    def another_starts_for_that(self, entry):
+        """Whether what it needs may be meant for a worker of another job that is starting."""
+        needed = entry.request.resources
+        for other in self.table.demands.values():
+            if not (other.infeasible or self.table.idle.has(other.job) or other.job == entry.job):
+                if not needed or not needed.keys().isdisjoint(other.request.resources):
+                    return True
+        return False
 
     # --- the end
 
@@ -254,7 +282,7 @@ class Life:
         assert table.resources.available() == table.resources.total() == self.total
         assert not table.leases
         assert not table.by_worker
-        assert table.idle.keys() == self.workers - self.ending
+        assert table.idle.keys() == self.workers.keys() - self.ending
 
 
 @pytest.mark.timeout(60)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
 from ray.protocol import keeping
+from ray.protocol.idle_workers import IdleWorkers
 from ray.protocol.resources import UNIT, Allocation, NodeResources
 from ray.protocol.waiting import DemandEntry, DemandKey, Line, Shape, WaitingLines
 
@@ -31,6 +32,8 @@ class Lease:
     key: DemandKey
     request: ResourceRequest
     allocation: Allocation
+    job: str = ""
+    """Of the owner and of the worker."""
     revoked: bool = False
     #: The owner was asked to release it as soon as it has nothing for it.
     wanted: bool = False
@@ -46,9 +49,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class StartWorkers:
-    """Fork this many more workers."""
+    """Fork this many more workers for a job."""
 
     count: int
+    job: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +91,9 @@ class LeaseTable:
         self.leases: dict[bytes, Lease] = {}
         #: {worker id: its lease}
         self.by_worker: dict[bytes, Lease] = {}
-        #: workers that are ready and unleased, most recently used last: a dict as an ordered set
-        self.idle: dict[bytes, None] = {}
-        self.starting = 0
+        self.idle = IdleWorkers()
+        #: {job: workers that are not ready yet}
+        self._starting: Counter[str] = Counter()
         #: {key: leases} of owners, and how many leases without needs run: both follow ``leases``.
         self._holders: Counter[DemandKey] = Counter()
         self._free_running = 0
@@ -101,37 +105,55 @@ class LeaseTable:
         self._total = dict(resources.available())
         self._cpus = max(1, self._total.get("CPU", 0) // UNIT)
 
+    @property
+    def starting(self) -> int:
+        """Workers that are not ready yet, of all jobs."""
+        return self._starting.total()
+
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def demand(self, key: DemandKey, request: ResourceRequest, count: int, name: str = "") -> list[Effect]:
-        """An owner wants ``count`` more workers; 0 withdraws."""
+    def demand(
+        self, key: DemandKey, request: ResourceRequest, count: int, name: str = "", job: str = ""
+    ) -> list[Effect]:
+        """An owner, which is of ``job``, wants ``count`` more workers; 0 withdraws."""
         entry = self.demands.get(key)
         if not count:
             self._withdraw(key)
-            return self.schedule() if self.kept else []
+            return self.schedule() if self.kept or self._starting else []  # what was meant for it is free
         if entry is not None:
             entry.count = count
             entry.request = request
             self._line_up(entry)
             return self.schedule()
         self._turn += 1
-        entry = self.demands[key] = DemandEntry(key, request, count, name, self._turn)
+        entry = self.demands[key] = DemandEntry(key, request, count, name, self._turn, job)
         if not self.resources.feasible(request.resources):
             entry.infeasible = True
             return [Infeasible(entry)]
         self._line_up(entry)
         return self.schedule()
 
-    def worker_ready(self, worker: bytes) -> list[Effect]:
+    def start_ahead(self, count: int, job: str = "") -> list[Effect]:
+        """A job begins, and will want ``count`` workers."""
+        self._starting[job] += count
+        return [StartWorkers(count, job)]
+
+    def worker_ready(self, worker: bytes, job: str = "") -> list[Effect]:
         """A forked worker is listening."""
-        self.starting = max(0, self.starting - 1)
-        self.idle[worker] = None
+        self._started(job)
+        self.idle.add(worker, job)
         return self.schedule(start=self._held_back)
 
-    def worker_failed_to_start(self) -> list[Effect]:
+    def worker_failed_to_start(self, job: str = "") -> list[Effect]:
         """A fork did not lead to a ready worker."""
-        self.starting = max(0, self.starting - 1)
+        self._started(job)
         return self.schedule()
+
+    def _started(self, job: str) -> None:
+        """One worker of the job that was starting is not starting any more."""
+        self._starting[job] -= 1
+        if self._starting[job] <= 0:
+            del self._starting[job]
 
     def worker_lost(self, worker: bytes) -> tuple[Lease | None, list[Effect]]:
         """A worker died; returns the lease that ended with it. What it wanted for its own tasks is void."""
@@ -141,7 +163,7 @@ class LeaseTable:
 
     def worker_retired(self, worker: bytes) -> tuple[Lease | None, list[Effect]]:
         """A worker takes no more work, but wants what it has asked for: its own tasks are still to run."""
-        self.idle.pop(worker, None)
+        self.idle.discard(worker)
         lease = self.by_worker.get(worker)
         if lease is not None:
             self._end(lease)
@@ -154,7 +176,7 @@ class LeaseTable:
             return []
         self._end(lease)
         if not retired:
-            self.idle[lease.worker] = None
+            self.idle.add(lease.worker, lease.job)
         return self.schedule()
 
     def blocked(self, worker: bytes) -> list[Effect]:
@@ -208,7 +230,9 @@ class LeaseTable:
         self.kept = {}
         if not self.demands:
             return effects
+        #: What workers that are to be started will hold, and how many of them each job needs.
         missing: list[Allocation] = []
+        wanted: Counter[str] = Counter()
         most = self._cpus * ZERO_COST_LEASES_PER_CPU
         zero_cost = self._cpus * ZERO_COST_LEASES_PER_CPU - self._free_running
         #: Needs for which there is no room, and lines for whose rest nothing more can be done now.
@@ -219,13 +243,14 @@ class LeaseTable:
         for line, entry in self._waiting.in_order(closed):
             if not (self.idle or start):
                 break
-            lacking = 0
+            lacking, job = 0, line.job
             while entry.count > lacking:
                 if line.free and zero_cost <= 0:
                     self._revoke_for(entry, line, closed, moved, effects)
                     break
-                if not self.idle and (not start or len(missing) >= most):
-                    closed.add(line)  # more start when these are ready
+                is_idle = self.idle.has(job)
+                if not is_idle and (len(missing) >= most or not (start or wanted[job] < self._starting[job])):
+                    closed.add(line)  # more start when these are ready, for which there is room then
                     break
                 allocation = self._place(entry.request) if line.shape not in refused else None
                 if allocation is None:
@@ -235,8 +260,9 @@ class LeaseTable:
                     self._revoke_for(entry, line, closed, moved, effects)
                     break
                 zero_cost -= line.free
-                if not self.idle:
+                if not is_idle:
                     missing.append(allocation)
+                    wanted[job] += 1
                     lacking += 1
                     continue
                 effects.append(Grant(self._grant(entry, allocation)))
@@ -250,15 +276,16 @@ class LeaseTable:
             self._held_back = len(missing) >= most
         for allocation in missing:
             self.resources.release(allocation)
-        if len(missing) > self.starting:
-            count = len(missing) - self.starting
-            self.starting += count
-            effects.append(StartWorkers(count))
+        for job, count in wanted.items():
+            more = count - self._starting[job]
+            if more > 0:
+                self._starting[job] += more
+                effects.append(StartWorkers(more, job))
         return effects
 
     def _grant(self, entry: DemandEntry, allocation: Allocation) -> Lease:
-        worker, _ = self.idle.popitem()
-        lease = Lease(self._new_id(), worker, entry.key, entry.request, allocation)
+        worker = self.idle.take(entry.job)
+        lease = Lease(self._new_id(), worker, entry.key, entry.request, allocation, entry.job)
         self.leases[lease.id] = self.by_worker[worker] = lease
         if entry.key[0] != self.node_id:
             self._holders[entry.key] += 1
@@ -374,15 +401,15 @@ class LeaseTable:
         """Idle workers beyond ``keep``, longest idle first; the caller ends them and forgets them here."""
         return list(self.idle)[: max(0, len(self.idle) - keep)]
 
-    def stayed(self, worker: bytes) -> list[Effect]:
+    def stayed(self, worker: bytes, job: str = "") -> list[Effect]:
         """A worker that was to end, and was forgotten, is needed by others: it may take work again."""
-        self.idle[worker] = None
+        self.idle.add(worker, job)
         return self.schedule()
 
     def forget(self, workers: Iterable[bytes]) -> None:
         """These idle workers are being ended."""
         for worker in workers:
-            self.idle.pop(worker, None)
+            self.idle.discard(worker)
 
 
 def _helps(resources: Mapping[str, int], lacking: set[str]) -> bool:

@@ -32,6 +32,7 @@ class DemandEntry:
     count: int
     name: str
     turn: int
+    job: str = ""
     infeasible: bool = False
     #: Leases of others that were revoked for it.
     revoked: int = 0
@@ -42,10 +43,13 @@ class DemandEntry:
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """Entries that need the same, with the same depth and priority: owners that hold nothing first, then by turn."""
+    """Entries of one job that need the same, with the same depth and priority: owners that hold nothing first, then by
+    turn.
+    """
 
     rank: tuple[int, int]
     shape: Shape
+    job: str
     #: Nothing but a number limits these.
     free: bool
     #: ((holds, turn), entry); turns are unique.
@@ -56,7 +60,7 @@ class WaitingLines:
     """Deeper askers go first, then higher priority, then owners that hold no worker of the class, then by turn."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[int, int, bool, Shape], Line] = {}
+        self._lines: dict[tuple[int, int, bool, Shape, str], Line] = {}
         #: {key of an entry: its line, and its place there}
         self._places: dict[DemandKey, tuple[Line, tuple[bool, int]]] = {}
 
@@ -65,10 +69,10 @@ class WaitingLines:
         self.remove(entry.key)
         request = entry.request
         shape = frozenset(request.resources.items())
-        key = (-request.depth, -request.priority, free, shape)
+        key = (-request.depth, -request.priority, free, shape, entry.job)
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line(key[:2], shape, free)
+            line = self._lines[key] = Line(key[:2], shape, entry.job, free)
         place = (holds, entry.turn)
         bisect.insort(line.entries, (place, entry), key=_place)
         self._places[entry.key] = line, place
@@ -80,7 +84,7 @@ class WaitingLines:
             return
         del line.entries[bisect.bisect_left(line.entries, place, key=_place)]
         if not line.entries:
-            del self._lines[*line.rank, line.free, line.shape]
+            del self._lines[*line.rank, line.free, line.shape, line.job]
 
     def in_order(self, closed: set[Line]) -> Iterator[tuple[Line, DemandEntry]]:
         """All entries in the order of service, without the rest of the lines that the caller adds to ``closed``.
