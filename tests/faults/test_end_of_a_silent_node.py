@@ -12,7 +12,7 @@ from tests import victims
 
 import ray
 from ray.exceptions import NodeDiedError
-from ray.runtime.driver import driver
+from ray.runtime.driver import embedded_node as driver
 
 
 @ray.remote
@@ -26,13 +26,13 @@ def test_shutdown_while_another_thread_deals_with_it(start, tmp_path, capfd, mon
     start(num_cpus=1, log_to_driver=False)
     ref = wait_for.remote(tmp_path / "gate")
     ended = threading.Event()
-    kill_session = driver.kill_session
+    kill_session = driver.kill_marked
 
     def kill_slowly(*args):
         ended.wait(1.0)
         return kill_session(*args)
 
-    monkeypatch.setattr(driver, "kill_session", kill_slowly)
+    monkeypatch.setattr(driver, "kill_marked", kill_slowly)
     outcomes = []
 
     def get():

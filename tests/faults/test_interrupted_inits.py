@@ -30,7 +30,7 @@ ray.shutdown()
 FINALISER = """
 import gc
 import ray
-from ray.runtime.driver.driver import DriverRuntime
+from ray.runtime.driver.embedded_node import EmbeddedNode
 
 found = []
 
@@ -44,12 +44,12 @@ class Calls:
         except RuntimeError as error:
             found.append("in the middle of" in str(error))
 
-whole = DriverRuntime.{inside}
+whole = EmbeddedNode.{inside}
 def interrupted(self, *given):
     Calls()
     gc.collect()
     return whole(self, *given)
-DriverRuntime.{inside} = interrupted
+EmbeddedNode.{inside} = interrupted
 ray.init(num_cpus=1)
 print(found, ray.is_initialized(), flush=True)
 ray.shutdown()
@@ -73,13 +73,13 @@ def test_a_signal_handler_that_makes_sure_of_a_session(tmp_path, delay):
 
 
 def test_a_destructor_that_starts_a_session_in_the_middle_of_init(tmp_path):
-    said = run(FINALISER.format(call="init", inside="_await_node"), tmp_path)
+    said = run(FINALISER.format(call="init", inside="await_facts"), tmp_path)
     assert said == ["[True] True", "[True] False"]
 
 
 @pytest.mark.parametrize(("call", "told"), [("init", "[True]"), ("shutdown", "['done']")])
 def test_a_destructor_in_the_middle_of_shutdown(tmp_path, call, told):
-    said = run(FINALISER.format(call=call, inside="_end_node"), tmp_path)
+    said = run(FINALISER.format(call=call, inside="end"), tmp_path)
     assert said == ["[] True", f"{told} False"]
 
 

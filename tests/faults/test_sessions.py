@@ -250,15 +250,15 @@ print(quick, flush=True)
 def test_failed_start_leaves_nothing(before, monkeypatch):
     """The node manager dies while the driver waits for it."""
     from ray.exceptions import RaySystemError
-    from ray.runtime.driver.driver import DriverRuntime
+    from ray.runtime.driver.embedded_node import EmbeddedNode
 
-    begin = DriverRuntime._start_node
+    begin = EmbeddedNode.begin
 
-    def begin_and_kill(self, config):
-        begin(self, config)
+    def begin_and_kill(self):
+        begin(self)
         self._process.kill()
 
-    monkeypatch.setattr(DriverRuntime, "_start_node", begin_and_kill)
+    monkeypatch.setattr(EmbeddedNode, "begin", begin_and_kill)
     with pytest.raises(RaySystemError, match="node manager did not start"):
         ray.init(num_cpus=1)
     assert not ray.is_initialized()

@@ -12,7 +12,7 @@ import pytest
 from ray.exceptions import RayError, RemoteProtocolError
 from ray.messages import codec, wire
 from ray.messages.codec import PROTOCOL_VERSION
-from ray.protocol.handshake import GUESTS, KINDS, Membership, check, check_at_node, check_welcome, hello
+from ray.protocol.handshake import GUESTS, KINDS, Membership, check, check_at_node, check_job, check_welcome, hello
 
 SESSION = "session_2026"
 NODE = 0x8123_4567
@@ -115,7 +115,6 @@ def test_odd_addresses_are_refused() -> None:
 @pytest.mark.parametrize(
     ("field", "other", "said"),
     [
-        ("job", "job_6", ("job job_6,", "job_5")),
         ("digest", "digest_b", ("plan digest_b,", "digest_a")),
         ("node", NODE + 1, (f"node {NODE + 1},", str(NODE))),
     ],
@@ -126,6 +125,15 @@ def test_what_contradicts_is_refused_and_both_are_named(
 ) -> None:
     text = refused(a_hello(**{field: other}), accept)
     assert all(each in text for each in said)
+
+
+def test_jobs_meet_but_a_node_manager_knows_what_job_a_process_is_of() -> None:
+    sent = a_hello(job="job_6")
+    assert check(sent, HERE) == check_at_node(sent, HERE) == sent
+    check_job(sent, "job_6")
+    check_job(a_hello(job=""), "job_6")
+    with pytest.raises(RemoteProtocolError, match="job job_6, this process to job_5"):
+        check_job(sent, "job_5")
 
 
 @pytest.mark.parametrize("changes", [{"job": ""}, {"digest": ""}, {"node": 0}, {"kind": "node", "job": ""}], ids=repr)

@@ -255,9 +255,9 @@ class Life:
         """Whether what it needs may be meant for a worker of another job that is starting."""
         needed = entry.request.resources
         for other in self.table.demands.values():
-            if not (other.infeasible or self.table.idle.has(other.job) or other.job == entry.job):
-                if not needed or not needed.keys().isdisjoint(other.request.resources):
-                    return True
+            starts = not (other.infeasible or self.table.idle.has(other.job) or other.job == entry.job)
+            if starts and (not needed or not needed.keys().isdisjoint(other.request.resources)):
+                return True
         return False
 
     # --- the end

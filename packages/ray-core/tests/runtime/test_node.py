@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ray.abc.control import ControlStore
 from ray.abc.control_operations import Put
 from ray.builtin.embedded_control import EmbeddedControlServer, EmbeddedControlStore
 from ray.builtin.heap_store import HeapStoreServer
@@ -20,9 +21,8 @@ from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime.node import actors as node_actors
 from ray.runtime.node.client import Client
 from ray.runtime.node.node import NodeManager
-from ray.runtime.node.recorded_errors import RecordedErrors
-from ray.runtime.node.worker_pool import WorkerProcess
-from ray.runtime.process.session_dirs import NodeConfig
+from ray.runtime.node.worker_process import WorkerProcess
+from ray.runtime.process.node_start import NodeConfig
 from ray.testing.contracts._expect import eventually
 from ray.testing.faults import FaultyControlStore
 
@@ -55,30 +55,38 @@ class Polls:
         pass
 
 
-@pytest.fixture
-def manager() -> Iterator[NodeManager]:
+def make(control: ControlStore) -> NodeManager:
     plan = resolve_plan()
     config = NodeConfig(
-        session="s", session_dir="/nowhere", plan=plan.to_json().decode(), resources={"CPU": 10_000}, gpu_ids=[],
-        store_bytes=0, sys_path=[], preload=[], prestart=0, namespace="default", log_to_driver=False,
-        driver_pid=os.getpid(),
+        session="5", session_dir="/nowhere", plan=plan.to_json().decode(), resources={"CPU": 10_000}, gpu_ids=[],
+        store_bytes=0, sys_path=[], preload=[], owner_pid=os.getpid(),
     )  # fmt: skip
-    composition = Composition(plan)
-    server = composition.start_control("/nowhere")
-    control = composition.open_control(server.address)
-    yield NodeManager(config, Polls(), control, composition.make_scheduler(), HeapStoreServer(), [])  # type: ignore[arg-type]
-    control.close()
+    policy = Composition(plan).make_scheduler()
+    return NodeManager(config, Polls(), control, policy, HeapStoreServer(), [])  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def control() -> Iterator[FaultyControlStore]:
+    server = EmbeddedControlServer()
+    store = FaultyControlStore(EmbeddedControlStore(server.address))
+    yield store
+    store.close()
     server.close()
+
+
+@pytest.fixture
+def manager(control: FaultyControlStore) -> NodeManager:
+    return make(control)
 
 
 def join(manager: NodeManager) -> tuple[Link, WorkerProcess]:
     """A worker that has said hello and nothing else."""
-    worker = WorkerProcess(b"w" * 8, [], slot=0, note=RunSlot(memoryview(bytearray(SLOT_BYTES))))
+    worker = WorkerProcess(b"w" * 8, [], slot=0, note=RunSlot(memoryview(bytearray(SLOT_BYTES))), job="00000001")
     worker.pid = 12345
     manager.pool.workers[worker.id] = worker
     link = worker.connection = Link()  # type: ignore[assignment]
-    hello = handshake.hello(handshake.Membership("s"), "worker", worker.id, "a", worker.pid)
-    peer = link.context = Client(link, hello, hello.process, worker)  # type: ignore[arg-type]
+    hello = handshake.hello(handshake.Membership("5"), "worker", worker.id, "a", worker.pid)
+    peer = link.context = Client(link, hello, hello.process, worker.job, worker)  # type: ignore[arg-type]
     manager.peers[peer.id] = peer
     return link, worker
 
@@ -108,10 +116,9 @@ def test_messages_of_a_dead_worker_are_dropped(manager: NodeManager) -> None:
     assert not worker.ready
 
 
-def test_the_loop_goes_on_while_the_control_store_says_nothing(manager: NodeManager) -> None:
-    server = EmbeddedControlServer()
-    control = FaultyControlStore(EmbeddedControlStore(server.address))
-    manager._errors = RecordedErrors(control, print)
+def test_the_loop_goes_on_while_the_control_store_says_nothing(
+    manager: NodeManager, control: FaultyControlStore
+) -> None:
     link, _ = join(manager)
     batch: list[Any] = [
         node.RecordError(node.ErrorRecord("task", "it failed", 1.0)),
@@ -130,11 +137,9 @@ def test_the_loop_goes_on_while_the_control_store_says_nothing(manager: NodeMana
     answer = link.sent[1]
     assert (answer.request, answer.ok) == (1, True)
     assert [row["message"] for row in msgspec.msgpack.decode(answer.data)] == ["it failed"]
-    control.ask(Put("errors", b"no list"), lambda answer: None)
+    control.ask(Put("errors:00000001", b"no list"), lambda answer: None)
     run(manager, [(link, frames(node.Question(3, "errors")))])
     eventually(lambda: (control.deliver(), len(link.sent) == 3)[1], "the question is answered")
-    control.close()
-    server.close()
     assert (link.sent[2].request, link.sent[2].ok) == (3, False)
     assert "a value, not a list" in link.sent[2].error
 

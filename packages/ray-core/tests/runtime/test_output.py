@@ -25,8 +25,8 @@ LINE = b"x" * 999
 class Driver:
     """Prints nothing until it is told to."""
 
-    def __init__(self, id=b"driver"):
-        self.id = id
+    def __init__(self, job="1"):
+        self.job = job
         self.received = []
 
     def send(self, message):
@@ -40,14 +40,15 @@ class Driver:
 
 
 class Node:
-    """The part of a node manager that reads pipes, and two workers."""
+    """The part of a node manager that reads pipes, and two workers of one job; a third is of another job."""
 
-    def __init__(self, folder, *, is_shown=True):
-        self.drivers = [Driver()]
+    def __init__(self, folder):
+        #: {job: its driver}; the workers are of the first one, and another one has its own.
+        self.by_job = {job: Driver(job) for job in ("1", "2")}
         self.transport = UnixTransport(str(folder))
         self.timers = Timers()
-        self.output = NodeOutput(self.transport, self.timers, lambda: self.drivers, is_shown=is_shown)
-        self.pipes = [self.output.open(1), self.output.open(2)]
+        self.output = NodeOutput(self.transport, self.timers, self.by_job.get)
+        self.pipes = [self.output.open(1, "1"), self.output.open(2, "1"), self.output.open(1, "2")]
         for _, write in self.pipes:
             os.set_blocking(write, False)
 
@@ -65,9 +66,12 @@ class Node:
 
     def read(self):
         """Whether something was taken."""
-        before = [len(driver.received) for driver in self.drivers]
+        before = self._received()
         self.transport.poll(0)
-        return before != [len(driver.received) for driver in self.drivers]
+        return before != self._received()
+
+    def _received(self):
+        return [len(driver.received) for driver in self.by_job.values()]
 
     def close(self):
         for reader, write in self.pipes:
@@ -84,7 +88,7 @@ def node(tmp_path):
 
 
 def test_pipes_are_not_read_while_too_much_is_on_its_way(node):
-    (driver,) = node.drivers
+    driver = node.by_job["1"]
     taken = node.fill(0, 100_000)
     assert sum(map(weight, driver.received)) < WINDOW + (1 << 20)
     assert driver.lines() <= taken < 2 * WINDOW // len(LINE)
@@ -97,7 +101,7 @@ def test_pipes_are_not_read_while_too_much_is_on_its_way(node):
 
 
 def test_who_is_about_to_end_does_not_wait(node):
-    (driver,) = node.drivers
+    driver = node.by_job["1"]
     node.fill(0, 100_000)
     node.read()
     assert node.fill(1, 100) < 100
@@ -111,37 +115,46 @@ def test_who_is_about_to_end_does_not_wait(node):
 
 def test_what_the_dead_have_left_is_dropped_where_there_is_far_too_much(node, monkeypatch):
     monkeypatch.setattr(output, "MOST", WINDOW + (1 << 20))
-    (driver,) = node.drivers
+    driver = node.by_job["1"]
     node.output.take_last(node.pipes[0][0])
     for _ in range(10_000):
-        node.output.forward(Logs(1, "f", 1, [LINE]))
+        node.output.forward("1", Logs(1, "f", 1, [LINE]))
     assert driver.lines() < 10_000
     node.output.printed(driver, Printed(sum(map(weight, driver.received))), ())
     assert driver.lines() + driver.dropped() == 10_000
 
 
 def test_a_driver_that_is_gone_holds_nobody_up(node):
-    slow, quick = node.drivers[0], Driver(b"other")
-    node.drivers.append(quick)
     node.fill(0, 100_000)
-    node.output.printed(quick, Printed(sum(map(weight, quick.received))), ())
     assert node.fill(0, 100) < 100
-    node.drivers.remove(slow)
-    node.output.driver_lost(slow.id)
-    assert node.fill(0, 100) == 100
+    del node.by_job["1"]
+    node.output.driver_lost("1")
+    for _ in range(3):
+        node.transport.poll(0)
+    assert os.write(node.pipes[0][1], LINE) == len(LINE)
+
+
+def test_a_slow_driver_holds_no_other_job_up(node):
+    other = node.by_job["2"]
+    node.fill(0, 100_000)
+    assert node.fill(2, 100) == 100
+    while node.read():
+        pass
+    assert (node.fill(1, 100) < 100, other.lines()) == (True, 100)
+    assert not any(LINE in logs.lines for logs in node.by_job["1"].received if logs.stream == 2)
 
 
 def test_nobody_can_have_printed_more_than_there_was(node):
     node.fill(0, 100)
     node.read()
     with pytest.raises(RemoteProtocolError):
-        node.output.printed(node.drivers[0], Printed(1 << 30), ())
+        node.output.printed(node.by_job["1"], Printed(1 << 30), ())
     with pytest.raises(RemoteProtocolError):
-        node.output.printed(Driver(b"a worker"), Printed(1), ())
+        node.output.printed(Driver("none"), Printed(1), ())
 
 
 def test_a_pipe_that_is_closed_while_it_waits_stays_closed(node):
-    (driver,) = node.drivers
+    driver = node.by_job["1"]
     node.fill(0, 100_000)
     node.output.close(node.pipes[0][0])
     node.output.printed(driver, Printed(sum(map(weight, driver.received))), ())
@@ -150,7 +163,7 @@ def test_a_pipe_that_is_closed_while_it_waits_stays_closed(node):
 
 
 def test_a_line_that_waits_is_not_taken_for_an_unfinished_one(node):
-    (driver,) = node.drivers
+    driver = node.by_job["1"]
     os.write(node.pipes[0][1], b"one line, ")
     assert not node.read()
     os.write(node.pipes[0][1], b"and its end\n")

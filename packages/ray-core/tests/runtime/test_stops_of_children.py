@@ -9,13 +9,13 @@ import pytest
 
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime.node import worker_pool
-from ray.runtime.node.worker_pool import WorkerPool, WorkerProcess
-from ray.runtime.process.session_dirs import NodeConfig
+from ray.runtime.node.worker_pool import WorkerPool
+from ray.runtime.node.worker_process import WorkerProcess
+from ray.runtime.process.node_start import NodeConfig
 from ray.runtime.process.timers import Timers
 
 CONFIG = NodeConfig(
     session="s", session_dir="/nowhere", plan="", resources={}, gpu_ids=[], store_bytes=0, sys_path=[], preload=[],
-    prestart=0, namespace="default", log_to_driver=False, driver_pid=1,
 )  # fmt: skip
 PID = 12345
 

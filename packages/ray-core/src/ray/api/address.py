@@ -12,6 +12,7 @@ from ray.exceptions import RayConnectionError
 
 _CONNECT_TIMEOUT_S = 3.0
 _ENVIRONMENT = "RAY_ADDRESS"
+_SESSION = "unix:"
 NOT_RELEASED = "clusters are not in this release"
 _PORTS = range(1024, 65536)
 
@@ -56,13 +57,26 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
         from_environment = os.environ.get(_ENVIRONMENT)
         if from_environment:
             name, given = _ENVIRONMENT, from_environment
-    if given is None or given == "local":
+    if given is None or given == "local" or given.startswith(_SESSION):
         return None
     source = f"{name}={given!r}"
     if given == "auto":
         unset = "" if name == _ENVIRONMENT else f", since {_ENVIRONMENT} is not set"
         raise RayConnectionError(f"{source} found no cluster{unset}, and {NOT_RELEASED}. {_instead(source)}")
     return _parse(given, source)
+
+
+def session_to_join(address: object, redis_address: object, *, local_mode: bool) -> str | None:
+    """The directory of the session on this machine that ``init`` is to join, or None: ``unix:<directory>``.
+
+    Where it may be given is as for ``cluster_address``, which is asked first and finds none then.
+    """
+    given = address if address is not None else redis_address
+    if given == "auto" or (given is None and not local_mode):
+        given = os.environ.get(_ENVIRONMENT)
+    if not isinstance(given, str) or not given.startswith(_SESSION):
+        return None
+    return given.removeprefix(_SESSION)
 
 
 def _by_keyword(given: object) -> str:

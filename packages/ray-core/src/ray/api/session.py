@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 
 from ray import later_names
-from ray.api.address import ClusterAddress, cluster_address, no_way_in, refuse_to_join
+from ray.api.address import ClusterAddress, cluster_address, no_way_in, refuse_to_join, session_to_join
 from ray.api.options import check_name, custom_resources, memory_bytes, quantity, whole_quantity
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
@@ -22,7 +22,7 @@ from ray.runtime import interface
 from ray.runtime.interface import Runtime
 from ray.runtime.process.interrupts import forget_signals
 from ray.runtime.process.telling import log as _log
-from ray.runtime.start_options import DEFAULT_NAMESPACE, StartOptions
+from ray.runtime.start_options import DEFAULT_NAMESPACE, JoinOptions, StartOptions
 
 if TYPE_CHECKING:
     from ray.plugins.plan import ResolvedPlan
@@ -253,6 +253,9 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
     if cluster is not None:
         _refuse_start_up_options(cluster, options)
         refuse_to_join(cluster)
+    session_dir = session_to_join(address, options.get("redis_address"), local_mode=local_mode)
+    if session_dir is not None:
+        return _join(session_dir, options)
     options = cast("InitOptions", later_names.settle("ray.init", options))
     checked = _checked(options)
     _refuse_foreign_package()
@@ -261,11 +264,30 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
         from ray.runtime.local.session import LocalRuntime
 
         return LocalRuntime(start_options)
-    from ray.runtime.driver.driver import start
+    from ray.runtime.driver.start import start
 
     for sentence in shadowed():
         _log.warning("%s", sentence)
     return start(start_options)
+
+
+def _join(session_dir: str, options: InitOptions) -> Runtime:
+    from ray.runtime.driver.start import join
+
+    given = [name for name in (*_START_UP, *sorted(later_names.START_UP)) if options.get(name) is not None]
+    if options.get("local_mode"):
+        given.append("local_mode")
+    if given:
+        raise ValueError(
+            f"When joining a session that runs (address='unix:{session_dir}'), {' and '.join(given)} must not be "
+            "provided: the node was told when it was started."
+        )
+    options = cast("InitOptions", later_names.settle("ray.init", options))
+    checked = _checked(options)
+    _refuse_foreign_package()
+    chosen = {name: found for name in _SEAMS if (found := options.get(name)) is not None}
+    wanted = options.get("options") or {}
+    return join(JoinOptions(session_dir, chosen, wanted, checked["namespace"], checked["log_to_driver"]))
 
 
 def _plan(options: InitOptions, local_mode: bool) -> ResolvedPlan:

@@ -347,7 +347,7 @@ class Pong(Struct, frozen=True, tag=53):
 
 
 class Stop(Struct, frozen=True, tag=54):
-    """Driver: end the node and everything on it."""
+    """Driver whose node this is: end the node and everything on it."""
 
 
 class Ending(Struct, frozen=True, tag=63):
@@ -379,21 +379,3 @@ class Leaving(Struct, frozen=True, tag=70):
 
 class Stay(Struct, frozen=True, tag=61):
     """Worker to node manager: others need what it owns or has submitted, so it did not end."""
-
-
-class AskPath(Struct, frozen=True, tag=72):
-    """Worker to node manager, which passes it on to the driver: where does the program look for modules now?"""
-
-    request: int
-    worker: bytes = b""
-    """The owner that asks; filled in by the node manager."""
-
-
-class Path(Struct, frozen=True, tag=73):
-    """Driver to node manager: its ``sys.path``. The worker gets it as the ``Answer`` to its request."""
-
-    request: int
-    worker: bytes
-    path: list[str]
-    odd: list[bytes] = []
-    """Folders whose names are not in UTF-8."""

@@ -41,6 +41,8 @@ class ActorEntry:
     """One actor. ``incarnation`` counts processes, from 0."""
 
     spec: ActorSpec
+    #: The job that it is of: that of its creator.
+    job: str = ""
     #: Its arguments are there: it may be placed.
     ready: bool = True
     state: str = PLACING
@@ -145,8 +147,8 @@ class ActorTable:
         self._dead: dict[bytes, None] = {}
         self._max_dead = max_dead
 
-    def create(self, spec: ActorSpec, *, ready: bool = True) -> list[Effect]:
-        """Add an actor, or, where that was done before its arguments were there, have it placed.
+    def create(self, spec: ActorSpec, job: str = "", *, ready: bool = True) -> list[Effect]:
+        """Add an actor of a job, or, where that was done before its arguments were there, have it placed.
 
         Raises:
             ValueError: the name is taken, or the id.
@@ -166,7 +168,7 @@ class ActorTable:
                     f"The name {spec.name!r} is already taken by a live actor in namespace {spec.namespace!r}."
                 )
             self.names[key] = spec.id
-        entry = self.actors[spec.id] = self._living[spec.id] = ActorEntry(spec, ready)
+        entry = self.actors[spec.id] = self._living[spec.id] = ActorEntry(spec, job, ready)
         return [Place(entry)] if ready else []
 
     def named(self, namespace: str, name: str) -> ActorEntry | None:
@@ -276,6 +278,10 @@ class ActorTable:
             else:
                 effects += self.kill(entry.spec.id, True, "the process that created it has died")
         return effects
+
+    def outlives(self, job: str) -> bool:
+        """Whether an actor of the job lives that does not need its creator."""
+        return any(entry.job == job and entry.spec.detached and entry.ready for entry in self._living.values())
 
     def watcher_lost(self, process: bytes) -> None:
         """A process died: it need not be told any more."""

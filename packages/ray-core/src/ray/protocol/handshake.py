@@ -47,8 +47,7 @@ def check(message: object, here: Membership, process: bytes = b"") -> Hello:
         raise RemoteProtocolError(f"peer belongs to session {message.session}, this process to {here.session}")
     if message.kind not in KINDS:
         raise RemoteProtocolError(f"peer is of unknown kind {message.kind!r}")
-    _check_name(message)
-    _check_agreement("job", message.job, here.job)
+    _check_name(message)  # jobs meet: one may find another's named actor
     _check_agreement("plan", message.digest, here.digest)
     if message.to and process and message.to != process:
         raise RemoteProtocolError(f"peer wants process {message.to.hex()}, this one is {process.hex()}")
@@ -82,6 +81,15 @@ def check_at_node(message: object, here: Membership) -> Hello:
         raise RemoteProtocolError(f"a {accepted.kind} that has an id before it has got one")
     _check_agreement("node", accepted.node, here.node)
     return accepted
+
+
+def check_job(message: Hello, job: str) -> None:
+    """See that a process is of the job that its node manager knows it to be of.
+
+    Raises:
+        RemoteProtocolError: it says another one.
+    """
+    _check_agreement("job", message.job, job)
 
 
 def _check_name(message: Hello) -> None:

@@ -206,6 +206,12 @@ class LeaseTable:
             self._end(lease)
         return ended
 
+    def end_job(self, job: str) -> None:
+        """A job is over: no worker is wanted for it any more."""
+        for key in [key for key, entry in self.demands.items() if entry.job == job]:
+            self._withdraw(key)
+        self._starting.pop(job, None)
+
     def shrink(self, lease: Lease, resources: dict[str, int]) -> list[Effect]:
         """A placed actor keeps only ``resources``."""
         if dict(lease.request.resources) == resources:

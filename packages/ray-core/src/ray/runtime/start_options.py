@@ -33,6 +33,19 @@ class StartOptions:
     log_to_driver: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class JoinOptions:
+    """A job on a node that runs already."""
+
+    session_dir: str
+    chosen: Mapping[str, object] = field(default_factory=dict)
+    """{seam: name of a plugin}, where the program names one: the session's must be that."""
+    plugin_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """{seam: {option: value}}: the session's must be these."""
+    namespace: str = DEFAULT_NAMESPACE
+    log_to_driver: bool = True
+
+
 def offered(options: StartOptions, gpus_found: int) -> dict[str, int]:
     """What the session offers, in fixed point, without zeros."""
     cpus, gpus, memory = options.num_cpus, options.num_gpus, options.memory_bytes

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ray.abc.control_operations import Put
+from ray.abc.blocking_control import BlockingControl
+from ray.abc.control_operations import Put, Ttl
 from ray.builtin.embedded_control import EmbeddedControlServer, EmbeddedControlStore
 from ray.clock import monotonic
 from ray.exceptions import ControlStoreError, ControlTimeoutError
@@ -31,9 +32,9 @@ def record(number: int) -> ErrorRecord:
     return ErrorRecord("task", f"failure {number}", float(number))
 
 
-def rows_of(errors: RecordedErrors, control: FaultyControlStore) -> Any:
+def rows_of(errors: RecordedErrors, control: FaultyControlStore, job: str = "1") -> Any:
     answers: list[Any] = []
-    errors.ask(answers.append)
+    errors.ask(job, answers.append)
 
     def answered() -> bool:
         control.deliver()
@@ -46,10 +47,21 @@ def rows_of(errors: RecordedErrors, control: FaultyControlStore) -> Any:
 def test_rows_come_back_in_their_order(control: FaultyControlStore) -> None:
     errors = RecordedErrors(control, print)
     for number in range(3):
-        errors.add(record(number))
+        errors.add("1", record(number))
     rows = rows_of(errors, control)
     assert [row["message"] for row in rows] == ["failure 0", "failure 1", "failure 2"]
     assert rows[0].keys() == set(ErrorRecord.__struct_fields__)
+
+
+def test_each_job_has_its_own_which_are_kept_for_a_day(control: FaultyControlStore) -> None:
+    errors = RecordedErrors(control, print)
+    for number in range(4):
+        errors.add(str(number % 2), record(number))
+    assert [row["message"] for row in rows_of(errors, control, "0")] == ["failure 0", "failure 2"]
+    assert [row["message"] for row in rows_of(errors, control, "1")] == ["failure 1", "failure 3"]
+    errors.expire("0")
+    left = {job: BlockingControl(control).ask(Ttl(f"errors:{job}")) or 0.0 for job in ("0", "1")}
+    assert 23 * 3600 < left["0"] <= 24 * 3600 < left["1"] == float("inf")
 
 
 def test_nobody_waits_for_a_store_that_says_nothing(
@@ -61,7 +73,7 @@ def test_nobody_waits_for_a_store_that_says_nothing(
     with control.silent():
         start = monotonic()
         for number in range(recorded_errors.MAX_ERRORS + 10):
-            errors.add(record(number))
+            errors.add("1", record(number))
         assert monotonic() - start < 2.0
         assert isinstance(rows_of(errors, control), ControlTimeoutError)
     assert len(control._asked) <= recorded_errors.MAX_ERRORS + 1
@@ -73,10 +85,10 @@ def test_nobody_waits_for_a_store_that_says_nothing(
 def test_what_cannot_be_recorded_is_told_once(control: FaultyControlStore) -> None:
     said: list[str] = []
     errors = RecordedErrors(control, said.append)
-    control.ask(Put("errors", b"no list"), lambda answer: None)
+    control.ask(Put("errors:1", b"no list"), lambda answer: None)
     for number in range(3):
-        errors.add(record(number))
+        errors.add("1", record(number))
     assert isinstance(rows_of(errors, control), ControlStoreError)
     assert len(said) == 1
-    assert said[0].startswith("failures cannot be recorded for ray.error_info(): Append('errors')")
+    assert said[0].startswith("failures cannot be recorded for ray.error_info(): Append('errors:1')")
     assert not errors._under_way

@@ -13,28 +13,35 @@ import sys
 
 import msgspec
 
+from ray.abc.blocking_control import BlockingControl
+from ray.abc.control import ControlStore
+from ray.abc.control_operations import Incr
 from ray.exceptions.base import printable
 from ray.runtime import interface
 from ray.runtime.node.node import NodeManager
+from ray.runtime.node.reception import JOBS
 from ray.runtime.process import descriptors
 from ray.runtime.process.clean_signals import clean_signals
 from ray.runtime.process.group_ends import TRACKER_S, children, end_children
+from ray.runtime.process.marks import mark_process
+from ray.runtime.process.node_start import JobConfig, NodeConfig, NodeFacts
 from ray.runtime.process.session_dirs import (
-    NodeConfig,
     SessionFacts,
     create_session_dir,
     publish_session,
     remove_session_dir,
     survivor_of,
 )
-from ray.runtime.process.supervision import become_subreaper, mark_session, wake_with_parent
+from ray.runtime.process.supervision import become_subreaper, wake_with_parent
 from ray.runtime.process.titles import set_title
 
 _CLOSE_S = 2.0
+#: Where a node manager prints that outlives the program which has started it; in the session's directory.
+NODE_LOG = "node.log"
 
 
 def main(fd: int) -> None:
-    """Serve one node until the driver says stop or is gone."""
+    """Serve one node until it is stopped, or the driver whose node it is says so or is gone."""
     clean_signals()
     interface.own_process = "the node manager"
     lifeline = socket.socket(fileno=fd)
@@ -46,15 +53,18 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     umask = os.umask(0o077)
-    mark_session(config.session)
-    wake_with_parent()
+    mark_process(config.session)
+    if config.owner_pid:
+        wake_with_parent()
     descriptors.raise_limit()  # for the workers as well
     try:
-        create_session_dir(config.session_dir, config.driver_pid)
+        create_session_dir(config.session_dir, config.owner_pid or os.getpid())
+        if not config.owner_pid:
+            _log_to(os.path.join(config.session_dir, NODE_LOG))
         _serve(config, lifeline, umask)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            lifeline.sendall(msgspec.json.encode({"error": printable(f"{type(error).__name__}: {error}")}) + b"\n")
+            lifeline.sendall(NodeFacts(error=printable(f"{type(error).__name__}: {error}")).to_json() + b"\n")
         raise
     finally:
         signal.set_wakeup_fd(-1)
@@ -69,8 +79,8 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
 
     Args:
         config: of the session.
-        lifeline: to the driver.
-        umask: the driver's; workers have it as well.
+        lifeline: to the program that has started the node; if that is to end with a driver, it ends with the lifeline.
+        umask: of that program; workers have it as well.
     """
     import ray.runtime.mains.worker  # noqa: F401 - imported before the zygote is forked, for all workers
     from ray.plugins.compose import Composition
@@ -88,9 +98,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
     transport = composition.open_transport(config.session_dir)
     sinks = composition.event_sinks(config.session_dir)
     manager = NodeManager(
-        msgspec.structs.replace(
-            config, extra={"store_address": store_server.address, "events": bool(sinks), "umask": umask}
-        ),
+        msgspec.structs.replace(config, store_address=store_server.address, events=bool(sinks)),
         transport,
         control,
         composition.make_scheduler(),
@@ -99,25 +107,30 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         composition.plan.digest,
     )
     try:
-        manager.pool.lifeline = lifeline.fileno()
+        if config.owner_pid:
+            manager.pool.lifeline = lifeline.fileno()
         manager.pool.begin(zygote.serve)
-        manager.pool.node_address = transport.listen("node")
-        for address in (manager.pool.node_address, store_server.address):
-            manager.pool.place.need(address)
+        address = manager.pool.node_address = transport.listen("node")
+        store = store_server.address
+        for needed in (address, store):
+            manager.pool.place.need(needed)
         manager.pool.count_room(store_server.max_clients)
+        job = _open_own_job(manager, control, config.job, umask) if config.job else ""
         manager.prestart(config.prestart)
-        _watch_signals(manager, lifeline)
+        _watch_signals(manager)
         transport.watch(control.fileno(), control.deliver)
-        address, store = manager.pool.node_address, store_server.address
+        version = "{}.{}".format(*sys.version_info[:2])
+        owner_pid = config.owner_pid or os.getpid()
         publish_session(
-            config.session_dir, SessionFacts(config.session, address, store, config.plan, config.driver_pid)
+            config.session_dir,
+            SessionFacts(config.session, address, store, config.plan, owner_pid, bool(sinks), version),
         )
-        answer = {
-            "address": address,
-            "store": store,
-            "events": bool(sinks),
-        }
-        lifeline.sendall(msgspec.json.encode(answer) + b"\n")
+        lifeline.sendall(NodeFacts(address, store, bool(sinks), job).to_json() + b"\n")
+        if config.owner_pid:
+            lifeline.setblocking(False)
+            transport.watch(lifeline.fileno(), manager.owner_ended)
+        else:
+            lifeline.close()
         manager.run()
     finally:
         manager.pool.close()
@@ -129,8 +142,22 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         control_server.close()
 
 
-def _watch_signals(manager: NodeManager, lifeline: socket.socket) -> None:
-    """Deaths of children and the end of the driver arrive as readable descriptors."""
+def _log_to(path: str) -> None:
+    """Print there from here on: the program that has started this process does not read what it prints."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for fd in (1, 2):
+        os.dup2(log, fd)
+    os.close(log)
+
+
+def _open_own_job(manager: NodeManager, control: ControlStore, config: JobConfig, umask: int) -> str:
+    """The job of the driver whose node this is; nothing else is served yet, so that the store may be waited for."""
+    number = BlockingControl(control).ask(Incr(JOBS))
+    return manager.open_own_job(number, msgspec.structs.replace(config, umask=umask))
+
+
+def _watch_signals(manager: NodeManager) -> None:
+    """Deaths of children arrive at a readable descriptor."""
     read, write = os.pipe()
     for end in (read, write):
         os.set_blocking(end, False)
@@ -141,11 +168,9 @@ def _watch_signals(manager: NodeManager, lifeline: socket.socket) -> None:
         manager.reap_due = True
 
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    signal.signal(signal.SIGTERM, lambda number, frame: manager.stop())
+    signal.signal(signal.SIGTERM, lambda number, frame: manager.terminate())
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     manager.transport.watch(read, on_signal)
-    lifeline.setblocking(False)
-    manager.transport.watch(lifeline.fileno(), manager.stop)
     manager.pool.reap()
 
 

@@ -11,10 +11,11 @@ from typing import NoReturn
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
 from ray.runtime import interface
+from ray.runtime.node.forking import ForkRequest
 from ray.runtime.owner.here import Here
 from ray.runtime.process.admission import knock
 from ray.runtime.process.forked import watch_forks
-from ray.runtime.process.session_dirs import NodeConfig
+from ray.runtime.process.node_start import JobConfig, NodeConfig
 from ray.runtime.process.signal_guard import SignalGuard
 from ray.runtime.worker import child_files, terminal
 from ray.runtime.worker.driver_path import DriverPath
@@ -27,16 +28,18 @@ from ray.runtime.worker.worker import WorkerRuntime
 
 def worker_main(
     config: NodeConfig,
+    job: JobConfig,
     composition: Composition,
-    worker_id: bytes,
-    node_address: str,
+    request: ForkRequest,
     slot: memoryview,
     threads: NativeThreads,
 ) -> NoReturn:
     """Serve until the node manager, or an actor's end, says stop. Keeps the main thread."""
+    worker_id, node_address = request.worker, request.address
     transport = composition.open_transport(config.session_dir)
-    store = composition.open_store(config.extra["store_address"])
-    here = Here(config.session, worker_id, config.namespace)
+    store = composition.open_store(config.store_address)
+    here = Here(config.session, worker_id, job.namespace)
+    here.name(worker_id, request.job)
     runtime = WorkerRuntime(here, transport, store, composition, slot, threads)
     desk = runtime.desk
     executor = desk.executor  # the worker may be made an actor, which has another one, as soon as it is ready
@@ -64,14 +67,14 @@ def worker_main(
         wire.Terminate: lambda message: runtime.becoming.on_terminate(),
         node.Exit: runtime.on_exit,
     }
-    runtime.events.wanted = config.extra["events"]
+    runtime.events.wanted = config.events
     interface.set_current(runtime)
     interface.own_process = ""  # a child that a task forks may start a session of its own
     watch_forks(runtime)
     runtime.polling.start()
     sys.meta_path.append(DriverPath(runtime))
     runtime.plugins.join()
-    os.umask(config.extra["umask"])  # for the program's files; those of the session are private whatever it is
+    os.umask(job.umask)  # for the program's files; those of the session are private whatever it is
     runtime.node.send(node.Ready(worker_id, runtime.address))
     executor.submit(IdlePoll(desk, runtime.life, runtime.actor, runtime.replies, runtime.polling, executor))
     while True:

@@ -26,7 +26,8 @@ from ray.runtime import interface
 from ray.runtime.node.births import fork_grandchild
 from ray.runtime.node.forking import MAX_TEXT_CHARS, Forked, ForkRequest, decode_request, encode, place
 from ray.runtime.node.survivor import NodeSurvivor
-from ray.runtime.process.session_dirs import NodeConfig
+from ray.runtime.process.marks import mark_process
+from ray.runtime.process.node_start import JobConfig, NodeConfig, job_file
 from ray.runtime.process.supervision import die_with_parent
 from ray.runtime.process.titles import IDLE, set_title
 from ray.runtime.worker.native_threads import NativeThreads
@@ -62,6 +63,19 @@ def serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryvi
             os.close(fd)
 
 
+def _enter_job(config: NodeConfig, name: str, cwd: list[int]) -> JobConfig:
+    """Be a process of a job from here on: its path for modules, its directory, its mark. Returns what it wants."""
+    mark_process(config.session, name)
+    with open(job_file(config.session_dir, name), "rb") as file:
+        job = JobConfig.from_json(file.read())
+    for folder in cwd:
+        os.fchdir(folder)
+    if sys.path != job.sys_path:
+        sys.path[:] = job.sys_path
+        importlib.invalidate_caches()
+    return job
+
+
 def _preload(name: str) -> None:
     with contextlib.suppress(Exception):  # a module that cannot be preloaded fails where it is used
         importlib.import_module(name)
@@ -89,13 +103,14 @@ def _be_worker(
         os.setpgid(0, 0)
         os.dup2(fds[0], 1)
         os.dup2(fds[1], 2)
+        job = _enter_job(config, request.job, fds[2:])
         for fd in fds:
             os.close(fd)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # for the programs that its tasks start
         set_title(IDLE)
         from ray.runtime.mains.worker import worker_main
 
-        worker_main(config, composition, request.worker, request.address, slots[place(request.slot)], threads)
+        worker_main(config, job, composition, request, slots[place(request.slot)], threads)
     except RayConnectionError as error:  # the store, or the node manager, has ended meanwhile
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     except BaseException as error:

@@ -16,15 +16,17 @@ from ray.protocol import actors, leases
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.desk import NodeDesk
 from ray.runtime.node.ends import expect_end
-from ray.runtime.node.worker_pool import WorkerPool, WorkerProcess
+from ray.runtime.node.failures import NodeFailures
+from ray.runtime.node.worker_pool import WorkerPool
+from ray.runtime.node.worker_process import WorkerProcess
 from ray.runtime.process.timers import Timers
 
 #: A message about an actor that is not known waits for so long: its creation, which another process has sent before,
 #: may come behind it.
 EARLY_S = 2.0
 
-#: What tells one class of actors from another: name, depth, and what they need to be placed.
-Shape: TypeAlias = tuple[str, int, frozenset[tuple[str, int]]]
+#: What tells one class of actors from another: job, name, depth, and what they need to be placed.
+Shape: TypeAlias = tuple[str, str, int, frozenset[tuple[str, int]]]
 
 
 class Placing:
@@ -54,8 +56,10 @@ class NodeActors:
         pool: WorkerPool,
         timers: Timers,
         node_id: bytes,
+        failures: NodeFailures,
     ) -> None:
         self._desk = desk
+        self._failures = failures
         self._leases = leases
         self._clients = clients
         self._pool = pool
@@ -98,7 +102,7 @@ class NodeActors:
         if spec.resources.get("GPU", 0) != spec.placement.get("GPU", 0):
             raise RemoteProtocolError("an actor that needs other GPUs to live than to be placed")
         try:
-            effects = self.table.create(spec, ready=message.ready)
+            effects = self.table.create(spec, client.job, ready=message.ready)
         except ValueError as error:
             client.send(node.Answer(message.request, False, error=str(error)))
             return
@@ -173,7 +177,7 @@ class NodeActors:
         begun = worker.note.has_begun_actor
         effects = self.table.worker_lost(worker.id, cause, begun=begun)
         if effects and not begun:
-            self._desk.report_failed_start(cause)
+            self._failures.record_failed_start(worker.job, cause)
         self.apply(effects)
 
     def owner_lost(self, process: bytes) -> None:
@@ -224,7 +228,7 @@ class NodeActors:
         if entry.state == actors.DEAD:
             return
         spec = entry.spec
-        shape = (spec.class_name, spec.depth, frozenset(spec.placement.items()))
+        shape = (entry.job, spec.class_name, spec.depth, frozenset(spec.placement.items()))
         placing = self._by_shape.get(shape)
         if placing is None:
             request = ResourceRequest(spec.placement, spec.depth)
@@ -238,7 +242,8 @@ class NodeActors:
 
     def _demand(self, placing: Placing) -> None:
         key = (self._node_id, placing.number)
-        self._desk.apply(self._leases.demand(key, placing.request, len(placing.waiting), placing.name))
+        job = placing.shape[0]
+        self._desk.apply(self._leases.demand(key, placing.request, len(placing.waiting), placing.name, job))
         self._desk.attend()
 
     def _leave(self, actor: bytes) -> Placing | None:
@@ -279,6 +284,7 @@ class NodeActors:
                 "name": entry.spec.name,
                 "namespace": entry.spec.namespace,
                 "pid": entry.pid,
+                "job_id": entry.job,
                 "incarnation": entry.incarnation,
             }
             for entry in self.table.actors.values()

@@ -7,17 +7,21 @@ from typing import Any, TypeAlias
 
 from ray.abc.transport import Connection, Frame
 from ray.messages import codec, wire
-from ray.runtime.node.worker_pool import WorkerProcess
+from ray.runtime.node.worker_process import WorkerProcess
 
 
 class Client:
     """A connected process: a driver or a worker."""
 
-    __slots__ = ("address", "connection", "id", "kind", "pid", "worker")
+    __slots__ = ("address", "connection", "id", "job", "kind", "pid", "worker")
 
-    def __init__(self, connection: Connection, hello: wire.Hello, id: bytes, worker: WorkerProcess | None) -> None:
+    def __init__(
+        self, connection: Connection, hello: wire.Hello, id: bytes, job: str, worker: WorkerProcess | None
+    ) -> None:
         self.connection = connection
         self.id = id
+        #: Name of its job; an observer has none.
+        self.job = job
         self.kind = hello.kind
         self.address = hello.address
         self.pid = hello.pid

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from ray.messages import node
 from ray.protocol import leases
 
 
@@ -17,12 +16,3 @@ class NodeDesk(Protocol):
 
     def attend(self) -> None:
         """Somebody may have to wait for a worker."""
-
-    def record_error(self, record: node.ErrorRecord, *, print_it: bool = True) -> None:
-        """Keep a failure for ``ray.error_info``; the drivers print what this process found itself."""
-
-    def report_failed_start(self, cause: node.ExitCause) -> None:
-        """Record that a worker has ended before it came to what it was wanted for."""
-
-    def tell_drivers(self, message: Any) -> None:
-        """Send something to every driver."""

@@ -9,7 +9,8 @@ from ray.messages import codec, node
 from ray.protocol.leases import Lease, LeaseTable
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.desk import NodeDesk
-from ray.runtime.node.worker_pool import WorkerPool, WorkerProcess
+from ray.runtime.node.worker_pool import WorkerPool
+from ray.runtime.node.worker_process import WorkerProcess
 from ray.runtime.process.supervision import END_S
 from ray.runtime.process.timers import Timers
 
@@ -94,6 +95,15 @@ class NodeEnds:
         for worker_id in surplus:
             self._end(worker_id)
 
+    def make_room(self, job: str) -> bool:
+        """Have an idle worker of another job end, so that one of this job can start; False if there is none."""
+        worker_id = self._leases.idle.of_others(job)
+        if worker_id is None:
+            return False
+        self._leases.forget([worker_id])
+        self._end(worker_id)
+        return True
+
     def _end(self, worker_id: bytes) -> None:
         """Ask an unleased worker to end, and see that it does."""
         pool = self._pool
@@ -106,5 +116,5 @@ class NodeEnds:
         worker = client.worker
         if worker is not None and worker.timer is not None:
             worker.timer.cancel()
-            self._desk.apply(self._leases.stayed(worker.id))
+            self._desk.apply(self._leases.stayed(worker.id, worker.job))
             self.arm_trim()

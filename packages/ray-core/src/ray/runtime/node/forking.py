@@ -15,7 +15,7 @@ import msgspec
 
 from ray.exceptions.shadowed import shadowing
 from ray.protocol.run_slot import SLOT_BYTES
-from ray.runtime.process.session_dirs import NodeConfig
+from ray.runtime.process.node_start import NodeConfig
 from ray.runtime.process.supervision import die_with_parent
 
 Serve: TypeAlias = Callable[[socket.socket, NodeConfig, int, memoryview, int], NoReturn]
@@ -30,11 +30,15 @@ def place(slot: int) -> slice:
 
 
 class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
-    """Node manager to zygote, with the write ends of the worker's stdout and stderr attached."""
+    """Node manager to zygote, with the write ends of the worker's stdout and stderr attached.
+
+    A third descriptor is the directory in which the worker begins; without it that is the zygote's.
+    """
 
     worker: bytes
     address: str
     slot: int
+    job: str = ""
 
 
 class Forked(msgspec.Struct, frozen=True, array_like=True):
@@ -57,7 +61,7 @@ def start(serve: Serve, config: NodeConfig, slots: memoryview, lifeline: int) ->
         serve: what it does then.
         config: of the session.
         slots: memory that the node manager and all workers share: one slot a worker, where it notes what it runs.
-        lifeline: descriptor of a channel that ends with the driver.
+        lifeline: descriptor of a channel that ends with the driver whose node this is; -1 if it is nobody's.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     node = os.getpid()
@@ -67,7 +71,7 @@ def start(serve: Serve, config: NodeConfig, slots: memoryview, lifeline: int) ->
         return pid, ours
     try:
         die_with_parent(node)
-        _close_all_but(theirs.fileno(), lifeline)
+        _close_all_but(*(fd for fd in (theirs.fileno(), lifeline) if fd >= 0))
         serve(theirs, config, node, slots, lifeline)
     except BaseException as error:
         text = "".join((*traceback.format_exception(error), shadowing(error)))

@@ -50,7 +50,12 @@ class LineReader:
     """One worker stream at the node manager: bytes in, ``Logs`` out."""
 
     def __init__(
-        self, fd: int, stream: int, emit: Callable[[Logs], None], later: Callable[[float, Callable[[], None]], object]
+        self,
+        fd: int,
+        stream: int,
+        emit: Callable[[Logs], None],
+        later: Callable[[float, Callable[[], None]], object],
+        job: str = "",
     ) -> None:
         """Nothing is read yet.
 
@@ -59,8 +64,10 @@ class LineReader:
             stream: 1 is stdout, 2 is stderr.
             emit: takes what was read.
             later: calls a function after so many seconds.
+            job: of the worker.
         """
         self.fd = fd
+        self.job = job
         self.pid = 0
         #: The worker is about to end.
         self.is_last = False

@@ -6,8 +6,7 @@ effects into messages and processes. It never unpickles what users send.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,38 +15,36 @@ from ray.abc.control import ControlStore
 from ray.abc.scheduler import ResourceRequest, SchedulerPolicy
 from ray.abc.store import StoreServer
 from ray.abc.transport import Connection, Frame, Transport
-from ray.clock import monotonic, wall_time
-from ray.exceptions import ControlStoreError, RemoteProtocolError
-from ray.exceptions.base import exit_text
+from ray.clock import wall_time
+from ray.exceptions import RemoteProtocolError
 from ray.ids import ProcessIds, embedded_node, make_lease_ids, node_manager_of, node_number
-from ray.messages import codec, node, wire
+from ray.messages import codec, jobs, node
 from ray.plugins.specs import EventSink
 from ray.protocol import handshake, leases, waiting
 from ray.protocol.resources import UNIT, NodeResources
 from ray.runtime.node.actors import NodeActors
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.ends import NodeEnds, expect_end
+from ray.runtime.node.failures import NodeFailures
 from ray.runtime.node.infeasible import lack_of
+from ray.runtime.node.job_ends import JobEnds
+from ray.runtime.node.jobs import Jobs
 from ray.runtime.node.output import NodeOutput
 from ray.runtime.node.patience import NodePatience
+from ray.runtime.node.questions import Questions
+from ray.runtime.node.reception import Arriving, Reception
 from ray.runtime.node.recorded_errors import RecordedErrors
 from ray.runtime.node.running import NodeRunning
-from ray.runtime.node.trouble import FAILED_START, NO_ROOM
-from ray.runtime.node.worker_pool import WorkerPool, WorkerProcess
+from ray.runtime.node.starts import WorkerStarts
+from ray.runtime.node.worker_pool import WorkerPool
+from ray.runtime.node.worker_process import WorkerProcess
 from ray.runtime.process.hardware import described
+from ray.runtime.process.node_start import JobConfig, NodeConfig
 from ray.runtime.process.refusals import Refusals
-from ray.runtime.process.session_dirs import NodeConfig
 from ray.runtime.process.timers import Timers
 
 #: After a worker's connection is lost its process has this long to end by itself.
 LOST_GRACE_S = 0.3
-#: Workers that fail to start in a row are replaced at once up to this many, then after ever longer pauses.
-FREE_STARTS = 4
-MAX_START_DELAY_S = 5.0
-#: How long a worker that cannot be started at all is not tried again.
-FULL_DELAY_S = 1.0
-#: How often it is recorded that there is no room for workers that are wanted.
-TELL_AGAIN_S = 30.0
 _TICK_S = 5.0
 #: The context of a connection that was dropped before it said who it is; more of its messages may be under way here.
 _DROPPED = object()
@@ -69,60 +66,68 @@ class NodeManager:
         self.config = config
         self.node = embedded_node()
         self.process_id, self._new_id = node_manager_of(self.node), ProcessIds(self.node).give
-        self._membership = handshake.Membership(config.session, node_number(self.node), config.session, digest)
         self.transport = transport
         self._store = store
         self._sinks = sinks
         self.timers = Timers()
         self.peers: dict[bytes, Client] = {}
+        self.jobs = Jobs(config.session_dir)
+        #: The job of the driver with which this node ends, if there is one.
+        self.own_job = ""
+        self._refusals = Refusals(lambda text: print(text, flush=True))
+        recorded = self._recorded = RecordedErrors(control, lambda text: print(text, flush=True))
+        self.failures = NodeFailures(recorded, self.jobs)
         resources = NodeResources(config.resources, config.gpu_ids)
         self.leases = leases.LeaseTable(self.process_id, resources, policy, make_lease_ids(self.node))
-        self.output = NodeOutput(transport, self.timers, self._drivers, is_shown=config.log_to_driver)
+        self.output = NodeOutput(transport, self.timers, self.jobs.hears)
         self.pool = WorkerPool(config, transport, self.timers, self._worker_died, self.output, self.fail, self._new_id)
         if store.pid is not None:
             self.pool.vital[store.pid] = "the process of the object store"
-        self.actors = NodeActors(self, self.leases, self.peers, self.pool, self.timers, self.process_id)
-        self._refusals = Refusals(lambda text: print(text, flush=True))
-        self._errors = RecordedErrors(control, lambda text: print(text, flush=True))
+        self.actors = NodeActors(self, self.leases, self.peers, self.pool, self.timers, self.process_id, self.failures)
+        self.job_ends = JobEnds(
+            config.session, self.jobs, self.leases, self.pool, self.actors.table, self.output, recorded, self.timers
+        )
+        membership = handshake.Membership(config.session, node_number(self.node), digest=digest)
+        self.reception = Reception(membership, control, self.peers, self.pool, self.jobs, self._new_id, self._refusals)
         keep_idle = max(1, min(config.resources.get("CPU", 0) // UNIT, 64))
         self.ends = NodeEnds(self, self.leases, self.pool, self.timers, self._actor_leaves, keep_idle)
-        self.patience = NodePatience(self, self.leases, self.peers, self.timers, self.actors.class_of, self.process_id)
-        running = NodeRunning(self.leases, self.peers, self.pool, self.timers, self.actors.table)
-        self.stopping = False
-        #: Before then nobody is told again that there is no room for workers, and it is not recorded again.
-        self._tell_of_room = self._record_room = 0.0
+        self.starts = WorkerStarts(
+            self, self.leases, self.pool, self.timers, self.jobs, self.failures, self.ends.make_room
+        )
+        self.patience = NodePatience(
+            self, self.leases, self.peers, self.timers, self.actors.class_of, self.process_id, self.failures, self.jobs
+        )
+        self.stopping = self._terminated = False
         #: A child has ended, stopped or continued.
         self.reap_due = False
-        #: Workers in a row that ended before they were ready.
-        self._failed_starts = 0
-        self._handlers: dict[type, Handler] = {
+        self._handlers = self._all_handlers()
+
+    def _all_handlers(self) -> dict[type, Handler]:
+        running = NodeRunning(self.leases, self.peers, self.pool, self.timers, self.actors.table)
+        questions = Questions(self.leases, self.actors, self.pool, self.peers, self._recorded, self._describe)
+        return {
             node.Demand: self._demand,
             node.Release: self._release,
             node.Suspect: self._suspect,
             node.Blocked: lambda peer, message, frames: self.apply(self.leases.blocked(peer.id)),
             node.Resumed: lambda peer, message, frames: self.leases.resumed(peer.id),
             node.Ready: self._ready,
-            node.RecordError: lambda peer, message, frames: self.record_error(message.record, print_it=False),
+            node.RecordError: lambda peer, message, frames: self.failures.record(
+                peer.job, message.record, print_it=False
+            ),
             node.Ping: lambda peer, message, frames: peer.send(node.Pong(message.number)),
-            node.ShowFailure: lambda peer, message, frames: self.tell_drivers(message),
+            node.ShowFailure: lambda peer, message, frames: self.jobs.tell(peer.job, message),
             node.TaskEvents: self._task_events,
-            node.Stop: lambda peer, message, frames: self.stop(),
-            node.Question: self._question,
-            node.AskPath: lambda peer, message, frames: self.tell_drivers(node.AskPath(message.request, peer.id)),
-            node.Path: self._path,
+            jobs.OpenJob: self._open_job,
+            jobs.Leave: self._leave,
+            node.Stop: self._stop_for,
+            jobs.AskPath: self._ask_path,
+            jobs.Path: self._path,
             node.Printed: self.output.printed,
             **self.actors.handlers(),
             **self.ends.handlers(),
             **running.handlers(),
-        }
-        self._answers: dict[str, Callable[[bytes], Any]] = {
-            "resources": lambda data: self.leases.resources.total(),
-            "available": lambda data: self.leases.resources.available(),
-            "nodes": lambda data: [self._describe()],
-            "actor": self.actors.find_named,
-            "actors": lambda data: self.actors.describe(),
-            "workers": lambda data: self.pool.diagnostics(),
-            "processes": lambda data: [[p.id, p.kind, p.pid, p.address] for p in self.peers.values()],
+            **questions.handlers(),
         }
 
     # --- loop -------------------------------------------------------------------------------------------------------
@@ -140,6 +145,8 @@ class NodeManager:
                 self.reap_due = False
                 self.pool.reap()
             timers.run_due()
+        if self._terminated and not self.own_job:
+            self.jobs.tell_all(node.Ending("the node was stopped"))
 
     def stop(self) -> None:
         """Leave ``run`` after the current events."""
@@ -149,15 +156,27 @@ class NodeManager:
         """The node cannot go on: say so, and stop."""
         if not self.stopping:
             print(reason, flush=True)
-            self.tell_drivers(node.Ending(reason))
+            self.jobs.tell_all(node.Ending(reason))
             self.stop()
+
+    def terminate(self) -> None:
+        """The node was asked to end. In a signal handler: the loop says so when it ends."""
+        self.stopping = True
+        self._terminated = True
+
+    def owner_ended(self) -> None:
+        """The driver whose node this is has ended, and the node ends with it."""
+        for job in self.jobs:
+            if job.id != self.own_job:
+                self.jobs.tell(job.id, node.Ending("the program that started this node has ended"))
+        self.stop()
 
     def _receive(self, connection: Connection, frames: Sequence[Frame]) -> None:
         try:
             message = codec.decode(frames)
             peer = connection.context
             if peer is None:
-                self._welcome(connection, message)
+                self.reception.receive(connection, message)
                 return
             if type(peer) is not Client or self.peers.get(peer.id) is not peer:
                 return  # it is dead or was dropped, and what it held was given away
@@ -172,32 +191,28 @@ class NodeManager:
                 connection.context = _DROPPED
             self._lost(connection)
 
-    def _welcome(self, connection: Connection, message: Any) -> None:
-        hello = handshake.check_at_node(message, here := self._membership)
-        worker = self.pool.workers.get(hello.process) if hello.kind == "worker" else None
-        if hello.kind == "worker" and (worker is None or worker.connection is not None):
-            raise RemoteProtocolError("a worker that is not expected")
-        peer = Client(connection, hello, hello.process or self._new_id(), worker)
-        if peer.id in self.peers:
-            raise RemoteProtocolError("a process that is connected already")
-        if worker is not None:
-            worker.connection, worker.address = connection, hello.address
-        connection.context = peer
-        self.peers[peer.id] = peer
-        peer.send(wire.Welcome(here.node, peer.id, here.job, here.digest))
-
     def _lost(self, connection: Connection) -> None:
         peer = connection.context
+        if isinstance(peer, Arriving):
+            peer.is_gone = True
         if not isinstance(peer, Client) or self.peers.get(peer.id) is not peer:
             return
         if peer.worker is not None:
             self.pool.expect_end(peer.worker, LOST_GRACE_S, "it closed its connections (exec, or closed descriptors)")
         else:
-            self._owner_lost(peer.id)
+            self._driver_lost(peer, None)
+
+    def _driver_lost(self, peer: Client, leaver: Client | None) -> None:
+        """A driver has gone, or is about to; an observer likewise."""
+        self._owner_lost(peer.id)
+        if leaver is None:
+            self.pool.place.remove(peer.address)
+        job = self.jobs.get(peer.job)
+        if job is not None:
+            self.job_ends.begin(job, leaver)
 
     def _owner_lost(self, process: bytes) -> None:
         self.peers.pop(process, None)
-        self.output.driver_lost(process)
         for lease in self.leases.owner_lost(process):
             worker = self.pool.workers.get(lease.worker)
             if worker is not None:
@@ -214,34 +229,13 @@ class NodeManager:
             if type(effect) is leases.Grant:
                 self._granted(effect.lease)
             elif type(effect) is leases.StartWorkers:
-                for _ in range(effect.count):
-                    if self.pool.has_room:
-                        self.pool.start_worker()
-                    else:
-                        self._has_no_room()
+                self.starts.start(effect.job, effect.count)
             elif type(effect) is leases.RevokeLease:
                 owner = self.peers.get(effect.lease.key[0])
                 if owner is not None:
                     owner.send(node.Revoke(effect.lease.id, effect.soft))
             elif type(effect) is leases.Infeasible:
                 self._infeasible(effect.entry)
-
-    def _has_no_room(self) -> None:
-        """A worker is missing and cannot be started now."""
-        self.timers.after(FULL_DELAY_S, lambda: self.apply(self.leases.worker_failed_to_start()))
-        now = monotonic()
-        if len(self.pool.workers) >= self.pool.most and now >= self._tell_of_room:
-            self._tell_of_room = now + FULL_DELAY_S
-            count = len(self.pool.workers)
-            text = (
-                f"No more workers can be started: {self.pool.most_reason}. There are {count}; tasks and actors that "
-                "need another one wait until one ends."
-            )
-            record = node.ErrorRecord(NO_ROOM, text, wall_time())
-            if now >= self._record_room:
-                self._record_room = now + TELL_AGAIN_S
-                self.record_error(record, print_it=False)
-            self.tell_drivers(node.RecordError(record))  # which say it once, and in errors for as long as it goes on
 
     def _granted(self, lease: leases.Lease) -> None:
         worker = self.pool.workers[lease.worker]
@@ -258,7 +252,7 @@ class NodeManager:
 
     def _demand(self, peer: Client, message: node.Demand, frames: Sequence[Frame]) -> None:
         request = ResourceRequest(message.resources, message.depth, message.priority)
-        self.apply(self.leases.demand((peer.id, message.key), request, message.count, message.name))
+        self.apply(self.leases.demand((peer.id, message.key), request, message.count, message.name, peer.job))
         self.attend()
 
     def _release(self, peer: Client, message: node.Release, frames: Sequence[Frame]) -> None:
@@ -284,23 +278,22 @@ class NodeManager:
         if worker is None or worker.ready:
             raise RemoteProtocolError("Ready from a process that is not a new worker")
         worker.ready = True
-        self._failed_starts = 0
+        self.starts.succeeded()
         if worker.timer is not None:
             worker.timer.cancel()
-        self.apply(self.leases.worker_ready(worker.id))
+        self.apply(self.leases.worker_ready(worker.id, worker.job))
         self.ends.arm_trim()
 
     def _worker_died(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
-        if not worker.ready:
-            self.pool.look_at_place()
-            if not (self.pool.closing or self.stopping):
-                self.report_failed_start(cause)
-                self._failed_starts += 1
-                excess = self._failed_starts - FREE_STARTS
-                delay_s = min(MAX_START_DELAY_S, 0.1 * 2.0 ** min(excess, 10)) if excess > 0 else 0.0
-                self.timers.after(delay_s, lambda: self.apply(self.leases.worker_failed_to_start()))
+        if worker.ready:
+            self._ready_worker_died(worker, cause)
+        else:
             self.peers.pop(worker.id, None)
-            return
+            if not self.stopping:
+                self.starts.failed(worker, cause)
+        self.job_ends.look(worker.job)
+
+    def _ready_worker_died(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
         lease, effects = self.leases.worker_lost(worker.id)
         if lease is not None and lease.key[0] == self.process_id:
             self.actors.worker_lost(worker, cause)
@@ -318,36 +311,51 @@ class NodeManager:
         if lease.key[0] == self.process_id:
             self.actors.worker_lost(worker, cause)
 
-    def report_failed_start(self, cause: node.ExitCause) -> None:
-        """Record that a worker has ended before it came to what it was wanted for."""
-        detail = cause.reason or exit_text(cause.exit_code, cause.signal)
-        text = "\n".join([FAILED_START + detail, *cause.stderr])
-        self.record_error(node.ErrorRecord("worker_died", text, wall_time(), pid=cause.pid))
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    def open_own_job(self, number: int, config: JobConfig) -> str:
+        """The node is to end with a driver, and has workers for it before it comes; returns the name of its job."""
+        job = self.jobs.add(number)
+        self.jobs.configure(job, config)
+        self.own_job = job.id
+        return job.id
 
     def prestart(self, count: int) -> None:
-        """Have workers waiting before the first task."""
-        count = min(count, self.pool.most)
-        self.leases.starting += count
-        for _ in range(count):
-            self.pool.start_worker()
+        """Have workers of the own job waiting before its first task."""
+        self.apply(self.leases.start_ahead(min(count, self.pool.most), self.own_job))
+
+    def _open_job(self, peer: Client, message: jobs.OpenJob, frames: Sequence[Frame]) -> None:
+        job = self.jobs.get(peer.job)
+        if job is None or job.config is not None:
+            raise RemoteProtocolError("a job that is opened twice, or by a process that is no driver")
+        try:
+            self.jobs.configure(job, JobConfig.from_json(message.config))
+        except ValueError as error:
+            peer.send(node.Answer(message.request, False, error=str(error)))
+            return
+        peer.send(node.Answer(message.request, True))
+
+    def _leave(self, peer: Client, message: jobs.Leave, frames: Sequence[Frame]) -> None:
+        if peer.kind != "driver":
+            raise RemoteProtocolError(f"a {peer.kind} that leaves its job")
+        self._driver_lost(peer, peer)
+
+    def _stop_for(self, peer: Client, message: node.Stop, frames: Sequence[Frame]) -> None:
+        if not self.own_job or peer.job != self.own_job or peer.kind != "driver":
+            raise RemoteProtocolError("a process that would stop a node which is not its own")
+        self.owner_ended()
 
     # --- errors, logs, questions --------------------------------------------------------------------------------------
 
     def _infeasible(self, entry: waiting.DemandEntry) -> None:
         lack = lack_of(entry.request.resources, self.leases.resources.total())
         text = f"{entry.name or 'A task'} {lack}. As it is, it waits for ever: this release has no clusters."
-        self.record_error(node.ErrorRecord("infeasible_task", text, wall_time(), function=entry.name))
+        self.failures.record(entry.job, node.ErrorRecord("infeasible_task", text, wall_time(), function=entry.name))
         owner = self.peers.get(entry.key[0])
         if owner is not None:
             owner.send(node.Infeasible(entry.key[1], lack))
         elif entry.key[0] == self.process_id:
             self.actors.infeasible(entry.key[1], lack)
-
-    def record_error(self, record: node.ErrorRecord, *, print_it: bool = True) -> None:
-        """Keep a failure for ``ray.error_info``; the drivers print what this process found itself."""
-        self._errors.add(record)
-        if print_it:
-            self.tell_drivers(node.RecordError(record))
 
     def _task_events(self, peer: Client, message: node.TaskEvents, frames: Sequence[Frame]) -> None:
         names = ("task_id", "name", "state", "duration_us", "attempt")
@@ -360,37 +368,14 @@ class NodeManager:
             except Exception as error:  # of no concern to their senders
                 self._refusals.note(error)
 
-    def _drivers(self) -> list[Client]:
-        return [peer for peer in self.peers.values() if peer.kind == "driver"]
-
-    def tell_drivers(self, message: Any) -> None:
-        """Send something to every driver."""
-        for peer in self._drivers():
-            peer.send(message)
-
-    def _question(self, peer: Client, message: node.Question, frames: Sequence[Frame]) -> None:
-        if message.what == "errors":
-            self._errors.ask(partial(self._answer_errors, peer, message.request))
-            return
-        answer = self._answers.get(message.what)
-        if answer is None:
-            peer.send(node.Answer(message.request, False, error=f"unknown question {message.what!r}"))
-            return
-        try:
-            found = answer(message.data)
-        except msgspec.MsgspecError as error:
-            raise RemoteProtocolError(
-                f"a question after {message.what!r} of {len(message.data)} bytes: {error}"
-            ) from None
-        peer.send(node.Answer(message.request, True, msgspec.msgpack.encode(found)))
-
-    def _answer_errors(self, peer: Client, request: int, rows: list[dict[str, Any]] | ControlStoreError) -> None:
-        if isinstance(rows, ControlStoreError):
-            peer.send(node.Answer(request, False, error=str(rows)))
+    def _ask_path(self, peer: Client, message: jobs.AskPath, frames: Sequence[Frame]) -> None:
+        driver = self.jobs.driver_of(peer.job)
+        if driver is None:
+            peer.send(node.Answer(message.request, False, error="its driver has ended"))
         else:
-            peer.send(node.Answer(request, True, msgspec.msgpack.encode(rows)))
+            driver.send(jobs.AskPath(message.request, peer.id))
 
-    def _path(self, peer: Client, message: node.Path, frames: Sequence[Frame]) -> None:
+    def _path(self, peer: Client, message: jobs.Path, frames: Sequence[Frame]) -> None:
         asker = self.peers.get(message.worker)
         if asker is not None:
             asker.send(node.Answer(message.request, True, msgspec.msgpack.encode([*message.path, *message.odd])))

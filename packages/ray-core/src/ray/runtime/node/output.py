@@ -1,13 +1,14 @@
-"""The node manager's part in what workers print: it takes no more than the drivers have room for.
+"""The node manager's part in what workers print: it takes no more than the driver of their job has room for.
 
-A driver says how much it has printed. Where that is too far behind, the pipes of the workers are not read for a while:
-then they fill up, and a task that prints waits, as with any pipe. Nobody else waits; nothing is kept here beyond that.
+A driver says how much it has printed. Where that is too far behind, the pipes of its workers are not read for a while:
+then they fill up, and a task that prints waits, as with any pipe. No other job waits; nothing is kept here beyond that.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from ray.abc.transport import Frame, Transport
@@ -21,38 +22,46 @@ from ray.runtime.process.timers import Timers
 MOST = 8 * WINDOW
 
 
+class _Backlog:
+    """What is on its way to one driver."""
+
+    __slots__ = ("dropped", "held", "unprinted")
+
+    def __init__(self) -> None:
+        #: What was sent to it and is not printed yet.
+        self.unprinted = 0
+        #: Lines that were dropped, and are still to be told of.
+        self.dropped = 0
+        #: Pipes in which something waits until the driver has room for it, in order.
+        self.held: dict[LineReader, None] = {}
+
+
 class NodeOutput:
     """Owns the pipes of the workers. Runs on the node manager's one thread."""
 
-    def __init__(
-        self, transport: Transport, timers: Timers, drivers: Callable[[], Iterable[Any]], *, is_shown: bool
-    ) -> None:
+    def __init__(self, transport: Transport, timers: Timers, hears: Callable[[str], Any]) -> None:
         """There are no pipes yet.
 
         Args:
             transport: watches them.
             timers: of the node manager.
-            drivers: the connected drivers, with ``id`` and ``send``.
-            is_shown: whether drivers want to know what workers print.
+            hears: the driver of a job, with ``send``, if it is there and wants to know what workers print.
         """
         self._transport = transport
         self._timers = timers
-        self._drivers = drivers
-        self._is_shown = is_shown
-        #: {driver: what was sent to it and is not printed yet}
-        self._unprinted: dict[bytes, int] = {}
-        #: Lines that were dropped, and are still to be told of.
-        self._dropped = 0
-        #: Pipes in which something waits until a driver has room for it, in order.
-        self._held: dict[LineReader, None] = {}
+        self._hears = hears
+        #: {job: what is on its way to its driver}
+        self._backlogs: dict[str, _Backlog] = {}
 
-    @property
-    def _fullest(self) -> int:
-        return max(self._unprinted.values(), default=0)
+    def _backlog(self, job: str) -> _Backlog:
+        backlog = self._backlogs.get(job)
+        if backlog is None:
+            backlog = self._backlogs[job] = _Backlog()
+        return backlog
 
     # --- pipes --------------------------------------------------------------------------------------------------------
 
-    def open(self, stream: int) -> tuple[LineReader, int]:
+    def open(self, stream: int, job: str) -> tuple[LineReader, int]:
         """A pipe for stdout (1) or stderr (2) of a worker: its reader, and the end that is the worker's.
 
         Raises:
@@ -60,7 +69,7 @@ class NodeOutput:
         """
         read, write = os.pipe()
         os.set_blocking(read, False)
-        reader = LineReader(read, stream, self.forward, self._timers.after)
+        reader = LineReader(read, stream, partial(self.forward, job), self._timers.after, job)
         self._watch(reader)
         return reader, write
 
@@ -68,9 +77,10 @@ class NodeOutput:
         self._transport.watch(reader.fd, lambda: self._readable(reader))
 
     def _readable(self, reader: LineReader) -> None:
-        if self._fullest >= (MOST if reader.is_last else WINDOW):
+        backlog = self._backlog(reader.job)
+        if backlog.unprinted >= (MOST if reader.is_last else WINDOW):
             self._transport.unwatch(reader.fd)
-            self._held[reader] = None
+            backlog.held[reader] = None
         elif not reader.read():
             reader.drain()  # a last line without an end
             self.close(reader)
@@ -78,7 +88,7 @@ class NodeOutput:
     def close(self, reader: LineReader) -> None:
         """Give up a pipe; no effect the second time."""
         if reader.fd >= 0:
-            self._held.pop(reader, None)
+            self._backlog(reader.job).held.pop(reader, None)
             self._transport.unwatch(reader.fd)
             os.close(reader.fd)
             reader.fd = -1
@@ -86,44 +96,51 @@ class NodeOutput:
     def take_last(self, reader: LineReader) -> None:
         """The worker is about to end, which is not to wait for a terminal."""
         reader.is_last = True
-        if reader in self._held:
-            del self._held[reader]
+        held = self._backlog(reader.job).held
+        if reader in held:
+            del held[reader]
             self._watch(reader)
 
     # --- drivers ------------------------------------------------------------------------------------------------------
 
-    def forward(self, logs: node.Logs) -> None:
-        """Send it to the drivers."""
-        if not self._is_shown:
+    def forward(self, job: str, logs: node.Logs) -> None:
+        """Send it to the driver of the job."""
+        driver = self._hears(job)
+        if driver is None:
             return
-        if self._fullest >= MOST:
-            self._dropped += len(logs.lines)
+        backlog = self._backlog(job)
+        if backlog.unprinted >= MOST:
+            backlog.dropped += len(logs.lines)
             return
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
+        if backlog.dropped:
+            dropped, backlog.dropped = backlog.dropped, 0
             logs = node.Logs(logs.pid, logs.name, logs.stream, logs.lines, dropped, logs.rest)
-        size = weight(logs)
-        for driver in self._drivers():
-            self._unprinted[driver.id] = self._unprinted.get(driver.id, 0) + size
-            driver.send(logs)
+        backlog.unprinted += weight(logs)
+        driver.send(logs)
 
     def printed(self, peer: Any, message: node.Printed, frames: Sequence[Frame]) -> None:
         """A driver has room for more."""
-        left = self._unprinted.get(peer.id, 0) - message.amount
-        if left < 0:
+        backlog = self._backlog(peer.job)
+        if message.amount > backlog.unprinted:
             raise RemoteProtocolError("a driver has printed more than it was sent")
-        self._unprinted[peer.id] = left
-        self._go_on()
-        if self._dropped and self._fullest < WINDOW:
-            self.forward(node.Logs(0, "", 1, []))  # tells of them
+        backlog.unprinted -= message.amount
+        self._go_on(backlog)
+        if backlog.dropped and backlog.unprinted < WINDOW:
+            self.forward(peer.job, node.Logs(0, "", 1, []))  # tells of them
 
-    def driver_lost(self, driver: bytes) -> None:
-        """Nobody waits for it any more."""
-        if self._unprinted.pop(driver, None) is not None:
-            self._go_on()
+    def driver_lost(self, job: str) -> None:
+        """Its pipes wait no more: nobody prints what comes of them."""
+        backlog = self._backlogs.get(job)
+        if backlog is not None:
+            backlog.unprinted = backlog.dropped = 0
+            self._go_on(backlog)
 
-    def _go_on(self) -> None:
-        if self._held and self._fullest < WINDOW:
-            held, self._held = self._held, {}
+    def forget(self, job: str) -> None:
+        """The last worker of the job has ended."""
+        self._backlogs.pop(job, None)
+
+    def _go_on(self, backlog: _Backlog) -> None:
+        if backlog.held and backlog.unprinted < WINDOW:
+            held, backlog.held = backlog.held, {}
             for reader in held:
                 self._watch(reader)

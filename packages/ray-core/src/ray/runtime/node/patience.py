@@ -10,7 +10,9 @@ from ray.messages import node
 from ray.protocol.leases import LeaseTable
 from ray.runtime.node.client import Client
 from ray.runtime.node.desk import NodeDesk
+from ray.runtime.node.failures import NodeFailures
 from ray.runtime.node.held import HELD, held_by_actors
+from ray.runtime.node.jobs import Jobs
 from ray.runtime.process.timers import Timers
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class NodePatience:
         timers: Timers,
         class_of: Callable[[bytes], str],
         node_id: bytes,
+        failures: NodeFailures,
+        jobs: Jobs,
     ) -> None:
         """``class_of``: the class of the actor that a worker is."""
         self._desk = desk
@@ -49,6 +53,8 @@ class NodePatience:
         self._timers = timers
         self._class_of = class_of
         self._node_id = node_id
+        self._failures = failures
+        self._jobs = jobs
         self._armed = False
         #: {demand: its turn, which changes with every grant, and since when it has been that}
         self._seen: dict[DemandKey, tuple[int, float]] = {}
@@ -101,8 +107,8 @@ class NodePatience:
                 record = node.ErrorRecord(HELD, text, wall_time(), function=entry.name)
                 if now >= self._record:
                     self._record = now + RECORD_AGAIN_S
-                    self._desk.record_error(record, print_it=False)
-                self._desk.tell_drivers(node.RecordError(record))
+                    self._failures.record(entry.job, record, print_it=False)
+                self._jobs.tell(entry.job, node.RecordError(record))
                 return
 
     def _actors_hold(self) -> bool:

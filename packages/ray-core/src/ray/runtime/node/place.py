@@ -16,6 +16,7 @@ class NodePlace:
     """The session's directory, and the sockets to which every process of it connects."""
 
     def __init__(self, folder: str) -> None:
+        self._folder = folder
         #: {path: what it is}
         self._needed = {folder: "the directory of the session"}
 
@@ -25,6 +26,13 @@ class NodePlace:
         with contextlib.suppress(OSError, ValueError):
             if stat.S_ISSOCK(os.lstat(path).st_mode):
                 self._needed[path] = "a socket of the session"
+
+    def remove(self, address: str) -> None:
+        """A process that was killed has left the socket where it listened."""
+        folder, name = os.path.split("/" + address.partition(":")[2].lstrip("/"))
+        if name and folder == self._folder:
+            with contextlib.suppress(OSError, ValueError):
+                os.unlink(os.path.join(folder, name))
 
     def lack(self) -> str:
         """What was removed, as a reason to end; empty if nothing was."""

@@ -1,4 +1,4 @@
-"""What has failed, for ``ray.error_info``: a list in the control store, for which the node manager never waits."""
+"""What has failed, for ``ray.error_info``: a list of each job in the control store, which is never waited for."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 import msgspec
 
 from ray.abc.control import ControlStore
-from ray.abc.control_operations import Append, Items
+from ray.abc.control_operations import Append, Expire, Items
 from ray.exceptions import ControlStoreError
 from ray.messages import node
 
 MAX_ERRORS = 1000
 #: Before the process that asks gives up.
 _ANSWER_S = 8.0
-_KEY = "errors"
+#: What is kept of a job goes so long after its end.
+_KEPT_S = 24 * 3600.0
 
 
 class RecordedErrors:
@@ -29,14 +30,14 @@ class RecordedErrors:
         #: Rows that it does not have.
         self._lost = 0
 
-    def add(self, record: node.ErrorRecord) -> None:
-        """Keep one more; while the store does not answer, no more than it would keep."""
+    def add(self, job: str, record: node.ErrorRecord) -> None:
+        """Keep one more of a job; while the store does not answer, no more than it would keep."""
         if self._under_way >= MAX_ERRORS:
             self._lost += 1
             return
         fields = {name: getattr(record, name) for name in record.__struct_fields__}
         self._under_way += 1
-        self._control.ask(Append(_KEY, msgspec.msgpack.encode(fields), MAX_ERRORS), self._added)
+        self._control.ask(Append(_key(job), msgspec.msgpack.encode(fields), MAX_ERRORS), self._added)
 
     def _added(self, answer: int | ControlStoreError) -> None:
         self._under_way -= 1
@@ -49,8 +50,12 @@ class RecordedErrors:
             self._say(f"failures cannot be recorded for ray.error_info(): {answer}")
         self._lost += 1
 
-    def ask(self, on_answer: Callable[[list[dict[str, Any]] | ControlStoreError], None]) -> None:
-        """Have ``on_answer`` called with the rows, oldest first; those that were added before are among them."""
+    def expire(self, job: str) -> None:
+        """The job is over."""
+        self._control.ask(Expire(_key(job), _KEPT_S), lambda answer: None)
+
+    def ask(self, job: str, on_answer: Callable[[list[dict[str, Any]] | ControlStoreError], None]) -> None:
+        """Have ``on_answer`` called with the job's rows, oldest first; those that were added before are among them."""
 
         def rows(answer: list[bytes] | ControlStoreError) -> None:
             if isinstance(answer, ControlStoreError):
@@ -58,4 +63,8 @@ class RecordedErrors:
             else:
                 on_answer([msgspec.msgpack.decode(item) for item in answer])
 
-        self._control.ask(Items(_KEY), rows, timeout_s=_ANSWER_S)
+        self._control.ask(Items(_key(job)), rows, timeout_s=_ANSWER_S)
+
+
+def _key(job: str) -> str:
+    return f"errors:{job}"

@@ -16,7 +16,8 @@ from ray.protocol.actors import ActorTable
 from ray.protocol.leases import LeaseTable
 from ray.protocol.run_slot import CANCELLED, TIMED_OUT
 from ray.runtime.node.client import Client, Handler
-from ray.runtime.node.worker_pool import WorkerPool, WorkerProcess
+from ray.runtime.node.worker_pool import WorkerPool
+from ray.runtime.node.worker_process import WorkerProcess
 from ray.runtime.process.timers import Timer, Timers
 
 

@@ -11,8 +11,10 @@ from typing import NoReturn
 
 from ray.clock import monotonic
 from ray.runtime.process.group_ends import await_trackers
-from ray.runtime.process.session_dirs import NodeConfig, note_survivor, remove_session_dir
-from ray.runtime.process.supervision import is_stopped, kill_session, outlive_parent
+from ray.runtime.process.marks import kill_marked
+from ray.runtime.process.node_start import NodeConfig
+from ray.runtime.process.session_dirs import note_survivor, remove_session_dir
+from ray.runtime.process.supervision import is_stopped, outlive_parent
 
 #: The driver is gone: the node manager ends by itself, or has this long until it is killed.
 ORPHAN_GRACE_S = 5.0
@@ -28,7 +30,7 @@ class NodeSurvivor:
 
         Args:
             channel: to the node manager; it ends with it.
-            lifeline: descriptor of a channel that ends with the driver.
+            lifeline: descriptor of a channel that ends with the driver whose node this is; -1 if it is nobody's.
             node: pid of the node manager.
             config: of the session.
         """
@@ -38,7 +40,8 @@ class NodeSurvivor:
         self._config = config
         self._poll = select.poll()
         for fd in (channel.fileno(), lifeline):
-            self._poll.register(fd, select.POLLIN)
+            if fd >= 0:
+                self._poll.register(fd, select.POLLIN)
         #: When the node manager is killed, which has lost its driver.
         self._limit = 0.0
         note_survivor(config.session_dir, os.getpid())
@@ -63,7 +66,7 @@ class NodeSurvivor:
     def _receive(self) -> tuple[bytes, list[int]]:
         """What has come; nothing if the node manager is dead. If it has left reports unread, that is an error."""
         try:
-            data, fds, _, _ = socket.recv_fds(self._channel, _MAX_REQUEST_BYTES, 2)
+            data, fds, _, _ = socket.recv_fds(self._channel, _MAX_REQUEST_BYTES, 3)
         except ConnectionError:
             return b"", []
         return data, fds
@@ -79,11 +82,12 @@ class NodeSurvivor:
 
     def _bury(self) -> NoReturn:
         """The node manager was killed: end what it has left."""
-        await_trackers(kill_session(self._config.session))
+        await_trackers(kill_marked(self._config.session))
         remove_session_dir(self._config.session_dir)
         os._exit(0)
 
     def close(self) -> None:
         """In a worker: it has nothing to do with this."""
         self._channel.close()
-        os.close(self._lifeline)
+        if self._lifeline >= 0:
+            os.close(self._lifeline)

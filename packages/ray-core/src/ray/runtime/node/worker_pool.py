@@ -13,20 +13,20 @@ from typing import Any
 import msgspec
 
 from ray.abc.strangers import Strangers
-from ray.abc.transport import Connection, Transport
+from ray.abc.transport import Transport
 from ray.clock import monotonic
 from ray.exceptions.base import exit_text
 from ray.messages.node import ExitCause
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime.node import forking
 from ray.runtime.node.headless import HEADLESS, Headless
-from ray.runtime.node.line_reader import LineReader
 from ray.runtime.node.output import NodeOutput
 from ray.runtime.node.place import NodePlace
 from ray.runtime.node.stops import Look, Stops
+from ray.runtime.node.worker_process import WorkerProcess
 from ray.runtime.process import descriptors
 from ray.runtime.process.group_ends import TRACKER_S, end_group, kill_leader, kill_trackers
-from ray.runtime.process.session_dirs import NodeConfig
+from ray.runtime.process.node_start import NodeConfig
 from ray.runtime.process.supervision import OomWatch, exit_cause, is_stopped
 from ray.runtime.process.timers import Timer, Timers
 
@@ -44,34 +44,6 @@ _OTHER_CLIENTS = 3
 _LOOK_S, _LOOK_SHARE = 1.0, 0.005
 #: Zygotes that die within this time, one after the other, are replaced this many times.
 BARREN_S, MAX_BARREN_ZYGOTES = 1.0, 5
-
-
-class WorkerProcess:
-    """One worker, from the request to fork it to its reaping."""
-
-    __slots__ = (
-        "address", "connection", "id", "kill_reason", "lingers", "note", "pid", "readers", "ready", "slot", "stopped",
-        "timer",
-    )  # fmt: skip
-
-    def __init__(self, id: bytes, readers: list[LineReader], slot: int, note: RunSlot) -> None:
-        self.id = id
-        #: The number of its place in the shared memory where workers note what they run, and that place.
-        self.slot = slot
-        self.note = note
-        self.pid = 0
-        self.ready = False
-        #: It works no more, and ends when nobody needs its objects.
-        self.lingers = False
-        self.address = ""
-        self.connection: Connection | None = None
-        #: stdout and stderr
-        self.readers = readers
-        self.kill_reason = ""
-        #: Ends it unless it starts, or ends when asked to, in time.
-        self.timer: Timer | None = None
-        #: Ends it unless it continues in time.
-        self.stopped: Timer | None = None
 
 
 class WorkerPool:
@@ -176,23 +148,31 @@ class WorkerPool:
             self.most = max(1, most)
             self.most_reason = f"{descriptors.describe()}; {why}"
 
-    def start_worker(self) -> bytes:
-        """Ask the zygote for one more worker; returns its id. ``on_death`` follows if it does not come up."""
+    def start_worker(self, job: str = "", cwd: int = -1) -> bytes:
+        """Ask the zygote for one more worker; ``on_death`` follows if it does not come up.
+
+        Args:
+            job: the name of the job that it is for.
+            cwd: descriptor of the directory in which it begins; -1: that of this process.
+
+        Returns:
+            Its id.
+        """
         worker_id = self._new_id()
         slot = self._free_slots.pop()
         place = self._slots[forking.place(slot)]
         place[:] = bytes(SLOT_BYTES)
-        worker = self.workers[worker_id] = WorkerProcess(worker_id, [], slot, RunSlot(place))
-        request = forking.encode(forking.ForkRequest(worker_id, self.node_address, slot))
+        worker = self.workers[worker_id] = WorkerProcess(worker_id, [], slot, RunSlot(place), job)
+        request = forking.encode(forking.ForkRequest(worker_id, self.node_address, slot, job))
         ends: list[int] = []
         try:
             for stream in (1, 2):
-                reader, write = self._output.open(stream)
+                reader, write = self._output.open(stream, job)
                 worker.readers.append(reader)
                 ends.append(write)
             assert self._zygote is not None
             self._zygote.setblocking(True)
-            socket.send_fds(self._zygote, [request], ends)
+            socket.send_fds(self._zygote, [request], [*ends, cwd] if cwd >= 0 else ends)
             self._zygote.setblocking(False)
         except OSError as error:
             cause = ExitCause(reason=f"it could not be asked for: {error}")
@@ -331,6 +311,7 @@ class WorkerPool:
             self._output.close(reader)
         if worker.connection is not None:
             worker.connection.abort()
+        self.place.remove(worker.address)
         self._on_death(worker, cause)
 
     def stop(self, worker: WorkerProcess, look: Look) -> None:

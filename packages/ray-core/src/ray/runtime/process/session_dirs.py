@@ -3,57 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
 import stat
 import tempfile
-from typing import Any
 
 import msgspec
 
 from ray.clock import wall_time
-from ray.exceptions import RaySystemError
+from ray.exceptions import RayConnectionError, RaySystemError
 from ray.exceptions.base import printable
 from ray.runtime.process.group_ends import await_trackers
-from ray.runtime.process.supervision import is_stopped, kill_session, stat_of
+from ray.runtime.process.marks import kill_marked
+from ray.runtime.process.supervision import is_stopped, stat_of
 
 #: Leaves room for the socket names below the 107 bytes of a unix socket path.
 _MAX_ROOT_BYTES = 60
-_PID_FILE = "driver.pid"
+_PID_FILE = "owner.pid"
 _NODE_FILE = "node.pid"
 _FACTS_FILE = "session.json"
 #: A directory that is empty for longer is nobody's.
 _YOUNG_S = 60.0
 _SURVIVOR_FILE = "survivor.pid"
-
-
-class NodeConfig(msgspec.Struct, frozen=True):
-    """What the driver tells the node manager at its start."""
-
-    session: str
-    session_dir: str
-    plan: str
-    resources: dict[str, int]
-    gpu_ids: list[str]
-    store_bytes: int
-    sys_path: list[str]
-    preload: list[str]
-    prestart: int
-    namespace: str
-    log_to_driver: bool
-    driver_pid: int
-    extra: dict[str, Any] = {}
-
-    def to_json(self) -> bytes:
-        """As bytes without a line break. Not msgspec's: names of files that are not in UTF-8 are to come through."""
-        return json.dumps(msgspec.to_builtins(self)).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> NodeConfig:
-        """Undo ``to_json``."""
-        return msgspec.convert(json.loads(data), cls)
 
 
 def new_session_id() -> str:
@@ -62,7 +34,7 @@ def new_session_id() -> str:
 
 
 def place_session(session: str) -> str:
-    """Path of the session's directory, in a root that exists; sweeps what dead drivers left.
+    """Path of the session's directory, in a root that exists; sweeps what dead nodes left.
 
     Raises:
         RaySystemError: the root directory belongs to somebody else, is a symlink, or cannot be made.
@@ -72,15 +44,19 @@ def place_session(session: str) -> str:
     return os.path.join(root, session)
 
 
-def create_session_dir(path: str, driver_pid: int) -> None:
+def create_session_dir(path: str, owner_pid: int) -> None:
     """Make the directory with mode 0700. The node manager does, since it outlives a driver that is killed.
+
+    Args:
+        path: of the directory.
+        owner_pid: the process with which the session ends: a driver, or the node manager itself.
 
     Raises:
         RaySystemError: it cannot be made.
     """
     try:
         os.mkdir(path, 0o700)
-        for name, pid in ((_NODE_FILE, os.getpid()), (_PID_FILE, driver_pid)):
+        for name, pid in ((_NODE_FILE, os.getpid()), (_PID_FILE, owner_pid)):
             descriptor = os.open(os.path.join(path, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, "w") as file:
                 file.write(f"{pid} {_start_time(pid)}")
@@ -95,7 +71,12 @@ class SessionFacts(msgspec.Struct, frozen=True):
     address: str
     store_address: str
     plan: str
-    driver_pid: int
+    owner_pid: int
+    """The process with which the session ends."""
+    events: bool = False
+    """Whether a plugin wants to know of the ends of tasks."""
+    python: str = ""
+    """Version of the interpreter, without its patch level: workers unpickle what drivers send."""
 
 
 def publish_session(path: str, facts: SessionFacts) -> None:
@@ -104,6 +85,25 @@ def publish_session(path: str, facts: SessionFacts) -> None:
     with open(descriptor, "wb") as file:
         file.write(msgspec.json.encode(facts))
     os.rename(os.path.join(path, _FACTS_FILE + ".new"), os.path.join(path, _FACTS_FILE))
+
+
+def session_in(path: str) -> SessionFacts:
+    """Facts of the session whose directory is ``path``.
+
+    Raises:
+        RayConnectionError: no session of this user is there, or it has ended.
+    """
+    try:
+        with open(os.path.join(path, _FACTS_FILE), "rb") as file:
+            owner = os.fstat(file.fileno()).st_uid
+            facts = msgspec.json.decode(file.read(), type=SessionFacts)
+    except (OSError, ValueError) as error:
+        raise RayConnectionError(f"no running session has its directory at {path!r}: {error}") from None
+    if owner != os.geteuid():
+        raise RayConnectionError(f"the session at {path!r} belongs to user {owner}: only that user can join it")
+    if _start_time(facts.owner_pid) == "gone":
+        raise RayConnectionError(f"the session at {path!r} has ended: process {facts.owner_pid} is gone")
+    return facts
 
 
 def live_sessions() -> list[tuple[str, SessionFacts]]:
@@ -118,7 +118,7 @@ def live_sessions() -> list[tuple[str, SessionFacts]]:
                 started = os.fstat(file.fileno()).st_mtime
         except (OSError, msgspec.DecodeError):
             continue
-        if _start_time(facts.driver_pid) != "gone":
+        if _start_time(facts.owner_pid) != "gone":
             found.append((started, path, facts))
     return [(path, facts) for _, path, facts in sorted(found, key=lambda item: -item[0])]
 
@@ -193,7 +193,7 @@ def _candidates() -> list[str]:
 
 
 def _sweep(root: str) -> None:
-    """Remove sessions whose driver has died without anybody left to clean up."""
+    """Remove sessions whose owner has died without a process left to clean up."""
     with contextlib.suppress(OSError):
         for name in os.listdir(root):
             path = os.path.join(root, name)
@@ -207,7 +207,7 @@ def _sweep(root: str) -> None:
                 continue
             if _start_time(int(pid)) != started and not _in_use(path):
                 remove_session_dir(path)
-                await_trackers(kill_session(name))  # what stands, and so could not end by itself
+                await_trackers(kill_marked(name))  # what stands, and so could not end by itself
 
 
 def _in_use(path: str) -> bool:

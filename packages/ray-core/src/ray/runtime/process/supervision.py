@@ -8,15 +8,12 @@ import signal
 import sys
 
 from ray.messages.node import ExitCause
-from ray.runtime.process.group_ends import is_tracker
 from ray.runtime.process.hardware import cgroup_folders
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_SWEEPS = 5
 #: What the user's code may take for its end: functions of atexit, destructors, threads, child processes.
 END_S = 2.0
-_LEAST_MARK = 1 << 61
 
 
 def _prctl(option: int, value: int) -> None:
@@ -50,29 +47,12 @@ def wake_with_parent() -> None:
 
 def stat_of(pid: int) -> list[bytes]:
     """What Linux tells of a process behind its name: its state, its parent, …; empty if there is none to tell of."""
-    return _read(str(pid), "stat").rpartition(b")")[2].split()
+    return read_process(str(pid), "stat").rpartition(b")")[2].split()
 
 
 def is_stopped(pid: int) -> bool:
     """Whether the process was stopped by a signal."""
     return stat_of(pid)[:1] == [b"T"]
-
-
-def mark_session(session: str) -> None:
-    """Have all processes that this one comes to start carry the session, whatever environment and group they are given.
-
-    The mark is a limit that concerns none of them, of the time that a process with real-time priority may compute: it
-    stands for thousands of years.
-    """
-    with contextlib.suppress(AttributeError, OSError, ValueError):  # other systems, or a limit that was set
-        import resource
-
-        hard = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
-        resource.setrlimit(resource.RLIMIT_RTTIME, (_mark(session), hard))
-
-
-def _mark(session: str) -> int:
-    return _LEAST_MARK | int(session, 16) % _LEAST_MARK
 
 
 def exit_cause(pid: int, status: int, reason: str, stderr: list[str], *, oom: bool = False) -> ExitCause:
@@ -82,34 +62,8 @@ def exit_cause(pid: int, status: int, reason: str, stderr: list[str], *, oom: bo
     return ExitCause(os.waitstatus_to_exitcode(status), None, reason, stderr, pid, oom)
 
 
-def kill_session(session: str, spared: int = 0) -> list[int]:
-    """Kill what a node manager that was itself killed has left: all that carry its session, but ``spared``.
-
-    Returns:
-        The resource trackers among these, which are not killed: see ``group_ends``.
-    """
-    mark = f"RAY_SESSION={session}".encode()
-    limit = f"Max realtime timeout {_mark(session)} ".encode()
-    trackers: list[int] = []
-    for _ in range(_SWEEPS):  # what is forked meanwhile is found the next time
-        found = False
-        trackers.clear()
-        for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-            if name.isdigit() and int(name) not in (os.getpid(), spared):
-                limits, environ = _read(name, "limits"), _read(name, "environ")
-                if limit in b" ".join(limits.split()) or mark in environ.split(b"\0"):
-                    if is_tracker(int(name)):
-                        trackers.append(int(name))
-                        continue
-                    with contextlib.suppress(OSError):
-                        os.kill(int(name), signal.SIGKILL)
-                        found = True
-        if not found:
-            break
-    return trackers
-
-
-def _read(process: str, what: str) -> bytes:
+def read_process(process: str, what: str) -> bytes:
+    """What Linux tells of a process in one of its files; empty if there is none to tell of."""
     try:
         with open(f"/proc/{process}/{what}", "rb") as file:
             return file.read()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from ray.exceptions.base import printable
-from ray.messages import node
+from ray.messages import jobs
 
 if TYPE_CHECKING:
     from ray.runtime.process.node_link import NodeLink
@@ -37,12 +37,12 @@ def current_path() -> list[str]:
     return [entry for path in sys.path if (entry := os.fsdecode(path) or here)]
 
 
-def answer_to(question: node.AskPath) -> node.Path:
+def answer_to(question: jobs.AskPath) -> jobs.Path:
     """The same as a message."""
     path = current_path()
     named = [entry for entry in path if entry == printable(entry)]
     odd = [os.fsencode(entry) for entry in path if entry != printable(entry)]
-    return node.Path(question.request, question.worker, named, odd)
+    return jobs.Path(question.request, question.worker, named, odd)
 
 
 class Process(Protocol):
@@ -78,7 +78,7 @@ class DriverPath:
         if process.closed or process.is_forked or process.lock._is_owned():
             return ()
         try:
-            answer = process.node.request(node.AskPath, _ASK_S)
+            answer = process.node.request(jobs.AskPath, _ASK_S)
             return [os.fsdecode(entry) for entry in msgspec.msgpack.decode(answer.data)] if answer.ok else ()
         except Exception:  # the import fails as it would have failed
             return ()

@@ -1,0 +1,73 @@
+"""A node that no driver owns: it runs until it is stopped, and drivers join it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+
+from ray.exceptions import RaySystemError
+from ray.runtime.driver.embedded_node import launch_node_manager, read_facts, wait_for_end
+from ray.runtime.driver.node_log import NodeLog
+from ray.runtime.driver.node_options import node_config
+from ray.runtime.process.session_dirs import new_session_id, place_session
+from ray.runtime.start_options import StartOptions
+
+_STOP_S = 5.0
+
+
+class StartedNode:
+    """The program that has started a node may stop it, or leave it running. Not thread-safe."""
+
+    def __init__(self, options: StartOptions) -> None:
+        """Start it, and wait until it serves.
+
+        Raises:
+            RaySystemError: it does not start; nothing is left of it.
+        """
+        session = new_session_id()
+        self.session_dir = place_session(session)
+        config = node_config(options, session, self.session_dir, None)
+        log = NodeLog()
+        ours, theirs = socket.socketpair()
+        with ours, contextlib.closing(log):
+            with theirs:
+                self._process = launch_node_manager(session, theirs.fileno(), log.file)
+            try:
+                with contextlib.suppress(OSError):  # it has died already
+                    ours.sendall(config.to_json() + b"\n")
+                facts = read_facts(ours)
+                problem = "the process ended" if facts is None else facts.error
+            except TimeoutError as error:
+                problem = str(error)
+            if problem:
+                self._kill()
+                raise RaySystemError(f"the node manager did not start: {problem}{log.tail()}")
+
+    @property
+    def address(self) -> str:
+        """What ``ray.init(address=...)`` takes."""
+        return f"unix:{self.session_dir}"
+
+    @property
+    def pid(self) -> int:
+        """Of the node manager."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End the node and everything on it; its drivers are told. Idempotent."""
+        if self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                os.kill(self._process.pid, signal.SIGTERM)
+            if not wait_for_end(self._process, _STOP_S):
+                self._kill()
+
+    def leave(self) -> None:
+        """Let it run on when this program ends."""
+        self._process.returncode = 0  # or Python warns of a child that runs
+
+    def _kill(self) -> None:
+        """Its survivor cleans up."""
+        self._process.kill()
+        self._process.wait()

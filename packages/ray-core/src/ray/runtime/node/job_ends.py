@@ -1,0 +1,100 @@
+"""The ends of jobs: a driver that goes takes along exactly what is its own, and detached actors live on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+from ray.clock import monotonic
+from ray.messages import node
+from ray.protocol.actors import ActorTable
+from ray.protocol.leases import LeaseTable
+from ray.runtime.node.client import Client
+from ray.runtime.node.jobs import Job, Jobs
+from ray.runtime.node.output import NodeOutput
+from ray.runtime.node.recorded_errors import RecordedErrors
+from ray.runtime.node.worker_pool import WorkerPool
+from ray.runtime.process.group_ends import TRACKER_S, is_tracker
+from ray.runtime.process.marks import orphans_of
+from ray.runtime.process.timers import Timers
+
+_SWEEP_S = 0.02
+_OVER = "the driver of its job has ended"
+LEFT = "the job has ended"
+
+
+class JobEnds:
+    """Ends what is left of jobs whose drivers have gone."""
+
+    def __init__(
+        self,
+        session: str,
+        jobs: Jobs,
+        leases: LeaseTable,
+        pool: WorkerPool,
+        actors: ActorTable,
+        output: NodeOutput,
+        recorded: RecordedErrors,
+        timers: Timers,
+    ) -> None:
+        self._session = session
+        self._jobs = jobs
+        self._leases = leases
+        self._pool = pool
+        self._actors = actors
+        self._output = output
+        self._recorded = recorded
+        self._timers = timers
+
+    def begin(self, job: Job, leaver: Client | None) -> None:
+        """The driver goes; what it has submitted was ended already.
+
+        Args:
+            job: its job.
+            leaver: the driver, if it waits to be told that all is over.
+        """
+        if job.driver is None:
+            return
+        job.driver, job.leaver = None, leaver
+        self._output.driver_lost(job.id)
+        self.look(job.id)
+
+    def look(self, id: str) -> None:
+        """A process of the job has ended."""
+        job = self._jobs.get(id)
+        if job is None or job.driver is not None:
+            return
+        left = [worker for worker in self._pool.workers.values() if worker.job == id]
+        if not job.is_over and self._actors.outlives(id):
+            if not any(worker.kill_reason for worker in left):
+                self._let_go(job)
+            return
+        if not job.is_over:
+            job.is_over = True
+            self._leases.end_job(id)
+            for worker in left:
+                self._pool.kill(worker, _OVER)
+        if not left and not job.is_swept:
+            job.is_swept = True
+            self._sweep(job, monotonic() + TRACKER_S)
+
+    def _sweep(self, job: Job, patient: float) -> None:
+        """End what workers have left outside of their groups; resource trackers may clean up and end by themselves."""
+        left = orphans_of(self._session, job.id)
+        for pid in left:
+            tracks = monotonic() < patient and is_tracker(pid)
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGCONT if tracks else signal.SIGKILL)
+        if left:
+            self._timers.after(_SWEEP_S, lambda: self._sweep(job, patient))
+            return
+        self._let_go(job)
+        self._recorded.expire(job.id)
+        self._output.forget(job.id)
+        self._jobs.forget(job)
+
+    def _let_go(self, job: Job) -> None:
+        leaver, job.leaver = job.leaver, None
+        if leaver is not None:
+            leaver.send(node.Ending(LEFT))

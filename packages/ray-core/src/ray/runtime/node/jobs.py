@@ -1,0 +1,103 @@
+"""The jobs of a node: runs of programs, and what each wants for its workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ray.runtime.node.client import Client
+from ray.runtime.process.node_start import JobConfig, job_file
+
+
+class Job:
+    """One run of a program."""
+
+    __slots__ = ("config", "cwd", "driver", "id", "is_over", "is_swept", "leaver")
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        #: None until its driver has said what it wants.
+        self.config: JobConfig | None = None
+        #: Descriptor of the directory in which its workers begin; -1: that of the node manager.
+        self.cwd = -1
+        #: None before the driver has come, and after it has gone.
+        self.driver: Client | None = None
+        #: Its driver has gone: no more workers are started for it, unless a detached actor lives on.
+        self.is_over = False
+        #: Its last worker has ended, and what they have left is being ended.
+        self.is_swept = False
+        #: The driver that waits, with its connection open, for the end of what was left.
+        self.leaver: Client | None = None
+
+
+class Jobs:
+    """{name: job}, until nothing of it is left."""
+
+    def __init__(self, session_dir: str) -> None:
+        self._session_dir = session_dir
+        self._jobs: dict[str, Job] = {}
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(list(self._jobs.values()))
+
+    def get(self, id: str) -> Job | None:
+        """The job of that name."""
+        return self._jobs.get(id)
+
+    def add(self, number: int) -> Job:
+        """A job begins; the control store has given its number."""
+        job = Job(f"{number:08x}")
+        self._jobs[job.id] = job
+        return job
+
+    def configure(self, job: Job, config: JobConfig) -> None:
+        """The driver says what it wants.
+
+        Raises:
+            ValueError: it cannot have that.
+        """
+        try:
+            if config.cwd:
+                job.cwd = os.open(config.cwd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ValueError(f"its working directory {config.cwd!r} cannot be entered: {error.strerror}") from None
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with open(os.open(job_file(self._session_dir, job.id), flags, 0o600), "wb") as file:
+                file.write(config.to_json())
+        except OSError as error:
+            raise ValueError(f"what it wants cannot be written down: {error}") from None
+        job.config = config
+
+    def driver_of(self, id: str) -> Client | None:
+        """The driver of that job, if it is there."""
+        job = self._jobs.get(id)
+        return None if job is None else job.driver
+
+    def hears(self, id: str) -> Client | None:
+        """The driver of that job, if it is there and wants to know what workers print."""
+        job = self._jobs.get(id)
+        return job.driver if job is not None and job.config is not None and job.config.log_to_driver else None
+
+    def tell(self, id: str, message: Any) -> None:
+        """Send something to the driver of that job, if it is there."""
+        driver = self.driver_of(id)
+        if driver is not None:
+            driver.send(message)
+
+    def tell_all(self, message: Any) -> None:
+        """Send something to every driver."""
+        for job in self._jobs.values():
+            if job.driver is not None:
+                job.driver.send(message)
+
+    def forget(self, job: Job) -> None:
+        """Nothing of it is left."""
+        self._jobs.pop(job.id, None)
+        if job.cwd >= 0:
+            os.close(job.cwd)
+            job.cwd = -1
+        with contextlib.suppress(OSError):
+            os.unlink(job_file(self._session_dir, job.id))

@@ -1,0 +1,69 @@
+"""What a node manager can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from ray.abc.transport import Frame
+from ray.exceptions import ControlStoreError, RemoteProtocolError
+from ray.messages import node
+from ray.protocol.leases import LeaseTable
+from ray.runtime.node.actors import NodeActors
+from ray.runtime.node.client import Client, Handler
+from ray.runtime.node.recorded_errors import RecordedErrors
+from ray.runtime.node.worker_pool import WorkerPool
+
+
+class Questions:
+    """Answers them."""
+
+    def __init__(
+        self,
+        leases: LeaseTable,
+        actors: NodeActors,
+        pool: WorkerPool,
+        clients: Mapping[bytes, Client],
+        recorded: RecordedErrors,
+        describe: Callable[[], dict[str, Any]],
+    ) -> None:
+        """``describe``: the row of ``ray.nodes()`` for this node."""
+        self._recorded = recorded
+        self._answers: dict[str, Callable[[bytes], Any]] = {
+            "resources": lambda data: leases.resources.total(),
+            "available": lambda data: leases.resources.available(),
+            "nodes": lambda data: [describe()],
+            "actor": actors.find_named,
+            "actors": lambda data: actors.describe(),
+            "workers": lambda data: pool.diagnostics(),
+            "processes": lambda data: [[p.id, p.kind, p.pid, p.address] for p in clients.values()],
+        }
+
+    def handlers(self) -> dict[type, Handler]:
+        """What the node manager passes on."""
+        return {node.Question: self._question}
+
+    def _question(self, client: Client, message: node.Question, frames: Sequence[Frame]) -> None:
+        if message.what == "errors":
+            self._recorded.ask(client.job, partial(self._answer_errors, client, message.request))
+            return
+        answer = self._answers.get(message.what)
+        if answer is None:
+            client.send(node.Answer(message.request, False, error=f"unknown question {message.what!r}"))
+            return
+        try:
+            found = answer(message.data)
+        except msgspec.MsgspecError as error:
+            raise RemoteProtocolError(
+                f"a question after {message.what!r} of {len(message.data)} bytes: {error}"
+            ) from None
+        client.send(node.Answer(message.request, True, msgspec.msgpack.encode(found)))
+
+    def _answer_errors(self, client: Client, request: int, rows: list[dict[str, Any]] | ControlStoreError) -> None:
+        if isinstance(rows, ControlStoreError):
+            client.send(node.Answer(request, False, error=str(rows)))
+        else:
+            client.send(node.Answer(request, True, msgspec.msgpack.encode(rows)))

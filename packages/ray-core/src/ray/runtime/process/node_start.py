@@ -1,0 +1,79 @@
+"""What the processes of a node are told at their start, and by whom: as JSON, which no process executes."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Self
+
+import msgspec
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """Base: as bytes without a line break. Not msgspec's JSON: names of files that are not in UTF-8 come through."""
+
+    def to_json(self) -> bytes:
+        """As one line."""
+        return json.dumps(msgspec.to_builtins(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Undo ``to_json``.
+
+        Raises:
+            ValueError: it is none (msgspec's and json's errors are).
+        """
+        found: Any = json.loads(data)
+        return msgspec.convert(found, cls)
+
+
+class JobConfig(_Told, frozen=True):
+    """What one run of a program, a job, wants for its workers. The driver says it."""
+
+    sys_path: list[str]
+    namespace: str
+    log_to_driver: bool
+    cwd: str = ""
+    """The directory in which workers begin; empty: that of the node manager."""
+    umask: int = -1
+    """For the files that tasks make; -1: that which the node manager was started with."""
+
+
+class NodeConfig(_Told, frozen=True):
+    """What a node manager is told by the program that starts it."""
+
+    session: str
+    session_dir: str
+    plan: str
+    resources: dict[str, int]
+    gpu_ids: list[str]
+    store_bytes: int
+    sys_path: list[str]
+    """Where plugins may lie, and what is imported ahead for all workers."""
+    preload: list[str]
+    prestart: int = 0
+    """Workers that are started at once for ``job``."""
+    owner_pid: int = 0
+    """The driver with which the node ends; 0: it ends when it is stopped."""
+    job: JobConfig | None = None
+    """Of that driver."""
+    store_address: str = ""
+    """Filled in by the node manager, as is ``events``."""
+    events: bool = False
+    """Whether a plugin wants to know of the ends of tasks."""
+
+
+class NodeFacts(_Told, frozen=True):
+    """What a node manager answers to its ``NodeConfig``: where it is, or why it is not."""
+
+    address: str = ""
+    store: str = ""
+    events: bool = False
+    job: str = ""
+    """Name of the job of the program that has started it."""
+    error: str = ""
+
+
+def job_file(session_dir: str, job: str) -> str:
+    """Path of the file in which the node manager leaves the ``JobConfig`` of a job for its workers."""
+    return os.path.join(session_dir, f"job-{job}.json")
