@@ -187,6 +187,11 @@ class DriverRuntime(OwnerRuntime):
         self._hosting.clear_away()
         self._signals.remove()
 
+    @property
+    def session_dir(self) -> str:
+        """The directory of the session."""
+        return self._hosting.session_dir
+
     def trouble(self) -> str:
         return super().trouble() or self._trouble.sentence()
 
