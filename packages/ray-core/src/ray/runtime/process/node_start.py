@@ -39,6 +39,25 @@ class JobConfig(_Told, frozen=True):
     """For the files that tasks make; -1: that which the node manager was started with."""
 
 
+class ClusterConfig(_Told, frozen=True):
+    """What a node manager is told that is one of several."""
+
+    name: str
+    """Of the cluster."""
+    is_head: bool
+    """It is the director, and no node was there before it."""
+    control: str = ""
+    """Address of the control store, without secrets; empty: this node manager starts it."""
+    key_file: str = ""
+    """Where the keys of the cluster are."""
+    host: str = "127.0.0.1"
+    """Where other nodes reach this one."""
+    ports: tuple[int, int] = (0, 0)
+    """The first and the last port to listen on; zeros: the system chooses."""
+    node_name: str = ""
+    labels: dict[str, str] = {}
+
+
 class NodeConfig(_Told, frozen=True):
     """What a node manager is told by the program that starts it."""
 
@@ -61,6 +80,8 @@ class NodeConfig(_Told, frozen=True):
     """Filled in by the node manager, as is ``events``."""
     events: bool = False
     """Whether a plugin wants to know of the ends of tasks."""
+    cluster: ClusterConfig | None = None
+    """The cluster that it is a part of; None: it is alone."""
 
 
 class NodeFacts(_Told, frozen=True):
