@@ -41,6 +41,8 @@ class RudePeer:
         is_guest = os.path.basename(path) == "node.sock" and kind in handshake.GUESTS  # which gets its id there
         self.process = process or (b"" if is_guest else os.urandom(8))
         self.send(self.hello(context, kind, **facts))
+        #: What a driver waits for, or is not taken for one.
+        self.welcome = self.messages(1) if is_guest and kind == "driver" and not facts else []
 
     def hello(self, context: ray.RayContext, kind: str, **facts: Any) -> bytes:
         """What it begins with; ``facts`` are what it says otherwise, or beyond that."""

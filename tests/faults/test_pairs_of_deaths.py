@@ -166,7 +166,7 @@ def test_a_session_that_others_cannot_see_goes_on():
         path = os.path.join(root, "0123456789abcdef")
         os.mkdir(root, 0o700)
         os.mkdir(path, 0o700)
-        for name in ("driver.pid", "node.pid"):
+        for name in ("owner.pid", "node.pid"):
             with open(os.path.join(path, name), "w") as file:
                 file.write("1 0")
         listener.bind(os.path.join(path, "node.sock"))

@@ -231,10 +231,10 @@ def test_a_session_directory(root):
 def test_a_session_directory_of_another_driver(root):
     before = leaks.snapshot()
     (root / "theirs").mkdir()
-    (root / "theirs" / "driver.pid").write_text("1 123")
+    (root / "theirs" / "owner.pid").write_text("1 123")
     leaks.assert_clean(before)
     (root / "ours").mkdir()
-    (root / "ours" / "driver.pid").write_text(f"{os.getpid()} 123")
+    (root / "ours" / "owner.pid").write_text(f"{os.getpid()} 123")
     assert found(before) == [f"session directory {root / 'ours'}"]
 
 

@@ -9,7 +9,7 @@ ago. For the first in this order that has waited long, what becomes free is kept
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -206,6 +206,44 @@ class LeaseTable:
             self._end(lease)
         return ended
 
+    def unmet(self) -> Iterator[tuple[DemandEntry, int]]:
+        """The demands of owners that wait for more than what starts for them, and for how many workers more.
+
+        In the order of service; those that this node could never serve come last.
+        """
+        for _, entry in self._waiting.in_order(set()):
+            if entry.count > entry.placed:
+                yield entry, entry.count - entry.placed
+        for entry in self.demands.values():
+            if entry.infeasible:
+                yield entry, entry.count
+
+    def met_elsewhere(self, key: DemandKey) -> bool:
+        """Another node has given one of the workers that are wanted; False if none is wanted any more."""
+        entry = self.demands.get(key)
+        if entry is None:
+            return False
+        entry.count -= 1
+        entry.since, entry.overdue = None, False
+        if not entry.count:
+            self._withdraw(key)
+        return True
+
+    def room_for(self, request: ResourceRequest, most: int) -> int:
+        """How many workers another node may have for this now: none while an owner waits that is as deep or urgent."""
+        rank = (request.depth, request.priority)
+        for entry, _ in self.unmet():
+            if not entry.infeasible and (entry.request.depth, entry.request.priority) >= rank:
+                return 0
+        if not request.resources:
+            return max(0, min(most, self._cpus * ZERO_COST_LEASES_PER_CPU - self._free_running))
+        held: list[Allocation] = []
+        while len(held) < most and (allocation := self._place(request)) is not None:
+            held.append(allocation)
+        for allocation in held:
+            self.resources.release(allocation)
+        return len(held)
+
     def end_job(self, job: str) -> None:
         """A job is over: no worker is wanted for it any more."""
         for key in [key for key, entry in self.demands.items() if entry.job == job]:
@@ -250,6 +288,7 @@ class LeaseTable:
             if not (self.idle or start):
                 break
             lacking, job = 0, line.job
+            entry.placed = 0
             while entry.count > lacking:
                 if line.free and zero_cost <= 0:
                     self._revoke_for(entry, line, closed, moved, effects)
@@ -270,6 +309,7 @@ class LeaseTable:
                     missing.append(allocation)
                     wanted[job] += 1
                     lacking += 1
+                    entry.placed = lacking
                     continue
                 effects.append(Grant(self._grant(entry, allocation)))
                 moved[entry.key] = entry
@@ -297,6 +337,7 @@ class LeaseTable:
             self._holders[entry.key] += 1
         self._free_running += self._is_free_task(lease.key, lease.request)
         entry.count -= 1
+        entry.placed = max(0, entry.placed - 1)
         entry.since, entry.overdue = None, False
         entry.revoked = max(0, entry.revoked - 1)
         self._turn += 1

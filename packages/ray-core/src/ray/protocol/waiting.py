@@ -34,6 +34,8 @@ class DemandEntry:
     turn: int
     job: str = ""
     infeasible: bool = False
+    #: Workers that are starting for it, as far as there is room for them.
+    placed: int = 0
     #: Leases of others that were revoked for it.
     revoked: int = 0
     #: Monotonic time since when it has waited without a worker, as far as that was looked at, and whether that is long.

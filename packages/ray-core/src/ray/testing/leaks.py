@@ -217,9 +217,9 @@ def _held(pids: Collection[int]) -> set[str]:
 
 
 def _belongs_to_others(session_dir: str, own: Collection[int]) -> bool:
-    """Whether the driver of that session is alive and none of our processes."""
+    """Whether the process with which that session ends is alive, and none of ours."""
     try:
-        with open(os.path.join(session_dir, "driver.pid")) as file:
+        with open(os.path.join(session_dir, "owner.pid")) as file:
             pid = int(file.read().split()[0])
     except (OSError, ValueError, IndexError):
         return False

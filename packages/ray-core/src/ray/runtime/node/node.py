@@ -178,6 +178,8 @@ class NodeManager:
             if peer is None:
                 self.reception.receive(connection, message)
                 return
+            if type(peer) is Arriving and not peer.is_gone:
+                raise RemoteProtocolError("a driver that does not wait until it is welcome")
             if type(peer) is not Client or self.peers.get(peer.id) is not peer:
                 return  # it is dead or was dropped, and what it held was given away
             handler = self._handlers.get(type(message))

@@ -1,0 +1,163 @@
+"""Wire structs between node managers. Rules as in ``ray.messages.wire``.
+
+The home of a process is the node manager of its node. Between a home and a lender the messages of ``ray.messages.node``
+mean what they mean between an owner and its node manager: the home speaks for its owners.
+"""
+
+from __future__ import annotations
+
+from ray.messages.wire import Amount, Count, Depth, Struct
+
+
+class NodeRecord(Struct, frozen=True):
+    """What others know of a node."""
+
+    number: Count
+    address: str
+    """Of its node manager."""
+    name: str = ""
+    hostname: str = ""
+    pid: int = 0
+    total: dict[str, Amount] = {}
+    labels: dict[str, str] = {}
+
+
+# --- membership ------------------------------------------------------------------------------------------------------
+
+
+class Join(Struct, frozen=True, tag=100):
+    """A new node to the director: let me be one of you. Answered with ``Roster`` or ``JoinRefused``."""
+
+    record: NodeRecord
+
+
+class JoinRefused(Struct, frozen=True, tag=101):
+    """Director: no."""
+
+    reason: str
+
+
+class Roster(Struct, frozen=True, tag=102):
+    """Director to every node: these are alive, and those have died. It replaces every older one."""
+
+    version: int
+    alive: list[NodeRecord]
+    dead: list[tuple[int, str]] = []
+    """(number, why) of the newest."""
+
+
+class Beat(Struct, frozen=True, tag=103):
+    """A node to the director: I live."""
+
+    number: int
+
+
+class Heard(Struct, frozen=True, tag=104):
+    """Director: I have heard that beat."""
+
+    number: int
+
+
+class SuspectNode(Struct, frozen=True, tag=105):
+    """A node to the director: I have lost my connection to that one."""
+
+    number: Count
+
+
+class LeaveCluster(Struct, frozen=True, tag=106):
+    """A node to the director: I end."""
+
+    reason: str = ""
+
+
+# --- leases ----------------------------------------------------------------------------------------------------------
+
+
+class Load(Struct, frozen=True, tag=110):
+    """A node to the homes that are connected to it: what is free here."""
+
+    free: dict[str, int]
+
+
+class Borrow(Struct, frozen=True, tag=111):
+    """Home: lend me so many workers of this kind now. Each comes as ``Granted`` with this number as its key."""
+
+    number: int
+    resources: dict[str, Amount]
+    count: Count
+    job: str
+    depth: Depth = 0
+    priority: int = 0
+    name: str = ""
+
+
+class Refuse(Struct, frozen=True, tag=112):
+    """Lender: so many of those I do not lend."""
+
+    number: int
+    count: Count
+
+
+class Abandon(Struct, frozen=True, tag=113):
+    """Home: the owner of these leases has died; end their workers."""
+
+    leases: list[bytes]
+    reason: str = ""
+
+
+class AdoptJob(Struct, frozen=True, tag=114):
+    """Home, before the first worker of a job is lent: what that job wants."""
+
+    job: str
+    config: bytes
+    """A ``JobConfig`` as JSON."""
+
+
+class JobOver(Struct, frozen=True, tag=115):
+    """Home: the driver of that job has ended; end what is left of it."""
+
+    job: str
+
+
+class ToDriver(Struct, frozen=True, tag=116):
+    """Lender to home: for the driver of a job."""
+
+    job: str
+    message: bytes
+    """A message of one frame."""
+
+
+class ToProcess(Struct, frozen=True, tag=117):
+    """Home to the node manager of a process: pass this on."""
+
+    process: bytes
+    message: bytes
+    """A message of one frame."""
+
+
+class OfProcess(Struct, frozen=True, tag=118):
+    """Lender to the home of a lease: the leased worker says this."""
+
+    process: bytes
+    message: bytes
+    """A message of one frame."""
+
+
+class KillProcess(Struct, frozen=True, tag=119):
+    """Keeper of an actor to the node manager of its process: end it now."""
+
+    process: bytes
+    reason: str
+
+
+class ShrinkLease(Struct, frozen=True, tag=120):
+    """Keeper of an actor: it runs, and from here on the lease holds only this."""
+
+    lease: bytes
+    resources: dict[str, Amount]
+
+
+class ExpectProcess(Struct, frozen=True, tag=121):
+    """Keeper of an actor: its process is ending in order; see that it comes to that."""
+
+    process: bytes

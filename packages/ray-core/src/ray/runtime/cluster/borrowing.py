@@ -1,0 +1,175 @@
+"""The home's half of lending: it asks other nodes for workers, and speaks for the owners that get them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.clock import monotonic
+from ray.messages import cluster, node
+from ray.protocol.leases import LeaseTable
+from ray.protocol.lending import LendingTable, Lent, Wish
+from ray.runtime.cluster.members import Member, Members
+from ray.runtime.cluster.peering import Processes
+from ray.runtime.process.timers import Timers
+
+#: How often it is looked whether other nodes have come to have room, while an owner waits.
+_LOOK_S = 0.5
+
+
+class LeaseBorrowing:
+    """Of one node manager."""
+
+    def __init__(
+        self,
+        own: bytes,
+        table: LendingTable,
+        leases: LeaseTable,
+        members: Members,
+        processes: Processes,
+        timers: Timers,
+        on_actor: Callable[[int, node.Granted], None],
+        on_actor_end: Callable[[bytes, node.ExitCause], None],
+    ) -> None:
+        """Nothing is borrowed yet.
+
+        Args:
+            own: process id of this node manager, which asks for actors itself.
+            table: decides.
+            leases: of this node.
+            members: the other nodes.
+            processes: of this node.
+            timers: of this node manager.
+            on_actor: takes a worker for an actor, and the number of the demand.
+            on_actor_end: told of the end of such a worker's lease, by the lease's id.
+        """
+        self._own = own
+        self._table = table
+        self._leases = leases
+        self._members = members
+        self._processes = processes
+        self._timers = timers
+        self._on_actor = on_actor
+        self._on_actor_end = on_actor_end
+        #: {(node, job)} of the nodes that know what a job wants.
+        self._told: set[tuple[bytes, str]] = set()
+        self._armed = False
+
+    def look(self) -> None:
+        """An owner may wait for what this node has no room for, or another node may have come to have it."""
+        now = monotonic()
+        self._table.tick(now)
+        unmet = self._leases.unmet()
+        wishes = [Wish(entry.key, entry.request, count, entry.job, entry.name) for entry, count in unmet]
+        for loan in self._table.look(wishes, now):
+            wish = loan.wish
+            if (loan.node, wish.job) not in self._told:
+                self._told.add((loan.node, wish.job))
+                self._members.send(loan.node, cluster.AdoptJob(wish.job, self._processes.config_of(wish.job)))
+            request = wish.request
+            self._members.send(
+                loan.node,
+                cluster.Borrow(
+                    loan.number,
+                    dict(request.resources),
+                    loan.left,
+                    wish.job,
+                    request.depth,
+                    request.priority,
+                    wish.name,
+                ),
+            )
+        if wishes and not self._armed:
+            self._armed = True
+            self._timers.after(_LOOK_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._armed = False
+        self.look()
+
+    # --- what lenders say ---------------------------------------------------------------------------------------------
+
+    def load(self, member: Member, message: cluster.Load) -> None:
+        """A node says what is free there."""
+        self._table.node_free(member.node, message.free)
+        self.look()
+
+    def refused(self, member: Member, message: cluster.Refuse) -> None:
+        """A node does not lend."""
+        self._table.refused(message.number, message.count)
+        self.look()
+
+    def granted(self, member: Member, message: node.Granted) -> None:
+        """A node lends a worker; if its owner wants none any more, it goes back."""
+        key = self._table.granted(message.key, message.lease)
+        if key is None:
+            member.send(node.Release(message.lease))
+            return
+        if not self._leases.met_elsewhere(key):
+            self._table.ended(message.lease)
+            member.send(node.Release(message.lease))
+        elif key[0] == self._own:
+            self._on_actor(key[1], message)
+        else:
+            gpu_ids, process = message.gpu_ids, message.process
+            self._processes.send_to(
+                key[0], node.Granted(key[1], message.lease, message.address, message.pid, gpu_ids, process)
+            )
+
+    def lease_ended(self, member: Member, message: node.LeaseEnded) -> None:
+        """The worker of a lease is dead."""
+        lent = self._table.ended(message.lease)
+        if lent is not None:
+            self._end(lent, message.cause)
+
+    def _end(self, lent: Lent, cause: node.ExitCause) -> None:
+        if lent.key[0] == self._own:
+            self._on_actor_end(lent.id, cause)
+        else:
+            self._processes.send_to(lent.key[0], node.LeaseEnded(lent.id, cause))
+
+    def tell_owner(self, lease: bytes, message: Any) -> None:
+        """Pass on what a lender says of a lease."""
+        lent = self._table.lent.get(lease)
+        if lent is not None and lent.key[0] != self._own:
+            self._processes.send_to(lent.key[0], message)
+
+    # --- what owners say ----------------------------------------------------------------------------------------------
+
+    def release(self, message: node.Release) -> None:
+        """An owner is done with a lease of another node."""
+        lent = self._table.ended(message.lease)
+        if lent is not None:
+            self._members.send(lent.node, message)
+
+    def of_lease(self, lease: bytes, message: Any) -> bool:
+        """Pass on what an owner says of a lease of another node; False if it is none."""
+        lent = self._table.lent.get(lease)
+        return lent is not None and self._members.send(lent.node, message)
+
+    def owner_lost(self, owner: bytes, reason: str) -> None:
+        """An owner has died: the workers that it had on other nodes end."""
+        by_node: dict[bytes, list[bytes]] = {}
+        for lent in self._table.owner_lost(owner):
+            by_node.setdefault(lent.node, []).append(lent.id)
+        for node_number, ids in by_node.items():
+            self._members.send(node_number, cluster.Abandon(ids, reason))
+
+    def job_over(self, job: str) -> None:
+        """The driver of a job of this node has ended."""
+        for node_number, told in [each for each in self._told if each[1] == job]:
+            self._told.discard((node_number, told))
+            self._members.send(node_number, cluster.JobOver(job))
+
+    # --- nodes --------------------------------------------------------------------------------------------------------
+
+    def node_up(self, member: Member) -> None:
+        """A node has answered."""
+        self._table.node_up(member.node, member.record.total, member.record.labels)
+
+    def node_down(self, member: Member, reason: str) -> None:
+        """A node is gone, and with it what it has lent."""
+        self._told = {each for each in self._told if each[0] != member.node}
+        for lent in self._table.node_down(member.node):
+            self._end(lent, node.ExitCause(reason=reason))
+        self.look()

@@ -1,0 +1,46 @@
+"""What the parts of a cluster ask of the node manager that they are in."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Sender(Protocol):
+    """A process that is connected to this node manager."""
+
+    id: bytes
+    job: str
+
+    def send(self, message: Any) -> None:
+        """Queue a message."""
+
+
+class Processes(Protocol):
+    """The processes of this node, and its jobs, as seen from other nodes. Implemented in the node's room."""
+
+    def send_to(self, process: bytes, message: Any) -> bool:
+        """Send a message to a connected process of this node; False if it is not there."""
+
+    def kill(self, process: bytes, reason: str) -> None:
+        """End a worker of this node."""
+
+    def expect_end(self, process: bytes) -> None:
+        """A worker of this node is about to end; see that it does."""
+
+    def adopt(self, job: str, config: bytes, driver: Sender) -> None:
+        """A job of another node is to have workers here; ``driver`` takes what is for its driver."""
+
+    def end_job(self, job: str) -> None:
+        """The driver of an adopted job has ended."""
+
+    def config_of(self, job: str) -> bytes:
+        """What a job wants, as JSON; empty if it is not known here."""
+
+    def tell_driver(self, job: str, message: Any) -> None:
+        """Send something to the driver of a job, if it is connected to this node manager."""
+
+    def printed(self, job: str, amount: int) -> None:
+        """The home of a job has room for so much more of what its workers print."""
+
+    def apply(self) -> None:
+        """The lease table may grant more."""

@@ -1,0 +1,113 @@
+"""The state of record of a cluster, in its control store: what it is, and which nodes it has and had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from ray.abc.blocking_control import BlockingControl
+from ray.abc.control import ControlStore
+from ray.abc.control_operations import Get, Incr, Operation, Put, StreamAppend
+from ray.exceptions import ControlStoreError, RayConnectionError
+from ray.ids import NODE_NUMBER_BYTES
+from ray.messages.cluster import NodeRecord
+from ray.protocol.membership import ALIVE, DEAD
+
+_META, _FENCE, _DIRECTOR, _CHANGES = "meta", "fence", "director", "changes"
+#: Records of dead nodes are kept for so long.
+_DEAD_S = 3600.0
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """What all nodes of a cluster have in common."""
+
+    session: str
+    protocol: int
+    python: str
+    plan: str
+    digest: str
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What is kept of a node."""
+
+    number: int
+    name: str
+    address: str
+    hostname: str
+    state: str
+    cause: str = ""
+
+
+class Registry:
+    """Of one node manager. What blocks is called before the node manager serves; nothing else waits."""
+
+    def __init__(self, control: ControlStore, say: Callable[[str], None]) -> None:
+        self._control = control
+        self._say = say
+
+    # --- before the node manager serves -------------------------------------------------------------------------------
+
+    def found(self, meta: Meta) -> None:
+        """There is a new cluster.
+
+        Raises:
+            RayConnectionError: there is another one in this store.
+        """
+        blocking = BlockingControl(self._control)
+        if not blocking.ask(Put(_META, msgspec.json.encode(meta), overwrite=False)):
+            raise RayConnectionError("the control store holds the facts of a cluster already")
+
+    def meta(self) -> Meta:
+        """What the cluster is.
+
+        Raises:
+            RayConnectionError: there is none.
+        """
+        data = BlockingControl(self._control).ask(Get(_META))
+        if data is None:
+            raise RayConnectionError("the control store knows of no cluster: its head has not started, or has ended")
+        return msgspec.json.decode(data, type=Meta)
+
+    def next_node(self) -> bytes:
+        """A number for a node, which no other one has had."""
+        number = BlockingControl(self._control).ask(Incr(_FENCE))
+        return number.to_bytes(NODE_NUMBER_BYTES, "big")
+
+    def director(self) -> NodeRecord:
+        """The node that lets others in.
+
+        Raises:
+            RayConnectionError: there is none.
+        """
+        data = BlockingControl(self._control).ask(Get(_DIRECTOR))
+        if data is None:
+            raise RayConnectionError("the cluster has no director: its head has not started, or has ended")
+        return msgspec.msgpack.decode(data, type=NodeRecord)
+
+    # --- while it serves ----------------------------------------------------------------------------------------------
+
+    def direct(self, record: NodeRecord) -> None:
+        """This node is the director."""
+        self._write(Put(_DIRECTOR, msgspec.msgpack.encode(record)))
+
+    def alive(self, record: NodeRecord) -> None:
+        """See ``Facts``."""
+        self._keep(record, ALIVE, "", None)
+
+    def dead(self, record: NodeRecord, cause: str) -> None:
+        """See ``Facts``."""
+        self._keep(record, DEAD, cause, _DEAD_S)
+
+    def _keep(self, record: NodeRecord, state: str, cause: str, ttl_s: float | None) -> None:
+        kept = Standing(record.number, record.name, record.address, record.hostname, state, cause)
+        self._write(Put(f"node:{record.number}", msgspec.json.encode(kept), ttl_s=ttl_s))
+        self._write(StreamAppend(_CHANGES, f"node {record.number} {state}".encode()))
+
+    def _write(self, op: Operation[bool] | Operation[str]) -> None:
+        def on_answer(answer: object) -> None:
+            if isinstance(answer, ControlStoreError):
+                self._say(f"the control store does not have {op.key}: {answer}")
+
+        self._control.ask(op, on_answer)  # type: ignore[misc]

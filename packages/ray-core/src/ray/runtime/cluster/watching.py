@@ -1,0 +1,86 @@
+"""Actors of other nodes, for the processes of this one: where they are, and orders to their keepers.
+
+The keeper of an actor is the node manager of its creator's node, whose number its id begins with. Each node manager
+asks a keeper once, and tells all of its processes that want to know.
+"""
+
+from __future__ import annotations
+
+from ray.ids import node_of
+from ray.messages import node
+from ray.protocol.actors import DEAD
+from ray.runtime.cluster.members import Member, Members
+from ray.runtime.cluster.peering import Processes, Sender
+
+
+class ActorWatching:
+    """Of one node manager."""
+
+    def __init__(self, members: Members, processes: Processes) -> None:
+        self._members = members
+        self._processes = processes
+        #: {actor id: processes of this node that want to know where it is}
+        self._watchers: dict[bytes, set[bytes]] = {}
+        #: {actor id: what its keeper has said last}
+        self._newest: dict[bytes, node.ActorUpdate] = {}
+        #: {number of a request to a keeper: who has asked here, and with what number}
+        self._asked: dict[int, tuple[bytes, int]] = {}
+        self._last = 0
+
+    def watch(self, client: Sender, actor: bytes) -> None:
+        """A process wants to be told where an actor of another node is."""
+        watchers = self._watchers.setdefault(actor, set())
+        is_new = not watchers
+        watchers.add(client.id)
+        newest = self._newest.get(actor)
+        if newest is not None:
+            client.send(newest)
+        if is_new and not self._members.send(node_of(actor), node.WatchActor(actor)):
+            self._tell(_dead(actor, "its node is dead"))
+
+    def updated(self, member: Member, message: node.ActorUpdate) -> None:
+        """A keeper says where an actor is."""
+        if node_of(message.id) == member.node:
+            self._tell(message)
+
+    def _tell(self, update: node.ActorUpdate) -> None:
+        watchers = self._watchers.get(update.id)
+        if watchers is None:
+            return
+        if update.state == DEAD:
+            del self._watchers[update.id]
+            self._newest.pop(update.id, None)
+        else:
+            self._newest[update.id] = update
+        for process in list(watchers):
+            self._processes.send_to(process, update)
+
+    def kill(self, client: Sender, message: node.KillActor) -> None:
+        """A process wants an actor of another node to end."""
+        self._last += 1
+        self._asked[self._last] = client.id, message.request
+        asked = node.KillActor(self._last, message.id, message.no_restart, message.reason, message.error)
+        if not self._members.send(node_of(message.id), asked):
+            self.answered(node.Answer(self._last, False))
+
+    def answered(self, message: node.Answer) -> None:
+        """A keeper has carried out an order, or cannot."""
+        process, request = self._asked.pop(message.request, (b"", 0))
+        self._processes.send_to(process, node.Answer(request, message.ok, message.data, message.error))
+
+    def node_down(self, member: Member, reason: str) -> None:
+        """A node is gone, and with it the actors that it kept."""
+        for actor in [actor for actor in self._watchers if node_of(actor) == member.node]:
+            self._tell(_dead(actor, reason))
+
+    def process_lost(self, process: bytes) -> None:
+        """A process of this node has ended."""
+        for actor, watchers in list(self._watchers.items()):
+            watchers.discard(process)
+            if not watchers:  # the keeper goes on telling, which costs a message for each change
+                del self._watchers[actor]
+                self._newest.pop(actor, None)
+
+
+def _dead(actor: bytes, reason: str) -> node.ActorUpdate:
+    return node.ActorUpdate(actor, DEAD, 0, cause=node.ExitCause(reason=reason))
