@@ -89,6 +89,8 @@ class Borrow(Struct, frozen=True, tag=111):
     depth: Depth = 0
     priority: int = 0
     name: str = ""
+    for_life: bool = False
+    """For an actor."""
 
 
 class Refuse(Struct, frozen=True, tag=112):
@@ -117,6 +119,13 @@ class JobOver(Struct, frozen=True, tag=115):
     """Home: the driver of that job has ended; end what is left of it."""
 
     job: str
+
+
+class JobPrinted(Struct, frozen=True, tag=122):
+    """Home: so much more of what workers of that job printed is dealt with; in the unit that both know."""
+
+    job: str
+    amount: Amount
 
 
 class ToDriver(Struct, frozen=True, tag=116):

@@ -20,8 +20,8 @@ class Held(Protocol):
     """What is asked of a lease."""
 
     @property
-    def key(self) -> DemandKey:
-        """Whose it is."""
+    def for_life(self) -> bool:
+        """It is an actor's."""
 
     @property
     def allocation(self) -> Allocation:
@@ -45,11 +45,11 @@ def grow_old(entries: Iterable[DemandEntry], holders: Mapping[DemandKey, int], n
     return changed
 
 
-def comes_free(needed: Mapping[str, int], free: Mapping[str, int], leases: Iterable[Held], node_id: bytes) -> bool:
-    """Whether there is room for ``needed`` when what runs has ended; actors, the node's own leases, do not end."""
+def comes_free(needed: Mapping[str, int], free: Mapping[str, int], leases: Iterable[Held]) -> bool:
+    """Whether there is room for ``needed`` when what runs has ended; actors do not end."""
     total = Counter(free)
     for lease in leases:
-        if lease.key[0] != node_id:
+        if not lease.for_life:
             total.update(_holds(lease))
     return all(total[name] >= amount for name, amount in needed.items())
 

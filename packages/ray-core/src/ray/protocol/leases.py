@@ -34,10 +34,17 @@ class Lease:
     allocation: Allocation
     job: str = ""
     """Of the owner and of the worker."""
+    for_life: bool = False
+    """An actor's: it ends with its worker."""
     revoked: bool = False
     #: The owner was asked to release it as soon as it has nothing for it.
     wanted: bool = False
     blocked: bool = False
+
+    @property
+    def is_free(self) -> bool:
+        """Nothing but a number limits these; actors are not limited at all."""
+        return not (self.request.resources or self.for_life)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +120,16 @@ class LeaseTable:
     # --- events -----------------------------------------------------------------------------------------------------
 
     def demand(
-        self, key: DemandKey, request: ResourceRequest, count: int, name: str = "", job: str = ""
+        self,
+        key: DemandKey,
+        request: ResourceRequest,
+        count: int,
+        name: str = "",
+        job: str = "",
+        *,
+        for_life: bool = False,
     ) -> list[Effect]:
-        """An owner, which is of ``job``, wants ``count`` more workers; 0 withdraws."""
+        """An owner, which is of ``job``, wants ``count`` more workers, of actors ``for_life``; 0 withdraws."""
         entry = self.demands.get(key)
         if not count:
             self._withdraw(key)
@@ -126,7 +140,9 @@ class LeaseTable:
             self._line_up(entry)
             return self.schedule()
         self._turn += 1
-        entry = self.demands[key] = DemandEntry(key, request, count, name, self._turn, job)
+        entry = self.demands[key] = DemandEntry(
+            key, request, count, name, self._turn, job, for_life or key[0] == self.node_id
+        )
         if not self.resources.feasible(request.resources):
             entry.infeasible = True
             return [Infeasible(entry)]
@@ -185,7 +201,7 @@ class LeaseTable:
         if lease is None or lease.blocked:
             return []
         lease.blocked = True
-        self._free_running -= self._is_free_task(lease.key, lease.request)
+        self._free_running -= lease.is_free
         self.resources.release_cpu(lease.allocation)
         return self.schedule()
 
@@ -194,7 +210,7 @@ class LeaseTable:
         lease = self.by_worker.get(worker)
         if lease is not None and lease.blocked:
             lease.blocked = False
-            self._free_running += self._is_free_task(lease.key, lease.request)
+            self._free_running += lease.is_free
             self.resources.reacquire_cpu(lease.allocation)
 
     def owner_lost(self, owner: bytes) -> list[Lease]:
@@ -331,11 +347,11 @@ class LeaseTable:
 
     def _grant(self, entry: DemandEntry, allocation: Allocation) -> Lease:
         worker = self.idle.take(entry.job)
-        lease = Lease(self._new_id(), worker, entry.key, entry.request, allocation, entry.job)
+        lease = Lease(self._new_id(), worker, entry.key, entry.request, allocation, entry.job, entry.for_life)
         self.leases[lease.id] = self.by_worker[worker] = lease
-        if entry.key[0] != self.node_id:
+        if not entry.for_life:
             self._holders[entry.key] += 1
-        self._free_running += self._is_free_task(lease.key, lease.request)
+        self._free_running += lease.is_free
         entry.count -= 1
         entry.placed = max(0, entry.placed - 1)
         entry.since, entry.overdue = None, False
@@ -348,7 +364,7 @@ class LeaseTable:
         """Put an entry where it belongs by what it wants and what it holds; not if no node could ever serve it."""
         if entry.infeasible:
             return
-        free = self._is_free_task(entry.key, entry.request)
+        free = not (entry.request.resources or entry.for_life)
         self._waiting.put(entry, holds=entry.key in self._holders, free=free)
 
     def _withdraw(self, key: DemandKey) -> None:
@@ -359,7 +375,7 @@ class LeaseTable:
     def _keep_for(self, entry: DemandEntry) -> None:
         """Keep what this one needs from owners that come later, if there will be room for it."""
         needed, free = entry.request.resources, self.resources.available()
-        if keeping.comes_free(needed, free, self.leases.values(), self.node_id):
+        if keeping.comes_free(needed, free, self.leases.values()):
             self.kept = keeping.to_keep(needed, free)
 
     def _place(self, request: ResourceRequest) -> Allocation | None:
@@ -369,10 +385,6 @@ class LeaseTable:
         if self._policy.choose(request, (view,)) != self.node_id:
             return None
         return self.resources.try_acquire(request.resources)
-
-    def _is_free_task(self, key: DemandKey, request: ResourceRequest) -> bool:
-        """Nothing but a number limits these; actors, which the node manager itself asks for, are not limited at all."""
-        return not request.resources and key[0] != self.node_id
 
     def _revoke_for(
         self,
@@ -394,9 +406,7 @@ class LeaseTable:
         needed = entry.request.resources
         lacking = {name for name, amount in needed.items() if free.get(name, 0) < amount} or set(needed)
         others = [
-            lease
-            for lease in self.leases.values()
-            if lease.key[0] != self.node_id and _helps(lease.request.resources, lacking)
+            lease for lease in self.leases.values() if not lease.for_life and _helps(lease.request.resources, lacking)
         ]
         own = entry.key[0]
         usable = False
@@ -427,7 +437,7 @@ class LeaseTable:
         if not entry.overdue:
             return False
         revoked = (lease for lease in self.leases.values() if lease.revoked)
-        return not keeping.comes_free(entry.request.resources, self.resources.available(), revoked, self.node_id)
+        return not keeping.comes_free(entry.request.resources, self.resources.available(), revoked)
 
     def _end(self, lease: Lease) -> None:
         del self.leases[lease.id]
@@ -441,7 +451,7 @@ class LeaseTable:
         if lease.blocked:
             self.resources.reacquire_cpu(lease.allocation)
         else:
-            self._free_running -= self._is_free_task(lease.key, lease.request)
+            self._free_running -= lease.is_free
         self.resources.release(lease.allocation)
 
     def surplus(self, keep: int) -> list[bytes]:

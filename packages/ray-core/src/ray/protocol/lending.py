@@ -35,6 +35,7 @@ class Wish:
     count: int
     job: str
     name: str
+    for_life: bool = False
 
 
 @dataclass(slots=True)

@@ -33,6 +33,8 @@ class DemandEntry:
     name: str
     turn: int
     job: str = ""
+    #: An actor is to be placed: it keeps its worker for life, so that nothing is taken from it.
+    for_life: bool = False
     infeasible: bool = False
     #: Workers that are starting for it, as far as there is room for them.
     placed: int = 0

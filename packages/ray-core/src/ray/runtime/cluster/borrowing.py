@@ -59,8 +59,10 @@ class LeaseBorrowing:
         """An owner may wait for what this node has no room for, or another node may have come to have it."""
         now = monotonic()
         self._table.tick(now)
-        unmet = self._leases.unmet()
-        wishes = [Wish(entry.key, entry.request, count, entry.job, entry.name) for entry, count in unmet]
+        wishes = [
+            Wish(entry.key, entry.request, count, entry.job, entry.name, entry.for_life)
+            for entry, count in self._leases.unmet()
+        ]
         for loan in self._table.look(wishes, now):
             wish = loan.wish
             if (loan.node, wish.job) not in self._told:
@@ -77,6 +79,7 @@ class LeaseBorrowing:
                     request.depth,
                     request.priority,
                     wish.name,
+                    wish.for_life,
                 ),
             )
         if wishes and not self._armed:

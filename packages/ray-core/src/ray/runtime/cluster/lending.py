@@ -67,7 +67,7 @@ class LeaseLending:
             self._say()
             return
         key = (home.id, message.number)
-        self._apply(self._leases.demand(key, request, count, message.name, message.job))
+        self._apply(self._leases.demand(key, request, count, message.name, message.job, for_life=message.for_life))
         if key in self._leases.demands:
             self._timers.after(_READY_S, lambda: self._withdraw(home, message.number))
 

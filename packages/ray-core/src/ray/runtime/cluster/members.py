@@ -6,10 +6,10 @@ have dialled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from ray.abc.transport import Connection, Frame, Transport
+from ray.abc.transport import Connection, Transport
 from ray.ids import NODE_NUMBER_BYTES
 from ray.messages import codec, wire
 from ray.messages.cluster import NodeRecord
@@ -44,87 +44,54 @@ class Member:
 class Members:
     """Keeps a connection to each node that is said to be there."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        hello: Callable[[], wire.Hello],
-        timers: Timers,
-        on_up: Callable[[Member], None],
-        on_lost: Callable[[Member], None],
-        receive: Callable[[Member, Any, Sequence[Frame]], None],
-    ) -> None:
+    def __init__(self, transport: Transport, hello: Callable[[], wire.Hello], timers: Timers) -> None:
         """There are none yet.
 
         Args:
             transport: of this node manager.
             hello: makes what it says first.
             timers: of this node manager.
-            on_up: told of one that has answered.
-            on_lost: told of one that was connected, or was to be, and is not any more.
-            receive: takes what one says, and its frames.
         """
         self._transport = transport
         self._hello = hello
         self._timers = timers
-        self._on_up = on_up
-        self._on_lost = on_lost
-        self._receive = receive
         #: {node number: member}
         self.members: dict[bytes, Member] = {}
         #: {node number: what is known of a node that is there}
         self._wanted: dict[bytes, NodeRecord] = {}
 
-    def want(self, records: Iterable[NodeRecord]) -> None:
-        """These nodes are there, and no others: dial those that are new, and hang up on the rest."""
-        wanted = {record.number.to_bytes(NODE_NUMBER_BYTES, "big"): record for record in records}
-        self._wanted = wanted
-        for node in self.members.keys() - wanted.keys():
-            self.drop(node)
-        for node, record in wanted.items():
+    def want(self, records: Iterable[NodeRecord]) -> list[Member]:
+        """These nodes are there, and no others: dial those that are new, and hang up on the rest; returns the rest."""
+        self._wanted = {record.number.to_bytes(NODE_NUMBER_BYTES, "big"): record for record in records}
+        rest = [member for node, member in self.members.items() if node not in self._wanted]
+        for member in rest:
+            member.connection.abort()
+            del self.members[member.node]
+        for node, record in self._wanted.items():
             if node not in self.members:
                 self.dial(record)
+        return rest
 
     def dial(self, record: NodeRecord) -> Member:
-        """Begin to connect to a node; ``on_up`` or ``on_lost`` follows."""
+        """Begin to connect to a node; it answers with ``Welcome``, or the connection is lost."""
         member = Member(record, self._transport.dial(record.address))
         self.members[member.node] = member
         member.connection.context = member
         member.send(self._hello())
         return member
 
-    def drop(self, node: bytes) -> None:
-        """Hang up; ``on_lost`` follows."""
-        member = self.members.get(node)
-        if member is not None:
-            member.connection.abort()
-            self.lost(member)
-
-    def lost(self, member: Member) -> None:
-        """The connection has ended. While the node is said to be there, it is tried again."""
+    def lost(self, member: Member) -> bool:
+        """A connection has ended; False if it was hung up on. While the node is said to be there, it is tried again."""
         if self.members.get(member.node) is not member:
-            return
+            return False
         del self.members[member.node]
-        self._on_lost(member)
         self._timers.after(BEAT_S, lambda: self._again(member.node))
+        return True
 
     def _again(self, node: bytes) -> None:
         record = self._wanted.get(node)
         if record is not None and node not in self.members:
             self.dial(record)
-
-    def receive(self, member: Member, frames: Sequence[Frame]) -> None:
-        """Something has come from one.
-
-        Raises:
-            RemoteProtocolError: it is no message.
-        """
-        message = codec.decode(frames)
-        if type(message) is wire.Welcome:
-            if not member.stands:
-                member.stands = True
-                self._on_up(member)
-            return
-        self._receive(member, message, frames)
 
     def send(self, node: bytes, message: Any) -> bool:
         """Queue a message for a node; False if there is no connection to it."""

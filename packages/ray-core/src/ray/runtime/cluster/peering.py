@@ -42,5 +42,5 @@ class Processes(Protocol):
     def printed(self, job: str, amount: int) -> None:
         """The home of a job has room for so much more of what its workers print."""
 
-    def apply(self) -> None:
-        """The lease table may grant more."""
+    def home_lost(self, home: bytes) -> None:
+        """Another node manager is not connected any more."""

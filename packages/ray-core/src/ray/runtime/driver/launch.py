@@ -7,10 +7,13 @@ import os
 import signal
 import socket
 
+import msgspec
+
 from ray.exceptions import RaySystemError
 from ray.runtime.driver.embedded_node import launch_node_manager, read_facts, wait_for_end
 from ray.runtime.driver.node_log import NodeLog
 from ray.runtime.driver.node_options import node_config
+from ray.runtime.process.node_start import ClusterConfig
 from ray.runtime.process.session_dirs import new_session_id, place_session
 from ray.runtime.start_options import StartOptions
 
@@ -20,20 +23,28 @@ _STOP_S = 5.0
 class StartedNode:
     """The program that has started a node may stop it, or leave it running. Not thread-safe."""
 
-    def __init__(self, options: StartOptions) -> None:
+    def __init__(self, options: StartOptions, cluster: ClusterConfig | None = None, session: str = "") -> None:
         """Start it, and wait until it serves.
+
+        Args:
+            options: what it offers, and its plugins.
+            cluster: that it founds or joins; None: it is alone.
+            session: name of that cluster's session; empty: a new one.
 
         Raises:
             RaySystemError: it does not start; nothing is left of it.
         """
-        session = new_session_id()
-        self.session_dir = place_session(session)
-        config = node_config(options, session, self.session_dir, None)
+        instance = new_session_id()
+        #: The session's name.
+        self.session = session or instance
+        self.session_dir = place_session(instance)
+        config = node_config(options, self.session, self.session_dir, None)
+        config = msgspec.structs.replace(config, cluster=cluster)
         log = NodeLog()
         ours, theirs = socket.socketpair()
         with ours, contextlib.closing(log):
             with theirs:
-                self._process = launch_node_manager(session, theirs.fileno(), log.file)
+                self._process = launch_node_manager(instance, theirs.fileno(), log.file)
             try:
                 with contextlib.suppress(OSError):  # it has died already
                     ours.sendall(config.to_json() + b"\n")

@@ -16,15 +16,20 @@ import msgspec
 from ray.abc.blocking_control import BlockingControl
 from ray.abc.control import ControlStore
 from ray.abc.control_operations import Incr
+from ray.exceptions import RaySystemError
 from ray.exceptions.base import printable
+from ray.messages.codec import PROTOCOL_VERSION
+from ray.plugins.plan import ResolvedPlan
 from ray.runtime import interface
+from ray.runtime.cluster.registry import Meta, Registry
+from ray.runtime.mains.joining import join
 from ray.runtime.node.node import NodeManager
 from ray.runtime.node.reception import JOBS
 from ray.runtime.process import descriptors
 from ray.runtime.process.clean_signals import clean_signals
 from ray.runtime.process.group_ends import TRACKER_S, children, end_children
 from ray.runtime.process.marks import mark_process
-from ray.runtime.process.node_start import JobConfig, NodeConfig, NodeFacts
+from ray.runtime.process.node_start import ClusterConfig, JobConfig, NodeConfig, NodeFacts
 from ray.runtime.process.session_dirs import (
     SessionFacts,
     create_session_dir,
@@ -53,7 +58,7 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     umask = os.umask(0o077)
-    mark_process(config.session)
+    mark_process(config.instance)
     if config.owner_pid:
         wake_with_parent()
     descriptors.raise_limit()  # for the workers as well
@@ -84,7 +89,6 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
     """
     import ray.runtime.mains.worker  # noqa: F401 - imported before the zygote is forked, for all workers
     from ray.plugins.compose import Composition
-    from ray.plugins.plan import ResolvedPlan
     from ray.runtime.mains import zygote
 
     become_subreaper()
@@ -92,8 +96,14 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
     # Plugins may be modules beside the program. Behind everything else: none of them replaces what this process needs.
     sys.path.extend(path for path in config.sys_path if path not in sys.path)
     composition = Composition(ResolvedPlan.from_json(config.plan))
-    control_server = composition.start_control(config.session_dir)
-    control = composition.open_control(control_server.address)
+    cluster = config.cluster
+    control_server, control_address = None, "" if cluster is None else cluster.control
+    if not control_address:
+        control_server = composition.start_control(config.session_dir)
+        control_address = control_server.address
+    control = composition.open_control(control_address)
+    registry = Registry(control, lambda text: print(text, flush=True))
+    node_id = b"" if cluster is None else _number(config, cluster, registry, composition.plan)
     store_server = composition.start_store(config.session_dir, config.store_bytes)
     transport = composition.open_transport(config.session_dir)
     sinks = composition.event_sinks(config.session_dir)
@@ -105,6 +115,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         store_server,
         sinks,
         composition.plan.digest,
+        node_id,
     )
     try:
         if config.owner_pid:
@@ -121,17 +132,27 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         transport.watch(control.fileno(), control.deliver)
         version = "{}.{}".format(*sys.version_info[:2])
         owner_pid = config.owner_pid or os.getpid()
-        publish_session(
-            config.session_dir,
-            SessionFacts(config.session, address, store, config.plan, owner_pid, bool(sinks), version),
-        )
-        lifeline.sendall(NodeFacts(address, store, bool(sinks), job).to_json() + b"\n")
-        if config.owner_pid:
-            lifeline.setblocking(False)
-            transport.watch(lifeline.fileno(), manager.owner_ended)
+        facts = NodeFacts(address, store, bool(sinks), job)
+
+        def ready() -> None:
+            publish_session(
+                config.session_dir,
+                SessionFacts(config.session, address, store, config.plan, owner_pid, bool(sinks), version),
+            )
+            lifeline.sendall(facts.to_json() + b"\n")
+            if config.owner_pid:
+                lifeline.setblocking(False)
+                transport.watch(lifeline.fileno(), manager.owner_ended)
+            else:
+                lifeline.close()
+
+        if cluster is None:
+            ready()
         else:
-            lifeline.close()
+            join(manager, cluster, registry, composition.make_scheduler(), composition.plan.digest, ready)
         manager.run()
+        if manager.reason and lifeline.fileno() >= 0:
+            raise RaySystemError(manager.reason)
     finally:
         manager.pool.close()
         for sink in sinks:
@@ -139,7 +160,16 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         transport.close()
         store_server.close()
         control.close()
-        control_server.close()
+        if control_server is not None:
+            control_server.close()
+
+
+def _number(config: NodeConfig, cluster: ClusterConfig, registry: Registry, plan: ResolvedPlan) -> bytes:
+    """The number of this node; the cluster is founded by its head, and found by others."""
+    if cluster.is_head:
+        python = "{}.{}".format(*sys.version_info[:2])
+        registry.found(Meta(config.session, PROTOCOL_VERSION, python, config.plan, plan.digest))
+    return registry.next_node()
 
 
 def _log_to(path: str) -> None:

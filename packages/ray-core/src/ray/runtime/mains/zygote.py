@@ -65,7 +65,7 @@ def serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryvi
 
 def _enter_job(config: NodeConfig, name: str, cwd: list[int]) -> JobConfig:
     """Be a process of a job from here on: its path for modules, its directory, its mark. Returns what it wants."""
-    mark_process(config.session, name)
+    mark_process(config.instance, name)
     with open(job_file(config.session_dir, name), "rb") as file:
         job = JobConfig.from_json(file.read())
     for folder in cwd:

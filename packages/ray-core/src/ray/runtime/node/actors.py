@@ -17,6 +17,7 @@ from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.desk import NodeDesk
 from ray.runtime.node.ends import expect_end
 from ray.runtime.node.failures import NodeFailures
+from ray.runtime.node.others import ActorsElsewhere, Alone
 from ray.runtime.node.worker_pool import WorkerPool
 from ray.runtime.node.worker_process import WorkerProcess
 from ray.runtime.process.timers import Timers
@@ -58,7 +59,7 @@ class NodeActors:
         node_id: bytes,
         failures: NodeFailures,
     ) -> None:
-        self._desk = desk
+        self.desk = desk
         self._failures = failures
         self._leases = leases
         self._clients = clients
@@ -66,6 +67,8 @@ class NodeActors:
         self._timers = timers
         self._node_id = node_id
         self.table = actors.ActorTable()
+        #: Workers of other nodes; set before anything is served.
+        self.elsewhere: ActorsElsewhere = Alone()
         self._numbers = itertools.count(1).__next__
         #: {number of the demand: actors that wait for a worker}
         self._placing: dict[int, Placing] = {}
@@ -153,17 +156,35 @@ class NodeActors:
 
     def granted(self, number: int, lease: leases.Lease, worker: WorkerProcess) -> None:
         """A worker for an actor that was to be placed."""
-        placing = self._placing.get(number)
-        actor = next(iter(placing.waiting)) if placing is not None else None
-        entry = self.table.actors.get(actor) if actor is not None else None
-        if actor is not None:
-            self._leave(actor)
-        if entry is None or entry.state == actors.DEAD or worker.connection is None:
-            self._desk.apply(self._leases.release(lease.id))
+        entry = self._next_of(number)
+        if entry is None or worker.connection is None:
+            self.desk.apply(self._leases.release(lease.id))
             return
         self.apply(self.table.granted(entry.spec.id, worker.id, worker.pid, worker.address))
         gpu_ids = list(lease.allocation.gpu_ids)
         worker.connection.send([codec.encode(node.StartActor(entry.spec, entry.incarnation, gpu_ids))])
+
+    def granted_elsewhere(self, number: int, granted: node.Granted) -> node.StartActor | None:
+        """The same, of another node; returns what the worker is to be told, or None: the worker is not needed."""
+        entry = self._next_of(number)
+        if entry is None:
+            return None
+        self.apply(self.table.granted(entry.spec.id, granted.process, granted.pid, granted.address))
+        return node.StartActor(entry.spec, entry.incarnation, granted.gpu_ids)
+
+    def _next_of(self, number: int) -> actors.ActorEntry | None:
+        """The actor that has waited for longest of those that a demand is for; it waits no more."""
+        placing = self._placing.get(number)
+        actor = next(iter(placing.waiting)) if placing is not None else None
+        if actor is None:
+            return None
+        self._leave(actor)
+        entry = self.table.actors.get(actor)
+        return None if entry is None or entry.state == actors.DEAD else entry
+
+    def worker_lost_elsewhere(self, worker: bytes, cause: node.ExitCause) -> None:
+        """The process of an actor on another node has ended."""
+        self.apply(self.table.worker_lost(worker, cause))
 
     def infeasible(self, number: int, lack: str) -> None:
         """No node has what the actors of a demand need."""
@@ -202,13 +223,19 @@ class NodeActors:
                 worker = self._pool.workers.get(effect.worker)
                 if worker is not None:
                     self._pool.kill(worker, effect.reason)
+                else:
+                    self.elsewhere.kill(effect.worker, effect.reason)
             elif type(effect) is actors.ExpectEnd:
                 worker = self._pool.workers.get(effect.worker)
                 if worker is not None:
                     expect_end(self._pool, worker)
+                else:
+                    self.elsewhere.expect_end(effect.worker)
             elif type(effect) is actors.EndOrderly:
                 worker = self._pool.workers.get(effect.worker)
-                if worker is not None and worker.connection is not None:
+                if worker is None:
+                    self.elsewhere.end_orderly(effect.worker)
+                elif worker.connection is not None:
                     worker.connection.send([codec.encode(wire.Terminate())])
 
     def _publish(self, entry: actors.ActorEntry) -> None:
@@ -242,9 +269,9 @@ class NodeActors:
 
     def _demand(self, placing: Placing) -> None:
         key = (self._node_id, placing.number)
-        job = placing.shape[0]
-        self._desk.apply(self._leases.demand(key, placing.request, len(placing.waiting), placing.name, job))
-        self._desk.attend()
+        count, job = len(placing.waiting), placing.shape[0]
+        self.desk.apply(self._leases.demand(key, placing.request, count, placing.name, job, for_life=True))
+        self.desk.attend()
 
     def _leave(self, actor: bytes) -> Placing | None:
         """The actor waits no more."""
@@ -264,7 +291,9 @@ class NodeActors:
     def _settle(self, entry: actors.ActorEntry) -> None:
         lease = entry.worker and self._leases.by_worker.get(entry.worker)
         if lease:
-            self._desk.apply(self._leases.shrink(lease, dict(entry.spec.resources)))
+            self.desk.apply(self._leases.shrink(lease, dict(entry.spec.resources)))
+        elif entry.worker:
+            self.elsewhere.settle(entry.worker, dict(entry.spec.resources))
 
     # --- questions --------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from ray.clock import monotonic
 from ray.messages import node
 from ray.protocol.actors import ActorTable
 from ray.protocol.leases import LeaseTable
-from ray.runtime.node.client import Client
+from ray.runtime.cluster.peering import Sender
 from ray.runtime.node.jobs import Job, Jobs
 from ray.runtime.node.output import NodeOutput
 from ray.runtime.node.recorded_errors import RecordedErrors
@@ -47,7 +47,7 @@ class JobEnds:
         self._recorded = recorded
         self._timers = timers
 
-    def begin(self, job: Job, leaver: Client | None) -> None:
+    def begin(self, job: Job, leaver: Sender | None) -> None:
         """The driver goes; what it has submitted was ended already.
 
         Args:

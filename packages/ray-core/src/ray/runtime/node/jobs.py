@@ -7,7 +7,10 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ray.runtime.node.client import Client
+import msgspec
+
+from ray.messages import jobs, node
+from ray.runtime.cluster.peering import Sender
 from ray.runtime.process.node_start import JobConfig, job_file
 
 
@@ -23,13 +26,18 @@ class Job:
         #: Descriptor of the directory in which its workers begin; -1: that of the node manager.
         self.cwd = -1
         #: None before the driver has come, and after it has gone.
-        self.driver: Client | None = None
+        self.driver: Sender | None = None
         #: Its driver has gone: no more workers are started for it, unless a detached actor lives on.
         self.is_over = False
         #: Its last worker has ended, and what they have left is being ended.
         self.is_swept = False
         #: The driver that waits, with its connection open, for the end of what was left.
-        self.leaver: Client | None = None
+        self.leaver: Sender | None = None
+
+
+def answer_of(path: jobs.Path) -> node.Answer:
+    """What the worker is told that has asked a driver for its path."""
+    return node.Answer(path.request, True, msgspec.msgpack.encode([*path.path, *path.odd]))
 
 
 class Jobs:
@@ -52,6 +60,14 @@ class Jobs:
         self._jobs[job.id] = job
         return job
 
+    def adopt(self, id: str, driver: Sender) -> Job:
+        """A job of another node is to have workers here; ``driver`` takes what is for its driver."""
+        job = self._jobs.get(id)
+        if job is None:
+            job = self._jobs[id] = Job(id)
+        job.driver = driver
+        return job
+
     def configure(self, job: Job, config: JobConfig) -> None:
         """The driver says what it wants.
 
@@ -71,12 +87,12 @@ class Jobs:
             raise ValueError(f"what it wants cannot be written down: {error}") from None
         job.config = config
 
-    def driver_of(self, id: str) -> Client | None:
+    def driver_of(self, id: str) -> Sender | None:
         """The driver of that job, if it is there."""
         job = self._jobs.get(id)
         return None if job is None else job.driver
 
-    def hears(self, id: str) -> Client | None:
+    def hears(self, id: str) -> Sender | None:
         """The driver of that job, if it is there and wants to know what workers print."""
         job = self._jobs.get(id)
         return job.driver if job is not None and job.config is not None and job.config.log_to_driver else None

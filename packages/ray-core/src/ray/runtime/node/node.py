@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from ray.abc.control import ControlStore
 from ray.abc.scheduler import ResourceRequest, SchedulerPolicy
 from ray.abc.store import StoreServer
@@ -22,13 +20,16 @@ from ray.messages import codec, jobs, node
 from ray.plugins.specs import EventSink
 from ray.protocol import handshake, leases, waiting
 from ray.protocol.resources import UNIT, NodeResources
+from ray.runtime.cluster.members import Member
 from ray.runtime.node.actors import NodeActors
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.ends import NodeEnds, expect_end
 from ray.runtime.node.failures import NodeFailures
 from ray.runtime.node.infeasible import lack_of
 from ray.runtime.node.job_ends import JobEnds
-from ray.runtime.node.jobs import Jobs
+from ray.runtime.node.jobs import Jobs, answer_of
+from ray.runtime.node.joined import Joined
+from ray.runtime.node.others import Alone, Elsewhere, Others
 from ray.runtime.node.output import NodeOutput
 from ray.runtime.node.patience import NodePatience
 from ray.runtime.node.questions import Questions
@@ -45,6 +46,11 @@ from ray.runtime.process.timers import Timers
 
 #: After a worker's connection is lost its process has this long to end by itself.
 LOST_GRACE_S = 0.3
+#: What may be about something of another node.
+PASSED_ON = frozenset({
+    node.Release, node.Suspect, node.KillLease, node.RecallLease, node.Interrupt, node.WatchActor, node.KillActor,
+    node.ActorStarted, node.ActorExiting, node.Lingering, jobs.Path,
+})  # fmt: skip
 _TICK_S = 5.0
 #: The context of a connection that was dropped before it said who it is; more of its messages may be under way here.
 _DROPPED = object()
@@ -62,15 +68,31 @@ class NodeManager:
         store: StoreServer,
         sinks: Sequence[EventSink] = (),
         digest: str = "",
+        node_id: bytes = b"",
     ) -> None:
+        """Make its parts.
+
+        Args:
+            config: of the node.
+            transport: which it listens with.
+            control: the state of record.
+            policy: chooses nodes.
+            store: of the node.
+            sinks: take the ends of tasks.
+            digest: of the plan.
+            node_id: the node's number; empty: one that no other node has.
+        """
         self.config = config
-        self.node = embedded_node()
+        self.node = node_id or embedded_node()
         self.process_id, self._new_id = node_manager_of(self.node), ProcessIds(self.node).give
         self.transport = transport
         self._store = store
         self._sinks = sinks
         self.timers = Timers()
         self.peers: dict[bytes, Client] = {}
+        alone = Alone()
+        self.others: Others = alone
+        self.elsewhere: Elsewhere = alone
         self.jobs = Jobs(config.session_dir)
         #: The job of the driver with which this node ends, if there is one.
         self.own_job = ""
@@ -85,26 +107,32 @@ class NodeManager:
             self.pool.vital[store.pid] = "the process of the object store"
         self.actors = NodeActors(self, self.leases, self.peers, self.pool, self.timers, self.process_id, self.failures)
         self.job_ends = JobEnds(
-            config.session, self.jobs, self.leases, self.pool, self.actors.table, self.output, recorded, self.timers
+            config.instance, self.jobs, self.leases, self.pool, self.actors.table, self.output, recorded, self.timers
         )
         membership = handshake.Membership(config.session, node_number(self.node), digest=digest)
-        self.reception = Reception(membership, control, self.peers, self.pool, self.jobs, self._new_id, self._refusals)
+        self.reception = Reception(
+            membership, control, self.peers, self.pool, self.jobs, self._new_id, self._refusals, self._admit
+        )
         keep_idle = max(1, min(config.resources.get("CPU", 0) // UNIT, 64))
         self.ends = NodeEnds(self, self.leases, self.pool, self.timers, self._actor_leaves, keep_idle)
         self.starts = WorkerStarts(
             self, self.leases, self.pool, self.timers, self.jobs, self.failures, self.ends.make_room
         )
         self.patience = NodePatience(
-            self, self.leases, self.peers, self.timers, self.actors.class_of, self.process_id, self.failures, self.jobs
+            self, self.leases, self.peers, self.timers, self.actors.class_of, self.failures, self.jobs
         )
         self.stopping = self._terminated = False
+        #: Why it could not go on; empty while it can.
+        self.reason = ""
         #: A child has ended, stopped or continued.
         self.reap_due = False
         self._handlers = self._all_handlers()
 
     def _all_handlers(self) -> dict[type, Handler]:
         running = NodeRunning(self.leases, self.peers, self.pool, self.timers, self.actors.table)
-        questions = Questions(self.leases, self.actors, self.pool, self.peers, self._recorded, self._describe)
+        questions = Questions(
+            self.leases, self.actors, self.pool, self.peers, self._recorded, self._describe, lambda: self.elsewhere
+        )
         return {
             node.Demand: self._demand,
             node.Release: self._release,
@@ -130,6 +158,14 @@ class NodeManager:
             **questions.handlers(),
         }
 
+    def join(self, others: Joined) -> None:
+        """This node is one of several; called before it serves."""
+        self.others = self.elsewhere = others
+        self._handlers |= others.handlers()
+
+    def _admit(self, client: Client) -> None:
+        self.others.admit(client)
+
     # --- loop -------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -147,6 +183,7 @@ class NodeManager:
             timers.run_due()
         if self._terminated and not self.own_job:
             self.jobs.tell_all(node.Ending("the node was stopped"))
+        self.others.leave()
 
     def stop(self) -> None:
         """Leave ``run`` after the current events."""
@@ -156,6 +193,7 @@ class NodeManager:
         """The node cannot go on: say so, and stop."""
         if not self.stopping:
             print(reason, flush=True)
+            self.reason = reason
             self.jobs.tell_all(node.Ending(reason))
             self.stop()
 
@@ -173,8 +211,11 @@ class NodeManager:
 
     def _receive(self, connection: Connection, frames: Sequence[Frame]) -> None:
         try:
-            message = codec.decode(frames)
             peer = connection.context
+            if type(peer) is Member:
+                self.others.hear(peer, frames)
+                return
+            message = codec.decode(frames)
             if peer is None:
                 self.reception.receive(connection, message)
                 return
@@ -185,6 +226,8 @@ class NodeManager:
             handler = self._handlers.get(type(message))
             if handler is None:
                 raise RemoteProtocolError(f"{type(message).__name__} is not for a node manager")
+            if type(message) in PASSED_ON and self.others.pass_on(peer, message):
+                return
             handler(peer, message, frames)
         except Exception as error:  # costs nobody but the peer
             self._refusals.note(error)
@@ -195,6 +238,8 @@ class NodeManager:
 
     def _lost(self, connection: Connection) -> None:
         peer = connection.context
+        if isinstance(peer, Member):
+            self.others.member_lost(peer)
         if isinstance(peer, Arriving):
             peer.is_gone = True
         if not isinstance(peer, Client) or self.peers.get(peer.id) is not peer:
@@ -212,9 +257,13 @@ class NodeManager:
         job = self.jobs.get(peer.job)
         if job is not None:
             self.job_ends.begin(job, leaver)
+            if job.is_over:
+                self.others.job_over(job.id)
 
     def _owner_lost(self, process: bytes) -> None:
-        self.peers.pop(process, None)
+        peer = self.peers.pop(process, None)
+        if peer is not None:
+            self.others.client_lost(peer)
         for lease in self.leases.owner_lost(process):
             worker = self.pool.workers.get(lease.worker)
             if worker is not None:
@@ -238,6 +287,7 @@ class NodeManager:
                     owner.send(node.Revoke(effect.lease.id, effect.soft))
             elif type(effect) is leases.Infeasible:
                 self._infeasible(effect.entry)
+        self.others.look()
 
     def _granted(self, lease: leases.Lease) -> None:
         worker = self.pool.workers[lease.worker]
@@ -294,6 +344,9 @@ class NodeManager:
             if not self.stopping:
                 self.starts.failed(worker, cause)
         self.job_ends.look(worker.job)
+        job = self.jobs.get(worker.job)
+        if job is not None and job.is_over:
+            self.others.job_over(job.id)
 
     def _ready_worker_died(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
         lease, effects = self.leases.worker_lost(worker.id)
@@ -350,6 +403,8 @@ class NodeManager:
     # --- errors, logs, questions --------------------------------------------------------------------------------------
 
     def _infeasible(self, entry: waiting.DemandEntry) -> None:
+        if self.others.could_serve(entry.request):
+            return
         lack = lack_of(entry.request.resources, self.leases.resources.total())
         text = f"{entry.name or 'A task'} {lack}. As it is, it waits for ever: this release has no clusters."
         self.failures.record(entry.job, node.ErrorRecord("infeasible_task", text, wall_time(), function=entry.name))
@@ -380,7 +435,7 @@ class NodeManager:
     def _path(self, peer: Client, message: jobs.Path, frames: Sequence[Frame]) -> None:
         asker = self.peers.get(message.worker)
         if asker is not None:
-            asker.send(node.Answer(message.request, True, msgspec.msgpack.encode([*message.path, *message.odd])))
+            asker.send(answer_of(message))
 
     def _describe(self) -> dict[str, Any]:
         return described(self.node.hex(), self.pool.node_address, self.leases.resources.total())

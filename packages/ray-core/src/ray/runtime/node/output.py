@@ -120,13 +120,21 @@ class NodeOutput:
 
     def printed(self, peer: Any, message: node.Printed, frames: Sequence[Frame]) -> None:
         """A driver has room for more."""
-        backlog = self._backlog(peer.job)
-        if message.amount > backlog.unprinted:
+        self.has_room(peer.job, message.amount)
+
+    def has_room(self, job: str, amount: int) -> None:
+        """The driver of a job has dealt with so much more.
+
+        Raises:
+            RemoteProtocolError: it was not sent as much.
+        """
+        backlog = self._backlog(job)
+        if amount > backlog.unprinted:
             raise RemoteProtocolError("a driver has printed more than it was sent")
-        backlog.unprinted -= message.amount
+        backlog.unprinted -= amount
         self._go_on(backlog)
         if backlog.dropped and backlog.unprinted < WINDOW:
-            self.forward(peer.job, node.Logs(0, "", 1, []))  # tells of them
+            self.forward(job, node.Logs(0, "", 1, []))  # tells of them
 
     def driver_lost(self, job: str) -> None:
         """Its pipes wait no more: nobody prints what comes of them."""

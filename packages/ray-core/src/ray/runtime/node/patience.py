@@ -42,7 +42,6 @@ class NodePatience:
         clients: Mapping[bytes, Client],
         timers: Timers,
         class_of: Callable[[bytes], str],
-        node_id: bytes,
         failures: NodeFailures,
         jobs: Jobs,
     ) -> None:
@@ -52,7 +51,6 @@ class NodePatience:
         self._clients = clients
         self._timers = timers
         self._class_of = class_of
-        self._node_id = node_id
         self._failures = failures
         self._jobs = jobs
         self._armed = False
@@ -96,7 +94,7 @@ class NodePatience:
         long = [key for key, (_, since) in self._seen.items() if now - since >= TELL_S]
         if not long:
             return
-        held = [lease for lease in leases.leases.values() if lease.key[0] == self._node_id]
+        held = [lease for lease in leases.leases.values() if lease.for_life]
         holders = [(self._class_of(lease.worker), lease.request.resources) for lease in held]
         total = leases.resources.total()
         for key in long:
@@ -113,5 +111,4 @@ class NodePatience:
 
     def _actors_hold(self) -> bool:
         """Whether the end of an actor would give room."""
-        own = self._node_id
-        return any(lease.key[0] == own and lease.request.resources for lease in self._leases.leases.values())
+        return any(lease.for_life and lease.request.resources for lease in self._leases.leases.values())

@@ -14,6 +14,7 @@ from ray.messages import node
 from ray.protocol.leases import LeaseTable
 from ray.runtime.node.actors import NodeActors
 from ray.runtime.node.client import Client, Handler
+from ray.runtime.node.others import Elsewhere
 from ray.runtime.node.recorded_errors import RecordedErrors
 from ray.runtime.node.worker_pool import WorkerPool
 
@@ -29,13 +30,24 @@ class Questions:
         clients: Mapping[bytes, Client],
         recorded: RecordedErrors,
         describe: Callable[[], dict[str, Any]],
+        elsewhere: Callable[[], Elsewhere],
     ) -> None:
-        """``describe``: the row of ``ray.nodes()`` for this node."""
+        """Make the part.
+
+        Args:
+            leases: of this node.
+            actors: that it keeps.
+            pool: its workers.
+            clients: the processes that are connected to it.
+            recorded: what has failed.
+            describe: the row of ``ray.nodes()`` for this node.
+            elsewhere: what is known of the others.
+        """
         self._recorded = recorded
         self._answers: dict[str, Callable[[bytes], Any]] = {
-            "resources": lambda data: leases.resources.total(),
-            "available": lambda data: leases.resources.available(),
-            "nodes": lambda data: [describe()],
+            "resources": lambda data: _sum(leases.resources.total(), elsewhere().total()),
+            "available": lambda data: _sum(leases.resources.available(), elsewhere().available()),
+            "nodes": lambda data: [describe(), *elsewhere().rows()],
             "actor": actors.find_named,
             "actors": lambda data: actors.describe(),
             "workers": lambda data: pool.diagnostics(),
@@ -67,3 +79,7 @@ class Questions:
             client.send(node.Answer(request, False, error=str(rows)))
         else:
             client.send(node.Answer(request, True, msgspec.msgpack.encode(rows)))
+
+
+def _sum(here: Mapping[str, int], elsewhere: Mapping[str, int]) -> dict[str, int]:
+    return {name: here.get(name, 0) + elsewhere.get(name, 0) for name in {**here, **elsewhere}}

@@ -41,7 +41,9 @@ class Reception:
         jobs: Jobs,
         new_id: Callable[[], bytes],
         refusals: Refusals,
+        admit: Callable[[Client], None],
     ) -> None:
+        """``admit``: takes another node manager, or raises RemoteProtocolError."""
         self._membership = membership
         self._control = control
         self._clients = clients
@@ -49,6 +51,7 @@ class Reception:
         self._jobs = jobs
         self._new_id = new_id
         self._refusals = refusals
+        self._admit = admit
 
     def receive(self, connection: Connection, message: Any) -> None:
         """Take the first message of a connection.
@@ -59,6 +62,10 @@ class Reception:
         hello = handshake.check_at_node(message, self._membership)
         if hello.kind == "worker":
             self._receive_worker(connection, hello)
+        elif hello.kind == "node":
+            client = Client(connection, hello, hello.process, "", None)
+            self._let_in(connection, client)
+            self._admit(client)
         elif hello.kind != "driver":
             self._let_in(connection, Client(connection, hello, hello.process or self._new_id(), "", None))
         elif hello.job:

@@ -124,7 +124,7 @@ class NodeRunning:
         if due.interrupt:
             _signal(worker, TIMED_OUT, task)
         if due.tell:
-            owner = self._clients.get(task[:PROCESS_ID_BYTES])
+            owner = self._clients.get(task[:PROCESS_ID_BYTES]) or self._home_of(worker)
             if owner is not None:
                 owner.send(node.Overdue(task))
         if due.end:
@@ -132,6 +132,11 @@ class NodeRunning:
             self._pool.kill_if_running(worker, task, reason)
         if due.next_s is not None:
             self._look_at(worker, deadline + due.next_s)
+
+    def _home_of(self, worker: WorkerProcess) -> Client | None:
+        """The node manager that a worker is lent to; it knows who the owner is."""
+        lease = self._leases.by_worker.get(worker.id)
+        return None if lease is None else self._clients.get(lease.key[0])
 
 
 def _signal(worker: WorkerProcess, reason: int, task: bytes) -> None:

@@ -82,7 +82,7 @@ class NodeSurvivor:
 
     def _bury(self) -> NoReturn:
         """The node manager was killed: end what it has left."""
-        await_trackers(kill_marked(self._config.session))
+        await_trackers(kill_marked(self._config.instance))
         remove_session_dir(self._config.session_dir)
         os._exit(0)
 

@@ -42,12 +42,17 @@ def detect(root: str = "/", environ: Mapping[str, str] | None = None) -> Hardwar
 
 def described(node_id: str, address: str, resources: Mapping[str, float]) -> dict[str, Any]:
     """The row of ``ray.nodes()`` for the node whose manager is this process."""
+    return node_row(node_id, address, socket.gethostname(), os.getpid(), resources)
+
+
+def node_row(node_id: str, address: str, hostname: str, pid: int, resources: Mapping[str, float]) -> dict[str, Any]:
+    """A row of ``ray.nodes()`` for a node that is alive."""
     return {
         "NodeID": node_id,
         "Alive": True,
         "NodeManagerAddress": address,
-        "NodeManagerHostname": socket.gethostname(),
-        "Pid": os.getpid(),
+        "NodeManagerHostname": hostname,
+        "Pid": pid,
         "Resources": dict(resources),
     }
 

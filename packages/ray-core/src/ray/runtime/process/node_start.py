@@ -83,6 +83,11 @@ class NodeConfig(_Told, frozen=True):
     cluster: ClusterConfig | None = None
     """The cluster that it is a part of; None: it is alone."""
 
+    @property
+    def instance(self) -> str:
+        """What this node alone is known by, among all on this machine: the name of its directory, in hexadecimal."""
+        return os.path.basename(self.session_dir)
+
 
 class NodeFacts(_Told, frozen=True):
     """What a node manager answers to its ``NodeConfig``: where it is, or why it is not."""

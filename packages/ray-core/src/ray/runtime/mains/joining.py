@@ -1,0 +1,78 @@
+"""How a node manager becomes one of several: its parts for that are made, and given to each other."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+from ray.abc.scheduler import SchedulerPolicy
+from ray.ids import node_number
+from ray.messages.cluster import NodeRecord
+from ray.protocol import handshake
+from ray.protocol.lending import LendingTable
+from ray.runtime.cluster.belonging import Belonging
+from ray.runtime.cluster.director import Director
+from ray.runtime.cluster.members import Members
+from ray.runtime.cluster.registry import Registry
+from ray.runtime.node.joined import Joined
+from ray.runtime.node.node import NodeManager
+from ray.runtime.node.processes import NodeProcesses
+from ray.runtime.process.node_start import ClusterConfig
+
+
+def join(
+    manager: NodeManager,
+    config: ClusterConfig,
+    registry: Registry,
+    policy: SchedulerPolicy,
+    digest: str,
+    on_joined: Callable[[], None],
+) -> None:
+    """Have a node manager that listens ask to be let in, or direct the others; it answers while it serves.
+
+    Args:
+        manager: of this node.
+        config: of the cluster.
+        registry: what is known of the cluster.
+        policy: chooses among the other nodes.
+        digest: of the plan.
+        on_joined: called once when this node is one of them.
+    """
+    record = NodeRecord(
+        node_number(manager.node),
+        manager.pool.node_address,
+        config.node_name,
+        socket.gethostname(),
+        os.getpid(),
+        dict(manager.leases.resources.total()),
+        config.labels,
+    )
+    here = handshake.Membership(manager.config.session, record.number, digest=digest)
+    members = Members(
+        manager.transport,
+        lambda: handshake.hello(here, "node", manager.process_id, record.address, record.pid),
+        manager.timers,
+    )
+    processes = NodeProcesses(manager.peers, manager.pool, manager.jobs, manager.job_ends, manager.output)
+
+    def direct() -> Director:
+        registry.direct(record)
+        return Director(record, members, registry, manager.timers, processes.homes, joined.take_roster)
+
+    director = record if config.is_head else registry.director()
+    belonging = Belonging(
+        record, director, members, manager.timers, on_joined, manager.fail, direct if config.is_head else None
+    )
+    joined = Joined(
+        manager.process_id,
+        members,
+        belonging,
+        LendingTable(policy),
+        manager.leases,
+        manager.actors,
+        processes,
+        manager.timers,
+    )
+    belonging.begin()
+    manager.join(joined)

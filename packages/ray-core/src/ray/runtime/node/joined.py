@@ -1,0 +1,292 @@
+"""A node manager as one of several: what it hears from other nodes, and what it passes on to them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from ray.abc.scheduler import ResourceRequest
+from ray.abc.transport import Frame
+from ray.exceptions import RemoteProtocolError
+from ray.ids import node_of, process_of
+from ray.messages import cluster, codec, jobs, node, wire
+from ray.messages.cluster import NodeRecord
+from ray.protocol.leases import LeaseTable
+from ray.protocol.lending import LendingTable
+from ray.runtime.cluster.actor_hosts import ActorHosts
+from ray.runtime.cluster.belonging import Belonging
+from ray.runtime.cluster.borrowing import LeaseBorrowing
+from ray.runtime.cluster.lending import LeaseLending
+from ray.runtime.cluster.members import Member, Members
+from ray.runtime.cluster.watching import ActorWatching
+from ray.runtime.node.actors import NodeActors
+from ray.runtime.node.client import Client, Handler
+from ray.runtime.node.jobs import answer_of
+from ray.runtime.node.processes import NodeProcesses
+from ray.runtime.process.hardware import node_row
+from ray.runtime.process.output_window import weight
+from ray.runtime.process.timers import Timers
+
+Heard: TypeAlias = Callable[[Member, Any], None]
+"""What takes a kind of message of another node manager."""
+
+
+class Joined:
+    """Implements ``Others`` and ``Elsewhere``."""
+
+    def __init__(
+        self,
+        own: bytes,
+        members: Members,
+        belonging: Belonging,
+        lent: LendingTable,
+        leases: LeaseTable,
+        actors: NodeActors,
+        processes: NodeProcesses,
+        timers: Timers,
+    ) -> None:
+        """Nothing was heard yet.
+
+        Args:
+            own: process id of this node manager.
+            members: the others.
+            belonging: this node's place among them.
+            lent: what they lend.
+            leases: of this node.
+            actors: that this node keeps.
+            processes: of this node.
+            timers: of this node manager.
+        """
+        self._own = own
+        self._node = node_of(own)
+        self._members = members
+        self._belonging = belonging
+        self._lent = lent
+        self._leases = leases
+        self._actors = actors
+        self._processes = processes
+        self._hosts = actors.elsewhere = ActorHosts(members)
+        self._watching = ActorWatching(members, processes)
+        self._lending = LeaseLending(leases, processes, timers, processes.homes, actors.desk.apply)
+        self._borrowing = LeaseBorrowing(
+            own, lent, leases, members, processes, timers, self._actor_granted, self._actor_ended
+        )
+        self._heard: dict[type, Heard] = {
+            cluster.Roster: lambda member, message: self.take_roster(message),
+            cluster.JoinRefused: lambda member, message: belonging.refused(message.reason),
+            cluster.Heard: lambda member, message: belonging.heard(message.number),
+            cluster.Load: self._borrowing.load,
+            cluster.Refuse: self._borrowing.refused,
+            cluster.ToDriver: self._to_driver,
+            cluster.OfProcess: self._of_process,
+            node.Granted: self._borrowing.granted,
+            node.LeaseEnded: self._borrowing.lease_ended,
+            node.Revoke: self._of_lease,
+            node.LeaseRecalled: self._of_lease,
+            node.CallRevoked: self._of_task,
+            node.Overdue: self._of_task,
+            node.ActorUpdate: self._watching.updated,
+            node.Answer: lambda member, message: self._watching.answered(message),
+        }
+
+    # --- connections --------------------------------------------------------------------------------------------------
+
+    def admit(self, client: Client) -> None:
+        """See ``Others``."""
+        self._belonging.admit(node_of(client.id))
+        self._lending.greet(client)
+
+    def hear(self, member: Member, frames: Sequence[Frame]) -> None:
+        """See ``Others``."""
+        if self._members.members.get(member.node) is not member:
+            return  # it was hung up on
+        message = codec.decode(frames)
+        if type(message) is wire.Welcome:
+            if not member.stands:
+                member.stands = True
+                self._borrowing.node_up(member)
+                self._belonging.reached(member)
+            return
+        heard = self._heard.get(type(message))
+        if heard is None:
+            raise RemoteProtocolError(f"{type(message).__name__} is not for the home of a process")
+        heard(member, message)
+
+    def member_lost(self, member: Member) -> None:
+        """See ``Others``."""
+        if self._members.lost(member):
+            self._down(member, f"the connection to {member.title} was lost")
+            self._belonging.lost(member)
+
+    def client_lost(self, client: Client) -> None:
+        """See ``Others``."""
+        if client.kind == "node":
+            self._processes.home_lost(client.id)
+        else:
+            self._borrowing.owner_lost(client.id, "the process that submitted its task has died")
+            self._watching.process_lost(client.id)
+
+    def _down(self, member: Member, reason: str) -> None:
+        self._borrowing.node_down(member, reason)
+        self._watching.node_down(member, reason)
+
+    def take_roster(self, roster: cluster.Roster) -> None:
+        causes = self._belonging.take(roster)
+        for member in self._members.want(self._belonging.others):
+            cause = causes.get(member.record.number, "it has left the cluster")
+            self._down(member, f"{member.title} is dead: {cause}")
+
+    def leave(self) -> None:
+        """See ``Others``."""
+        self._belonging.leave()
+
+    # --- leases -------------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """See ``Others``."""
+        self._borrowing.look()
+        self._lending.changed()
+
+    def could_serve(self, request: ResourceRequest) -> bool:
+        """See ``Others``."""
+        return self._lent.could_serve(request)
+
+    def job_over(self, job: str) -> None:
+        """See ``Others``."""
+        self._borrowing.job_over(job)
+
+    def _of_lease(self, member: Member, message: node.Revoke | node.LeaseRecalled) -> None:
+        self._borrowing.tell_owner(message.lease, message)
+
+    def _of_task(self, member: Member, message: node.CallRevoked | node.Overdue) -> None:
+        self._processes.send_to(process_of(message.task), message)
+
+    def _to_driver(self, member: Member, message: cluster.ToDriver) -> None:
+        told = codec.decode([message.message])
+        if not isinstance(told, (node.Logs, node.RecordError, node.ShowFailure, jobs.AskPath)):
+            raise RemoteProtocolError(f"{type(told).__name__} is not for a driver of another node")
+        self._processes.tell_driver(message.job, told)
+        if isinstance(told, node.Logs):
+            member.send(cluster.JobPrinted(message.job, weight(told)))
+
+    # --- actors -------------------------------------------------------------------------------------------------------
+
+    def _actor_granted(self, number: int, granted: node.Granted) -> None:
+        order = self._actors.granted_elsewhere(number, granted)
+        if order is None:
+            self._borrowing.release(node.Release(granted.lease))
+        else:
+            self._hosts.begin(granted, order)
+
+    def _actor_ended(self, lease: bytes, cause: node.ExitCause) -> None:
+        worker = self._hosts.ended(lease)
+        if worker is not None:
+            self._actors.worker_lost_elsewhere(worker, cause)
+
+    def _of_process(self, member: Member, message: cluster.OfProcess) -> None:
+        """The process of an actor says something of itself."""
+        said, worker = codec.decode([message.message]), message.process
+        lease = self._hosts.lease_of(worker)
+        if lease is None:
+            return
+        if isinstance(said, node.ActorStarted):
+            self._actors.apply(self._actors.table.started(worker, said.error))
+        elif isinstance(said, node.ActorExiting):
+            self._actors.table.exiting(worker, said.reason)
+        elif isinstance(said, node.Lingering):
+            self._lent.ended(lease)
+            self._actor_ended(lease, node.ExitCause(exit_code=0))
+        else:
+            raise RemoteProtocolError(f"{type(said).__name__} is not for the keeper of an actor")
+
+    # --- what is asked of this node -----------------------------------------------------------------------------------
+
+    def pass_on(self, client: Client, message: Any) -> bool:
+        """See ``Others``."""
+        kind = type(message)
+        if kind in (node.ActorStarted, node.ActorExiting, node.Lingering):
+            lease = self._leases.by_worker.get(client.id)
+            if lease is None or lease.key[0] == self._own:
+                return False
+            said = cluster.OfProcess(client.id, codec.encode(message))
+            return self._processes.send_to(lease.key[0], said) and kind is not node.Lingering
+        if kind is jobs.Path:
+            if node_of(message.worker) == self._node:
+                return False
+            answer = codec.encode(answer_of(message))
+            return self._members.send(node_of(message.worker), cluster.ToProcess(message.worker, answer))
+        if kind in (node.WatchActor, node.KillActor):
+            if node_of(message.id) == self._node or client.kind == "node":
+                return False
+            (self._watching.watch if kind is node.WatchActor else self._watching.kill)(client, message)
+            return True
+        if not message.lease or node_of(message.lease) == self._node:
+            return False
+        if kind is node.Release:
+            self._borrowing.release(message)
+        elif not self._borrowing.of_lease(message.lease, message) and kind is node.Suspect:
+            client.send(node.LeaseEnded(message.lease, node.ExitCause(reason="the lease had ended before")))
+        return True
+
+    def handlers(self) -> dict[type, Handler]:
+        """See ``Others``."""
+
+        def of_node(take: Callable[[Client, Any], None]) -> Handler:
+            def handler(client: Client, message: Any, frames: Sequence[Frame]) -> None:
+                if client.kind != "node":
+                    raise RemoteProtocolError(f"{type(message).__name__} of a process that is no node manager")
+                take(client, message)
+
+            return handler
+
+        lending, processes = self._lending, self._processes
+        return {
+            **{kind: of_node(take) for kind, take in self._belonging.handlers().items()},
+            cluster.Borrow: of_node(lending.borrow),
+            cluster.Abandon: of_node(lending.abandon),
+            cluster.AdoptJob: of_node(lending.adopt),
+            cluster.JobOver: of_node(lambda client, message: processes.end_job(message.job)),
+            cluster.JobPrinted: of_node(lambda client, message: processes.printed(message.job, message.amount)),
+            cluster.ToProcess: of_node(self._to_process),
+            cluster.KillProcess: of_node(lambda client, message: processes.kill(message.process, message.reason)),
+            cluster.ExpectProcess: of_node(lambda client, message: processes.expect_end(message.process)),
+            cluster.ShrinkLease: of_node(self._shrink),
+        }
+
+    def _to_process(self, client: Client, message: cluster.ToProcess) -> None:
+        said = codec.decode([message.message])
+        if not isinstance(said, (node.StartActor, wire.Terminate, node.Answer)):
+            raise RemoteProtocolError(f"{type(said).__name__} is not for a process of another node")
+        self._processes.send_to(message.process, said)
+
+    def _shrink(self, client: Client, message: cluster.ShrinkLease) -> None:
+        lease = self._leases.leases.get(message.lease)
+        if lease is not None and lease.key[0] == client.id:
+            self._actors.desk.apply(self._leases.shrink(lease, dict(message.resources)))
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    def rows(self) -> list[dict[str, Any]]:
+        """See ``Elsewhere``."""
+        gone = [{**_row(record), "Alive": False} for record in self._belonging.gone]
+        return [*map(_row, self._belonging.others), *gone]
+
+    def total(self) -> Mapping[str, int]:
+        """See ``Elsewhere``."""
+        return _sum(view.total for view in self._lent.nodes.values())
+
+    def available(self) -> Mapping[str, int]:
+        """See ``Elsewhere``."""
+        return _sum(view.available for view in self._lent.nodes.values())
+
+
+def _row(record: NodeRecord) -> dict[str, Any]:
+    return node_row(f"{record.number:08x}", record.address, record.hostname, record.pid, record.total)
+
+
+def _sum(amounts: Any) -> Mapping[str, int]:
+    total: Counter[str] = Counter()
+    for each in amounts:
+        total.update(each)
+    return total

@@ -1,0 +1,134 @@
+"""What a node manager asks of the rest of its cluster, and how it is answered where there is no rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from ray.abc.scheduler import ResourceRequest
+from ray.abc.transport import Frame
+from ray.exceptions import RemoteProtocolError
+from ray.runtime.cluster.members import Member
+from ray.runtime.node.client import Client, Handler
+
+
+class ActorsElsewhere(Protocol):
+    """Workers of other nodes that are actors which this node manager keeps."""
+
+    def kill(self, worker: bytes, reason: str) -> None:
+        """End one now."""
+
+    def end_orderly(self, worker: bytes) -> None:
+        """Have one end after the calls that it has received."""
+
+    def expect_end(self, worker: bytes) -> None:
+        """One is ending; its node manager sees to that."""
+
+    def settle(self, worker: bytes, resources: dict[str, int]) -> None:
+        """One runs, and holds only this from here on."""
+
+
+class Others(Protocol):
+    """The other nodes."""
+
+    def handlers(self) -> dict[type, Handler]:
+        """What the node manager passes on of what its clients say."""
+
+    def admit(self, client: Client) -> None:
+        """Another node manager has connected.
+
+        Raises:
+            RemoteProtocolError: it does not belong here.
+        """
+
+    def hear(self, member: Member, frames: Sequence[Frame]) -> None:
+        """Take what another node manager says."""
+
+    def member_lost(self, member: Member) -> None:
+        """The connection to another node manager has ended."""
+
+    def client_lost(self, client: Client) -> None:
+        """A process of this node, or another node manager, is not connected any more."""
+
+    def look(self) -> None:
+        """The lease table has changed: an owner may wait for what there is no room for, or there may be more room."""
+
+    def could_serve(self, request: ResourceRequest) -> bool:
+        """Whether another node has as much as is needed, were it free."""
+
+    def pass_on(self, client: Client, message: Any) -> bool:
+        """Pass on what a process of this node says about something of another node; False if it is of none."""
+
+    def job_over(self, job: str) -> None:
+        """The driver of a job of this node has ended."""
+
+    def leave(self) -> None:
+        """This node manager ends."""
+
+
+class Elsewhere(Protocol):
+    """What is known of other nodes, for questions."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Rows of ``ray.nodes()``, those of dead nodes included."""
+
+    def total(self) -> Mapping[str, int]:
+        """What they have."""
+
+    def available(self) -> Mapping[str, int]:
+        """What is free there, as they have said last."""
+
+
+class Alone:
+    """There are no others. Implements ``Others``, ``Elsewhere`` and ``ActorsElsewhere``."""
+
+    def handlers(self) -> dict[type, Handler]:
+        return {}
+
+    def admit(self, client: Client) -> None:
+        raise RemoteProtocolError("a node manager that would join one which is alone")
+
+    def hear(self, member: Member, frames: Sequence[Frame]) -> None:
+        pass
+
+    def member_lost(self, member: Member) -> None:
+        pass
+
+    def client_lost(self, client: Client) -> None:
+        pass
+
+    def look(self) -> None:
+        pass
+
+    def could_serve(self, request: ResourceRequest) -> bool:
+        return False
+
+    def pass_on(self, client: Client, message: Any) -> bool:
+        return False
+
+    def job_over(self, job: str) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+    def rows(self) -> list[dict[str, Any]]:
+        return []
+
+    def total(self) -> Mapping[str, int]:
+        return {}
+
+    def available(self) -> Mapping[str, int]:
+        return {}
+
+    def kill(self, worker: bytes, reason: str) -> None:
+        pass
+
+    def end_orderly(self, worker: bytes) -> None:
+        pass
+
+    def expect_end(self, worker: bytes) -> None:
+        pass
+
+    def settle(self, worker: bytes, resources: dict[str, int]) -> None:
+        pass
