@@ -8,7 +8,7 @@ USER = "ray"
 
 #: Commands as they go over the wire, in lower case. A test compares them with what the contract suite sends.
 COMMANDS = (
-    "client|setname", "del", "discard", "exec", "exists", "expire", "get", "getdel", "info", "llen", "lrange", "ltrim",
+    "client|setname", "del", "exec", "exists", "get", "getdel", "info", "llen", "lrange", "ltrim",
     "multi", "persist", "pexpire", "ping", "pttl", "publish", "rpush", "set", "subscribe", "time", "type", "unwatch",
     "watch", "xadd", "xinfo|stream", "xrange", "xrevrange", "zadd", "zrange", "zrem",
 )  # fmt: skip

@@ -16,7 +16,7 @@ from ray.abc.control_operations import Append, Claim, Expire, Keys, Operation, P
 from ray.builtin.redis_control.failures import RefusedError, refusal_of
 from ray.builtin.redis_control.index import Index
 from ray.builtin.redis_control.keys import KeySpace, text
-from ray.builtin.redis_control.link import Command, Link
+from ray.builtin.redis_control.link import Link
 from ray.builtin.redis_control.steps import TOKEN, Answer, Step, Steps, TooSoonError, Write, WrongKindError
 from ray.clock import sleep
 from ray.exceptions import ControlKindError, ControlStoreError, ControlUnavailableError
@@ -24,8 +24,6 @@ from ray.exceptions import ControlKindError, ControlStoreError, ControlUnavailab
 #: How long a mark is kept: longer than anybody waits for one operation.
 _MARK_MS = 3_600_000
 _PAGE = 500
-#: What a server that is full does all the same.
-_TAKES_NO_MEMORY = {"DEL", "ZREM", "PERSIST", "PEXPIRE"}
 _KINDS = {b"string": "a value", b"list": "a list", b"stream": "a stream"}
 
 
@@ -140,13 +138,14 @@ class Doing:
         try:
             return link.transact([*commands, ("SET", self._mark, number, "PX", _MARK_MS)])
         except OutOfMemoryError:
-            if not {command[0] for command in write.commands} <= _TAKES_NO_MEMORY:
-                self._doubt = None
+            self._doubt = None
+            if not write.takes_no_memory:
                 raise
         except ResponseError:
             self._doubt = None
             raise
-        return link.transact(commands)
+        # A server that is full takes these one by one. They may be done twice.
+        return link.call(*commands)
 
     def _check(self, seen: list[Any]) -> None:
         for answer in seen:
@@ -159,18 +158,20 @@ class Doing:
         """Whether the change was made. If not, it will not be: what is under way has watched the mark."""
         from redis.exceptions import OutOfMemoryError
 
-        fence: list[Command] = [("SET", self._mark, "-", "PX", _MARK_MS)]
+        made = b"%d" % number
         while True:
             _, mark = link.call(("WATCH", self._mark), ("GET", self._mark))
             self._check([mark])
-            if mark == b"%d" % number:
+            if mark == made:
                 link.call(("UNWATCH",))
                 return True
             try:
-                if link.transact(fence) is not None:
+                if link.transact([("SET", self._mark, "-", "PX", _MARK_MS)]) is not None:
                     return False
             except OutOfMemoryError:
-                fence = [("DEL", self._mark)]
+                mark = link.call(("GETDEL", self._mark))[0]
+                self._check([mark])
+                return bool(mark == made)
 
     def _recalled(self, link: Link, doubt: Doubt) -> Any:
         """The answer of a change that was made, and whose answer was lost."""

@@ -27,6 +27,7 @@ from ray.builtin.redis_control.hints import Hints
 from ray.builtin.redis_control.keys import KeySpace
 from ray.builtin.redis_control.link import Link
 from ray.builtin.redis_control.pauses import Pauses
+from ray.builtin.redis_control.wire import load_library
 from ray.clock import monotonic
 from ray.exceptions import ControlStoreError, ControlUnavailableError
 from ray.threads import UnawaitedThread
@@ -187,6 +188,7 @@ class RedisControlStore(ControlStore):
             self._asked.popleft()
 
     def _connect(self) -> Link:
+        load_library()
         link = Link(self._access, CLIENT_NAME)
         self._cause = "", 0.0
         self._pauses.worked()

@@ -53,6 +53,8 @@ class Write(NamedTuple):
     known: Any = None
     """The answer, where it is known before."""
     hinted: bool = True
+    takes_no_memory: bool = False
+    """Whether it is to be done by a server that is full, too, though not in one step."""
 
 
 class Step(NamedTuple):
@@ -129,7 +131,7 @@ class Steps:
                 newest = _split(_facts(stream)[b"last-generated-id"].decode())
                 if newest[0] >= int(seconds) * 1000 + int(micros) // 1000:
                     raise TooSoonError
-            return Write([("DEL", key), self._dropped(op)], _true, True)
+            return Write([("DEL", key), self._dropped(op)], _true, True, takes_no_memory=True)
 
         return Step([("TYPE", key), ("XINFO", "STREAM", key), ("TIME",)], decide, writes=True)
 
@@ -140,7 +142,7 @@ class Steps:
             if op.new is None:
                 return Answer(True) if op.old is None else Write([("DEL", key), self._dropped(op)], _true, True)
             if op.new == op.old:  # works where the server is full, too: a lease is to be kept
-                return Write([_renewal(key, op.ttl_s)], _true, True, hinted=False)
+                return Write([_renewal(key, op.ttl_s)], _true, True, hinted=False, takes_no_memory=True)
             return Write([("SET", key, bytes(op.new), *_until(op.ttl_s)), self._indexed(op)], _true, True)
 
         return Step([("GET", key)], decide, writes=True)
@@ -165,7 +167,7 @@ class Steps:
         def decide(seen: list[Any]) -> Answer | Write:
             if not seen[0]:
                 return Answer(False)
-            return Write([_renewal(key, op.ttl_s)], _true, True, hinted=False)
+            return Write([_renewal(key, op.ttl_s)], _true, True, hinted=False, takes_no_memory=True)
 
         return Step([("EXISTS", key)], decide, writes=True)
 

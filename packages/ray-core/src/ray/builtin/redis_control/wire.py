@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import socket
+from _thread import RLock
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -12,6 +14,24 @@ from ray.builtin.redis_control.failures import LinkLostError, cause_of
 
 #: How long the server may take for one answer, or to let somebody in, before another connection is tried.
 PATIENCE_S = 1.0
+
+#: Held while modules are imported. A child that is forked meanwhile could never import those.
+_importing = RLock()
+os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
+
+
+def load_library() -> None:
+    """Import all that a connection needs. The first time takes a tenth of a second."""
+    with _importing:
+        import ssl  # noqa: F401
+
+        import redis.backoff
+        import redis.connection
+        import redis.exceptions
+        import redis.retry
+        import redis.sentinel  # noqa: F401
+
+        "localhost".encode("idna")
 
 
 class Wire(Protocol):
