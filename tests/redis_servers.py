@@ -96,10 +96,14 @@ class RedisUnderTest:
 
     def admin(self, *command: Any) -> Any:
         """What the server answers to its administrator."""
+        with self.administrator() as client:
+            return client.execute_command(*command)
+
+    def administrator(self) -> Any:
+        """A client of redis-py, which the caller closes."""
         import redis
 
-        with redis.Redis(unix_socket_path=self.path, socket_timeout=5) as client:
-            return client.execute_command(*command)
+        return redis.Redis(unix_socket_path=self.path, socket_timeout=5)
 
     def kill(self) -> None:
         assert self.process is not None
