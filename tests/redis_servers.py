@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ class RedisUnderTest:
             [self.binary, str(self.config), *self._arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,
+            # It dies with the thread that starts it.
+            preexec_fn=_die_with_parent if threading.current_thread() is threading.main_thread() else None,
         )
         eventually(self._answers)
 

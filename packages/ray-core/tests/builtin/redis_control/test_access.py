@@ -68,7 +68,7 @@ def test_urls_that_are_none(url: str, said: str) -> None:
 
 def test_no_message_holds_a_password() -> None:
     for url in (f"ftp://u:{QUOTED}@h", f"redis://u:{QUOTED}@h:x", f"redis://u:{QUOTED}@h/7", f"redis://u:{QUOTED}@h?a"):
-        with pytest.raises(ValueError, match="control store|host and port") as caught:
+        with pytest.raises(ValueError, match=r"control store|host and port") as caught:
             parse_url(url)
         assert "cret" not in str(caught.value)
 

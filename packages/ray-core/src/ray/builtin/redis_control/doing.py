@@ -108,8 +108,8 @@ class Doing:
     def _change(self, link: Link, number: int, op: Operation[Any], step: Step) -> Any:
         watched = [self._keys.key(op.key)] if step.watches else []
         while self._owed(number):
-            _, *seen = link.call(("WATCH", self._mark, *watched), *step.looks)
-            self._check(seen)
+            watching, *seen = link.call(("WATCH", self._mark, *watched), *step.looks)
+            self._check([watching, *seen])
             try:
                 outcome = step.decide(seen)
             except TooSoonError:
@@ -160,8 +160,8 @@ class Doing:
 
         made = b"%d" % number
         while True:
-            _, mark = link.call(("WATCH", self._mark), ("GET", self._mark))
-            self._check([mark])
+            watching, mark = link.call(("WATCH", self._mark), ("GET", self._mark))
+            self._check([watching, mark])
             if mark == made:
                 link.call(("UNWATCH",))
                 return True

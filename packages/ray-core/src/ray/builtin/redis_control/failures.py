@@ -71,7 +71,7 @@ def refusal_of(error: BaseException, where: str) -> RefusedError | None:
     said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     if isinstance(error, OutOfMemoryError):
         return FullError(f"{where} has used all the memory that it may use: raise its maxmemory, or delete keys")
-    if isinstance(error, NoPermissionError):
+    if isinstance(error, NoPermissionError) or " NOPERM " in said:  # of EXEC itself
         return DeniedError(
             f"{where} does not allow it to this user ({said}): give the user the rules of the documentation"
         )

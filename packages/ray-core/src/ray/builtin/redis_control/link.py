@@ -31,7 +31,8 @@ class Link:
         self._connection: Wire = make_wire(access, client_name)
         try:
             self._open()
-            self._check(self.call(("INFO", "server"), ("INFO", "replication")))
+            # Without transactions the commands of one would be done one by one.
+            self._check(self.call(("MULTI",), ("EXEC",), ("INFO", "server"), ("INFO", "replication")))
         except BaseException:
             self.close()
             raise
@@ -44,11 +45,12 @@ class Link:
         except (RedisError, OSError) as error:
             raise refusal_of(error, self._where) or LinkLostError(cause_of(error)) from None
 
-    def _check(self, sections: list[Any]) -> None:
+    def _check(self, answers: list[Any]) -> None:
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise refusal_of(answer, self._where) or LinkLostError(cause_of(answer))
         facts: dict[str, str] = {}
-        for section in sections:
-            if isinstance(section, Exception):
-                raise refusal_of(section, self._where) or LinkLostError(cause_of(section))
+        for section in answers[-2:]:
             for line in section.decode("utf-8", "replace").splitlines():
                 name, _, value = line.partition(":")
                 facts[name] = value
@@ -104,6 +106,7 @@ class Link:
         if isinstance(done, ExecAbortError):
             raise next(answer for answer in answers if isinstance(answer, Exception))
         if isinstance(done, Exception):
+            self.close()  # what is queued there is not to be done with what comes next
             raise done
         results: list[Any] | None = done
         return results
