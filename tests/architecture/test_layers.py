@@ -21,7 +21,7 @@ MAY_IMPORT_RAY = {"cli", "experimental", "testing", "worker"}
 MAY_PICKLE = {"serialization", "cloudpickle"}
 
 #: Libraries that are used where they are installed; nothing requires them.
-OPTIONAL = {"mypy", "numpy", "pynvml", "pytest", "hypothesis", "redis", "tblib", "uvloop"}
+OPTIONAL = {"cryptography", "mypy", "numpy", "pynvml", "pytest", "hypothesis", "redis", "tblib", "uvloop"}
 
 
 def room(path: Path) -> str:

@@ -139,8 +139,8 @@ def test_only_what_is_chosen_is_looked_into():
         (
             {"control": "redis"},
             (
-                "control='redis' (from ray.init(control=...)) is for clusters of several machines, which are not in "
-                "this release; 'embedded', the default, serves a session on one machine"
+                "control='redis' (from ray.init(control=...)) needs the package 'redis'; install it: "
+                'pip install "ray-core[redis]"'
             ),
         ),
     ],
@@ -160,12 +160,32 @@ def test_a_package_that_does_not_hold_its_plugin():
         "store='plasma' (from ray.init(store=...)) is not in the installed 'ray-store-plasma' 0.0.9; "
         'look for a newer one: pip install --upgrade "ray-core[plasma]"'
     )
-    here = Installation(CORE, versions={"redis": "5.0", "ray-core": "0.1.0"})
-    with pytest.raises(PluginNotInstalledError, match="clusters of several machines, which are not in this release"):
-        here.resolve(control="redis")  # nothing that can be installed offers it
 
 
-def test_a_name_that_waits_may_be_offered_by_others():
+def of_the_core(**versions: str) -> Installation:
+    """With the plugin that the core brings for a library."""
+    here = Installation(
+        CORE, {("control", "redis"): info("control", "redis")}, versions={"ray-core": "0.1.0"} | versions
+    )
+    offer = Candidate("control", "redis", "m.redis", "ray-core", "0.1.0")
+    plugins = here.inventory.plugins
+    here.inventory = Inventory(
+        {**plugins, "control": {**plugins["control"], "redis": (offer,)}}, here.inventory.versions
+    )
+    return here
+
+
+def test_a_plugin_of_the_core_that_needs_a_library():
+    with pytest.raises(PluginNotInstalledError) as caught:
+        of_the_core().resolve(control="redis")
+    assert str(caught.value) == (
+        "control='redis' (from ray.init(control=...)) needs the package 'redis'; install it: "
+        'pip install "ray-core[redis]"'
+    )
+    assert of_the_core(redis="8.1.0").resolve(control="redis").control.name == "redis"
+
+
+def test_such_a_name_may_be_offered_by_others():
     here = Installation(CORE, {("control", "redis"): info("control", "redis")})
     assert here.resolve(control="redis").control.name == "redis"
 

@@ -45,8 +45,15 @@ class Subscription:
 class AnswerBox:
     """Of one handle. Each ``on_answer`` is called once: the thread that takes the debt out of ``_debts`` answers it."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic, trouble: Callable[[], str] = str) -> None:
+        """Open it.
+
+        Args:
+            clock: for the deadlines.
+            trouble: tells why there may be no answer, for those whose time is over; empty: nothing is known.
+        """
         self._clock = clock
+        self._trouble = trouble
         self._numbers = itertools.count(1)
         #: Nothing is called while it is held. Re-entrant, as a finaliser may ask in the middle of anything.
         self._lock = RLock()
@@ -105,9 +112,11 @@ class AnswerBox:
         """
         now = self._clock()
         with self._lock:
-            for number in [number for number, debt in self._debts.items() if debt.end <= now]:
+            over = [number for number, debt in self._debts.items() if debt.end <= now]
+            trouble = self._trouble() if over else ""
+            for number in over:
                 op, _, timeout_s, _ = self._debts[number]
-                self.settle(number, ControlTimeoutError(type(op).__name__, op.key, timeout_s))
+                self.settle(number, ControlTimeoutError(type(op).__name__, op.key, timeout_s, trouble))
             ends = [debt.end for debt in self._debts.values()]
         return min(ends) - now if ends else None
 

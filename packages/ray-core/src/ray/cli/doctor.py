@@ -201,7 +201,7 @@ def _as_text(report: dict[str, Any]) -> str:
         ("gpus", ", ".join(limits["gpus"]) or "none"),
         ("open files", f"{limits['open_files']} (at most {limits['open_files_hard']})"),
         ("/dev/shm", f"{as_size(limits['shm_free_bytes'])} free of {as_size(limits['shm_bytes'])}"),
-        ("redis server", limits["redis_server"] or "not found (needed by no part of this release)"),
+        ("redis server", limits["redis_server"] or "not found (control='redis' needs one, or the URL of one)"),
     ]
     sections.append("Limits\n" + as_table(machine, "  "))
     if report["plugins"]:

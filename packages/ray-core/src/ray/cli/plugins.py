@@ -13,7 +13,7 @@ from ray.plugins import ResolvedPlan, resolve_plan
 from ray.plugins.candidate import Inventory
 from ray.plugins.discovery import info_of, normalise, scan
 from ray.plugins.installing import command_for
-from ray.plugins.resolve import not_released
+from ray.plugins.resolve import lacks_library
 from ray.plugins.seams import OBSERVER, SEAMS
 
 
@@ -44,7 +44,11 @@ def plugins(form: str) -> int:
 def survey(inventory: Inventory, plan: ResolvedPlan | None) -> Iterator[dict[str, Any]]:
     """One row per plugin: ``chosen``, ``installed``, ``broken``, ``ambiguous``, or one that is missing."""
     for seam in (*SEAMS.values(), OBSERVER):
-        installed = inventory.plugins.get(seam.name, {})
+        installed = {
+            name: offers
+            for name, offers in inventory.plugins.get(seam.name, {}).items()
+            if not lacks_library(seam.known.get(name), offers, inventory)
+        }
         part = plan.parts.get(seam.name) if plan is not None else None
         for name, offers in sorted(installed.items()):
             for candidate in offers:
@@ -66,22 +70,12 @@ def survey(inventory: Inventory, plan: ResolvedPlan | None) -> Iterator[dict[str
         for name, known in sorted(seam.known.items()):
             if name in installed:
                 continue
-            if known.waits_for:
-                yield {
-                    "seam": seam.name,
-                    "name": name,
-                    "state": "not released",
-                    "package": "",
-                    "version": "",
-                    "text": not_released(seam, known),
-                }
-            else:
-                version = inventory.versions.get(normalise(known.package), "")
-                yield {
-                    "seam": seam.name,
-                    "name": name,
-                    "state": "not in package" if version else "not installed",
-                    "package": known.package,
-                    "version": version,
-                    "text": command_for(known, upgrade=bool(version)),
-                }
+            version = inventory.versions.get(normalise(known.package), "")
+            yield {
+                "seam": seam.name,
+                "name": name,
+                "state": "not in package" if version else "not installed",
+                "package": known.package,
+                "version": version,
+                "text": command_for(known, upgrade=bool(version)),
+            }

@@ -16,6 +16,8 @@ from ray.exceptions.base import (
     qualified_name,
 )
 from ray.exceptions.control import (
+    ControlDeniedError,
+    ControlFullError,
     ControlKindError,
     ControlStoreError,
     ControlTimeoutError,
@@ -90,6 +92,8 @@ __all__ = [
     "AmbiguousPluginError",
     "BackPressureError",
     "BlockingCallError",
+    "ControlDeniedError",
+    "ControlFullError",
     "ControlKindError",
     "ControlStoreError",
     "ControlTimeoutError",

@@ -24,9 +24,24 @@ class ControlUnavailableError(ControlStoreError, ConnectionError):
 class ControlTimeoutError(ControlUnavailableError, TimeoutError):
     """It did not answer in time; it may have done what it was asked for."""
 
-    def __init__(self, operation: str = "", key: str = "", timeout_s: float = 0.0) -> None:
-        self.timeout_s = timeout_s
-        super().__init__(operation, key, f"it did not answer within {timeout_s:g} s, and may have done it or not")
+    def __init__(self, operation: str = "", key: str = "", timeout_s: float = 0.0, trouble: str = "") -> None:
+        self.timeout_s, self.trouble = timeout_s, trouble
+        told = f"; {trouble}" if trouble else ""
+        super().__init__(operation, key, f"it did not answer within {timeout_s:g} s, and may have done it or not{told}")
+
+
+class ControlDeniedError(ControlStoreError, PermissionError):
+    """The control store does not let this user in, or do this."""
+
+    def __init__(self, operation: str = "", key: str = "", reason: str = "it is not allowed") -> None:
+        super().__init__(operation, key, reason)
+
+
+class ControlFullError(ControlStoreError, MemoryError):
+    """The control store has no memory left for this."""
+
+    def __init__(self, operation: str = "", key: str = "", reason: str = "it is full") -> None:
+        super().__init__(operation, key, reason)
 
 
 class ControlKindError(ControlStoreError, TypeError):

@@ -6,7 +6,7 @@ the record of a plugin, which may mean importing it, is asked for only once its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ray.config import Settings, check_options, did_you_mean
 from ray.exceptions import (
@@ -140,7 +140,7 @@ def find(seam: Seam, value: str, source: str, inventory: Inventory) -> Candidate
     if "." in value or ":" in value:
         return path_candidate(seam.name, value)
     offers = inventory.plugins.get(seam.name, {}).get(value, ())
-    if not offers:
+    if not offers or lacks_library(seam.known.get(value), offers, inventory):
         raise _missing(seam, value, source, inventory)
     if len(offers) > 1:
         target = offers[0].target if "." in offers[0].target else f"{offers[0].target}:"
@@ -162,9 +162,6 @@ def _missing(seam: Seam, value: str, source: str, inventory: Inventory) -> Plugi
         return UnknownPluginError(
             f"{choice} is not a known {seam.name}.{did_you_mean(value, names)}", seam=seam.name, plugin=value
         )
-    if known.waits_for:
-        text = f"{choice} is {not_released(seam, known)}"
-        return PluginNotInstalledError(text, seam=seam.name, plugin=value)
     provider = known.offered_by or known.package
     version = inventory.versions.get(normalise(provider))
     if version is None or normalise(known.package) not in inventory.versions:
@@ -178,12 +175,11 @@ def _missing(seam: Seam, value: str, source: str, inventory: Inventory) -> Plugi
     return PluginNotInstalledError(text, seam=seam.name, plugin=value)
 
 
-def not_released(seam: Seam, known: Known) -> str:
-    """The end of a sentence about a name that nothing offers yet."""
-    return (
-        f"for {known.waits_for}, which are not in this release; {seam.preference[0]!r}, the default, serves a session "
-        "on one machine"
-    )
+def lacks_library(known: Known | None, offers: Sequence[Candidate], inventory: Inventory) -> bool:
+    """Whether what offers a name is there, and the library that it needs is not."""
+    if known is None or normalise(known.package) in inventory.versions:
+        return False
+    return known.offered_by in [offer.distribution for offer in offers]
 
 
 def _preferred(seam: Seam, inventory: Inventory) -> Iterator[Candidate]:

@@ -27,8 +27,6 @@ class Known:
     capabilities: frozenset[str] = frozenset()
     offered_by: str = ""
     """The distribution that offers the name, where ``package`` is only a library that it needs."""
-    waits_for: str = ""
-    """What it is for, where that is not in this release, and so nothing that can be installed offers it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +103,7 @@ SEAMS: dict[str, Seam] = {
             hooks=("ray_start_control", "ray_open_control"),
             known={
                 "embedded": _CORE,
-                "redis": Known(
-                    "redis", "ray-core[redis]", offered_by="ray-core", waits_for="clusters of several machines"
-                ),
+                "redis": Known("redis", "ray-core[redis]", offered_by="ray-core"),
             },
         ),
         Seam(
