@@ -13,7 +13,7 @@ from ray.exceptions import RaySystemError
 from ray.runtime.driver.embedded_node import launch_node_manager, read_facts, wait_for_end
 from ray.runtime.driver.node_log import NodeLog
 from ray.runtime.driver.node_options import node_config
-from ray.runtime.process.node_start import ClusterConfig
+from ray.runtime.process.node_start import ClusterConfig, NodeFacts
 from ray.runtime.process.session_dirs import new_session_id, place_session
 from ray.runtime.start_options import StartOptions
 
@@ -45,6 +45,7 @@ class StartedNode:
         with ours, contextlib.closing(log):
             with theirs:
                 self._process = launch_node_manager(instance, theirs.fileno(), log.file)
+            facts = None
             try:
                 with contextlib.suppress(OSError):  # it has died already
                     ours.sendall(config.to_json() + b"\n")
@@ -52,6 +53,8 @@ class StartedNode:
                 problem = "the process ended" if facts is None else facts.error
             except TimeoutError as error:
                 problem = str(error)
+            #: What it has answered.
+            self.facts = NodeFacts() if facts is None else facts
             if problem:
                 self._kill()
                 raise RaySystemError(f"the node manager did not start: {problem}{log.tail()}")

@@ -132,7 +132,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         transport.watch(control.fileno(), control.deliver)
         version = "{}.{}".format(*sys.version_info[:2])
         owner_pid = config.owner_pid or os.getpid()
-        facts = NodeFacts(address, store, bool(sinks), job)
+        facts = NodeFacts(address, store, bool(sinks), job, control_address)
 
         def ready() -> None:
             publish_session(

@@ -97,6 +97,8 @@ class NodeFacts(_Told, frozen=True):
     events: bool = False
     job: str = ""
     """Name of the job of the program that has started it."""
+    control: str = ""
+    """Where the control store is; it may hold a secret."""
     error: str = ""
 
 
