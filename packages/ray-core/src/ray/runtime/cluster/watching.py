@@ -27,8 +27,9 @@ class ActorWatching:
         self._asked: dict[int, tuple[bytes, int]] = {}
         self._last = 0
 
-    def watch(self, client: Sender, actor: bytes) -> None:
+    def watch(self, client: Sender, message: node.WatchActor) -> None:
         """A process wants to be told where an actor of another node is."""
+        actor = message.id
         watchers = self._watchers.setdefault(actor, set())
         is_new = not watchers
         watchers.add(client.id)

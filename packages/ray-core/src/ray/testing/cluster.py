@@ -1,0 +1,198 @@
+"""Several nodes on this machine: real node managers, each a process with its workers, as one cluster.
+
+    with Cluster(initialize_head=True, head_node_args={"num_cpus": 2}) as cluster:
+        node = cluster.add_node(num_cpus=2, resources={"disk": 1})
+        with ray.init(cluster.address):
+            ...
+            cluster.kill(node)
+
+The control store is a Redis server that the head starts, so ``redis-server`` or ``valkey-server`` has to be on PATH.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from ray.api.options import custom_resources, memory_bytes, quantity, whole_quantity
+from ray.clock import monotonic, sleep
+from ray.ids import NODE_NUMBER_BYTES
+from ray.plugins.planning import resolve_plan
+from ray.runtime.driver.launch import StartedNode
+from ray.runtime.driver.observer import SessionObserver
+from ray.runtime.process.node_start import ClusterConfig
+from ray.runtime.process.session_dirs import session_in
+from ray.runtime.start_options import StartOptions
+
+_LOOK_S = 0.02
+
+
+class ClusterNode:
+    """One node of a cluster."""
+
+    def __init__(self, started: StartedNode, name: str) -> None:
+        self.started = started
+        self.name = name
+        row = next(row for row in self.ask("nodes") if row["Pid"] == started.pid)
+        #: As ``ray.nodes()`` and ``RuntimeContext.node_id`` give it.
+        self.node_id: str = row["NodeID"]
+
+    @property
+    def address(self) -> str:
+        """What ``ray.init(address=...)`` takes to join the cluster at this node."""
+        return self.started.address
+
+    @property
+    def pid(self) -> int:
+        """Of the node manager."""
+        return self.started.pid
+
+    @property
+    def number(self) -> bytes:
+        """As the ids of its processes begin."""
+        return int(self.node_id, 16).to_bytes(NODE_NUMBER_BYTES, "big")
+
+    def ask(self, question: str) -> Any:
+        """What its node manager answers."""
+        facts = session_in(self.started.session_dir)
+        with contextlib.closing(SessionObserver(self.started.session_dir, facts)) as observer:
+            return observer.ask(question)
+
+    def workers(self) -> list[int]:
+        """Pids of its workers."""
+        return list(self.ask("workers")["pids"])
+
+    def log(self) -> str:
+        """What its node manager has printed; empty if it has ended."""
+        try:
+            with open(os.path.join(self.started.session_dir, "node.log"), encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except OSError:
+            return ""
+
+
+class Cluster:
+    """Nodes that are started and ended by this program. Not thread-safe."""
+
+    def __init__(
+        self,
+        initialize_head: bool = False,
+        *,
+        head_node_args: Mapping[str, Any] | None = None,
+        name: str = "test",
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        **parts: str,
+    ) -> None:
+        """There are no nodes, unless the head is to be started.
+
+        Args:
+            initialize_head: start the head at once.
+            head_node_args: for ``add_node``.
+            name: of the cluster.
+            options: {part: {option: value}} as for ``ray.init``.
+            **parts: ``store``, ``transport``, ``scheduler`` and others as for ``ray.init``; ``control`` is ``redis``.
+        """
+        self.name = name
+        self._plan = resolve_plan(**{"control": "redis", **parts}, options=options)  # type: ignore[arg-type]
+        self.nodes: list[ClusterNode] = []
+        if initialize_head:
+            self.add_node(**(head_node_args or {}))
+
+    @property
+    def head_node(self) -> ClusterNode:
+        """The first node, which is the director."""
+        return self.nodes[0]
+
+    @property
+    def address(self) -> str:
+        """What ``ray.init(address=...)`` takes."""
+        return self.head_node.address
+
+    def add_node(
+        self,
+        *,
+        num_cpus: float = 1,
+        num_gpus: int = 0,
+        resources: Mapping[str, float] | None = None,
+        object_store_memory: int = 64 << 20,
+        labels: Mapping[str, str] | None = None,
+        node_name: str = "",
+    ) -> ClusterNode:
+        """Start one more node, which is the head if it is the first; returns once it is one of the others.
+
+        Raises:
+            RaySystemError: it does not start, or the cluster refuses it.
+        """
+        options = StartOptions(
+            self._plan,
+            num_cpus=quantity("num_cpus", num_cpus),
+            num_gpus=whole_quantity("num_gpus", num_gpus),
+            resources=custom_resources(resources),
+            object_store_bytes=memory_bytes("object_store_memory", object_store_memory),
+        )
+        name = node_name or f"{self.name}-{len(self.nodes)}"
+        head = self.nodes[0].started if self.nodes else None
+        config = ClusterConfig(
+            self.name,
+            head is None,
+            control="" if head is None else head.facts.control,
+            node_name=name,
+            labels=dict(labels or {}),
+        )
+        node = ClusterNode(StartedNode(options, config, "" if head is None else head.session), name)
+        self.nodes.append(node)
+        return node
+
+    def remove_node(self, node: ClusterNode) -> None:
+        """Stop a node as ``ray stop`` does."""
+        node.started.stop()
+        self.nodes.remove(node)
+
+    def kill(self, node: ClusterNode) -> None:
+        """Kill a node's manager; its survivor ends the rest."""
+        os.kill(node.pid, signal.SIGKILL)
+        node.started.stop()
+        self.nodes.remove(node)
+
+    @contextlib.contextmanager
+    def pause(self, node: ClusterNode) -> Iterator[None]:
+        """Stop a node's manager for as long as the block takes."""
+        os.kill(node.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(node.pid, signal.SIGCONT)
+
+    def wait_for_nodes(self, count: int | None = None, timeout: float = 30.0) -> None:
+        """Wait until every node knows of so many that are alive; of all that were started, by default.
+
+        Raises:
+            TimeoutError: it takes longer.
+        """
+        wanted = len(self.nodes) if count is None else count
+        end = monotonic() + timeout
+        while True:
+            known = [sum(row["Alive"] for row in node.ask("nodes")) for node in self.nodes]
+            if all(each == wanted for each in known):
+                return
+            if monotonic() > end:
+                raise TimeoutError(f"nodes know of {known} others after {timeout:g} s, not of {wanted}")
+            sleep(_LOOK_S)
+
+    def shutdown(self) -> None:
+        """Stop all nodes, the head last. Idempotent."""
+        while self.nodes:
+            self.nodes.pop().started.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
