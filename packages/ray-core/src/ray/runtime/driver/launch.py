@@ -13,8 +13,9 @@ from ray.exceptions import RaySystemError
 from ray.runtime.driver.embedded_node import launch_node_manager, read_facts, wait_for_end
 from ray.runtime.driver.node_log import NodeLog
 from ray.runtime.driver.node_options import node_config
+from ray.runtime.process.marks import kill_marked
 from ray.runtime.process.node_start import ClusterConfig, NodeFacts
-from ray.runtime.process.session_dirs import new_session_id, place_session
+from ray.runtime.process.session_dirs import new_session_id, place_session, remove_session_dir
 from ray.runtime.start_options import StartOptions
 
 _STOP_S = 5.0
@@ -56,7 +57,10 @@ class StartedNode:
             #: What it has answered.
             self.facts = NodeFacts() if facts is None else facts
             if problem:
-                self._kill()
+                if not wait_for_end(self._process, _STOP_S):  # it cleans up
+                    self._kill()
+                kill_marked(instance)
+                remove_session_dir(self.session_dir)
                 raise RaySystemError(f"the node manager did not start: {problem}{log.tail()}")
 
     @property
