@@ -29,9 +29,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from ray.ids import PROCESS_ID_BYTES
+
+if TYPE_CHECKING:
+    from ray.serialization.blob import Blob
 
 PENDING, READY, FAILED, STORED = range(4)
 #: Values from this size on live in the store rather than beside their entry.
@@ -52,6 +55,18 @@ class Owner:
         self.entries: dict[bytes, ObjectEntry] = {}
 
 
+class Maker:
+    """What an object comes from, as the runtime has it: a task, a stream, an actor. A table only lets go of it."""
+
+    __slots__ = ()
+
+
+class Watcher(Protocol):
+    """A thread that waits for several entries."""
+
+    def completed(self, entry: ObjectEntry) -> None: ...
+
+
 class ObjectEntry:
     """What a process knows about one object. ``status`` moves once, from PENDING to one of the others."""
 
@@ -62,6 +77,7 @@ class ObjectEntry:
         "handed",
         "id",
         "local",
+        "nbytes",
         "owner",
         "pins",
         "status",
@@ -71,14 +87,18 @@ class ObjectEntry:
         "waiters",
     )
 
+    #: STORED: the size of the value, which is in the node's store; else there is none.
+    nbytes: int
+
     def __init__(self, id: bytes, table: ReferenceTable, owner: Owner | None = None) -> None:
         self.id = id
         self.table = table
         #: The process whose id the object's begins with; None where this is it.
         self.owner = owner
         self.status = PENDING
-        #: READY: the blob. FAILED: the error envelope. STORED: the size in bytes.
-        self.value: Any = None
+        #: READY: the blob, but none where handles of an actor are counted. FAILED: the error envelope. Else None, as of
+        #: an entry that has been let go of.
+        self.value: Blob | None = None
         self.local = 0
         self.pins = 0
         self.freed = False
@@ -90,8 +110,15 @@ class ObjectEntry:
         self.handed = 0
         #: Entries that this object's value refers to, each pinned once.
         self.contained: tuple[ObjectEntry, ...] = ()
-        #: The unfinished task that makes the object, where this process owns it.
-        self.task: Any = None
+        #: What the object comes from, while that matters: the unfinished task of this process that makes it, or the
+        #: actor whose handles are counted. Of what a task has made: the task's name, for the error if it is unreadable.
+        self.task: Maker | str | None = None
+
+    def failure(self) -> Blob:
+        """The error envelope, of an entry that is FAILED and that the caller holds."""
+        envelope = self.value
+        assert envelope is not None
+        return envelope
 
     def call_when_done(self, call: Callable[[ObjectEntry], None]) -> bool:
         """Have ``call`` called once with this entry when it is no longer PENDING; False, without effect, if it is not.
@@ -118,7 +145,7 @@ class ReferenceTable:
         self.dropped: deque[ObjectEntry] = deque()
         #: Threads that wait for several entries: told of every completion (``completed(entry)``).
         #: Replaced, not changed: some may come or go while the others are told.
-        self.watchers: tuple[Any, ...] = ()
+        self.watchers: tuple[Watcher, ...] = ()
         #: Entries completed so far: tells a thread that looks at several whether any has changed meanwhile.
         self.completions = 0
         #: How many of the entries' waiters are callbacks of those who wait without a thread.
@@ -136,7 +163,7 @@ class ReferenceTable:
         entry = self.entries[id] = ObjectEntry(id, self)
         return entry
 
-    def put(self, id: bytes, value: object) -> ObjectEntry:
+    def put(self, id: bytes, value: Blob | None) -> ObjectEntry:
         """Add an object of this process that is READY."""
         entry = self.entries[id] = ObjectEntry(id, self)
         entry.value = value
@@ -149,12 +176,17 @@ class ReferenceTable:
         entry.freed = True
         return entry
 
-    def fill(self, entry: ObjectEntry, status: int, value: object) -> None:
+    def fill(self, entry: ObjectEntry, status: int, value: Blob | None) -> None:
         """Move an entry out of PENDING where nobody can wait for it yet."""
         entry.value = value
         entry.status = status
 
-    def complete(self, entry: ObjectEntry, status: int, value: object) -> None:
+    def fill_stored(self, entry: ObjectEntry, nbytes: int) -> None:
+        """The same for a value of ``nbytes`` that is in the node's store."""
+        entry.nbytes = nbytes
+        self.fill(entry, STORED, None)
+
+    def complete(self, entry: ObjectEntry, status: int, value: Blob | None) -> None:
         """Move an entry out of PENDING and tell those who wait; called under the runtime's lock."""
         entry.status = status
         entry.value = value
@@ -167,6 +199,11 @@ class ReferenceTable:
             entry.waiters = None
             for waiter in waiters:
                 waiter(entry)
+
+    def complete_stored(self, entry: ObjectEntry, nbytes: int) -> None:
+        """``complete`` for a value of ``nbytes`` that is in the node's store."""
+        entry.nbytes = nbytes
+        self.complete(entry, STORED, None)
 
     def drop_value(self, entry: ObjectEntry) -> None:
         """Nobody reads it any more."""
