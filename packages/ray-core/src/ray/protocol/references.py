@@ -28,15 +28,25 @@ and the steps behind it have no call in between.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from ray.ids import PROCESS_ID_BYTES
+from ray.protocol.story import check
 
 if TYPE_CHECKING:
     from ray.serialization.blob import Blob
 
 PENDING, READY, FAILED, STORED = range(4)
+#: {(status, the status that follows): the methods of the table that bring it about}; None: there is no entry yet. An
+#: entry that is let go of keeps the status that it has: ``freed`` says so.
+TRANSITIONS: Mapping[tuple[int | None, int], tuple[str, ...]] = {
+    (None, PENDING): ("own", "borrow", "unwanted"),
+    (None, READY): ("put",),
+    (PENDING, READY): ("fill", "complete"),
+    (PENDING, FAILED): ("fill", "complete"),
+    (PENDING, STORED): ("fill_stored", "complete_stored"),
+}
 #: Values from this size on live in the store rather than beside their entry.
 LARGE_BYTES = 100 * 1024
 
@@ -68,7 +78,7 @@ class Watcher(Protocol):
 
 
 class ObjectEntry:
-    """What a process knows about one object. ``status`` moves once, from PENDING to one of the others."""
+    """What a process knows about one object. ``status`` moves once, from PENDING on: see ``TRANSITIONS``."""
 
     __slots__ = (
         "contained",
@@ -369,6 +379,32 @@ class ReferenceTable:
             process, borrowed = owner.process, self._borrowed
             if process in borrowed and borrowed[process] is owner:
                 del borrowed[process]
+
+    def validate(self) -> None:
+        """Check the invariants, where no call is under way.
+
+        Raises:
+            AssertionError: one does not hold.
+        """
+        statuses = {status for _, status in TRANSITIONS}
+        for id, entry in self.entries.items():
+            check(entry.id == id and entry.table is self, "an entry is kept by another one's id, or in another table")
+            check(entry.status in statuses, f"an entry of status {entry.status}")
+            check(not entry.freed, "an entry was let go of, and is kept")
+            check(min(entry.local, entry.pins, entry.handed) >= 0, "a count is below zero")
+            check(entry.status in (READY, FAILED) or entry.value is None, "there is a value of what is not here")
+            check(entry.status != FAILED or entry.value is not None, "a failure without its reason")
+            check(entry.status != STORED or entry.nbytes >= 0, "an object in the store without a size")
+            check(entry.status == PENDING or entry.waiters is None, "somebody waits for what is complete")
+            for borrower in entry.credits or ():
+                check(self._lent.get(borrower, {}).get(id) is entry, "a borrower's credits are not found by its id")
+            owner = entry.owner
+            check(owner is None or self._borrowed.get(owner.process) is owner, "the owner of an object is not known")
+            check(owner is None or owner.entries.get(id) is entry, "a borrowed object is not found by its owner")
+            check(owner is None or entry.credits is None, "an object is lent that is borrowed")
+            check(owner is not None or not entry.handed, "an object's own process owes credits for it")
+        lent = sum(len(entries) for entries in self._lent.values())
+        check(lent == sum(len(entry.credits or ()) for entry in self.entries.values()), "credits of what is not here")
 
     def close(self) -> None:
         """End of the session: refs that survive are dead and only answer for their id."""
