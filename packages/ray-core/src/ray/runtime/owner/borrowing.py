@@ -78,7 +78,10 @@ class Borrowing:
         self.borrows = False
 
     def retrieved(self, entry: ObjectEntry) -> None:
-        """A failure is raised to the user, or asked for: no need to print it, here or by its owner."""
+        """A failure is raised to the user, or asked for: no need to print it, here or by its owner.
+
+        With or without the lock.
+        """
         self._reports.retrieved(entry)
         owner = entry.owner
         if owner is not None and owner.process in self._peers.by_process and not self._here.closed:

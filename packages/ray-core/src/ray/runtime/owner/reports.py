@@ -249,7 +249,7 @@ class Reports:
         return text
 
     def retrieved(self, entry: ObjectEntry) -> None:
-        """The failure was raised to the user: no need to print it."""
+        """The failure was raised to the user: no need to print it. With or without the lock."""
         self._waiting.pop(task_of(entry.id), None)
 
     def _arm(self) -> None:
