@@ -33,7 +33,7 @@ TIMEOUT_S = 30
 #: Where a worker keeps what it notes.
 NOTED = "_ray_calls"
 
-# --- who has the lock -------------------------------------------------------------------------------------------------
+# --- which code has the lock ------------------------------------------------------------------------------------------
 
 UNDER = re.compile(r"\b[Uu]nder the (runtime's )?lock\b|\bholds the runtime's lock\b")
 OTHERWISE = re.compile(r"\b[Ww]ith(out| or without) the (runtime's )?lock\b|^See ``")

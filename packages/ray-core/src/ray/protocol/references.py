@@ -158,7 +158,7 @@ class ReferenceTable:
         self.watchers: tuple[Watcher, ...] = ()
         #: Entries completed so far: tells a thread that looks at several whether any has changed meanwhile.
         self.completions = 0
-        #: How many of the entries' waiters are callbacks of those who wait without a thread.
+        #: How many of the entries' waiters are callbacks of code that waits without a thread.
         self.listeners = 0
         #: {process id of a borrower: {object id: entry}} of the entries with credits under that id.
         self._lent: dict[bytes, dict[bytes, ObjectEntry]] = {}
@@ -197,7 +197,7 @@ class ReferenceTable:
         self.fill(entry, STORED, None)
 
     def complete(self, entry: ObjectEntry, status: int, value: Blob | None) -> None:
-        """Move an entry out of PENDING and tell those who wait; called under the runtime's lock."""
+        """Move an entry out of PENDING and call its waiters; called under the runtime's lock."""
         entry.status = status
         entry.value = value
         entry.task = None

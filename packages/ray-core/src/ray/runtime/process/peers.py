@@ -70,9 +70,9 @@ class Peer:
         self.lost = False
         #: It is, or was, connected; else it is still being dialled, or was not reached.
         self.stands = True
-        #: {by whom: how} those go on who wait until that is decided.
+        #: {a key of the caller: how it goes on} of callers that wait until that is decided.
         self.waiting: dict[object, Again] = {}
-        #: It has been told who this process is, or has said so itself.
+        #: It has been told which process this is, or has said which one it is.
         self.greeted = False
         #: It has opened the connection; else it may open a ``second`` one at the same time.
         self.incoming = False
@@ -97,7 +97,7 @@ class Peer:
     def push(self, message: Any, frames: list[Any]) -> None:
         """Send a message that code which interrupts this may send in its place.
 
-        ``frames[0]`` is None once it is with the transport; whoever puts None there before keeps it from being sent.
+        ``frames[0]`` is None once it is with the transport; code that puts None there before keeps it from being sent.
 
         Raises:
             UnpicklableError: as ``send``.
@@ -195,7 +195,7 @@ class PeerTable:
                 self._has_reached()
             connection.context = dialled
             peer = self.by_process.setdefault(process, dialled)
-            if peer is not dialled:  # somebody who has interrupted this was quicker
+            if peer is not dialled:  # a call that has interrupted this was quicker
                 self.dialling.pop(dialled, None)
                 connection.abort()
         if not peer.greeted:  # the same may have to say it first; twice does no harm
@@ -208,7 +208,7 @@ class PeerTable:
     ) -> Peer | None:
         """The peer of that id once it stands; None while it is dialled: the caller goes on with ``again`` then.
 
-        ``key`` tells callers apart, who wait once each; ``failure`` is what ``again`` was given.
+        ``key`` tells callers apart, each of which waits once; ``failure`` is what ``again`` was given.
 
         Raises:
             ConnectionError: ``failure``, or as ``reach``.
@@ -232,7 +232,7 @@ class PeerTable:
         return True
 
     def look(self) -> list[Peer]:
-        """Tell those who wait for peers of which it is decided now whether they are reached.
+        """Tell the callers that wait for peers of which it is decided now whether they are reached.
 
         Returns:
             Peers that are not, through no fault of this process.
