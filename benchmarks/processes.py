@@ -34,7 +34,7 @@ def _rollup(pid: int, *fields: str) -> int:
 
 
 def pss(pids: list[int]) -> int:
-    """Proportional set size in bytes: shared pages are divided among those who map them."""
+    """Proportional set size in bytes: shared pages are divided among the processes that map them."""
     return sum(_rollup(pid, "Pss") for pid in pids)
 
 

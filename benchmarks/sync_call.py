@@ -104,7 +104,7 @@ def calls(count: int) -> list[list[int]]:
             after = [stamp for stamp in theirs if method < stamp <= woken]
             if len(before) != 1 or len(after) < 2:
                 continue
-            # Whoever is woken may run before the call that woke it has returned.
+            # The thread that is woken may run before the call that woke it has returned.
             (heard,), (reply, replied) = before, after[:2]
             edges = [started, send, min(sent, heard), heard, method, reply, min(replied, woken), woken, ended]
             rows.append([later - earlier for earlier, later in itertools.pairwise(edges)])

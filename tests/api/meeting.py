@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from ray.testing import eventually
 
-#: Whoever waits for longer than this waits in vain.
+#: A task that waits for longer than this waits in vain.
 LIMIT_S = 30.0
 
 #: When something began and ended, on the clock that all processes share.

@@ -611,7 +611,7 @@ def test_exit_actor(start, tmp_path):
 
 @pytest.mark.parametrize("way", ["later", "soon", "signal", "of a future", "nested"])
 def test_sys_exit_in_a_callback_of_the_loop(start, way):
-    """It ends the loop, as in any program, and the actor with it; in a task it is kept for those who await the task."""
+    """It ends the loop, as in any program, and the actor with it; in a task it is kept for what awaits the task."""
     start(num_cpus=1)
 
     @ray.remote

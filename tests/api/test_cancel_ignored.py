@@ -1,4 +1,4 @@
-"""``ray.cancel`` of what ignores it: whoever waits in vain is told that it was cancelled and has not ended yet."""
+"""``ray.cancel`` of what ignores it: one that waits in vain is told that it was cancelled and has not ended yet."""
 
 from __future__ import annotations
 

@@ -83,3 +83,16 @@ def test_a_ref_of_an_ended_session_reads_nothing_of_the_next() -> None:
             for use in (ray.get, lambda ref: ray.wait([ref]), take.remote, lambda ref: take.remote([ref])):
                 with pytest.raises(RayConnectionError, match="belongs to a session that has ended"):
                     use(ref)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["local_before", "local_after"])
+def test_a_handle_of_an_ended_session_has_nothing_called_in_the_next(before: bool) -> None:
+    """Whichever of them is local mode."""
+    with ray.init(num_cpus=1, log_to_driver=False, local_mode=before):
+        actor = Keeper.remote()
+        assert ray.get(actor.whose.remote(), timeout=20)
+    with ray.init(num_cpus=1, log_to_driver=False, local_mode=not before):
+        for use in (lambda: actor.whose.remote(), lambda: take.remote(actor), lambda: ray.kill(actor)):
+            with pytest.raises(RayConnectionError, match="belongs to a session that has ended"):
+                use()
+        assert ray.get(Keeper.remote().whose.remote(), timeout=20)

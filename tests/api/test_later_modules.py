@@ -1,4 +1,4 @@
-"""Imports of modules that other releases have say what there is instead; whoever only looks finds nothing, as ever."""
+"""Imports of modules that other releases have say what there is instead; a mere look finds nothing, as ever."""
 
 import importlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""What workers print appears at the driver: all of it, in order, and with the name of who printed it."""
+"""What workers print appears at the driver: all of it, in order, and with the name of the task that printed it."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""``ray memory`` says who holds what."""
+"""``ray memory`` says which process holds what."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def memory(*arguments):
 
 
 def holders(ref_id):
-    """Who holds an object, as the report for programs says it."""
+    """The processes that hold an object, as the report for programs says it."""
     reports = json.loads(memory("--format", "json").stdout)
     entries = [entry for report in reports for entry in report["objects"] if entry["object_id"] == ref_id]
     return sorted(entries[0]["holders"]) if entries else "not listed"

@@ -1,4 +1,4 @@
-"""Whoever reads a traceback sees the lines of the program, and at most one frame of ray's own."""
+"""A traceback shows the lines of the program, and at most one frame of ray's own."""
 
 import os
 import signal

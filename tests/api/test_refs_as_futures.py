@@ -692,7 +692,7 @@ def test_an_actor_dies_while_it_is_awaited(start, run):
 
 
 def test_a_loop_inside_a_task_gives_its_cpu_back(start):
-    """Whoever awaits there waits for tasks that need it."""
+    """A coroutine that awaits there waits for tasks that need it."""
     start(num_cpus=1)
 
     @ray.remote

@@ -448,7 +448,7 @@ def test_bars_are_drawn_below_what_goes_through_another_stream():
 
 
 def test_a_write_that_waits_for_another_thread_of_the_program(capfd):
-    """Whoever prints meanwhile, on the file itself, is not held up."""
+    """A thread that prints meanwhile, on the file itself, is not held up."""
     gate, held = threading.Event(), threading.Event()
 
     class Waits(Kept):

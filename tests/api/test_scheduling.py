@@ -1,4 +1,4 @@
-"""Who runs where and when: nobody waits for a worker that is not needed elsewhere, and nothing stalls."""
+"""What runs where and when: no task waits for a worker that is not needed elsewhere, and nothing stalls."""
 
 import datetime
 import os
@@ -411,7 +411,7 @@ def test_questions_are_answered_while_another_thread_waits(start, tmp_path):
 
 
 def test_results_arrive_while_the_program_computes(start, tmp_path):
-    """A chain of tasks goes on without anybody who waits for it."""
+    """A chain of tasks goes on though no thread waits for it."""
     start(num_cpus=1)
     ref = echo.remote(0)
     for _ in range(20):

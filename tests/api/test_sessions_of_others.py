@@ -1,4 +1,4 @@
-"""Who finds a session does not end it."""
+"""A process that finds a session does not end it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Values that have gone to the disk, awaited: whoever awaits them waits for the disk, and no event loop does."""
+"""Values that have gone to the disk, awaited: a coroutine waits for the disk, and no event loop does."""
 
 import asyncio
 import functools
@@ -37,7 +37,7 @@ class SlowDisk:
             self.inside, self.count = self.inside + 1, self.count + 1
             self.most = max(self.most, self.inside)
         try:
-            assert self.go.wait(15), "the one who would say so has to wait"
+            assert self.go.wait(15), "the thread that would say so has to wait"
             return self.get(object_id)
         finally:
             with self.lock:

@@ -14,7 +14,7 @@ MOST_COLLABORATORS = 8
 MOST_METHODS = 10
 #: Errors and records take facts, not collaborators; a simulation takes what it is to simulate.
 TAKE_FACTS = {"RayActorError", "RayTaskError", "Cluster"}
-#: What is made to be derived from: who waits for an object, selectors, futures; and a class for type checkers alone.
+#: What is made to be derived from: what waits for an object, selectors, futures; and a class for type checkers alone.
 BASES = {"Listener", "LoopListener", "EpollSelector", "PlasmaObjectFuture", "ActorClass"}
 
 

@@ -1439,7 +1439,7 @@ class KeepsEverybody(UnixTransport):
 
 
 class HearsAnybody(UnixTransport):
-    """Does not look at who has just come."""
+    """Does not look at the client that has just come."""
 
     def _accept(self):
         super()._accept()

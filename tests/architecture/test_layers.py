@@ -1,4 +1,4 @@
-"""Who may import whom: the import contracts of pyproject.toml, and what import-linter cannot say."""
+"""Which rooms may import which: the import contracts of pyproject.toml, and what import-linter cannot say."""
 
 import ast
 import re

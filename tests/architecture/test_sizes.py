@@ -11,6 +11,7 @@ LONGER = {
     "ray/runtime/owner/owner.py": "the one place where the parts of an owner are made and given to each other",
     "ray/protocol/tasks.py": "one pure machine: the queues and leases of an owner",
     "ray/protocol/leases.py": "one pure machine: the leases of a node",
+    "ray/protocol/references.py": "one pure machine: the objects of a process and the holds on them",
     "ray/protocol/calls.py": "one pure machine: the calls of an owner to its actors",
 }
 MODULES = sorted(path for path in ROOT.glob("packages/*/src/**/*.py"))

@@ -13,7 +13,7 @@ MODULES = sorted(path for path in ROOT.glob("packages/*/src/**/*.py") if path !=
 
 #: Attributes of entries that no other object of the runtime has, and those that others have as well.
 OF_ENTRIES = {"contained", "credits", "freed"}
-OF_OTHERS = {"handed", "local", "owner", "pins", "status", "value"}
+OF_OTHERS = {"handed", "local", "nbytes", "owner", "pins", "status", "value"}
 #: What entries are called.
 NAMES = ("entry", "_entry", "following", "unwanted", "found[0]")
 #: {(file, function)} of references, and of what stands for them in the simulation: they count themselves.

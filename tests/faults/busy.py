@@ -12,7 +12,7 @@ from ray.testing import eventually
 
 
 class Hold:
-    """A pipe in the file system: whoever reads from it holds the interpreter until ``let_go``."""
+    """A pipe in the file system: a process that reads from it holds the interpreter until ``let_go``."""
 
     def __init__(self, folder: Path, name: str = "hold") -> None:
         self.path = str(folder / name)
@@ -35,7 +35,7 @@ class Hold:
         return int(Path(self.path + ".pid").read_text())
 
     def let_go(self) -> None:
-        """Let whoever holds, or comes to hold, go on."""
+        """Let each process go on that holds its interpreter, or comes to hold it."""
         descriptor = os.open(self.path, os.O_RDWR)
         os.write(descriptor, b"x")
         end = time.monotonic() + 30.0

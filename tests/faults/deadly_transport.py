@@ -16,7 +16,7 @@ from ray.testing import eventually
 
 
 class DeadlyOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Who dies when."""
+    """Which process dies when."""
 
     driver: int
     victim: str

@@ -95,7 +95,7 @@ class Mutations:
 
     def __init__(self, seed: int, ids: list[bytes]) -> None:
         self._rng = random.Random(seed)
-        #: Ids that mean something to whoever gets them, among others.
+        #: Ids that mean something to the receiver, among others.
         self._ids = ids
 
     def message(self, kind: type) -> list[bytes]:

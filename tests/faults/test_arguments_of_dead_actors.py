@@ -1,4 +1,4 @@
-"""Once an actor has died for good, what its ``__init__`` was given is let go, whoever still has a handle."""
+"""Once an actor has died for good, what its ``__init__`` was given is let go, whatever handles are left."""
 
 from __future__ import annotations
 

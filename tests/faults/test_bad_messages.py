@@ -125,7 +125,7 @@ def actor(**changes: object) -> node.ActorSpec:
     return msgspec.structs.replace(spec, **changes)
 
 
-#: {what: (whom it is sent to, the message)}; the connection has to end.
+#: {what: (the receiver, the message)}; the connection has to end.
 REFUSED = {
     "a question without data": ("node", node.Question(1, "actor")),
     "a question with other data": ("node", node.Question(1, "actor", codec.encode(["x", 5]))),
@@ -174,7 +174,7 @@ def test_the_id_of_another_actor_is_taken(session):
 
 
 def test_nobody_takes_the_place_of_a_process_that_is_connected(session):
-    """Nor does the end of whoever tries."""
+    """Nor does the end of the process that tries."""
     with RudePeer(session.context, session.path("node")) as first:
         [welcome] = first.welcome
         for kind in ("driver", "observer", "node", "worker"):
@@ -225,7 +225,7 @@ def test_trouble_is_told_once_a_second(session, capfd):
 
 @pytest.mark.parametrize("end", ["node", "driver", "worker"])
 def test_what_follows_a_bad_message_is_not_heard(session, end):
-    """Though it has come along with it: whoever was dropped has nothing, and is given nothing."""
+    """Though it has come along with it: a client that was dropped has nothing, and is given nothing."""
     bad = codec.encode(node.Pong(1))
     demands = [codec.encode(node.Demand(number, {}, 1000)) for number in range(5)]
     for _ in range(5):

@@ -130,7 +130,7 @@ def test_it_is_stopped_and_the_zygote_killed():
 
 
 def test_it_is_stopped_beside_its_child_and_then_killed():
-    """The child stands still before it belongs to anybody who looks after it."""
+    """The child stands still before it belongs to any process that looks after it."""
 
     def hit(pid):
         os.kill(pid, signal.SIGSTOP)

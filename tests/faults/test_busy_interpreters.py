@@ -1,4 +1,4 @@
-"""A call that keeps the interpreter of its process holds up nobody who needs nothing of that process."""
+"""A call that keeps the interpreter of its process holds up no other process that needs nothing of that one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Calls that an actor had been sent when it ended itself: each has run and has a value, or is said not to have started.
 
-Nobody is left in doubt who could know: whoever has to decide whether to call another actor needs to know it.
+No caller is left in doubt that could know: it has to decide whether to call another actor.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def other(session: Any) -> Any:
 @pytest.mark.parametrize("way", ["0", "exit_actor", "terminate"])
 def test_an_end_by_plan(kind: str, way: str, other: Any, tmp_path: Path) -> None:
     cls, options = KINDS[kind]
-    groups = [[tmp_path / f"{who}{i}" for i in range(3)] for who in ("mine", "other's", "late")]
+    groups = [[tmp_path / f"{caller}{i}" for i in range(3)] for caller in ("mine", "other's", "late")]
     begun, gate = tmp_path / "begun", tmp_path / "gate"
     actor = ray.remote(num_cpus=0, **options)(cls).remote()
     ray.get(actor.ready.remote(), timeout=LIMIT_S)
@@ -174,7 +174,7 @@ BEHIND: dict[str, Any] = {
 def test_calls_behind_a_failure(kind: str, way: str, restarts: int, other: Any, tmp_path: Path) -> None:
     """Those of other callers have not started either: they are told so, or run in the next process, without retries."""
     cls, options = BEHIND[kind]
-    groups = [[tmp_path / f"{who}{i}" for i in range(3)] for who in ("mine", "other's")]
+    groups = [[tmp_path / f"{caller}{i}" for i in range(3)] for caller in ("mine", "other's")]
     begun, gate, first = tmp_path / "begun", tmp_path / "gate", tmp_path / "first"
     actor = ray.remote(num_cpus=0, **options)(cls).options(max_restarts=restarts).remote()
     ray.get(ray.get(other.calls.remote(actor, [first]), timeout=LIMIT_S), timeout=LIMIT_S)  # it is connected

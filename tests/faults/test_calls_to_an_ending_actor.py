@@ -1,4 +1,4 @@
-"""An actor that is to end takes no more calls: whoever waits for one of them is told so while it still runs others.
+"""An actor that is to end takes no more calls: a caller that waits for one is told so while it still runs others.
 
 Else a call that it runs could wait for a task that waits for the actor, and neither would come to an end.
 """

@@ -1,4 +1,4 @@
-"""Tasks that close every descriptor: whoever gets the error learns why the worker has ended."""
+"""Tasks that close every descriptor: the error says why the worker has ended."""
 
 from __future__ import annotations
 

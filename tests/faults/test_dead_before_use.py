@@ -1,4 +1,4 @@
-"""A worker ends between its lease and the first message to it: whoever was to use it gets another one."""
+"""A worker ends between its lease and the first message to it: the owner that was to use it gets another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Few descriptors: who has one goes on, who lacks one waits or fails, and is told of the limit. Nobody else notices."""
+"""Few descriptors: a process that lacks one waits or fails, and is told of the limit. No other process notices."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ print("fine", flush=True)
 
 @pytest.mark.parametrize(("limit", "transport"), [(64, "unix"), (256, "unix"), (256, "zmq")])
 def test_idle_connections_use_nothing_up(limit, transport):
-    """Of whoever can reach the sockets, while the processes have few descriptors."""
+    """Of all processes that can reach the sockets, while those of the session have few descriptors."""
     program = subprocess.Popen(
         [sys.executable, "-c", CROWDED, str(limit), transport, "300"],
         stdin=subprocess.PIPE,

@@ -169,7 +169,7 @@ FLOODS = """
 def check_flood(run: type[Program], transport: str, count: int, width: int) -> None:
     program = run(FLOODS, transport, count, width)
     output = [program.read_slowly_until_told()]
-    assert program.told() == {"ended": 0}, "they do not wait for whoever reads"
+    assert program.told() == {"ended": 0}, "they do not wait for the reader"
     output.append(program.read())
     check_whole(b"".join(output), 2, count)
     watch = program.told()

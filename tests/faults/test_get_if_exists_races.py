@@ -1,4 +1,4 @@
-"""Names of actors whose last handle has just gone: whoever finds an actor by its name finds one that goes on."""
+"""Names of actors whose last handle has just gone: a process that finds an actor by its name finds one that goes on."""
 
 from __future__ import annotations
 

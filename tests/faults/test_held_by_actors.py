@@ -1,4 +1,4 @@
-"""Whoever waits for what actors hold for life is told so; whoever waits for a task is not."""
+"""A program that waits for what actors hold for life is told so; one that waits for a task is not."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def settled():
 
 
 def memory(pid):
-    """Bytes of its own; of the store's only what it has written itself, whoever shares its pages after a fork."""
+    """Bytes of its own, pages included that a forked child shares; of the store's only what it has written itself."""
     with open(f"/proc/{pid}/smaps_rollup") as file:
         lines = dict(line.split(":") for line in file if ":" in line.split(" ")[0])
     return int(lines["Anonymous"].split()[0]) * 1024

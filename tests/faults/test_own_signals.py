@@ -178,7 +178,7 @@ def ended(ref):
 @pytest.mark.parametrize("kind", ["task", "actor"])
 @pytest.mark.parametrize("busy", [False, True], ids=["free", "busy"])
 def test_a_handler_of_the_users_is_called_once_by_a_cancel(tmp_path, kind, busy):
-    """Not every 20 ms until the task ends, nor by each of those who see to it."""
+    """Not every 20 ms until the task ends, nor by both processes that see to it."""
     function = handles_it if kind == "task" else HandlesIt.remote().call
     for number in range(3):
         path = str(tmp_path / str(number))

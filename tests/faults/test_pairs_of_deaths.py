@@ -1,4 +1,4 @@
-"""Two of those who clean up after a session die, or stand, at about the same time: somebody else does it."""
+"""Two processes that clean up after a session die, or stand, at about the same time: another one does it."""
 
 from __future__ import annotations
 

@@ -395,7 +395,7 @@ def test_what_tasks_have_started_goes_with_a_killed_node_manager(start):
 
 @pytest.mark.timeout(60)
 def test_a_zygote_that_cannot_live_ends_the_node_with_the_reason(start):
-    """It is not started for ever, and whoever waits for a worker hears why there is none."""
+    """It is not started for ever, and a program that waits for a worker hears why there is none."""
     start(num_cpus=1, log_to_driver=False)
     ref = until_open.remote(Path("/nowhere"))
     last = 0

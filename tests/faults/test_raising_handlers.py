@@ -246,7 +246,7 @@ def test_in_a_task(session):
 
 
 def test_after_its_task(session, tmp_path):
-    """Nobody is there to whom it could be raised: the worker goes on."""
+    """No code of the program runs that could take what it raises: the worker goes on."""
 
     @ray.remote(num_cpus=2)
     def leaves(seconds, came):

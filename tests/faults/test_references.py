@@ -881,7 +881,7 @@ def test_a_large_value_whose_owner_was_killed_a_moment_ago_says_so(start, store)
 
 @pytest.mark.parametrize("store", ["heap", "shm", "plasma"])
 def test_a_large_value_that_went_with_its_owner_says_so(start, store):
-    """Though the ref was handed out when it was ready, and whoever has it lives."""
+    """Though the ref was handed out when it was ready, and the process that has it lives."""
     if store != "heap":
         pytest.importorskip(f"ray_store_{store}")
     start(num_cpus=2, store=store)

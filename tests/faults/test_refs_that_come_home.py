@@ -125,7 +125,7 @@ def go_through(value):
 
 @ray.remote(max_concurrency=4)
 class Own:
-    """Calls itself, and others who call it back."""
+    """Calls itself, and other actors, which call it back."""
 
     def pid(self):
         return os.getpid()

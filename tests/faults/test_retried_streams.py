@@ -1,4 +1,4 @@
-"""A stream whose task is run again goes on where it was, however far that is and whoever has taken what."""
+"""A stream whose task is run again goes on where it was, however far that is and whatever the consumer has taken."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_what_was_delivered_stays_as_it_was(start, store):
 
 @ray.remote(num_returns="streaming", max_retries=-1)
 def reporting(path, gate, count):
-    """Say before each value who makes it; ``gate``: what later attempts wait for before the first one."""
+    """Say before each value which attempt makes it; ``gate``: what later attempts wait for before the first one."""
     if attempt() and gate:
         Path(f"{path}-waits").touch()
         wait_for(gate)

@@ -1,4 +1,4 @@
-"""What others could reach: listening sockets, files, arguments and environments, and who unpickles."""
+"""What others could reach: listening sockets, files, arguments and environments, and which processes unpickle."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Keeper:
 
 
 class Custom:
-    """Pickled by reference, so that whoever opens it looks for the class."""
+    """Pickled by reference, so that the process that opens it looks for the class."""
 
     def __init__(self, value):
         self.value = value
@@ -218,7 +218,7 @@ def test_no_secret_in_arguments_and_environment(start, monkeypatch):
     assert not [name for name in seen if "TOKEN" in name or "PASSWORD" in name if name not in os.environ]
 
 
-# --- who unpickles ----------------------------------------------------------------------------------------------------
+# --- which processes unpickle -----------------------------------------------------------------------------------------
 
 WATCH = """
 import os, pickle, _pickle, sys

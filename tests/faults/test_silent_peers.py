@@ -1,4 +1,4 @@
-"""Processes that listen and never answer: whoever needs one waits for it, and nobody else does."""
+"""Processes that listen and never answer: what needs one waits for it, and nothing else does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program whose stderr takes nothing any more: what the session has to say holds up nobody who waits for objects."""
+"""A program whose stderr takes nothing any more: what the session has to say holds up no wait for objects."""
 
 from __future__ import annotations
 

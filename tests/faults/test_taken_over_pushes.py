@@ -32,7 +32,7 @@ nothing_left = sessions.unchecked()
 
 
 def note(path, value):
-    """One step, whoever else notes something."""
+    """One step, whatever another thread notes meanwhile."""
     with open(path, "ab", buffering=0) as file:
         file.write(b"%d\n" % len(value))
     return len(value)
@@ -201,7 +201,7 @@ def test_calls_of_actors_stay_in_order(tmp_path, kind):
 
 
 def test_an_inner_one_is_interrupted_as_well(tmp_path):
-    """Two deep: whoever is innermost sends what the others have begun."""
+    """Two deep: the innermost call sends what the others have begun."""
     actor = Actor.remote()
 
     def innermost(path):

@@ -152,7 +152,7 @@ class PrintsInThreads:
 
 @pytest.mark.parametrize("cls", [PrintsInThreads, pytest.param(PrintsOnALoop, marks=pytest.mark.slow)])
 def test_nor_one_of_a_call_beside_others(start, cls):
-    """Its owner, who has a clock for it, is told that its code has ended; of one that has not, it is not."""
+    """Its owner, which has a clock for it, is told that its code has ended; of one that has not, it is not."""
     start(num_cpus=1)
     actor = ray.remote(cls).options(max_concurrency=4).remote()
     with stuck_reader() as stuck:

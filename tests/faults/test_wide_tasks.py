@@ -1,4 +1,4 @@
-"""Who needs much at a time has its turn, though others use it up in small pieces without a pause."""
+"""A task that needs much at a time has its turn, though others use it up in small pieces without a pause."""
 
 from __future__ import annotations
 

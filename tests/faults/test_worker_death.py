@@ -1,4 +1,4 @@
-"""A worker ends, in any way there is: whoever waits is told how, and the next task runs."""
+"""A worker ends, in any way there is: each caller that waits is told how, and the next task runs."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def test_a_task_that_wants_to_end_the_program_does_not_end_the_loop(error):
 
     with running(executor):
         executor.submit(AsyncCall(catches))
-        eventually(lambda: got == [error], "whoever awaits it gets the error")
+        eventually(lambda: got == [error], "the coroutine that awaits it gets the error")
         executor.submit(AsyncCall(ends))
         eventually(lambda: got == [error, "fine"], "the loop goes on")
 

@@ -298,7 +298,7 @@ def test_nothing_is_left_when_everything_is_killed_at_any_moment(tmp_path, kind,
                 NamedSegments("/ray-end").sweep()
             return set(os.listdir("/dev/shm")) == before
 
-        eventually(is_swept, 5.0)  # the others have to be dead, and reaped by whoever does that here
+        eventually(is_swept, 5.0)  # the others have to be dead, and reaped by the process that does that here
 
 
 # --- forks ------------------------------------------------------------------------------------------------------------

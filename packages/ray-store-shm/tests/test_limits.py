@@ -196,7 +196,7 @@ server.close()
 
 
 def in_child_without_privileges(body: Callable[[], None]) -> None:
-    """Run ``body`` as a user whom the kernel counts descriptors under way for."""
+    """Run ``body`` as a user for which the kernel counts descriptors under way."""
 
     def run() -> None:
         if os.geteuid() == 0:

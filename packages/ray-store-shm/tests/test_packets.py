@@ -115,7 +115,7 @@ def test_a_packet_that_comes_in_bytes_is_one_packet_with_its_descriptor(pipe, ra
 
 
 def test_nothing_is_read_beyond_a_packet(pipe, raw):
-    """What is readable stays so for those who wait for it."""
+    """What is readable stays so for threads that wait for it."""
     sender, other = raw
     sender.send(framed(b"one") + framed(b"two"))
     socket.send_fds(sender, [framed(b"three")], [pipe])
@@ -141,7 +141,7 @@ def test_an_end_in_the_middle_of_a_packet_is_an_end(pipe, raw, said):
     sender, other = raw
     socket.send_fds(sender, [said], [pipe])
     sender.close()
-    assert receive(other) == (b"", 1), "for those who have to close it"
+    assert receive(other) == (b"", 1), "for the caller, which has to close it"
     assert receive(other) == (b"", 0)
 
 

@@ -1,4 +1,4 @@
-"""What differs between systems, as far as this one can tell: who connected, whose process that is, small buffers."""
+"""What differs between systems, as far as this one can tell: which process connected, whose that is, small buffers."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ray_transport_zmq.transport import ZmqTransport
 
 @pytest.fixture
 def mute_path(folders):
-    """Opens a listener that says nothing to those who connect."""
+    """Opens a listener that says nothing to clients that connect."""
 
     @contextlib.contextmanager
     def open_one():

@@ -1,4 +1,4 @@
-"""Who may connect over TCP: nobody without an allowed key, and keys that others could read are not used."""
+"""What may connect over TCP: no client without an allowed key, and keys that others could read are not used."""
 
 from __future__ import annotations
 
@@ -113,23 +113,23 @@ class Relay:
         assert not self._thread.is_alive()
 
 
-@pytest.mark.parametrize("who", ["no key", "unknown key", "wrong server"])
-def test_a_stranger_is_refused(server, context, caplog, who):
+@pytest.mark.parametrize("client", ["no key", "unknown key", "wrong server"])
+def test_a_stranger_is_refused(server, context, caplog, client):
     address, at_server, keys, *_ = server
-    if who == "no key":
+    if client == "no key":
         succeeded = stranger(context, address)
-    elif who == "unknown key":
+    elif client == "unknown key":
         succeeded = stranger(context, address, keys.server_public, zmq.curve_keypair())
     else:
         known = (keys.client_public.encode(), keys.client_secret.encode())
         succeeded = stranger(context, address, zmq.curve_keypair()[0].decode(), known)
     assert not succeeded
     assert at_server.events == []
-    if who != "no key":  # that one may leave before it is refused
+    if client != "no key":  # that one may leave before it is refused
         eventually(lambda: caplog.records, "the refusal is told")
         (told,) = caplog.messages
         assert told.startswith(f"Refused a connection to {address}: ")
-        assert ("not among those that are allowed" in told) == (who == "unknown key")
+        assert ("not among those that are allowed" in told) == (client == "unknown key")
 
 
 def test_refusals_are_told_once_a_second(caplog):

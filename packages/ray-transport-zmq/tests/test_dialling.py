@@ -17,7 +17,7 @@ from ray_transport_zmq.transport import ZmqTransport
 
 @contextlib.contextmanager
 def full_port() -> Iterator[str]:
-    """A listener whose queue is full, so that the system answers nobody who connects."""
+    """A listener whose queue is full, so that the system answers no client that connects."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(8):

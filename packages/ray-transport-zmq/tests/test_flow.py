@@ -1,4 +1,4 @@
-"""Nothing is lost, dropped or overtaken, however slow the receiver is; nobody waits for whom he need not wait for."""
+"""Nothing is lost, dropped or overtaken, however slow the receiver is; no peer waits for another one without need."""
 
 from __future__ import annotations
 

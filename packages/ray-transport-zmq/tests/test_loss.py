@@ -197,7 +197,7 @@ def test_over_tcp_a_peer_that_does_not_answer_is_lost(monkeypatch, reader):
 
 
 def test_a_loss_is_told_though_another_thread_that_dials_reads_of_it(folders):
-    """Who dials reads ZeroMQ's reports, too; the thread that polls must hear of those that are for it."""
+    """The thread that dials reads ZeroMQ's reports, too; the thread that polls must hear of those that are for it."""
     import select
     import socket
     import threading
@@ -209,7 +209,7 @@ def test_a_loss_is_told_though_another_thread_that_dials_reads_of_it(folders):
         client = ZmqTransport(folder)
         out = client.connect(process.stdout.readline().strip())
         for fd in out.hub.fds:
-            client._poller.unregister(fd)  # so it is always the thread that dials who gets the report
+            client._poller.unregister(fd)  # so it is always the thread that dials that gets the report
         lost = []
 
         def poll():

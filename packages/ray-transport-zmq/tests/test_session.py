@@ -1,4 +1,4 @@
-"""Whole sessions over this transport: what they open and who gets in, and how soon they notice a death."""
+"""Whole sessions over this transport: what they open and which clients get in, and how soon they notice a death."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever can reach a socket can connect: what he sends, or does not send, ends nothing and fills nothing."""
+"""A process that can reach a socket can connect: what it sends, or does not send, ends nothing and fills nothing."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def ended(sock: socket.socket, timeout_s: float) -> bool:
 
 
 def send(server: Server, *pieces: bytes) -> None:
-    """Send each piece; whoever begins as a peer of ZeroMQ does waits for its answer before the rest."""
+    """Send each piece; a client that begins as a peer of ZeroMQ does waits for its answer before the rest."""
     with contextlib.suppress(OSError), server.raw() as sock:
         for piece in pieces:
             sock.sendall(piece)

@@ -22,7 +22,7 @@ class PlasmaObjectFuture(asyncio.Future[Any]):
 
     @classmethod
     def create_nil(cls, loop: asyncio.AbstractEventLoop) -> PlasmaObjectFuture:
-        """One whose object is not known yet; whoever learns it sets ``object_id``."""
+        """One whose object is not known yet; the code that learns it sets ``object_id``."""
         return cls(loop, ray.ObjectRef.nil())
 
     @property

@@ -1,7 +1,7 @@
 """The life of actors: every transition by itself, then random lives with all invariants after each event."""
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import count
 
 import msgspec
@@ -17,6 +17,7 @@ from ray.protocol.actors import (
     PLACING,
     RESTARTING,
     STARTING,
+    TRANSITIONS,
     ActorTable,
     EndOrderly,
     ExpectEnd,
@@ -320,6 +321,36 @@ def test_a_lost_watcher_is_not_told_any_more():
 # --- random lives -----------------------------------------------------------------------------------------------------
 
 
+EVENTS_OF_TABLE = sorted({event for events in TRANSITIONS.values() for event in events})
+
+
+def note_changes(table):
+    """{(state, the next one): events of the table that have brought it about}, filled from now on."""
+    seen, under_way = defaultdict(set), []
+
+    def noted(event, call):
+        def act(*args, **named):
+            if under_way:  # an event that another one consists of
+                return call(*args, **named)
+            before = {actor: (entry, entry.state, entry.incarnation) for actor, entry in table.actors.items()}
+            under_way.append(event)
+            try:
+                return call(*args, **named)
+            finally:
+                under_way.pop()
+                for entry, state, incarnation in before.values():
+                    if (entry.state, entry.incarnation) != (state, incarnation):
+                        seen[state, entry.state].add(event)
+                for actor in table.actors.keys() - before.keys():
+                    seen[None, table.actors[actor].state].add(event)
+
+        return act
+
+    for event in EVENTS_OF_TABLE:
+        setattr(table, event, noted(event, getattr(table, event)))
+    return seen
+
+
 class Life:
     """Drives a table as a node manager would, keeps its own books and compares."""
 
@@ -328,6 +359,7 @@ class Life:
         self.event = 0
         self.max_dead = self.rng.choice([1, 5, 1000])
         self.table = ActorTable(self.max_dead)
+        self.changes = note_changes(self.table)
         self.numbers = count(1)
         self.entries, self.specs = {}, {}
         #: Actors that wait for a worker, and for their arguments.
@@ -460,6 +492,7 @@ class Life:
 
     def check(self):
         table = self.table
+        table.validate()
         live = {actor: entry for actor, entry in self.entries.items() if entry.state != DEAD}
         assert table.actors.keys() >= live.keys()
         assert len(table.actors) - len(live) <= self.max_dead
@@ -501,3 +534,35 @@ def test_a_random_life_keeps_every_invariant(block):
         assert not life.table.by_worker
         assert not life.table.names
         assert len(life.table.actors) <= life.max_dead
+
+
+def test_states_follow_each_other_as_the_table_of_transitions_says():
+    """And each of them does."""
+    seen = defaultdict(set)
+    for seed in range(SEEDS):
+        life = Life(seed)
+        for _ in range(EVENTS):
+            life.step()
+        for change, events in life.changes.items():
+            seen[change] |= events
+    assert {change: set(events) for change, events in TRANSITIONS.items()} == seen
+
+
+@pytest.mark.parametrize(
+    ("state", "breaks", "what"),
+    [
+        (ALIVE, lambda table, entry: setattr(entry, "state", "asleep"), "an actor that is asleep"),
+        (ALIVE, lambda table, entry: setattr(entry, "state", PLACING), "that is placing, and its process"),
+        (PLACING, lambda table, entry: setattr(entry, "state", RESTARTING), "that has had no process"),
+        (ALIVE, lambda table, entry: setattr(entry, "state", DEAD), "a dead actor is counted as alive"),
+        (ALIVE, lambda table, entry: table.by_worker.update(x=b"a"), "an actor has two processes"),
+        (PLACING, lambda table, entry: setattr(entry, "exiting", "soon"), "about to end has its name"),
+        (RESTARTING, lambda table, entry: setattr(entry, "restarts", 9), "a process that was no restart"),
+    ],
+)
+def test_what_is_wrong_is_found(state, breaks, what):
+    table, entry = in_state(state, name="n", max_restarts=1)
+    table.validate()
+    breaks(table, entry)
+    with pytest.raises(AssertionError, match=what):
+        table.validate()

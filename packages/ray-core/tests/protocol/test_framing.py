@@ -31,7 +31,7 @@ def feed(data: bytes, chance: random.Random, most: int) -> list[list[bytes]]:
         else:
             chunk = bytes(view[:count])
             if chance.random() < 0.5:
-                take(state, chunk)  # by somebody whom another one forestalls
+                take(state, chunk)  # by a call that another one forestalls
             state, found = take(state, chunk)
         messages += [[bytes(frame) for frame in message] for message in found]
         view = view[count:]

@@ -1,4 +1,4 @@
-"""Room kept in the lease table for those who have waited long."""
+"""Room kept in the lease table for demands that have waited long."""
 
 from __future__ import annotations
 

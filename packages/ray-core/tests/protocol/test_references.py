@@ -23,9 +23,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ray.messages import codec, wire
 from ray.protocol import references
-from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
+from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry, ReferenceTable
 from ray.runtime.owner.borrowing import Borrowing
-from ray.runtime.owner.handed_refs import address_of_owner, describe
+from ray.runtime.owner.handed_refs import ActorLife, address_of_owner, describe
 from ray.runtime.owner.here import Here
 from ray.runtime.owner.letting_go import LettingGo
 from ray.runtime.refs.ref import ObjectRef
@@ -121,6 +121,49 @@ def test_borrowed_entry_sums_what_it_was_handed() -> None:
     assert entry.owner is not None
     assert (entry.owner.process, entry.owner.address) == (b"a", "owner")
     assert table.owner_lost(b"a") == [entry]
+
+
+def test_sizes_of_what_is_in_the_store_lie_beside_the_value() -> None:
+    table = ReferenceTable()
+    told: list[ObjectEntry] = []
+    entry, fresh = table.own(b"a"), table.own(b"b")
+    assert entry.call_when_done(told.append)
+    table.complete_stored(entry, 7)
+    table.fill_stored(fresh, 8)
+    assert told == [entry]
+    assert [(each.status, each.value, each.nbytes) for each in (entry, fresh)] == [(STORED, None, 7), (STORED, None, 8)]
+    assert [describe(each, "here").nbytes for each in (entry, fresh)] == [7, 8]
+
+
+def test_what_counts_an_actors_handles_has_no_value() -> None:
+    table = ReferenceTable()
+    life = table.put(b"life", None)
+    life.task = ActorLife(b"actor")
+    assert describe(life, "here") == wire.Ref(b"life", "here", 0)
+    table.validate()
+
+
+@pytest.mark.parametrize(
+    ("breaks", "what"),
+    [
+        (lambda entry: setattr(entry, "status", 9), "an entry of status 9"),
+        (lambda entry: setattr(entry, "value", b"early"), "a value of what is not here"),
+        (lambda entry: setattr(entry, "status", FAILED), "a failure without its reason"),
+        (lambda entry: setattr(entry, "pins", -1), "a count is below zero"),
+        (lambda entry: setattr(entry, "freed", True), "let go of, and is kept"),
+        (lambda entry: setattr(entry, "credits", None), "credits of what is not here"),
+        (lambda entry: setattr(entry, "handed", 1), "owes credits for it"),
+        (lambda entry: entry.table.borrow(b"of another", "there").owner.entries.clear(), "not found by its owner"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_found(breaks: Callable[[ObjectEntry], None], what: str) -> None:
+    table = ReferenceTable()
+    entry = table.own(b"a")
+    table.grant(entry, b"b")
+    table.validate()
+    breaks(entry)
+    with pytest.raises(AssertionError, match=what):
+        table.validate()
 
 
 class Unscanned(dict[bytes, ObjectEntry]):
@@ -771,6 +814,7 @@ class World:
     def check(self) -> None:
         """Whatever a program holds, and whatever values contain, is alive where its owner is."""
         for process in self.processes.values():
+            process.table.validate()
             held = [ref._entry for ref in process.refs]
             held += [ref._entry for _, _, arguments in process.running.values() for ref in arguments]
             for entry in held:

@@ -439,7 +439,7 @@ def test_what_was_cancelled_and_comes_back_is_cancelled(owner):
     assert not owner.cls().queue
 
 
-# --- for those who look -----------------------------------------------------------------------------------------------
+# --- what readers are told --------------------------------------------------------------------------------------------
 
 
 def test_the_story_of_a_task(owner):

@@ -1,4 +1,4 @@
-"""The order of service among those who wait for workers."""
+"""The order of service among demands that wait for workers."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The two ends of what workers print: whoever prints waits while too much is on its way, and never for ever."""
+"""The two ends of what workers print: a worker waits while too much is on its way, and never for ever."""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""Peers are dialled: those who need one go on when it is decided whether it is reached, and hear whose fault it is."""
+"""Peers are dialled: parts that need one go on when it is decided whether it is reached, and hear whose fault it is."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_a_peer_that_was_lost_right_after_it_stood_has_stood(table, transport):
 
 @pytest.mark.parametrize("reason", ["", "nobody listens there"])
 def test_a_look_inside_a_look_tells_everybody(transport, reason):
-    """Who interrupts may wait for what only those bring who wait for the peer."""
+    """A call that interrupts may wait for what only the calls bring that wait for the peer."""
     point = points = 1
     while point <= points:
         transport.dialled.clear()

@@ -1,4 +1,4 @@
-"""The server's end of its clients' sockets: who may connect, and what waits to be sent."""
+"""The server's end of its clients' sockets: which clients may connect, and what waits to be sent."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ class Table:
     # Room, disk and time.
 
     def advance(self, now: float) -> None:
-        """Give room to those who wait for it; those whose time is over are refused."""
+        """Give room to the requests that wait for it; refuse those whose time is over."""
         if not self.room.waiting:
             return
         for entry in self.room.grant():

@@ -69,7 +69,7 @@ class ActorHandle(Generic[T_co]):
                 )
             raise AttributeError(f"{shown} has no method {name!r}; fields cannot be read from outside.{hint}")
 
-        def __setattr__(self, name: str, value: Any) -> NoReturn:
+        def __setattr__(self, name: str, value: object) -> NoReturn:
             raise AttributeError(
                 f"{self!r} has its state in a process of its own, so {name!r} cannot be set from outside. Give the "
                 f"class a method that sets it, such as set_{name}, and call handle.set_{name}.remote(...)."
@@ -151,7 +151,7 @@ class ActorClass(Generic[T_co]):
         self._ray_class = cls
         self._ray_given: Given = given or {}
         self._ray_options = actor_options(self._ray_given)
-        self._ray_descriptor: FunctionDescriptor = parent._ray_descriptor if parent else FunctionDescriptor(cls)
+        self._ray_descriptor: FunctionDescriptor[Any] = parent._ray_descriptor if parent else FunctionDescriptor(cls)
         # Read off the class at the first use: while a class is unpickled it has no attributes yet.
         self._ray_table: tuple[Mapping[str, MethodOptions], Arity, bool] | None = parent._ray_table if parent else None
 
@@ -249,7 +249,7 @@ class ActorClass(Generic[T_co]):
                 hint = hint or did_you_mean(name, [*unmarked(actor_methods(cls)), "remote", "options"])
                 raise AttributeError(f"actor class {cls.__name__} has no attribute {name!r}.{hint}") from None
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if not name.startswith("_"):
             raise AttributeError(
                 f"{self!r} sends its class to other processes as it was decorated: {name!r} cannot be set afterwards. "

@@ -61,7 +61,7 @@ def normalise(options: Mapping[str, Any], known: frozenset[str], what: str) -> G
     return given
 
 
-def _own_name(name: str, value: Any, known: frozenset[str], what: str) -> str:
+def _own_name(name: str, value: object, known: frozenset[str], what: str) -> str:
     """What an option of another release is called here; empty for one that does no harm. Raises for all others."""
     __tracebackhide__ = True
     places = (what,) if what in later_names.NAMES else _EITHER

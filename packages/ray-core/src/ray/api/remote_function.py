@@ -32,7 +32,12 @@ class RemoteFunction(OneReturn[F_co]):
     __name__: str
 
     def __init__(
-        self, function: F_co, given: Given, *, descriptor: FunctionDescriptor | None = None, arity: Arity | None = None
+        self,
+        function: F_co,
+        given: Given,
+        *,
+        descriptor: FunctionDescriptor[Any] | None = None,
+        arity: Arity | None = None,
     ) -> None:
         functools.update_wrapper(cast("Any", self), function)
         self._function = function

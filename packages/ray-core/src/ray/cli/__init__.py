@@ -21,7 +21,7 @@ _NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 #: {subcommand: (``module:command``, one line of help)}
 COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("ray.cli.doctor:doctor", "show the plan and why, versions, limits and conflicts of this installation"),
-    "memory": ("ray.cli.memory:memory", "list the objects in the stores of running sessions, and who holds them"),
+    "memory": ("ray.cli.memory:memory", "list the objects in the stores of running sessions, and what holds them"),
     "microbenchmark": ("ray.cli.microbenchmark:microbenchmark", "measure what tasks, actors and objects cost here"),
     "plugins": ("ray.cli.plugins:plugins", "list plugins: installed, chosen, and what else could be installed"),
 }

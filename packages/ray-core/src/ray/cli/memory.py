@@ -24,7 +24,7 @@ from ray.units import counted
 @click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="Objects of each session.")
 @with_format
 def memory(session: str, limit: int, form: str) -> int:
-    """List what is in the stores of running sessions of this user on this machine, biggest first, and who holds it."""
+    """List what is in the stores of running sessions of this user on this machine, biggest first, and what holds it."""
     reports: list[dict[str, Any]] = []
     failed: dict[str, Exception] = {}
     for path, facts in live_sessions():

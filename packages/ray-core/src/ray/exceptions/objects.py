@@ -125,8 +125,8 @@ class GetTimeoutError(RayError, TimeoutError):
         shown = f" ({named}{f' and {others} more' if others else ''})" if tasks else ""
         text = f"Get timed out{after}: {count} not ready{shown}. {reason}"
         if not cancelled or cancelled < pending:
-            who = "The other tasks" if cancelled else "The tasks"
-            text = f"{text}{' ' if reason else ''}{who} go on: get again, or ray.cancel() what is not needed."
+            subject = "The other tasks" if cancelled else "The tasks"
+            text = f"{text}{' ' if reason else ''}{subject} go on: get again, or ray.cancel() what is not needed."
         super().__init__(text)
 
 

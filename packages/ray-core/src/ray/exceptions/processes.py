@@ -33,10 +33,10 @@ class WorkerCrashedError(RayError, RuntimeError):
             signal, exit_code = -exit_code, None
         self.task, self.pid, self.exit_code, self.signal, self.reason = task, pid, exit_code, signal, reason
         self.stderr_tail = last_lines(stderr_tail)
-        who = f"The worker process{f' (pid {pid})' if pid else ''}{f' that ran {task}' if task else ''}"
+        subject = f"The worker process{f' (pid {pid})' if pid else ''}{f' that ran {task}' if task else ''}"
         why = f"{exit_text(exit_code, signal)}{f'; {reason}' if reason else ''}"
         advice = "" if reason and signal == SIGKILL else f" {exit_advice(exit_code, signal)}"  # the cause is known
-        super().__init__(f"{who} died: {why}.{advice}{stderr_block(self.stderr_tail)}")
+        super().__init__(f"{subject} died: {why}.{advice}{stderr_block(self.stderr_tail)}")
 
 
 class OutOfMemoryError(RayError, MemoryError):
@@ -64,11 +64,11 @@ class OutOfMemoryError(RayError, MemoryError):
             task, pid, limit_bytes, used_bytes, top_users,
         )  # fmt: skip
         self.stderr_tail = last_lines(stderr_tail)
-        who = f"The worker process{f' (pid {pid})' if pid else ''}{f' that ran {task}' if task else ''}"
+        subject = f"The worker process{f' (pid {pid})' if pid else ''}{f' that ran {task}' if task else ''}"
         used = f" ({used_bytes:,} of {limit_bytes:,} bytes in use)" if limit_bytes else ""
         top = f"\nLargest users of memory:\n{top_users}" if top_users else ""
         super().__init__(
-            f"{who} was ended because memory ran out{used}. Give each task less to do, run fewer at a time "
+            f"{subject} was ended because memory ran out{used}. Give each task less to do, run fewer at a time "
             f"(num_cpus=, memory=), or raise the limit.{top}{stderr_block(self.stderr_tail)}"
         )
 

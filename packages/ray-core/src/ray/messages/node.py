@@ -196,7 +196,7 @@ class CreateActor(Struct, frozen=True, tag=40):
 
 
 class ActorUpdate(Struct, frozen=True, tag=41):
-    """Node manager, to everybody who asked: where the actor is. ``state``: starting, alive, restarting, dead."""
+    """Node manager, to every process that asked: where the actor is. ``state``: starting, alive, restarting, dead."""
 
     id: bytes
     state: str

@@ -134,11 +134,11 @@ class Hello(Struct, frozen=True, tag=1):
     digest: str = ""
     """Of its plan."""
     to: bytes = b""
-    """Whom it wants; empty where anybody there will do."""
+    """Id of the process that it wants; empty where any process there will do."""
 
 
 class Welcome(Struct, frozen=True, tag=17):
-    """Node manager to whom it has accepted: the answer to its Hello."""
+    """Node manager to a process that it has accepted: the answer to its Hello."""
 
     node: Count
     process: bytes

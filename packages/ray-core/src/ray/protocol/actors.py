@@ -1,15 +1,13 @@
 """The life of actors, as a pure machine.
 
-::
-
-    placing ──granted──▶ starting ──started──▶ alive ──lost / killed──▶ restarting (= placing again) … ──▶ dead
-       └──── killed, owner lost, unheld ────────────────────────────────────────────────────────────────▶ dead
+``TRANSITIONS`` has the states and what leads from one to the other; ``docs/states.md`` draws them.
 
 The shell asks for a worker when told to, passes on what happens to it, and publishes every change.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,8 +15,26 @@ import msgspec
 
 from ray.ids import process_of
 from ray.messages.node import ActorSpec, ActorUpdate, ExitCause
+from ray.protocol.story import check
 
 PLACING, STARTING, ALIVE, RESTARTING, DEAD = "placing", "starting", "alive", "restarting", "dead"
+#: {(state, the state that follows): the events that bring it about}; None: the actor is not known yet. What restarts is
+#: placed again, as a new process; a kill meanwhile counts as another restart.
+TRANSITIONS: Mapping[tuple[str | None, str], tuple[str, ...]] = {
+    (None, PLACING): ("create",),
+    (PLACING, STARTING): ("granted",),
+    (STARTING, ALIVE): ("started",),
+    (STARTING, PLACING): ("worker_lost",),
+    (STARTING, RESTARTING): ("worker_lost", "kill"),
+    (ALIVE, RESTARTING): ("worker_lost", "kill"),
+    (PLACING, RESTARTING): ("kill",),
+    (RESTARTING, RESTARTING): ("kill",),
+    (RESTARTING, STARTING): ("granted",),
+    (PLACING, DEAD): ("kill", "unheld", "owner_lost"),
+    (STARTING, DEAD): ("started", "worker_lost", "kill", "owner_lost"),
+    (ALIVE, DEAD): ("worker_lost", "kill", "owner_lost"),
+    (RESTARTING, DEAD): ("kill", "unheld", "owner_lost"),
+}
 #: Why an actor is dead whose constructor failed.
 INIT_RAISED = "its __init__ raised"
 #: Calls that an actor with an event loop runs at a time, unless it says otherwise.
@@ -287,6 +303,32 @@ class ActorTable:
         """A process died: it need not be told any more."""
         for entry in self._living.values():
             entry.watchers.discard(process)
+
+    def validate(self) -> None:
+        """Check the invariants.
+
+        Raises:
+            AssertionError: one does not hold.
+        """
+        states = {state for _, state in TRANSITIONS}
+        for id, entry in self.actors.items():
+            state, worker, spec = entry.state, entry.worker, entry.spec
+            check(spec.id == id, "an actor is kept by another one's id")
+            check(state in states, f"an actor that is {state}")
+            check((state != DEAD) == (id in self._living) == (id not in self._dead), "a dead actor is counted as alive")
+            check((worker is not None) == (state in (STARTING, ALIVE)), f"an actor that is {state}, and its process")
+            check(worker is None or self.by_worker[worker] == id, "an actor is not found by its process")
+            check(state != RESTARTING or entry.incarnation > 0, "an actor restarts that has had no process")
+            check(state != PLACING or not entry.incarnation, "an actor that was restarted is placed as a new one")
+            check(entry.restarts == entry.incarnation, "a process that was no restart")
+            check(state == DEAD or entry.restarts <= spec.max_restarts or spec.max_restarts < 0, "too many restarts")
+            check(entry.unbegun <= FREE_PLACES, "too many processes that have not begun")
+        check(len(self.by_worker) == len({*self.by_worker.values()}), "an actor has two processes")
+        check({*self.by_worker.values()} <= self._living.keys(), "a dead actor has a process")
+        for (namespace, name), id in self.names.items():
+            known = self._living[id].spec
+            check((known.namespace, known.name) == (namespace, name), "an actor is found by another one's name")
+            check(not self._living[id].exiting, "an actor that is about to end has its name")
 
     def _ends(self, entry: ActorEntry, reason: str) -> None:
         """It is about to end: nobody finds it any more, and another one may have its name."""

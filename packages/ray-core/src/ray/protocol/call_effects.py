@@ -66,7 +66,7 @@ class End(Generic[T]):
 
 @dataclass(slots=True)
 class Refuse(Generic[T]):
-    """Nobody is reached who would run a call: end it with that error."""
+    """No process is reached that would run a call: end it with that error."""
 
     call: T
     error: Exception

@@ -28,12 +28,25 @@ and the steps behind it have no call in between.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from ray.ids import PROCESS_ID_BYTES
+from ray.protocol.story import check
+
+if TYPE_CHECKING:
+    from ray.serialization.blob import Blob
 
 PENDING, READY, FAILED, STORED = range(4)
+#: {(status, the status that follows): the methods of the table that bring it about}; None: there is no entry yet. An
+#: entry that is let go of keeps the status that it has: ``freed`` says so.
+TRANSITIONS: Mapping[tuple[int | None, int], tuple[str, ...]] = {
+    (None, PENDING): ("own", "borrow", "unwanted"),
+    (None, READY): ("put",),
+    (PENDING, READY): ("fill", "complete"),
+    (PENDING, FAILED): ("fill", "complete"),
+    (PENDING, STORED): ("fill_stored", "complete_stored"),
+}
 #: Values from this size on live in the store rather than beside their entry.
 LARGE_BYTES = 100 * 1024
 
@@ -52,8 +65,20 @@ class Owner:
         self.entries: dict[bytes, ObjectEntry] = {}
 
 
+class Maker:
+    """What an object comes from, as the runtime has it: a task, a stream, an actor. A table only lets go of it."""
+
+    __slots__ = ()
+
+
+class Watcher(Protocol):
+    """A thread that waits for several entries."""
+
+    def completed(self, entry: ObjectEntry) -> None: ...
+
+
 class ObjectEntry:
-    """What a process knows about one object. ``status`` moves once, from PENDING to one of the others."""
+    """What a process knows about one object. ``status`` moves once, from PENDING on: see ``TRANSITIONS``."""
 
     __slots__ = (
         "contained",
@@ -62,6 +87,7 @@ class ObjectEntry:
         "handed",
         "id",
         "local",
+        "nbytes",
         "owner",
         "pins",
         "status",
@@ -71,14 +97,18 @@ class ObjectEntry:
         "waiters",
     )
 
+    #: STORED: the size of the value, which is in the node's store; else there is none.
+    nbytes: int
+
     def __init__(self, id: bytes, table: ReferenceTable, owner: Owner | None = None) -> None:
         self.id = id
         self.table = table
         #: The process whose id the object's begins with; None where this is it.
         self.owner = owner
         self.status = PENDING
-        #: READY: the blob. FAILED: the error envelope. STORED: the size in bytes.
-        self.value: Any = None
+        #: READY: the blob, but none where handles of an actor are counted. FAILED: the error envelope. Else None, as of
+        #: an entry that has been let go of.
+        self.value: Blob | None = None
         self.local = 0
         self.pins = 0
         self.freed = False
@@ -90,8 +120,15 @@ class ObjectEntry:
         self.handed = 0
         #: Entries that this object's value refers to, each pinned once.
         self.contained: tuple[ObjectEntry, ...] = ()
-        #: The unfinished task that makes the object, where this process owns it.
-        self.task: Any = None
+        #: What the object comes from, while that matters: the unfinished task of this process that makes it, or the
+        #: actor whose handles are counted. Of what a task has made: the task's name, for the error if it is unreadable.
+        self.task: Maker | str | None = None
+
+    def failure(self) -> Blob:
+        """The error envelope, of an entry that is FAILED and that the caller holds."""
+        envelope = self.value
+        assert envelope is not None
+        return envelope
 
     def call_when_done(self, call: Callable[[ObjectEntry], None]) -> bool:
         """Have ``call`` called once with this entry when it is no longer PENDING; False, without effect, if it is not.
@@ -118,10 +155,10 @@ class ReferenceTable:
         self.dropped: deque[ObjectEntry] = deque()
         #: Threads that wait for several entries: told of every completion (``completed(entry)``).
         #: Replaced, not changed: some may come or go while the others are told.
-        self.watchers: tuple[Any, ...] = ()
+        self.watchers: tuple[Watcher, ...] = ()
         #: Entries completed so far: tells a thread that looks at several whether any has changed meanwhile.
         self.completions = 0
-        #: How many of the entries' waiters are callbacks of those who wait without a thread.
+        #: How many of the entries' waiters are callbacks of code that waits without a thread.
         self.listeners = 0
         #: {process id of a borrower: {object id: entry}} of the entries with credits under that id.
         self._lent: dict[bytes, dict[bytes, ObjectEntry]] = {}
@@ -136,7 +173,7 @@ class ReferenceTable:
         entry = self.entries[id] = ObjectEntry(id, self)
         return entry
 
-    def put(self, id: bytes, value: object) -> ObjectEntry:
+    def put(self, id: bytes, value: Blob | None) -> ObjectEntry:
         """Add an object of this process that is READY."""
         entry = self.entries[id] = ObjectEntry(id, self)
         entry.value = value
@@ -149,13 +186,18 @@ class ReferenceTable:
         entry.freed = True
         return entry
 
-    def fill(self, entry: ObjectEntry, status: int, value: object) -> None:
+    def fill(self, entry: ObjectEntry, status: int, value: Blob | None) -> None:
         """Move an entry out of PENDING where nobody can wait for it yet."""
         entry.value = value
         entry.status = status
 
-    def complete(self, entry: ObjectEntry, status: int, value: object) -> None:
-        """Move an entry out of PENDING and tell those who wait; called under the runtime's lock."""
+    def fill_stored(self, entry: ObjectEntry, nbytes: int) -> None:
+        """The same for a value of ``nbytes`` that is in the node's store."""
+        entry.nbytes = nbytes
+        self.fill(entry, STORED, None)
+
+    def complete(self, entry: ObjectEntry, status: int, value: Blob | None) -> None:
+        """Move an entry out of PENDING and call its waiters; called under the runtime's lock."""
         entry.status = status
         entry.value = value
         entry.task = None
@@ -167,6 +209,11 @@ class ReferenceTable:
             entry.waiters = None
             for waiter in waiters:
                 waiter(entry)
+
+    def complete_stored(self, entry: ObjectEntry, nbytes: int) -> None:
+        """``complete`` for a value of ``nbytes`` that is in the node's store."""
+        entry.nbytes = nbytes
+        self.complete(entry, STORED, None)
 
     def drop_value(self, entry: ObjectEntry) -> None:
         """Nobody reads it any more."""
@@ -332,6 +379,32 @@ class ReferenceTable:
             process, borrowed = owner.process, self._borrowed
             if process in borrowed and borrowed[process] is owner:
                 del borrowed[process]
+
+    def validate(self) -> None:
+        """Check the invariants, where no call is under way.
+
+        Raises:
+            AssertionError: one does not hold.
+        """
+        statuses = {status for _, status in TRANSITIONS}
+        for id, entry in self.entries.items():
+            check(entry.id == id and entry.table is self, "an entry is kept by another one's id, or in another table")
+            check(entry.status in statuses, f"an entry of status {entry.status}")
+            check(not entry.freed, "an entry was let go of, and is kept")
+            check(min(entry.local, entry.pins, entry.handed) >= 0, "a count is below zero")
+            check(entry.status in (READY, FAILED) or entry.value is None, "there is a value of what is not here")
+            check(entry.status != FAILED or entry.value is not None, "a failure without its reason")
+            check(entry.status != STORED or entry.nbytes >= 0, "an object in the store without a size")
+            check(entry.status == PENDING or entry.waiters is None, "somebody waits for what is complete")
+            for borrower in entry.credits or ():
+                check(self._lent.get(borrower, {}).get(id) is entry, "a borrower's credits are not found by its id")
+            owner = entry.owner
+            check(owner is None or self._borrowed.get(owner.process) is owner, "the owner of an object is not known")
+            check(owner is None or owner.entries.get(id) is entry, "a borrowed object is not found by its owner")
+            check(owner is None or entry.credits is None, "an object is lent that is borrowed")
+            check(owner is not None or not entry.handed, "an object's own process owes credits for it")
+        lent = sum(len(entries) for entries in self._lent.values())
+        check(lent == sum(len(entry.credits or ()) for entry in self.entries.values()), "credits of what is not here")
 
     def close(self) -> None:
         """End of the session: refs that survive are dead and only answer for their id."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from ray.exceptions.base import printable
 from ray.runtime.arity import Arity
@@ -77,7 +77,11 @@ class ActorOptions:
     concurrency_groups: Mapping[str, int] = field(default_factory=dict)
 
 
-class FunctionDescriptor:
+#: A function or class in pickled form, as a runtime keeps it.
+E = TypeVar("E")
+
+
+class FunctionDescriptor(Generic[E]):
     """A user's function or class as the runtime sees it; one per decorated object, shared by its ``options`` copies."""
 
     __slots__ = ("export", "name", "qualname", "target")
@@ -89,7 +93,13 @@ class FunctionDescriptor:
         module = getattr(target, "__module__", "?")  # None where the globals have no name
         self.qualname: str = printable(qualname if module is None else f"{module}.{qualname}")
         #: Owned by the runtime: its cache of the pickled form, replaced when the session changes.
-        self.export: Any = None
+        self.export: E | None = None
+
+
+class Client:
+    """A runtime's way to one actor, or the actor itself: only the runtime that has made it knows which."""
+
+    __slots__ = ()
 
 
 class ActorCore:
@@ -113,14 +123,14 @@ class ActorCore:
         self.max_task_retries = max_task_retries
         self.is_async = is_async
         #: Owned by the runtime: its connection state to this actor, None until the first call.
-        self.client: Any = None
+        self.client: Client | None = None
 
 
 class Work(Protocol):
     """Tasks and actors, as the API makes them."""
 
     def submit_task(
-        self, function: FunctionDescriptor, options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, function: FunctionDescriptor[Any], options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Submit; returns one ref, a list of refs (``num_returns > 1``), None (0) or an ObjectRefGenerator.
 
@@ -129,7 +139,7 @@ class Work(Protocol):
 
     def create_actor(
         self,
-        cls: FunctionDescriptor,
+        cls: FunctionDescriptor[Any],
         options: ActorOptions,
         methods: Mapping[str, MethodOptions],
         args: tuple[Any, ...],
@@ -150,7 +160,7 @@ class Work(Protocol):
 class Objects(Protocol):
     """Values, as the API puts and gets them."""
 
-    def put(self, value: Any) -> ObjectRef[Any]:
+    def put(self, value: object) -> ObjectRef[Any]:
         """Store a copy of ``value``."""
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:

@@ -13,7 +13,7 @@ _SINGLE = (str, bytes, bytearray, memoryview)
 _UNORDERED = (dict, set, frozenset)
 
 
-def pack(value: Any) -> Serialized:
+def pack(value: object) -> Serialized:
     """The value as it is now, whatever becomes of it; what has been packed already stays as it is."""
     return value if type(value) is Serialized else serialize(value).snapshot()
 
@@ -112,6 +112,6 @@ def _not_indexable(result: Any, num_returns: int) -> TypeError:
     return TypeError(f"Task returned {_a(result)}, but num_returns={num_returns} needs a tuple or a list.")
 
 
-def _a(value: Any) -> str:
+def _a(value: object) -> str:
     name = type(value).__name__
     return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"

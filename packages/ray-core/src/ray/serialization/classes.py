@@ -1,4 +1,4 @@
-"""Classes that travel by value: which process defined them, and who may change them.
+"""Classes that travel by value: which process defined them, and which may change them.
 
 cloudpickle gives such a class an identity, so that it comes home as the same object; but on arrival it sets every
 attribute again, which at home would replace the user's methods by copies with globals of their own.

@@ -51,6 +51,12 @@ def standing_still() -> Iterator[None]:
         yield
 
 
+def has_lock() -> bool:
+    """Whether this thread has the lock of the process's runtime; True without a session, where there is no lock."""
+    lock = getattr(interface.current(), "lock", None)
+    return lock is None or bool(lock._is_owned())
+
+
 def forget_executor(name: str) -> None:
     """Go on as if the plugin of that executor were not installed."""
     _owner().composition.plan.executors.pop(name)

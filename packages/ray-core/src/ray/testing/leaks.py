@@ -191,7 +191,7 @@ def _session_dirs() -> set[str]:
 
 
 def _shared_memory(names: Collection[str], own: Collection[int]) -> list[str]:
-    """Those of the new files that are ours. Nothing else tells who has made a file that nobody holds:
+    """Those of the new files that are ours. Nothing else tells which program has made a file that no process holds:
 
     - what one of our processes has mapped or open,
     - what bears the name that stores give, if no other process holds it.

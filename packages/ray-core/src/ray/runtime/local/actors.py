@@ -15,6 +15,7 @@ from ray.runtime.interface import (
     STREAMING,
     ActorCore,
     ActorOptions,
+    Client,
     FunctionDescriptor,
     MethodOptions,
 )
@@ -45,7 +46,7 @@ class ActorCall(Protocol):
         """A copy of each value that was returned, or the generator of them."""
 
 
-class LocalActor:
+class LocalActor(Client):
     """One actor: its instance, or why it has none."""
 
     __slots__ = (
@@ -55,7 +56,7 @@ class LocalActor:
     def __init__(
         self,
         actor_id: bytes,
-        cls: FunctionDescriptor,
+        cls: FunctionDescriptor[Any],
         options: ActorOptions,
         methods: Mapping[str, MethodOptions],
         is_async: bool,

@@ -42,7 +42,7 @@ class Calls:
 
     def create_actor(
         self,
-        cls: FunctionDescriptor,
+        cls: FunctionDescriptor[Any],
         options: ActorOptions,
         methods: Mapping[str, MethodOptions],
         args: tuple[Any, ...],

@@ -11,7 +11,7 @@ from ray.clock import monotonic
 from ray.exceptions import TaskCancelledError
 from ray.exceptions.base import comes_from_handler
 from ray.ids import object_id
-from ray.protocol.references import PENDING
+from ray.protocol.references import PENDING, Maker
 from ray.runtime.local.frames import running
 from ray.runtime.process.interrupts import may_interrupt
 from ray.runtime.refs.generator import ObjectRefGenerator, Stream
@@ -46,7 +46,7 @@ class StreamHost(Protocol):
         """The entry of an object that is to be made."""
 
 
-class LocalStream:
+class LocalStream(Maker):
     """A task that yields. The ``task`` of the entry which comes next, until the task has ended."""
 
     __slots__ = ("_call", "_closed", "_entries", "_frame", "_host", "_made", "_runs", "_stream", "_values")

@@ -40,7 +40,7 @@ class Tasks:
         self.own_entry, self.fill = entries.own, entries.fill
 
     def submit_task(
-        self, function: FunctionDescriptor, options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, function: FunctionDescriptor[Any], options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Run the function and return refs to what it gave."""
         packed = self._values.pack(args, kwargs)

@@ -10,13 +10,12 @@ from ray.protocol.references import FAILED, READY
 from ray.runtime import interface
 from ray.runtime.local.entries import Entries
 from ray.runtime.local.failures import Failures
-from ray.runtime.owner.unreadable import raise_unreadable, raise_unreadable_value
+from ray.runtime.owner.unreadable import FINALISED, error_of, raise_unreadable, raise_unreadable_value
 from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.ref import ObjectRef
 from ray.serialization import (
     deserialize_aligned,
     deserialize_copy,
-    open_envelope,
     register_reducer,
     serialize,
     serialize_args,
@@ -35,7 +34,7 @@ class Values:
         self._collect = collect
         register_reducer(ObjectRef, _reduce_ref)
 
-    def put(self, value: Any) -> ObjectRef[Any]:
+    def put(self, value: object) -> ObjectRef[Any]:
         """Store a copy."""
         ref = self._entries.make(serialize(value))
         self._collect()
@@ -62,12 +61,15 @@ class Values:
         entry = self._entries.of(ref)
         if entry.status == READY:
             try:
-                return (deserialize_copy if copy else deserialize_aligned)(entry.value)
+                blob = entry.value
+                if blob is None:  # it has been let go of
+                    raise ObjectLostError(entry.id, FINALISED)
+                return (deserialize_copy if copy else deserialize_aligned)(blob)
             except BaseException as error:
                 raise_unreadable_value(error, entry)
         if entry.status == FAILED:
             self._failures.asked_for(entry.id)
-            raise open_envelope(entry.value)
+            raise error_of(entry)
         raise ObjectLostError(entry.id, "no task or put of this session has made it")
 
     def reduce_ref(self, ref: CountedRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:

@@ -12,11 +12,11 @@ from ray.protocol.references import FAILED, STORED, ObjectEntry
 from ray.runtime.owner.entries import entry_in
 from ray.runtime.owner.lacking import timed_out
 from ray.runtime.owner.records import TaskRecord
+from ray.runtime.owner.unreadable import error_of
 from ray.runtime.process.waiting import AllOrFailureWaiter, GroupWaiter, NextWaiter, Waiter, remove_waiter
 from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.refs.session import Ref
-from ray.serialization import open_envelope
 
 if TYPE_CHECKING:
     from ray.protocol.references import ReferenceTable
@@ -195,7 +195,7 @@ class Access:
         if not entry.status:
             self.wait_entry(entry, None)
         if entry.status == FAILED:
-            raise open_envelope(entry.value)
+            raise error_of(entry)
         return self._values.stored_blob(object_id) if entry.status == STORED else entry.value
 
     def wait_entry(self, entry: ObjectEntry, timeout_s: float | None, kind: type[Waiter] = Waiter) -> bool:

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.protocol.call_records import Callee
 from ray.protocol.references import ObjectEntry
+from ray.runtime.interface import Client
 from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
     from ray.runtime.process.peers import Peer
+    from ray.runtime.refs.ref import ObjectRef
 
 #: A message that is being made: frames (see ``Peer.push``), {call id: call} of those in it that were about to be sent
 #: by the one that this one has interrupted, the same of the others, and the large values that go along.
 CallPush: TypeAlias = tuple[list[Any], dict[bytes, TaskRecord], dict[bytes, TaskRecord], dict[bytes, ObjectEntry]]
 
 
-class ActorClient:
+class ActorClient(Client):
     """This process's way to one actor."""
 
     __slots__ = ("callee", "calls", "creating", "creation", "handed", "inflight", "life", "peer", "push")
@@ -33,9 +35,9 @@ class ActorClient:
         #: … and what is handed over with it: (task id, place of a ref in the arguments).
         self.handed: set[tuple[bytes, int]] = set()
         #: The entry that keeps the actor alive, or None (detached actors).
-        self.life: Any = None
+        self.life: ObjectEntry | None = None
         #: A ref that keeps the actor until its ``__init__`` has ended, as a task runs whose ref was dropped.
-        self.creating: Any = None
+        self.creating: ObjectRef[Any] | None = None
         #: What this process pins for the actor's ``__init__``, which may run again: arguments, and refs in its class.
         self.creation: tuple[ObjectEntry, ...] = ()
 

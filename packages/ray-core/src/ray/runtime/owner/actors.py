@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ray.messages import node
 from ray.protocol.references import FAILED, ObjectEntry
 from ray.runtime.interface import ActorCore
+from ray.runtime.owner.actor_client import ActorClient
 
 if TYPE_CHECKING:
     from ray.runtime.owner.actor_calls import ActorCalls
@@ -80,4 +81,5 @@ class Actors:
             with self._lock:
                 if life.status == FAILED or life.freed:
                     return False
-        return not core.client.callee.ends
+        client = core.client
+        return isinstance(client, ActorClient) and not client.callee.ends

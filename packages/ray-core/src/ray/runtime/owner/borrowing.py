@@ -12,9 +12,9 @@ from ray.exceptions import ObjectLostError, OwnerDiedError, RayError, RemoteProt
 from ray.headroom import SENDING, check
 from ray.ids import OBJECT_ID_BYTES, PROCESS_ID_BYTES
 from ray.messages import codec, wire
-from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
+from ray.protocol.references import FAILED, PENDING, READY, STORED, Maker, ObjectEntry
 from ray.runtime.owner.entries import entry_in
-from ray.runtime.owner.handed_refs import ActorLife, address_of_owner, describe, handed_over, take_note
+from ray.runtime.owner.handed_refs import address_of_owner, describe, handed_over, take_note
 from ray.runtime.owner.ref_pickling import rebuild_ref
 from ray.runtime.owner.shortage import AGAIN_S
 from ray.runtime.process.own_faults import CutOffError, OwnFaultError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ray.runtime.refs.counted import CountedRef
 
 #: Marks a borrowed entry whose value has been asked for.
-_WANTED = object()
+_WANTED = Maker()
 
 
 class Reports(Protocol):
@@ -78,7 +78,10 @@ class Borrowing:
         self.borrows = False
 
     def retrieved(self, entry: ObjectEntry) -> None:
-        """A failure is raised to the user, or asked for: no need to print it, here or by its owner."""
+        """A failure is raised to the user, or asked for: no need to print it, here or by its owner.
+
+        With or without the lock.
+        """
         self._reports.retrieved(entry)
         owner = entry.owner
         if owner is not None and owner.process in self._peers.by_process and not self._here.closed:
@@ -157,9 +160,9 @@ class Borrowing:
             self.retrieved(entry)
         inner = self.hand_over(entry.contained, peer)
         if entry.status == STORED:
-            peer.send(wire.Fetched(entry.id, STORED, None, inner, value))
+            peer.send(wire.Fetched(entry.id, STORED, None, inner, entry.nbytes))
         else:
-            data = b"" if type(value) is ActorLife else codec.attach(value, out)
+            data = b"" if value is None else codec.attach(value, out)  # an actor's life has none
             peer.send(wire.Fetched(entry.id, entry.status, data, inner), out)
 
     def on_fetched(self, peer: Peer, message: wire.Fetched, frames: Any) -> None:
@@ -171,8 +174,12 @@ class Borrowing:
             self.drop_refs(message.refs)  # nobody waits any more; only the refs inside are taken, and returned
             return
         self.receive_refs(entry, message.refs, credits=1)
-        value = message.nbytes if message.status == STORED else codec.detach(message.data or b"", frames)
-        if entry.status == PENDING:
+        value = None if message.status == STORED else codec.detach(message.data or b"", frames)
+        if entry.status != PENDING:
+            return
+        if message.status == STORED:
+            entry.table.complete_stored(entry, message.nbytes)
+        else:
             entry.table.complete(entry, message.status, value)
 
     def hand_over(self, entries: Iterable[ObjectEntry], receiver: Peer) -> list[wire.Ref]:

@@ -106,7 +106,7 @@ _MODULE = (
 )
 
 
-def _kept(value: Any) -> Any:
+def _kept(value: object) -> object:
     """Equal for what is the same to a task; absent where only the identity tells."""
     if isinstance(value, _PLAIN):
         long = isinstance(value, (str, bytes)) and len(value) > _MAX_KEPT_CHARACTERS
@@ -117,7 +117,7 @@ def _kept(value: Any) -> Any:
     return _ABSENT
 
 
-def _functions_of(value: Any) -> Iterator[types.FunctionType]:
+def _functions_of(value: object) -> Iterator[types.FunctionType]:
     """The functions that travel with a value."""
     value = getattr(value, "__wrapped__", value)
     if isinstance(value, functools.partial):

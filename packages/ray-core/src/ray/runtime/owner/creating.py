@@ -11,7 +11,7 @@ from ray.exceptions import UnpicklableError
 from ray.headroom import TAKING, check
 from ray.ids import task_of
 from ray.messages import node, wire
-from ray.protocol.references import LARGE_BYTES, READY, STORED
+from ray.protocol.references import LARGE_BYTES
 from ray.runtime.interface import ActorCore, ActorOptions, FunctionDescriptor, MethodOptions
 from ray.runtime.owner.entries import entry_in
 from ray.runtime.owner.handed_refs import ActorLife, address_of_owner
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ray.runtime.owner.exports import Exports
     from ray.runtime.owner.here import Here
     from ray.runtime.owner.recording import Recording
+    from ray.runtime.owner.records import Export
     from ray.runtime.owner.starting import Starting
 
 
@@ -65,7 +66,7 @@ class Creating:
 
     def create_actor(
         self,
-        cls: FunctionDescriptor,
+        cls: FunctionDescriptor[Export],
         options: ActorOptions,
         methods: Mapping[str, MethodOptions],
         args: tuple[Any, ...],
@@ -87,7 +88,8 @@ class Creating:
         life: ObjectRef[Any] | None = None
         with self._lock:
             if not options.detached:
-                life = ObjectRef(table.put(recording.new_object_id(), ActorLife(actor_id)))
+                life = ObjectRef(table.put(recording.new_object_id(), None))
+                life._entry.task = ActorLife(actor_id)
             core = ActorCore(actor_id, cls.name, methods, life, options.max_task_retries, is_async)
             concurrent = is_async or (options.max_concurrency or 1) > 1 or bool(options.concurrency_groups)
             client = core.client = calls.client(actor_id, cls.name, concurrent, watch=False)
@@ -115,11 +117,11 @@ class Creating:
             )
 
         try:
-            self._starting.start(core, record, options, spec)
+            self._starting.start(client, record, options, spec)
         except BaseException as error:
             client.creating = None
             if life is not None:
-                table.fill(life._entry, READY, b"")  # nothing was created that would have to be ended
+                life._entry.task = None  # nothing was created that would have to be ended
             if isinstance(error, (ValueError, UnpicklableError)):  # refused, so that nobody will need the arguments
                 with self._lock:
                     calls.let_go(client)
@@ -163,8 +165,8 @@ def _spec(
 def _dependencies(address: str, record: TaskRecord, options: ActorOptions) -> list[wire.Dependency]:
     deps = []
     for at, entry in record.deps:
-        fetched = entry.status == STORED or (len(entry.value) >= LARGE_BYTES and not options.detached)
-        data = None if fetched else bytes(entry.value)
+        value = entry.value  # None where the store has it
+        data = None if value is None or (len(value) >= LARGE_BYTES and not options.detached) else bytes(value)
         refs = [wire.Ref(inner.id, address_of_owner(inner, address)) for inner in entry.contained]
         deps.append(wire.Dependency(at, data, entry.id, address_of_owner(entry, address), refs))
     return deps

@@ -42,7 +42,7 @@ class Dependencies:
                 return False
             if entry.status == FAILED:
                 check(SENDING)
-                self._outcomes.fail(record, entry.value, cause=entry)
+                self._outcomes.fail(record, entry.failure(), cause=entry)
                 return False
             if entry.status == PENDING:
                 pending.append(entry)

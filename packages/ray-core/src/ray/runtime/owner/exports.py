@@ -44,14 +44,14 @@ class Exports:
         self._check_open = check_open
         self._watch = watch
 
-    def of(self, function: FunctionDescriptor) -> Export:
+    def of(self, function: FunctionDescriptor[Export]) -> Export:
         """``function`` for this session; later calls of the same descriptor reuse it.
 
         Raises:
             RayConnectionError: the session has ended.
             UnpicklableError: naming the path to what cannot be pickled.
         """
-        export: Export | None = function.export
+        export = function.export
         if export is None or export.here is not self._here or self._here.closed:
             self._check_open()
             return self._make(function)
@@ -59,7 +59,7 @@ class Exports:
             export.captured.look()
         return export
 
-    def _make(self, function: FunctionDescriptor) -> Export:
+    def _make(self, function: FunctionDescriptor[Export]) -> Export:
         known = self._known(function.target)
         if known is not None:  # it came here in a pickle, which serves again
             export = function.export = Export(self._here, *known, function.name, [])

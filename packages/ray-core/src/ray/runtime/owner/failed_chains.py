@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ray.protocol.call_records import Callee
 from ray.protocol.references import ObjectEntry
 from ray.runtime.owner.records import TaskRecord
 
+if TYPE_CHECKING:
+    from ray.serialization.blob import Blob
+
 
 class FailTask(Protocol):
     """Ends a task with the failure of its argument."""
 
-    def __call__(self, record: TaskRecord, envelope: bytes, *, cause: ObjectEntry) -> None: ...
+    def __call__(self, record: TaskRecord, envelope: Blob, *, cause: ObjectEntry) -> None: ...
 
 
 class FailedChains:
@@ -57,6 +60,6 @@ class FailedChains:
                 break
             record, argument = self._next.popleft()
             if not record.done:
-                self._fail(record, argument.value, cause=argument)
+                self._fail(record, argument.failure(), cause=argument)
             if record.actor and isinstance(record.place, Callee):
                 self._pump(record.place)

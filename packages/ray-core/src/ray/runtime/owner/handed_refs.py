@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ray.messages import wire
-from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
+from ray.protocol.references import FAILED, PENDING, READY, STORED, Maker, ObjectEntry
 
 #: Values up to this size go along with refs.
 CARRIED_BYTES = 1024
@@ -18,8 +18,8 @@ class Arguments(Protocol):
     refs: tuple[ObjectEntry, ...]
 
 
-class ActorLife:
-    """The value of the entry that counts an actor's handles."""
+class ActorLife(Maker):
+    """Whose handles an entry counts."""
 
     __slots__ = ("actor_id",)
 
@@ -39,8 +39,8 @@ def describe(entry: ObjectEntry, address: str, credits: int = 0) -> wire.Ref:
     if status == PENDING or entry.contained:
         return wire.Ref(entry.id, address, credits)
     if status == STORED:
-        return wire.Ref(entry.id, address, credits, STORED, nbytes=value)
-    if isinstance(value, (bytes, memoryview)) and len(value) <= CARRIED_BYTES:
+        return wire.Ref(entry.id, address, credits, STORED, nbytes=entry.nbytes)
+    if value is not None and len(value) <= CARRIED_BYTES:
         return wire.Ref(entry.id, address, credits, status, bytes(value))
     return wire.Ref(entry.id, address, credits)
 
@@ -63,4 +63,4 @@ def take_note(entry: ObjectEntry, ref: wire.Ref, *, shared: bool) -> None:
     if ref.status in (READY, FAILED):
         entry.table.complete(entry, ref.status, ref.value)
     elif ref.status == STORED and shared:
-        entry.table.complete(entry, STORED, ref.nbytes)
+        entry.table.complete_stored(entry, ref.nbytes)

@@ -9,6 +9,7 @@ from ray.exceptions import RayConnectionError
 from ray.headroom import SENDING, check
 from ray.messages import wire
 from ray.runtime.interface import ActorCore
+from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.handed_refs import address_of_owner
 from ray.runtime.owner.ref_pickling import rebuild_ref
 from ray.serialization import deserialize, serialize
@@ -51,22 +52,27 @@ class Handles:
 
     def adopt(self, core: ActorCore) -> ActorCore:
         """See ``Runtime.adopt_actor``."""
-        calls = self._calls
-        foreign = core.client is not None and core.client.calls is not calls
-        if foreign or (core.life is not None and core.life._entry.table is not self._table):
-            raise RayConnectionError(f"The handle of actor {core.class_name} belongs to a session that has ended.")
-        if core.client is None:
-            check(SENDING)
-            with self._lock:
-                core.client = calls.client(core.actor_id, core.class_name, core.is_async, watch=True)
-                if core.life is not None:
-                    calls.hold(core.client, core.life._entry)
+        self._client(core)
         return core
 
-    def adopt_for_call(self, core: ActorCore) -> ActorCore:
-        """The same, in a session that goes on."""
+    def adopt_for_call(self, core: ActorCore) -> ActorClient:
+        """The same, in a session that goes on: the way to the actor."""
         self._check_open()
-        return self.adopt(core)
+        return self._client(core)
+
+    def _client(self, core: ActorCore) -> ActorClient:
+        calls, client, life = self._calls, core.client, core.life
+        if client is not None and (not isinstance(client, ActorClient) or client.calls is not calls):
+            raise _left_over(core)
+        if life is not None and life._entry.table is not self._table:
+            raise _left_over(core)
+        if client is None:
+            check(SENDING)
+            with self._lock:
+                client = core.client = calls.client(core.actor_id, core.class_name, core.is_async, watch=True)
+                if life is not None:
+                    calls.hold(client, life._entry)
+        return client
 
     def adopt_packed(self, actor_id: bytes, handle: bytes) -> ActorCore:
         """A handle that came from the node manager: its hold on the actor's life is registered here."""
@@ -79,6 +85,10 @@ class Handles:
                     here = self._here
                     self._borrowing.send_to_owner(entry, wire.Credit(entry.id, here.process_id, 1, here.address))
         return self.adopt(core)
+
+
+def _left_over(core: ActorCore) -> RayConnectionError:
+    return RayConnectionError(f"The handle of actor {core.class_name} belongs to a session that has ended.")
 
 
 def pack_handle(core: ActorCore, concurrent: bool, address: str) -> bytes:

@@ -35,13 +35,13 @@ def timed_out(
         reason = why_pending(pending) or trouble()
         return GetTimeoutError(timeout_s, len(pending), total, reason, 0, tasks, others)
     first = cancelled[0]
-    who = f"The call {first.name}" if first.actor else f"The task {first.name}"
+    subject = f"The call {first.name}" if first.actor else f"The task {first.name}"
     how = (
         "ray.kill(actor) ends its actor, with all calls"
         if first.actor
         else "ray.cancel(ref, force=True) ends its process"
     )
-    reason = f"{who} was cancelled and has not ended yet: it cleans up, or cannot be interrupted. {how}."
+    reason = f"{subject} was cancelled and has not ended yet: it cleans up, or cannot be interrupted. {how}."
     return GetTimeoutError(timeout_s, len(pending), total, reason, len(cancelled), tasks, others)
 
 
@@ -72,11 +72,11 @@ def why_pending(entries: Iterable[ObjectEntry]) -> str:
         seen.add(id(entry))
         waiting += [argument for _, argument in record.deps]
         place = record.place
-        who = f"The actor {place.class_name}" if isinstance(place, Callee) else f"The task {record.name}"
+        subject = f"The actor {place.class_name}" if isinstance(place, Callee) else f"The task {record.name}"
         lack = place.lack if isinstance(place, (SchedulingClass, Callee)) else ""
         if lack:
-            return f"{who} {lack}."
+            return f"{subject} {lack}."
         crash = place.crash if isinstance(place, Callee) else getattr(record, "crash", "")
         if crash:
-            return f"{who}: {crash}."
+            return f"{subject}: {crash}."
     return ""

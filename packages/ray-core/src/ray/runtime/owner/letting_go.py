@@ -81,11 +81,11 @@ class LettingGo:
                     self._borrowing.send_to_owner(entry, wire.Credit(entry.id, self._here.process_id, -handed))
             elif status == STORED:
                 values.delete(entry)
-            elif type(value) is ActorLife:
-                self._actor_unheld(value.actor_id)
+            elif type(task) is ActorLife:
+                self._actor_unheld(task.actor_id)
             elif type(task) is TaskRecord and task.num_returns == STREAMING:
                 self._unwanted(entry)
-            elif status == READY and len(value) >= codec.OUT_OF_BAND_BYTES:
+            elif status == READY and value is not None and len(value) >= codec.OUT_OF_BAND_BYTES:
                 self._free_large(entry)
             entry.table.drop_value(entry)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ray.runtime.owner.reports import Reports
     from ray.runtime.owner.values import Values
     from ray.runtime.process.peers import Peer
+    from ray.serialization.blob import Blob
 
 
 class Flight(Protocol):
@@ -122,14 +123,14 @@ class Outcomes:
         if not done.ok:
             if done.retry and record.retries and not record.cancelled:
                 return True
-            data = values[0]
+            envelope = values[0]
             if record.attempt:
                 store.discard(_ids(record))
-            self.fail(record, codec.detach(data or b"", frames))
+            self.fail(record, codec.detach(envelope or b"", frames))
             return False
         record.done = True
         for index, entry in enumerate(record.entries):
-            data = values[index]
+            data: Any = values[index]  # the bytes, or which of the frames they are
             if type(data) is int:
                 data = frames[data]
             if done.refs:
@@ -148,7 +149,7 @@ class Outcomes:
         return False
 
     def fail(
-        self, record: TaskRecord, envelope: bytes, *, goes_on: bool = False, cause: ObjectEntry | None = None
+        self, record: TaskRecord, envelope: Blob, *, goes_on: bool = False, cause: ObjectEntry | None = None
     ) -> None:
         """End a task with an error.
 

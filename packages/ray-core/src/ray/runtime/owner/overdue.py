@@ -62,7 +62,9 @@ class Overdue:
     def began(self, peer: Peer, message: wire.Began) -> None:
         """A call with a limit has begun or ended, or is over its time in a process that is not too busy to notice."""
         client = peer.sink
-        record = client.inflight.get(message.task) if isinstance(client, ActorClient) else None
+        if not isinstance(client, ActorClient):
+            return
+        record = client.inflight.get(message.task)
         if record is None or not record.timeout_s:
             return
         callee = client.callee

@@ -34,7 +34,7 @@ class Putting:
         self._values = values
         self._next_id = next_id
 
-    def put(self, value: Any) -> ObjectRef[Any]:
+    def put(self, value: object) -> ObjectRef[Any]:
         """See ``Runtime``."""
         blob = serialize_small(value)
         if self._here.closed:

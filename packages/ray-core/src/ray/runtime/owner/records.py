@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.ids import FIRST_RETURN
 from ray.messages import codec, wire
-from ray.protocol.references import STORED, ObjectEntry
+from ray.protocol.references import STORED, Maker, ObjectEntry
 from ray.protocol.run_time import RunTime
 from ray.runtime.owner.handed_refs import describe
 from ray.runtime.owner.resuming import resume
@@ -48,7 +48,7 @@ def _none() -> None:
     """No stream."""
 
 
-class TaskRecord:
+class TaskRecord(Maker):
     """A task or actor call from submission to completion; kept whole for retries."""
 
     __slots__ = (
@@ -70,7 +70,7 @@ class TaskRecord:
         self.name = name
         #: The name that the user has given this one, if any.
         self.label = ""
-        self.args: Any = args
+        self.args = args
         #: Id of the object that holds the arguments, where they are large and the store is shared.
         self.stored = b""
         self.num_returns = num_returns
@@ -91,7 +91,7 @@ class TaskRecord:
         #: Dependencies that are not complete.
         self.waiting = 0
         self.export: Export | None = None
-        self.options: Any = None
+        self.options: TaskOptions | None = None
         #: Its scheduling class, the lease of the worker that has it, or the way to its actor.
         self.place: object = None
         self.parent: bytes | None = None

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ray.protocol.call_records import Callee
     from ray.runtime.owner.here import Here
     from ray.runtime.process.timers import Timers
+    from ray.serialization.blob import Blob
 
 #: A failure is printed about this long after it happened, unless ``get`` has raised it by then; together with those
 #: that are at least half as old.
@@ -166,7 +167,7 @@ class Reports:
 
     # --- reports -----------------------------------------------------------------------------------------------------
 
-    def note(self, record: TaskRecord, envelope: bytes, cause: ObjectEntry | None = None) -> None:
+    def note(self, record: TaskRecord, envelope: Blob, cause: ObjectEntry | None = None) -> None:
         """A task has failed: record it, and print it soon unless somebody gets it.
 
         Args:
@@ -248,7 +249,7 @@ class Reports:
         return text
 
     def retrieved(self, entry: ObjectEntry) -> None:
-        """The failure was raised to the user: no need to print it."""
+        """The failure was raised to the user: no need to print it. With or without the lock."""
         self._waiting.pop(task_of(entry.id), None)
 
     def _arm(self) -> None:

@@ -20,5 +20,4 @@ def resume(stream: Stream, streamed: int) -> wire.Resume:
 
 def nbytes_of(entry: ObjectEntry) -> int:
     """The size of a value that a task has yielded."""
-    nbytes: int = entry.value if entry.status == STORED else len(entry.value or b"")
-    return nbytes
+    return entry.nbytes if entry.status == STORED else len(entry.value or b"")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import UnpicklableError
 from ray.messages import node
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
-from ray.runtime.interface import ActorCore, ActorOptions
+from ray.runtime.interface import ActorOptions
 from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
+    from ray.runtime.owner.actor_client import ActorClient
     from ray.runtime.owner.borrowing import Borrowing
     from ray.runtime.owner.host import Host
     from ray.runtime.owner.reports import Reports
@@ -29,12 +30,12 @@ class Starting:
         self._reports = reports
 
     def start(
-        self, core: ActorCore, record: TaskRecord, options: ActorOptions, spec: Callable[[bool], node.ActorSpec]
+        self, client: ActorClient, record: TaskRecord, options: ActorOptions, spec: Callable[[bool], node.ActorSpec]
     ) -> None:
         """Ask for the actor. Where its arguments are not there, that reserves its name, and it is placed when they are.
 
         Args:
-            core: of the actor.
+            client: of the actor.
             record: of the call of its ``__init__``.
             options: of the actor.
             spec: makes the message; all that is needed for its start, or what is known before.
@@ -54,25 +55,26 @@ class Starting:
             self._node.send(node.CreateActor(0, spec(ready), ready))
         if not ready:
             with self._lock:
-                self._await_arguments(core, record, spec)
+                self._await_arguments(client, record, spec)
 
-    def _await_arguments(self, core: ActorCore, record: TaskRecord, spec: Callable[[bool], node.ActorSpec]) -> None:
+    def _await_arguments(self, client: ActorClient, record: TaskRecord, spec: Callable[[bool], node.ActorSpec]) -> None:
         """Have the actor placed when its arguments are there, or ended as soon as one has failed."""
+        callee = client.callee
 
         def look(_: ObjectEntry | None) -> None:
             failed = next((entry for _, entry in record.deps if entry.status == FAILED), None)
-            if core.client.callee.dead:
+            if callee.dead:
                 pass
             elif failed is not None:
                 reason = "an argument of its __init__ failed"
-                self._reports.passed_on(failed, core.actor_id)
-                self._node.send(node.KillActor(0, core.actor_id, True, reason, bytes(failed.value)))
+                self._reports.passed_on(failed, callee.actor_id)
+                self._node.send(node.KillActor(0, callee.actor_id, True, reason, bytes(failed.failure())))
             elif all(entry.status != PENDING for _, entry in record.deps):
                 try:
                     self._node.send(node.CreateActor(0, spec(True)))
                 except UnpicklableError as error:
                     envelope = self._reports.envelope(error, record.name, record.id, 0)
-                    self._node.send(node.KillActor(0, core.actor_id, True, "it could not be sent", envelope))
+                    self._node.send(node.KillActor(0, callee.actor_id, True, "it could not be sent", envelope))
 
         pending = {entry for _, entry in record.deps if entry.status == PENDING}
         for entry in pending:

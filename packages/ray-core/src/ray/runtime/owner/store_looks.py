@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic, sleep
 from ray.exceptions import RayError
-from ray.protocol.references import PENDING, STORED, ObjectEntry
+from ray.protocol.references import PENDING, ObjectEntry
 from ray.serialization import pickle_of
 from ray.threads import UnawaitedThread
 
@@ -113,7 +113,7 @@ class StoreLooks:
         with self._lock:
             found = self._asked.pop(object_id, None)
             if found is not None and plain and found[0].status == PENDING and not found[0].freed:
-                found[0].table.complete(found[0], STORED, len(blob))
+                found[0].table.complete_stored(found[0], len(blob))
 
 
 def _names_ours(stream: memoryview) -> bool:

@@ -13,15 +13,14 @@ from ray.messages import codec, wire
 from ray.protocol.call_records import Callee
 from ray.protocol.references import PENDING, READY, ObjectEntry
 from ray.protocol.task_records import Lease
-from ray.runtime.owner.records import TaskRecord
+from ray.runtime.owner.actor_client import ActorClient
+from ray.runtime.owner.records import Link, TaskRecord
 from ray.runtime.refs.generator import ObjectRefGenerator, Stream
 from ray.runtime.refs.ref import ObjectRef
 
 if TYPE_CHECKING:
     from ray.protocol.references import ReferenceTable
-    from ray.runtime.owner.actor_client import ActorClient
     from ray.runtime.owner.borrowing import Borrowing
-    from ray.runtime.owner.records import Link
     from ray.runtime.owner.values import Values
     from ray.runtime.process.peers import Peer
 
@@ -74,7 +73,8 @@ class Streams:
         A call that interrupts this handles the same message, and those behind it: objects come in order. ``claim`` says
         whether nobody has, and that nobody is to from now on.
         """
-        record = peer.sink.inflight.get(message.task) if peer.sink is not None else None
+        sink = peer.sink
+        record = sink.inflight.get(message.task) if type(sink) is Link or type(sink) is ActorClient else None
         stream = record.stream() if record is not None and not record.done else None
         if record is None or stream is None or not stream.refs or message.index > record.streamed:
             if claim(frames):

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 from ray.protocol.last_calls import TERMINATE
 from ray.runtime.interface import ActorCore, FunctionDescriptor, MethodOptions, TaskOptions
 from ray.runtime.lanes import check_group
+from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
     from ray.runtime.owner.actor_calls import ActorCalls
-    from ray.runtime.owner.actor_client import ActorClient
     from ray.runtime.owner.dependencies import Dependencies
     from ray.runtime.owner.exports import Exports
     from ray.runtime.owner.leasing import Leasing
     from ray.runtime.owner.recording import Recording
+    from ray.runtime.owner.records import Export
 
 
 class Submission:
@@ -30,7 +31,7 @@ class Submission:
         dependencies: Dependencies,
         leasing: Leasing,
         calls: ActorCalls,
-        adopt: Callable[[ActorCore], ActorCore],
+        adopt: Callable[[ActorCore], ActorClient],
         cut_short: Callable[[TaskRecord], None],
     ) -> None:
         """Make it.
@@ -55,7 +56,7 @@ class Submission:
         self._cut_short = cut_short
 
     def submit_task(
-        self, function: FunctionDescriptor, options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, function: FunctionDescriptor[Export], options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """See ``Runtime``."""
         export = self._exports.of(function)
@@ -86,10 +87,9 @@ class Submission:
         self, actor: ActorCore, method: str, options: MethodOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """See ``Runtime``."""
-        client: ActorClient | None = actor.client
-        if client is None or client.calls is not self._calls:
-            client = self._adopt(actor).client
-            assert client is not None
+        client = actor.client
+        if type(client) is not ActorClient or client.calls is not self._calls:
+            client = self._adopt(actor)
         retries = options.max_task_retries
         if retries is None:
             retries = actor.max_task_retries

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ray.abc.store import SHARED, Store
 from ray.exceptions import BlockingCallError, ObjectExistsError, ObjectLostError, RayConnectionError, RayError
-from ray.protocol.references import FAILED, READY, STORED, ObjectEntry, ReferenceTable
+from ray.protocol.references import FAILED, READY, ObjectEntry, ReferenceTable
 from ray.runtime.owner.arriving import OnDisk, Restoring
-from ray.runtime.owner.unreadable import error_of, raise_unreadable_value
+from ray.runtime.owner.unreadable import FINALISED, error_of, raise_unreadable_value
 from ray.serialization import deserialize_aligned, deserialize_copy
-from ray.serialization.blob import PICKLE, load_pickle
+from ray.serialization.blob import PICKLE, Blob, load_pickle
 
 if TYPE_CHECKING:
     from ray.runtime.owner.stored_views import StoredViews
@@ -59,6 +59,7 @@ class Values:
     def value(self, entry: ObjectEntry, copy: bool = False) -> Any:
         """The value of a complete entry, or raise its failure."""
         status = entry.status
+        blob: Blob | None
         if status == READY:
             blob = entry.value
         elif status == FAILED:
@@ -72,6 +73,8 @@ class Values:
         try:
             if blob and blob[0] == PICKLE:  # most are: a pickle with nothing beside it
                 return load_pickle(blob)
+            if blob is None:  # it has been let go of
+                raise ObjectLostError(entry.id, FINALISED)
             return deserialize_aligned(blob) if not copy else deserialize_copy(blob)
         except BaseException as error:
             raise_unreadable_value(error, entry)
@@ -123,7 +126,7 @@ class Values:
                 raise BlockingCallError("ray.put") from error
             raise
         if self.shared:
-            entry.table.fill(entry, STORED, serialized.nbytes)
+            entry.table.fill_stored(entry, serialized.nbytes)
         else:
             entry.table.fill(entry, READY, store.get(entry.id))
 
@@ -141,7 +144,7 @@ class Values:
 
     def stored(self, entry: ObjectEntry, nbytes: int) -> None:
         """A worker has put the value into the node's store. Under the lock."""
-        entry.table.complete(entry, STORED, nbytes)
+        entry.table.complete_stored(entry, nbytes)
         if entry.freed:
             self._store.delete(entry.id)
 

@@ -10,7 +10,7 @@ from ray.clock import monotonic
 from ray.exceptions import RayConnectionError, RaySystemError
 from ray.runtime.process import descriptors
 
-#: How soon the node manager, whose address is known to be good, has to answer one who asks whether it can be reached.
+#: How soon the node manager, whose address is known to be good, has to answer whether it can be reached.
 _PROBE_S = 1.0
 
 #: How long a process that reaches nobody tries again; longer than the node manager needs to find that its directory is

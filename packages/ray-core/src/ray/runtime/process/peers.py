@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ray.abc.transport import Connection, Frame, Transport
 from ray.messages import codec, wire
@@ -14,6 +14,9 @@ from ray.runtime.process import descriptors
 from ray.runtime.process.encoding import encode
 from ray.runtime.process.own_faults import DROPPED, CutOffError, OutOfDescriptorsError, OwnFaultError, Probe, told_again
 
+if TYPE_CHECKING:
+    from ray.serialization.blob import Blob
+
 #: Large argument values are kept by the workers that got them, for the next task with the same ref, up to this much.
 MAX_KEPT_BYTES = 1 << 30
 
@@ -21,11 +24,16 @@ MAX_KEPT_BYTES = 1 << 30
 Again: TypeAlias = "Callable[[ConnectionError | None], None]"
 
 
-class Peer:
-    """Another process, and where to dial it.
+class Sink(Protocol):
+    """What takes a peer's replies: a leased worker's link, or an actor's client."""
 
-    ``sink`` is whatever takes its replies: a leased worker's link, or an actor's client.
-    """
+    @property
+    def inflight(self) -> Mapping[bytes, object]:
+        """{task id: task} of what the peer has been sent and has not answered, in the order of sending."""
+
+
+class Peer:
+    """Another process, and where to dial it."""
 
     __slots__ = (
         "address",
@@ -58,13 +66,13 @@ class Peer:
         self.kept_bytes = 0
         #: Ids of those that it is about to be told to forget.
         self.forgets: list[bytes] = []
-        self.sink: Any = None
+        self.sink: Sink | None = None
         self.lost = False
         #: It is, or was, connected; else it is still being dialled, or was not reached.
         self.stands = True
-        #: {by whom: how} those go on who wait until that is decided.
+        #: {a key of the caller: how it goes on} of callers that wait until that is decided.
         self.waiting: dict[object, Again] = {}
-        #: It has been told who this process is, or has said so itself.
+        #: It has been told which process this is, or has said which one it is.
         self.greeted = False
         #: It has opened the connection; else it may open a ``second`` one at the same time.
         self.incoming = False
@@ -89,7 +97,7 @@ class Peer:
     def push(self, message: Any, frames: list[Any]) -> None:
         """Send a message that code which interrupts this may send in its place.
 
-        ``frames[0]`` is None once it is with the transport; whoever puts None there before keeps it from being sent.
+        ``frames[0]`` is None once it is with the transport; code that puts None there before keeps it from being sent.
 
         Raises:
             UnpicklableError: as ``send``.
@@ -99,7 +107,7 @@ class Peer:
             frames[0] = data
             self.connection.send(frames)
 
-    def keeps(self, entry: ObjectEntry, value: Any, pushed: dict[bytes, ObjectEntry]) -> bool:
+    def keeps(self, entry: ObjectEntry, value: Blob, pushed: dict[bytes, ObjectEntry]) -> bool:
         """Whether it has this argument's ``value`` from an earlier push, or from the one being made.
 
         ``pushed``: {object id: entry} of the large values that go with the latter; added to. It may rely on them, but
@@ -117,10 +125,11 @@ class Peer:
         Nothing is to be done if there are none, and ``forgets`` is empty.
         """
         for id, entry in pushed.items():
-            if entry.freed:
+            value = entry.value
+            if entry.freed or value is None:
                 self.forgets.append(id)
             elif id not in self.kept:
-                self.kept[id] = nbytes = len(entry.value)
+                self.kept[id] = nbytes = len(value)
                 self.kept_bytes += nbytes
         while self.kept_bytes > MAX_KEPT_BYTES:
             self.drop_kept(next(iter(self.kept)))
@@ -186,7 +195,7 @@ class PeerTable:
                 self._has_reached()
             connection.context = dialled
             peer = self.by_process.setdefault(process, dialled)
-            if peer is not dialled:  # somebody who has interrupted this was quicker
+            if peer is not dialled:  # a call that has interrupted this was quicker
                 self.dialling.pop(dialled, None)
                 connection.abort()
         if not peer.greeted:  # the same may have to say it first; twice does no harm
@@ -199,7 +208,7 @@ class PeerTable:
     ) -> Peer | None:
         """The peer of that id once it stands; None while it is dialled: the caller goes on with ``again`` then.
 
-        ``key`` tells callers apart, who wait once each; ``failure`` is what ``again`` was given.
+        ``key`` tells callers apart, each of which waits once; ``failure`` is what ``again`` was given.
 
         Raises:
             ConnectionError: ``failure``, or as ``reach``.
@@ -223,7 +232,7 @@ class PeerTable:
         return True
 
     def look(self) -> list[Peer]:
-        """Tell those who wait for peers of which it is decided now whether they are reached.
+        """Tell the callers that wait for peers of which it is decided now whether they are reached.
 
         Returns:
             Peers that are not, through no fault of this process.

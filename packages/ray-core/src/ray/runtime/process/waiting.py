@@ -37,14 +37,14 @@ class Waiter:
                 self.wake()
 
     def leave(self) -> None:
-        """Have ``block`` return, now or when it is called. Idempotent."""
+        """Have ``block`` return, now or when it is called, with or without the lock. Idempotent."""
         try:
             self._gate.release()
         except RuntimeError:
             pass  # it does already
 
     def block(self, timeout_s: float | None) -> bool:
-        """Wait until enough are complete; False when the time is over. Interruptible by signals."""
+        """Wait without the lock until enough are complete; False when the time is over. Interruptible by signals."""
         if timeout_s is None:
             return self._gate.acquire()
         return self._gate.acquire(timeout=min(timeout_s, 1e6))

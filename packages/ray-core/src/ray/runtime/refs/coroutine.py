@@ -24,10 +24,10 @@ class RefCoroutine(Coroutine[Any, Any, R]):
         self._inner: Coroutine[Any, Any, R] = _result(ref, cancel, grace_s)
         self.__name__ = self.__qualname__ = repr(ref)
 
-    def send(self, value: Any) -> Any:
+    def send(self, value: object) -> Any:
         return self._inner.send(value)
 
-    def throw(self, kind: Any, value: Any = None, traceback: TracebackType | None = None) -> Any:
+    def throw(self, kind: Any, value: object = None, traceback: TracebackType | None = None) -> Any:
         error = kind if isinstance(kind, BaseException) else value if isinstance(value, BaseException) else kind()
         if self._cancel and inspect.getcoroutinestate(self._inner) == inspect.CORO_CREATED:
             self._inner.close()

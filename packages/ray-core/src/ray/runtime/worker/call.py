@@ -146,7 +146,7 @@ class TaskCall:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 running[0].call_soon_threadsafe(self._cancel, running[1])
 
-    def _cancel(self, task: Task[Any]) -> None:
+    def _cancel(self, task: Task[object]) -> None:
         """Called on the loop, where no code of the call runs before it sees the cancellation."""
         if not self.noticed:
             self.notice()

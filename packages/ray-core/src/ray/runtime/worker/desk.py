@@ -62,11 +62,11 @@ class Desk:
     # --- which call it is ---------------------------------------------------------------------------------------------
 
     def this_call(self) -> TaskCall | None:
-        """The call that this thread runs."""
+        """The call that this thread runs. With or without the lock."""
         return current_call.get() if self.concurrent else self.call
 
     def oldest_call(self) -> TaskCall | None:
-        """The call that runs, or the one of those that has begun first."""
+        """The call that runs, or the one of those that has begun first. With or without the lock."""
         if not self.concurrent:
             return self.call
         try:

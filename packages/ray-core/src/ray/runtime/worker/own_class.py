@@ -30,7 +30,7 @@ def name_own_class(cls: Any) -> None:
                     cell.cell_contents = _own(cell.cell_contents, cls)
 
 
-def _own(value: Any, cls: type) -> Any:
+def _own(value: object, cls: type) -> object:
     own = getattr(type(value), "_ray_own_class", None)
     return value if own is None else own(value, cls)
 

@@ -114,7 +114,7 @@ class Yielding:
             if inspect.isasyncgen(values):
                 await values.aclose()
 
-    def _send(self, value: Any) -> None:
+    def _send(self, value: object) -> None:
         for id, large in self._send_small(value):
             self._call.worker.values.store_result(id, large)
             self._tell(None, large.refs, large.nbytes)
@@ -132,7 +132,7 @@ class Yielding:
             raise asyncio.CancelledError
         self._tell(None, refs, nbytes)
 
-    def _send_small(self, value: Any) -> Large:
+    def _send_small(self, value: object) -> Large:
         """Send a value, unless it is to be in the node's store before: then it is returned, with the object's id."""
         if self._count < self._skipped:
             self._count += 1

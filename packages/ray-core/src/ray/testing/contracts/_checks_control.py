@@ -200,7 +200,7 @@ def nothing_appended_is_lost(subject: ControlSubject) -> None:
     eventually(all_answered, "what is asked is answered")
     seen = [tuple(map(int, item.split())) for item in answer_to(subject.control, Items("list"))]
     for index in range(4):
-        mine = [number for who, number in seen if who == index]
+        mine = [number for client, number in seen if client == index]
         expect_equal(mine, list(range(50)), "the items of each thread are all there, in its order")
 
 

@@ -275,7 +275,7 @@ def one_may_wait(subject: ControlSubject) -> None:
         with expect_raises(ControlKindError, "an error is raised where one waits for the answer"):
             control.ask(Items("a"))
 
-    in_time(wait, "who waits for an answer goes on when it is there")
+    in_time(wait, "a thread that waits for an answer goes on when it is there")
 
 
 # --- with a store that says nothing -----------------------------------------------------------------------------------
@@ -341,8 +341,8 @@ def every_ask_has_an_end(subject: ControlSubject) -> None:
             handle.deliver()
             return bool(others)
 
-        eventually(answered, "who has more time is answered later")
-        expect_equal(others, [1], "who has more time is answered later")
+        eventually(answered, "a question with more time is answered later")
+        expect_equal(others, [1], "a question with more time is answered later")
         sleep(_SOON_S)
         handle.deliver()
         expect_equal(len(late), 5, "an answer that comes too late is dropped")
@@ -363,7 +363,7 @@ def close_does_not_wait_for_a_silent_store(subject: ControlSubject) -> None:
 
 def who_waits_for_a_silent_store_is_told(subject: ControlSubject) -> None:
     with _silent(subject) as (handle, silence), silence:
-        with expect_raises(ControlTimeoutError, "who waits for a store that says nothing gets a ControlTimeoutError"):
+        with expect_raises(ControlTimeoutError, "a wait for a store that says nothing ends with a ControlTimeoutError"):
             in_time(lambda: BlockingControl(handle).ask(Get("a"), timeout_s=0.1), "a wait has an end")
         try:
             handle.close()

@@ -64,12 +64,12 @@ def streams_drop_their_oldest(subject: ControlSubject) -> None:
     part = _part(control, StreamRead("s", "", 5000))
     expect(10 <= len(part.entries) < 1000, f"a stream is bounded: of 2002 entries it has {len(part.entries)}, not 10")
     expect_equal(_values(part), values[-len(part.entries) :], "the oldest entries are dropped")
-    expect_equal(part.gap, False, "who has read nothing misses nothing")
+    expect_equal(part.gap, False, "a reader that has read nothing misses nothing")
     part = _part(control, StreamRead("s", first, 5000))
-    expect_equal(part.gap, True, "who reads on is told that entries are gone")
-    expect_equal(_values(part), values[-len(part.entries) :], "who reads on is given what is left")
-    expect_equal(_part(control, StreamRead("s", second)).gap, True, "who reads on is told that entries are gone")
-    expect_equal(_part(control, StreamRead("s", ids[-3])).gap, False, "who has read the rest misses nothing")
+    expect_equal(part.gap, True, "a reader that goes on is told that entries are gone")
+    expect_equal(_values(part), values[-len(part.entries) :], "a reader that goes on is given what is left")
+    expect_equal(_part(control, StreamRead("s", second)).gap, True, "a reader is told that entries are gone")
+    expect_equal(_part(control, StreamRead("s", ids[-3])).gap, False, "a reader that has read the rest misses nothing")
 
 
 def a_deleted_stream_begins_anew(subject: ControlSubject) -> None:
@@ -80,7 +80,7 @@ def a_deleted_stream_begins_anew(subject: ControlSubject) -> None:
     again = answer_to(control, StreamAppend("s", b"again"))
     expect(again not in ids, "an id does not come again")
     expect_equal(
-        _values(_part(control, StreamRead("s", ids[-1]))), [b"again"], "who knows the old one reads the new one"
+        _values(_part(control, StreamRead("s", ids[-1]))), [b"again"], "what knows the old one reads the new one"
     )
 
 
@@ -96,7 +96,7 @@ def nothing_streamed_is_lost(subject: ControlSubject) -> None:
     expect_equal(len(set(answers)), 200, "each entry has an id of its own")
     seen = [tuple(map(int, value.split())) for value in _values(part)]
     for index in range(4):
-        mine = [number for who, number in seen if who == index]
+        mine = [number for client, number in seen if client == index]
         expect_equal(mine, list(range(50)), "the entries of each thread are all there, in its order")
 
 

@@ -261,7 +261,7 @@ def with_nothing_registered_it_waits_for_its_time(subject: SelectorSubject) -> N
 
 
 def max_keys_limits_and_takes_turns(subject: SelectorSubject) -> None:
-    """Nobody is kept waiting by those who stay."""
+    """No waiter is held up by those that stay."""
     with subject.selector() as selector:
         refs = [subject.ready() for _ in range(10)]
         for ref in refs:

@@ -131,7 +131,7 @@ def uses_of_one_object_interrupt_each_other(subject: StoreSubject) -> None:
             _at_every_point(store, call, inner, "an object is used inside a call that uses it, and around one")
             while held:
                 let_go()
-            eventually(lambda: store.stats() == before, "every hold is released once, whoever interrupts whom", 2.0)
+            eventually(lambda: store.stats() == before, "every hold is released once, whatever interrupts it", 2.0)
 
 
 def others_go_on_while_a_call_is_interrupted(subject: StoreSubject) -> None:

@@ -124,7 +124,7 @@ def a_seal_is_told_once(subject: StoreSubject) -> None:
     expect_equal(_heard(subject, 3), [(an_id(1), 100)], "a subscriber is told once, with the size")
     subject.store.delete(an_id(1))
     fill(subject.store, an_id(1), b"again")
-    expect_equal(_heard(subject, 4), [], "who has been told is not told again")
+    expect_equal(_heard(subject, 4), [], "a client that has been told is not told again")
 
 
 def only_what_was_asked_for_is_told(subject: StoreSubject) -> None:
@@ -261,7 +261,7 @@ def everything_is_listed(subject: StoreSubject) -> None:
     store.delete(an_id(3))
     rows = _listed(subject)
     expect_equal(rows.get(an_id(1)), StoredObject(an_id(1), 100, "created", (me,)), "list shows unsealed objects")
-    expect_equal(rows.get(an_id(2)), StoredObject(an_id(2), 2, "sealed", (me,)), "list shows who holds an object")
+    expect_equal(rows.get(an_id(2)), StoredObject(an_id(2), 2, "sealed", (me,)), "list shows what holds an object")
     expect_equal(rows.get(an_id(3)), StoredObject(an_id(3), 3, "deleted", (me,)), "list shows what is deleted and held")
     for number in range(4, 700):
         expect_equal(rows.get(an_id(number)), StoredObject(an_id(number), number, "sealed"), "list shows every object")

@@ -252,7 +252,7 @@ def a_fork_while_it_dials_disturbs_nobody(subject: TransportSubject) -> None:
         expect_equal(code, 0, "abort and abandon do not raise in a forked child")
         with Reader(client) as at_client, Reader(server) as at_server:
             expect_equal(at_server.wait(1, "a dial outlives a fork"), [[b"before"]], "a child takes no message")
-            rule = "the failure of a dial arrives, whoever has forked meanwhile"
+            rule = "the failure of a dial arrives, whatever has forked meanwhile"
             eventually(at_client.ends, rule, _DIAL_S + _slack_s())
             expect_equal(at_client.ends(), [lost], "a child ends no connection of its parent")
         _expect_failure(lost, hole)

@@ -57,7 +57,7 @@ def polls_interrupt_polls(subject: TransportSubject) -> None:
                 poll(0.05)
             return len(taken) >= count
 
-        eventually(is_done, "every message arrives, whoever polls inside a poll")
+        eventually(is_done, "every message arrives, whatever polls inside a poll")
 
     def has_late() -> bool:
         if [b"late"] not in [frames for _, frames in taken]:
@@ -113,7 +113,7 @@ def sends_interrupt_sends(subject: TransportSubject) -> None:
                 lambda: out.send(list(large)), point, interrupt, lambda path: _is_code_of(link.client, path)
             )
             out.send([b"last"])
-            seen = at_server.wait(3 if point <= points else 2, "every message arrives, whoever sends inside a send")
+            seen = at_server.wait(3 if point <= points else 2, "every message arrives, whatever sends inside a send")
             heads = [frames[0] for frames in seen]
             expect(
                 sorted(heads) in ([b"inner", b"last", b"outer"], [b"last", b"outer"]) and heads[-1] == b"last",
@@ -188,7 +188,7 @@ def _two_send(link: Link, message: list[bytes], point: int) -> None:
             lambda: [b"other"] in at_server.messages(),
             "what another thread sends while a send is interrupted arrives",
         )
-        expect_equal(at_server.messages(), wanted, "who puts None in the first frame's place has sent the message")
+        expect_equal(at_server.messages(), wanted, "code that puts None in the first frame's place has sent it")
 
     interrupted(lambda: out.send(frames), point, interrupt, lambda path: _is_code_of(link.client, path))
     expect(frames[0] is None, "send puts None in the place of a list's first frame")

@@ -61,7 +61,7 @@ def a_lack_of_descriptors_costs_the_newcomer_alone(subject: TransportSubject) ->
         if newcomer is None or newcomer.closed:  # it may have been turned away, but not those that come later
             newcomer = link.client.dial(link.address)
             newcomer.send([b"late"])
-        link.at_server.wait(51, "whoever comes when there are descriptors again is heard")
+        link.at_server.wait(51, "a client that comes when there are descriptors again is heard")
 
 
 @contextmanager
