@@ -104,6 +104,8 @@ class LeaseBorrowing:
 
     def granted(self, member: Member, message: node.Granted) -> None:
         """A node lends a worker; if its owner wants none any more, it goes back."""
+        if message.lease in self._table.lent:
+            return  # it was said twice
         key = self._table.granted(message.key, message.lease)
         if key is None:
             member.send(node.Release(message.lease))

@@ -1,0 +1,243 @@
+"""What one node asks of others: every event by itself, then random lives of a home and its lenders."""
+
+from __future__ import annotations
+
+import random
+from itertools import count
+
+import pytest
+
+from ray.abc.scheduler import ResourceRequest
+from ray.builtin.schedulers import HybridPolicy
+from ray.ids import make_lease_ids, node_of
+from ray.protocol.leases import Grant, LeaseTable
+from ray.protocol.lending import MOST_FREE, MOST_LOANS, PATIENCE_S, LendingTable, Wish
+from ray.protocol.resources import UNIT, NodeResources
+
+ONE = ResourceRequest({"CPU": UNIT})
+HOME, A, B = b"\0\0\0\1", b"\0\0\0\2", b"\0\0\0\3"
+OWNER = HOME + b"ownr"
+
+
+def table(**free: float) -> LendingTable:
+    made = LendingTable(HybridPolicy())
+    for node in (A, B):
+        made.node_up(node, {"CPU": 4 * UNIT, "disk": UNIT}, {})
+    for name, amount in free.items():
+        made.node_free({"a": A, "b": B}[name], {"CPU": round(amount * UNIT)})
+    return made
+
+
+def wish(amount: int = 1, request: ResourceRequest = ONE, key: int = 1) -> Wish:
+    return Wish((OWNER, key), request, amount, "1", "f")
+
+
+def test_nothing_is_asked_of_nodes_that_have_said_nothing_or_have_no_room() -> None:
+    made = table()
+    assert made.look([wish()], 0.0) == []
+    made.node_free(A, {"CPU": UNIT // 2})
+    assert made.look([wish()], 0.0) == []
+    made.validate()
+
+
+def test_as_many_are_asked_for_as_there_is_room() -> None:
+    made = table(a=3, b=4)
+    loans = made.look([wish(20)], 0.0)
+    assert {(loan.node, loan.left) for loan in loans} == {(A, 3), (B, 4)}
+    assert made.look([wish(20)], 0.0) == []
+    made.node_free(A, {"CPU": 4 * UNIT})
+    assert made.look([wish(20)], 0.0) == []  # so many loans may be under way
+    assert len(loans) == MOST_LOANS
+    made.validate()
+
+
+def test_what_was_asked_for_is_not_asked_for_again() -> None:
+    made = table(a=4)
+    assert [loan.left for loan in made.look([wish(2)], 0.0)] == [2]
+    assert made.look([wish(2)], 0.0) == []
+    assert [loan.left for loan in made.look([wish(3)], 0.0)] == [1]
+
+
+def test_a_grant_is_for_the_owner_that_waits() -> None:
+    made = table(a=1)
+    (loan,) = made.look([wish()], 0.0)
+    lease = make_lease_ids(A)()
+    assert made.granted(loan.number, make_lease_ids(B)()) is None, "it is not of the node that was asked"
+    assert made.granted(loan.number, lease) == (OWNER, 1)
+    assert (made.loans, made.lent[lease].node) == ({}, A)
+    assert made.granted(loan.number, make_lease_ids(A)()) is None, "more than was asked for goes back"
+    ended = made.ended(lease)
+    assert ended is not None
+    assert ended.key == (OWNER, 1)
+    assert made.ended(lease) is None
+
+
+def test_after_a_refusal_others_are_asked() -> None:
+    made = table(a=4, b=4)
+    (loan,) = made.look([wish(4)], 0.0)
+    made.refused(loan.number, 4)
+    (other,) = made.look([wish(4)], 0.0)
+    assert other.node != loan.node
+    made.refused(other.number, 4)
+    assert made.look([wish(4)], 0.0) == []
+    made.node_free(loan.node, {"CPU": UNIT})
+    assert [(again.node, again.left) for again in made.look([wish(4)], 0.0)] == [(loan.node, 1)]
+
+
+def test_a_loan_is_given_up_after_a_time() -> None:
+    made = table(a=4)
+    (loan,) = made.look([wish()], 1.0)
+    made.tick(1.0 + PATIENCE_S - 0.1)
+    assert made.loans
+    made.tick(1.0 + PATIENCE_S)
+    assert not made.loans
+    assert made.granted(loan.number, make_lease_ids(A)()) is None
+
+
+def test_tasks_that_need_nothing_are_asked_for_in_portions() -> None:
+    made = table(a=4)
+    assert [loan.left for loan in made.look([wish(1000, ResourceRequest({}))], 0.0)] == [MOST_FREE] * MOST_LOANS
+
+
+def test_a_node_that_is_down_takes_its_leases_and_loans_along() -> None:
+    made = table(a=4, b=4)
+    (loan,) = made.look([wish(2)], 0.0)
+    lease = make_lease_ids(loan.node)()
+    made.granted(loan.number, lease)
+    assert [lent.id for lent in made.node_down(loan.node)] == [lease]
+    assert (made.loans, made.lent) == ({}, {})
+    assert loan.node not in made.nodes
+    made.node_free(loan.node, {"CPU": UNIT})
+    made.refused(loan.number, 1)
+    made.validate()
+
+
+def test_an_owner_that_dies_takes_its_own_along() -> None:
+    made = table(a=4)
+    (loan,) = made.look([wish(2)], 0.0)
+    leases = [make_lease_ids(A), make_lease_ids(A)]
+    first = leases[0]()
+    made.granted(loan.number, first)
+    assert [lent.id for lent in made.owner_lost(OWNER)] == [first]
+    assert made.owner_lost(OWNER) == []
+
+
+def test_whether_any_node_could_ever_serve() -> None:
+    made = table()
+    assert made.could_serve(ResourceRequest({"CPU": 4 * UNIT, "disk": UNIT}))
+    assert not made.could_serve(ResourceRequest({"CPU": 5 * UNIT}))
+
+
+class Lender:
+    """A node that lends as its shell does, without processes."""
+
+    def __init__(self, node: bytes, cpus: int) -> None:
+        self.node = node
+        self.table = LeaseTable(
+            node + b"\0\0\0\0", NodeResources({"CPU": cpus * UNIT}), HybridPolicy(), make_lease_ids(node)
+        )
+        self.workers = count(1)
+        for _ in range(cpus):
+            self.table.worker_ready(node + b"%04d" % next(self.workers), "1")
+
+    def borrow(self, number: int, request: ResourceRequest, wanted: int) -> list[tuple[str, int, object]]:
+        given = self.table.room_for(request, wanted)
+        said: list[tuple[str, int, object]] = [("refuse", number, wanted - given)] if given < wanted else []
+        if given:
+            effects = self.table.demand((HOME, number), request, given, job="1")
+            grants = [effect.lease.id for effect in effects if type(effect) is Grant]
+            said += [("grant", number, lease) for lease in grants]
+            if len(grants) < given:
+                self.table.demand((HOME, number), request, 0)
+                said.append(("refuse", number, given - len(grants)))
+        return said
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_no_lease_is_lost_or_lent_twice(seed: int) -> None:
+    """Messages are late and some are lost or come twice; what is lost with a connection is what a node loses."""
+    rng = random.Random(seed)
+    home = LendingTable(HybridPolicy())
+    lenders = {node: Lender(node, rng.randint(1, 4)) for node in (A, B, b"\0\0\0\4")}
+    for node, lender in lenders.items():
+        home.node_up(node, lender.table.resources.total(), {})
+    wanted = {(OWNER, key): rng.randint(1, 6) for key in range(3)}
+    under_way: list[tuple[int, tuple[str, bytes, object]]] = []
+    held: dict[bytes, tuple[bytes, int]] = {}
+    now, loss, double = 0.0, rng.choice([0.0, 0.25]), rng.choice([0.0, 0.25])
+
+    def send(message: tuple[str, bytes, object], *, sure: bool = False) -> None:
+        if not sure and rng.random() < loss:
+            return
+        for _ in range(2 if not sure and rng.random() < double else 1):
+            under_way.append((rng.randint(0, 8), message))
+
+    def say_load(node: bytes) -> None:
+        send(("load", node, dict(lenders[node].table.resources.available())))
+
+    def give_back(lease: bytes) -> None:
+        send(("release", node_of(lease), lease), sure=True)
+
+    def take(kind: str, node: bytes, content: object) -> None:
+        lender = lenders[node]
+        if kind == "borrow":
+            number, request, amount = content  # type: ignore[misc]
+            for what, asked, value in lender.borrow(number, request, amount):
+                send((what, node, (asked, value)), sure=what == "grant")
+        elif kind == "release":
+            lender.table.release(content)  # type: ignore[arg-type]
+            say_load(node)
+        elif kind == "load":
+            home.node_free(node, content)  # type: ignore[arg-type]
+        elif kind == "refuse":
+            home.refused(*content)  # type: ignore[misc]
+        else:
+            number, lease = content  # type: ignore[misc]
+            key = home.granted(number, lease)
+            if key is None:
+                give_back(lease)
+            elif wanted.get(key, 0) > 0:
+                wanted[key] -= 1
+                held[lease] = key
+            else:
+                home.ended(lease)
+                give_back(lease)
+
+    for step in range(400):
+        now += 0.1
+        home.tick(now)
+        if step < 300:
+            for node in lenders:
+                if rng.random() < 0.1:
+                    say_load(node)
+            wishes = [Wish(key, ONE, amount, "1", "f") for key, amount in wanted.items() if amount]
+            for loan in home.look(wishes, now):
+                send(("borrow", loan.node, (loan.number, loan.wish.request, loan.left)))
+            if rng.random() < 0.3:
+                key = rng.choice(list(wanted))
+                wanted[key] = rng.randint(0, 6)
+        if held and rng.random() < 0.4:
+            lease = rng.choice(list(held))
+            del held[lease]
+            assert home.ended(lease) is not None
+            give_back(lease)
+        due = [each for each in under_way if each[0] <= 0]
+        under_way[:] = [(left - 1, message) for left, message in under_way if left > 0]
+        for _, message in due:
+            take(*message)
+            home.validate()
+        assert held.keys() == home.lent.keys()
+        lent = [lease for lender in lenders.values() for lease in lender.table.leases]
+        assert set(held) <= set(lent)
+    for lease in list(held):
+        home.ended(lease)
+        give_back(lease)
+    while under_way:
+        for _, message in [under_way.pop(0) for _ in range(len(under_way))]:
+            take(*message)
+    for lease in list(home.lent):
+        home.ended(lease)
+        lenders[node_of(lease)].table.release(lease)
+    for lender in lenders.values():
+        assert lender.table.leases == {}
+        assert lender.table.resources.available() == lender.table.resources.total()
