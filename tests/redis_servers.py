@@ -62,22 +62,31 @@ class RedisUnderTest:
         """
         self.binary = server_binary()
         self.folder = folder
-        self.port = free_port()
         self.path = str(folder / "u")
         self.password = secrets.token_hex(16)
         self.config = folder / "redis.conf"
+        self._arguments = ["--sentinel"] if is_sentinel else []
+        self.process: subprocess.Popen[bytes] | None = None
+        for attempt in range(5):
+            self.port = free_port()
+            self._configure(lines, is_sentinel)
+            try:
+                self.start()
+                return
+            except AssertionError as error:  # others look for free ports as well
+                if "in use" not in str(error) or attempt == 4:
+                    raise
+
+    def _configure(self, lines: tuple[str, ...], is_sentinel: bool) -> None:
         self.config.write_text(
             "\n".join(
                 [
                     f"unixsocket {self.path}", "unixsocketperm 600", "bind 127.0.0.1", f"port {self.port}",
-                    f"dir {folder}", "appendonly yes", 'save ""', "maxmemory-policy noeviction", 'logfile "log"',
+                    f"dir {self.folder}", "appendonly yes", 'save ""', "maxmemory-policy noeviction", 'logfile "log"',
                     *([] if is_sentinel else [f"user {USER} on >{self.password} {acl_rules('default')}"]), *lines, "",
                 ]
             )
         )  # fmt: skip
-        self._arguments = ["--sentinel"] if is_sentinel else []
-        self.process: subprocess.Popen[bytes] | None = None
-        self.start()
 
     def start(self) -> None:
         self.process = subprocess.Popen(

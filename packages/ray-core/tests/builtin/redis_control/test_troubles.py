@@ -246,7 +246,7 @@ def test_data_that_is_lost(server: RedisUnderTest, open: Open) -> None:
 
 def test_a_cluster(open: Open, short_dir: Path) -> None:
     (short_dir / "c").mkdir()
-    clustered = RedisUnderTest(short_dir / "c", "cluster-enabled yes")
+    clustered = RedisUnderTest(short_dir / "c", "cluster-enabled yes", f"cluster-port {free_port()}")
     try:
         error = refused(open(clustered.access("unix")), Get("a"))
         assert "is part of a Redis Cluster, which this release cannot use: name one server" in str(error)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.cutting_proxy import CuttingProxy
-from tests.redis_servers import RedisUnderTest
+from tests.redis_servers import RedisUnderTest, free_port
 
 from ray.abc.blocking_control import BlockingControl
 from ray.abc.control_operations import Append, Claim, Delete, Incr, Keys, Put, StreamAppend
@@ -112,7 +112,7 @@ def test_all_keys_are_in_one_slot(server: RedisUnderTest, sent: list[tuple[bytes
     assert {key[: len(b"ray:{default}:s1")] for key in keys} == {b"ray:{default}:s1"}
     administrator.close()
     (short_dir / "c").mkdir()
-    clustered = RedisUnderTest(short_dir / "c", "cluster-enabled yes")
+    clustered = RedisUnderTest(short_dir / "c", "cluster-enabled yes", f"cluster-port {free_port()}")
     administrator = clustered.administrator()
     slots = {administrator.execute_command("CLUSTER", "KEYSLOT", key) for key in keys | {KeySpace.current("default")}}
     administrator.close()

@@ -10,21 +10,21 @@ import secrets
 import select
 import signal
 import socket
-import sys
 import traceback
 from typing import NoReturn
 
 import msgspec
+from msgspec import structs
 
 from ray.abc.control import ControlServer
-from ray.builtin.redis_control.access import Access, save
+from ray.builtin.redis_control.access import Access, save, write_private
 from ray.builtin.redis_control.binary import check_version, find_server
 from ray.builtin.redis_control.certificate import make_certificate
 from ray.builtin.redis_control.commands import USER
 from ray.builtin.redis_control.keeper import READY_S, Keeper, Told
 from ray.builtin.redis_control.options import RedisOptions
 from ray.builtin.redis_control.server import RedisServer
-from ray.builtin.redis_control.settings import ServerSettings
+from ray.builtin.redis_control.settings import CERTIFICATE, KEY, SOCKET, ServerSettings
 from ray.exceptions import ControlStoreError
 
 FOLDER = "redis"
@@ -33,6 +33,7 @@ _MAX_PATH_BYTES = 100
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _END_S = 2.0
+_ATTEMPTS = 5
 
 
 class OwnRedis(ControlServer):
@@ -58,34 +59,47 @@ class OwnRedis(ControlServer):
         self._folder = os.path.join(session_dir, FOLDER)
         os.mkdir(self._folder, 0o700)
         password = secrets.token_hex(32)
-        port = (options.port or _free_port(options.host)) if options.host else 0
-        settings = ServerSettings(
-            folder=self._folder,
-            name=options.name,
-            password=password,
-            host=options.host,
-            port=port,
-            memory_bytes=options.memory_bytes,
-        )
-        if len(os.fsencode(settings.socket)) > _MAX_PATH_BYTES:
-            raise ControlStoreError(reason=f"the path of its socket is too long: {settings.socket}")
         here = Access(
-            path=settings.socket,
+            path=os.path.join(self._folder, SOCKET),
             user=USER,
             password=password,
             name=options.name,
             session=os.path.basename(session_dir.rstrip("/")),
         )
+        if len(os.fsencode(here.path)) > _MAX_PATH_BYTES:
+            raise ControlStoreError(reason=f"the path of its socket is too long: {here.path}")
+        settings = ServerSettings(
+            folder=self._folder, name=options.name, password=password, host=options.host,
+            port=options.port, memory_bytes=options.memory_bytes,
+        )  # fmt: skip
+        if options.host:
+            write_private(os.path.join(self._folder, CERTIFICATE), pems[0])
+            write_private(os.path.join(self._folder, KEY), pems[1])
+        self._owner = os.getpid()
+        port = self._start(settings)
         self.remote: Access | None = None
         """How other machines reach it."""
         if options.host:
-            self.remote = msgspec.structs.replace(
-                here, path="", hosts=[(options.host, port)], tls=True, certificate=pems[0]
-            )
+            self.remote = structs.replace(here, path="", hosts=[(options.host, port)], tls=True, certificate=pems[0])
+        self.address = save(here, os.path.join(self._folder, _ACCESS))
+
+    def _start(self, settings: ServerSettings) -> int:
+        """Start it; returns the port for other machines."""
+        attempts = 1 if settings.port or not settings.host else _ATTEMPTS
+        while True:
+            port = (settings.port or _free_port(settings.host)) if settings.host else 0
+            self._fork(structs.replace(settings, port=port))
+            error = self._await_ready()
+            if not error:
+                return port
+            self.close()
+            attempts -= 1
+            # Somebody else may have taken the port that was free.
+            if not attempts or "listen" not in error.lower():
+                raise ControlStoreError(reason=f"{self._binary}: {error}")
+
+    def _fork(self, settings: ServerSettings) -> None:
         server = RedisServer(self._binary, settings)
-        if options.host:
-            server.write_files(*pems)
-        self._owner = os.getpid()
         self._lifeline, theirs = socket.socketpair()
         self.pid = os.fork()
         """Of the keeper."""
@@ -93,22 +107,15 @@ class OwnRedis(ControlServer):
             _run(self._owner, server, theirs)
         theirs.close()
         self._pidfd = os.pidfd_open(self.pid)
-        try:
-            self._await_ready()
-            self.address = save(here, os.path.join(self._folder, _ACCESS))
-        except BaseException:
-            self.close()
-            raise
 
-    def _await_ready(self) -> None:
+    def _await_ready(self) -> str:
+        """Wait; returns why there is no server, or an empty text."""
         self._lifeline.settimeout(READY_S + 5.0)
         told = b""
         with contextlib.suppress(OSError):
             while not told.endswith(b"\n") and (part := self._lifeline.recv(4096)):
                 told += part
-        error = msgspec.json.decode(told, type=Told).error if told else "the process that keeps it has ended"
-        if error:
-            raise ControlStoreError(reason=f"{self._binary}: {error}")
+        return msgspec.json.decode(told, type=Told).error if told else "the process that keeps it has ended"
 
     def close(self) -> None:
         if self._pidfd < 0 or os.getpid() != self._owner:
@@ -136,11 +143,17 @@ def _run(parent: int, server: RedisServer, lifeline: socket.socket) -> NoReturn:
     try:
         _become_its_own(parent, lifeline.fileno())
         gc.freeze()
-        Keeper(server, lifeline, lambda line: print(line, file=sys.stderr, flush=True)).keep()
+        Keeper(server, lifeline, _say).keep()
     except BaseException:
-        traceback.print_exc()
+        _say(traceback.format_exc())
         os._exit(1)
     os._exit(0)
+
+
+def _say(line: str) -> None:
+    """To where the owner's errors go, unless nobody reads that any more."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line}\n".encode("utf-8", "replace"))
 
 
 def _become_its_own(parent: int, kept: int) -> None:

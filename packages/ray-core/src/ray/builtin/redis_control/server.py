@@ -10,9 +10,8 @@ import signal
 import socket
 from typing import NoReturn
 
-from ray.builtin.redis_control.access import write_private
 from ray.builtin.redis_control.commands import USER
-from ray.builtin.redis_control.settings import CERTIFICATE, KEY, ServerSettings
+from ray.builtin.redis_control.settings import ServerSettings
 from ray.clock import monotonic, sleep
 from ray.exceptions.base import exit_text
 
@@ -34,11 +33,6 @@ class RedisServer:
         self.pid = 0
         #: Readable once the server has ended; -1 while there is none.
         self.pidfd = -1
-
-    def write_files(self, certificate: str, key: str) -> None:
-        """Write down what the server reads from files."""
-        write_private(os.path.join(self._settings.folder, CERTIFICATE), certificate)
-        write_private(os.path.join(self._settings.folder, KEY), key)
 
     def start(self) -> None:
         """Start it. What a server before it has written is there again.
