@@ -128,7 +128,7 @@ def test_the_configuration_lets_in_one_user_on_one_socket() -> None:
     assert "port 0" in lines
     assert not [line for line in lines if line.startswith(("bind", "tls"))]
     assert 'dir "/tmp/r\'\\x22 \\x0a"' in lines
-    assert "user default off resetpass resetkeys resetchannels -@all" in lines
+    assert "user default off resetpass ~* &* +@all" in lines
     hashed = hashlib.sha256(b"secret").hexdigest()
     assert f"user ray on #{hashed} {acl_rules('mine')}" in lines
     assert acl_rules("mine") == (

@@ -26,7 +26,21 @@ from ray.testing import eventually, leaks
 
 
 @pytest.fixture
-def own(short_dir: Path) -> Iterator[OwnRedis]:
+def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the keeper says goes there."""
+    path = tmp_path / "said"
+    path.touch()
+
+    def say(line: str) -> None:
+        with path.open("a") as file:
+            file.write(line + "\n")
+
+    monkeypatch.setattr(own_module, "_say", say)
+    return path
+
+
+@pytest.fixture
+def own(said: Path, short_dir: Path) -> Iterator[OwnRedis]:
     server_binary()
     before = leaks.snapshot()
     own = OwnRedis(str(short_dir))
@@ -81,16 +95,16 @@ def test_its_user_may_do_nothing_else(own: OwnRedis, command: tuple[str, ...]) -
         client.execute_command(*command)
 
 
-def test_nobody_else_is_let_in(own: OwnRedis) -> None:
+@pytest.mark.parametrize("login", [{}, {"username": "default", "password": ""}, {"password": "x"}, {"username": "ray"}])
+def test_nobody_else_is_let_in(own: OwnRedis, login: dict[str, str]) -> None:
     import redis
 
-    with redis.Redis(unix_socket_path=load(own.address).path) as client, pytest.raises(redis.exceptions.RedisError):
-        client.ping()
+    client = redis.Redis(unix_socket_path=load(own.address).path, **login)
+    with client, pytest.raises(redis.exceptions.AuthenticationError):
+        client.get("ray:{default}:a")
 
 
-def test_it_comes_back_with_its_data(
-    capfd: pytest.CaptureFixture[str], own: OwnRedis, control: BlockingControl
-) -> None:
+def test_it_comes_back_with_its_data(own: OwnRedis, control: BlockingControl, said: Path) -> None:
     import redis
 
     access = load(own.address)
@@ -108,12 +122,10 @@ def test_it_comes_back_with_its_data(
         assert control.ask(Incr("count")) == round
         assert control.ask(Get("a")) == b"1"
         assert server_of(own.pid) != server
-    assert capfd.readouterr().err.count("has ended (signal 9 (SIGKILL)), and is started again with its data") == 3
+    assert said.read_text().count("has ended (signal 9 (SIGKILL)), and is started again with its data") == 3
 
 
-def test_it_is_given_up_after_six_deaths(
-    capfd: pytest.CaptureFixture[str], own: OwnRedis, control: BlockingControl
-) -> None:
+def test_it_is_given_up_after_six_deaths(own: OwnRedis, control: BlockingControl, said: Path) -> None:
     for _ in range(6):
         eventually(lambda: psutil.pid_exists(own.pid) and psutil.Process(own.pid).children())
         server = server_of(own.pid)
@@ -122,7 +134,7 @@ def test_it_is_given_up_after_six_deaths(
     eventually(lambda: psutil.Process(own.pid).status() == psutil.STATUS_ZOMBIE)
     with pytest.raises(ControlStoreError, match=r"connection refused|no such file"):
         control.ask(Get("a"), timeout_s=0.5)
-    assert "for the 6th time within a minute (signal 9 (SIGKILL)), and is not started again" in capfd.readouterr().err
+    assert "for the 6th time within a minute (signal 9 (SIGKILL)), and is not started again" in said.read_text()
 
 
 def test_it_dies_with_the_process_that_keeps_it(own: OwnRedis) -> None:

@@ -51,7 +51,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             'save ""',
             f"maxmemory {self.memory_bytes}",
             "maxmemory-policy noeviction",
-            "user default off resetpass resetkeys resetchannels -@all",
+            # Nobody can be that user. The server itself is when it reads its file, and drops what the user may not do.
+            "user default off resetpass ~* &* +@all",
             f"user {USER} on #{hashlib.sha256(self.password.encode()).hexdigest()} {acl_rules(self.name)}",
         ]
         if self.host:
