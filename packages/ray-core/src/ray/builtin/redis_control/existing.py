@@ -67,7 +67,7 @@ def why_not(access: Access) -> str:
             Link(access, CLIENT_NAME).close()
         except LinkLostError as error:
             if monotonic() > end:
-                return f"{access.where} cannot be used: {error}"
+                return f"{access.where} cannot be used: {error}; see that it runs, and that its URL is right"
             sleep(pauses.failed())
         except RefusedError as error:
             return str(error)
