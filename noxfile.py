@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 import tomllib
 import venv
@@ -69,9 +70,29 @@ def run(session: nox.Session, *command: str | Path, **env: str) -> None:
     session.run(*map(str, command), external=True, env={**os.environ, **env})
 
 
+def redis_server(session: nox.Session) -> None:
+    """Have a Redis server for the tests that use one: installed where it is missing, and this user and machine can.
+
+    Without one they are skipped, or fail where RAY_REQUIRE_REDIS is 1.
+    """
+    if shutil.which("redis-server") or shutil.which("valkey-server") or os.environ.get("RAY_TEST_REDIS"):
+        return
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        return
+    # In that runlevel nothing that is installed is started.
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    try:
+        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "redis-server"]):
+            session.run(apt, *command, external=True, silent=True, env=quiet)
+    except nox.command.CommandFailed:
+        session.warn("redis-server could not be installed: the tests that need it are skipped")
+
+
 def pytest_session(session: nox.Session, *arguments: str, **env: str) -> None:
     """Run pytest; what follows `--` on nox's command line takes the place of the arguments."""
     python = dev(session)
+    redis_server(session)
     run(session, python, *COMPILE)
     run(session, python, *PYTEST, *(session.posargs or arguments), **env)
 

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.redis_servers import server_binary
+
+from ray.builtin.redis_control.commands import acl_rules
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -24,7 +27,7 @@ PROGRAMS = {
     "tasks": START + "import datetime\nrefs, data = [ray.put(number) for number in range(3)], None\n",
 }  # fmt: skip
 #: Pages of which each example is a program.
-APART = ["plasma", "shm", "zmq"]
+APART = ["plasma", "redis", "shm", "zmq"]
 #: Pages whose examples are tests.
 TESTS = ["testing"]
 #: The examples of types are wrong on purpose, and are checked with the types; the plugin is the one among the examples.
@@ -112,6 +115,8 @@ def test_the_examples_run_and_print_what_they_say(name: str, tmp_path: Path) -> 
 @pytest.mark.timeout(220)
 @pytest.mark.parametrize("name", APART)
 def test_each_example_runs(name: str, tmp_path: Path) -> None:
+    if name == "redis":
+        server_binary()
     examples = blocks(name)
     assert examples
     for example in examples:
@@ -131,3 +136,9 @@ def test_the_examples_are_tests_that_pass(name: str, tmp_path: Path) -> None:
     done = subprocess.run([*command, "."], cwd=tmp_path, capture_output=True, text=True, timeout=140)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
+
+
+def test_the_rules_for_a_redis_server_are_those_of_the_client() -> None:
+    rules = re.search(r"^user ray on >PASSWORD (.*?)^```$", (DOCS / "redis.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert rules
+    assert rules[1].split() == acl_rules("default").split()

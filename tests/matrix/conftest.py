@@ -1,7 +1,8 @@
 """Sessions over combinations of parts.
 
-By default each pair of parts meets in at least one combination; with ``RAY_TEST_MATRIX=all`` every combination runs.
-Only what is installed takes part, so the same tests cover more as plugins are added to the environment.
+By default each pair of parts meets in at least one combination; with ``RAY_TEST_MATRIX=all`` every combination runs,
+but of those with a server beside the session only such a choice. Only what is installed takes part, so the same tests
+cover more as plugins are added to the environment.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from importlib.metadata import entry_points
 import pytest
 
 import ray
-from ray.exceptions import IncompatiblePluginsError
+from ray.exceptions import IncompatiblePluginsError, PluginNotInstalledError, PluginOptionsError
 from ray.plugins import resolve_plan
 from ray.testing import leaks
 
@@ -22,6 +23,9 @@ SEAMS = ("store", "transport", "scheduler", "control", "selector")
 
 #: Parts for one process only.
 NOT_BETWEEN_PROCESSES = {"inproc"}
+
+#: Control stores that no task and no object comes near.
+WITH_A_SERVER = {"redis"}
 
 Combination = tuple[str, ...]
 
@@ -33,8 +37,12 @@ def installed(seam: str) -> list[str]:
 def fits(combination: Combination) -> bool:
     try:
         resolve_plan(**dict(zip(SEAMS, combination, strict=True)))
-    except IncompatiblePluginsError:
+    except (IncompatiblePluginsError, PluginNotInstalledError):
         return False
+    except PluginOptionsError:
+        if combination[SEAMS.index("control")] not in WITH_A_SERVER:
+            raise
+        return False  # this machine has none
     return True
 
 
@@ -55,7 +63,12 @@ def pairwise(combinations: list[Combination]) -> list[Combination]:
 
 def combinations() -> list[Combination]:
     everything = [combination for combination in itertools.product(*map(installed, SEAMS)) if fits(combination)]
-    return everything if os.environ.get("RAY_TEST_MATRIX") == "all" else pairwise(everything)
+    if os.environ.get("RAY_TEST_MATRIX") != "all":
+        return pairwise(everything)
+    beside = [combination for combination in everything if combination[SEAMS.index("control")] in WITH_A_SERVER]
+    return [combination for combination in everything if combination not in beside] + (
+        pairwise(beside) if beside else []
+    )
 
 
 #: Everything in this process, whatever parts there are.
