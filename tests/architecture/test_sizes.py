@@ -9,6 +9,7 @@ LIMIT = 400
 #: {module: why it may have up to 600 lines}
 LONGER = {
     "ray/runtime/owner/owner.py": "the one place where the parts of an owner are made and given to each other",
+    "ray/runtime/node/node.py": "the one place where the parts of a node manager are made and given to each other",
     "ray/protocol/tasks.py": "one pure machine: the queues and leases of an owner",
     "ray/protocol/leases.py": "one pure machine: the leases of a node",
     "ray/protocol/references.py": "one pure machine: the objects of a process and the holds on them",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import ray
-from ray.testing import leaks
+from ray.testing import inside, leaks
 from ray.testing.cluster import Cluster
 
 
@@ -30,4 +30,4 @@ def joined(cluster: Cluster) -> Iterator[ray.RayContext]:
     """This program is a driver at the head; in the end nothing is taken on any node."""
     with ray.init(cluster.address) as context:
         yield context
-        leaks.assert_settled(ray.runtime.interface.current_session())
+        inside.settled()

@@ -191,3 +191,39 @@ def test_streams_and_async_cross(cluster, joined):
             yield number, bytes(200_000)
 
     assert [ray.get(ref)[0] for ref in numbers.remote(20)] == list(range(20))
+
+
+def test_a_name_is_taken_once_in_the_whole_cluster(cluster, joined):
+    @ray.remote(num_cpus=0)
+    class Keeper:
+        def node(self):
+            return ray.get_runtime_context().node_id
+
+    @ray.remote
+    def make(name):
+        """Of the node where it runs, which keeps it for as long as the task takes."""
+        keeper = Keeper.options(name=name).remote()
+        ray.get(keeper.node.remote())
+        time.sleep(1)
+        return ray.get_runtime_context().node_id
+
+    @ray.remote
+    def find(name):
+        return ray.get(ray.get_actor(name).node.remote())
+
+    kept = make.options(**FAR).remote("box")
+    eventually(lambda: found("box"), 20, "it is found here")
+    assert ray.get([find.remote("box"), find.options(**FAR).remote("box")], timeout=30)
+    with pytest.raises(ValueError, match="already taken"):
+        Keeper.options(name="box").remote()
+    ray.get(kept, timeout=30)
+    eventually(lambda: not found("box"), 20, "its name is free")
+    mine = Keeper.options(name="box").remote()
+    assert ray.get(find.options(**FAR).remote("box"), timeout=30) == ray.get(mine.node.remote())
+
+
+def found(name):
+    try:
+        return ray.get_actor(name)
+    except ValueError:
+        return None

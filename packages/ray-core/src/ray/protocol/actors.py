@@ -161,6 +161,8 @@ class ActorTable:
         #: Those that are not dead, by id.
         self._living: dict[bytes, ActorEntry] = {}
         self._dead: dict[bytes, None] = {}
+        #: (namespace, name, actor id) of names that have become free since ``take_freed``.
+        self._freed: list[tuple[str, str, bytes]] = []
         self._max_dead = max_dead
 
     def create(self, spec: ActorSpec, job: str = "", *, ready: bool = True) -> list[Effect]:
@@ -338,6 +340,12 @@ class ActorTable:
     def _free_name(self, spec: ActorSpec) -> None:
         if spec.name and self.names.get((spec.namespace, spec.name)) == spec.id:
             del self.names[(spec.namespace, spec.name)]
+            self._freed.append((spec.namespace, spec.name, spec.id))
+
+    def take_freed(self) -> list[tuple[str, str, bytes]]:
+        """(namespace, name, actor id) of names that have become free since the last call."""
+        freed, self._freed = self._freed, []
+        return freed
 
     def _of(self, worker: bytes) -> ActorEntry | None:
         actor = self.by_worker.get(worker)

@@ -46,6 +46,8 @@ class Registry:
     def __init__(self, control: ControlStore, say: Callable[[str], None]) -> None:
         self._control = control
         self._say = say
+        #: Told of the number of a node that has died, as its ids begin.
+        self.on_dead: Callable[[bytes], None] = lambda node: None
 
     # --- before the node manager serves -------------------------------------------------------------------------------
 
@@ -99,6 +101,7 @@ class Registry:
     def dead(self, record: NodeRecord, cause: str) -> None:
         """See ``Facts``."""
         self._keep(record, DEAD, cause, _DEAD_S)
+        self.on_dead(record.number.to_bytes(NODE_NUMBER_BYTES, "big"))
 
     def _keep(self, record: NodeRecord, state: str, cause: str, ttl_s: float | None) -> None:
         kept = Standing(record.number, record.name, record.address, record.hostname, state, cause)

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable
 
+from ray.abc.control import ControlStore
 from ray.abc.scheduler import SchedulerPolicy
 from ray.ids import node_number
 from ray.messages.cluster import NodeRecord
@@ -14,6 +15,7 @@ from ray.protocol.lending import LendingTable
 from ray.runtime.cluster.belonging import Belonging
 from ray.runtime.cluster.director import Director
 from ray.runtime.cluster.members import Members
+from ray.runtime.cluster.names import ActorNames
 from ray.runtime.cluster.registry import Registry
 from ray.runtime.node.joined import Joined
 from ray.runtime.node.node import NodeManager
@@ -25,6 +27,7 @@ def join(
     manager: NodeManager,
     config: ClusterConfig,
     registry: Registry,
+    control: ControlStore,
     policy: SchedulerPolicy,
     digest: str,
     on_joined: Callable[[], None],
@@ -35,6 +38,7 @@ def join(
         manager: of this node.
         config: of the cluster.
         registry: what is known of the cluster.
+        control: the state of record.
         policy: chooses among the other nodes.
         digest: of the plan.
         on_joined: called once when this node is one of them.
@@ -56,8 +60,11 @@ def join(
     )
     processes = NodeProcesses(manager.peers, manager.pool, manager.jobs, manager.job_ends, manager.output)
 
+    names = ActorNames(control, lambda text: print(text, flush=True))
+
     def direct() -> Director:
         registry.direct(record)
+        registry.on_dead = names.node_dead
         return Director(record, members, registry, manager.timers, processes.homes, joined.take_roster)
 
     director = record if config.is_head else registry.director()
@@ -72,7 +79,7 @@ def join(
         manager.leases,
         manager.actors,
         processes,
-        manager.timers,
+        names,
     )
     belonging.begin()
     manager.join(joined)

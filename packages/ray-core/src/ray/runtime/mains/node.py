@@ -149,7 +149,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         if cluster is None:
             ready()
         else:
-            join(manager, cluster, registry, composition.make_scheduler(), composition.plan.digest, ready)
+            join(manager, cluster, registry, control, composition.make_scheduler(), composition.plan.digest, ready)
         manager.run()
         if manager.reason and lifeline.fileno() >= 0:
             raise RaySystemError(manager.reason)

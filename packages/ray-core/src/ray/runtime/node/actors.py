@@ -64,7 +64,7 @@ class NodeActors:
         self._leases = leases
         self._clients = clients
         self._pool = pool
-        self._timers = timers
+        self.timers = timers
         self._node_id = node_id
         self.table = actors.ActorTable()
         #: Workers of other nodes; set before anything is served.
@@ -81,11 +81,11 @@ class NodeActors:
     def handlers(self) -> dict[type, Handler]:
         """What the node manager passes on."""
         return {
-            node.CreateActor: self._create,
+            node.CreateActor: self.create,
             node.WatchActor: self._watch,
             node.KillActor: self._kill,
             node.ActorStarted: lambda client, message, frames: self.apply(self.table.started(client.id, message.error)),
-            node.ActorExiting: lambda client, message, frames: self.table.exiting(client.id, message.reason),
+            node.ActorExiting: lambda client, message, frames: self.exiting(client.id, message.reason),
             node.ActorUnheld: lambda client, message, frames: self.apply(self.table.unheld(message.id)),
         }
 
@@ -96,7 +96,13 @@ class NodeActors:
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def _create(self, client: Client, message: node.CreateActor, frames: Sequence[Frame]) -> None:
+    def exiting(self, worker: bytes, reason: str) -> None:
+        """The process of an actor says that it ends by its own will."""
+        self.table.exiting(worker, reason)
+        self.apply(())
+
+    def create(self, client: Client, message: node.CreateActor, frames: Sequence[Frame] = ()) -> None:
+        """A process wants an actor; a name that it has is its own."""
         spec = message.spec
         if any(amount > spec.placement.get(name, 0) for name, amount in spec.resources.items()):
             raise RemoteProtocolError(
@@ -136,7 +142,7 @@ class NodeActors:
         early = self._early.get(actor)
         if early is None:
             early = self._early[actor] = []
-            self._timers.after(EARLY_S, lambda: self._take_early(actor))
+            self.timers.after(EARLY_S, lambda: self._take_early(actor))
         early.append(act)
 
     def _take_early(self, actor: bytes) -> None:
@@ -210,6 +216,8 @@ class NodeActors:
 
     def apply(self, effects: Sequence[actors.Effect]) -> None:
         """Carry out what the actor table decided."""
+        for name in self.table.take_freed():
+            self.elsewhere.name_free(*name)
         for effect in effects:
             if type(effect) is actors.Publish:
                 self._publish(effect.actor)
@@ -247,7 +255,7 @@ class NodeActors:
 
     def _place_after(self, entry: actors.ActorEntry, delay_s: float) -> None:
         if delay_s:
-            self._timers.after(delay_s, lambda: self._place(entry))
+            self.timers.after(delay_s, lambda: self._place(entry))
         else:
             self._place(entry)
 

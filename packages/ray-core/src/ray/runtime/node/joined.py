@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import msgspec
+
 from ray.abc.scheduler import ResourceRequest
 from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
@@ -19,6 +21,7 @@ from ray.runtime.cluster.belonging import Belonging
 from ray.runtime.cluster.borrowing import LeaseBorrowing
 from ray.runtime.cluster.lending import LeaseLending
 from ray.runtime.cluster.members import Member, Members
+from ray.runtime.cluster.names import ActorNames
 from ray.runtime.cluster.watching import ActorWatching
 from ray.runtime.node.actors import NodeActors
 from ray.runtime.node.client import Client, Handler
@@ -26,7 +29,6 @@ from ray.runtime.node.jobs import answer_of
 from ray.runtime.node.processes import NodeProcesses
 from ray.runtime.process.hardware import node_row
 from ray.runtime.process.output_window import weight
-from ray.runtime.process.timers import Timers
 
 Heard: TypeAlias = Callable[[Member, Any], None]
 """What takes a kind of message of another node manager."""
@@ -44,7 +46,7 @@ class Joined:
         leases: LeaseTable,
         actors: NodeActors,
         processes: NodeProcesses,
-        timers: Timers,
+        names: ActorNames,
     ) -> None:
         """Nothing was heard yet.
 
@@ -56,8 +58,9 @@ class Joined:
             leases: of this node.
             actors: that this node keeps.
             processes: of this node.
-            timers: of this node manager.
+            names: of actors.
         """
+        self._names = names
         self._own = own
         self._node = node_of(own)
         self._members = members
@@ -66,11 +69,11 @@ class Joined:
         self._leases = leases
         self._actors = actors
         self._processes = processes
-        self._hosts = actors.elsewhere = ActorHosts(members)
+        self._hosts = actors.elsewhere = ActorHosts(members, names)
         self._watching = ActorWatching(members, processes)
-        self._lending = LeaseLending(leases, processes, timers, processes.homes, actors.desk.apply)
+        self._lending = LeaseLending(leases, processes, actors.timers, processes.homes, actors.desk.apply)
         self._borrowing = LeaseBorrowing(
-            own, lent, leases, members, processes, timers, self._actor_granted, self._actor_ended
+            own, lent, leases, members, processes, actors.timers, self._actor_granted, self._actor_ended
         )
         self._heard: dict[type, Heard] = {
             cluster.Roster: lambda member, message: self.take_roster(message),
@@ -193,7 +196,7 @@ class Joined:
         if isinstance(said, node.ActorStarted):
             self._actors.apply(self._actors.table.started(worker, said.error))
         elif isinstance(said, node.ActorExiting):
-            self._actors.table.exiting(worker, said.reason)
+            self._actors.exiting(worker, said.reason)
         elif isinstance(said, node.Lingering):
             self._lent.ended(lease)
             self._actor_ended(lease, node.ExitCause(exit_code=0))
@@ -205,6 +208,10 @@ class Joined:
     def pass_on(self, client: Client, message: Any) -> bool:
         """See ``Others``."""
         kind = type(message)
+        if kind is node.CreateActor:
+            return self._claim_name(client, message)
+        if kind is node.Question:
+            return message.what == "actor" and self._find_named(client, message)
         if kind in (node.ActorStarted, node.ActorExiting, node.Lingering):
             lease = self._leases.by_worker.get(client.id)
             if lease is None or lease.key[0] == self._own:
@@ -227,6 +234,35 @@ class Joined:
             self._borrowing.release(message)
         elif not self._borrowing.of_lease(message.lease, message) and kind is node.Suspect:
             client.send(node.LeaseEnded(message.lease, node.ExitCause(reason="the lease had ended before")))
+        return True
+
+    def _claim_name(self, client: Client, message: node.CreateActor) -> bool:
+        """A named actor is created once it has its name, and its creator is told then."""
+        spec = message.spec
+        if not spec.name or not message.request:
+            return False
+
+        def claimed(problem: str) -> None:
+            if problem:
+                client.send(node.Answer(message.request, False, error=problem))
+            elif self._processes.is_connected(client):
+                self._actors.create(client, message)
+            else:
+                self._names.free(spec.namespace, spec.name, spec.id)
+
+        self._names.claim(spec, claimed)
+        return True
+
+    def _find_named(self, client: Client, message: node.Question) -> bool:
+        """An actor that this node does not keep is looked for in the control store."""
+        if self._actors.find_named(message.data) is not None:
+            return False
+
+        def found(actor: tuple[bytes, bytes] | None) -> None:
+            client.send(node.Answer(message.request, True, msgspec.msgpack.encode(actor)))
+
+        namespace, name = msgspec.msgpack.decode(message.data, type=tuple[str, str])
+        self._names.find(namespace, name, found)
         return True
 
     def handlers(self) -> dict[type, Handler]:

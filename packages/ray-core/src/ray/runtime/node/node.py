@@ -49,7 +49,7 @@ LOST_GRACE_S = 0.3
 #: What may be about something of another node.
 PASSED_ON = frozenset({
     node.Release, node.Suspect, node.KillLease, node.RecallLease, node.Interrupt, node.WatchActor, node.KillActor,
-    node.ActorStarted, node.ActorExiting, node.Lingering, jobs.Path,
+    node.ActorStarted, node.ActorExiting, node.Lingering, node.CreateActor, node.Question, jobs.Path,
 })  # fmt: skip
 _TICK_S = 5.0
 #: The context of a connection that was dropped before it said who it is; more of its messages may be under way here.

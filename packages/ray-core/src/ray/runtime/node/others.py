@@ -27,6 +27,9 @@ class ActorsElsewhere(Protocol):
     def settle(self, worker: bytes, resources: dict[str, int]) -> None:
         """One runs, and holds only this from here on."""
 
+    def name_free(self, namespace: str, name: str, actor: bytes) -> None:
+        """An actor that this node manager keeps has lost its name, wherever its process is."""
+
 
 class Others(Protocol):
     """The other nodes."""
@@ -131,4 +134,7 @@ class Alone:
         pass
 
     def settle(self, worker: bytes, resources: dict[str, int]) -> None:
+        pass
+
+    def name_free(self, namespace: str, name: str, actor: bytes) -> None:
         pass

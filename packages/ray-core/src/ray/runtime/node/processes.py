@@ -40,6 +40,10 @@ class NodeProcesses:
         """Other node managers that are connected."""
         return [client for client in self._clients.values() if client.kind == "node"]
 
+    def is_connected(self, client: Client) -> bool:
+        """Whether it is, still."""
+        return self._clients.get(client.id) is client
+
     def send_to(self, process: bytes, message: Any) -> bool:
         """See ``Processes``."""
         client = self._clients.get(process)
