@@ -90,7 +90,7 @@ def test_a_node_that_ends(cluster: Cluster, joined: ray.RayContext, how: str) ->
     time.sleep(0.3)
     getattr(cluster, how)(cluster.nodes[1])
     began = time.monotonic()
-    with pytest.raises(ray.exceptions.WorkerCrashedError):
+    with pytest.raises(ray.exceptions.NodeDiedError, match=f"The node {cluster.name}-1 "):
         ray.get(ref, timeout=LIMIT_S)
     with pytest.raises(ray.exceptions.ActorDiedError):
         ray.get(actor.ping.remote(), timeout=LIMIT_S)
@@ -123,6 +123,6 @@ def test_a_node_that_stands_still(cluster: Cluster, joined: ray.RayContext) -> N
     assert ray.get(ref, timeout=LIMIT_S) == cluster.nodes[1].node_id
     lost = forever.remote()
     time.sleep(0.3)
-    with cluster.pause(cluster.nodes[1]), pytest.raises(ray.exceptions.WorkerCrashedError):
+    with cluster.pause(cluster.nodes[1]), pytest.raises(ray.exceptions.NodeDiedError):
         ray.get(lost, timeout=LIMIT_S)
     eventually(lambda: cluster.nodes[1].started._process.poll() is not None, LIMIT_S, "it has ended")

@@ -68,6 +68,8 @@ class ExitCause(Struct, frozen=True):
     """Of an actor that is not started again because it was so often: as often as it may be."""
     began: bytes = b""
     """Of a process that is about to be ended: id of a task that it has started; it may start others yet."""
+    node: str = ""
+    """What messages call the node, where that has died as a whole."""
 
 
 class LeaseEnded(Struct, frozen=True, tag=35):

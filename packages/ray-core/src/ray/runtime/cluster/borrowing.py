@@ -176,5 +176,5 @@ class LeaseBorrowing:
         """A node is gone, and with it what it has lent."""
         self._told = {each for each in self._told if each[0] != member.node}
         for lent in self._table.node_down(member.node):
-            self._end(lent, node.ExitCause(reason=reason))
+            self._end(lent, node.ExitCause(reason=reason, node=member.title))
         self.look()

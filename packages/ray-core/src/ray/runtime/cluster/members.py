@@ -38,7 +38,7 @@ class Member:
     def title(self) -> str:
         """How messages name it."""
         record = self.record
-        return f"node {record.name or record.number} ({record.address})"
+        return f"{record.name or record.number} ({record.address})"
 
 
 class Members:

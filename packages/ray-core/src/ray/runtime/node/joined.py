@@ -119,7 +119,7 @@ class Joined:
     def member_lost(self, member: Member) -> None:
         """See ``Others``."""
         if self._members.lost(member):
-            self._down(member, f"the connection to {member.title} was lost")
+            self._down(member, "the connection to its node manager was lost")
             self._belonging.lost(member)
 
     def client_lost(self, client: Client) -> None:
@@ -132,13 +132,13 @@ class Joined:
 
     def _down(self, member: Member, reason: str) -> None:
         self._borrowing.node_down(member, reason)
-        self._watching.node_down(member, reason)
+        self._watching.node_down(member, f"{member.title} died: {reason}")
 
     def take_roster(self, roster: cluster.Roster) -> None:
         causes = self._belonging.take(roster)
         for member in self._members.want(self._belonging.others):
             cause = causes.get(member.record.number, "it has left the cluster")
-            self._down(member, f"{member.title} is dead: {cause}")
+            self._down(member, cause)
 
     def leave(self) -> None:
         """See ``Others``."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic, wall_time
 from ray.exceptions import (
+    NodeDiedError,
     OutOfMemoryError,
     RayActorError,
     RayError,
@@ -108,7 +109,10 @@ class Reports:
             reason = cause.reason
             if record.attempt:
                 reason = f"{reason}; " * bool(reason) + f"it was run {record.attempt + 1} times"
-            error = WorkerCrashedError(record.name, cause.pid, cause.exit_code, cause.signal, reason, tail)
+            if cause.node:
+                error = NodeDiedError(cause.node, reason)
+            else:
+                error = WorkerCrashedError(record.name, cause.pid, cause.exit_code, cause.signal, reason, tail)
         return self.envelope(error, record.name, record.id, record.attempt, cause.pid)
 
     def cancelled(self, record: TaskRecord, doubt: str = "") -> bytes:
@@ -289,7 +293,7 @@ def _text_of(name: str, opened: Envelope) -> str:
     return f"{summary} in {name}\n{detail}"
 
 
-_DEATHS = frozenset({"WorkerCrashedError", "OutOfMemoryError", "RayActorError"})
+_DEATHS = frozenset({"WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "RayActorError"})
 
 
 def failed(text: str) -> str:
