@@ -93,6 +93,10 @@ class ObjectEntry:
         #: The unfinished task that makes the object, where this process owns it.
         self.task: Any = None
 
+    def nbytes(self) -> int:
+        """The size of its value, if there is one."""
+        return self.value if self.status == STORED else len(self.value or b"")
+
     def call_when_done(self, call: Callable[[ObjectEntry], None]) -> bool:
         """Have ``call`` called once with this entry when it is no longer PENDING; False, without effect, if it is not.
 

@@ -44,6 +44,7 @@ from ray.runtime.owner.inbox import Inbox
 from ray.runtime.owner.inspection import NodeQuestions, serves_others
 from ray.runtime.owner.joining import PluginLife
 from ray.runtime.owner.leasing import Leasing
+from ray.runtime.owner.lending import Lending
 from ray.runtime.owner.letting_go import LettingGo
 from ray.runtime.owner.losses import Losses
 from ray.runtime.owner.outcomes import Outcomes
@@ -155,7 +156,7 @@ class OwnerRuntime(ABC):
     def _make_work(self, rests: list[Callable[[], None]]) -> None:
         """Tasks and calls on their way, and back."""
         here, peers, timers, tell_node, outcomes = self.here, self.peers, self.timers, self.node.send, self.outcomes
-        handing = HandingOver(self.borrowing, outcomes)
+        handing = HandingOver(self.borrowing, outcomes, self.values.at_once)
         self.recovery = Recovery(self.table, outcomes, self.transport.wake, self.catch_up)
         self.leasing = Leasing(
             here,
@@ -223,6 +224,7 @@ class OwnerRuntime(ABC):
                 self.leasing,
                 self.calls,
                 self.borrowing,
+                Lending(self.table, self.values, self.borrowing, self.reports, self.lock),
                 self.streams,
                 self.cancelling,
                 self.clock,
