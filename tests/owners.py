@@ -61,8 +61,11 @@ class Wire:
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
+        #: Those of the last message.
+        self.frames: list[Any] = []
 
     def send(self, frames: Any) -> None:
+        self.frames = list(frames)
         self.sent.append(codec.decode(frames))
         if isinstance(frames, list):
             frames[0] = None
@@ -79,6 +82,7 @@ class Peers:
         self.away: dict[str, ConnectionError] = {}
         self.slow: set[str] = set()
         self.far: set[str] = set()
+        self.knows_far = False
         self.made = 0
 
     def at(self, address: str) -> Peer:
@@ -188,6 +192,11 @@ class Owner:
         entry.task = record
         record.entries = (entry,)
         return record
+
+    def frames(self, address: str) -> list[Any]:
+        """Those of the message that another process was sent last."""
+        connection: Any = self.peers.at(address).connection
+        return list(connection.frames)
 
     def submit(self, retries: int = 0) -> TaskRecord:
         record = self.record(retries)
