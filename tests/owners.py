@@ -141,10 +141,20 @@ class NoStore:
         self.discarded += ids
 
 
+class NothingMoves:
+    """Results stay where they have come."""
+
+    def takes(self, data: Any) -> bool:
+        return False
+
+    def begin(self, entry: Any, data: Any, task: str) -> None:
+        raise AssertionError("nothing moves")
+
+
 class Owner:
     """The parts between a submission and its outcome, wired as in a process."""
 
-    def __init__(self, values: Any = None) -> None:
+    def __init__(self, values: Any = None, moving: Any = None) -> None:
         self.here = Here("session", b"process1", "")
         self.here.address = "me"
         self.table, self.clock, self.peers, self.values = ReferenceTable(), Clock(), Peers(), values or NoStore()
@@ -156,7 +166,10 @@ class Owner:
         tell = self.told.append
         self.reports = Reports(self.here, timers, tell, self.shown.append)
         self.borrowing = Borrowing(self.here, self.table, peers, self.reports, timers, None, lambda peer: None, None)
-        self.outcomes = Outcomes(self.table, self.values, self.borrowing, self.reports, TaskEventLog(timers, tell), [])
+        events = TaskEventLog(timers, tell)
+        self.outcomes = Outcomes(
+            self.table, self.values, self.borrowing, self.reports, events, moving or NothingMoves(), []
+        )
         handing = HandingOver(self.borrowing, self.outcomes, self.values.at_once)
         shortage = Shortage(timers, tell)
         self.leasing = Leasing(

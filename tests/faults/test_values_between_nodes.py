@@ -65,6 +65,16 @@ def test_refs_handed_on_from_node_to_node(mixed):
         until(lambda maker=maker: ray.get(maker.objects.remote()) == 0)
 
 
+def test_a_result_of_another_node_is_stored_once_for_all_workers_of_this_one(mixed):
+    near, far = on_both_nodes()
+    result = far.large.remote(7)
+    assert ray.get([near.first.remote(result) for _ in range(3)] + [far.first.remote(result)]) == [7] * 4
+    kept_by = {peer.near for peer in interface.current().peers.by_process.values() if peer.kept}
+    assert (objects(), kept_by) == ((0, {True, False}) if mixed == "heap" else (1, {False}))
+    del result
+    until(lambda: objects() == 0)
+
+
 @pytest.mark.parametrize("dies", ["near", "far"])
 def test_an_owner_on_either_node_dies(mixed, dies):
     near, far = on_both_nodes()

@@ -78,6 +78,12 @@ class Keeper:
     def read(self):
         return int(ray.get(self.values[0])[0])
 
+    def large(self, value):
+        return np.full(2 * MIB, value, np.uint8)
+
+    def first(self, array):
+        return int(array[0])
+
     def forget(self):
         self.values = []
 
