@@ -6,11 +6,13 @@ import os
 
 import numpy as np
 import pytest
-from tests.faults.values import MIB, STORES, AsyncKeeper, Keeper, first, here, objects, start, until
+from tests.faults.values import MIB, STORES, AsyncKeeper, Keeper, first, here, start
 
 import ray
 from ray.exceptions import OwnerDiedError
-from ray.runtime import interface
+from ray.ids import object_id, process_of
+from ray.testing.inside import keepers, leave_result, stored_objects
+from ray.testing.waiting import eventually
 
 
 @pytest.fixture(params=STORES)
@@ -37,11 +39,8 @@ def test_a_result_of_a_near_attempt_that_died_is_not_taken(mixed, tmp_path):
             file.write("x")
         attempt = os.path.getsize(path)
         if attempt < 4:
-            runtime = interface.current()
-            call, store = runtime.desk.call, runtime.store
-            if call.peer.near and runtime.values.shared:
-                store.delete(call.task.id + bytes(4))
-                store.put(call.task.id + bytes(4), [bytes(MIB)], MIB)
+            task = ray.get_runtime_context().get_task_id()
+            leave_result(object_id(bytes.fromhex(task)), process_of(bytes.fromhex(task)), MIB)
             os._exit(1)
         return np.full(MIB, attempt, np.uint8)
 
@@ -50,7 +49,7 @@ def test_a_result_of_a_near_attempt_that_died_is_not_taken(mixed, tmp_path):
         ref = dies_often.remote(str(path))
         assert int(ray.get(ref)[0]) == 4
         del ref
-        until(lambda: objects() == 0)
+        eventually(lambda: not stored_objects(), why="it is not freed")
 
 
 def test_refs_handed_on_from_node_to_node(mixed):
@@ -62,17 +61,16 @@ def test_refs_handed_on_from_node_to_node(mixed):
         assert ray.get(reader.read.remote()) == 7
         assert ray.get(reader.read.remote()) == 7
         ray.get(reader.forget.remote())
-        until(lambda maker=maker: ray.get(maker.objects.remote()) == 0)
+        eventually(lambda maker=maker: not ray.get(maker.objects.remote()), why="it is not freed")
 
 
 def test_a_result_of_another_node_is_stored_once_for_all_workers_of_this_one(mixed):
     near, far = on_both_nodes()
     result = far.large.remote(7)
     assert ray.get([near.first.remote(result) for _ in range(3)] + [far.first.remote(result)]) == [7] * 4
-    kept_by = {peer.near for peer in interface.current().peers.by_process.values() if peer.kept}
-    assert (objects(), kept_by) == ((0, {True, False}) if mixed == "heap" else (1, {False}))
+    assert (stored_objects(), keepers()) == ((0, {True, False}) if mixed == "heap" else (1, {False}))
     del result
-    until(lambda: objects() == 0)
+    eventually(lambda: not stored_objects(), why="it is not freed")
 
 
 @pytest.mark.parametrize("dies", ["near", "far"])

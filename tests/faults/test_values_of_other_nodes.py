@@ -16,15 +16,15 @@ from tests.faults.values import (
     here,
     large,
     node,
-    objects,
     start,
-    until,
 )
 from tests.sessions import unchecked
 
 import ray
 from ray.exceptions import RayTaskError, WorkerCrashedError
 from ray.testing import leaks
+from ray.testing.inside import stored_objects
+from ray.testing.waiting import eventually
 
 nothing_left = unchecked()
 
@@ -122,8 +122,8 @@ def test_what_nobody_holds_is_freed():
     result = large.remote(1)
     ray.get(result)
     del ref, result
-    until(lambda: objects() == 0)
-    until(lambda: ray.get(count_objects.remote()) == 0)
+    eventually(lambda: not stored_objects(), why="it is not freed")
+    eventually(lambda: ray.get(count_objects.remote()) == 0, why="it is not freed")
 
 
 # --- refs -----------------------------------------------------------------------------------------------------------

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import numpy as np
 
 import ray
-from ray.runtime import interface
+from ray.testing.inside import stored_objects
 
 STORES = ("heap", "plasma", "shm")
 MIB = 1 << 20
@@ -21,18 +20,6 @@ def start(store, **options):
 
 def here():
     return ray.get_runtime_context().get_node_id()
-
-
-def objects():
-    """How many are in the store of this process."""
-    return interface.current().store.stats().objects
-
-
-def until(condition, limit_s=10.0):
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @ray.remote
@@ -52,7 +39,7 @@ def first(*arrays):
 
 @ray.remote
 def count_objects():
-    return objects()
+    return stored_objects()
 
 
 @ray.remote
@@ -88,7 +75,7 @@ class Keeper:
         self.values = []
 
     def objects(self):
-        return objects()
+        return stored_objects()
 
 
 @ray.remote
