@@ -61,20 +61,28 @@ class Wire:
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
+        #: Those of the last message.
+        self.frames: list[Any] = []
 
     def send(self, frames: Any) -> None:
+        self.frames = list(frames)
         self.sent.append(codec.decode(frames))
         if isinstance(frames, list):
             frames[0] = None
 
 
 class Peers:
-    """Others, by their ids; those in ``away`` are not reached, as is known at once, and ``slow`` ones are dialled."""
+    """Others, by their ids; those in ``away`` are not reached, as is known at once, and ``slow`` ones are dialled.
+
+    Those in ``far`` are of another node.
+    """
 
     def __init__(self) -> None:
         self.by_process: dict[bytes, Peer] = {}
         self.away: dict[str, ConnectionError] = {}
         self.slow: set[str] = set()
+        self.far: set[str] = set()
+        self.knows_far = False
         self.made = 0
 
     def at(self, address: str) -> Peer:
@@ -86,7 +94,8 @@ class Peers:
             raise self.away[address]
         if process not in self.by_process:
             self.made += 1
-            peer = self.by_process[process] = Peer(Wire(), process, address)  # type: ignore[arg-type]
+            connection: Any = Wire()
+            peer = self.by_process[process] = Peer(connection, process, address, near=address not in self.far)
             peer.stands = address not in self.slow
         return self.by_process[process]
 
@@ -125,28 +134,43 @@ class NoStore:
     def stored(self, entry: Any, nbytes: int) -> None:
         raise AssertionError("nothing is stored")
 
+    def at_once(self, object_id: bytes) -> Any:
+        raise AssertionError("nothing is stored")
+
     def discard(self, ids: Any) -> None:
         self.discarded += ids
+
+
+class NothingMoves:
+    """Results stay where they have come."""
+
+    def takes(self, data: Any) -> bool:
+        return False
+
+    def begin(self, entry: Any, data: Any, task: str) -> None:
+        raise AssertionError("nothing moves")
 
 
 class Owner:
     """The parts between a submission and its outcome, wired as in a process."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: Any = None, moving: Any = None) -> None:
         self.here = Here("session", b"process1", "")
         self.here.address = "me"
-        self.table, self.clock, self.peers, self.values = ReferenceTable(), Clock(), Peers(), NoStore()
+        self.table, self.clock, self.peers, self.values = ReferenceTable(), Clock(), Peers(), values or NoStore()
         #: What the node manager was told, and what was said to the user.
         self.told: list[Any] = []
         self.shown: list[str] = []
         timers: Any = self.clock
         peers: Any = self.peers
-        values: Any = self.values
         tell = self.told.append
         self.reports = Reports(self.here, timers, tell, self.shown.append)
         self.borrowing = Borrowing(self.here, self.table, peers, self.reports, timers, None, lambda peer: None, None)
-        self.outcomes = Outcomes(self.table, values, self.borrowing, self.reports, TaskEventLog(timers, tell), [])
-        handing = HandingOver(self.borrowing, self.outcomes)
+        events = TaskEventLog(timers, tell)
+        self.outcomes = Outcomes(
+            self.table, self.values, self.borrowing, self.reports, events, moving or NothingMoves(), []
+        )
+        handing = HandingOver(self.borrowing, self.outcomes, self.values.at_once)
         shortage = Shortage(timers, tell)
         self.leasing = Leasing(
             self.here,
@@ -181,6 +205,11 @@ class Owner:
         entry.task = record
         record.entries = (entry,)
         return record
+
+    def frames(self, address: str) -> list[Any]:
+        """Those of the message that another process was sent last."""
+        connection: Any = self.peers.at(address).connection
+        return list(connection.frames)
 
     def submit(self, retries: int = 0) -> TaskRecord:
         record = self.record(retries)

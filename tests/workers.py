@@ -90,9 +90,9 @@ class Worker:
         """Have this worker be an actor."""
         self.actor.become(actor_to_start())
 
-    def peer_at(self, address: str) -> Peer:
+    def peer_at(self, address: str, *, near: bool = True) -> Peer:
         connection: Any = Wire()
-        return Peer(connection, address.encode().ljust(8), address)
+        return Peer(connection, address.encode().ljust(8), address, near=near)
 
     def call(self, number: int, peer: Peer | None = None, **facts: Any) -> Any:
         return Call(peer or self.peer, id_of(number), **facts)

@@ -12,13 +12,13 @@ from ray.testing import inside, leaks
 from ray.testing.cluster import Cluster
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
+@pytest.fixture(params=["heap"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Nothing is left of it, on any node."""
     if not (shutil.which("redis-server") or shutil.which("valkey-server")):
         pytest.skip("redis-server is missing: apt-get install redis-server")
     before = leaks.snapshot()
-    with Cluster(initialize_head=True, head_node_args={"num_cpus": 2}, store="heap") as made:
+    with Cluster(initialize_head=True, head_node_args={"num_cpus": 2}, store=request.param) as made:
         made.add_node(num_cpus=2, resources={"far": 4})
         made.wait_for_nodes()
         yield made

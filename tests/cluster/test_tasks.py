@@ -37,6 +37,10 @@ def test_a_resource_of_another_node(cluster, joined):
     assert ray.get(where.options(**FAR).remote(), timeout=30) == cluster.nodes[1].node_id
 
 
+EACH_STORE = pytest.mark.parametrize("cluster", ["heap", "plasma", "shm"], indirect=True)
+
+
+@EACH_STORE
 def test_arguments_results_and_refs_cross(cluster, joined):
     @ray.remote
     def double(value, ref=None):
@@ -99,6 +103,7 @@ def test_a_worker_that_dies_there(cluster, joined):
         os.unlink(path)
 
 
+@EACH_STORE
 def test_an_actor_there(cluster, joined):
     @ray.remote(**FAR)
     class Counter:
@@ -184,6 +189,7 @@ def test_a_cancel_there(cluster, joined):
             ray.get(each, timeout=30)
 
 
+@EACH_STORE
 def test_streams_and_async_cross(cluster, joined):
     @ray.remote(num_returns="streaming", **FAR)
     def numbers(count):

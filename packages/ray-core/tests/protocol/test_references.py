@@ -27,6 +27,7 @@ from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry,
 from ray.runtime.owner.borrowing import Borrowing
 from ray.runtime.owner.handed_refs import ActorLife, address_of_owner, describe
 from ray.runtime.owner.here import Here
+from ray.runtime.owner.lending import Lending
 from ray.runtime.owner.letting_go import LettingGo
 from ray.runtime.refs.ref import ObjectRef
 from ray.testing.interruption import interrupted
@@ -472,7 +473,7 @@ class Peer:
 
     def __init__(self, world: World, here: str, address: str) -> None:
         self.world, self.here, self.address, self.process = world, here, address, address.encode()
-        self.lost, self.stands = False, True
+        self.lost, self.stands, self.near = False, True, True
         self.kept: dict[bytes, int] = {}
 
     def send(self, message: Any, frames: Any = None) -> None:
@@ -516,6 +517,7 @@ class Process:
         values: Any = SimpleNamespace(
             views=SimpleNamespace(drop=lambda id: None), release=lambda entry: None, delete=lambda entry: None
         )
+        self.lending = Lending(self.table, values, self.borrowing, reports, lock)
         lives: Any = SimpleNamespace(by_life={})
         self.letting_go = LettingGo(here, self.table, values, self.borrowing, self.peers, lives, self.never, self.never)
         #: What the program holds.
@@ -626,7 +628,7 @@ class Process:
         peer: Any = self.peers.by_process.setdefault(sender.encode(), Peer(self.world, self.address, sender))
         match message:
             case wire.Fetch():
-                self.borrowing.on_fetch(peer, message, [])
+                self.lending.on_fetch(peer, message, [])
             case wire.Fetched():
                 self.borrowing.on_fetched(peer, message, [])
             case wire.Credit():

@@ -43,7 +43,7 @@ class Ref(Struct, frozen=True):
     value: bytes = b""
     """A small value, or the envelope of the failure."""
     nbytes: int = 0
-    """Size of a value that is in the sender's node's store."""
+    """Size of a value that is in the store of the node, which is the receiver's as well."""
 
 
 class Dependency(Struct, frozen=True):
@@ -52,7 +52,8 @@ class Dependency(Struct, frozen=True):
     at: int | str
     """Position of a positional argument, or the name of a keyword argument."""
     data: Data | None
-    """None: in the node's store under ``id``, or kept by the receiver from an earlier push."""
+    """None: kept by the receiver from an earlier push, or in the node's store under ``id``; a receiver on another node
+    asks the owner for it."""
     id: bytes
     address: str
     """Where to dial the owner of the object."""
@@ -89,7 +90,8 @@ class Task(Struct, frozen=True):
     retry: bytes = b""
     """Pickled exception types to retry on, or ``*`` for all; opaque to control processes."""
     stored: bytes = b""
-    """Id of the object that holds the arguments, where they are too large to send; ``args`` is empty then."""
+    """Id of the object that holds the arguments, where they are too large to send, or cannot be read at once for a
+    receiver on another node, which asks for them; ``args`` is empty then."""
     resume: Resume | None = None
 
 
@@ -99,7 +101,7 @@ class Done(Struct, frozen=True):
     id: bytes
     ok: bool
     values: list[Data | None]
-    """Blob of each return, None where it is in the node's store; on failure one error envelope."""
+    """Blob of each return, None where it is in the node's store, the owner's too; on failure one error envelope."""
     duration_us: Amount = 0
     kept: list[bytes] = []
     """Ids of argument refs that this process still holds: the submitter registers a credit for each."""
@@ -209,7 +211,7 @@ class Fetch(Struct, frozen=True, tag=8):
 
 
 class Fetched(Struct, frozen=True, tag=9):
-    """Owner to borrower. ``status`` is one of the states of ``ray.protocol.references``."""
+    """Owner to borrower. ``status`` is one of the states of ``ray.protocol.references``; STORED within a node only."""
 
     id: bytes
     status: int
@@ -244,7 +246,7 @@ class Yielded(Struct, frozen=True, tag=14):
     task: bytes
     index: Count
     data: Data | None
-    """None: in the node's store."""
+    """None: in the node's store, which is the owner's."""
     refs: list[Ref] = []
     nbytes: int = 0
     full: bool = False

@@ -130,6 +130,10 @@ class ObjectEntry:
         assert envelope is not None
         return envelope
 
+    def size(self) -> int:
+        """The size of its value in bytes, if there is one."""
+        return self.nbytes if self.status == STORED else len(self.value or b"")
+
     def call_when_done(self, call: Callable[[ObjectEntry], None]) -> bool:
         """Have ``call`` called once with this entry when it is no longer PENDING; False, without effect, if it is not.
 

@@ -98,6 +98,24 @@ def shares_memory() -> bool:
     return _owner().values.shared
 
 
+def stored_objects() -> int:
+    """How many objects are in the store."""
+    return _owner().store.stats().objects
+
+
+def keepers() -> set[bool]:
+    """Of the processes that keep large arguments which this one has sent: whether they are of its node."""
+    return {peer.near for peer in list(_owner().peers.by_process.values()) if peer.kept}
+
+
+def leave_result(object_id: bytes, caller: bytes, nbytes: int) -> None:
+    """Store what a task is to return, as a process does that dies before it says so; not for callers elsewhere."""
+    session = _owner()
+    if session.values.shared and session.peers.by_process[caller].near:
+        session.store.delete(object_id)
+        session.store.put(object_id, [bytes(nbytes)], nbytes)
+
+
 def stored_bytes() -> int:
     """How much the store has in memory."""
     return _owner().store.stats().used_bytes

@@ -12,6 +12,8 @@ from ray.serialization import EMPTY_ARGS
 from ray.serialization.pickling import args_blob, dump_function, serialize_small
 
 HASH = b"hash"
+#: Of the node of the worker's peer.
+OBJECT = b"owner   " + bytes(12)
 
 
 class Store(NoStore):
@@ -43,7 +45,12 @@ class Process:
     def __init__(self):
         self.worker, self.values, code = Worker(), Store(), CodeCache()
         code.add(wire.Function(HASH, dump_function(double)[0], "double"), ())
-        self.preparing = Preparing(code, self.worker.actor, self.values, Losses())
+        self.preparing = Preparing(code, self.worker.actor, self.values, Losses(), self.blob_of)
+        #: What other processes have.
+        self.elsewhere = {}
+
+    def blob_of(self, id, address):
+        return self.elsewhere[id, address]
 
     def call(self, args=EMPTY_ARGS, **facts):
         call = self.worker.start(1, args=args, **{"function": HASH, **facts})
@@ -65,6 +72,11 @@ def arguments(*args, **kwargs):
     return args_blob(args, kwargs)
 
 
+def dependency(id, at=0):
+    """An argument that was a ref, and that nothing was sent of."""
+    return wire.Dependency(id=id, address="owner", at=at, data=None)
+
+
 def test_a_function_and_its_arguments(process):
     assert process.result(arguments(3, by=4)) == 12
     assert process.prepared.name == "double"
@@ -80,17 +92,59 @@ def test_stored_arguments(process):
 
 
 def test_a_ref_that_is_stored(process):
-    process.values.blobs[bytes(20)] = serialize_small(6)
-    dependency = wire.Dependency(id=bytes(20), address="owner", at=0, data=None)
-    assert process.result(arguments(None), deps=[dependency]) == 12
+    process.values.blobs[OBJECT] = serialize_small(6)
+    assert process.result(arguments(None), deps=[dependency(OBJECT)]) == 12
 
 
-@pytest.mark.parametrize(("owner", "kind"), [(b"owner   ", ObjectLostError), (b"theother", OwnerDiedError)])
+@pytest.mark.parametrize(("owner", "kind"), [(b"owner   ", ObjectLostError), (b"owneroth", OwnerDiedError)])
 def test_a_ref_that_is_lost(process, owner, kind):
-    dependency = wire.Dependency(id=owner + bytes(12), address="anywhere", at=0, data=None)
     with pytest.raises(kind) as failure:
-        process.result(arguments(None), deps=[dependency])
+        process.result(arguments(None), deps=[dependency(owner + bytes(12))])
     assert type(failure.value) is kind
+
+
+def test_what_a_near_caller_believes_to_be_kept_of_another_node_is_asked_for(process):
+    """Another process may have had it forgotten."""
+    elsewhere = b"theother" + bytes(12)
+    process.elsewhere[elsewhere, "owner"] = serialize_small(6)
+    assert process.result(arguments(None), deps=[dependency(elsewhere)]) == 12
+
+
+# --- a caller on another node -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def far(process):
+    """The same, called from there: what is in the store here is never meant."""
+    process.worker.peer = process.worker.peer_at("owner", near=False)
+    process.values.blobs = {OBJECT: b"another", b"stored": b"another"}
+    return process
+
+
+def test_stored_arguments_of_another_node_are_asked_for(far):
+    far.elsewhere[b"stored", "owner"] = arguments(5)
+    assert far.result(b"", stored=b"stored") == 10
+
+
+def test_what_was_not_sent_along_from_another_node_is_asked_for(far):
+    far.elsewhere[OBJECT, "owner"] = serialize_small(6)
+    assert far.result(arguments(None, by=3), deps=[dependency(OBJECT)]) == 18
+
+
+def test_what_was_fetched_ahead_is_not_asked_for_again(far):
+    far.elsewhere = {(OBJECT, "owner"): serialize_small(6), (b"stored", "owner"): arguments(None)}
+    call = far.call(b"", stored=b"stored", deps=[dependency(OBJECT)])
+    far.preparing.fetch(call)
+    far.elsewhere.clear()
+    function, (positional, named) = far.preparing.prepare(call)
+    assert function(*positional, **named) == 12
+
+
+def test_what_is_kept_of_another_node_is_not_asked_for(far):
+    call = far.call(arguments(None), deps=[dependency(OBJECT)])
+    call.values = [serialize_small(6)]
+    function, (positional, named) = far.preparing.prepare(call)
+    assert function(*positional, **named) == 12
 
 
 def test_a_function_that_was_not_sent(process):

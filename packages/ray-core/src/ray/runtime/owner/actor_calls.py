@@ -228,7 +228,7 @@ class ActorCalls:
             # No call comes between these looks and these two steps.
             callee.batch = fresh
             client.push = mine
-            handed, address = client.handed, self._here.address
+            handed, address, at_once = client.handed, self._here.address, self._handing.at_once
             tasks = []
             for record in [*earlier.values(), *batch.values()] if earlier else list(batch.values()):
                 if record.refs or record.deps:
@@ -237,7 +237,7 @@ class ActorCalls:
                     self._handing.arguments(record, peer, handed)
                 if client.push is not mine:
                     return
-                tasks.append(record.to_wire(frames, address, peer, pushed))
+                tasks.append(record.to_wire(frames, address, peer, pushed, at_once))
             if client.push is not mine:
                 return
             try:

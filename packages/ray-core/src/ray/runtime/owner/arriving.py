@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from ray.runtime.owner.unreadable import raise_unreadable, value_of_ref
 from ray.runtime.refs.session import Listener
@@ -14,6 +14,13 @@ from ray.threads import UnawaitedThread
 
 #: Threads that read at a time; there is none while nothing is to be read.
 THREADS = 4
+
+
+class Wanted(Protocol):
+    """What is to be read."""
+
+    def read(self, read: Callable[[bytes], memoryview]) -> None:
+        """Called once, on a thread; ``read`` gives an object's memory."""
 
 
 class OnDisk:
@@ -73,11 +80,11 @@ class Restoring:
             read: gives an object's memory, and may take its time.
         """
         self._read = read
-        self._queue: deque[OnDisk] = deque()
+        self._queue: deque[Wanted] = deque()
         self._threads = 0
         self._lock = threading.RLock()  # a finaliser may come while a thread is started
 
-    def put(self, wanted: OnDisk) -> None:
+    def put(self, wanted: Wanted) -> None:
         """Have ``wanted.read`` called."""
         with self._lock:
             if self._threads < THREADS:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.exceptions import ObjectLostError, OwnerDiedError, RayError, RemoteProtocolError
 from ray.headroom import SENDING, check
-from ray.ids import OBJECT_ID_BYTES, PROCESS_ID_BYTES
+from ray.ids import OBJECT_ID_BYTES, PROCESS_ID_BYTES, node_of
 from ray.messages import codec, wire
 from ray.protocol.references import FAILED, PENDING, READY, STORED, Maker, ObjectEntry
 from ray.runtime.owner.entries import entry_in
@@ -67,6 +67,7 @@ class Borrowing:
             lock: the runtime's.
         """
         self._here = here
+        self._node = node_of(here.process_id)
         self._table = table
         self._peers = peers
         self._reports = reports
@@ -96,7 +97,7 @@ class Borrowing:
             check(SENDING)
             entry.task = _WANTED
             self.send_to_owner(entry, wire.Fetch(entry.id))
-            if self._expect is not None and entry.status == PENDING:
+            if self._expect is not None and entry.status == PENDING and node_of(entry.id) == self._node:
                 self._expect(entry)
 
     def send_to_owner(self, entry: ObjectEntry, message: Any) -> None:
@@ -141,30 +142,6 @@ class Borrowing:
         if entry.status == PENDING:
             entry.table.complete(entry, FAILED, self._reports.envelope(error, "", entry.id[:16], 0))
 
-    def on_fetch(self, peer: Peer, message: wire.Fetch, frames: Any) -> None:
-        """A borrower wants a value of ours."""
-        entry = self._table.entries.get(message.id)
-        if entry is None:
-            error = ObjectLostError(message.id, "its owner has freed it")
-            envelope = self._reports.envelope(error, "", message.id[:16], 0)
-            peer.send(wire.Fetched(message.id, FAILED, envelope))
-        elif not entry.call_when_done(lambda entry: self._send_value(peer, entry)):
-            self._send_value(peer, entry)
-
-    def _send_value(self, peer: Peer, entry: ObjectEntry) -> None:
-        if peer.lost or entry.freed:  # a call that interrupts the caller may send it, and the borrower let go of it
-            return
-        value = entry.value
-        out: list[Any] = [b""]
-        if entry.status == FAILED:
-            self.retrieved(entry)
-        inner = self.hand_over(entry.contained, peer)
-        if entry.status == STORED:
-            peer.send(wire.Fetched(entry.id, STORED, None, inner, entry.nbytes))
-        else:
-            data = b"" if value is None else codec.attach(value, out)  # an actor's life has none
-            peer.send(wire.Fetched(entry.id, entry.status, data, inner), out)
-
     def on_fetched(self, peer: Peer, message: wire.Fetched, frames: Any) -> None:
         """An owner sent a value."""
         entry = self._table.entries.get(message.id)
@@ -186,7 +163,7 @@ class Borrowing:
         """Register a credit for ``receiver`` on each entry, and describe them for the wire."""
         refs, address, is_here = [], self._here.address, receiver.process == self._here.process_id
         for entry in entries:
-            refs.append(describe(entry, address, 1 if is_here and entry.owner is None else 0))
+            refs.append(describe(entry, address, 1 if is_here and entry.owner is None else 0, near=receiver.near))
             self._grant(entry, receiver)
         return refs
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ray.runtime.owner.collecting import Collecting
     from ray.runtime.owner.inbox import Handler, NodeHandler
     from ray.runtime.owner.leasing import Leasing
+    from ray.runtime.owner.lending import Lending
     from ray.runtime.owner.overdue import Overdue
     from ray.runtime.owner.streams import Streams
     from ray.runtime.process.node_link import NodeLink
@@ -31,6 +32,7 @@ def peer_handlers(
     leasing: Leasing,
     calls: ActorCalls,
     borrowing: Borrowing,
+    lending: Lending,
     streams: Streams,
     cancelling: Cancelling,
     clock: Overdue,
@@ -64,7 +66,7 @@ def peer_handlers(
         wire.Replies: replies,
         wire.Returned: returned,
         wire.Unblocked: unblocked,
-        wire.Fetch: borrowing.on_fetch,
+        wire.Fetch: lending.on_fetch,
         wire.Fetched: borrowing.on_fetched,
         wire.Credit: borrowing.on_credit,
         wire.CancelMade: cancel_made,

@@ -27,8 +27,8 @@ class ActorLife(Maker):
         self.actor_id = actor_id
 
 
-def describe(entry: ObjectEntry, address: str, credits: int = 0) -> wire.Ref:
-    """The ref on the wire; ``address`` is this process's.
+def describe(entry: ObjectEntry, address: str, credits: int = 0, *, near: bool = True) -> wire.Ref:
+    """The ref on the wire; ``address`` is this process's, ``near`` whether the receiver has the same store.
 
     Not with a value that has refs inside: only its owner can hand those over.
     """
@@ -39,6 +39,8 @@ def describe(entry: ObjectEntry, address: str, credits: int = 0) -> wire.Ref:
     if status == PENDING or entry.contained:
         return wire.Ref(entry.id, address, credits)
     if status == STORED:
+        if not near:  # it asks the owner
+            return wire.Ref(entry.id, address, credits)
         return wire.Ref(entry.id, address, credits, STORED, nbytes=entry.nbytes)
     if value is not None and len(value) <= CARRIED_BYTES:
         return wire.Ref(entry.id, address, credits, status, bytes(value))

@@ -19,17 +19,20 @@ if TYPE_CHECKING:
     from ray.protocol.references import ObjectEntry
     from ray.runtime.owner.borrowing import Borrowing
     from ray.runtime.owner.outcomes import Outcomes
+    from ray.runtime.owner.records import AtOnce
     from ray.runtime.process.peers import Peer
 
 
 class HandingOver:
     """Methods are called under the runtime's lock."""
 
-    def __init__(self, borrowing: Borrowing, outcomes: Outcomes) -> None:
+    def __init__(self, borrowing: Borrowing, outcomes: Outcomes, at_once: AtOnce) -> None:
         self._borrowing = borrowing
         self._outcomes = outcomes
         #: Hands over the refs in a task's arguments: see ``Borrowing``.
         self.arguments = borrowing.hand_over_arguments
+        #: What processes of other nodes do not find in their store.
+        self.at_once = at_once
 
     def withdraw(
         self, peer: Peer, record: TaskRecord, error: UnpicklableError, pushed: dict[bytes, ObjectEntry]

@@ -75,10 +75,15 @@ class LettingGo:
             status, value, task = entry.status, entry.value, entry.task  # its task may end in the middle of this
             if status == STORED:
                 values.views.drop(entry.id)
+                if self._peers.knows_far:
+                    self._forget_copies(entry)
             if entry.owner is not None:
                 if entry.handed:
                     handed = self._table.take_handed(entry)
                     self._borrowing.send_to_owner(entry, wire.Credit(entry.id, self._here.process_id, -handed))
+                if status == READY and value is not None and len(value) >= codec.OUT_OF_BAND_BYTES:
+                    entry.table.drop_value(entry)
+                    self._forget_copies(entry)
             elif status == STORED:
                 values.delete(entry)
             elif type(task) is ActorLife:
@@ -93,6 +98,10 @@ class LettingGo:
         """The value may be in this process's store, and workers may keep copies."""
         entry.table.drop_value(entry)
         self._values.release(entry)
+        self._forget_copies(entry)
+
+    def _forget_copies(self, entry: ObjectEntry) -> None:
+        """Those that workers keep of a value that they were sent as an argument."""
         for peer in list(self._peers.by_process.values()):
             if entry.id in peer.kept:
                 peer.drop_kept(entry.id)

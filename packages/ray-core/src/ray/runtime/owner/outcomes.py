@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ray.runtime.owner.actor_client import ActorClient
     from ray.runtime.owner.borrowing import Borrowing
     from ray.runtime.owner.events import TaskEventLog
+    from ray.runtime.owner.moving_in import MovingIn
     from ray.runtime.owner.reports import Reports
     from ray.runtime.owner.values import Values
     from ray.runtime.process.peers import Peer
@@ -46,6 +47,7 @@ class Outcomes:
         borrowing: Borrowing,
         reports: Reports,
         events: TaskEventLog,
+        moving: MovingIn,
         rests: list[Callable[[], None]],
     ) -> None:
         """Make one.
@@ -56,6 +58,7 @@ class Outcomes:
             borrowing: of refs that come along with results.
             reports: makes envelopes of errors, and tells of them.
             events: notes the ends, if anybody wants that.
+            moving: of large results from other nodes into the store.
             rests: what calls that are interrupted have still to do, for the call that interrupts them.
         """
         self._table = table
@@ -63,6 +66,7 @@ class Outcomes:
         self._borrowing = borrowing
         self._reports = reports
         self._events = events
+        self._moving = moving
         #: What goes on with what was interrupted.
         self.rests = rests
 
@@ -131,17 +135,22 @@ class Outcomes:
         record.done = True
         for index, entry in enumerate(record.entries):
             data: Any = values[index]  # the bytes, or which of the frames they are
+            moved = False
             if type(data) is int:
                 data = frames[data]
+                moved = peer is not None and not peer.near and self._moving.takes(data)
             if done.refs:
                 borrowing.receive_refs(entry, done.refs[index], credits=1)
+            if moved:
+                self._moving.begin(entry, data, record.name)
+                continue
             if data is None:
                 store.stored(entry, done.sizes[index])
             else:
                 self._table.complete(entry, READY, data)
             entry.task = record.name  # for the error of a value that cannot be unpickled
         if record.attempt:  # an earlier one may have stored results, and died before it could say so
-            store.discard(id for id, data in zip(_ids(record), values, strict=False) if data is not None)
+            store.discard(entry.id for entry in record.entries if entry.status == READY)
         if record.pins:
             self.let_arguments_go(record)
         if self._events.wanted:

@@ -44,8 +44,10 @@ from ray.runtime.owner.inbox import Inbox
 from ray.runtime.owner.inspection import NodeQuestions, serves_others
 from ray.runtime.owner.joining import PluginLife
 from ray.runtime.owner.leasing import Leasing
+from ray.runtime.owner.lending import Lending
 from ray.runtime.owner.letting_go import LettingGo
 from ray.runtime.owner.losses import Losses
+from ray.runtime.owner.moving_in import MovingIn
 from ray.runtime.owner.outcomes import Outcomes
 from ray.runtime.owner.overdue import Overdue
 from ray.runtime.owner.putting import Putting
@@ -150,12 +152,13 @@ class OwnerRuntime(ABC):
             self.losses.of_store,
             lambda: not self.guarded or self.may_wait(),
         )
-        self.outcomes = Outcomes(table, self.values, self.borrowing, self.reports, self.events, rests)
+        self.moving = MovingIn(self.values, lock)
+        self.outcomes = Outcomes(table, self.values, self.borrowing, self.reports, self.events, self.moving, rests)
 
     def _make_work(self, rests: list[Callable[[], None]]) -> None:
         """Tasks and calls on their way, and back."""
         here, peers, timers, tell_node, outcomes = self.here, self.peers, self.timers, self.node.send, self.outcomes
-        handing = HandingOver(self.borrowing, outcomes)
+        handing = HandingOver(self.borrowing, outcomes, self.values.at_once)
         self.recovery = Recovery(self.table, outcomes, self.transport.wake, self.catch_up)
         self.leasing = Leasing(
             here,
@@ -181,7 +184,7 @@ class OwnerRuntime(ABC):
         self.cancels = Cancels(clients, timers, tell_node, outcomes.cancelled, here.process_id)
         self.cancelling = Cancelling(self.lock, self.table, self.borrowing, self.leasing, self.calls, self.cancels)
         self.clock = Overdue(links, clients, timers, pump, outcomes.overdue)
-        self.streams = Streams(self.table, self.lock, self.values, self.borrowing, links, clients)
+        self.streams = Streams(self.table, self.lock, self.values, self.borrowing, self.moving, links, clients)
         self._chains = FailedChains(rests, outcomes.fail, pump)
         self.letting_go = LettingGo(
             here,
@@ -223,6 +226,7 @@ class OwnerRuntime(ABC):
                 self.leasing,
                 self.calls,
                 self.borrowing,
+                Lending(self.table, self.values, self.borrowing, self.reports, self.lock),
                 self.streams,
                 self.cancelling,
                 self.clock,

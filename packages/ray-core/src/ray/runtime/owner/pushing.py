@@ -63,7 +63,7 @@ class TaskPushes:
         if not batch:
             return
         link.push = mine  # no call comes between the look at the other one and this
-        address, handed = here.address, link.handed
+        address, handed, at_once = here.address, link.handed, self._handing.at_once
         last = None
         for record in [*batch.values()]:
             export = record.export
@@ -77,7 +77,7 @@ class TaskPushes:
             if link.push is not mine:
                 return
             try:
-                tasks.append(record.to_wire(frames, address, peer, pushed))
+                tasks.append(record.to_wire(frames, address, peer, pushed, at_once))
             except UnpicklableError as error:
                 if link.push is not mine:
                     return

@@ -40,6 +40,9 @@ class Export:
         self.place: tuple[TaskOptions, SchedulingClass[TaskRecord], bool] | None = None
 
 
+#: Gives the memory of an object in the node's store, unless that would take a while.
+AtOnce: TypeAlias = Callable[[bytes], "memoryview | None"]
+
 #: A list that nobody changes.
 _NONE: list[Any] = []
 
@@ -107,8 +110,14 @@ class TaskRecord(Maker):
         self.method: bytes = b""
         self.group: str = ""
 
-    def to_wire(self, frames: list[Any], address: str, peer: Peer, pushed: dict[bytes, ObjectEntry]) -> wire.Task:
-        """The message for one execution by ``peer``; large buffers are added to ``frames``, and see ``Peer.keeps``."""
+    def to_wire(
+        self, frames: list[Any], address: str, peer: Peer, pushed: dict[bytes, ObjectEntry], at_once: AtOnce
+    ) -> wire.Task:
+        """The message for one execution by ``peer``; large buffers are added to ``frames``, and see ``Peer.keeps``.
+
+        A ``peer`` of another node gets what is in this node's store along with it: the very memory, of which nothing
+        is copied. What cannot be read ``at_once`` it asks its owner for, so that nobody here waits for a disk.
+        """
         args = self.args if len(self.args) < codec.OUT_OF_BAND_BYTES else codec.attach(self.args, frames)
         export = self.export
         target = self.method or (export.hash if export is not None else b"")
@@ -121,38 +130,57 @@ class TaskRecord(Maker):
             return wire.Task(self.id, target, args, self.num_returns, label, _NONE, _NONE, 0, limit_s, 0, actor, group)
         retry = options.retry_exceptions if options is not None and self.retries else False
         stream = self.stream() if self.streamed else None
+        stored = self.stored
+        if stored and not peer.near and (blob := at_once(stored)) is not None:
+            args, stored = codec.attach(blob, frames), b""
         return wire.Task(
             self.id,
             target,
             args,
             self.num_returns,
             self.label,
-            [_dependency(at, entry, frames, address, peer, pushed) for at, entry in self.deps] if self.deps else _NONE,
-            _refs(self.refs, address, peer.process) if self.refs else _NONE,
+            [_dependency(at, entry, frames, address, peer, pushed, at_once) for at, entry in self.deps]
+            if self.deps
+            else _NONE,
+            _refs(self.refs, address, peer) if self.refs else _NONE,
             self.attempt,
             self.timeout_s or 0.0,
             options.max_calls if options is not None else 0,
             self.actor,
             self.group,
             b"" if not retry else b"*" if retry is True else pickle_types(retry),
-            self.stored,
+            stored,
             None if stream is None else resume(stream, self.streamed),
         )
 
 
 def _dependency(
-    at: int | str, entry: ObjectEntry, frames: list[Any], address: str, peer: Peer, pushed: dict[bytes, ObjectEntry]
+    at: int | str,
+    entry: ObjectEntry,
+    frames: list[Any],
+    address: str,
+    peer: Peer,
+    pushed: dict[bytes, ObjectEntry],
+    at_once: AtOnce,
 ) -> wire.Dependency:
     data, value = None, entry.value  # None where a call that interrupts this has seen to the task, and its end
-    if entry.status != STORED and value is not None and not peer.keeps(entry, value, pushed):
+    if entry.status == STORED:
+        if not peer.near and not entry.freed and not peer.keeps(entry, entry.nbytes, pushed):
+            blob = at_once(entry.id)
+            if blob is None:
+                pushed.pop(entry.id, None)
+            else:
+                data = codec.attach(blob, frames)
+    elif value is not None and not peer.keeps(entry, len(value), pushed):
         data = codec.attach(value, frames)
-    refs = _refs(entry.contained, address, peer.process)
+    refs = _refs(entry.contained, address, peer)
     return wire.Dependency(at, data, entry.id, address if entry.owner is None else entry.owner.address, refs)
 
 
-def _refs(entries: Iterable[ObjectEntry], address: str, receiver: bytes) -> list[wire.Ref]:
+def _refs(entries: Iterable[ObjectEntry], address: str, receiver: Peer) -> list[wire.Ref]:
+    process, near = receiver.process, receiver.near
     return [
-        describe(entry, address, 0 if entry.owner is None or entry.owner.process == receiver else 1)
+        describe(entry, address, 0 if entry.owner is None or entry.owner.process == process else 1, near=near)
         for entry in entries
     ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ray.messages import wire
-from ray.protocol.references import STORED, ObjectEntry
 
 if TYPE_CHECKING:
     from ray.runtime.refs.generator import Stream
@@ -15,9 +14,4 @@ def resume(stream: Stream, streamed: int) -> wire.Resume:
     """How far the attempt before has come; called under the lock."""
     stream.full = True  # it may wait at once; before the look at what is there, which the consumer takes meanwhile
     ahead = [ref._entry for ref in list(stream.refs)[:-1]]
-    return wire.Resume(streamed, [nbytes_of(entry) for entry in ahead])
-
-
-def nbytes_of(entry: ObjectEntry) -> int:
-    """The size of a value that a task has yielded."""
-    return entry.nbytes if entry.status == STORED else len(entry.value or b"")
+    return wire.Resume(streamed, [entry.size() for entry in ahead])

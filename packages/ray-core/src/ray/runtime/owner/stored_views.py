@@ -29,6 +29,13 @@ class StoredViews:
         """The object's memory, read-only, or None if it is not in the store. May wait for a disk."""
         return self._view(object_id, self._store.get)
 
+    def at_once(self, object_id: bytes) -> memoryview | None:
+        """The same, but None too where it would wait for a disk."""
+        try:
+            return self._view(object_id, self._store.get if self._spilling is None else self._spilling.get_at_once)
+        except BlockingIOError:
+            return None
+
     def is_spilled(self, object_id: bytes) -> bool:
         """Whether ``view`` would wait for a disk; if not, it is quick for the next moment."""
         if self._spilling is not None:

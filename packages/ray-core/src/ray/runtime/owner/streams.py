@@ -21,6 +21,7 @@ from ray.runtime.refs.ref import ObjectRef
 if TYPE_CHECKING:
     from ray.protocol.references import ReferenceTable
     from ray.runtime.owner.borrowing import Borrowing
+    from ray.runtime.owner.moving_in import MovingIn
     from ray.runtime.owner.values import Values
     from ray.runtime.process.peers import Peer
 
@@ -34,6 +35,7 @@ class Streams:
         lock: Any,
         values: Values,
         borrowing: Borrowing,
+        moving: MovingIn,
         links: Mapping[bytes, Link],
         clients: Mapping[bytes, ActorClient],
     ) -> None:
@@ -44,6 +46,7 @@ class Streams:
             lock: the runtime's.
             values: in stores.
             borrowing: of refs that come inside values.
+            moving: of large values from other nodes into the store.
             links: {lease id: the leased worker}.
             clients: {actor id: the way to it}.
         """
@@ -51,6 +54,7 @@ class Streams:
         self._lock = lock
         self._values = values
         self._borrowing = borrowing
+        self._moving = moving
         self._links = links
         self._clients = clients
 
@@ -101,6 +105,8 @@ class Streams:
         self._borrowing.receive_refs(entry, message.refs, credits=1)
         if data is None:
             self._values.stored(entry, message.nbytes)
+        elif not peer.near and self._moving.takes(data):
+            self._moving.begin(entry, data, record.name)
         else:
             self._table.complete(entry, READY, data)
             if record.attempt:  # as ``finish`` does

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ray.abc.store import SHARED, Store
 from ray.exceptions import BlockingCallError, ObjectExistsError, ObjectLostError, RayConnectionError, RayError
 from ray.protocol.references import FAILED, READY, ObjectEntry, ReferenceTable
-from ray.runtime.owner.arriving import OnDisk, Restoring
+from ray.runtime.owner.arriving import OnDisk, Restoring, Wanted
 from ray.runtime.owner.unreadable import FINALISED, error_of, raise_unreadable_value
 from ray.serialization import deserialize_aligned, deserialize_copy
 from ray.serialization.blob import PICKLE, Blob, load_pickle
@@ -100,6 +100,20 @@ class Values:
         except RayError:  # the later read raises the same error
             return None
         return OnDisk(object_id, self._restoring)
+
+    def at_once(self, object_id: bytes) -> memoryview | None:
+        """An object in the node's store, if it can be read now; with or without the lock.
+
+        None where that would wait for a disk, and where the reason why it cannot be read is for ``read_later`` to find.
+        """
+        try:
+            return self.views.at_once(object_id)
+        except (RayError, RecursionError):
+            return None
+
+    def read_later(self, wanted: Wanted) -> None:
+        """Have what cannot be read at once read on a thread; with or without the lock."""
+        self._restoring.put(wanted)
 
     def view(self, object_id: bytes) -> memoryview | None:
         """An object in the node's store, or None if it is not there."""

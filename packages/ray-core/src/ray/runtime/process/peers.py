@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ray.abc.transport import Connection, Frame, Transport
+from ray.ids import node_of
 from ray.messages import codec, wire
 from ray.protocol import handshake
 from ray.protocol.references import ObjectEntry
@@ -15,7 +16,7 @@ from ray.runtime.process.encoding import encode
 from ray.runtime.process.own_faults import DROPPED, CutOffError, OutOfDescriptorsError, OwnFaultError, Probe, told_again
 
 if TYPE_CHECKING:
-    from ray.serialization.blob import Blob
+    pass
 
 #: Large argument values are kept by the workers that got them, for the next task with the same ref, up to this much.
 MAX_KEPT_BYTES = 1 << 30
@@ -45,6 +46,7 @@ class Peer:
         "kept_bytes",
         "known",
         "lost",
+        "near",
         "outbox",
         "outbox_frames",
         "process",
@@ -54,11 +56,13 @@ class Peer:
         "waiting",
     )
 
-    def __init__(self, connection: Connection, process: bytes, address: str) -> None:
+    def __init__(self, connection: Connection, process: bytes, address: str, *, near: bool = True) -> None:
         self.connection = connection
         #: Its id; empty of one that owns nothing and is asked nothing.
         self.process = process
         self.address = address
+        #: It is of the same node, and so has the same store: values in there need not be sent.
+        self.near = near
         #: Hashes of functions it has been sent.
         self.known: set[bytes] = set()
         #: {object id: size} of large argument values that it keeps until told to forget them, oldest first.
@@ -107,15 +111,15 @@ class Peer:
             frames[0] = data
             self.connection.send(frames)
 
-    def keeps(self, entry: ObjectEntry, value: Blob, pushed: dict[bytes, ObjectEntry]) -> bool:
-        """Whether it has this argument's ``value`` from an earlier push, or from the one being made.
+    def keeps(self, entry: ObjectEntry, nbytes: int, pushed: dict[bytes, ObjectEntry]) -> bool:
+        """Whether it has this argument, of so many bytes, from an earlier push, or from the one being made.
 
         ``pushed``: {object id: entry} of the large values that go with the latter; added to. It may rely on them, but
         no other push may, before it has left: a finaliser in the middle may have it made anew.
         """
         if entry.id in self.kept or entry.id in pushed:
             return True
-        if codec.OUT_OF_BAND_BYTES <= len(value) <= MAX_KEPT_BYTES:
+        if codec.OUT_OF_BAND_BYTES <= nbytes <= MAX_KEPT_BYTES:
             pushed[entry.id] = entry
         return False
 
@@ -125,11 +129,10 @@ class Peer:
         Nothing is to be done if there are none, and ``forgets`` is empty.
         """
         for id, entry in pushed.items():
-            value = entry.value
-            if entry.freed or value is None:
+            if entry.freed:
                 self.forgets.append(id)
             elif id not in self.kept:
-                self.kept[id] = nbytes = len(value)
+                self.kept[id] = nbytes = entry.size()
                 self.kept_bytes += nbytes
         while self.kept_bytes > MAX_KEPT_BYTES:
             self.drop_kept(next(iter(self.kept)))
@@ -156,6 +159,9 @@ class PeerTable:
         self._membership = membership
         self._kind = kind
         self._process = process
+        self._node = node_of(process)
+        #: Whether there has ever been a peer of another node.
+        self.knows_far = False
         #: This process's own address.
         self.address = ""
         #: That of the node manager.
@@ -187,7 +193,7 @@ class PeerTable:
         peer = self.by_process.get(process)
         if peer is None:
             connection = self._dial(address)
-            dialled = Peer(connection, process, address)
+            dialled = self._peer(connection, process, address)
             if connection.dialling:
                 dialled.stands = False
                 self.dialling[dialled] = None
@@ -270,6 +276,12 @@ class PeerTable:
                 again(error)
                 waiting.pop(key, None)
 
+    def _peer(self, connection: Connection, process: bytes, address: str) -> Peer:
+        near = not process or node_of(process) == self._node
+        if not near:
+            self.knows_far = True
+        return Peer(connection, process, address, near=near)
+
     def _has_reached(self) -> None:
         self.cut_off = 0.0
         self.made += 1
@@ -313,7 +325,7 @@ class PeerTable:
         """
         hello, by_process = handshake.check(codec.decode(frames), self._membership, self._process), self.by_process
         process = hello.process
-        made = Peer(connection, process, hello.address)
+        made = self._peer(connection, process, hello.address)
         made.greeted = made.incoming = True
         if process in by_process:
             self._transport.cut_off()

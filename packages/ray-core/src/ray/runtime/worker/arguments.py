@@ -1,8 +1,11 @@
-"""Arguments of an async actor's calls that have gone to a disk: read on a thread; calls start in order all the same."""
+"""Arguments of an async actor's calls that take a while: read on a thread; calls start in order all the same.
+
+They have gone to a disk, or have to come from another node first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,11 +25,16 @@ class SpilledArguments:
     def __len__(self) -> int:
         return len(self._turns)
 
-    async def read(self, group: str | None, object_ids: Sequence[bytes]) -> list[memoryview]:
-        """Return when it is this call's turn and the objects are in memory, where the result holds them."""
+    async def read(
+        self, group: str | None, object_ids: Sequence[bytes], fetch: Callable[[], None] | None
+    ) -> list[memoryview]:
+        """Return when it is this call's turn and the objects are in memory, where the result holds them.
+
+        ``fetch``: gets them from another node, and holds them; waits.
+        """
         values, turns = self._values, self._turns.get(group)
         if turns is None:
-            if not any(values.on_disk(object_id) for object_id in object_ids):
+            if fetch is None and not any(values.on_disk(object_id) for object_id in object_ids):
                 return []
             turns = self._turns[group] = _Turns()
         import asyncio  # Only async actors need it.
@@ -34,6 +42,9 @@ class SpilledArguments:
         turns.waiting += 1
         try:
             async with turns.lock:
+                if fetch is not None:
+                    await asyncio.to_thread(fetch)
+                    return []
                 spilled = [object_id for object_id in object_ids if values.on_disk(object_id)]
                 return [await asyncio.to_thread(values.stored_blob, object_id) for object_id in spilled]
         finally:

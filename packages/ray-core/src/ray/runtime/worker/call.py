@@ -7,6 +7,7 @@ import contextvars
 import inspect
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ray.abc.transport import Frame
@@ -57,6 +58,7 @@ class Prepares(Protocol):
 
     def target_of(self, task: wire.Task) -> Any: ...
     def prepare(self, call: TaskCall) -> tuple[Any, CallArguments]: ...
+    def fetch(self, call: TaskCall) -> None: ...
 
 
 class Fails(Protocol):
@@ -222,7 +224,9 @@ class TaskCall:
         started = perf_counter_ns()
         try:
             if self.task.stored or self.task.deps or worker.spilled_arguments:
-                held = await worker.spilled_arguments.read(self.group, self._stored_ids())
+                ids = self._stored_ids()
+                fetch = None if self.peer.near or not ids else partial(worker.preparing.fetch, self)
+                held = await worker.spilled_arguments.read(self.group, ids, fetch)
                 function, call = worker.preparing.prepare(self)
                 held.clear()
             else:
@@ -277,7 +281,7 @@ class TaskCall:
             values = pack_returns(result, task.num_returns)
         else:
             values = [Serialized(blob, [])]
-        return success(task, values, shared=self.worker.values.shared)
+        return success(task, values, shared=self.worker.values.shared and self.peer.near)
 
 
 #: What completes the object that would have come next.

@@ -43,7 +43,7 @@ class Outcome:
 
 
 def success(task: wire.Task, values: list[Serialized], *, shared: bool) -> Outcome:
-    """The outcome of a task that returned these; ``shared``: what is large goes into the node's store."""
+    """The outcome of a task that returned these; ``shared``: what is large goes into the store, the caller's too."""
     blobs: list[Any] = []
     large: Large = []
     for id, value in zip(return_ids(task.id, task.num_returns), values, strict=True):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from ray.exceptions import ObjectLostError
-from ray.ids import process_of
+from ray.ids import node_of, process_of
 from ray.messages import codec, wire
 from ray.runtime.lanes import check_group
 from ray.runtime.owner.unreadable import raise_unreadable
@@ -23,13 +26,30 @@ if TYPE_CHECKING:
 class Preparing:
     """Finds functions and methods, and unpickles arguments. Raises what the user's code raises in that."""
 
-    __slots__ = ("_actor", "_code", "_losses", "_values", "in_thread")
+    __slots__ = ("_actor", "_blob_of", "_code", "_losses", "_values", "in_thread")
 
-    def __init__(self, code: CodeCache, actor: ActorHost, values: Values, losses: Losses) -> None:
+    def __init__(
+        self,
+        code: CodeCache,
+        actor: ActorHost,
+        values: Values,
+        losses: Losses,
+        blob_of: Callable[[bytes, str], Any],
+    ) -> None:
+        """Make it.
+
+        Args:
+            code: functions that the process was sent.
+            actor: what the process is.
+            values: in the node's store.
+            losses: tells why what is lost is lost.
+            blob_of: the value of an object with that id and owner; waits for it.
+        """
         self._code = code
         self._actor = actor
         self._values = values
         self._losses = losses
+        self._blob_of = blob_of
         #: {method: whether it asks to run on a thread}
         self.in_thread: dict[bytes, bool] = {}
 
@@ -45,6 +65,8 @@ class Preparing:
 
     def prepare(self, call: TaskCall) -> tuple[Any, CallArguments]:
         """What is to be called, and the arguments."""
+        if not call.peer.near:
+            self.fetch(call)
         task = call.task
         function = self.target_of(task)
         call.name = task.name or self.name_of(task)
@@ -59,6 +81,15 @@ class Preparing:
             _arguments(data, call.name), task.deps, call.values, lambda dependency: self._stored(call, dependency)
         )
 
+    def fetch(self, call: TaskCall) -> None:
+        """Get what a caller on another node could not send along at once from its owner; waits for it."""
+        task, values = call.task, call.values
+        if task.stored:
+            call.task = task = replace(task, args=self._blob_of(task.stored, call.peer.address), stored=b"")
+        for index, dependency in enumerate(task.deps):
+            if values[index] is None:
+                values[index] = self._blob_of(dependency.id, dependency.address)
+
     def _stored(self, call: TaskCall, dependency: wire.Dependency) -> Any:
         """Of an argument that was a ref: what the node's store has.
 
@@ -66,6 +97,8 @@ class Preparing:
             ObjectLostError: it has no such object (any more).
             OwnerDiedError: as it has gone with its owner, which the caller is not.
         """
+        if node_of(dependency.id) != node_of(call.peer.process):  # the caller only believes that it is kept here
+            return self._blob_of(dependency.id, dependency.address)
         try:
             return self._values.stored_blob(dependency.id)
         except ObjectLostError as error:

@@ -115,7 +115,7 @@ class WorkerRuntime(OwnerRuntime):
         """How calls fail, and the process ends."""
         desk, actor, life, replies = self.desk, self.actor, self.life, self.replies
         self.ending = ProcessEnd(self, desk, life, actor, slot, replies)
-        self.preparing = Preparing(self.code, actor, self.values, self.losses)
+        self.preparing = Preparing(self.code, actor, self.values, self.losses, self.access.blob_of)
         self.failing = Failing(
             self.here, desk, actor, life, self.values, self.reports, self.ending, self.preparing.name_of
         )

@@ -142,7 +142,7 @@ class Yielding:
             self._tell(blob, [], len(blob))
             return NOTHING_LARGE
         serialized = serialize(value) if blob is None else Serialized(blob, [])
-        if self._call.worker.values.shared and serialized.nbytes >= LARGE_BYTES:
+        if serialized.nbytes >= LARGE_BYTES and self._call.worker.values.shared and self._call.peer.near:
             return [(self._next_id(), serialized)]
         self._tell(serialized.to_bytes(), serialized.refs, serialized.nbytes)
         return NOTHING_LARGE
