@@ -85,7 +85,7 @@ def stored(owner, on_disk=False):
     """An object of this process in the store of its node."""
     entry = owner.table.own(owner.record().id + b"\0\0\0\1")
     entry.local = 1
-    owner.table.fill(entry, STORED, len(BLOB))
+    owner.table.fill_stored(entry, len(BLOB))
     (owner.values.disk if on_disk else owner.values.blobs)[entry.id] = BLOB
     return entry
 
@@ -180,7 +180,7 @@ def test_once_is_enough_for_the_tasks_of_one_push(owner):
 
 def test_more_than_it_keeps_is_sent_each_time(owner):
     argument = stored(owner)
-    owner.table.fill(argument, STORED, MAX_KEPT_BYTES + 1)
+    owner.table.fill_stored(argument, MAX_KEPT_BYTES + 1)
     assert [push(owner, argument).deps[0].data is None for _ in range(2)] == [False, False]
     assert peer(owner, FAR).kept == {}
 

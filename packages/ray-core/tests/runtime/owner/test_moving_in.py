@@ -75,7 +75,7 @@ class Setting:
 
     @property
     def state(self):
-        return self.entry.status, self.entry.value
+        return self.entry.status, self.entry.nbytes if self.entry.status == STORED else self.entry.value
 
 
 @pytest.fixture
