@@ -1,4 +1,4 @@
-"""A failure that somebody has asked for, or that has reached somebody as the cause of another, is not printed."""
+"""A failure that the program has asked for, or has got as the cause of another one, is not printed."""
 
 import asyncio
 import time

@@ -23,7 +23,7 @@ COUNT = 12
 
 
 class SlowDisk:
-    """A store whose ``get`` waits, on whatever thread it is called, until somebody says ``go``."""
+    """A store whose ``get`` waits, on whatever thread it is called, until the test says ``go``."""
 
     def __init__(self, store):
         self.store, self.get, store.get = store, store.get, self.slow_get

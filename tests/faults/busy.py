@@ -29,7 +29,7 @@ class Hold:
         return os.getpid()
 
     def await_held(self, timeout_s: float = 30.0) -> int:
-        """Wait until somebody holds; returns the pid."""
+        """Wait until a process holds; returns the pid."""
         held = "nobody has come to hold the interpreter"
         eventually(lambda: os.path.exists(self.path + ".pid"), timeout_s, held)
         return int(Path(self.path + ".pid").read_text())

@@ -1,4 +1,4 @@
-"""``transport="tests.faults.doomed_transport"``: some workers end before they have come to anybody's code."""
+"""``transport="tests.faults.doomed_transport"``: some workers end before they have come to any program's code."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Session:
         raise AssertionError("the actor's process does not listen")
 
     def check(self) -> None:
-        """Everybody lives, works, and has what it had."""
+        """Every process lives, works, and has what it had."""
         assert ray.get([double.remote(n) for n in range(4)], timeout=30) == [0, 2, 4, 6]
         assert ray.get(self.steady.pid.remote(), timeout=30) == self.pid
         assert ray.get(double.remote(self.ref), timeout=30) == 14

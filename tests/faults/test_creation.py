@@ -93,7 +93,7 @@ def test_a_kill_with_restarts_left_acts_at_any_age(start):
 
 @pytest.mark.parametrize("no_restart", [False, True])
 def test_a_kill_acts_while_an_actor_waits(start, tmp_path, no_restart):
-    """For its arguments, or for room; by its creator or by somebody else."""
+    """For its arguments, or for room; by its creator or by another process."""
     start(num_cpus=2)
     go = tmp_path / "go"
 

@@ -81,7 +81,7 @@ def check_crowd(limit: int, transport: str, store: str) -> None:
     assert found["late"] == 8
     assert f"{limit} files open" in found["said"]
     assert "ulimit -n" in found["said"]
-    assert found["others"] == [], "somebody has died"
+    assert found["others"] == [], "a process has died"
     assert done.stderr.count("No more workers can be started") == 1
 
 

@@ -1,4 +1,4 @@
-"""Tasks that print faster than anybody reads wait, as with any pipe: nothing is lost, and nobody else waits."""
+"""Tasks that print faster than the output is read wait, as with any pipe: nothing is lost, and nothing else waits."""
 
 from __future__ import annotations
 

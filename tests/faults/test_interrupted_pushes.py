@@ -207,5 +207,5 @@ def test_refs_of_others_are_handed_on_once(kind):
     end = time.monotonic() + LIMIT_S
     while held(name) and time.monotonic() < end:
         time.sleep(0.2)
-    assert not held(name), "somebody still holds it"
+    assert not held(name), "a process still holds it"
     assert ray.get(actor.take.remote([])) == 0  # the receiver lives: what it holds would count

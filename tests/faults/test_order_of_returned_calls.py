@@ -39,7 +39,7 @@ def appears(file: Path) -> None:
 
 
 def keep_until_opened(folder: Path, *, killed: bool = False) -> None:
-    """Let no other thread run until somebody opens the pipe, and then until this process ends; once only."""
+    """Let no other thread run until another process opens the pipe, and then until this process ends; once only."""
     if (folder / "begun").exists():
         return
     ends = threading.Event()

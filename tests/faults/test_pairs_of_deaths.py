@@ -147,7 +147,7 @@ def test_both_are_killed_before_the_news_of_workers_were_read():
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_the_driver_is_killed_while_the_node_manager_starts(number):
-    """It was stopped before it had anybody to take its place."""
+    """It was stopped before it had a process to take its place."""
     before = leaks.snapshot()
     with victims.program("import ray; ray.init(num_cpus=1)") as driver:
         (manager,) = eventually(lambda: psutil.Process(driver.pid).children())

@@ -634,7 +634,7 @@ def test_result_that_holds_its_own_ref(start):
 
 @ray.remote(num_cpus=0, max_retries=0)
 def passes_on_and_dies(keeper, refs, wrapped, before_reply, begun):
-    """What it was lent is passed on, and its own hold is gone before anybody hears what became of that."""
+    """What it was lent is passed on, and its own hold is gone before any process hears what became of that."""
     call = keeper.keep_after.remote(0.3 if before_reply else 0.0, refs, wrapped, begun)
     if before_reply:
         wait_until(begun.exists, "the call has begun", limit_s=10.0)

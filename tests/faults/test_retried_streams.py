@@ -155,7 +155,7 @@ def test_all_were_taken_before_the_death(start, tmp_path):
 
 @pytest.mark.parametrize("store", SHARED)
 def test_what_was_delivered_stays_as_it_was(start, store):
-    """A task that yields something else the next time changes no object that somebody has."""
+    """A task that yields something else the next time changes no object that a process has."""
 
     @ray.remote(num_returns="streaming")
     def versions():
@@ -212,7 +212,7 @@ def test_a_retry_is_no_further_ahead(start, tmp_path):
 
 
 def test_taken_before_the_retry_has_yielded(start, tmp_path):
-    """What is taken while the next attempt prepares is not ahead of anybody."""
+    """What is taken while the next attempt prepares is not ahead of the consumer."""
     start(num_cpus=1)
     path, gate = tmp_path / "path", tmp_path / "gate"
     stream = reporting.remote(str(path), str(gate), COUNT)

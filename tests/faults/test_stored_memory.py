@@ -151,7 +151,7 @@ def changed(views):
 
 @each_store
 def test_memory_in_use_is_given_to_nobody_else(start, store, rounds):
-    """All that is free is overwritten again and again; what somebody looks at keeps its content."""
+    """All that is free is overwritten again and again; what a process looks at keeps its content."""
     capacity = 64 * MB
     start(num_cpus=2, store=store, object_store_memory=capacity, log_to_driver=False)
     chance = random.Random(5)

@@ -101,7 +101,7 @@ class User:
         return stubborn()
 
     def stop_trackers(self) -> None:
-        """They can do nothing before somebody has them go on."""
+        """They can do nothing before the test has them go on."""
         mine = psutil.Process().children(recursive=True)
         trackers = [process for process in mine if "resource_tracker" in " ".join(process.cmdline())]
         for tracker in trackers:

@@ -1,4 +1,4 @@
-"""A plugin of somebody else: installed into a new environment beside ray-core, chosen by name, and put to work."""
+"""A plugin of another author: installed into a new environment beside ray-core, chosen by name, and put to work."""
 
 import json
 import os

@@ -516,7 +516,7 @@ def test_views_of_a_child_that_ends_do_not_release_those_of_its_parent(node: Nod
     def child() -> None:
         nonlocal view
         view = None
-        store.release(an_id(1))  # before anybody tells it that it is a child
+        store.release(an_id(1))  # before any code tells it that it is a child
 
     assert in_child(child) == 0
     assert view == b"x" * 1000

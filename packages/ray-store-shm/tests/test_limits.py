@@ -150,7 +150,7 @@ def test_the_broker_says_so_when_it_cannot_take_another_client(server, system):
 
 
 def until_all_are_in(system: System, pid: int, clients: int) -> None:
-    """Until what the broker opens for a short time while it lets somebody in is closed again."""
+    """Until what the broker opens for a short time while it lets a client in is closed again."""
     own = 6 if isinstance(system, Linux) else 5  # the standard ones, listener, node manager, epoll
     folder = f"/proc/{pid}/fd"
     eventually(lambda: len(os.listdir(folder)) == own + 2 * clients, 5, lambda: f"open: {os.listdir(folder)}")

@@ -49,7 +49,7 @@ def pipe() -> Iterator[int]:
     os.close(write)
     poller = select.poll()
     poller.register(read, 0)
-    assert poller.poll(1000) == [(read, select.POLLHUP)], "somebody still has the descriptor"
+    assert poller.poll(1000) == [(read, select.POLLHUP)], "a process still has the descriptor"
     os.close(read)
 
 

@@ -1,4 +1,4 @@
-"""Memory of deleted objects that is written again: by its creator only, and never where somebody sees it."""
+"""Memory of deleted objects that is written again: by its creator only, and never where another process sees it."""
 
 from __future__ import annotations
 

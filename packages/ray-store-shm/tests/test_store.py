@@ -275,7 +275,7 @@ def test_who_has_no_patience_is_refused_at_once(start):
     with pytest.raises(ObjectStoreFullError):
         store.put(an_id(2), [bytes(2 << 20)], 2 << 20, patient=False)  # no patience would help
     assert not store.contains(an_id(2))
-    other.delete(an_id(1))  # what others said before is heard before anybody is refused
+    other.delete(an_id(1))  # what others said before is heard before any client is refused
     store.put(an_id(2), [bytes(1 << 20)], 1 << 20, patient=False)
     assert len(store.list()) == 1
     for client in (store, other):

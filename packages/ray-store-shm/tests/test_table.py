@@ -131,7 +131,7 @@ class Model:
         assert reply.segment in self.kept[client]
         before = self.content[reply.segment]
         assert before not in self.table.entries, "it is written where another object is"
-        assert not any(before in holds for holds in self.holding.values()), "it is written where somebody reads"
+        assert not any(before in holds for holds in self.holding.values()), "it is written where a client reads"
         assert before not in self.seen_for_ever
         self.content[reply.segment] = reply.serial
         self.rewritten[reply.serial] = reply.segment
@@ -219,4 +219,4 @@ def test_the_table_knows_what_it_would_grant():
     table.delete(b"b" * 20)
     table.abort(1, 2)
     table.reserve(1, Reserve(3, b"d" * 20, 500), 1.0)
-    assert not table.would_grant(b"c" * 20, 10), "somebody waits already"
+    assert not table.would_grant(b"c" * 20, 10), "a client waits already"

@@ -48,7 +48,7 @@ def send_and_have(other, hub, accepted):
 
 
 def check_found(client):
-    """It is, without anybody's help, though the descriptor may stay silent."""
+    """It is, without any call's help, though the descriptor may stay silent."""
     events, start = [], time.monotonic()
     while not events and time.monotonic() - start < 9.0:
         events = client.poll(10.0)

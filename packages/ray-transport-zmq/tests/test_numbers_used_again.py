@@ -143,7 +143,7 @@ def ended(fd: int, number: int) -> None:
 
 
 def say_and_make_way(server: Server, first: Peer, later: Peer, *units: bytes) -> int:
-    """Have ``first`` connect, say something and end, and ``later`` take its number, before anybody polls."""
+    """Have ``first`` connect, say something and end, and ``later`` take its number, before any thread polls."""
     first.connect(server.address)
     server.poll_until(lambda: len(server.hub.monitor.strangers) == 1)
     (fd,) = server.hub.monitor.strangers.deadlines

@@ -107,7 +107,7 @@ class AsyncioExecutor(Executor):
     # --- on the loop --------------------------------------------------------------------------------------------------
 
     def _look(self, flag: ReadyFlag) -> None:
-        """Somebody has set the flag."""
+        """A thread has set the flag."""
         flag.clear()
         self._take()
         if self._closed:

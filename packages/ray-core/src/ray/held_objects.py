@@ -82,7 +82,7 @@ class HeldObjects(Generic[H]):
                 return
 
     def forget(self, object_id: bytes, held: H) -> None:
-        """What is released is needed no more, unless somebody has taken it up again."""
+        """What is released is needed no more, unless a call has taken it up again."""
         if object_id in self.current and self.current[object_id] is held and not held.unreleased:
             del self.current[object_id]
 

@@ -1,4 +1,4 @@
-"""References among processes: nothing is freed while somebody holds it, everything is freed in the end.
+"""References among processes: nothing is freed while a process holds it, everything is freed in the end.
 
 First the table alone, then a simulation: several processes with the exchange of the runtime, that put, submit, return,
 yield, fetch, keep and drop references, and die. Any of them runs tasks of any other, and those that it has submitted

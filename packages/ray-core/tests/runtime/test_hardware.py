@@ -208,7 +208,7 @@ def test_a_failing_nvidia_smi_is_no_answer(machine, monkeypatch, tmp_path):
 
 
 def test_a_nvidia_smi_that_never_answers(machine, monkeypatch, tmp_path):
-    """Nor do its children hold anybody up, or a clock of a program's tests that stands still."""
+    """Nor do its children hold anything up, or a clock of a program's tests that stands still."""
     machine("proc/driver/nvidia/gpus/0000:01:00.0/information", "")
     monkeypatch.setitem(sys.modules, "pynvml", None)
     monkeypatch.setattr(hardware, "_NVIDIA_SMI_TIMEOUT_S", 0.1)

@@ -97,7 +97,7 @@ def test_a_process_of_a_session(before):
     session = uuid.uuid4().hex
     pid = orphan({"RAY_SESSION": session})
     try:
-        assert leaks.leaks(before) == [], "somebody else's, as far as anyone can tell"
+        assert leaks.leaks(before) == [], "another program's, as far as can be told"
         [text] = found(before, sessions=[session])
         assert text.startswith(f"process {pid} of session {session}, child of ")
     finally:

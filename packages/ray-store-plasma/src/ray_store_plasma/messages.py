@@ -104,7 +104,7 @@ class Release(Message):
 
 
 class Delete(Message):
-    """Of any object, created by anybody."""
+    """Of any object, created by any client."""
 
     object_id: Id
 

@@ -1,7 +1,7 @@
 """Which objects are in memory, which wait for room, and which have to make it.
 
 Pure: it decides; the server copies. Room is made, in this order, by dropping what is unpinned, by dropping what has a
-copy on the disk, by writing to the disk; always the least recently used first, and never what somebody holds. What
+copy on the disk, by writing to the disk; always the least recently used first, and never what a client holds. What
 cannot be had that way is waited for.
 """
 

@@ -60,7 +60,7 @@ class Table:
         self.clients: dict[int, Client] = {}
         #: {object id: object} as clients see them
         self.live: dict[bytes, Stored] = {}
-        #: {serial: object}, deleted ones that somebody uses included; serials grow
+        #: {serial: object}, deleted ones that a client uses included; serials grow
         self.entries: dict[int, Stored] = {}
         #: {object id: clients that want to hear of it}
         self.subscribers: dict[bytes, set[int]] = {}
@@ -188,7 +188,7 @@ class Table:
     # The life of a sealed object.
 
     def delete(self, object_id: bytes, now: float) -> None:
-        """Forget it; its memory stays while somebody uses it."""
+        """Forget it; its memory stays while a client uses it."""
         entry = self.live.pop(object_id, None)
         if entry is None:
             return
@@ -317,7 +317,7 @@ class Table:
         self._send(client, Found(number, entry.serial, place, entry.nbytes))
 
     def _used_less(self, entry: Stored) -> None:
-        """Somebody has stopped using it; if it was the last and it is deleted, it goes."""
+        """A client has stopped using it; if it was the last and it is deleted, it goes."""
         if not entry.deleted:
             self.room.settle(entry)
         elif not entry.holders and not entry.creator:

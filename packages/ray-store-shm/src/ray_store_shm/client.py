@@ -61,7 +61,7 @@ class ShmStore(Store, Notifier, Listing):
         self._held: HeldObjects[Held] = HeldObjects()
         #: Everything that is mapped, so that it hears when its last view goes.
         self._mapped: set[Held] = set()
-        #: Objects that nobody here needs any more since the last time somebody looked.
+        #: Objects that nothing here needs any more since the last look.
         self._gone: deque[Held] = deque()
         #: Those of them that the broker could not be told of, since the socket was full.
         self._unsaid: deque[Held] = deque()

@@ -1,6 +1,6 @@
 """What a creator keeps of its segments: mappings made before they were sealed, to write the next object into.
 
-A mapping can be written while an object is written and until somebody reads it, and its address leaves this module for
+A mapping can be written while an object is written and until a client reads it, and its address leaves this module for
 the time of a copy only: no code has a pointer into a sealed object, and a write there at random is stopped.
 """
 

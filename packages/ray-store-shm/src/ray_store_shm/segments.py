@@ -1,6 +1,6 @@
 """Memory without a name that processes pass to each other as a descriptor.
 
-On Linux a memory file: sealed, it cannot be changed any more by anybody, whatever descriptor or mapping he makes.
+On Linux a memory file: sealed, no process can change it any more, whatever descriptor or mapping it makes.
 Elsewhere a POSIX segment that loses its name at once; what others get is a descriptor for reading only.
 """
 

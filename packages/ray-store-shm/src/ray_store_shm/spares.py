@@ -1,6 +1,6 @@
 """Memory files that their creators can write again once nobody sees what is in them: their pages are there already.
 
-A seal refuses everybody a mapping for writing, but leaves the ones that exist. So the creator of an object, and no
+A seal refuses every process a mapping for writing, but leaves the ones that exist. So the creator of an object, and no
 other process ever, can use its memory for the next one.
 """
 

@@ -329,7 +329,7 @@ class Table:
         self._settle(entry)
 
     def _settle(self, entry: Stored) -> None:
-        """Somebody has stopped using it; if it was the last and it is deleted, it goes."""
+        """A client has stopped using it; if it was the last and it is deleted, it goes."""
         if entry.deleted and not entry.creator and not entry.holders:
             del self.entries[entry.serial]
             self.used_bytes -= entry.room

@@ -1,4 +1,4 @@
-"""Looking at ZeroMQ's descriptors, which only ZeroMQ may close, and which may be somebody else's a moment later."""
+"""Looking at ZeroMQ's descriptors, which only ZeroMQ may close, and which may be other files' a moment later."""
 
 from __future__ import annotations
 

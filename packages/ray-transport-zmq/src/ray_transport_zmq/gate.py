@@ -63,7 +63,7 @@ class Gate:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
     def _knocked(self) -> None:
-        """Somebody has connected, and waits to be accepted."""
+        """A client has connected, and waits to be accepted."""
         try:
             check_room(self._fd)
         except OSError:

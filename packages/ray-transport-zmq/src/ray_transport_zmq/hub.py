@@ -113,7 +113,7 @@ class Hub:
             connection.reason = connection.reason or os.strerror(begun[-1])
 
     def stand(self, connection: ZmqConnection) -> None:
-        """It is connected: send what was queued, unless somebody has closed it meanwhile."""
+        """It is connected: send what was queued, unless another call has closed it meanwhile."""
         connection.dialling = False
         if connection.closed:
             self.end(connection)
@@ -138,7 +138,7 @@ class Hub:
 
     @property
     def is_touched(self) -> bool:
-        """``pump`` has to look: the descriptor may be silent in spite of messages, or somebody is gone."""
+        """``pump`` has to look: the descriptor may be silent in spite of messages, or a peer is gone."""
         return self._outgoing.last[0] is not self._pumped or bool(self.monitor.gone)
 
     @property

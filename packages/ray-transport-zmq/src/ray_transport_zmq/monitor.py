@@ -50,7 +50,7 @@ class Monitor:
         self.strangers: Strangers[int] = Strangers()
         #: {address: the connection being made to it}: ZeroMQ tells of attempts by address only.
         self.pending: dict[str, ZmqConnection] = {}
-        self.read()  # ZeroMQ makes a descriptor readable only once somebody has found nothing to read
+        self.read()  # ZeroMQ makes a descriptor readable only once a look has found nothing to read
 
     def read(self) -> None:
         """Take what the monitor tells."""
@@ -119,13 +119,13 @@ class Monitor:
         return self.by_fd.get(connection.fd) is connection
 
     def hang_up_on(self, connection: ZmqConnection) -> None:
-        """End a connection, unless its descriptor is closed, or somebody else's by now."""
+        """End a connection, unless its descriptor is closed, or another file's by now."""
         fd, by_fd, opened = connection.fd, self.by_fd, self.open
         if fd in by_fd and by_fd[fd] is connection and fd in opened:
             hang_up(fd, opened[fd])
 
     def forget(self, connection: ZmqConnection) -> None:
-        """Its descriptor will be closed, or somebody else's."""
+        """Its descriptor will be closed, or another file's."""
         fd, by_fd = connection.fd, self.by_fd
         if fd in by_fd and by_fd[fd] is connection:
             del by_fd[fd]

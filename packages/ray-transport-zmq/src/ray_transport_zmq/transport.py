@@ -149,7 +149,7 @@ class ZmqTransport(Transport):
     def _adopt(self, context: sockets.Context) -> sockets.Context:
         if self._context is None:
             self._context = context
-        else:  # somebody was quicker
+        else:  # another call was quicker
             sockets.release(context)
         return self._context
 
@@ -296,7 +296,7 @@ class ZmqTransport(Transport):
             self._flush_all()
             self._pump(self._hubs)
             if self._inbox:
-                self.wake()  # somebody else may be waiting for them
+                self.wake()  # another thread may be waiting for them
             left_s = deadline - monotonic()
             if left_s <= 0 or not any(connection.queue and not connection.closed for connection in connections):
                 return
@@ -333,7 +333,7 @@ class ZmqTransport(Transport):
         self._forget()
 
     def abandon(self) -> None:
-        if self._closed:  # its descriptors may be somebody else's by now
+        if self._closed:  # its descriptors may be other files' by now
             return
         self._closed = True
         for hub in self._hubs:

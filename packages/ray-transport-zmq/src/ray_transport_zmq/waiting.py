@@ -50,7 +50,7 @@ class Wakeup:
 
     def set(self) -> None:
         """Make it readable; no effect once closed."""
-        if not self._closed:  # the number may belong to somebody else by now
+        if not self._closed:  # the number may belong to another file by now
             with contextlib.suppress(OSError):
                 os.write(self._write_fd, b"\x01\0\0\0\0\0\0\0")
 

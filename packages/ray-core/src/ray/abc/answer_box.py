@@ -95,7 +95,7 @@ class AnswerBox:
             raise ControlUnavailableError(operation, key, "this handle is closed")
 
     def owes(self, number: int) -> bool:
-        """Whether somebody still waits for it: what has not begun by then is not to begin."""
+        """Whether a caller still waits for it: what has not begun by then is not to begin."""
         return number in self._debts
 
     def settle(self, number: int, answer: Any) -> None:
@@ -108,7 +108,7 @@ class AnswerBox:
     def expire(self) -> float | None:
         """Answer those whose time is over; returns the seconds until the next one's is, None if nobody waits.
 
-        It looks at everybody: call it before waiting, and not for each operation.
+        It looks at every caller: call it before waiting, and not for each operation.
         """
         now = self._clock()
         with self._lock:

@@ -37,7 +37,7 @@ class Executor(ABC):
     """Runs calls in the order of ``submit``, at most ``max_concurrency`` at a time.
 
     Every call that is not dropped by ``close`` is run or fails, whatever the user's code does to the threads and loops
-    of the process: somebody waits for it.
+    of the process: a caller waits for it.
     """
 
     name: str

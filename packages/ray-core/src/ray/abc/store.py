@@ -38,7 +38,7 @@ class StoredObject:
     object_id: bytes
     nbytes: int
     state: str
-    """``created`` (not sealed yet), ``sealed``, ``spilled``, or ``deleted`` (held by somebody still)."""
+    """``created`` (not sealed yet), ``sealed``, ``spilled``, or ``deleted`` (and still held)."""
     holders: tuple[int, ...] = ()
     """Pids of the processes that hold it; the creator's while it is not sealed."""
 
@@ -86,7 +86,7 @@ class Store(ABC):
 
         Args:
             object_id: the object.
-            pieces: its bytes, in order; flat views of bytes. Their memory is somebody else's and may change as soon
+            pieces: its bytes, in order; flat views of bytes. Their memory is the program's and may change as soon
                 as this has returned.
             nbytes: their sum.
             patient: whether it may wait for room. Stores in which ``create`` never waits need not look at it.
@@ -131,7 +131,7 @@ class Store(ABC):
         """Drop every hold and disconnect. Idempotent."""
 
     def abandon(self) -> None:  # noqa: B027 - nothing to let go of by default
-        """In a forked child: close inherited descriptors without a word to anybody. The store is of no use after."""
+        """In a forked child: close inherited descriptors and send nothing. The store is of no use after."""
 
 
 class Notifier(ABC):

@@ -41,7 +41,7 @@ class Strangers(Generic[Key]):
         return len(self.deadlines)
 
     def arrived(self, key: Key) -> None:
-        """Somebody has connected, or is to leave: either way there is a time for it."""
+        """A client has connected, or is to leave: either way there is a time for it."""
         self.deadlines.pop(key, None)
         self.deadlines[key] = self._clock() + FIRST_MESSAGE_S
 

@@ -40,7 +40,7 @@ class Connection(ABC):
         Finalisers and signal handlers may interrupt this, ``dial`` and ``poll``; they call the same, and wait for
         other threads. They may also have to send themselves what was about to be sent. So where ``frames`` is a list,
         its first item tells whose turn it is: this puts None there in the very step in which the message is queued,
-        so that nothing interrupts it in between. If somebody else has put None there before, nothing is sent.
+        so that nothing interrupts it in between. If other code has put None there before, nothing is sent.
         """
 
     @abstractmethod

@@ -128,7 +128,7 @@ class CallRevoked(Struct, frozen=True, tag=86):
     task: bytes
     actor: bytes
     running: bytes = b""
-    """Id of the call that the actor has started last, anybody's; zeros if it has started none."""
+    """Id of the call that the actor has started last, of any caller; zeros if it has started none."""
 
 
 class Limited(Struct, frozen=True, tag=83):
@@ -228,7 +228,7 @@ class WatchActor(Struct, frozen=True, tag=42):
 
 
 class KillActor(Struct, frozen=True, tag=43):
-    """Anybody: end the actor's process now; answered when the signal is sent (not ok: no such actor)."""
+    """Any process: end the actor's process now; answered when the signal is sent (not ok: no such actor)."""
 
     request: int
     id: bytes
@@ -270,7 +270,7 @@ class ActorUnheld(Struct, frozen=True, tag=58):
 
 
 class Question(Struct, frozen=True, tag=48):
-    """Anybody: ``what`` names the question; ``data`` is msgpack."""
+    """Any process: ``what`` names the question; ``data`` is msgpack."""
 
     request: int
     what: str
@@ -363,7 +363,7 @@ class Exit(Struct, frozen=True, tag=56):
 
 
 class Collect(Struct, frozen=True, tag=71):
-    """Node manager to everybody: look for handles that only a cycle of references keeps; others wait for room."""
+    """Node manager to every process: look for handles that only a cycle of references keeps; others wait for room."""
 
 
 class Lingering(Struct, frozen=True, tag=64):

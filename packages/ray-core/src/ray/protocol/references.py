@@ -399,7 +399,7 @@ class ReferenceTable:
             check(entry.status in (READY, FAILED) or entry.value is None, "there is a value of what is not here")
             check(entry.status != FAILED or entry.value is not None, "a failure without its reason")
             check(entry.status != STORED or entry.nbytes >= 0, "an object in the store without a size")
-            check(entry.status == PENDING or entry.waiters is None, "somebody waits for what is complete")
+            check(entry.status == PENDING or entry.waiters is None, "a waiter of what is complete")
             for borrower in entry.credits or ():
                 check(self._lent.get(borrower, {}).get(id) is entry, "a borrower's credits are not found by its id")
             owner = entry.owner

@@ -20,7 +20,7 @@ from ray.serialization.render import message_of, place_of, render, render_frames
 USER = "user"
 #: Errors of the system: they come back as themselves.
 SYSTEM = "system"
-#: The same, but wanted by their callers: they are told where somebody asks.
+#: The same, but wanted by their callers: they are told where a caller asks.
 ORDERLY = "orderly"
 _MAX_VIA = 16
 _MAX_NOTES = 16

@@ -1,4 +1,4 @@
-"""What has failed in local mode: listed for ``ray.error_info``, and printed unless somebody asks for it."""
+"""What has failed in local mode: listed for ``ray.error_info``, and printed unless the program asks for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting, listening and cancelling in local mode, where each task has ended before anybody can ask for it."""
+"""Waiting, listening and cancelling in local mode, where each task has ended before the program can ask for it."""
 
 from __future__ import annotations
 

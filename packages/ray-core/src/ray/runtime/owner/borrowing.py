@@ -86,7 +86,7 @@ class Borrowing:
         self._reports.retrieved(entry)
         owner = entry.owner
         if owner is not None and owner.process in self._peers.by_process and not self._here.closed:
-            # It may have come with the ref, and the owner does not know that somebody asks for it. An owner without a
+            # It may have come with the ref, and the owner does not know that it is asked for. An owner without a
             # connection may be dead: this does not wait for one.
             with self._lock:
                 self.send_to_owner(entry, wire.Fetch(entry.id))
@@ -278,7 +278,7 @@ class Borrowing:
                 self._grant(entry, worker)
 
     def on_credit(self, peer: Peer, message: wire.Credit, frames: Any) -> None:
-        """Somebody hands over, or returns, a ref of ours."""
+        """A process hands over, or returns, a ref of ours."""
         table = self._table
         if message.credits < 0:
             table.take_back(message.id, message.borrower, -message.credits)

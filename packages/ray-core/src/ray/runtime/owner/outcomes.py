@@ -57,7 +57,7 @@ class Outcomes:
             values: in stores; results may be left there.
             borrowing: of refs that come along with results.
             reports: makes envelopes of errors, and tells of them.
-            events: notes the ends, if anybody wants that.
+            events: notes the ends, if a sink wants that.
             moving: of large results from other nodes into the store.
             rests: what calls that are interrupted have still to do, for the call that interrupts them.
         """

@@ -172,7 +172,7 @@ class Reports:
     # --- reports -----------------------------------------------------------------------------------------------------
 
     def note(self, record: TaskRecord, envelope: Blob, cause: ObjectEntry | None = None) -> None:
-        """A task has failed: record it, and print it soon unless somebody gets it.
+        """A task has failed: record it, and print it soon unless the program gets it.
 
         Args:
             record: of the task.

@@ -38,7 +38,7 @@ class Subscription:
             values: in stores.
             borrowing: of refs of others.
             check_open: raises if the session has ended.
-            attend: somebody listens: see to it that messages are taken.
+            attend: there is a listener: see to it that messages are taken.
         """
         self._table = table
         self._lock = lock

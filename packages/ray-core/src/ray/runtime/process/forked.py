@@ -46,7 +46,7 @@ def watch_forks(runtime: Forkable) -> None:
 
 
 def let_go(runtime: Forkable) -> None:
-    """In a forked child: close what is inherited, without a word to anybody, and have no session."""
+    """In a forked child: close what is inherited, without a word to any process, and have no session."""
     runtime.is_forked = runtime.closed = True
     runtime.table.closed = True
     runtime.transport.abandon()

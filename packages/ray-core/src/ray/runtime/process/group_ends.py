@@ -109,7 +109,7 @@ def children() -> list[int]:
 
 
 def _send(kill: Callable[[int, int], None], pid: int, number: int) -> bool:
-    """Whether the signal has come to anybody."""
+    """Whether the signal has come to any process."""
     try:
         kill(pid, number)
     except OSError:  # gone, or another user's

@@ -14,7 +14,7 @@ from ray.runtime.process import descriptors
 _PROBE_S = 1.0
 
 #: How long a process that reaches nobody tries again; longer than the node manager needs to find that its directory is
-#: gone, as everybody is told of that.
+#: gone, as every process is told of that.
 CUT_OFF_S = 2.0
 
 #: The context of a connection that was dropped, whose messages may still be under way here.
@@ -66,7 +66,7 @@ def told_again(failure: ConnectionError) -> ConnectionError:
 
 
 class Probe:
-    """A dial to the node manager, made where a peer was not reached: is anybody?"""
+    """A dial to the node manager, made where a peer was not reached: is any process?"""
 
     def __init__(self, transport: Transport, node_address: str) -> None:
         self.began = monotonic()

@@ -33,7 +33,7 @@ from ray.threads import UnawaitedThread
 Event: TypeAlias = tuple[Connection, Sequence[Frame] | None]
 """A message that has arrived; None for the frames when the connection is lost."""
 
-#: How often the reader thread looks whether somebody polls; longer while somebody does so without a break.
+#: How often the reader thread looks whether a thread polls; longer while one does so without a break.
 _FIRST_LOOK_S = 0.005
 _LAST_LOOK_S = 2.0
 #: Between two slices of a batch of messages: as short as a sleep can be that lets another thread run Python code.
@@ -193,11 +193,11 @@ class Polling:
         return self._stopping or self._claimed or (self._wanted and not self._awaited() and not self._listened())
 
     def _listened(self) -> bool:
-        """Whether somebody awaits an object without a thread that could poll."""
+        """Whether code awaits an object without a thread that could poll."""
         return self._runtime.table.listeners > 0
 
     def attend(self) -> None:
-        """Somebody has begun to listen: see to it that messages are taken without delay."""
+        """There is a new listener: see to it that messages are taken without delay."""
         if not self._depth:
             self.nudge()
 

@@ -72,7 +72,7 @@ class ActorHost:
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def terminate(self) -> None:
-        """The actor ends as somebody has asked it to."""
+        """The actor ends as it was asked to."""
         self.announce_exit(TERMINATED)
 
     def announce_exit(self, reason: str) -> None:

@@ -65,7 +65,9 @@ class Limits:
         self._timer: Timer | None = None
 
     def begin(self, call: TaskCall) -> None:
-        """A call with a limit begins. Somebody else looks as well when it is over: this process may be too busy.
+        """A call with a limit begins.
+
+        The caller, or the node manager, looks as well when it is over: this process may be too busy.
 
         The node manager looks at the one call that runs alone; of those that run beside others, their owners know.
         """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ray.runtime.worker.call import TaskCall
     from ray.runtime.worker.desk import Desk
 
-#: How long a wait lasts before somebody asks, and then between two looks.
+#: How long a wait lasts before the polling thread looks, and then between two looks.
 ASK_AFTER_S = 1.0
 
 #: None stands for the call of ``__init__``.

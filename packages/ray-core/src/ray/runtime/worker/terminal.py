@@ -18,7 +18,7 @@ def install() -> None:
     stdin, ask = sys.stdin, builtins.input
 
     def refuse(prompt: object = "", /) -> str:
-        if sys.stdin is not stdin:  # somebody has put something there to be read
+        if sys.stdin is not stdin:  # the program has put something there to be read
             return ask(prompt)
         if sys._getframe(1).f_globals.get("__name__") == "cmd":  # a debugger, which would take the end for "quit"
             raise RuntimeError(f"The debugger {_WHY}")

@@ -41,7 +41,7 @@ def a_descriptor_shows_what_select_would(subject: SelectorSubject) -> None:
 
 
 def it_keeps_what_is_registered_and_nothing_else(subject: SelectorSubject) -> None:
-    """An object lives while somebody may still want it."""
+    """An object lives while a waiter may still want it."""
     with subject.selector() as selector:
         ref = subject.pending()
         gone = weakref.ref(ref)

@@ -31,7 +31,7 @@ REQUIRED = (*MESSAGES, *DIALLING, *ENDS)
 class TransportContract:
     """Inherit it, override ``make_transport``, and pytest runs every check against fresh transports."""
 
-    #: Whether anybody but the processes of a session can connect. Set it to False where nobody can.
+    #: Whether other processes than those of a session can connect. Set it to False where none can.
     meets_strangers = True
     #: Whether finalisers and signal handlers may use it inside calls of it. Only what no session uses may do without.
     may_be_interrupted = True
