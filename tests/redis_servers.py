@@ -35,6 +35,8 @@ def server_binary() -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     pytest.importorskip("redis")
+    if os.environ.get("RAY_TEST_REDIS"):
+        os.environ["RAY_REDIS_SERVER"] = found  # sessions start that one, too
     return found
 
 
