@@ -414,6 +414,34 @@ def test_a_call_tries_at_once_where_nobody_is_about_to(caller):
     assert caller.sent == [(0, [2, 3])]
 
 
+def test_an_actor_that_is_killed_repeats_nothing(caller):
+    callee, (call,) = alive(caller, 1, retries=1)
+    caller.table.killed(callee, callee.place, ExitCause(reason="killed"))
+    assert callee.ended(call.id) is call
+    caller.table.again(callee, call, caller.now)
+    caller.replied(callee)
+    assert caller.fates == {1: UNSTARTED}
+
+
+@pytest.mark.parametrize(("ended", "fate"), [(False, UNKNOWN), (True, UNSTARTED)])
+def test_what_has_answered_all_may_have_run_where_the_answers_have_not_come(caller, ended, fate):
+    callee, _ = alive(caller, 1)
+    caller.hears(callee, "dead", cause=ExitCause(running=NONE))
+    if ended:
+        caller.loses(callee)  # all that has been sent has come
+    else:
+        caller.passes(LAST_WORDS_S)
+    assert caller.fates == {1: fate}
+
+
+def test_what_has_started_none_is_believed_where_another_process_follows(caller):
+    callee, _ = alive(caller, 1)
+    caller.hears(callee, "restarting", 1, cause=ExitCause(running=NONE))
+    caller.passes(LAST_WORDS_S)
+    caller.hears(callee, "alive", 1)
+    assert caller.sent == [(1, [1])]
+
+
 # --- the rest ---------------------------------------------------------------------------------------------------------
 
 
@@ -442,6 +470,16 @@ def test_an_actor_is_forgotten_when_no_call_is_left(caller):
     caller.submit(callee)
     assert caller.fates[2] == UNSTARTED
     assert "garbage" in callee.cause.reason
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_an_actor_is_forgotten_though_a_call_is_left_that_nobody_waits_for(caller, sent):
+    callee = alive(caller, 1)[0] if sent else caller.actor()
+    call = caller.table.calls()[0] if sent else caller.submit(callee)
+    caller._ended(call, "cancelled")
+    assert caller.table.forget(callee.actor_id) is callee
+    if sent:
+        caller.replied(callee, call)  # that does no harm
 
 
 def test_all_calls_are_found(caller):

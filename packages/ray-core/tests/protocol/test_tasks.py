@@ -137,6 +137,61 @@ def test_short_tasks_are_shared_between_workers(owner):
     assert len(owner.pushed[b"two"]) >= 1
 
 
+def busy(owner, *names):
+    """Workers that each have a task, and a function that is known to be short."""
+    owner.function.time.observe(100_000)
+    tasks = {name: owner.submit() for name in names}
+    leases = [owner.grant(name) for name in names]
+    owner.function.time.mean_us = 5.0
+    return [(lease, tasks[lease.id]) for lease in leases]
+
+
+def test_a_reply_looks_at_no_other_worker(owner, monkeypatch):
+    (one, first), (two, _) = busy(owner, b"one", b"two")
+    owner.table.enqueue(owner.cls(), SimulatedTask(b"1", owner.function, None, 0))
+    owner.table.enqueue(owner.cls(), SimulatedTask(b"2", owner.function, None, 0))
+    monkeypatch.setattr(SchedulingClass, "open_leases", None)
+    for task in owner.cls().queue:
+        task.place = owner.cls()
+    owner.reply(one, first, us=5)
+    assert owner.pushed[b"one"][1:] == [[b"1"]]
+    assert len(owner.pushed[b"two"]) == len(two.inflight) == 1
+
+
+def test_a_reply_brings_no_more_than_a_share(owner):
+    workers = busy(owner, b"one", b"two", b"three")
+    tasks = [SimulatedTask(owner.new_id(), owner.function, None, 0) for _ in range(60)]
+    for task in tasks:
+        task.place = owner.cls()
+    owner.cls().queue.extend(tasks)
+    for lease, first in reversed(workers):
+        owner.reply(lease, first, us=5)
+    assert [len(owner.pushed[name][1]) for name in (b"three", b"two", b"one")] == [20, 14, 9]
+
+
+def test_a_reply_of_a_worker_that_is_wanted_back_brings_nothing(owner):
+    (lease, first), _ = busy(owner, b"one", b"two")
+    owner.table.enqueue(owner.cls(), SimulatedTask(b"next", owner.function, None, 0))
+    owner.cls().queue[0].place = owner.cls()
+    owner.table.revoked(b"one", owner.now, soft=False)
+    owner.reply(lease, first, us=5)
+    assert len(owner.pushed[b"one"]) == 1
+    assert owner.said(effects.Release)
+
+
+@pytest.mark.parametrize("exiting", [False, True])
+def test_what_a_reply_gives_back_goes_to_an_idle_worker(owner, exiting):
+    short(owner)
+    tasks = [owner.submit() for _ in range(3)]
+    one = owner.grant(b"one")
+    owner.grant(b"idle")
+    returned = () if exiting else [task.id for task in tasks[1:]]
+    if not exiting:
+        one.recall = True  # it gets nothing
+    owner.reply(one, tasks[0], us=5, returned=returned, exiting=exiting)
+    assert owner.pushed[b"idle"] == [[task.id for task in tasks[1:]]]
+
+
 def test_no_worker_has_more_than_so_many(owner):
     short(owner)
     for _ in range(PIPELINE_TASKS + 100):

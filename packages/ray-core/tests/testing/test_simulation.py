@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cProfile
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +13,10 @@ from ray.abc.scheduler import ResourceRequest
 from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
 from ray.protocol.references import ReferenceTable
 from ray.protocol.resources import UNIT, Allocation, NodeResources
+from ray.runtime.owner.borrowing import Borrowing
+from ray.testing.delivering_network import DeliveringNetwork
+from ray.testing.simulated_connections import Connections
+from ray.testing.simulated_program import SimulatedProgram
 from ray.testing.simulation import Behaviour, Cluster, LinkQuality, Network, VirtualClock
 
 POLICIES = [HybridPolicy, SpreadPolicy]
@@ -88,6 +93,166 @@ def test_delays_are_within_their_bounds_and_the_dead_hear_nothing() -> None:
     clock.run()
     assert got == [("there", 1)]
     assert (network.sent, network.delivered) == (3, 1)
+
+
+def test_a_cut_loses_what_is_unreliable_and_holds_up_the_rest() -> None:
+    clock, network, got = a_network(max_delay_s=0.001)
+    network.send("there", "here", 1)
+    network.cut("here", "there", 0.5)
+    network.send("there", "here", 2)
+    network.send("there", "here", 3, reliable=False)
+    network.send("elsewhere", "here", 4)
+    clock.run(until_s=0.499)
+    assert sorted(message for _, message in got) == [1, 4]
+    clock.run(until_s=0.51)
+    network.send("there", "here", 5, reliable=False)
+    clock.run()
+    assert [message for _, message in got][2:] == [2, 5]
+    assert network.lost == 1
+
+
+def test_what_is_delivered_passes_when_a_cut_heals() -> None:
+    clock, got = VirtualClock(), []
+    network = DeliveringNetwork(clock, random.Random(1), LinkQuality(loss=0.1))
+    network.join("here", lambda sender, message: got.append(message))
+    network.join("there", lambda sender, message: None)
+    network.cut("here", "there", 3.0)
+    for number in range(20):
+        network.send("there", "here", number)
+    clock.run(until_s=2.999)
+    assert got == []
+    clock.run()
+    assert got == list(range(20))
+    assert clock.now < 4.0
+
+
+class Process:
+    """One end of connections, which keeps what it is told."""
+
+    def __init__(self, connections: Connections, address: str) -> None:
+        self.id, self.told = address.encode(), list[Any]()
+        connections.join(address, self)
+
+    def receive(self, sender: str, frames: Sequence[Any]) -> None:
+        self.told.append(frames[0])
+
+    def hear(self, message: Any) -> None:
+        self.told.append(message)
+
+    def peer_lost(self, process: bytes) -> None:
+        self.told.append(f"lost {process.decode()}")
+
+    def holds(self) -> list[tuple[str, bytes]]:
+        return []
+
+    def owns(self, object_id: bytes) -> bool:
+        return False
+
+    def validate(self) -> None: ...
+
+
+def two_processes() -> tuple[VirtualClock, Connections, Process, Process]:
+    clock = VirtualClock()
+    connections = Connections(Network(clock, random.Random(2), LinkQuality()), clock, random.Random(3))
+    one, other = Process(connections, "one"), Process(connections, "other")
+    connections.connect("one", "other")
+    return clock, connections, one, other
+
+
+def test_what_is_on_a_connection_that_breaks_is_gone() -> None:
+    clock, connections, one, other = two_processes()
+    connections.send("other", "one", ["before"])
+    connections.breaks("one", "other")
+    connections.send("one", "other", ["after"])
+    clock.run()
+    assert one.told == ["lost other"]
+    assert other.told == ["lost one", "after"]
+    connections.send("other", "one", ["again"])
+    clock.run()
+    assert one.told[1:] == ["again"]
+
+
+def test_the_last_words_of_a_process_come_before_its_end() -> None:
+    clock, connections, one, other = two_processes()
+    connections.send("other", "one", ["last words"])
+    connections.leave("other")
+    connections.send("one", "other", ["nobody hears that"])
+    clock.run()
+    assert one.told == ["last words", "lost other"]
+    assert other.told == []
+
+
+# --- programs and actors ----------------------------------------------------------------------------------------------
+
+
+def a_program(**behaviour: float) -> tuple[Cluster, SimulatedProgram]:
+    cluster = Cluster(1, owners=0, programs=1, behaviour=Behaviour(**behaviour), strict=True)  # type: ignore[arg-type]
+    (program,) = cluster.programs.values()
+    return cluster, program
+
+
+def test_calls_run_and_all_is_let_go_of() -> None:
+    cluster, program = a_program(keep=0.5, hands_on=0.5)
+    for _ in range(3):
+        program.create()
+    for _ in range(100):
+        program.put()
+        program.call()
+        program.read()
+        program.drop()
+        cluster.run(cluster.clock.now + 0.01)
+    cluster.run()
+    assert program.pending == 0
+    cluster.check_settled()
+
+
+def test_an_actor_whose_process_dies_is_started_again() -> None:
+    cluster, program = a_program()
+    program.create(restarts=2)
+    (node,) = cluster.nodes.values()
+    for _ in range(3):
+        program.call(retries=-1)
+        cluster.run(cluster.clock.now + 0.5)
+        node.end_actors()
+    cluster.run()
+    (actor,) = node.actors.table.actors.values()
+    assert (actor.state, actor.restarts, actor.cause is not None) == ("dead", 2, True)
+    assert program.pending == 0
+    cluster.check_settled()
+
+
+def test_actors_die_with_their_program() -> None:
+    cluster, program = a_program()
+    program.create(restarts=-1)
+    program.call()
+    cluster.run(cluster.clock.now + 0.05)
+    cluster.fail_program(program.address)
+    cluster.check_settled()
+
+
+def test_what_is_left_of_a_program_is_told() -> None:
+    cluster, program = a_program()
+    program.create()
+    cluster.run()
+    program.finish = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(AssertionError, match="program0: 0 calls, 1 objects, 1 actors left"):
+        cluster.check_settled()
+
+
+def test_an_object_that_is_freed_while_another_process_holds_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Borrowing, "grant_kept", lambda *facts: None)
+    cluster, program = a_program(keep=1.0)
+    program.create()
+    program.put()
+
+    def go_on() -> None:
+        for _ in range(50):
+            program.call()
+            program.drop()
+            cluster.run(cluster.clock.now + 0.05)
+
+    with pytest.raises(AssertionError, match="an object was freed that another process holds"):
+        go_on()
 
 
 # --- clusters ---------------------------------------------------------------------------------------------------------

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from ray.protocol import calls
+from ray.protocol.actors import ActorTable, Publish
+from ray.protocol.calls import CallTable
 from ray.protocol.delivery import Delivery
+from ray.protocol.fates import UNSTARTED
 from ray.protocol.recalls import Recalls
+from ray.protocol.references import ReferenceTable
 from ray.protocol.run_slot import RunSlot
 from ray.protocol.task_records import Lease
 from ray.protocol.tasks import TaskTable
+from ray.runtime.owner.borrowing import Borrowing
 from ray.testing import trials
+from ray.testing.simulated_actor import SimulatedActor
 
 
 @pytest.mark.parametrize("first", range(0, 200, 25))
@@ -72,12 +80,125 @@ def takes_twice(self: Delivery[Any], header: Any, message: Any) -> list[Any]:
     return [message] if header.number else []
 
 
-_started, _in_force, _retry = Lease.started, Recalls.in_force, TaskTable.retry
+def fills_nobody(self: TaskTable[Any], cls: Any, now: float, replied: Any = None) -> None:
+    if replied is None:
+        _pump(self, cls, now)
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+def takes_all_for_unstarted(callee: Any, sent: Sequence[Any], cause: Any, process_id: bytes) -> list[str]:
+    return [UNSTARTED] * len(sent)
+
+
+def keeps_the_order_in_which_they_come_back(callee: Any) -> None: ...
+
+
+def leaves_calls_of_lost_connections(self: CallTable[Any], callee: Any, now: float) -> None: ...
+
+
+def never_connects_again(self: CallTable[Any], callee: Any) -> None: ...
+
+
+def repeats_without_an_attempt(self: CallTable[Any], callee: Any, call: Any, effect: Any, **facts: Any) -> None:
+    _take(self, callee, call, effect, is_lost=facts.get("is_lost", False))
+
+
+def repeats_where_no_call_starts(self: CallTable[Any], callee: Any, error: Any = None) -> None:
+    if error is not None or callee.cause is None or callee.dead:
+        _end_queue(self, callee, error)
+
+
+def keeps_actors_with_cancelled_calls(self: CallTable[Any], id: bytes) -> Any:
+    callee = self.callees.get(id)
+    return None if callee is not None and (callee.inflight or callee.queue) else _forget(self, id)
+
+
+# --- actors -----------------------------------------------------------------------------------------------------------
+
+
+def keeps_unheld_actors(self: ActorTable, actor: bytes) -> list[Any]:
+    return []
+
+
+def keeps_actors_of_the_dead(self: ActorTable, owner: bytes) -> list[Any]:
+    return []
+
+
+def counts_no_restarts(self: ActorTable, entry: Any, cause: Any) -> list[Any]:
+    entry.restarts = 0
+    return _restart(self, entry, cause)
+
+
+def restarts_what_has_ended_by_plan(self: ActorTable, worker: bytes, reason: str) -> None: ...
+
+
+def tells_nobody_of_restarts(self: ActorTable, worker: bytes, error: bytes) -> list[Any]:
+    return [effect for effect in _actor_started(self, worker, error) if type(effect) is not Publish]
+
+
+# --- references -------------------------------------------------------------------------------------------------------
+
+
+def counts_no_credits(self: ReferenceTable, entry: Any, borrower: bytes, credits: int = 1) -> None: ...
+
+
+def returns_nothing(self: ReferenceTable, entry: Any) -> int:
+    return 0
+
+
+def forgets_no_borrower(self: ReferenceTable, borrower: bytes) -> None: ...
+
+
+def keeps_what_a_value_has_held(self: ReferenceTable, entries: Any) -> None:
+    _unpin(self, [entry for entry in entries if entry.owner is None])
+
+
+def hands_over_no_arguments(self: Borrowing, record: Any, receiver: Any, handed: Any) -> None: ...
+
+
+def grants_nothing_that_is_kept(self: Borrowing, record: Any, kept: Any, worker: Any) -> None: ...
+
+
+def watches_no_borrower(self: Borrowing, borrower: bytes, address: str) -> None: ...
+
+
+def speaks_before_it_is_its_turn(self: Any, peer: Any) -> None:
+    if "send_to_owner" not in sys._getframe(1).f_code.co_name:
+        _flush(self, peer)
+
+
+_started, _in_force, _retry, _pump = Lease.started, Recalls.in_force, TaskTable.retry, TaskTable.pump
+_take, _forget, _end_queue = CallTable._take, CallTable.forget, CallTable._end_queue
+_restart, _actor_started = ActorTable._restart, ActorTable.started
+_unpin, _flush = ReferenceTable.unpin, SimulatedActor._flush
 
 
 @pytest.mark.parametrize(
     ("of", "name", "broken"),
     [
+        (TaskTable, "pump", fills_nobody),
+        (calls, "fates_of", takes_all_for_unstarted),
+        (calls, "put_in_order", keeps_the_order_in_which_they_come_back),
+        (CallTable, "settle", leaves_calls_of_lost_connections),
+        (CallTable, "lost", never_connects_again),
+        (CallTable, "_take", repeats_without_an_attempt),
+        (CallTable, "_end_queue", repeats_where_no_call_starts),
+        (CallTable, "forget", keeps_actors_with_cancelled_calls),
+        (ActorTable, "unheld", keeps_unheld_actors),
+        (ActorTable, "owner_lost", keeps_actors_of_the_dead),
+        (ActorTable, "_restart", counts_no_restarts),
+        (ActorTable, "exiting", restarts_what_has_ended_by_plan),
+        (ActorTable, "started", tells_nobody_of_restarts),
+        (ReferenceTable, "grant", counts_no_credits),
+        (ReferenceTable, "take_handed", returns_nothing),
+        (ReferenceTable, "borrower_lost", forgets_no_borrower),
+        (ReferenceTable, "unpin", keeps_what_a_value_has_held),
+        (Borrowing, "hand_over_arguments", hands_over_no_arguments),
+        (Borrowing, "grant_kept", grants_nothing_that_is_kept),
+        (Borrowing, "_watch", watches_no_borrower),
+        (SimulatedActor, "_flush", speaks_before_it_is_its_turn),
         (Lease, "started", starts_one_less),
         (TaskTable, "take_back", forgets_what_it_takes_back),
         (TaskTable, "_release_idle", keeps_idle_workers),
@@ -90,7 +211,7 @@ _started, _in_force, _retry = Lease.started, Recalls.in_force, TaskTable.retry
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_is_broken_is_found(monkeypatch: pytest.MonkeyPatch, of: type, name: str, broken: Any) -> None:
+def test_what_is_broken_is_found(monkeypatch: pytest.MonkeyPatch, of: Any, name: str, broken: Any) -> None:
     monkeypatch.setattr(of, name, broken)
     monkeypatch.setattr(trials, "MAX_EVENTS", 20_000)
     for seed in range(400):

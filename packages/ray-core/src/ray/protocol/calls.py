@@ -20,6 +20,8 @@ from copy import copy
 from functools import partial
 from typing import Generic, TypeVar
 
+from msgspec.structs import replace
+
 from ray.messages.node import ActorUpdate, ExitCause
 from ray.protocol import actors
 from ray.protocol.call_effects import (
@@ -156,6 +158,8 @@ class CallTable(Generic[T]):
             if cause is not None:
                 # What the process still runs may wait for one of these, and the end waits for what runs.
                 self.close(callee, cause)
+        elif callee.closed:
+            self._end_queue(callee)  # of one that was to be repeated
         elif callee.queue:
             self.pump(callee)
 
@@ -281,12 +285,14 @@ class CallTable(Generic[T]):
         batch: dict[bytes, T] = {}
         if callee.latest is not update:
             return
+        heard_out = not callee.connected
         callee.connected = False
         callee.away = None
         callee.batch = batch
         self.out.append(drop)
         inflight = list(callee.inflight.values())
-        fates = fates_of(callee, inflight, update.cause, self._process_id)  # one may go on without a caller
+        # One may go on without a caller.
+        fates = fates_of(callee, inflight, _known_cause(update, heard_out=heard_out), self._process_id)
         fallen = [Fallen(call, fate, update) for call, fate in zip(inflight, fates, strict=True)]
         callee.limits.clear()
         if callee.latest is not update:
@@ -420,9 +426,12 @@ class CallTable(Generic[T]):
         return [call for callee in callees for call in (*callee.inflight.values(), *callee.queue)]
 
     def forget(self, id: bytes) -> Callee[T] | None:
-        """No handle of this process is left. Returns the actor, if no call is either."""
+        """No handle of this process is left. Returns the actor, if no call is either that anybody waits for."""
         callee = self.callees.get(id)
-        if callee is None or callee.inflight or callee.queue:
+        if callee is None:
+            return None
+        # Calls that were cancelled may stay here for as long as the actor is not reached; their handle has gone.
+        if any(not call.done for call in [*callee.inflight.values(), *callee.queue]):
             return None
         cause = ExitCause(reason="its handle was collected as garbage")
         if self.callees.pop(id, None) is None:
@@ -465,6 +474,14 @@ class CallTable(Generic[T]):
 
     def _note(self, now: float, what: str, callee: Callee[T], call: T | None = None) -> None:
         self._story.note(now, what, callee.actor_id, b"" if call is None else call.id)
+
+
+def _known_cause(update: ActorUpdate, *, heard_out: bool) -> ExitCause | None:
+    """How a process has ended. One that ends by plan has answered all: that is of use where its answers have come."""
+    cause = update.cause
+    if heard_out or cause is None or update.state != actors.DEAD or any(cause.running):
+        return cause
+    return replace(cause, running=b"")
 
 
 def _effects(callee: Callee[T], update: ActorUpdate) -> list[Effect[T]]:

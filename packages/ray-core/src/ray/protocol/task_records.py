@@ -77,11 +77,11 @@ class SchedulingClass(Generic[T]):
         self.checking = False
 
     def open_leases(self) -> list[Lease[T]]:
-        """Those whose workers may get tasks."""
+        """Those that are open."""
         return [
             lease
             for lease in self.leases
-            if lease.ready
+            if lease.ready  # in place of a call of ``is_open`` for each
             and not (lease.blocked or lease.revoked or lease.recall or lease.dead)
             and not (lease.stalled and lease.inflight)
         ]
@@ -134,6 +134,15 @@ class Lease(Generic[T]):
         self.idle_since = 0.0
         #: Time of the last reply, or of the first push after it.
         self.progress = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the worker may get tasks."""
+        return (
+            self.ready
+            and not (self.blocked or self.revoked or self.recall or self.dead)
+            and not (self.stalled and self.inflight)
+        )
 
     @property
     def is_idle(self) -> bool:

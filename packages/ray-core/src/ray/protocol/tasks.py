@@ -95,18 +95,26 @@ class TaskTable(Generic[T]):
         is_slow = (export := task.export) is not None and export.time.mean_us >= SHORT_US
         return is_slow or is_first or len(queue) % BATCH_TASKS == 0
 
-    def pump(self, cls: SchedulingClass[T], now: float) -> None:
-        """Push what the leased workers take, and ask for more workers if that is not all."""
+    def pump(self, cls: SchedulingClass[T], now: float, replied: Lease[T] | None = None) -> None:
+        """Push what the leased workers take, and ask for more workers if that is not all.
+
+        ``replied``: only this one of them may take more than before; the others have something to do, and come here in
+        their turn. It gets its share of the queue, and no look at the others is needed.
+        """
         queue = cls.queue
         while True:
             if not (queue and queue[0].done):
                 break
             queue.popleft()  # cancelled meanwhile
         if queue:
-            if self._starving:
-                self._yield(cls, now)
-            open_leases = cls.open_leases()
-            left = len(open_leases)
+            if replied is None or (self._starving and self._yields(replied, now)):
+                if self._starving:
+                    self._yield(cls, now)
+                open_leases = cls.open_leases()
+                left = len(open_leases)
+            else:
+                left = len(cls.leases) or 1
+                open_leases = [replied] if replied.is_open else []
             for lease in open_leases:
                 if not queue:
                     break
@@ -178,7 +186,7 @@ class TaskTable(Generic[T]):
             self._release(lease, now, retired=True)
         cls = lease.cls
         if cls.queue:
-            self.pump(cls, now)
+            self.pump(cls, now, None if returned or exiting else lease)
         if not inflight and not lease.dead:
             self.became_idle(lease, now)
 
@@ -414,6 +422,11 @@ class TaskTable(Generic[T]):
                 lease.wanted = lease.revoked = True
                 if lease.is_idle:
                     self._release(lease, now)
+
+    def _yields(self, lease: Lease[T], now: float) -> bool:
+        """Whether another class should have the worker now."""
+        starving = list(self._starving)  # a tuple is not made in one step
+        return any(other.precedes(lease, now) for other in starving)
 
     # --- ends of workers ----------------------------------------------------------------------------------------------
 

@@ -30,6 +30,10 @@ class DeliveringNetwork:
         """Whatever arrives there from now on is confirmed, as by an operating system, and gone."""
         self._receivers.pop(address, None)
 
+    def cut(self, one: str, other: str, until_s: float) -> None:
+        """Nothing passes between the two before then."""
+        self._links.cut(one, other, until_s)
+
     def send(self, sender: str, to: str, message: Any) -> None:
         """Have ``message`` arrive some time later."""
         self._end(sender, to).send(message)

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.abc.scheduler import NodeView, ResourceRequest
-from ray.messages import node
+from ray.messages import node, wire
 from ray.protocol.leases import Effect, Grant, Infeasible, Lease, LeaseTable, RevokeLease, StartWorkers
 from ray.protocol.resources import NodeResources
+from ray.testing.simulated_actor import SimulatedActor
+from ray.testing.simulated_actors import SimulatedActors
 from ray.testing.simulated_worker import SimulatedWorker
-from ray.testing.simulated_world import Load, World
+from ray.testing.simulated_world import ConnectionEnd, Load, World
 
 #: How long the node manager takes to see that a worker has died.
 _SEEN_S = (0.0, 0.01)
@@ -26,12 +28,15 @@ class SimulatedNode:
         self.table = LeaseTable(self.id, NodeResources(resources), world.policy, world.new_id)
         self.total = dict(resources)
         #: {worker id: worker}
-        self.workers: dict[bytes, SimulatedWorker] = {}
+        self.workers: dict[bytes, SimulatedWorker | SimulatedActor] = {}
+        self.actors = SimulatedActors(world, self)
         self._handlers: dict[type, Callable[[str, Any], None]] = {
             node.Demand: self._demand,
             node.Release: self._release,
             node.Suspect: self._suspect,
             node.RecallLease: self._recall,
+            ConnectionEnd: self._ended,
+            **self.actors.handlers,
         }
 
     def view(self, *, is_home: bool) -> NodeView:
@@ -46,15 +51,15 @@ class SimulatedNode:
         """One more is ready."""
         world = self._world
         if world.lives(self.address):
-            id = world.new_id()
-            address = f"{self.address}/{int.from_bytes(id, 'big')}"
+            id = world.new_process_id()
+            address = f"{self.address}/{id[1:].hex().lstrip('0')}"
             self.workers[id] = SimulatedWorker(world, id, address, self._blocked, self._died)
             self.apply(self.table.worker_ready(id))
 
     def kill_worker(self, id: bytes) -> None:
         """One dies by no fault of its own."""
-        worker = self.workers[id]
-        if not worker.dead:
+        worker = self.workers.get(id)
+        if worker is not None and not worker.dead:
             worker.kill()
             self._died(id)
 
@@ -63,6 +68,11 @@ class SimulatedNode:
         for worker in self.workers.values():
             if not worker.dead:
                 worker.kill()
+
+    def end_actors(self) -> None:
+        """Kill them all."""
+        for id in [id for id, worker in self.workers.items() if isinstance(worker, SimulatedActor)]:
+            self.kill_worker(id)
 
     def apply(self, effects: list[Effect]) -> None:
         """Carry out what the table has decided."""
@@ -82,12 +92,16 @@ class SimulatedNode:
                     world.network.send(self.address, owner, node.Infeasible(number, "needs what no node has"))
 
     def _granted(self, lease: Lease) -> None:
-        world, owner, number = self._world, lease.key[0].decode(), lease.key[1]
+        world = self._world
         free = self.table.resources.available()
         within = all(amount >= 0 for amount in free.values())
         # Tasks that have waited go on while others have their processors.
         world.check(within or world.behaviour.blocks > 0, f"{self.address} gave more than it has")
         world.record(self.id, lease.id)
+        if lease.key[0] == self.id:
+            self.actors.granted(lease)
+            return
+        owner, number = lease.key[0].decode(), lease.key[1]
         world.network.send(self.address, owner, Load(free))
         address = self.workers[lease.worker].address
         world.network.send(self.address, owner, node.Granted(number, lease.id, address, 0))
@@ -117,15 +131,39 @@ class SimulatedNode:
         else:
             self.table.resumed(worker)
 
-    def _died(self, worker: bytes) -> None:
-        self._world.clock.after(self._world.rng.uniform(*_SEEN_S), self._seen, worker)
+    # --- for the actors -----------------------------------------------------------------------------------------------
 
-    def _seen(self, worker: bytes) -> None:
-        if not self._world.lives(self.address):
-            return
-        running = self.workers.pop(worker).slot.running
-        lease, effects = self.table.worker_lost(worker)
-        if lease is not None:
-            cause = node.ExitCause(signal=9, running=running)
-            self._world.network.send(self.address, lease.key[0].decode(), node.LeaseEnded(lease.id, cause))
-        self.apply(effects)
+    def become(self, worker: bytes, spec: node.ActorSpec) -> str:
+        """A worker becomes an actor, unless it has just died; returns its address."""
+        found = self.workers[worker]
+        if not found.dead:
+            self.workers[worker] = SimulatedActor(self._world, worker, found.address, self.address, spec, self._died)
+        return found.address
+
+    def tell_worker(self, worker: bytes, message: wire.Struct) -> None:
+        """Send to one."""
+        self._world.network.send(self.address, self.workers[worker].address, message)
+
+    def running(self, worker: bytes) -> bytes:
+        """The id of what it has begun last; empty if that is not known."""
+        return self.workers[worker].slot.running if worker in self.workers else b""
+
+    # --- deaths -------------------------------------------------------------------------------------------------------
+
+    def _died(self, worker: bytes) -> None:
+        world = self._world
+        address = self.workers[worker].address  # what it has said comes first
+        world.clock.after(world.rng.uniform(*_SEEN_S), world.network.send, address, self.address, ConnectionEnd(worker))
+
+    def _ended(self, sender: str, message: ConnectionEnd) -> None:
+        """A process is gone, one of the workers or a program."""
+        lost = self.workers.pop(message.process, None)
+        if lost is not None:
+            lease, effects = self.table.worker_lost(message.process)
+            cause = node.ExitCause(signal=9, running=lost.slot.running)
+            if lease is not None and lease.key[0] == self.id:
+                self.actors.worker_lost(message.process, cause, begun=lost.slot.has_begun_actor)
+            elif lease is not None:
+                self._world.network.send(self.address, lease.key[0].decode(), node.LeaseEnded(lease.id, cause))
+            self.apply(effects)
+        self.actors.process_lost(message.process, sender)

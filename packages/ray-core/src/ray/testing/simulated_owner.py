@@ -258,6 +258,10 @@ class SimulatedOwner:
         self._events += 1
         if self._world.strict and not self._events % _CHECKED:
             self.tasks.validate()
+            if not self._world.behaviour.unsendable:  # else a worker may be about to be looked at
+                waiting = [cls for cls in self.tasks.classes.values() if cls.queue]
+                idle = any(lease.is_idle for cls in waiting for lease in cls.open_leases())
+                self._world.check(not idle, "a worker idles while tasks wait for one")
 
     def _push(self, effect: effects.Push[SimulatedTask]) -> None:
         lease, world = effect.lease, self._world
@@ -308,8 +312,8 @@ class SimulatedOwner:
         self.table.dropped.append(task.result)
         argument = self._argument
         assert argument is not None
-        if worker and world.behaviour.keep and world.rng.random() < world.behaviour.keep:
-            where = worker.partition("/")[0]
+        where = worker.partition("/")[0]
+        if where in self._views and world.behaviour.keep and world.rng.random() < world.behaviour.keep:
             self.table.grant(argument, worker.encode())
             self._keepers.setdefault(where, set()).add(worker)
             world.clock.after(world.behaviour.task_s[1], self._give_back, where, worker, argument.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,6 +36,12 @@ class Behaviour:
     """Of each lease: the connection to its worker takes a while, and does not always come to stand."""
     tasks_per_worker: int = 0
     """A worker ends after so many tasks; 0: it does not."""
+    hands_on: float = 0.0
+    """Of each call: the actor calls another one, with refs that it has."""
+    exits: float = 0.0
+    """Of each call: the actor ends with it, by its own will."""
+    refuses: float = 0.0
+    """Of each actor: its ``__init__`` raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,9 @@ class Load:
 @dataclass(frozen=True, slots=True)
 class ConnectionEnd:
     """Nothing more comes from this address; it comes behind everything that was sent."""
+
+    process: bytes = b""
+    """Id of the one that has died, if it is a node that is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,48 @@ class Links(Protocol):
     def join(self, address: str, receive: Callable[[str, Any], object]) -> None: ...
     def leave(self, address: str) -> None: ...
     def send(self, sender: str, to: str, message: Any) -> None: ...
+    def cut(self, one: str, other: str, until_s: float) -> None: ...
+
+
+class End(Protocol):
+    """A process."""
+
+    #: Its id.
+    id: bytes
+
+    def receive(self, sender: str, frames: Sequence[Any]) -> None:
+        """A message of another process."""
+
+    def hear(self, message: Any) -> None:
+        """A message of a node."""
+
+    def peer_lost(self, process: bytes) -> None:
+        """There is no connection to that one any more."""
+
+    def holds(self) -> list[tuple[str, bytes]]:
+        """What it has borrowed and holds: addresses of owners and ids."""
+
+    def owns(self, object_id: bytes) -> bool:
+        """Whether it owns an object that is not freed."""
+
+    def validate(self) -> None:
+        """Raise AssertionError if something does not hold."""
+
+
+class Ways(Protocol):
+    """Connections of processes: see ``simulated_connections``."""
+
+    #: {address: process there} of those that live.
+    ends: dict[str, End]
+    #: {address: process id}, also of the dead.
+    ids: dict[str, bytes]
+    #: Connections that broke while both lived.
+    broken: int
+
+    def join(self, address: str, end: End) -> None: ...
+    def leave(self, address: str) -> None: ...
+    def connect(self, here: str, there: str) -> None: ...
+    def send(self, here: str, there: str, frames: Sequence[Any]) -> None: ...
 
 
 class Node(Protocol):
@@ -90,14 +141,30 @@ class World(Protocol):
     strict: bool
     decisions: int
 
+    @property
+    def connections(self) -> Ways:
+        """Of processes."""
+
     def new_id(self) -> bytes:
         """Sixteen bytes that nothing else has."""
+
+    def new_process_id(self) -> bytes:
+        """One that no other process has, nor a node."""
 
     def lives(self, address: str) -> bool:
         """Whether the node is there still."""
 
     def ran(self, task: bytes, attempt: int) -> None:
         """A worker begins with a task."""
+
+    def called(self, actor: bytes, call: bytes, attempt: int) -> None:
+        """An actor begins with a call."""
+
+    def ends(self, actor: bytes) -> None:
+        """An actor begins with no more calls, in any process."""
+
+    def did_not_start(self, call: bytes, attempt: int) -> None:
+        """A caller is told that an actor has not begun with a call."""
 
     def record(self, *facts: bytes) -> None:
         """Make ``facts`` and the time part of the digest of the run."""

@@ -32,8 +32,16 @@ class VirtualClock:
             raise ValueError(f"an event cannot be in the past: at {time_s} s, and it is {self.now} s")
         heapq.heappush(self._events, (time_s, next(self._numbers), fn, args))
 
-    def run(self, until_s: float = float("inf"), most: float = float("inf")) -> int:
+    def run(
+        self,
+        until_s: float = float("inf"),
+        most: float = float("inf"),
+        look: Callable[[], None] | None = None,
+        every: int = 1,
+    ) -> int:
         """Run what is due until ``until_s``, also what that brings about; returns the number of events.
+
+        ``look`` is called after each ``every`` events.
 
         Raises:
             AssertionError: there were ``most``, and no end.
@@ -46,6 +54,8 @@ class VirtualClock:
             self.now, _, fn, args = heapq.heappop(events)
             fn(*args)
             count += 1
+            if look is not None and not count % every:
+                look()
         if until_s != float("inf"):
             self.now = max(self.now, until_s)
         return count
@@ -75,6 +85,8 @@ class Network:
         self._receivers: dict[str, Callable[[str, Any], object]] = {}
         #: {(from, to): when the last reliable message arrives}
         self._busy_until: dict[tuple[str, str], float] = {}
+        #: {(one, other): when they can hear each other again}
+        self._cuts: dict[frozenset[str], float] = {}
         self.sent = self.delivered = self.lost = 0
 
     def join(self, address: str, receive: Callable[[str, Any], object]) -> None:
@@ -84,6 +96,10 @@ class Network:
     def leave(self, address: str) -> None:
         """Whatever arrives there from now on is gone, as at a process that has died."""
         self._receivers.pop(address, None)
+
+    def cut(self, one: str, other: str, until_s: float) -> None:
+        """Nothing that is sent from now on passes between the two before then: what is reliable passes after that."""
+        self._cuts[frozenset((one, other))] = until_s
 
     def send(self, sender: str, to: str, message: Any, *, reliable: bool = True) -> None:
         """Have ``message`` arrive some time later; an unreliable one perhaps never, and in any order."""
@@ -96,6 +112,11 @@ class Network:
                 return
             delay_s += quality.resend_s
         arrival_s = self._clock.now + delay_s
+        if self._cuts and self._cuts.get(frozenset((sender, to)), 0.0) > self._clock.now:
+            if not reliable:
+                self.lost += 1
+                return
+            arrival_s = self._cuts[frozenset((sender, to))] + delay_s
         if not reliable and quality.doubled and rng.random() < quality.doubled:
             again_s = self._clock.now + rng.uniform(quality.min_delay_s, quality.max_delay_s)
             self._clock.at(again_s, self._deliver, sender, to, message)

@@ -277,6 +277,17 @@ class Borrowing:
             if entry is not None:
                 self._grant(entry, worker)
 
+    def take_late(self, ends: Iterable[wire.Done], worker: Peer) -> None:
+        """What became of these tasks is decided: nobody wants the results, but what the worker keeps counts."""
+        table = self._table
+        for done in ends:
+            for id in done.kept:
+                entry = table.hold(id)
+                if entry is not None:
+                    self._grant(entry, worker)
+                    table.unpin((entry,))
+            self.drop_refs(ref for refs in done.refs for ref in refs)
+
     def on_credit(self, peer: Peer, message: wire.Credit, frames: Any) -> None:
         """A process hands over, or returns, a ref of ours."""
         table = self._table

@@ -47,7 +47,7 @@ def peer_handlers(
         elif type(sink) is ActorClient:
             calls.on_replies(sink, message, frames)
         else:  # its lease has ended, and what became of its tasks is decided
-            borrowing.drop_refs(ref for done in message.done for refs in done.refs for ref in refs)
+            borrowing.take_late(message.done, peer)
 
     def returned(peer: Peer, message: wire.Returned, frames: Sequence[Frame]) -> None:
         if type(peer.sink) is Link:
