@@ -137,6 +137,9 @@ class NoStore:
     def at_once(self, object_id: bytes) -> Any:
         raise AssertionError("nothing is stored")
 
+    def on_disk(self, object_id: bytes) -> None:
+        """Nothing is."""
+
     def discard(self, ids: Any) -> None:
         self.discarded += ids
 

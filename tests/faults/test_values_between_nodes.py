@@ -34,19 +34,19 @@ def test_a_result_of_a_near_attempt_that_died_is_not_taken(mixed, tmp_path):
     """An attempt that has stored its result, and died before it said so, may have been on either node."""
 
     @ray.remote(max_retries=20)
-    def dies_often(path):
+    def dies_often(path, nbytes):
         with open(path, "a") as file:
             file.write("x")
         attempt = os.path.getsize(path)
         if attempt < 4:
             task = ray.get_runtime_context().get_task_id()
-            leave_result(object_id(bytes.fromhex(task)), process_of(bytes.fromhex(task)), MIB)
+            leave_result(object_id(bytes.fromhex(task)), process_of(bytes.fromhex(task)), nbytes)
             os._exit(1)
-        return np.full(MIB, attempt, np.uint8)
+        return np.full(nbytes, attempt, np.uint8)
 
-    for round in range(4):
+    for round in range(6):  # what is smaller than 1 MiB stays out of the store
         path = tmp_path / str(round)
-        ref = dies_often.remote(str(path))
+        ref = dies_often.remote(str(path), MIB >> round % 2)
         assert int(ray.get(ref)[0]) == 4
         del ref
         eventually(lambda: not stored_objects(), why="it is not freed")

@@ -8,6 +8,7 @@ from tests.owners import NoStore
 from tests.workers import Worker, id_of
 
 from ray.messages import wire
+from ray.protocol.references import LARGE_BYTES
 from ray.runtime.interface import IN_THREAD
 from ray.runtime.worker.arguments import SpilledArguments
 from ray.runtime.worker.call import TaskCall, current_call
@@ -19,17 +20,32 @@ from ray.serialization.pickling import args_blob
 class Preparing:
     def __init__(self, function):
         self.function, self.in_thread = function, {}
-        self.prepared = 0
+        self.prepared, self.fetched = 0, []
 
     def target_of(self, task):
         if self.function is None:
             raise ValueError("no such method")
         return self.function
 
+    def fetch(self, call):
+        self.fetched.append(threading.current_thread())
+        call.values = [0]
+
     def prepare(self, call):
         self.prepared += 1
         call.name = "f"
         return self.target_of(call.task), deserialize_aligned(call.task.args)
+
+
+class Stored(NoStore):
+    shared = True
+
+    def __init__(self):
+        super().__init__()
+        self.ids = []
+
+    def store_result(self, id, serialized):
+        self.ids.append(id)
 
 
 class Failing:
@@ -86,6 +102,44 @@ def test_a_result_is_handed_on():
     host = Host(double)
     host.call(4).run()
     assert host.ended == [(True, 8)]
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_what_has_to_come_from_another_node_does_not_hold_up_the_loop(near):
+    async def twice(value):
+        return 2 * value
+
+    host = Host(twice)
+    host.worker.peer = host.worker.peer_at("owner", near=near)
+    dependency = wire.Dependency(at=0, data=None, id=bytes(20), address="")
+    call = host.call(4, deps=[dependency])
+    call.values = [None]
+    asyncio.run(call.run_async())
+    assert host.ended == [(True, 8)]
+    assert [thread is threading.current_thread() for thread in host.preparing.fetched] == ([] if near else [False])
+
+
+def test_what_has_come_from_another_node_needs_no_thread():
+    async def twice(value):
+        return 2 * value
+
+    host = Host(twice)
+    host.worker.peer = host.worker.peer_at("owner", near=False)
+    call = host.call(4, deps=[wire.Dependency(at=0, data=b"1", id=bytes(20), address="")])
+    call.values = [b"1"]
+    asyncio.run(call.run_async())
+    assert (host.ended, host.preparing.fetched) == ([(True, 8)], [])
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_a_large_result_is_stored_for_a_caller_of_this_node_only(near):
+    host = Host(lambda: b"x" * LARGE_BYTES)
+    host.values = Stored()
+    host.worker.peer = host.worker.peer_at("owner", near=near)
+    host.end = lambda call, outcome, duration_us: host.ended.append(outcome.blobs[0])
+    host.call().run()
+    [blob] = host.ended
+    assert (blob is None, len(host.values.ids)) == (near, int(near))
 
 
 def test_an_error_is_handed_on():
