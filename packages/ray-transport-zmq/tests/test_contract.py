@@ -35,6 +35,8 @@ def mute_port():
 
 
 class TestIpc(TransportContract):
+    may_be_watched = True
+
     @pytest.fixture
     def make_transport(self, folders):
         return lambda: ZmqTransport(folders())
@@ -45,6 +47,8 @@ class TestIpc(TransportContract):
 
 
 class TestTcp(TransportContract):
+    may_be_watched = True
+
     @pytest.fixture
     def make_transport(self, folders):
         folder = folders()

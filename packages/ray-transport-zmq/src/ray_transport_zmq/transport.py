@@ -78,6 +78,8 @@ class ZmqTransport(Transport):
         self.watch(self._wakeup.fd, self._wakeup.clear)
         #: A thread waits, or is about to, and must be woken for messages that ZeroMQ has taken in already.
         self._waiting = False
+        #: The same, where it is another transport's poll that waits for this one.
+        self._watching = False
         self._closed = False
 
     # --- ends -----------------------------------------------------------------------------------------------------
@@ -189,7 +191,8 @@ class ZmqTransport(Transport):
 
     def _wake_for_messages(self) -> None:
         """A socket was used: what ZeroMQ has taken in with that, it will not announce again."""
-        if self._waiting and any(hub.is_touched and hub.has_news() for hub in self._hubs):
+        is_awaited = self._waiting or self._watching
+        if is_awaited and any(hub.is_touched and hub.has_news() for hub in self._hubs):
             self._wakeup.set()
 
     def _flush_all(self) -> None:
@@ -229,15 +232,7 @@ class ZmqTransport(Transport):
         if self._unsent:
             self.catch_up()
         self._pump([hub for hub in self._hubs if hub.is_touched])
-        for hub in self._hubs:
-            if hub.dials.open:
-                hub.monitor.read()  # a call that this one interrupts may have begun to
-                timeout_s = 0.0 if hub.dials.go_on() else hub.dials.wait_s(timeout_s)
-            timeout_s = hub.monitor.strangers.wait_s(timeout_s)
-        if self._gate is not None:
-            timeout_s = self._gate.wait_s(timeout_s)
-        if self._inbox or self._taken or any(hub.is_touched for hub in self._hubs):
-            timeout_s = 0.0
+        timeout_s = self._wait_s(timeout_s)
         try:
             ready = self._poller.poll(timeout_s)
         except (OSError, ValueError):
@@ -245,6 +240,7 @@ class ZmqTransport(Transport):
                 return []
             raise
         self._waiting = False  # and stays True if a signal handler raised; that costs a wake-up or two
+        self._watching = False
         if is_inside:  # the call that this one interrupts is not to wait for what was taken in here
             self._wakeup.set()
         arrived = set()
@@ -271,6 +267,28 @@ class ZmqTransport(Transport):
         events = self._taken
         self._taken = rest
         return events
+
+    def _wait_s(self, timeout_s: float | None) -> float | None:
+        """Go on with what is being dialled; how long one may wait then, of ``timeout_s``."""
+        for hub in self._hubs:
+            if hub.dials.open:
+                hub.monitor.read()  # a call that this one interrupts may have begun to
+                timeout_s = 0.0 if hub.dials.go_on() else hub.dials.wait_s(timeout_s)
+            timeout_s = hub.monitor.strangers.wait_s(timeout_s)
+        if self._gate is not None:
+            timeout_s = self._gate.wait_s(timeout_s)
+        if self._inbox or self._taken or any(hub.is_touched for hub in self._hubs):
+            return 0.0
+        return timeout_s
+
+    def fileno(self) -> int:
+        return self._poller.fileno()
+
+    def prepare(self, timeout_s: float | None) -> float | None:
+        self._watching = True
+        if self._unsent:
+            self.catch_up()
+        return self._wait_s(timeout_s)
 
     def _pump(self, hubs: list[Hub]) -> None:
         for hub in hubs:

@@ -22,7 +22,9 @@ from ray.testing.contracts._checks_transport_dialling import BLACK_HOLES, DIALLI
 from ray.testing.contracts._checks_transport_ends import ENDS
 from ray.testing.contracts._checks_transport_interrupted import INTERRUPTED
 from ray.testing.contracts._checks_transport_strangers import STRANGERS
+from ray.testing.contracts._checks_transport_watched import WATCHED, WATCHED_BLACK_HOLES
 from ray.testing.contracts._link import Check, TransportSubject
+from ray.testing.contracts._watched import WatchedTransport
 
 #: Every check.
 REQUIRED = (*MESSAGES, *DIALLING, *ENDS)
@@ -35,6 +37,8 @@ class TransportContract:
     meets_strangers = True
     #: Whether finalisers and signal handlers may use it inside calls of it. Only what no session uses may do without.
     may_be_interrupted = True
+    #: Whether the poll of another transport can watch it: the capability ``watchable``.
+    may_be_watched = False
 
     @pytest.fixture
     def make_transport(self) -> Callable[[], Transport]:
@@ -66,6 +70,22 @@ class TransportContract:
     def test_required(self, check: Check, subject: TransportSubject) -> None:
         """Every transport."""
         check(subject)
+
+    @pytest.mark.parametrize("check", [*WATCHED, *WATCHED_BLACK_HOLES], ids=lambda check: check.__name__)
+    def test_watched(self, check: Check, subject: TransportSubject) -> None:
+        """Transports that the poll of another one can watch."""
+        if not self.may_be_watched:
+            pytest.skip("no other transport watches it")
+        if check in WATCHED_BLACK_HOLES and subject.black_hole is None:
+            pytest.skip("every listener answers")
+        check(subject)
+
+    @pytest.mark.parametrize("check", REQUIRED, ids=lambda check: check.__name__)
+    def test_required_when_watched(self, check: Check, subject: TransportSubject) -> None:
+        """The same transports, when it is another poll that waits for them."""
+        if not self.may_be_watched:
+            pytest.skip("no other transport watches it")
+        check(TransportSubject(lambda: WatchedTransport(subject.make()), subject.black_hole))
 
     @pytest.mark.parametrize("check", BLACK_HOLES, ids=lambda check: check.__name__)
     def test_black_holes(self, check: Check, subject: TransportSubject) -> None:
