@@ -85,26 +85,34 @@ class ZmqTransport(Transport):
     # --- ends -----------------------------------------------------------------------------------------------------
 
     def listen(self, hint: str) -> str:
+        if self._options.scheme == "tcp":
+            return self._listen_on_port(self._options.host)
         path = os.path.join(self._dir, f"{hint}.sock")
-        if self._options.scheme == "ipc":
-            if len(os.fsencode(path)) > _MAX_PATH_BYTES:
-                raise OSError(
-                    f"socket path is longer than {_MAX_PATH_BYTES} bytes: {path}; set TMPDIR to a shorter directory"
-                )
-            if os.path.lexists(path):  # ZeroMQ would take it over
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
-            endpoint = f"ipc://{path}"
-        else:
-            host = self._options.host
-            endpoint = f"tcp://[{host}]:0" if ":" in host else f"tcp://{host}:0"
+        if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+            raise OSError(
+                f"socket path is longer than {_MAX_PATH_BYTES} bytes: {path}; set TMPDIR to a shorter directory"
+            )
+        if os.path.lexists(path):  # ZeroMQ would take it over
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
         hub = self._add_hub(accepts=True)
-        address = hub.bind(endpoint)
-        if self._options.scheme == "ipc":
-            self._path = path
-            if has_few_descriptors():
-                self._gate = shut(hub.monitor, self)
-            os.chmod(path, 0o600)
+        address = hub.bind(f"ipc://{path}")
+        self._path = path
+        if has_few_descriptors():
+            self._gate = shut(hub.monitor, self)
+        os.chmod(path, 0o600)
         return address
+
+    def _listen_on_port(self, host: str) -> str:
+        ports = self._options.port_range or range(1)  # that is 0: the system chooses
+        first = int.from_bytes(os.urandom(4), "big") % len(ports)  # others look for one at the same time
+        hub = self._add_hub(accepts=True)
+        for port in (*ports[first:], *ports[:first]):
+            try:
+                return hub.bind(f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}")
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        raise OSError(errno.EADDRINUSE, f"each of the ports {self._options.ports} is in use", host)
 
     def dial(self, address: str, timeout_s: float = 5.0) -> ZmqConnection:
         if not address.startswith(f"{self._options.scheme}://"):

@@ -159,8 +159,8 @@ class Transport(ABC):
         return (address,)
 
     def fileno(self) -> int:
-        """A descriptor that is readable when ``poll`` would not wait: with it, the poll of another transport watches
-        this one.
+        """A descriptor with which the poll of another transport watches this one: it is readable when ``poll`` would
+        not wait.
 
         That one calls ``prepare`` before it waits, and ``poll(0.0)`` when the descriptor is readable; all on one
         thread at a time. The default, -1, is for transports that cannot be watched. What can has the capability
@@ -169,10 +169,11 @@ class Transport(ABC):
         return -1
 
     def prepare(self, timeout_s: float | None) -> float | None:
-        """Somebody is about to wait for ``fileno``, until the next ``poll``.
+        """Somebody is about to wait for ``fileno``, perhaps several times before the next ``poll``. Until that, the
+        descriptor tells of everything, whatever other threads do meanwhile.
 
         Returns:
-            How long that wait may last, of ``timeout_s``: ``poll`` is to be called then in any case. None: no limit.
+            After how long ``poll`` is to be called in any case, at most ``timeout_s``; None: there is no limit.
         """
         return timeout_s
 

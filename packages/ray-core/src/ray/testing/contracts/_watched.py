@@ -6,7 +6,10 @@ import select
 from collections.abc import Callable, Sequence
 
 from ray.abc.transport import Connection, Frame, Transport
+from ray.clock import monotonic
 from ray.testing.contracts._expect import expect
+
+_LONG_S = 3600.0
 
 
 class WatchedTransport(Transport):
@@ -16,19 +19,25 @@ class WatchedTransport(Transport):
         self.name = inner.name
         self._inner = inner
         self._fd = inner.fileno()
+        self._is_prepared = False
+        self._due = 0.0
         expect(self._fd >= 0, "a transport that can be watched has a descriptor")
 
     def poll(self, timeout_s: float | None) -> list[tuple[Connection, Sequence[Frame] | None]]:
-        inner = self._inner
-        limit_s = inner.prepare(timeout_s)
-        expect(
-            timeout_s is None or (limit_s is not None and limit_s <= timeout_s),
-            "prepare allows no longer wait than it was asked for",
-        )
+        if not self._is_prepared:
+            self._is_prepared = True
+            limit_s = self._inner.prepare(_LONG_S)
+            expect(limit_s is not None and limit_s <= _LONG_S, "prepare allows no longer wait than it was asked for")
+            self._due = monotonic() + (limit_s or 0.0)
+        left_s = max(0.0, self._due - monotonic())
+        if timeout_s is not None:
+            left_s = min(left_s, timeout_s)
         waiting = select.poll()
         waiting.register(self._fd, select.POLLIN)
-        waiting.poll(None if limit_s is None else max(0.0, limit_s) * 1000)
-        return inner.poll(0.0)
+        if not waiting.poll(left_s * 1000) and monotonic() < self._due:
+            return []
+        self._is_prepared = False
+        return self._inner.poll(0.0)
 
     def listen(self, hint: str) -> str:
         return self._inner.listen(hint)

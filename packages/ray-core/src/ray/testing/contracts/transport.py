@@ -37,8 +37,6 @@ class TransportContract:
     meets_strangers = True
     #: Whether finalisers and signal handlers may use it inside calls of it. Only what no session uses may do without.
     may_be_interrupted = True
-    #: Whether the poll of another transport can watch it: the capability ``watchable``.
-    may_be_watched = False
 
     @pytest.fixture
     def make_transport(self) -> Callable[[], Transport]:
@@ -71,22 +69,6 @@ class TransportContract:
         """Every transport."""
         check(subject)
 
-    @pytest.mark.parametrize("check", [*WATCHED, *WATCHED_BLACK_HOLES], ids=lambda check: check.__name__)
-    def test_watched(self, check: Check, subject: TransportSubject) -> None:
-        """Transports that the poll of another one can watch."""
-        if not self.may_be_watched:
-            pytest.skip("no other transport watches it")
-        if check in WATCHED_BLACK_HOLES and subject.black_hole is None:
-            pytest.skip("every listener answers")
-        check(subject)
-
-    @pytest.mark.parametrize("check", REQUIRED, ids=lambda check: check.__name__)
-    def test_required_when_watched(self, check: Check, subject: TransportSubject) -> None:
-        """The same transports, when it is another poll that waits for them."""
-        if not self.may_be_watched:
-            pytest.skip("no other transport watches it")
-        check(TransportSubject(lambda: WatchedTransport(subject.make()), subject.black_hole))
-
     @pytest.mark.parametrize("check", BLACK_HOLES, ids=lambda check: check.__name__)
     def test_black_holes(self, check: Check, subject: TransportSubject) -> None:
         """Transports whose listeners may fail to answer."""
@@ -107,3 +89,24 @@ class TransportContract:
         if not self.meets_strangers:
             pytest.skip("nobody else can connect")
         check(subject)
+
+
+class WatchableTransportContract(TransportContract):
+    """Inherit this one where the poll of another transport can watch it: the capability ``watchable``."""
+
+    @pytest.mark.parametrize("check", WATCHED, ids=lambda check: check.__name__)
+    def test_watched(self, check: Check, subject: TransportSubject) -> None:
+        """Its descriptor tells of everything."""
+        check(subject)
+
+    @pytest.mark.parametrize("check", WATCHED_BLACK_HOLES, ids=lambda check: check.__name__)
+    def test_watched_black_holes(self, check: Check, subject: TransportSubject) -> None:
+        """The same, where listeners may fail to answer."""
+        if subject.black_hole is None:
+            pytest.skip("every listener answers")
+        check(subject)
+
+    @pytest.mark.parametrize("check", REQUIRED, ids=lambda check: check.__name__)
+    def test_required_when_watched(self, check: Check, subject: TransportSubject) -> None:
+        """It is like any other when another poll waits for it."""
+        check(TransportSubject(lambda: WatchedTransport(subject.make()), subject.black_hole))
