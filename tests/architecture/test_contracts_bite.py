@@ -81,6 +81,7 @@ from ray.testing.contracts import (
     _checks_transport_ends,
     _checks_transport_interrupted,
     _checks_transport_strangers,
+    _checks_transport_watched,
     _expect,
     _link,
 )
@@ -1472,6 +1473,54 @@ class LetsNobodyInAgain(UnixTransport):
         super()._tend(listener)
 
 
+class CanBeWatched(UnixTransport):
+    """A sound one: what its poll minds beside the descriptors, it minds before another one waits."""
+
+    def fileno(self):
+        return self._poller._impl.fileno()
+
+    def prepare(self, timeout_s):
+        limit_s = self._dials.wait_s(timeout_s) if self._dials.waiting else timeout_s
+        return 0.0 if self.inbox or self._late else limit_s
+
+
+class ShowsNothing(CanBeWatched):
+    def __init__(self, session_dir):
+        super().__init__(session_dir)
+        self.pipe = os.pipe()
+
+    def fileno(self):
+        return self.pipe[0]
+
+    def really_close(self):
+        for fd in self.pipe:
+            os.close(fd)
+
+
+class ShowsAlwaysSomething(ShowsNothing):
+    def __init__(self, session_dir):
+        super().__init__(session_dir)
+        os.write(self.pipe[1], b"1")
+
+
+class LetsWaitForAsLongAsAsked(CanBeWatched):
+    def prepare(self, timeout_s):
+        return timeout_s
+
+
+@pytest.mark.parametrize(
+    ("check", "broken"),
+    [
+        ("its_descriptor_tells_of_messages", ShowsNothing),
+        ("its_descriptor_tells_of_ends", ShowsNothing),
+        ("its_descriptor_is_quiet", ShowsAlwaysSomething),
+        ("prepare_minds_the_time_of_dials", LetsWaitForAsLongAsAsked),
+    ],
+)
+def test_transports_that_can_be_watched(check, broken, tmp_path_factory):
+    bites(vars(_checks_transport_watched)[check], _unix_subjects(tmp_path_factory), CanBeWatched, broken)
+
+
 @pytest.mark.parametrize(
     ("check", "broken"),
     [
@@ -1503,6 +1552,17 @@ class LetsNobodyInAgain(UnixTransport):
     ],
 )
 def test_transports_between_processes(check, broken, tmp_path_factory):
+    modules = (
+        _checks_transport_dialling,
+        _checks_transport_ends,
+        _checks_transport_strangers,
+        _checks_transport_interrupted,
+    )
+    bites(checks_of(*modules)[check], _unix_subjects(tmp_path_factory), UnixTransport, broken)
+
+
+def _unix_subjects(tmp_path_factory):
+    """Makes the subject of a kind of unix transport."""
     folder = Path(os.path.relpath(tmp_path_factory.mktemp("s")))  # short enough for a socket, wherever it is
     numbers = iter(range(1000))
 
@@ -1538,13 +1598,7 @@ def test_transports_between_processes(check, broken, tmp_path_factory):
 
         return Subject(_link.TransportSubject(make, black_hole), close)
 
-    modules = (
-        _checks_transport_dialling,
-        _checks_transport_ends,
-        _checks_transport_strangers,
-        _checks_transport_interrupted,
-    )
-    bites(checks_of(*modules)[check], subject_of, UnixTransport, broken)
+    return subject_of
 
 
 # --- schedulers -----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ nothing_left = sessions.unchecked()
 
 #: What the worker says of itself, or the node manager, which may be the first to see it.
 SAID = "closed descriptors"
-TRANSPORTS = ["unix", *(["zmq"] if importlib.util.find_spec("ray_transport_zmq") else [])]
+TRANSPORTS = ["unix", *(["zmq", "routed"] if importlib.util.find_spec("ray_transport_zmq") else [])]
 
 
 @pytest.fixture(scope="module", autouse=True, params=TRANSPORTS)

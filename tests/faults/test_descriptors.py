@@ -191,7 +191,7 @@ print("fine")
 """
 
 
-@pytest.mark.parametrize("transport", ["unix", "zmq"])
+@pytest.mark.parametrize("transport", ["unix", "zmq", "routed"])
 def test_a_program_that_has_used_its_descriptors_up(transport):
     """It is told so, and its calls go on when it has closed some."""
     done = run(FULL, transport)

@@ -20,7 +20,7 @@ from ray.testing import eventually, leaks
 
 LIMIT_S = 10.0
 PATIENCE_S = 40.0
-TRANSPORTS = ["unix", *(["zmq"] if importlib.util.find_spec("ray_transport_zmq") else [])]
+TRANSPORTS = ["unix", *(["zmq", "routed"] if importlib.util.find_spec("ray_transport_zmq") else [])]
 
 nothing_left = sessions.unchecked()
 

@@ -43,7 +43,7 @@ class EchoOnALoop:
 nothing_left = sessions.unchecked()
 
 
-@pytest.fixture(scope="module", params=["unix", "zmq"])
+@pytest.fixture(scope="module", params=["unix", "zmq", "routed"])
 def session(request):
     before = leaks.snapshot()
     with ray.init(num_cpus=2, log_to_driver=False, transport=request.param):

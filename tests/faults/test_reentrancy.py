@@ -17,7 +17,7 @@ import ray
 import ray_transport_zmq
 from ray.testing.interruption import interrupted
 
-TRANSPORTS = ["unix", "zmq"]
+TRANSPORTS = ["unix", "zmq", "routed"]
 _HERE = tuple(os.path.dirname(package.__file__) + os.sep for package in (ray, ray_transport_zmq))
 
 

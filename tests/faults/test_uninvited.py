@@ -61,7 +61,7 @@ def garbage(rng: random.Random) -> bytes:
     )()
 
 
-@pytest.mark.parametrize("transport", ["unix", "zmq"])
+@pytest.mark.parametrize("transport", ["unix", "zmq", "routed"])
 def test_garbage_ends_nothing(start, transport):
     context = start(num_cpus=1, transport=transport)
     counter = Counter.remote()

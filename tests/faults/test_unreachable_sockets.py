@@ -111,6 +111,7 @@ def slow(*values: str):
         slow("*.sock", "zmq", "plasma"),
         slow("node.sock", "zmq", "heap"),
         slow("node.sock", "unix", "plasma"),
+        slow("node.sock", "routed", "heap"),
         slow("shm.sock", "unix", "shm"),
     ],
 )

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from ray.builtin.reliable_transport import ReliableTransport
-from ray.testing.contracts.transport import TransportContract
+from ray.testing.contracts.transport import TransportContract, WatchableTransportContract
 from ray.testing.faults import FaultyTransport
 from ray_transport_zmq.options import ZmqOptions
 from ray_transport_zmq.transport import ZmqTransport
@@ -34,7 +34,7 @@ def mute_port():
         yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
 
 
-class TestIpc(TransportContract):
+class TestIpc(WatchableTransportContract):
     @pytest.fixture
     def make_transport(self, folders):
         return lambda: ZmqTransport(folders())
@@ -44,7 +44,7 @@ class TestIpc(TransportContract):
         return mute_path
 
 
-class TestTcp(TransportContract):
+class TestTcp(WatchableTransportContract):
     @pytest.fixture
     def make_transport(self, folders):
         folder = folders()

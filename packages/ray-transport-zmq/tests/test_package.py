@@ -1,5 +1,7 @@
 """The distribution, what it registers, and what its options refuse."""
 
+import contextlib
+import socket
 from importlib import import_module
 from importlib.metadata import distribution
 
@@ -46,6 +48,10 @@ def test_is_chosen_by_name_and_never_by_default() -> None:
         ({"scheme": "tcp", "host": "::"}, "every interface"),
         ({"scheme": "tcp", "host": "192.0.2.1"}, "key_file"),
         ({"port": 1}, "no option 'port'"),
+        ({"ports": "41000"}, "not a range of ports"),
+        ({"ports": "41010-41000"}, "not a range of ports"),
+        ({"ports": "0-10"}, "not a range of ports"),
+        ({"ports": "65000-65536"}, "not a range of ports"),
     ],
     ids=str,
 )
@@ -123,3 +129,36 @@ def test_a_name_that_is_taken_is_refused(folders) -> None:
     first.close()
     second.listen("server")
     second.close()
+
+
+def test_ports_are_taken_from_the_range(folders) -> None:
+    folder = folders()
+    with contextlib.ExitStack() as stack:
+        taken = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        low = taken.getsockname()[1]
+        options = ZmqOptions(scheme="tcp", ports=f"{low}-{min(low + 30, 65535)}")
+        addresses = set()
+        for _ in range(3):
+            transport = ZmqTransport(folder, options)
+            stack.callback(transport.close)
+            addresses.add(int(transport.listen("x").rpartition(":")[2]))
+        assert len(addresses) == 3
+        assert addresses <= set(options.port_range) - {low}
+        full = ZmqTransport(folder, ZmqOptions(scheme="tcp", ports=f"{low}-{low}"))
+        stack.callback(full.close)
+        with pytest.raises(OSError, match=f"each of the ports {low}-{low} is in use"):
+            full.listen("x")
+
+
+def test_what_is_of_one_machine_is_not_compared() -> None:
+    plans = [
+        resolve_plan(transport="zmq", options={"transport": {"scheme": "tcp", "host": host, "ports": ports}})
+        for host, ports in (("127.0.0.1", ""), ("127.0.0.2", "41000-41010"))
+    ]
+    assert plans[0].digest == plans[1].digest
+    plans = [
+        resolve_plan(transport="routed", options={"transport": {"far_options": {"host": host, "ports": ports}}})
+        for host, ports in (("127.0.0.1", ""), ("127.0.0.2", "41000-41010"))
+    ]
+    assert plans[0].digest == plans[1].digest
+    assert plans[1].transport.inner["far"].options["ports"] == "41000-41010"

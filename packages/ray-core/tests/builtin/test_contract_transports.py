@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from ray.builtin.inproc_transport import InprocTransport
+from ray.builtin.routed_transport import RoutedTransport
 from ray.builtin.unix_transport import UnixTransport
 from ray.testing.contracts.transport import TransportContract
 from ray.testing.faults import FaultyTransport
@@ -77,6 +78,26 @@ class TestUnix(TransportContract):
     @pytest.fixture
     def black_hole(self, full_listener):
         return full_listener
+
+
+class TestRoutedNear(TransportContract):
+    """Within one node; the far transport is not even opened."""
+
+    @pytest.fixture
+    def make_transport(self, make_unix):
+        def refuse():
+            raise AssertionError("opened without need")
+
+        return lambda: RoutedTransport(7, make_unix(), refuse)
+
+    @pytest.fixture
+    def black_hole(self, full_listener):
+        @contextlib.contextmanager
+        def open_one():
+            with full_listener() as contact:
+                yield f"routed:7/{contact}"
+
+        return open_one
 
 
 class TestUnixDelayed(TransportContract):

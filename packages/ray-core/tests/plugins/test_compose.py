@@ -295,3 +295,49 @@ def test_hookimpl_is_that_of_this_project():
     def ray_make_scheduler() -> None: ...
 
     assert hasattr(ray_make_scheduler, "ray_impl")
+
+
+FAR_PLUGIN = """
+from ray.plugins import PluginInfo, hookimpl
+
+PLUGIN = PluginInfo(
+    seam="transport", name="faraway", api=2, capabilities=frozenset({"processes", "hosts", "watchable"})
+)
+opened = []
+
+
+@hookimpl
+def ray_open_transport(options, session_dir, node, inner):
+    from ray.builtin.unix_transport import UnixTransport
+
+    class Faraway(UnixTransport):
+        def listen(self, hint):
+            return "far:" + hint
+
+        def fileno(self):
+            return self._wake_read
+
+    opened.append((session_dir, node, dict(inner)))
+    return Faraway(session_dir)
+
+
+@hookimpl
+def ray_diagnostics():
+    return {"faraway": len(opened)}
+"""
+
+
+def test_a_transport_of_two_is_handed_both_and_opens_the_far_one_when_it_needs_it(install, tmp_path):
+    install("far-dist", "[ray.transport]\nfaraway = far_plugin\n", {"far_plugin": FAR_PLUGIN})
+    plan = resolve_plan(transport="routed", options={"transport": {"far": "faraway"}})
+    composition = Composition(ResolvedPlan.from_json(plan.to_json()))
+    assert composition.diagnostics()["faraway"] == 0, "its other hooks are heard"
+    transport = composition.open_transport(os.path.relpath(tmp_path), 7)
+    try:
+        address = transport.listen("s")
+        opened = sys.modules["far_plugin"].opened
+        assert opened == []
+        assert transport.listen_far(address) == f"{address}|far:s"
+    finally:
+        transport.close()
+    assert opened == [(os.path.relpath(tmp_path), 7, {})]

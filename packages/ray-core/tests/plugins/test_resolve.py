@@ -413,3 +413,163 @@ def test_where_the_code_lies_is_not_compared_but_its_version_is():
         changed = msgspec.structs.replace(plan.store, **changes)
         other = msgspec.structs.replace(plan, parts={**plan.parts, "store": changed})
         assert (other.digest == plan.digest) == equal, changes
+
+
+class RoutedOptions(msgspec.Struct):
+    near: str = "unix"
+    far: str = "zmq"
+    near_options: dict[str, Any] = {}
+    far_options: dict[str, Any] = {}
+
+
+class ZmqOptions(msgspec.Struct):
+    scheme: str = "ipc"
+    host: str = "127.0.0.1"
+
+    def check_machine(self) -> None:
+        if self.host == "10.9.9.9":
+            raise ValueError("there is no such interface")
+
+
+ROUTED = {
+    ("transport", "routed"): info(
+        "transport",
+        "routed",
+        capabilities=frozenset({"processes", "hosts"}),
+        options=RoutedOptions,
+        inner={"near": frozenset({"processes"}), "far": frozenset({"hosts", "watchable"})},
+    ),
+    ("transport", "slow"): info("transport", "slow", capabilities=frozenset({"processes", "hosts"})),
+}
+ZMQ = {
+    ("transport", "zmq"): info(
+        "transport",
+        "zmq",
+        capabilities=frozenset({"processes", "hosts", "watchable"}),
+        options=ZmqOptions,
+        machine_options=frozenset({"host"}),
+        capability_options={"hosts": {"scheme": "tcp"}},
+    )
+}
+
+
+def routed(
+    options: dict[str, Any] | None = None, file: dict[str, dict[str, Any]] | None = None, *installed: Any
+) -> ResolvedPlan:
+    settings = Settings(
+        choices={"transport": Setting("routed", "from ray.init(transport=...)")},
+        keyword_options={"transport": {name: Setting(value, "by keyword") for name, value in (options or {}).items()}},
+        file_options={
+            "transport": {
+                plugin: {name: Setting(value, "from ray.toml") for name, value in given.items()}
+                for plugin, given in (file or {}).items()
+            }
+        },
+    )
+    return Installation(CORE, ROUTED, *(installed or (ZMQ,))).resolve(settings)
+
+
+def test_a_transport_of_two_brings_both_into_the_plan():
+    part = routed().transport
+    assert part.options == {"near": "unix", "far": "zmq"}
+    assert list(part.inner) == ["near", "far"]
+    assert [each.name for each in part.with_inner] == ["routed", "unix", "zmq"]
+    far = part.inner["far"]
+    assert far.module == "m.zmq"
+    assert far.source == "far of transport='routed'"
+    assert far.options == {"scheme": "tcp", "host": "127.0.0.1"}
+    assert far.option_sources == {"scheme": "for far of transport='routed'"}
+    assert far.machine_options == ["host"]
+    assert ResolvedPlan.from_json(routed().to_json()) == routed()
+
+
+def test_the_options_of_both_come_from_the_file_and_from_the_keyword():
+    file = {"zmq": {"host": "10.0.0.1"}, "routed": {"near": "slow"}}
+    part = routed({}, file).transport
+    assert (part.options["near"], part.inner["near"].name) == ("slow", "slow")
+    assert part.inner["far"].options["host"] == "10.0.0.1"
+    assert part.inner["far"].option_sources["host"] == "from ray.toml"
+    far = routed({"far_options": {"host": "10.0.0.2"}}, file).transport.inner["far"]
+    assert (far.options["host"], far.option_sources["host"]) == ("10.0.0.2", "by keyword")
+
+
+def test_what_is_of_one_machine_is_not_in_the_digest_of_the_inner_ones_either():
+    plans = [routed({"far_options": {"host": host}}) for host in ("10.0.0.1", "10.0.0.2")]
+    assert plans[0] != plans[1]
+    assert plans[0].digest == plans[1].digest == routed().digest
+    assert routed({"near": "slow"}).digest != routed().digest
+    other = msgspec.structs.replace(routed().transport.inner["far"], version="2.0")
+    part = msgspec.structs.replace(routed().transport, inner={**routed().transport.inner, "far": other})
+    plan = routed()
+    assert msgspec.structs.replace(plan, parts={**plan.parts, "transport": part}).digest != plan.digest
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        (
+            {"far": "unix"},
+            IncompatiblePluginsError,
+            "transport='unix' cannot be far of transport='routed', as it lacks hosts and watchable: use far='zmq'",
+        ),
+        (
+            {"far": "slow"},
+            IncompatiblePluginsError,
+            "transport='slow' cannot be far of transport='routed', as it lacks watchable: use far='zmq'",
+        ),
+        (
+            {"near": "inproc"},
+            IncompatiblePluginsError,
+            "transport='inproc' cannot be near of transport='routed', as it lacks processes: use near='unix' or 'zmq'",
+        ),
+        (
+            {"near": "routed"},
+            IncompatiblePluginsError,
+            (
+                "transport='routed' cannot be near of transport='routed', as it is made of others itself: "
+                "use near='unix' or 'zmq'"
+            ),
+        ),
+        (
+            {"far_options": {"scheme": "ipc"}},
+            IncompatiblePluginsError,
+            (
+                "transport='zmq' with scheme='ipc' (by keyword) cannot be far of transport='routed', "
+                "which takes scheme='tcp'"
+            ),
+        ),
+        (
+            {"far_options": {"hots": "10.0.0.1"}},
+            PluginOptionsError,
+            "transport='zmq' has no option 'hots' (by keyword). Did you mean 'host'?",
+        ),
+        (
+            {"near_options": {"x": 1}},
+            PluginOptionsError,
+            "transport='unix' takes no options, but 'x' was given (by keyword)",
+        ),
+        (
+            {"far_options": {"host": "10.9.9.9"}},
+            PluginOptionsError,
+            "transport='zmq': there is no such interface",
+        ),
+        (
+            {"far": "zmpq"},
+            UnknownPluginError,
+            "transport='zmpq' (far of transport='routed') is not a known transport. Did you mean 'zmq'?",
+        ),
+    ],
+)
+def test_what_cannot_be_one_of_the_two_is_refused(options, kind, message):
+    with pytest.raises(kind) as caught:
+        routed(options)
+    assert str(caught.value) == message
+
+
+def test_a_package_that_the_far_one_needs_is_named():
+    with pytest.raises(PluginNotInstalledError) as caught:
+        routed({}, {}, {})
+    assert str(caught.value) == (
+        "transport='zmq' (far of transport='routed') needs the package 'ray-transport-zmq'; install it: "
+        'pip install "ray-core[zmq]"'
+    )

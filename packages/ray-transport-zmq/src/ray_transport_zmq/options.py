@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Literal
 
 import msgspec
@@ -15,6 +16,8 @@ class ZmqOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``ipc``: sockets in the session directory, for one machine; ``tcp``: a port chosen by the system."""
     host: str = "127.0.0.1"
     """With ``tcp``: the IP address of the interface to listen on; never all of them."""
+    ports: str = ""
+    """With ``tcp``: the ports to listen on, such as ``41000-41099``; empty: the system chooses."""
     key_file: str = ""
     """With ``tcp``: file with the keys of the cluster. May be empty on the loopback interface only: the session then
     makes keys of its own."""
@@ -26,8 +29,17 @@ class ZmqOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"host={self.host!r} is not an IP address") from None
         if address.is_unspecified:
             raise ValueError(f"host={self.host!r} would listen on every interface: give the address of one")
+        if self.ports and not self.port_range:
+            raise ValueError(f"ports={self.ports!r} is not a range of ports such as '41000-41099'")
         if self.scheme == "tcp" and not address.is_loopback and not self.key_file:
             raise ValueError(f"host={self.host!r} can be reached from other machines: give a key_file")
+
+    @property
+    def port_range(self) -> range:
+        """The ports to listen on; empty where the system chooses."""
+        found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", self.ports, re.ASCII)
+        low, high = (int(found[1]), int(found[2])) if found else (0, 0)
+        return range(low, high + 1) if 0 < low <= high < 1 << 16 else range(0)
 
     def check_machine(self) -> None:
         """Whether the keys are there; called once, before anything is started.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ray.plugins import PluginInfo, hookimpl
-from ray.plugins.seams import HOSTS, PROCESSES
+from ray.plugins.seams import HOSTS, PROCESSES, WATCHABLE
 from ray_transport_zmq.options import ZmqOptions
 
 if TYPE_CHECKING:
@@ -18,9 +18,10 @@ PLUGIN = PluginInfo(
     name="zmq",
     api=2,
     summary="ZeroMQ, over unix sockets or encrypted TCP",
-    capabilities=frozenset({PROCESSES, HOSTS}),
+    capabilities=frozenset({PROCESSES, HOSTS, WATCHABLE}),
     options=ZmqOptions,
-    machine_options=frozenset({"host", "key_file"}),
+    machine_options=frozenset({"host", "ports", "key_file"}),
+    capability_options={HOSTS: {"scheme": "tcp"}},
 )
 
 

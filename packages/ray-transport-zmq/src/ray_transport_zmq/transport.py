@@ -78,31 +78,41 @@ class ZmqTransport(Transport):
         self.watch(self._wakeup.fd, self._wakeup.clear)
         #: A thread waits, or is about to, and must be woken for messages that ZeroMQ has taken in already.
         self._waiting = False
+        #: The same, where it is another transport's poll that waits for this one.
+        self._watching = False
         self._closed = False
 
     # --- ends -----------------------------------------------------------------------------------------------------
 
     def listen(self, hint: str) -> str:
+        if self._options.scheme == "tcp":
+            return self._listen_on_port(self._options.host)
         path = os.path.join(self._dir, f"{hint}.sock")
-        if self._options.scheme == "ipc":
-            if len(os.fsencode(path)) > _MAX_PATH_BYTES:
-                raise OSError(
-                    f"socket path is longer than {_MAX_PATH_BYTES} bytes: {path}; set TMPDIR to a shorter directory"
-                )
-            if os.path.lexists(path):  # ZeroMQ would take it over
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
-            endpoint = f"ipc://{path}"
-        else:
-            host = self._options.host
-            endpoint = f"tcp://[{host}]:0" if ":" in host else f"tcp://{host}:0"
+        if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+            raise OSError(
+                f"socket path is longer than {_MAX_PATH_BYTES} bytes: {path}; set TMPDIR to a shorter directory"
+            )
+        if os.path.lexists(path):  # ZeroMQ would take it over
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
         hub = self._add_hub(accepts=True)
-        address = hub.bind(endpoint)
-        if self._options.scheme == "ipc":
-            self._path = path
-            if has_few_descriptors():
-                self._gate = shut(hub.monitor, self)
-            os.chmod(path, 0o600)
+        address = hub.bind(f"ipc://{path}")
+        self._path = path
+        if has_few_descriptors():
+            self._gate = shut(hub.monitor, self)
+        os.chmod(path, 0o600)
         return address
+
+    def _listen_on_port(self, host: str) -> str:
+        ports = self._options.port_range or range(1)  # that is 0: the system chooses
+        first = int.from_bytes(os.urandom(4), "big") % len(ports)  # others look for one at the same time
+        hub = self._add_hub(accepts=True)
+        for port in (*ports[first:], *ports[:first]):
+            try:
+                return hub.bind(f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}")
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        raise OSError(errno.EADDRINUSE, f"each of the ports {self._options.ports} is in use", host)
 
     def dial(self, address: str, timeout_s: float = 5.0) -> ZmqConnection:
         if not address.startswith(f"{self._options.scheme}://"):
@@ -189,7 +199,8 @@ class ZmqTransport(Transport):
 
     def _wake_for_messages(self) -> None:
         """A socket was used: what ZeroMQ has taken in with that, it will not announce again."""
-        if self._waiting and any(hub.is_touched and hub.has_news() for hub in self._hubs):
+        is_awaited = self._waiting or self._watching
+        if is_awaited and any(hub.is_touched and hub.has_news() for hub in self._hubs):
             self._wakeup.set()
 
     def _flush_all(self) -> None:
@@ -229,15 +240,7 @@ class ZmqTransport(Transport):
         if self._unsent:
             self.catch_up()
         self._pump([hub for hub in self._hubs if hub.is_touched])
-        for hub in self._hubs:
-            if hub.dials.open:
-                hub.monitor.read()  # a call that this one interrupts may have begun to
-                timeout_s = 0.0 if hub.dials.go_on() else hub.dials.wait_s(timeout_s)
-            timeout_s = hub.monitor.strangers.wait_s(timeout_s)
-        if self._gate is not None:
-            timeout_s = self._gate.wait_s(timeout_s)
-        if self._inbox or self._taken or any(hub.is_touched for hub in self._hubs):
-            timeout_s = 0.0
+        timeout_s = self._wait_s(timeout_s)
         try:
             ready = self._poller.poll(timeout_s)
         except (OSError, ValueError):
@@ -245,6 +248,7 @@ class ZmqTransport(Transport):
                 return []
             raise
         self._waiting = False  # and stays True if a signal handler raised; that costs a wake-up or two
+        self._watching = False
         if is_inside:  # the call that this one interrupts is not to wait for what was taken in here
             self._wakeup.set()
         arrived = set()
@@ -271,6 +275,28 @@ class ZmqTransport(Transport):
         events = self._taken
         self._taken = rest
         return events
+
+    def _wait_s(self, timeout_s: float | None) -> float | None:
+        """Go on with what is being dialled; how long one may wait then, of ``timeout_s``."""
+        for hub in self._hubs:
+            if hub.dials.open:
+                hub.monitor.read()  # a call that this one interrupts may have begun to
+                timeout_s = 0.0 if hub.dials.go_on() else hub.dials.wait_s(timeout_s)
+            timeout_s = hub.monitor.strangers.wait_s(timeout_s)
+        if self._gate is not None:
+            timeout_s = self._gate.wait_s(timeout_s)
+        if self._inbox or self._taken or any(hub.is_touched for hub in self._hubs):
+            return 0.0
+        return timeout_s
+
+    def fileno(self) -> int:
+        return self._poller.fileno()
+
+    def prepare(self, timeout_s: float | None) -> float | None:
+        self._watching = True
+        if self._unsent:
+            self.catch_up()
+        return self._wait_s(timeout_s)
 
     def _pump(self, hubs: list[Hub]) -> None:
         for hub in hubs:

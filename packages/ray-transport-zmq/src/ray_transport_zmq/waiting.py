@@ -30,6 +30,10 @@ class Poller:
             return self._impl.poll(timeout_s)  # type: ignore[no-any-return]
         return self._impl.poll(None if timeout_s is None else timeout_s * 1000)  # type: ignore[no-any-return]
 
+    def fileno(self) -> int:
+        """A descriptor that is readable when one that is waited for is; -1 where the system has none."""
+        return int(self._impl.fileno()) if self._is_epoll else -1
+
     def close(self) -> None:
         """Release the descriptor, if there is one."""
         if self._is_epoll:

@@ -26,7 +26,8 @@ class Connection(ABC):
     closed: bool = False
     #: True from ``dial`` until it is decided whether the connection stands; what is sent meanwhile is queued.
     dialling: bool = False
-    #: Why it never stood; the text names the address. Set before ``poll`` reports the loss. None where it has stood.
+    #: Why it never stood; the text names the address, or the one of its contacts that was tried. Set before ``poll``
+    #: reports the loss. None where it has stood.
     failure: ConnectionError | None = None
 
     @abstractmethod
@@ -129,6 +130,52 @@ class Transport(ABC):
             Whether it is so; False if the time is over, or if it cannot be known.
         """
         return True
+
+    def listen_far(self, address: str) -> str:
+        """See to it that processes of other nodes reach this one as well; safe from any thread.
+
+        The default is for transports that have one listener for all, or reach no other nodes.
+
+        Args:
+            address: what ``listen`` has returned.
+
+        Returns:
+            The address to give away from now on; the one from before stays good for processes of this node.
+
+        Raises:
+            OSError: the system refuses.
+            PluginError: this process lacks what it takes.
+        """
+        return address
+
+    def contacts(self, address: str) -> Sequence[str]:
+        """Where ``dial`` may try, of all that an address says; errors of a dial name one of these.
+
+        The default is for transports whose addresses are a contact each.
+
+        Raises:
+            ConnectionError: it is an address of another kind.
+        """
+        return (address,)
+
+    def fileno(self) -> int:
+        """A descriptor with which the poll of another transport watches this one: it is readable when ``poll`` would
+        not wait.
+
+        That one calls ``prepare`` before it waits, and ``poll(0.0)`` when the descriptor is readable; all on one
+        thread at a time. The default, -1, is for transports that cannot be watched. What can has the capability
+        ``watchable``, and one descriptor for life.
+        """
+        return -1
+
+    def prepare(self, timeout_s: float | None) -> float | None:
+        """Somebody is about to wait for ``fileno``, perhaps several times before the next ``poll``. Until that, the
+        descriptor tells of everything, whatever other threads do meanwhile.
+
+        Returns:
+            After how long ``poll`` is to be called in any case, at most ``timeout_s``; None: there is no limit.
+        """
+        return timeout_s
 
     def catch_up(self) -> None:  # noqa: B027 - see the default
         """Go on with what this thread was handing to the system when a finaliser or a signal handler interrupted it.

@@ -103,6 +103,12 @@ class ReliableTransport(Transport):
     def listen(self, hint: str) -> str:
         return self._inner.listen(hint)
 
+    def listen_far(self, address: str) -> str:
+        return self._inner.listen_far(address)
+
+    def contacts(self, address: str) -> Sequence[str]:
+        return self._inner.contacts(address)
+
     def dial(self, address: str, timeout_s: float = 5.0) -> ReliableConnection:
         return self._wrapped(self._inner.dial(address, timeout_s))
 

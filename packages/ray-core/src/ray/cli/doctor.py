@@ -84,7 +84,7 @@ def _address_problems() -> list[str]:
 
 
 def _plan(plan: ResolvedPlan) -> dict[str, Any]:
-    parts = [_part(part, part.source) for part in plan.parts.values()]
+    parts = [_part(part, part.source) for chosen in plan.parts.values() for part in chosen.with_inner]
     if plan.executor is None:
         parts += [_part(part, "by the actor's class") for part in plan.executors.values()]
     parts += [_part(part, part.source) for part in plan.observers]

@@ -50,9 +50,10 @@ def survey(inventory: Inventory, plan: ResolvedPlan | None) -> Iterator[dict[str
             if not lacks_library(seam.known.get(name), offers, inventory)
         }
         part = plan.parts.get(seam.name) if plan is not None else None
+        chosen = {each.name for each in part.with_inner} if part is not None else ()
         for name, offers in sorted(installed.items()):
             for candidate in offers:
-                state = "chosen" if part is not None and part.name == name else "installed"
+                state = "chosen" if name in chosen else "installed"
                 try:
                     text = info_of(candidate).summary
                 except PluginError as error:

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import pluggy
@@ -76,9 +77,18 @@ class Composition:
             raise _broken(part, f"promises {', '.join(lacking)} in its PLUGIN record, but the opened store lacks it")
         return store
 
-    def open_transport(self, session_dir: str) -> Transport:
-        """Open this process's transport, after any fork; the caller closes it."""
-        return self._build(self.plan.transport, "ray_open_transport", Transport, session_dir=session_dir)
+    def open_transport(self, session_dir: str, node: int = 0) -> Transport:
+        """Open this process's transport, after any fork; the caller closes it.
+
+        Args:
+            session_dir: of the session.
+            node: the number of this process's node, 0 if it belongs to none.
+        """
+        return self._open_transport(self.plan.transport, session_dir, node)
+
+    def _open_transport(self, part: PlannedPart, session_dir: str, node: int) -> Transport:
+        inner = {role: partial(self._open_transport, inner, session_dir, node) for role, inner in part.inner.items()}
+        return self._build(part, "ray_open_transport", Transport, session_dir=session_dir, node=node, inner=inner)
 
     def make_scheduler(self) -> SchedulerPolicy:
         """Make the placement policy."""
@@ -213,6 +223,8 @@ class Composition:
             if not self._manager.is_registered(plugin):  # It is, where two paths lead to one plugin.
                 self._register(part, plugin)
             self._loaded[part.module] = plugin
+            for inner in part.inner.values():
+                self._plugin(inner)
         return plugin
 
     def _register(self, part: PlannedPart, plugin: Any) -> None:

@@ -28,6 +28,8 @@ class PlannedPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Sorted."""
     machine_options: list[str] = []
     """Sorted names of the options that may be others on another machine."""
+    inner: dict[str, PlannedPart] = {}
+    """{role: part} of a transport that is made of others."""
 
     @property
     def candidate(self) -> Candidate:
@@ -38,6 +40,17 @@ class PlannedPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def shared_options(self) -> dict[str, Any]:
         """Those that are the same in a whole cluster."""
         return {name: value for name, value in self.options.items() if name not in self.machine_options}
+
+    @property
+    def with_inner(self) -> list[PlannedPart]:
+        """This one, and those that it is made of."""
+        return [self, *self.inner.values()]
+
+    @property
+    def shared(self) -> list[Any]:
+        """What a whole cluster has in common of it."""
+        inner = [[role, part.shared] for role, part in sorted(self.inner.items())]
+        return [self.seam, self.name, self.version, self.shared_options, *([inner] if inner else ())]
 
     @property
     def subject(self) -> str:
@@ -101,7 +114,7 @@ class ResolvedPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             built = [
                 self.plugin_api,
                 *(
-                    [part.seam, part.name, part.version, part.shared_options]
+                    part.shared
                     for parts in (self.parts, self.executors, dict(enumerate(self.observers)))
                     for _, part in sorted(parts.items())
                 ),

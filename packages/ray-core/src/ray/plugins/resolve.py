@@ -7,8 +7,11 @@ the record of a plugin, which may mean importing it, is asked for only once its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-from ray.config import Settings, check_options, did_you_mean
+import msgspec
+
+from ray.config import Setting, Settings, check_options, did_you_mean
 from ray.exceptions import (
     AmbiguousPluginError,
     IncompatiblePluginsError,
@@ -116,7 +119,7 @@ def _resolve_seam(
         candidate = find(seam, choice.value, choice.source, inventory)
         info = info_of(candidate)
         _check_fit(seam, candidate, info, parts, local_mode)
-        return _part(candidate, info, choice.source, settings)
+        return _composed(_part(candidate, info, choice.source, settings), info, settings, inventory, info_of)
     passed_over: PluginError | None = None
     for candidate in _preferred(seam, inventory):
         try:
@@ -127,7 +130,7 @@ def _resolve_seam(
             notes.append(f"{candidate.subject} was passed over: {error}")
             passed_over = error
             continue
-        return _part(candidate, info, seam.default_reason, settings)
+        return _composed(_part(candidate, info, seam.default_reason, settings), info, settings, inventory, info_of)
     if not seam.optional:
         raise passed_over or _missing(seam, seam.preference[-1], seam.default_reason, inventory)
     if seam.preference:
@@ -217,10 +220,60 @@ def _check_fit(
         )
 
 
+def _composed(
+    part: PlannedPart, info: PluginInfo, settings: Settings, inventory: Inventory, info_of: InfoOf
+) -> PlannedPart:
+    """The part with the others of its seam that it is made of, each with its own options."""
+    options, inner = dict(part.options), {}
+    for role, needed in info.inner.items():
+        source = f"{role} of {part.subject}"
+        candidate = find(SEAMS[part.seam], options[role], source, inventory)
+        found = info_of(candidate)
+        _check_inner(part, role, candidate, found, needed)
+        option = f"{role}_options"
+        where = part.option_sources.get(option, "default")
+        given = settings.options_for(part.seam, found.name, chosen=False)
+        given |= {name: Setting(value, where) for name, value in options.pop(option, {}).items()}
+        for name, value in _options_for(found, needed).items():
+            if name not in given:
+                given[name] = Setting(value, f"for {source}")
+            elif given[name].value != value:
+                raise IncompatiblePluginsError(
+                    f"{candidate.subject} with {name}={given[name].value!r} ({given[name].source}) cannot be {source}, "
+                    f"which takes {name}={value!r}",
+                    seam=part.seam,
+                    plugin=part.name,
+                )
+        inner[role] = _planned(candidate, found, source, given)
+    return msgspec.structs.replace(part, options=options, inner=inner) if inner else part
+
+
+def _options_for(info: PluginInfo, capabilities: frozenset[str]) -> dict[str, Any]:
+    """What its options have to be for it to have these."""
+    return {name: value for wanted in capabilities for name, value in info.capability_options.get(wanted, {}).items()}
+
+
+def _check_inner(part: PlannedPart, role: str, candidate: Candidate, info: PluginInfo, needed: frozenset[str]) -> None:
+    lacking = sorted(needed - info.capabilities)
+    if lacking or info.inner:
+        known = SEAMS[part.seam].known
+        able = sorted(name for name, offer in known.items() if needed <= offer.capabilities)
+        why = f"it lacks {' and '.join(lacking)}" if lacking else "it is made of others itself"
+        advice = f": use {role}={' or '.join(map(repr, able))}" if able else ""
+        raise IncompatiblePluginsError(
+            f"{candidate.subject} cannot be {role} of {part.subject}, as {why}{advice}",
+            seam=part.seam,
+            plugin=part.name,
+        )
+
+
 def _part(
     candidate: Candidate, info: PluginInfo, source: str, settings: Settings, *, chosen: bool = True
 ) -> PlannedPart:
-    given = settings.options_for(candidate.seam, info.name, chosen=chosen)
+    return _planned(candidate, info, source, settings.options_for(candidate.seam, info.name, chosen=chosen))
+
+
+def _planned(candidate: Candidate, info: PluginInfo, source: str, given: Mapping[str, Setting]) -> PlannedPart:
     return PlannedPart(
         seam=candidate.seam,
         name=candidate.name,

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 
 from ray.abc.store import LISTING, NOTIFICATIONS, PINNING, SHARED, SPILLING
 
-#: Capabilities of a transport: it reaches other processes of this machine; it reaches other machines.
+#: Capabilities of a transport: it reaches other processes of this machine; it reaches other machines; another one's
+#: ``poll`` can wait for it.
 PROCESSES = "processes"
 HOSTS = "hosts"
+WATCHABLE = "watchable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ SEAMS: dict[str, Seam] = {
             known={
                 "unix": Known("ray-core", "ray-core", frozenset({PROCESSES})),
                 "inproc": _CORE,
-                "zmq": Known("ray-transport-zmq", "ray-core[zmq]", frozenset({PROCESSES, HOSTS})),
+                "routed": _CORE,
+                "zmq": Known("ray-transport-zmq", "ray-core[zmq]", frozenset({PROCESSES, HOSTS, WATCHABLE})),
             },
         ),
         Seam(

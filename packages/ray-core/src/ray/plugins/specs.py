@@ -28,7 +28,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -67,6 +67,11 @@ class PluginInfo:
     """Options that users may give; hooks receive an instance. None: no options, hooks receive an empty mapping."""
     machine_options: frozenset[str] = frozenset()
     """Names of those that are about one machine, such as a directory; the rest is the same in a whole cluster."""
+    capability_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """{capability: options} of a capability that it has with certain options only, which are not the defaults."""
+    inner: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """{option: capabilities} for a transport that is made of others: each of these options names one, which must have
+    these capabilities and be made of no others. A field ``<option>_options`` holds its options, beside the file's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +122,14 @@ def ray_open_store(options: Any, address: str) -> Store:
 
 
 @hookspec(firstresult=True)
-def ray_open_transport(options: Any, session_dir: str) -> Transport:
-    """Open this process's transport; called after any fork, the caller closes it."""
+def ray_open_transport(
+    options: Any, session_dir: str, node: int, inner: Mapping[str, Callable[[], Transport]]
+) -> Transport:
+    """Open this process's transport; called after any fork, the caller closes it.
+
+    ``node`` is the number of this process's node, 0 if it belongs to none. ``inner`` opens what the record names under
+    ``inner``, by the name of the option: for a plugin that is made of others, which closes them.
+    """
     raise NotImplementedError
 
 

@@ -85,6 +85,12 @@ class FaultyTransport(Transport):
     def listen(self, hint: str) -> str:
         return self.inner.listen(hint)
 
+    def listen_far(self, address: str) -> str:
+        return self.inner.listen_far(address)
+
+    def contacts(self, address: str) -> Sequence[str]:
+        return self.inner.contacts(address)
+
     def dial(self, address: str, timeout_s: float = 5.0) -> Connection:
         return self._wrapped(self.inner.dial(address, timeout_s))
 

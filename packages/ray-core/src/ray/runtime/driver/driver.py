@@ -65,7 +65,7 @@ class DriverRuntime(OwnerRuntime):
             composition = Composition(plan)
             composition.lifecycle("plan_resolved", {})
             facts = hosting.await_facts()
-            transport = composition.open_transport(hosting.session_dir)
+            transport = composition.open_transport(hosting.session_dir, facts.node)
             guard_parts(composition, transport)
             admission = _admit(hosting, transport, facts, plan.digest)
             here.name(admission.welcome.process, admission.welcome.job)

@@ -40,7 +40,7 @@ class JoinedNode:
     def await_facts(self) -> NodeFacts:
         """See ``Hosting``."""
         facts = self._facts
-        return NodeFacts(facts.address, facts.store_address, facts.events)
+        return NodeFacts(facts.address, facts.store_address, facts.events, node=facts.node)
 
     def how_it_ended(self, patience_s: float) -> str:
         """See ``Hosting``: it is another program's child."""

@@ -18,6 +18,7 @@ from ray.abc.control import ControlStore
 from ray.abc.control_operations import Incr
 from ray.exceptions import RaySystemError
 from ray.exceptions.base import printable
+from ray.ids import embedded_node, node_number
 from ray.messages.codec import PROTOCOL_VERSION
 from ray.plugins.plan import ResolvedPlan
 from ray.runtime import interface
@@ -103,9 +104,9 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         control_address = control_server.address
     control = composition.open_control(control_address)
     registry = Registry(control, lambda text: print(text, flush=True))
-    node_id = b"" if cluster is None else _number(config, cluster, registry, composition.plan)
+    node_id = embedded_node() if cluster is None else _number(config, cluster, registry, composition.plan)
     store_server = composition.start_store(config.session_dir, config.store_bytes)
-    transport = composition.open_transport(config.session_dir)
+    transport = composition.open_transport(config.session_dir, node_number(node_id))
     sinks = composition.event_sinks(config.session_dir)
     manager = NodeManager(
         msgspec.structs.replace(config, store_address=store_server.address, events=bool(sinks)),
@@ -121,9 +122,12 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         if config.owner_pid:
             manager.pool.lifeline = lifeline.fileno()
         manager.pool.begin(zygote.serve)
-        address = manager.pool.node_address = transport.listen("node")
+        address = transport.listen("node")
+        if cluster is not None:
+            address = transport.listen_far(address)
+        manager.pool.node_address = address
         store = store_server.address
-        for needed in (address, store):
+        for needed in (*transport.contacts(address), store):
             manager.pool.place.need(needed)
         manager.pool.count_room(store_server.max_clients)
         job = _open_own_job(manager, control, config.job, umask) if config.job else ""
@@ -132,12 +136,14 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         transport.watch(control.fileno(), control.deliver)
         version = "{}.{}".format(*sys.version_info[:2])
         owner_pid = config.owner_pid or os.getpid()
-        facts = NodeFacts(address, store, bool(sinks), job, control_address)
+        facts = NodeFacts(address, store, bool(sinks), job, control_address, node=node_number(node_id))
 
         def ready() -> None:
             publish_session(
                 config.session_dir,
-                SessionFacts(config.session, address, store, config.plan, owner_pid, bool(sinks), version),
+                SessionFacts(
+                    config.session, address, store, config.plan, owner_pid, bool(sinks), version, node_number(node_id)
+                ),
             )
             lifeline.sendall(facts.to_json() + b"\n")
             if config.owner_pid:

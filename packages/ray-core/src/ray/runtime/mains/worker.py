@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import NoReturn
 
+from ray.ids import node_number
 from ray.messages import node, wire
 from ray.plugins.compose import Composition
 from ray.runtime import interface
@@ -36,7 +37,7 @@ def worker_main(
 ) -> NoReturn:
     """Serve until the node manager, or an actor's end, says stop. Keeps the main thread."""
     worker_id, node_address = request.worker, request.address
-    transport = composition.open_transport(config.session_dir)
+    transport = composition.open_transport(config.session_dir, node_number(worker_id))
     store = composition.open_store(config.store_address)
     here = Here(config.session, worker_id, job.namespace)
     here.name(worker_id, request.job)

@@ -30,8 +30,8 @@ def guard_parts(composition: Composition, transport: Transport) -> None:
     """Nothing may be torn in the plugins that a program's own threads call; where the transport waits, anything may."""
     may_interrupt(transport.wait_code)
     for seam in ("store", "transport"):  # others' code, such as that of selectors, is called by the program
-        part = composition.plan.parts[seam]
-        guard_plugin(part.module, bool(part.distribution))
+        for part in composition.plan.parts[seam].with_inner:
+            guard_plugin(part.module, bool(part.distribution))
 
 
 def knock(

@@ -100,6 +100,8 @@ class NodeFacts(_Told, frozen=True):
     control: str = ""
     """Where the control store is; it may hold a secret."""
     error: str = ""
+    node: int = 0
+    """The node's number."""
 
 
 def job_file(session_dir: str, job: str) -> str:

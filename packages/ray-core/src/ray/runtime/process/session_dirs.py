@@ -77,6 +77,8 @@ class SessionFacts(msgspec.Struct, frozen=True):
     """Whether a plugin wants to know of the ends of tasks."""
     python: str = ""
     """Version of the interpreter, without its patch level: workers unpickle what drivers send."""
+    node: int = 0
+    """The node's number."""
 
 
 def publish_session(path: str, facts: SessionFacts) -> None:

@@ -22,7 +22,9 @@ from ray.testing.contracts._checks_transport_dialling import BLACK_HOLES, DIALLI
 from ray.testing.contracts._checks_transport_ends import ENDS
 from ray.testing.contracts._checks_transport_interrupted import INTERRUPTED
 from ray.testing.contracts._checks_transport_strangers import STRANGERS
+from ray.testing.contracts._checks_transport_watched import WATCHED, WATCHED_BLACK_HOLES
 from ray.testing.contracts._link import Check, TransportSubject
+from ray.testing.contracts._watched import WatchedTransport
 
 #: Every check.
 REQUIRED = (*MESSAGES, *DIALLING, *ENDS)
@@ -87,3 +89,24 @@ class TransportContract:
         if not self.meets_strangers:
             pytest.skip("nobody else can connect")
         check(subject)
+
+
+class WatchableTransportContract(TransportContract):
+    """Inherit this one where the poll of another transport can watch it: the capability ``watchable``."""
+
+    @pytest.mark.parametrize("check", WATCHED, ids=lambda check: check.__name__)
+    def test_watched(self, check: Check, subject: TransportSubject) -> None:
+        """Its descriptor tells of everything."""
+        check(subject)
+
+    @pytest.mark.parametrize("check", WATCHED_BLACK_HOLES, ids=lambda check: check.__name__)
+    def test_watched_black_holes(self, check: Check, subject: TransportSubject) -> None:
+        """The same, where listeners may fail to answer."""
+        if subject.black_hole is None:
+            pytest.skip("every listener answers")
+        check(subject)
+
+    @pytest.mark.parametrize("check", REQUIRED, ids=lambda check: check.__name__)
+    def test_required_when_watched(self, check: Check, subject: TransportSubject) -> None:
+        """It is like any other when another poll waits for it."""
+        check(TransportSubject(lambda: WatchedTransport(subject.make()), subject.black_hole))
