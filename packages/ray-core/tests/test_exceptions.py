@@ -33,6 +33,7 @@ EXAMPLES: dict[type[RayError], tuple[tuple[Any, ...], dict[str, Any]]] = {
     errors.RaySystemError: (("broken",), {}),
     errors.RayConnectionError: ((), {}),
     errors.NodeDiedError: (("node-1", "its power failed"), {}),
+    errors.KeyFileError: (("/k/default.json", "its mode is 0644"), {}),
     errors.ControlStoreError: (("Put", "a", "it is full"), {}),
     errors.ControlUnavailableError: (("Get", "a"), {}),
     errors.ControlTimeoutError: (("Get", "a", 1.5, "its server cannot be reached"), {}),

@@ -12,3 +12,5 @@ IMPORTED_FROM: Final = os.path.dirname(_PACKAGE)
 OWN_CODE: Final = _PACKAGE + os.sep
 #: The module whose ``main`` is the node manager's.
 NODE_MAIN: Final = "ray.runtime.mains.node"
+#: As ``NODE_MAIN``, of the process that a head has beside its node.
+KEEPER_MAIN: Final = "ray.runtime.mains.keeper"

@@ -48,7 +48,8 @@ _COMMANDS = _absent(
     "'ray memory' shows the objects of running sessions, 'ray doctor' what a session would consist of; in the program, "
     "ray.available_resources() and ray.error_info() say more."
 )
-_NO_CLUSTER = _absent("A session is on one machine: ray.init() starts it.")
+_NO_CLUSTER = _absent("ray.init(address='host:port') joins a cluster, on a machine that has a node of it.")
+_NO_LAUNCHER = _absent("'ray start' starts the node of the machine where it runs; a program is run like any other.")
 _NO_EXCEPTION = _absent("Nothing here raises it.")
 
 _EVERY_OPTION = {
@@ -117,7 +118,6 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "working_dir": _ENVIRONMENT,
         "labels": _RESOURCES,
         "storage": _absent(),
-        "connect_timeout_s": _absent(),
         "allow_multiple": _absent("A process has one session."),
         "enable_resource_isolation": _absent(),
         "cgroup_path": _absent(),
@@ -300,9 +300,9 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "UnserializableException": _NO_EXCEPTION,
     },
     "the command 'ray'": {
-        **dict.fromkeys(("status", "list", "get", "summary", "logs"), _COMMANDS),
+        **dict.fromkeys(("list", "get", "summary", "logs"), _COMMANDS),
         **dict.fromkeys(("stack", "timeline", "top", "debug", "dashboard"), _COMMANDS),
-        **dict.fromkeys(("start", "stop", "up", "down", "submit", "job", "attach", "exec"), _NO_CLUSTER),
+        **dict.fromkeys(("up", "down", "submit", "job", "attach", "exec"), _NO_LAUNCHER),
     },
 }
 

@@ -276,7 +276,7 @@ def test_a_closed_pipe_is_no_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "instead"), [("status", "ray memory"), ("timeline", "ray memory"), ("start", "ray.init()")]
+    ("name", "instead"), [("summary", "ray memory"), ("timeline", "ray memory"), ("up", "'ray start' starts the node")]
 )
 def test_commands_of_other_releases_say_what_there_is_instead(ray, name, instead):
     done = ray(name)

@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
-from dataclasses import dataclass
-from typing import NoReturn
 
 from ray.exceptions import RayConnectionError
+from ray.runtime.cluster.places import PORTS, parse_place
+from ray.runtime.cluster.wanted import NAME, WantedCluster
 
-_CONNECT_TIMEOUT_S = 3.0
 _ENVIRONMENT = "RAY_ADDRESS"
 _SESSION = "unix:"
-NOT_RELEASED = "clusters are not in this release"
-_PORTS = range(1024, 65536)
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterAddress:
-    """A control server that ``init`` was told to join."""
-
-    host: str
-    port: int
-    source: str
-    """The argument or environment variable that gave it, as the user wrote it."""
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
-def cluster_address(address: object, redis_address: object, *, local_mode: bool) -> ClusterAddress | None:
+def cluster_address(address: object, redis_address: object, *, local_mode: bool) -> WantedCluster | None:
     """The cluster to join, or None to start one on this machine.
 
     ``address`` and ``redis_address`` are synonyms; without them ``RAY_ADDRESS`` counts, except in local mode.
-    ``"local"`` starts one here, in either place; ``"auto"`` is one that was found, and none can be.
+    ``"local"`` starts one here, in either place; ``"auto"`` is the one whose key file this user has.
 
     Raises:
-        ValueError: both were given, or the address has no host or no usable port.
+        ValueError: both were given, or the address has no host or no usable port and is no name that is known.
         TypeError: it is no string.
-        RayConnectionError: ``"auto"``, unless it is an argument and ``RAY_ADDRESS`` says which.
     """
     if address is not None and redis_address is not None:
         raise ValueError(
@@ -61,9 +42,19 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
         return None
     source = f"{name}={given!r}"
     if given == "auto":
-        unset = "" if name == _ENVIRONMENT else f", since {_ENVIRONMENT} is not set"
-        raise RayConnectionError(f"{source} found no cluster{unset}, and {NOT_RELEASED}. {_instead(source)}")
-    return _parse(given, source)
+        return WantedCluster(source)
+    place = parse_place(given)
+    if place is not None:
+        return WantedCluster(source, place)
+    if _is_known(given):
+        return WantedCluster(source, name=given)
+    number = given.isdecimal() and not source.startswith(_ENVIRONMENT)
+    instead = f"For a number of CPUs there is ray.init(num_cpus={int(given)})." if number else otherwise(source)
+    raise ValueError(
+        f"Invalid address port or host in {source}: an address is 'host:port' (or 'redis://host:port') with a port "
+        f"from {PORTS.start} to {PORTS.stop - 1}, such as '10.0.0.5:6379', or the name of a cluster whose key file you "
+        f"have. {instead}"
+    )
 
 
 def session_to_join(address: object, redis_address: object, *, local_mode: bool) -> str | None:
@@ -83,49 +74,32 @@ def _by_keyword(given: object) -> str:
     return ". Options are given by name: ray.init(**options)" if isinstance(given, dict) else ""
 
 
-def _parse(text: str, source: str) -> ClusterAddress:
-    from urllib.parse import urlsplit  # here, as it takes as long to load as this file, and few give an address
+def _is_known(name: str) -> bool:
+    if not NAME.fullmatch(name):
+        return False
+    from ray.runtime.cluster.attaching import is_known  # few give an address
 
-    scheme, host, port = "", "", None
-    with contextlib.suppress(ValueError):  # UnicodeError too: no name of a host
-        split = urlsplit(text if "://" in text else f"redis://{text}")
-        host, port = split.hostname or "", split.port
-        host.encode("idna")
-        scheme = split.scheme
-    if not host or "\0" in host or port is None or port not in _PORTS or scheme != "redis":
-        number = text.isdecimal() and not source.startswith(_ENVIRONMENT)
-        instead = f"For a number of CPUs there is ray.init(num_cpus={int(text)})." if number else no_way_in(source)
-        raise ValueError(
-            f"Invalid address port or host in {source}: an address is 'host:port' (or 'redis://host:port') with a port "
-            f"from {_PORTS.start} to {_PORTS.stop - 1}, such as '10.0.0.5:6379'. {instead}"
-        )
-    return ClusterAddress(host, port, source)
+    return is_known(name)
 
 
-def refuse_to_join(address: ClusterAddress) -> NoReturn:
-    """Say why the cluster cannot be joined. Blocks for a few seconds at most.
+def join_node_of(wanted: WantedCluster, timeout_s: float) -> str:
+    """The session directory of the node on this machine that a program joins. Blocks for as long as ``timeout_s``.
 
     Raises:
-        RayConnectionError: always.
+        RayConnectionError: there is none, or the cluster does not answer.
+        RaySystemError: what answers is another cluster than the key file is for.
+        KeyFileError: the key file cannot be used.
     """
+    from ray.runtime.cluster.attaching import node_of
+
     try:
-        socket.create_connection((address.host, address.port), _CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise RayConnectionError(
-            f"No cluster answers at {address} (from {address.source}): {error}. If one did, it could not be joined: "
-            f"{NOT_RELEASED}. {_instead(address.source)}"
-        ) from error
-    raise RayConnectionError(
-        f"What listens at {address} (from {address.source}) cannot be joined: {NOT_RELEASED}. "
-        f"{_instead(address.source)}"
-    )
+        return node_of(wanted, timeout_s)
+    except RayConnectionError as error:
+        raise RayConnectionError(f"{error} {otherwise(wanted.source)}") from error.__cause__
 
 
-def no_way_in(source: str) -> str:
-    return f"A right one could not be joined either: {NOT_RELEASED}. {_instead(source)}"
-
-
-def _instead(source: str) -> str:
+def otherwise(source: str) -> str:
+    """What one does who wants no cluster."""
     if source.startswith(_ENVIRONMENT):  # without an address it would count again
         return f"Unset {_ENVIRONMENT}, or call ray.init(address='local'), to start a session on this machine."
     return "Call ray.init() without an address to start a session on this machine."

@@ -11,14 +11,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 
 from ray import later_names
-from ray.api.address import ClusterAddress, cluster_address, no_way_in, refuse_to_join, session_to_join
-from ray.api.options import check_name, custom_resources, memory_bytes, quantity, whole_quantity
+from ray.api.address import cluster_address, join_node_of, session_to_join
+from ray.api.options import check_name, custom_resources, memory_bytes, quantity, seconds, whole_quantity
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames
 from ray.exceptions.shadowed import explain, shadowed
 from ray.protocol.resources import UNIT
 from ray.runtime import interface
+from ray.runtime.cluster.wanted import CONNECT_S
 from ray.runtime.interface import Runtime
 from ray.runtime.process.interrupts import forget_signals
 from ray.runtime.process.telling import log as _log
@@ -67,6 +68,7 @@ class InitOptions(TypedDict, total=False):
     executor: str | None
     observers: Sequence[str] | None
     options: Mapping[str, Mapping[str, Any]] | None
+    connect_timeout_s: float | None
 
 
 class RayContext(Mapping[str, Any]):
@@ -115,11 +117,12 @@ class RayContext(Mapping[str, Any]):
 
 
 def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayContext:
-    """Start a session on this machine.
+    """Start a session on this machine, or join a cluster that runs.
 
     Args:
-        address: ``host:port`` of a cluster to join, which this release refuses; without it, ``RAY_ADDRESS``; without
-            that, a session is started here. ``"local"`` starts one here whatever the environment says.
+        address: ``host:port`` of a cluster to join, or its name, or ``"auto"`` for the only one whose key file this
+            user has; without it, ``RAY_ADDRESS``; without that, a session is started here. ``"local"`` starts one here
+            whatever the environment says.
         **options: ``redis_address`` is ``address`` by its older name.
             What the session offers, by default what the machine has: ``num_cpus``, ``num_gpus``, ``resources`` (custom
             amounts by name), ``memory`` and ``object_store_memory`` (bytes). Not allowed with an address.
@@ -128,7 +131,8 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
             ``local_mode`` (True: run everything at once in this process, for debugging).
             The parts: ``store``, ``transport``, ``scheduler``, ``selector``, ``control``, ``executor``: the name of a
             plugin or a dotted path to one; ``observers``: names of plugins that watch; ``options``:
-            ``{part: {option: value}}``.
+            ``{part: {option: value}}``. With an address: what the cluster has, or nothing.
+            ``connect_timeout_s`` (5): how long to wait for an answer of the cluster.
 
     Returns:
         A mapping of addresses that is also a context manager.
@@ -137,7 +141,8 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
         RuntimeError: there is a session already.
         ValueError, TypeError: an argument that is wrong, named in the message; nothing was started.
         PluginError: a part that does not exist, is not installed, or does not fit.
-        RayConnectionError: an address was given, and clusters are not in this release.
+        RayConnectionError: an address was given, and no cluster answers there, or no node of it is on this machine.
+        KeyFileError: the key file of the cluster cannot be used.
     """
     __tracebackhide__ = True
     unknown = later_names.settle("ray.init", options, quiet=True).keys() - InitOptions.__annotations__.keys()
@@ -251,8 +256,9 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
     local_mode = _flag(options, "local_mode", default=False)
     cluster = cluster_address(address, options.get("redis_address"), local_mode=local_mode)
     if cluster is not None:
-        _refuse_start_up_options(cluster, options)
-        refuse_to_join(cluster)
+        _refuse_start_up_options(cluster.source, options)
+        timeout_s = seconds("connect_timeout_s", options.get("connect_timeout_s"))
+        return _join(join_node_of(cluster, CONNECT_S if timeout_s is None else timeout_s), options)
     session_dir = session_to_join(address, options.get("redis_address"), local_mode=local_mode)
     if session_dir is not None:
         return _join(session_dir, options)
@@ -327,14 +333,14 @@ def _flag(options: InitOptions, name: str, *, default: bool) -> bool:
     return value
 
 
-def _refuse_start_up_options(cluster: ClusterAddress, options: InitOptions) -> None:
+def _refuse_start_up_options(source: str, options: InitOptions) -> None:
     given = [name for name in (*_START_UP, *sorted(later_names.START_UP)) if options.get(name) is not None]
     if options.get("local_mode"):
         given.append("local_mode")
     if given:
         raise ValueError(
-            f"When connecting to an existing cluster ({cluster.source}), {' and '.join(given)} must not be provided: "
-            f"the cluster was told when it was started. {no_way_in(cluster.source)}"
+            f"When connecting to an existing cluster ({source}), {' and '.join(given)} must not be provided: the "
+            "cluster was told when it was started."
         )
 
 

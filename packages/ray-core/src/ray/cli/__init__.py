@@ -14,7 +14,7 @@ import click
 
 from ray.cli.commands import HELP_OPTIONS, Commands
 from ray.cli.exits import DONE, FAILED, INTERRUPTED, TIMED_OUT, UNREACHABLE, USAGE
-from ray.exceptions import PluginError, RayConnectionError, RayError
+from ray.exceptions import KeyFileError, PluginError, RayConnectionError, RayError
 
 #: What the system says of a file that takes no more.
 _NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
@@ -24,6 +24,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "memory": ("ray.cli.memory:memory", "list the objects in the stores of running sessions, and what holds them"),
     "microbenchmark": ("ray.cli.microbenchmark:microbenchmark", "measure what tasks, actors and objects cost here"),
     "plugins": ("ray.cli.plugins:plugins", "list plugins: installed, chosen, and what else could be installed"),
+    "start": ("ray.cli.start:start", "start a node on this machine: the head of a new cluster, or one more node"),
+    "status": ("ray.cli.status:status", "list the nodes of a cluster, and what they have"),
+    "stop": ("ray.cli.stop:stop", "end nodes on this machine; where the head is, the cluster"),
+    "wait": ("ray.cli.wait:wait", "wait until a cluster is as large as one wants it"),
 }
 
 
@@ -56,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, USAGE, error.ctx)
     except click.ClickException as error:
         return _fail(error.format_message(), FAILED)
-    except PluginError as error:
+    except (PluginError, KeyFileError) as error:
         return _fail(error, USAGE)
     except RayConnectionError as error:
         return _fail(error, UNREACHABLE)

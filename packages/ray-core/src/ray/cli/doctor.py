@@ -8,12 +8,12 @@ import shutil
 import sys
 from typing import Any
 
-from ray.api.address import NOT_RELEASED, cluster_address
+from ray.api.address import cluster_address, join_node_of
 from ray.cli import exits
 from ray.cli.commands import command, with_format
 from ray.cli.output import as_json, as_size, as_table
 from ray.cli.plugins import survey
-from ray.exceptions import PluginError, RayConnectionError
+from ray.exceptions import PluginError, RayError
 from ray.plugins import Composition, PlannedPart, ResolvedPlan, foreign_owners, resolve_plan
 from ray.plugins.candidate import Inventory
 from ray.plugins.discovery import normalise, ownership_conflict, scan
@@ -24,6 +24,8 @@ _REPORTED = (
     "ray-core", "ray-store-shm", "ray-store-plasma", "ray-transport-zmq", "ray-async",
     "click", "msgspec", "pluggy", "cloudpickle", "psutil", "numpy", "pyarrow", "pyzmq", "redis", "uvloop",
 )  # fmt: skip
+#: How long a cluster may take to answer.
+_CLUSTER_S = 2.0
 _FEW_FILES = 1024
 _SMALL_SHM_BYTES = 256 * 1024 * 1024
 
@@ -78,9 +80,11 @@ def _address_problems() -> list[str]:
     """What ``ray.init()`` would say of the address that the environment gives."""
     try:
         cluster = cluster_address(None, None, local_mode=False)
-    except (RayConnectionError, ValueError) as error:
+        if cluster is not None:
+            join_node_of(cluster, _CLUSTER_S)
+    except (RayError, ValueError) as error:
         return [str(error)]
-    return [] if cluster is None else [f"ray.init() is to join the cluster of {cluster.source}, and {NOT_RELEASED}"]
+    return []
 
 
 def _plan(plan: ResolvedPlan) -> dict[str, Any]:

@@ -8,8 +8,8 @@ DONE, FAILED, USAGE, UNREACHABLE, TIMED_OUT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 MEANINGS = {
     DONE: "done",
     FAILED: "the operation failed, or found something wrong",
-    USAGE: "wrong usage, including a plugin that does not exist",
-    UNREACHABLE: "no session can be reached",
+    USAGE: "wrong usage, an unknown plugin, or an unusable key file",
+    UNREACHABLE: "no session or cluster can be reached",
     TIMED_OUT: "the time is over",
     INTERRUPTED: "interrupted",
 }

@@ -53,6 +53,7 @@ from ray.exceptions.processes import (
 )
 from ray.exceptions.system import (
     InvalidTransition,
+    KeyFileError,
     LocalProtocolError,
     NodeDiedError,
     ProtocolError,
@@ -102,6 +103,7 @@ __all__ = [
     "GetTimeoutError",
     "IncompatiblePluginsError",
     "InvalidTransition",
+    "KeyFileError",
     "LocalProtocolError",
     "LocalRayletDiedError",
     "NodeDiedError",

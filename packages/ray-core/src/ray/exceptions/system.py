@@ -36,6 +36,14 @@ class NodeDiedError(RayConnectionError):
         )
 
 
+class KeyFileError(RayError, ValueError):
+    """The key file of a cluster cannot be used."""
+
+    def __init__(self, path: str = "", reason: str = "it cannot be read") -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"The key file {path or '(unknown)'} cannot be used: {reason}.")
+
+
 class ProtocolError(RayError, RuntimeError):
     """Abstract: a message that the protocol does not allow. Raise the local or the remote kind."""
 

@@ -17,6 +17,7 @@ from ray.runtime.owner.borrowing import Borrowing
 from ray.runtime.owner.handed_refs import ActorLife
 from ray.runtime.owner.handing_over import HandingOver
 from ray.runtime.owner.here import Here
+from ray.runtime.owner.lending import Lending
 from ray.runtime.owner.letting_go import LettingGo
 from ray.runtime.owner.outcomes import Outcomes
 from ray.runtime.owner.records import TaskRecord
@@ -65,8 +66,10 @@ class SimulatedProcess:
         events: Any = SimpleNamespace(wanted=False)
         lock = nullcontext()
         self.borrowing = Borrowing(here, self.table, peers, reports, timers, None, before_send, lock)
-        self._outcomes = Outcomes(self.table, values, self.borrowing, reports, events, [])
-        handing = HandingOver(self.borrowing, self._outcomes)
+        moving: Any = None  # no store is shared
+        self._outcomes = Outcomes(self.table, values, self.borrowing, reports, events, moving, [])
+        handing = HandingOver(self.borrowing, self._outcomes, lambda id: None)
+        self._lending = Lending(self.table, values, self.borrowing, reports, lock)
         shortage: Any = None  # of descriptors
         unreached = UnreachedActors(shortage)
         self.calls = ActorCalls(here, peers, timers, self.tell_node, self._outcomes, handing, unreached, lambda: True)
@@ -202,7 +205,7 @@ class SimulatedProcess:
             case wire.Fetch() if address not in self._world.connections.ends:
                 pass  # a dead process asks, which is known to be dead
             case wire.Fetch():
-                self.borrowing.on_fetch(peer, message, frames)
+                self._lending.on_fetch(peer, message, frames)
             case wire.Fetched():
                 self.borrowing.on_fetched(peer, message, frames)
             case _:

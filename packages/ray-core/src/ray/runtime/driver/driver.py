@@ -105,12 +105,12 @@ class DriverRuntime(OwnerRuntime):
             raise
         self.address_info = {
             "address": self.node.address,
-            "node_ip_address": "127.0.0.1",
+            "node_ip_address": facts.host,
             "node_id": self.node_id,
             "session_dir": hosting.session_dir,
             "object_store_address": facts.store,
             "raylet_socket_name": self.node.address,
-            "redis_address": None,
+            "redis_address": facts.cluster or None,
             "webui_url": None,
         }
         if job.log_to_driver:

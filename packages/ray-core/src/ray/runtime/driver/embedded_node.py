@@ -156,13 +156,15 @@ class EmbeddedNode:
             self._process = None
 
 
-def launch_node_manager(session: str, lifeline: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def launch_node_manager(session: str, lifeline: int, log: IO[bytes], main: str = NODE_MAIN) -> subprocess.Popen[bytes]:
     """Start the process; ``lifeline`` is the descriptor of its end of a socket, where it reads its configuration.
+
+    ``main`` is the module of its program.
 
     Raises:
         RaySystemError: the system starts none.
     """
-    program = f"import sys; sys.path.append({IMPORTED_FROM!r}); from {NODE_MAIN} import main; main({lifeline})"
+    program = f"import sys; sys.path.append({IMPORTED_FROM!r}); from {main} import main; main({lifeline})"
     try:
         return subprocess.Popen(
             [sys.executable, *_own_options(), "-P", "-c", program],

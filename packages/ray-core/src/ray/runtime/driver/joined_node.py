@@ -6,6 +6,8 @@ import os
 import platform
 import sys
 
+import msgspec
+
 from ray.exceptions import IncompatiblePluginsError, RayConnectionError
 from ray.plugins.plan import ResolvedPlan
 from ray.runtime.process.node_start import JobConfig, NodeFacts
@@ -40,7 +42,10 @@ class JoinedNode:
     def await_facts(self) -> NodeFacts:
         """See ``Hosting``."""
         facts = self._facts
-        return NodeFacts(facts.address, facts.store_address, facts.events, node=facts.node)
+        found = NodeFacts(facts.address, facts.store_address, facts.events, node=facts.node)
+        if facts.cluster is not None:
+            found = msgspec.structs.replace(found, host=facts.cluster.host, cluster=facts.cluster.address)
+        return found
 
     def how_it_ended(self, patience_s: float) -> str:
         """See ``Hosting``: it is another program's child."""

@@ -14,38 +14,51 @@ from ray.runtime.driver.embedded_node import launch_node_manager, read_facts, wa
 from ray.runtime.driver.node_log import NodeLog
 from ray.runtime.driver.node_options import node_config
 from ray.runtime.process.marks import kill_marked
-from ray.runtime.process.node_start import ClusterConfig, NodeFacts
+from ray.runtime.process.node_start import ClusterConfig, NodeConfig, NodeFacts
 from ray.runtime.process.session_dirs import new_session_id, place_session, remove_session_dir
 from ray.runtime.start_options import StartOptions
 
 _STOP_S = 5.0
 
 
+def started_config(options: StartOptions, cluster: ClusterConfig | None = None, session: str = "") -> NodeConfig:
+    """What a node without a driver is told: see ``StartedNode``.
+
+    Raises:
+        RaySystemError: no directory is safe for its session.
+    """
+    instance = new_session_id()
+    config = node_config(options, session or instance, place_session(instance), None)
+    return msgspec.structs.replace(config, cluster=cluster)
+
+
 class StartedNode:
     """The program that has started a node may stop it, or leave it running. Not thread-safe."""
 
-    def __init__(self, options: StartOptions, cluster: ClusterConfig | None = None, session: str = "") -> None:
+    def __init__(
+        self, options: StartOptions | NodeConfig, cluster: ClusterConfig | None = None, session: str = ""
+    ) -> None:
         """Start it, and wait until it serves.
 
         Args:
-            options: what it offers, and its plugins.
+            options: what it offers, and its plugins; or all that it is told.
             cluster: that it founds or joins; None: it is alone.
             session: name of that cluster's session; empty: a new one.
 
         Raises:
             RaySystemError: it does not start; nothing is left of it.
         """
-        instance = new_session_id()
+        config = options if isinstance(options, NodeConfig) else started_config(options, cluster, session)
         #: The session's name.
-        self.session = session or instance
-        self.session_dir = place_session(instance)
-        config = node_config(options, self.session, self.session_dir, None)
-        config = msgspec.structs.replace(config, cluster=cluster)
+        self.session = config.session
+        self.session_dir = config.session_dir
+        #: Of the node, in its cluster; empty if it is alone.
+        self.name = config.cluster.node_name if config.cluster else ""
         log = NodeLog()
         ours, theirs = socket.socketpair()
         with ours, contextlib.closing(log):
             with theirs:
-                self._process = launch_node_manager(instance, theirs.fileno(), log.file)
+                self._process = launch_node_manager(config.instance, theirs.fileno(), log.file)
             facts = None
             try:
                 with contextlib.suppress(OSError):  # it has died already
@@ -59,7 +72,7 @@ class StartedNode:
             if problem:
                 if not wait_for_end(self._process, _STOP_S):  # it cleans up
                     self._kill()
-                kill_marked(instance)
+                kill_marked(config.instance)
                 remove_session_dir(self.session_dir)
                 raise RaySystemError(f"the node manager did not start: {problem}{log.tail()}")
 
@@ -80,6 +93,20 @@ class StartedNode:
                 os.kill(self._process.pid, signal.SIGTERM)
             if not wait_for_end(self._process, _STOP_S):
                 self._kill()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the node manager has ended; it is reaped then."""
+        return self._process.poll() is not None
+
+    @property
+    def was_orderly(self) -> bool:
+        """Whether it has ended by itself, and without a failure."""
+        return self._process.returncode == 0
+
+    def wait(self) -> int:
+        """Wait for its end; returns the exit code of the node manager."""
+        return self._process.wait()
 
     def leave(self) -> None:
         """Let it run on when this program ends."""

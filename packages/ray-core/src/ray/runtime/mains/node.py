@@ -32,6 +32,7 @@ from ray.runtime.process.group_ends import TRACKER_S, children, end_children
 from ray.runtime.process.marks import mark_process
 from ray.runtime.process.node_start import ClusterConfig, JobConfig, NodeConfig, NodeFacts
 from ray.runtime.process.session_dirs import (
+    ClusterFacts,
     SessionFacts,
     create_session_dir,
     publish_session,
@@ -142,7 +143,15 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
             publish_session(
                 config.session_dir,
                 SessionFacts(
-                    config.session, address, store, config.plan, owner_pid, bool(sinks), version, node_number(node_id)
+                    config.session,
+                    address,
+                    store,
+                    config.plan,
+                    owner_pid,
+                    bool(sinks),
+                    version,
+                    node_number(node_id),
+                    _cluster_facts(config.session, cluster),
                 ),
             )
             lifeline.sendall(facts.to_json() + b"\n")
@@ -176,6 +185,15 @@ def _number(config: NodeConfig, cluster: ClusterConfig, registry: Registry, plan
         python = "{}.{}".format(*sys.version_info[:2])
         registry.found(Meta(config.session, PROTOCOL_VERSION, python, config.plan, plan.digest))
     return registry.next_node()
+
+
+def _cluster_facts(session: str, config: ClusterConfig | None) -> ClusterFacts | None:
+    """What programs on this machine are told of the node's part in its cluster."""
+    if config is None:
+        return None
+    return ClusterFacts(
+        config.name, session, config.address, config.host, config.node_name, config.is_head, config.labels
+    )
 
 
 def _log_to(path: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import msgspec
 
 
-class _Told(msgspec.Struct, frozen=True):
+class Told(msgspec.Struct, frozen=True):
     """Base: as bytes without a line break. Not msgspec's JSON: names of files that are not in UTF-8 come through."""
 
     def to_json(self) -> bytes:
@@ -27,7 +27,7 @@ class _Told(msgspec.Struct, frozen=True):
         return msgspec.convert(found, cls)
 
 
-class JobConfig(_Told, frozen=True):
+class JobConfig(Told, frozen=True):
     """What one run of a program, a job, wants for its workers. The driver says it."""
 
     sys_path: list[str]
@@ -39,7 +39,7 @@ class JobConfig(_Told, frozen=True):
     """For the files that tasks make; -1: that which the node manager was started with."""
 
 
-class ClusterConfig(_Told, frozen=True):
+class ClusterConfig(Told, frozen=True):
     """What a node manager is told that is one of several."""
 
     name: str
@@ -56,9 +56,13 @@ class ClusterConfig(_Told, frozen=True):
     """The first and the last port to listen on; zeros: the system chooses."""
     node_name: str = ""
     labels: dict[str, str] = {}
+    address: str = ""
+    """What users give: ``host:port`` of the control server."""
+    data_encryption: str = "auto"
+    """``auto``, ``aes-gcm`` or ``none``: that of the whole cluster; the head says it."""
 
 
-class NodeConfig(_Told, frozen=True):
+class NodeConfig(Told, frozen=True):
     """What a node manager is told by the program that starts it."""
 
     session: str
@@ -89,7 +93,7 @@ class NodeConfig(_Told, frozen=True):
         return os.path.basename(self.session_dir)
 
 
-class NodeFacts(_Told, frozen=True):
+class NodeFacts(Told, frozen=True):
     """What a node manager answers to its ``NodeConfig``: where it is, or why it is not."""
 
     address: str = ""
@@ -102,6 +106,10 @@ class NodeFacts(_Told, frozen=True):
     error: str = ""
     node: int = 0
     """The node's number."""
+    host: str = "127.0.0.1"
+    """Where other nodes reach it."""
+    cluster: str = ""
+    """``host:port`` of the cluster's control server; empty: it is alone."""
 
 
 def job_file(session_dir: str, job: str) -> str:

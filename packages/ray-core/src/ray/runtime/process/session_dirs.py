@@ -59,9 +59,25 @@ def create_session_dir(path: str, owner_pid: int) -> None:
         for name, pid in ((_NODE_FILE, os.getpid()), (_PID_FILE, owner_pid)):
             descriptor = os.open(os.path.join(path, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, "w") as file:
-                file.write(f"{pid} {_start_time(pid)}")
+                file.write(f"{pid} {start_time(pid)}")
     except OSError as error:
         raise RaySystemError(f"cannot create the session directory {path}: {error}") from error
+
+
+class ClusterFacts(msgspec.Struct, frozen=True):
+    """The part that a node has in a cluster."""
+
+    name: str
+    """Of the cluster."""
+    session: str
+    """The id of this life of the cluster."""
+    address: str
+    """What users give: ``host:port`` of the control server."""
+    host: str = "127.0.0.1"
+    """Where other nodes reach this one."""
+    node_name: str = ""
+    is_head: bool = False
+    labels: dict[str, str] = {}
 
 
 class SessionFacts(msgspec.Struct, frozen=True):
@@ -79,6 +95,8 @@ class SessionFacts(msgspec.Struct, frozen=True):
     """Version of the interpreter, without its patch level: workers unpickle what drivers send."""
     node: int = 0
     """The node's number."""
+    cluster: ClusterFacts | None = None
+    """None: the node is alone."""
 
 
 def publish_session(path: str, facts: SessionFacts) -> None:
@@ -103,7 +121,7 @@ def session_in(path: str) -> SessionFacts:
         raise RayConnectionError(f"no running session has its directory at {path!r}: {error}") from None
     if owner != os.geteuid():
         raise RayConnectionError(f"the session at {path!r} belongs to user {owner}: only that user can join it")
-    if _start_time(facts.owner_pid) == "gone":
+    if start_time(facts.owner_pid) == "gone":
         raise RayConnectionError(f"the session at {path!r} has ended: process {facts.owner_pid} is gone")
     return facts
 
@@ -120,9 +138,25 @@ def live_sessions() -> list[tuple[str, SessionFacts]]:
                 started = os.fstat(file.fileno()).st_mtime
         except (OSError, msgspec.DecodeError):
             continue
-        if _start_time(facts.owner_pid) != "gone":
+        if start_time(facts.owner_pid) != "gone":
             found.append((started, path, facts))
     return [(path, facts) for _, path, facts in sorted(found, key=lambda item: -item[0])]
+
+
+def session_dirs() -> list[str]:
+    """Every directory of a session, or of what is made as one, of this user on this machine; some may be dead."""
+    root = _private_root()
+    return [os.path.join(root, name) for name in sorted(os.listdir(root))]
+
+
+def maker_of(path: str) -> tuple[int, str]:
+    """The process that has made a session's directory, a node manager, and its start time; ``(0, "")``: unknown."""
+    try:
+        with open(os.path.join(path, _NODE_FILE)) as file:
+            pid, started = file.read().split()
+            return int(pid), started
+    except (OSError, ValueError):
+        return 0, ""
 
 
 def note_survivor(path: str, pid: int) -> None:
@@ -207,7 +241,7 @@ def _sweep(root: str) -> None:
                     if wall_time() - os.stat(path).st_mtime > _YOUNG_S:
                         os.rmdir(path)
                 continue
-            if _start_time(int(pid)) != started and not _in_use(path):
+            if start_time(int(pid)) != started and not _in_use(path):
                 remove_session_dir(path)
                 await_trackers(kill_marked(name))  # what stands, and so could not end by itself
 
@@ -219,7 +253,7 @@ def _in_use(path: str) -> bool:
             pid, started = file.read().split()
     except (OSError, ValueError):  # it has died at its start
         return False
-    if _start_time(int(pid)) == started:
+    if start_time(int(pid)) == started:
         return not is_stopped(int(pid))
     return _answers(path)  # it is dead, or in another container that has the directory as well
 
@@ -237,7 +271,7 @@ def _answers(path: str) -> bool:
     return False
 
 
-def _start_time(pid: int) -> str:
+def start_time(pid: int) -> str:
     """What tells two processes of the same pid apart; ``-`` where the system does not say, ``gone`` of a dead one."""
     stat = stat_of(pid)
     if stat:

@@ -1,0 +1,114 @@
+"""``ray start --head``: a new cluster."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ray.cli import exits
+from ray.cli.foreground import until_stopped
+from ray.cli.node_of_options import check_encryption, check_ports, checked_host, cluster_config, start_options
+from ray.cli.trust import warn_of_trust
+from ray.plugins.plan import ResolvedPlan
+from ray.plugins.planning import resolve_plan
+from ray.runtime.cluster.control_url import ControlUrl, parse_control_url
+from ray.runtime.cluster.keeper_start import KeeperConfig
+from ray.runtime.cluster.key_file import private_text
+from ray.runtime.cluster.key_folder import KeyFolder
+from ray.runtime.cluster.own_host import LOOPBACK
+from ray.runtime.cluster.places import is_loopback
+from ray.runtime.driver.launch import started_config
+from ray.runtime.driver.started_head import StartedHead
+from ray.runtime.process.session_dirs import new_session_id, place_session
+
+DEFAULT_NAME = "default"
+DEFAULT_PORT = 6379
+#: As for a session on one machine.
+CONTROL_FILE = "RAY_CONTROL_FILE"
+
+
+def start_head(given: Mapping[str, Any]) -> int:
+    """Start it; returns the exit code.
+
+    Raises:
+        click.UsageError: it cannot be as it was asked for.
+        RayError: it does not start; nothing is left of it.
+    """
+    name = given["name"] or DEFAULT_NAME
+    host = checked_host(given["host"] or LOOPBACK)
+    check_ports(given)
+    check_encryption(given["data_encryption"] or "auto")
+    url, text = _existing(given)
+    plan = _plan(name, host, given["port"] or DEFAULT_PORT, url)
+    options = start_options(given, plan)
+    folder = KeyFolder()
+    if given["key_file"] is None:
+        folder.make()
+    session = new_session_id()
+    node = started_config(options, cluster_config(given, name, host), session)
+    config = KeeperConfig(
+        session=session,
+        folder=place_session(session),
+        key_path=os.path.abspath(given["key_file"] or folder.path_of(name)),
+        host=host if url is None else url.place.host,
+        port=(given["port"] or DEFAULT_PORT) if url is None else url.place.port,
+        may_choose_port=given["port"] is None,
+        node=node,
+        control=text,
+        is_foreground=given["block"],
+    )
+    head = StartedHead(config)
+    _show(config, head.answer.address)
+    if given["block"]:
+        return until_stopped(head.wait, head.stop)
+    head.leave()
+    return exits.DONE
+
+
+def _existing(given: Mapping[str, Any]) -> tuple[ControlUrl | None, str]:
+    """The control server that is there, and its URL with the password."""
+    text = given["control"]
+    path = None if text else given["control_file"] or os.environ.get(CONTROL_FILE)
+    if path:
+        try:
+            text = sys.stdin.read() if path == "-" else private_text(path)
+        except (OSError, ValueError) as error:
+            raise click.UsageError(f"--control-file {path}: {error}") from None
+        text = text.strip().partition("\n")[0]
+    if not text:
+        return None, ""
+    try:
+        return parse_control_url(text), text
+    except ValueError as error:
+        raise click.UsageError(f"--control-file: {error}") from None
+
+
+def _plan(name: str, host: str, port: int, url: ControlUrl | None) -> ResolvedPlan:
+    options: dict[str, Any] = {"name": name}
+    options |= {"host": host, "port": port} if url is None else {"url": url.shown}
+    return resolve_plan(control="redis", options={"control": options})
+
+
+def _show(config: KeeperConfig, address: str) -> None:
+    cluster = config.node.cluster
+    assert cluster is not None
+    click.echo(f"Cluster {cluster.name!r} runs at {address}; its key file is {config.key_path}.")
+    click.echo(f'\nIn programs of this machine:  ray.init(address="{address}")')
+    if is_loopback(cluster.host):
+        click.echo(f"To end it:                    ray stop --name {cluster.name}")
+    else:
+        machine = socket.gethostname()
+        target = f"~/.ray/clusters/{cluster.name}.json"
+        click.echo(f"To end it:                    ray stop --name {cluster.name}")
+        click.echo("\nOn each further machine:")
+        click.echo(f"  mkdir -p -m 700 ~/.ray/clusters && scp {shlex.quote(f'{machine}:{config.key_path}')} {target}")
+        click.echo(f"  ray start --address={address}")
+    warn_of_trust()
+    if is_loopback(cluster.host):
+        click.echo(f"\nOnly this machine reaches {cluster.host}. `ray start --head --host ADDRESS` lets others join.")

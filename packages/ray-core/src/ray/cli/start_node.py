@@ -1,0 +1,133 @@
+"""``ray start --address``: one more node of a cluster that is there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import click
+import msgspec
+
+from ray.cli import exits
+from ray.cli.foreground import until_stopped
+from ray.cli.node_of_options import (
+    another_name,
+    check_guarded,
+    check_ports,
+    checked_host,
+    cluster_config,
+    start_options,
+)
+from ray.cli.trust import warn_of_trust
+from ray.cli.which_cluster import wanted_cluster
+from ray.exceptions import RaySystemError
+from ray.plugins.planning import resolve_plan
+from ray.runtime.cluster.attaching import key_of
+from ray.runtime.cluster.control_access import control_address
+from ray.runtime.cluster.control_server import answers, check_control
+from ray.runtime.cluster.key_file import KeyFile, read_key_file
+from ray.runtime.cluster.key_folder import FoundKey, KeyFolder, locked, write_key_file
+from ray.runtime.cluster.key_lookup import key_in
+from ray.runtime.cluster.local_clusters import local_clusters
+from ray.runtime.cluster.own_host import host_towards
+from ray.runtime.cluster.places import is_same
+from ray.runtime.cluster.wanted import CONNECT_S
+from ray.runtime.driver.launch import StartedNode
+from ray.runtime.process.node_start import ClusterConfig
+from ray.runtime.start_options import StartOptions
+
+_ASK_S = 2.0
+#: What a director says of a name that another node has, and of a number when it has let in a later one meanwhile.
+_NAME_TAKEN, _OVERTAKEN = "there is a node of the name", "the highest that was given"
+_TRIES = 10
+
+
+def start_node(given: Mapping[str, Any]) -> int:
+    """Start it; returns the exit code.
+
+    Raises:
+        click.UsageError: it cannot be as it was asked for.
+        RayError: it does not start; nothing is left of it.
+    """
+    check_ports(given)
+    found = _key(given)
+    key = found.key
+    check_control(key, found.path, _source(given))
+    host = checked_host(given["host"]) if given["host"] else _host_towards(key)
+    key_path = _kept(found) if given["key_file"] == "-" else found.path
+    plan = resolve_plan(control="redis", options={"control": {"name": key.name, "url": key.control[0]}})
+    options = start_options(given, plan)
+    cluster = msgspec.structs.replace(cluster_config(given, key.name, host), key_file=key_path, address=str(key.place))
+    if key.session in local_clusters() and not given["node_name"]:
+        cluster = msgspec.structs.replace(cluster, node_name=another_name())
+    with control_address(key) as control:
+        node = _started(options, msgspec.structs.replace(cluster, control=control), key.session, given["node_name"])
+    click.echo(f"Node {node.name!r} of cluster {key.name!r} runs, at {host}.")
+    click.echo(f'\nIn programs of this machine:  ray.init(address="{key.place}")')
+    click.echo(f"To end it:                    ray stop --name {key.name}")
+    warn_of_trust()
+    if given["block"]:
+        return until_stopped(node.wait, node.stop)
+    node.leave()
+    return exits.DONE
+
+
+def _started(options: StartOptions, cluster: ClusterConfig, session: str, fixed_name: str | None) -> StartedNode:
+    """Start it; once more if another node was faster to take the name, or to be let in."""
+    for _ in range(_TRIES - 1):
+        try:
+            return StartedNode(options, cluster, session)
+        except RaySystemError as error:
+            if _NAME_TAKEN in str(error) and not fixed_name:
+                cluster = msgspec.structs.replace(cluster, node_name=another_name())
+            elif _OVERTAKEN not in str(error):
+                raise
+    return StartedNode(options, cluster, session)
+
+
+def _source(given: Mapping[str, Any]) -> str:
+    return f"--address {given['address']}" if given["address"] else f"--key-file {given['key_file']}"
+
+
+def _key(given: Mapping[str, Any]) -> FoundKey:
+    wanted = wanted_cluster(given["address"], "--address") if given["address"] else None
+    if given["key_file"] is None:
+        assert wanted is not None
+        return key_of(wanted, KeyFolder(), CONNECT_S)
+    found = key_in(given["key_file"])
+    key = found.key
+    if wanted is not None:
+        fits = is_same(key.place, wanted.place) if wanted.place else wanted.name in ("", key.name)
+        if not fits:
+            raise RaySystemError(
+                f"The key file {found.path} is that of cluster {key.name!r} at {key.place}, and {wanted.source} names "
+                "another one."
+            )
+    return found
+
+
+def _host_towards(key: KeyFile) -> str:
+    try:
+        host = host_towards(key.place)
+    except OSError as error:
+        raise RaySystemError(f"There is no way from this machine to {key.place}: {error}.") from None
+    check_guarded(host)
+    return host
+
+
+def _kept(found: FoundKey) -> str:
+    """Where the key file is from now on that came over standard input: node managers and programs read it."""
+    folder = KeyFolder()
+    folder.make()
+    path = folder.path_of(found.key.name)
+    with locked(path):
+        with contextlib.suppress(FileNotFoundError):
+            there = read_key_file(path)
+            if there.session != found.key.session and answers(there, _ASK_S):
+                raise RaySystemError(
+                    f"A cluster {there.name!r} at {there.place} has its key file at {path}, where that of the cluster "
+                    f"at {found.key.place} would be."
+                )
+        write_key_file(path, found.key)
+    return path

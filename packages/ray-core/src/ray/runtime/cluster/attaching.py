@@ -1,0 +1,77 @@
+"""Which node of this machine a program joins that names a cluster."""
+
+from __future__ import annotations
+
+import socket
+
+from ray.exceptions import RayConnectionError
+from ray.runtime.cluster.control_server import check_control, nobody_answers
+from ray.runtime.cluster.key_folder import FoundKey, KeyFolder
+from ray.runtime.cluster.key_lookup import key_at, key_named, only_key
+from ray.runtime.cluster.local_clusters import LocalCluster, local_clusters
+from ray.runtime.cluster.places import Place, is_same, parse_place
+from ray.runtime.cluster.wanted import WantedCluster
+
+
+def is_known(name: str) -> bool:
+    """Whether this user has a cluster of that name: its key file, or a node of it on this machine."""
+    return name in KeyFolder().names() or any(each.name == name for each in local_clusters().values())
+
+
+def key_of(wanted: WantedCluster, folder: KeyFolder, timeout_s: float) -> FoundKey:
+    """Its key file.
+
+    Raises:
+        RayConnectionError: there is none, or nobody is there.
+        KeyFileError: it cannot be used.
+    """
+    if wanted.place is None:
+        return key_named(wanted.name, folder, wanted.source) if wanted.name else only_key(folder, wanted.source)
+    try:
+        return key_at(wanted.place, folder, wanted.source)
+    except RayConnectionError:
+        _dial(wanted.place, wanted.source, timeout_s)  # without a cluster, the key file is the smaller problem
+        raise
+
+
+def node_of(wanted: WantedCluster, timeout_s: float) -> str:
+    """The session directory of a node of it on this machine.
+
+    Args:
+        wanted: the cluster.
+        timeout_s: how long to wait for an answer of its control server.
+
+    Raises:
+        RayConnectionError: the cluster does not answer, there is no key file for it, or no node of it is here.
+        RaySystemError: what answers is another cluster than the key file is for.
+        KeyFileError: the key file cannot be used.
+    """
+    clusters = [cluster for cluster in local_clusters().values() if cluster.nodes]
+    here = [cluster for cluster in clusters if _is_meant(cluster, wanted)]
+    if len(here) == 1:  # of this user: it needs no key
+        return here[0].nodes[0].session_dir
+    found = key_of(wanted, KeyFolder(), timeout_s)
+    key = found.key
+    for cluster in clusters:
+        if cluster.session == key.session:
+            return cluster.nodes[0].session_dir
+    check_control(key, found.path, wanted.source, timeout_s)
+    raise RayConnectionError(
+        f"Cluster {key.name!r} answers at {key.place} (from {wanted.source}), and no node of it runs on this machine: "
+        f"start one with `ray start --address={key.place}`. A program on a machine without a node is not in this "
+        "release."
+    )
+
+
+def _is_meant(cluster: LocalCluster, wanted: WantedCluster) -> bool:
+    if wanted.place is None:
+        return bool(wanted.name) and cluster.name == wanted.name
+    place = parse_place(cluster.address)
+    return place is not None and is_same(place, wanted.place)
+
+
+def _dial(place: Place, source: str, timeout_s: float) -> None:
+    try:
+        socket.create_connection(place, timeout_s).close()
+    except OSError as error:
+        raise nobody_answers(place, source, error) from error

@@ -1,0 +1,28 @@
+"""The cluster that somebody means."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ray.runtime.cluster.places import Place
+
+#: Of a cluster: it is a part of keys in Redis and of names of files.
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+#: How long a program waits for an answer.
+CONNECT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class WantedCluster:
+    """The cluster that the user has named."""
+
+    source: str
+    """The argument or environment variable that gave it, as the user wrote it."""
+    place: Place | None = None
+    """Its control server; None: by its name."""
+    name: str = ""
+    """Empty, and no place: the only one of which there is a key file."""
+
+    def __str__(self) -> str:
+        return str(self.place) if self.place else self.name or "auto"

@@ -1,0 +1,289 @@
+"""``ray start``, ``ray stop``, ``ray status`` and ``ray wait``, with programs that join what they start."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from tests.commands import LIMIT_S
+from tests.redis_servers import RedisUnderTest
+from tests.victims import alive
+
+from ray.testing import eventually
+
+TASK = """
+@ray.remote
+def double(number):
+    return 2 * number
+print(ray.get(double.remote(4)))
+"""
+
+
+ASK = """
+try:
+    ray.init(address={0!r})
+except ray.exceptions.RayError as error:
+    print(error)
+"""
+
+
+def pids(machine) -> list[int]:
+    """Of all that has its session directory there: node managers and keepers."""
+    return [int(path.read_text().split()[0]) for path in machine.runtime.glob("ray-*/*/node.pid")]
+
+
+def test_one_machine(machine):
+    said = machine.done("start", "--head", "--num-cpus", "2", "--resources", "disk=3", "--labels", "zone=a")
+    address = machine.address()
+    assert f"Cluster 'default' runs at {address}; its key file is {machine.key_path()}." in said
+    assert f'ray.init(address="{address}")' in said
+    assert "ray stop --name default" in said
+    assert "--host ADDRESS` lets others join" in said.splitlines()[-1]
+    assert "Whoever has the key file can run programs on all nodes; on this one as user " in said
+    key = machine.key()
+    for secret in (key["password"], key["hmac_key"], key["curve"]["server_secret"], key["curve"]["client_secret"]):
+        assert secret not in said
+        for pid in pids(machine):
+            assert secret.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+            assert secret.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
+    assert os.stat(machine.key_path()).st_mode & 0o777 == 0o600
+    assert machine.names() == ["default.json"]
+
+    status = machine.status()
+    assert (status["name"], status["address"]) == ("default", address)
+    [node] = status["nodes"]
+    assert (node["is_head"], node["state"], node["host"], node["labels"]) == (True, "alive", "127.0.0.1", {"zone": "a"})
+    assert (node["resources"]["CPU"], node["resources"]["disk"]) == (2, 3)
+    assert "disk 3" in machine.done("status")
+    machine.done("wait", "--nodes", "1", "--cpus", "2", "--resources", "disk=3")
+
+    lines = machine.run(
+        f"context = ray.init(redis_address={address!r})\n"
+        'print(context["redis_address"], context["node_ip_address"])\n' + TASK
+    )
+    assert lines == [f"{address} 127.0.0.1", "8"]
+    before = pids(machine)
+    for given in (address, f"localhost:{address.split(':')[1]}", "default", "auto"):
+        assert machine.run(f"ray.init(address={given!r})" + TASK) == ["8"]
+    machine.environ["RAY_ADDRESS"] = address
+    assert machine.run("ray.init()" + TASK) == ["8"]
+    del machine.environ["RAY_ADDRESS"]
+    assert pids(machine) == before
+
+    assert machine.done("stop") == "Stopped 1 node of cluster 'default', and the cluster has ended.\n"
+    assert machine.names() == []
+    assert not any(map(alive, before))
+    assert "no node of a cluster runs here" in machine.refused(3, "stop")
+    assert "No cluster answers at" in machine.run(ASK.format(address))[0]
+
+
+def test_two_clusters_at_once(machine):
+    """Started at the same moment, with further nodes; the end of one is none of the other's business."""
+    starts = [machine.start("start", "--head", "--name", name, "--num-cpus", "1") for name in "ab"]
+    for start in starts:
+        out, err = start.communicate(timeout=LIMIT_S)
+        assert start.returncode == 0, err + out
+    assert machine.address("a") != machine.address("b")
+    joins = [machine.start("start", "--address", machine.address("a"), "--num-cpus", "1") for _ in range(2)]
+    for join in joins:
+        out, err = join.communicate(timeout=LIMIT_S)
+        assert join.returncode == 0, err + out
+    assert len(machine.status("a")["nodes"]) == 3
+    assert len(machine.status("b")["nodes"]) == 1
+    said = machine.refused(2, "stop")
+    assert f"nodes of several clusters run here: a ({machine.address('a')}), b ({machine.address('b')})" in said
+    [line] = machine.run(ASK.format("auto"))
+    assert f"for a ({machine.address('a')}) and b ({machine.address('b')})" in line
+    assert machine.done("stop", "--name", "a").startswith("Stopped 3 nodes of cluster 'a'")
+    assert machine.names() == ["b.json"]
+    assert machine.run(f"ray.init(address={machine.address('b')!r})" + TASK) == ["8"]
+    assert machine.done("stop", "--cluster") == "Stopped 1 node of cluster 'b', and the cluster has ended.\n"
+
+
+def test_a_cluster_that_is_there_is_not_overwritten(machine):
+    machine.done("start", "--head", "--num-cpus", "1")
+    key = machine.key_path().read_bytes()
+    said = machine.refused(1, "start", "--head", "--num-cpus", "1")
+    assert f"A cluster 'default' is there already, at {machine.address()} (key file {machine.key_path()})" in said
+    assert machine.key_path().read_bytes() == key
+    assert machine.run(f"ray.init(address={machine.address()!r})" + TASK) == ["8"]
+
+
+def test_a_port_that_is_taken(machine):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = machine.refused(1, "start", "--head", "--port", str(port))
+        assert said == (f"ray: 127.0.0.1:{port} cannot be had for the control server: another program listens there\n")
+    assert machine.names() == []
+    machine.done("start", "--head", "--redis-port", str(port), "--num-cpus", "1")
+    assert machine.address() == f"127.0.0.1:{port}"
+
+
+def test_an_interrupted_start_leaves_nothing(machine):
+    for after_s in (0.3, 0.8, 1.3):
+        start = machine.start("start", "--head", "--num-cpus", "1", "--block")
+        time.sleep(after_s)
+        start.send_signal(signal.SIGINT)
+        start.communicate(timeout=LIMIT_S)
+        assert start.returncode in (130, 1, -signal.SIGINT)
+        eventually(lambda: machine.names() == [], LIMIT_S, "the key file is gone")
+        eventually(lambda: pids(machine) == [], LIMIT_S, "the processes are gone")
+
+
+@pytest.mark.parametrize(("how", "code"), [("SIGTERM", 0), ("SIGINT", 130), ("SIGKILL", -9)])
+def test_in_the_foreground(machine, how, code):
+    start = machine.start("start", "--head", "--num-cpus", "1", "--block")
+    assert start.stdout.readline().startswith("Cluster 'default' runs at ")
+    machine.done("wait", "--timeout", "30")
+    start.send_signal(getattr(signal, how))
+    start.communicate(timeout=LIMIT_S)
+    assert start.returncode == code
+    eventually(lambda: machine.names() == [], LIMIT_S, "the key file is gone")
+    eventually(lambda: pids(machine) == [], LIMIT_S, "the processes are gone")
+
+
+def test_in_the_foreground_until_it_is_stopped(machine):
+    start = machine.start("start", "--head", "--num-cpus", "1", "--block")
+    assert start.stdout.readline()
+    join = machine.start("start", "--address", "default", "--num-cpus", "1", "--node-name", "second", "--block")
+    assert join.stdout.readline() == "Node 'second' of cluster 'default' runs, at 127.0.0.1.\n"
+    assert machine.done("stop", "--node", "second") == "Stopped 1 node of cluster 'default'.\n"
+    join.communicate(timeout=LIMIT_S)
+    assert join.returncode == 0
+    assert [node["is_head"] for node in machine.status()["nodes"] if node["state"] == "alive"] == [True]
+    assert "no node 'second'" in machine.refused(3, "stop", "--node", "second")
+    machine.done("stop")
+    start.communicate(timeout=LIMIT_S)
+    assert start.returncode == 0
+
+
+def test_what_stands_still_is_killed(machine):
+    machine.done("start", "--head", "--num-cpus", "1")
+    stopped = pids(machine)
+    assert len(stopped) == 2
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    finished = machine.ray("stop")
+    assert finished.returncode == 0
+    assert re.fullmatch(r"What did not end within 5 s was killed: \d+, \d+\.\n", finished.stderr)
+    assert not any(map(alive, stopped))
+    assert machine.names() == []
+
+
+def test_a_keeper_that_is_killed(machine):
+    """Its Redis ends with it. What is left can be stopped, or started anew."""
+    machine.done("start", "--head", "--num-cpus", "1")
+    folder = next(machine.runtime.glob("ray-*/*/keeper.json")).parent
+    os.kill(int((folder / "node.pid").read_text().split()[0]), signal.SIGKILL)
+    eventually(lambda: not _listens(machine.address()), LIMIT_S, "the server is gone")
+    machine.done("stop")
+    assert machine.names() == []
+
+
+def test_a_key_file_that_is_left_is_overwritten(machine):
+    """As nobody answers where it leads."""
+    machine.done("start", "--head", "--num-cpus", "1")
+    left = machine.key_path().read_bytes()
+    machine.done("stop")
+    machine.key_path().write_bytes(left)
+    os.chmod(machine.key_path(), 0o600)
+    assert "No cluster answers at" in machine.refused(3, "start", "--address", "auto")
+    machine.done("start", "--head", "--num-cpus", "1")
+    assert machine.key_path().read_bytes() != left
+
+
+def test_a_key_file_of_an_earlier_life(machines):
+    """Who has it is told so; and one that others can read is not used."""
+    head, other = machines(), machines()
+    head.done("start", "--head", "--num-cpus", "1")
+    port, old = str(head.key()["port"]), head.key_path().read_text()
+    head.done("stop")
+    head.done("start", "--head", "--num-cpus", "1", "--port", port)
+    other.key_path().parent.mkdir(parents=True, mode=0o700)
+    other.key_path().write_text(old)
+    os.chmod(other.key_path(), 0o600)
+    said = other.refused(1, "start", "--address", f"127.0.0.1:{port}")
+    assert f"The key file {other.key_path()} is that of session {json.loads(old)['session']}" in said
+    assert f"what answers at 127.0.0.1:{port} has another certificate" in said
+    assert "copy its key file again" in said
+    text = ASK.format(f"127.0.0.1:{port}")
+    assert "has another certificate" in other.run(text)[0]
+    os.chmod(other.key_path(), 0o644)
+    assert "its mode is 0644" in other.refused(2, "start", "--address", f"127.0.0.1:{port}")
+    assert "its mode is 0644" in other.run(text)[0]
+    other.key_path().unlink()
+
+
+def test_a_copy_of_the_key_file_lets_a_machine_in(machines):
+    """A second place on this machine, with sessions of its own, as another machine has them."""
+    head, other = machines(), machines()
+    head.done("start", "--head", "--num-cpus", "1")
+    address = head.address()
+    text = ASK.format(address)
+    [said] = other.run(text)
+    assert f"There is no key file for the cluster at {address}" in said
+    assert f"scp '127.0.0.1:.ray/clusters/NAME.json' {other.home}/clusters/" in said
+    other.key_path().parent.mkdir(parents=True, mode=0o700)
+    other.key_path().write_bytes(head.key_path().read_bytes())
+    os.chmod(other.key_path(), 0o600)
+    [said] = other.run(text)
+    assert f"Cluster 'default' answers at {address}" in said
+    assert f"no node of it runs on this machine: start one with `ray start --address={address}`" in said
+    other.key_path().unlink()
+    said = other.done("start", "--key-file", "-", "--num-cpus", "1", given=json.dumps(head.key()))
+    assert "of cluster 'default' runs, at 127.0.0.1." in said
+    assert other.run(f"ray.init(address={address!r})" + TASK) == ["8"]
+    assert "The head of cluster 'default' is not on this machine" in other.refused(1, "stop", "--cluster")
+    assert other.done("stop") == "Stopped 1 node of cluster 'default'.\n"
+    other.key_path().unlink()
+
+
+def test_a_server_that_exists(machines, tmp_path):
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisUnderTest(folder)
+    try:
+        machine, other = machines(), machines()
+        url = f"redis://127.0.0.1:{server.port}"
+        said = machine.done("start", "--head", "--num-cpus", "1", "--control", url)
+        assert f"Cluster 'default' runs at 127.0.0.1:{server.port};" in said
+        assert machine.key()["control"] == [url]
+        said = other.refused(1, "start", "--head", "--num-cpus", "1", "--control-file", "-", given=url + "\n")
+        assert f"The control server at 127.0.0.1:{server.port} has a cluster 'default' already" in said
+        assert other.names() == []
+        other.done("start", "--head", "--num-cpus", "1", "--name", "other", "--control-file", "-", given=url + "\n")
+        for each, name in ((machine, "default"), (other, "other")):
+            assert each.run(f"ray.init(address={name!r})" + TASK) == ["8"]
+            each.done("stop")
+        assert _keys(server) == []
+    finally:
+        server.close()
+
+
+def test_a_server_that_does_not_answer(machine):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    said = machine.refused(1, "start", "--head", "--control", f"redis://127.0.0.1:{port}")
+    assert f"redis://127.0.0.1:{port}" in said
+    assert machine.names() == []
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _keys(server: RedisUnderTest) -> list[bytes]:
+    """What is to stay there: without that which goes by itself."""
+    with server.administrator() as client:
+        return [key for key in client.keys("*") if client.pttl(key) < 0]
