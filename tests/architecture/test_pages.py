@@ -27,7 +27,7 @@ PROGRAMS = {
     "tasks": START + "import datetime\nrefs, data = [ray.put(number) for number in range(3)], None\n",
 }  # fmt: skip
 #: Pages of which each example is a program.
-APART = ["plasma", "redis", "shm", "zmq"]
+APART = ["plasma", "redis", "routed", "shm", "zmq"]
 #: Pages whose examples are tests.
 TESTS = ["testing"]
 #: The examples of types are wrong on purpose, and are checked with the types; the plugin is the one among the examples.

@@ -13,10 +13,9 @@ import pytest
 
 import ray
 from ray.plugins import Composition, ResolvedPlan
-from ray.runtime import interface
 from ray.runtime.driver.observer import SessionObserver
 from ray.runtime.process.session_dirs import live_sessions
-from ray.testing import eventually, leaks
+from ray.testing import eventually, inside, leaks
 
 _PROGRAM = """
 import contextlib, json, os, sys
@@ -95,8 +94,7 @@ class Reached:
         return os.getpid()
 
     def listen_far(self):
-        runtime = interface.current()
-        return runtime.address, runtime.transport.listen_far(runtime.address)
+        return inside.listen_far()
 
 
 def test_a_process_is_reached_from_another_node_once_it_listens_there(session):

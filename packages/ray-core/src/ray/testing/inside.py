@@ -34,6 +34,12 @@ def settled(timeout_s: float = leaks.PATIENCE_S) -> None:
     leaks.assert_settled(interface.current_session(), timeout_s)
 
 
+def listen_far() -> tuple[str, str]:
+    """Have this process listen for other nodes, too; returns its address without and with that."""
+    runtime = _owner()
+    return runtime.address, runtime.transport.listen_far(runtime.address)
+
+
 def ask_node(question: str) -> Any:
     """The answer of the node manager, such as to ``"workers"``."""
     return _owner().node.ask(question)

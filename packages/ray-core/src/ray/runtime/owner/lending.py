@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ray.runtime.owner.borrowing import Borrowing, Reports
     from ray.runtime.owner.values import Values
     from ray.runtime.process.peers import Peer
+    from ray.serialization.blob import Blob
 
 
 class Lending:
@@ -60,7 +61,7 @@ class Lending:
             self._borrowing.retrieved(entry)
         self._send_data(peer, entry, b"" if value is None else value)  # an actor's life has none
 
-    def _send_data(self, peer: Peer, entry: ObjectEntry, value: Any) -> None:
+    def _send_data(self, peer: Peer, entry: ObjectEntry, value: Blob) -> None:
         out: list[Any] = [b""]
         inner = self._borrowing.hand_over(entry.contained, peer)
         status = READY if entry.status == STORED else entry.status
