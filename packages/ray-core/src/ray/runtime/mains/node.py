@@ -105,7 +105,10 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         control_address = control_server.address
     control = composition.open_control(control_address)
     registry = Registry(control, lambda text: print(text, flush=True))
-    node_id = embedded_node() if cluster is None else _number(config, cluster, registry, composition.plan)
+    node_id = embedded_node()
+    if cluster is not None:  # with a handle of its own, whose threads are gone when the zygote is forked
+        with contextlib.closing(composition.open_control(control_address)) as handle:
+            node_id = _number(config, cluster, Registry(handle, lambda text: None), composition.plan)
     store_server = composition.start_store(config.session_dir, config.store_bytes)
     transport = composition.open_transport(config.session_dir, node_number(node_id))
     sinks = composition.event_sinks(config.session_dir)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ray.exceptions import RemoteProtocolError
+from ray.exceptions import RaySystemError, RemoteProtocolError
 from ray.messages import node
 from ray.protocol.references import ObjectEntry, ReferenceTable
 from ray.protocol.resources import UNIT
@@ -29,8 +29,15 @@ class NodeQuestions:
         self._ask = ask
 
     def errors(self) -> list[dict[str, Any]]:
-        """See ``Runtime``."""
-        return list(self._ask("errors"))
+        """See ``Runtime``.
+
+        Raises:
+            RaySystemError: the control store gives no answer.
+        """
+        try:
+            return list(self._ask("errors"))
+        except ValueError as error:
+            raise RaySystemError(f"the failures that were recorded cannot be had: {error}") from None
 
     def nodes(self) -> list[dict[str, Any]]:
         """See ``Runtime``."""
