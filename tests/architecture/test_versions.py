@@ -67,7 +67,8 @@ def test_all_asks_for_every_extra_but_the_test_kit() -> None:
     (everything,) = extras["all"]
     match = re.fullmatch(r"ray-core\[([a-z,]+)\]", everything)
     assert match is not None
-    assert set(match[1].split(",")) == set(extras) - {"all", "testing"}
+    assert set(match[1].split(",")) == set(extras) - {"all", "cluster", "testing"}
+    assert extras["cluster"] == ["ray-core[redis,zmq]"]
 
 
 def test_the_changelog_has_a_place_for_the_next_release() -> None:

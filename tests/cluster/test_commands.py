@@ -274,6 +274,17 @@ def test_a_server_that_does_not_answer(machine):
     assert machine.names() == []
 
 
+def test_the_example_of_the_page_runs(machine):
+    """``docs/cluster.md``."""
+    text = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    [example] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    said = machine.done("start", "--head")
+    for line in re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0].splitlines():
+        shown = line.replace("/home/me/.ray/clusters/default.json", str(machine.key_path()))
+        assert shown.replace("127.0.0.1:6379", machine.address()) in said
+    assert machine.run(example.replace("127.0.0.1:6379", machine.address())) == ["[0, 1, 4, 9]"]
+
+
 def _listens(address: str) -> bool:
     host, _, port = address.partition(":")
     try:
