@@ -82,6 +82,8 @@ class SimulatedActor:
     def kill(self) -> None:
         """It ends now; what it has sent still arrives."""
         self.dead = True
+        if any(any(done.refs) for unsent in self._outbox.values() for done in unsent):
+            self._world.connections.broken += 1  # others hold these, as far as their owners know
         self._world.connections.leave(self.address)
 
     def _ends(self) -> None:

@@ -38,7 +38,7 @@ class Connections:
         self._numbers: dict[tuple[str, str], int] = {}
         #: {address: those that have, or had, a connection to it}
         self._peers: dict[str, dict[str, None]] = {}
-        #: Connections that broke while both lived.
+        #: See ``Ways``.
         self.broken = 0
 
     def join(self, address: str, end: End) -> None:

@@ -109,7 +109,8 @@ class Ways(Protocol):
     ends: dict[str, End]
     #: {address: process id}, also of the dead.
     ids: dict[str, bytes]
-    #: Connections that broke while both lived.
+    #: Connections that broke while both lived, and processes that died with refs that were handed over and not sent.
+    #: Owners then count credits for holds that are none, until the process ends that they are for.
     broken: int
 
     def join(self, address: str, end: End) -> None: ...
