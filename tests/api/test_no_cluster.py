@@ -48,7 +48,7 @@ def test_what_the_machine_does_not_have(no_address):
         for name, (_, call) in DEMANDS.items():
             [row] = [row for row in rows() if row.startswith(f"wants_{name} needs ")]
             assert f"ask for less, or start the session with more resources, as with {call}. " in row
-            assert "for ever: this release has no clusters" in row
+            assert "As it is, it waits for ever." in row
             assert not [word for word in JOINING if word in row]
             eventually(lambda name=name: reason_of(refs[name]), 30)
             assert f"as with {call}." in reason_of(refs[name])

@@ -406,7 +406,10 @@ class NodeManager:
         if self.others.could_serve(entry.request):
             return
         lack = lack_of(entry.request.resources, self.leases.resources.total())
-        text = f"{entry.name or 'A task'} {lack}. As it is, it waits for ever: this release has no clusters."
+        until = (
+            "As it is, it waits for ever" if self.config.cluster is None else "It waits until a node joins that has it"
+        )
+        text = f"{entry.name or 'A task'} {lack}. {until}."
         self.failures.record(entry.job, node.ErrorRecord("infeasible_task", text, wall_time(), function=entry.name))
         owner = self.peers.get(entry.key[0])
         if owner is not None:
