@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import tempfile
 
 import pytest
 
@@ -17,11 +19,13 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    runtime = tempfile.mkdtemp(prefix="r", dir="/tmp")  # short enough for sockets, and so it is taken
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
     monkeypatch.delenv("RAY_CONTROL_FILE", raising=False)
     before = leaks.snapshot()
     yield tmp_path / "home"
     leaks.assert_clean(before)
+    shutil.rmtree(runtime)
     assert not os.path.exists(tmp_path / "home" / "clusters") or not os.listdir(tmp_path / "home" / "clusters")
 
 
