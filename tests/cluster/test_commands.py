@@ -186,6 +186,22 @@ def test_a_keeper_that_is_killed(machine):
     assert machine.names() == []
 
 
+def test_a_node_manager_of_the_head_that_is_killed(machine):
+    """There is another one, or nothing at all: never a half."""
+    machine.done("start", "--head", "--num-cpus", "1")
+    [node] = machine.status()["nodes"]
+    os.kill(node["pid"], signal.SIGKILL)
+
+    def is_whole() -> bool:
+        finished = machine.ray("status", "--format", "json")
+        if finished.returncode == 3:
+            return machine.names() == [] and pids(machine) == []
+        found = json.loads(finished.stdout or "{}").get("nodes", [])
+        return any(each["pid"] != node["pid"] for each in found)
+
+    eventually(is_whole, LIMIT_S, "there is a cluster, or none")
+
+
 def test_a_key_file_that_is_left_is_overwritten(machine):
     """As nobody answers where it leads."""
     machine.done("start", "--head", "--num-cpus", "1")

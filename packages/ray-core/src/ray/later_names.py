@@ -302,7 +302,12 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
     "the command 'ray'": {
         **dict.fromkeys(("list", "get", "summary", "logs"), _COMMANDS),
         **dict.fromkeys(("stack", "timeline", "top", "debug", "dashboard"), _COMMANDS),
-        **dict.fromkeys(("up", "down", "submit", "job", "attach", "exec"), _NO_LAUNCHER),
+        **dict.fromkeys(("up", "down", "submit", "job", "attach", "exec", "run"), _NO_LAUNCHER),
+        "keys": _absent("Each life of a cluster has new keys: 'ray stop', 'ray start --head', and copy the key file."),
+        "drain": _absent(
+            "'ray stop' on its machine ends a node; tasks run again elsewhere if their max_retries allows."
+        ),
+        "redis": _absent("The page on the Redis control store has the line for the server's administrator."),
     },
 }
 

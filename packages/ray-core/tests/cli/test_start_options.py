@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import tempfile
 
 import pytest
 
@@ -17,11 +19,13 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    runtime = tempfile.mkdtemp(prefix="r", dir="/tmp")  # short enough for sockets, and so it is taken
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
     monkeypatch.delenv("RAY_CONTROL_FILE", raising=False)
     before = leaks.snapshot()
     yield tmp_path / "home"
     leaks.assert_clean(before)
+    shutil.rmtree(runtime)
     assert not os.path.exists(tmp_path / "home" / "clusters") or not os.listdir(tmp_path / "home" / "clusters")
 
 
@@ -131,7 +135,7 @@ HEAD = {
     f"--name {'x' * 41}": "is no name of a cluster",
     "--node-name a,b": "is no name: up to 63",
     "--host 0.0.0.0": "--host: 0.0.0.0 means all addresses of this machine",
-    "--host 192.0.2.7": "--host: 192.0.2.7 is no address of this machine",
+    "--host 198.51.100.7": "--host: 198.51.100.7 is no address of this machine",
     "--host no.such.host.invalid": "is no address, no known name and no interface",
     "--control http://x": "the URL of a control server is redis://host:6379",
     "--control redis://:secret@h": "a password on the command line can be seen by all users",
@@ -241,7 +245,7 @@ def test_without_what_guards_it_no_node_is_reached_from_outside(ray, monkeypatch
     """And none is encrypted without what encrypts."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr("ray.cli.node_of_options.own_host", lambda given: given)
-    code, said = ray("start", "--head", "--host", "192.0.2.7")
+    code, said = ray("start", "--head", "--host", "198.51.100.7")
     assert code == 1
     assert "not installed here: ray-transport-zmq, redis, cryptography. pip install 'ray-core[cluster]'" in said
     code, said = ray("start", "--head", "--data-encryption", "aes-gcm")

@@ -13,7 +13,7 @@ from tests.key_files import SESSION, a_key
 
 from ray.exceptions import KeyFileError
 from ray.runtime.cluster.key_file import private_text, read_key_file
-from ray.runtime.cluster.key_folder import KeyFolder, locked, remove_key_file, write_key_file
+from ray.runtime.cluster.key_folder import KeyFolder, _has_locked, locked, remove_key_file, write_key_file
 
 
 @pytest.fixture
@@ -168,9 +168,10 @@ def test_a_folder_that_is_a_link(tmp_path):
         KeyFolder({"RAY_HOME": str(tmp_path)}).make()
 
 
-def test_a_folder_that_others_write_to(folder):
+@pytest.mark.parametrize("mode", [0o777, 0o720, 0o702])
+def test_a_folder_that_others_write_to(folder, mode):
     write_key_file(folder.path_of("default"), a_key())
-    os.chmod(folder.path, 0o777)
+    os.chmod(folder.path, mode)
     with pytest.raises(KeyFileError, match=f"chmod 700 {folder.path}"):
         folder.read("default")
 
@@ -194,6 +195,20 @@ def test_only_its_own_session_removes_it(path):
     assert remove_key_file(path, SESSION)
     assert not remove_key_file(path, SESSION)
     assert os.listdir(os.path.dirname(path)) == []
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_none(path):
+    """It was opened while another program held it, which has removed it since."""
+    lock = path + ".lock"
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        assert _has_locked(descriptor, lock)
+        os.unlink(lock)
+        assert not _has_locked(descriptor, lock)
+        open(lock, "w").close()
+        assert not _has_locked(descriptor, lock)
+    finally:
+        os.close(descriptor)
 
 
 def test_the_lock_is_held_by_one(path):

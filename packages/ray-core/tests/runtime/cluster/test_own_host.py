@@ -20,7 +20,7 @@ def test_every_way_to_say_it():
     [
         ("0.0.0.0", "0.0.0.0 means all addresses of this machine: give one of them, .*127.0.0.1"),
         ("::", ":: means all addresses"),
-        ("192.0.2.7", r"192\.0\.2\.7 is no address of this machine, which has .*127\.0\.0\.1 \(lo\)"),
+        ("198.51.100.7", r"198\.51\.100\.7 is no address of this machine, which has .*127\.0\.0\.1 \(lo\)"),
         ("no.such.host.invalid", r"'no\.such\.host\.invalid' is no address, no known name and no interface"),
     ],
 )

@@ -48,7 +48,10 @@ def test_none_of_another_time(running):
 
 
 def test_what_has_ended_is_no_error(running):
-    program, process = running("print('ready', flush=True)")
+    program, process = running(POLITE)
+    program.kill()
     program.wait()
+    late = Process(program.pid, start_time(program.pid))
     assert not process.is_alive
-    assert end_processes([process, Process(0, ""), Process(2**22 - 1, "1")]) == []
+    assert not late.is_alive
+    assert end_processes([process, late, Process(0, ""), Process(2**22 - 1, "1")]) == []

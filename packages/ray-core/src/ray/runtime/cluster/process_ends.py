@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ray.clock import monotonic
-from ray.runtime.process.session_dirs import start_time
+from ray.runtime.process.session_dirs import GONE, start_time
 
 #: What processes are given to end by themselves.
 GRACE_S = 5.0
@@ -27,7 +27,7 @@ class Process(NamedTuple):
     @property
     def is_alive(self) -> bool:
         """Whether it runs."""
-        return self.pid > 0 and start_time(self.pid) == self.started
+        return self.started not in ("", GONE) and start_time(self.pid) == self.started
 
 
 def end_processes(wanted: Iterable[Process], grace_s: float = GRACE_S) -> list[Process]:

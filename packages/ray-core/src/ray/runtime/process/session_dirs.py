@@ -26,6 +26,8 @@ _FACTS_FILE = "session.json"
 #: A directory that is empty for longer is nobody's.
 _YOUNG_S = 60.0
 _SURVIVOR_FILE = "survivor.pid"
+#: The start time of a process that has ended.
+GONE = "gone"
 
 
 def new_session_id() -> str:
@@ -121,7 +123,7 @@ def session_in(path: str) -> SessionFacts:
         raise RayConnectionError(f"no running session has its directory at {path!r}: {error}") from None
     if owner != os.geteuid():
         raise RayConnectionError(f"the session at {path!r} belongs to user {owner}: only that user can join it")
-    if start_time(facts.owner_pid) == "gone":
+    if start_time(facts.owner_pid) == GONE:
         raise RayConnectionError(f"the session at {path!r} has ended: process {facts.owner_pid} is gone")
     return facts
 
@@ -138,7 +140,7 @@ def live_sessions() -> list[tuple[str, SessionFacts]]:
                 started = os.fstat(file.fileno()).st_mtime
         except (OSError, msgspec.DecodeError):
             continue
-        if start_time(facts.owner_pid) != "gone":
+        if start_time(facts.owner_pid) != GONE:
             found.append((started, path, facts))
     return [(path, facts) for _, path, facts in sorted(found, key=lambda item: -item[0])]
 
@@ -275,9 +277,9 @@ def start_time(pid: int) -> str:
     """What tells two processes of the same pid apart; ``-`` where the system does not say, ``gone`` of a dead one."""
     stat = stat_of(pid)
     if stat:
-        return "gone" if stat[0] in (b"Z", b"X") else stat[19].decode()  # a container may have no process that reaps
+        return GONE if stat[0] in (b"Z", b"X") else stat[19].decode()  # a container may have no process that reaps
     try:
         os.kill(pid, 0)
     except OSError:
-        return "gone"
+        return GONE
     return "-"
