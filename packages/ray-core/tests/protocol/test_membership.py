@@ -11,6 +11,7 @@ from ray.protocol.membership import (
     ALIVE,
     BEAT_S,
     DEAD_S,
+    EARLIER,
     JOINING,
     LATE_S,
     MAX_DEAD,
@@ -43,14 +44,17 @@ def test_a_node_is_alive_once_it_was_reached() -> None:
     assert made.version == 1
 
 
-def test_numbers_only_grow() -> None:
+def test_a_number_is_given_once() -> None:
     made = roster(1, 5)
-    for number in (5, 4, 1):
-        assert f"its number, {number}, is not above 5" in made.join(record(number), 1.0)
+    for number in (5, 1):
+        assert f"its number, {number}, was given before" in made.join(record(number), 1.0)
+    assert made.join(record(4), 1.0) == "", "of two that join at once, either may come first"
     made.declare_dead(5, "why")
-    assert made.join(record(5), 2.0)
+    assert "was given before" in made.join(record(5), 2.0)
     assert not made.beat(5, 2.0)
-    assert made.join(record(6), 2.0) == ""
+    assert made.join(record(EARLIER + 10), 2.0) == ""
+    assert "was given before" in made.join(record(9), 2.0), "that is too long ago to be known"
+    assert made.join(record(11), 2.0) == ""
 
 
 def test_a_name_is_of_one_living_node() -> None:

@@ -24,6 +24,9 @@ LATE_S = 1.0
 #: Dead numbers that are remembered.
 MAX_DEAD = 10_000
 
+#: Nodes that join at the same time may come in another order than that of their numbers, by so many at most.
+EARLIER = 1000
+
 JOINING, ALIVE, DEAD = "joining", "alive", "dead"
 
 
@@ -52,13 +55,14 @@ class Roster:
 
     def join(self, record: NodeRecord, now: float) -> str:
         """A node wants to be one of them; returns why it cannot, or an empty text: it is to be tried then."""
-        if record.number <= self._highest:
-            return f"its number, {record.number}, is not above {self._highest}, the highest that was given"
+        number = record.number
+        if number in self.members or number in self.dead or number <= self._highest - EARLIER:
+            return f"its number, {number}, was given before; the highest is {self._highest}"
         same = [member.record for member in self.members.values() if member.record.name == record.name]
         if record.name and same:
             return f"there is a node of the name {record.name!r} already: number {same[0].number}"
-        self._highest = record.number
-        self.members[record.number] = Member(record, now)
+        self._highest = max(self._highest, number)
+        self.members[number] = Member(record, now)
         return ""
 
     def admit(self, number: int, now: float) -> None:

@@ -52,14 +52,14 @@ class Registry:
     # --- before the node manager serves -------------------------------------------------------------------------------
 
     def found(self, meta: Meta) -> None:
-        """There is a new cluster.
+        """There is a new cluster, or its head starts again.
 
         Raises:
             RayConnectionError: there is another one in this store.
         """
         blocking = BlockingControl(self._control)
-        if not blocking.ask(Put(_META, msgspec.json.encode(meta), overwrite=False)):
-            raise RayConnectionError("the control store holds the facts of a cluster already")
+        if not blocking.ask(Put(_META, msgspec.json.encode(meta), overwrite=False)) and self.meta() != meta:
+            raise RayConnectionError("the control store holds the facts of another cluster")
 
     def meta(self) -> Meta:
         """What the cluster is.
