@@ -39,7 +39,7 @@ from ray.runtime.start_options import StartOptions
 
 _ASK_S = 2.0
 #: What a director says of a name that another node has, and of a number when it has let in a later one meanwhile.
-_NAME_TAKEN, _OVERTAKEN = "there is a node of the name", "the highest that was given"
+_NAME_TAKEN, _OVERTAKEN = "there is a node of the name", "was given before"
 _TRIES = 10
 
 
