@@ -165,6 +165,16 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(python=False, default=False)
+def cluster(session: nox.Session) -> None:
+    """Several nodes and several programs on this machine, and the control store in Redis."""
+    redis = "packages/ray-core/tests/builtin/redis_control"
+    parts = "packages/ray-core/tests/runtime/cluster"
+    pytest_session(
+        session, "tests/cluster", "tests/jobs", redis, parts, "tests/faults/test_redis_control.py", *EVERYTHING
+    )
+
+
+@nox.session(python=False, default=False)
 def slow(session: nox.Session) -> None:
     """What the quick run leaves out, of all tests: what takes seconds each, and more of the same kind."""
     pytest_session(session, *SIDE_BY_SIDE, "tests", "packages", "-m", "slow and not soak")

@@ -109,12 +109,14 @@ def test_a_node_of_the_same_name_is_refused(cluster: Cluster) -> None:
     cluster.wait_for_nodes(2)
 
 
+@pytest.mark.slow
 def test_a_head_that_ends(cluster: Cluster) -> None:
     """Others end by themselves."""
     cluster.kill(cluster.head_node)
     eventually(lambda: cluster.nodes[0].started._process.poll() is not None, LIMIT_S, "the other node has ended")
 
 
+@pytest.mark.slow
 def test_a_node_that_stands_still(cluster: Cluster, joined: ray.RayContext) -> None:
     """For a moment: nothing happens. For long: it is dead to the others, and ends when it goes on."""
     ref = where.options(resources={"far": 1}).remote()

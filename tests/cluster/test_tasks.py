@@ -37,7 +37,9 @@ def test_a_resource_of_another_node(cluster, joined):
     assert ray.get(where.options(**FAR).remote(), timeout=30) == cluster.nodes[1].node_id
 
 
-EACH_STORE = pytest.mark.parametrize("cluster", ["heap", "plasma", "shm"], indirect=True)
+EACH_STORE = pytest.mark.parametrize(
+    "cluster", ["heap", *(pytest.param(store, marks=pytest.mark.slow) for store in ("plasma", "shm"))], indirect=True
+)
 
 
 @EACH_STORE
