@@ -47,9 +47,10 @@ class Roster(Struct, frozen=True, tag=102):
 
 
 class Beat(Struct, frozen=True, tag=103):
-    """A node to the director: I live."""
+    """A node to the director: I live, and know that roster."""
 
     number: int
+    version: int = 0
 
 
 class Heard(Struct, frozen=True, tag=104):

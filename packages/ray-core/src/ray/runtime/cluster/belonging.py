@@ -94,7 +94,7 @@ class Belonging:
                 "for dead"
             )
             return
-        self._to_director(cluster.Beat(self._standing.beat(now)))
+        self._to_director(cluster.Beat(self._standing.beat(now), self._version))
         self._timers.after(BEAT_S, self._beat)
 
     def _to_director(self, message: Any) -> None:

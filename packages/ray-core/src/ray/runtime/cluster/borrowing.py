@@ -51,7 +51,7 @@ class LeaseBorrowing:
         self._timers = timers
         self._on_actor = on_actor
         self._on_actor_end = on_actor_end
-        #: {(node, job)} of the nodes that know what a job wants.
+        #: {(node, job)} of the nodes that were asked for workers of a job.
         self._told: set[tuple[bytes, str]] = set()
         self._armed = False
 
@@ -62,12 +62,12 @@ class LeaseBorrowing:
         wishes = [
             Wish(entry.key, entry.request, count, entry.job, entry.name, entry.for_life)
             for entry, count in self._leases.unmet()
+            if self._processes.serves(entry.job)
         ]
         for loan in self._table.look(wishes, now):
             wish = loan.wish
-            if (loan.node, wish.job) not in self._told:
-                self._told.add((loan.node, wish.job))
-                self._members.send(loan.node, cluster.AdoptJob(wish.job, self._processes.config_of(wish.job)))
+            self._told.add((loan.node, wish.job))
+            self._members.send(loan.node, cluster.AdoptJob(wish.job, self._processes.config_of(wish.job)))
             request = wish.request
             self._members.send(
                 loan.node,

@@ -15,6 +15,8 @@ from ray.runtime.process.timers import Timers
 
 #: A new node has to answer the director's call within this time.
 DIAL_BACK_S = 2.0
+#: A call that ends within this time was refused; one that takes longer says nothing.
+REFUSED_S = 1.0
 #: Of the dead, how many every node is told again.
 _TOLD_DEAD = 100
 
@@ -76,13 +78,18 @@ class Director:
             client.send(cluster.JoinRefused(reason))
             return
         self._joining[record.number] = client
-        self._members.dial(record)
+        try:
+            self._members.dial(record).is_joining = True
+        except OSError as error:
+            self._unreached(record, str(error))
+            return
         self._timers.after(DIAL_BACK_S, lambda: self._unreached(record, f"no answer within {DIAL_BACK_S:g} s"))
 
     def reached(self, member: Member) -> None:
         """A node has answered the director's call."""
         if self._joining.pop(member.record.number, None) is None:
             return
+        member.is_joining = False
         self.roster.admit(member.record.number, monotonic())
         self._facts.alive(member.record)
         self._announce()
@@ -106,7 +113,7 @@ class Director:
         number = member.record.number
         if number in self._joining:
             self._unreached(member.record, "the connection was refused")
-        elif not member.stands:  # it was called again, in vain
+        elif not member.stands and monotonic() - member.dialled < REFUSED_S:  # it was called again, in vain
             self.declare_dead(number, "its node manager has ended")
 
     def suspect(self, number: int) -> None:
@@ -125,9 +132,10 @@ class Director:
 
     def beat(self, client: Sender, number: int, message: cluster.Beat) -> None:
         """A node says that it lives; one that was declared dead gets no answer."""
-        if self.roster.beat(number, monotonic()):
+        is_in = self.roster.beat(number, monotonic())
+        if is_in:
             client.send(cluster.Heard(message.number))
-        else:
+        if not is_in or message.version != self.roster.version:  # what was said last may have been lost
             client.send(self._words())
 
     def _tick(self) -> None:

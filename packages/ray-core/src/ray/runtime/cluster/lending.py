@@ -14,6 +14,8 @@ from ray.runtime.process.timers import Timers
 _READY_S = 3.0
 #: The least time between two words on what is free here.
 _SAY_S = 0.05
+#: What is free here is said again so often.
+_SAY_AGAIN_S = 2.0
 
 
 class RemoteDriver:
@@ -56,15 +58,15 @@ class LeaseLending:
         self._apply = apply
         self._said: dict[str, int] = {}
         self._armed = False
+        timers.after(_SAY_AGAIN_S, self._say_again)
 
     def borrow(self, home: Sender, message: cluster.Borrow) -> None:
         """A home asks for workers: as many as there is room for are granted as they are ready."""
         request = ResourceRequest(message.resources, message.depth, message.priority)
-        count = self._leases.room_for(request, message.count)
+        count = self._leases.room_for(request, message.count) if self._processes.serves(message.job) else 0
         if count < message.count:
             home.send(cluster.Refuse(message.number, message.count - count))
         if not count:
-            self._say()
             return
         key = (home.id, message.number)
         self._apply(self._leases.demand(key, request, count, message.name, message.job, for_life=message.for_life))
@@ -87,7 +89,7 @@ class LeaseLending:
 
     def adopt(self, home: Sender, message: cluster.AdoptJob) -> None:
         """A job of another node is to have workers here."""
-        self._processes.adopt(message.job, message.config, RemoteDriver(home, message.job))
+        self._processes.adopt(message.job, message.config, home.id, RemoteDriver(home, message.job))
 
     # --- load ---------------------------------------------------------------------------------------------------------
 
@@ -106,9 +108,15 @@ class LeaseLending:
         for home in self._homes():
             home.send(cluster.Load(self._said))
 
-    def greet(self, home: Sender) -> None:
-        """A home is new."""
-        home.send(cluster.Load(dict(self._leases.resources.available())))
+    def _say_again(self) -> None:
+        """A home that was refused asks again when it hears this."""
+        self._say()
+        self._timers.after(_SAY_AGAIN_S, self._say_again)
+
+    def greet(self) -> None:
+        """A home is new: it is told soon."""
+        self._said = {}
+        self.changed()
 
     def lease_of(self, worker: bytes, own: bytes) -> bytes | None:
         """The home that a worker is lent to; None if it is not."""

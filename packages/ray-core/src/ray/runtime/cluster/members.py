@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ray.abc.transport import Connection, Transport
+from ray.clock import monotonic
 from ray.ids import NODE_NUMBER_BYTES
 from ray.messages import codec, wire
 from ray.messages.cluster import NodeRecord
@@ -20,7 +21,7 @@ from ray.runtime.process.timers import Timers
 class Member:
     """Another node, and the connection to its node manager."""
 
-    __slots__ = ("connection", "node", "record", "stands")
+    __slots__ = ("connection", "dialled", "is_joining", "node", "record", "stands")
 
     def __init__(self, record: NodeRecord, connection: Connection) -> None:
         self.record = record
@@ -29,6 +30,10 @@ class Member:
         self.connection = connection
         #: Its node manager has answered.
         self.stands = False
+        #: When it was called.
+        self.dialled = monotonic()
+        #: The director calls it back, and has not said to the others that it is there.
+        self.is_joining = False
 
     def send(self, message: Any) -> None:
         """Queue a message; dropped if the connection is lost."""
@@ -63,13 +68,13 @@ class Members:
     def want(self, records: Iterable[NodeRecord]) -> list[Member]:
         """These nodes are there, and no others: dial those that are new, and hang up on the rest; returns the rest."""
         self._wanted = {record.number.to_bytes(NODE_NUMBER_BYTES, "big"): record for record in records}
-        rest = [member for node, member in self.members.items() if node not in self._wanted]
+        rest = [member for node, member in self.members.items() if node not in self._wanted and not member.is_joining]
         for member in rest:
             member.connection.abort()
             del self.members[member.node]
-        for node, record in self._wanted.items():
+        for node in self._wanted:
             if node not in self.members:
-                self.dial(record)
+                self._again(node)
         return rest
 
     def dial(self, record: NodeRecord) -> Member:
@@ -91,7 +96,10 @@ class Members:
     def _again(self, node: bytes) -> None:
         record = self._wanted.get(node)
         if record is not None and node not in self.members:
-            self.dial(record)
+            try:
+                self.dial(record)
+            except OSError:  # there is no descriptor for one more
+                self._timers.after(BEAT_S, lambda: self._again(node))
 
     def send(self, node: bytes, message: Any) -> bool:
         """Queue a message for a node; False if there is no connection to it."""

@@ -27,11 +27,18 @@ class Processes(Protocol):
     def expect_end(self, process: bytes) -> None:
         """A worker of this node is about to end; see that it does."""
 
-    def adopt(self, job: str, config: bytes, driver: Sender) -> None:
-        """A job of another node is to have workers here; ``driver`` takes what is for its driver."""
+    def adopt(self, job: str, config: bytes, home: bytes, driver: Sender) -> None:
+        """A job is to have workers here for ``home``; ``driver`` takes what is for its driver.
 
-    def end_job(self, job: str) -> None:
-        """The driver of an adopted job has ended."""
+        Raises:
+            ValueError: ``config`` is none.
+        """
+
+    def serves(self, job: str) -> bool:
+        """Whether workers of that job may be started here."""
+
+    def end_job(self, job: str, home: bytes) -> None:
+        """A home needs no more workers of an adopted job here."""
 
     def config_of(self, job: str) -> bytes:
         """What a job wants, as JSON; empty if it is not known here."""

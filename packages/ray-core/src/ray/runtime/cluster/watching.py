@@ -23,8 +23,8 @@ class ActorWatching:
         self._watchers: dict[bytes, set[bytes]] = {}
         #: {actor id: what its keeper has said last}
         self._newest: dict[bytes, node.ActorUpdate] = {}
-        #: {number of a request to a keeper: who has asked here, and with what number}
-        self._asked: dict[int, tuple[bytes, int]] = {}
+        #: {number of a request to a keeper: who has asked here, with what number, and the keeper's node}
+        self._asked: dict[int, tuple[bytes, int, bytes]] = {}
         self._last = 0
 
     def watch(self, client: Sender, message: node.WatchActor) -> None:
@@ -59,18 +59,20 @@ class ActorWatching:
     def kill(self, client: Sender, message: node.KillActor) -> None:
         """A process wants an actor of another node to end."""
         self._last += 1
-        self._asked[self._last] = client.id, message.request
+        self._asked[self._last] = client.id, message.request, node_of(message.id)
         asked = node.KillActor(self._last, message.id, message.no_restart, message.reason, message.error)
         if not self._members.send(node_of(message.id), asked):
             self.answered(node.Answer(self._last, False))
 
     def answered(self, message: node.Answer) -> None:
         """A keeper has carried out an order, or cannot."""
-        process, request = self._asked.pop(message.request, (b"", 0))
+        process, request, _ = self._asked.pop(message.request, (b"", 0, b""))
         self._processes.send_to(process, node.Answer(request, message.ok, message.data, message.error))
 
     def node_down(self, member: Member, reason: str) -> None:
         """A node is gone, and with it the actors that it kept."""
+        for number in [number for number, asked in self._asked.items() if asked[2] == member.node]:
+            self.answered(node.Answer(number, False))
         for actor in [actor for actor in self._watchers if node_of(actor) == member.node]:
             self._tell(_dead(actor, reason))
 

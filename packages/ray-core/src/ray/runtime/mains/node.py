@@ -123,6 +123,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         node_id,
     )
     try:
+        manager.jobs.umask = umask
         if config.owner_pid:
             manager.pool.lifeline = lifeline.fileno()
         manager.pool.begin(zygote.serve)
@@ -134,7 +135,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         for needed in (*transport.contacts(address), store):
             manager.pool.place.need(needed)
         manager.pool.count_room(store_server.max_clients)
-        job = _open_own_job(manager, control, config.job, umask) if config.job else ""
+        job = _open_own_job(manager, control, config.job) if config.job else ""
         manager.prestart(config.prestart)
         _watch_signals(manager)
         transport.watch(control.fileno(), control.deliver)
@@ -207,10 +208,9 @@ def _log_to(path: str) -> None:
     os.close(log)
 
 
-def _open_own_job(manager: NodeManager, control: ControlStore, config: JobConfig, umask: int) -> str:
+def _open_own_job(manager: NodeManager, control: ControlStore, config: JobConfig) -> str:
     """The job of the driver whose node this is; nothing else is served yet, so that the store may be waited for."""
-    number = BlockingControl(control).ask(Incr(JOBS))
-    return manager.open_own_job(number, msgspec.structs.replace(config, umask=umask))
+    return manager.open_own_job(BlockingControl(control).ask(Incr(JOBS)), config)
 
 
 def _watch_signals(manager: NodeManager) -> None:

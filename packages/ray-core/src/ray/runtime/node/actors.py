@@ -221,6 +221,8 @@ class NodeActors:
         for effect in effects:
             if type(effect) is actors.Publish:
                 self._publish(effect.actor)
+                if effect.actor.state == actors.DEAD:
+                    self.desk.actor_died(effect.actor.job)
             elif type(effect) is actors.Place:
                 self._place_after(effect.actor, effect.delay_s)
             elif type(effect) is actors.Unplace:

@@ -14,5 +14,8 @@ class NodeDesk(Protocol):
     def apply(self, effects: Sequence[leases.Effect]) -> None:
         """Carry out what the lease table decided."""
 
+    def actor_died(self, job: str) -> None:
+        """An actor of that job is dead; it may have been the last that kept the job."""
+
     def attend(self) -> None:
         """Somebody may have to wait for a worker."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 
 from ray.clock import monotonic
 from ray.messages import node
@@ -46,6 +47,8 @@ class JobEnds:
         self._output = output
         self._recorded = recorded
         self._timers = timers
+        #: Told of a job that is over; set before anything is served.
+        self.on_over: Callable[[str], None] = lambda job: None
 
     def begin(self, job: Job, leaver: Sender | None) -> None:
         """The driver goes; what it has submitted was ended already.
@@ -61,7 +64,7 @@ class JobEnds:
         self.look(job.id)
 
     def look(self, id: str) -> None:
-        """A process of the job has ended."""
+        """A process of the job has ended, or an actor."""
         job = self._jobs.get(id)
         if job is None or job.driver is not None:
             return
@@ -73,6 +76,7 @@ class JobEnds:
         if not job.is_over:
             job.is_over = True
             self._leases.end_job(id)
+            self.on_over(id)
             for worker in left:
                 self._pool.kill(worker, _OVER)
         if not left and not job.is_swept:
@@ -81,7 +85,7 @@ class JobEnds:
 
     def _sweep(self, job: Job, patient: float) -> None:
         """End what workers have left outside of their groups; resource trackers may clean up and end by themselves."""
-        left = orphans_of(self._session, job.id)
+        left = [pid for pid in orphans_of(self._session, job.id) if not self._pool.knows(pid)]
         for pid in left:
             tracks = monotonic() < patient and is_tracker(pid)
             with contextlib.suppress(OSError):

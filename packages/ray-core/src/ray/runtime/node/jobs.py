@@ -45,6 +45,8 @@ class Jobs:
 
     def __init__(self, session_dir: str) -> None:
         self._session_dir = session_dir
+        #: Of files of jobs that say none; set before anything is served.
+        self.umask = 0o022
         self._jobs: dict[str, Job] = {}
 
     def __iter__(self) -> Iterator[Job]:
@@ -74,6 +76,8 @@ class Jobs:
         Raises:
             ValueError: it cannot have that.
         """
+        if config.umask < 0:
+            config = msgspec.structs.replace(config, umask=self.umask)
         try:
             if config.cwd:
                 job.cwd = os.open(config.cwd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -104,9 +108,9 @@ class Jobs:
             driver.send(message)
 
     def tell_all(self, message: Any) -> None:
-        """Send something to every driver."""
+        """Send something to every driver that is connected to this node manager."""
         for job in self._jobs.values():
-            if job.driver is not None:
+            if job.driver is not None and job.driver.id:  # drivers of other nodes hear of it otherwise
                 job.driver.send(message)
 
     def forget(self, job: Job) -> None:

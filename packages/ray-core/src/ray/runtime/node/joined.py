@@ -61,6 +61,7 @@ class Joined:
             names: of actors.
         """
         self._names = names
+        self._looks = False
         self._own = own
         self._node = node_of(own)
         self._members = members
@@ -98,7 +99,7 @@ class Joined:
     def admit(self, client: Client) -> None:
         """See ``Others``."""
         self._belonging.admit(node_of(client.id))
-        self._lending.greet(client)
+        self._lending.greet()
 
     def hear(self, member: Member, frames: Sequence[Frame]) -> None:
         """See ``Others``."""
@@ -147,7 +148,13 @@ class Joined:
     # --- leases -------------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """See ``Others``."""
+        """See ``Others``: once for all that is handled in one turn of the loop."""
+        if not self._looks:
+            self._looks = True
+            self._actors.timers.after(0.0, self._look)
+
+    def _look(self) -> None:
+        self._looks = False
         self._borrowing.look()
         self._lending.changed()
 
@@ -246,9 +253,12 @@ class Joined:
             if problem:
                 client.send(node.Answer(message.request, False, error=problem))
             elif self._processes.is_connected(client):
-                self._actors.create(client, message)
-            else:
-                self._names.free(spec.namespace, spec.name, spec.id)
+                try:
+                    self._actors.create(client, message)
+                except RemoteProtocolError as error:
+                    client.send(node.Answer(message.request, False, error=str(error)))
+            if self._actors.table.names.get((spec.namespace, spec.name)) != spec.id:
+                self._names.free(spec.namespace, spec.name, spec.id)  # also where the claim was done and not answered
 
         self._names.claim(spec, claimed)
         return True
@@ -282,7 +292,7 @@ class Joined:
             cluster.Borrow: of_node(lending.borrow),
             cluster.Abandon: of_node(lending.abandon),
             cluster.AdoptJob: of_node(lending.adopt),
-            cluster.JobOver: of_node(lambda client, message: processes.end_job(message.job)),
+            cluster.JobOver: of_node(lambda client, message: processes.end_job(message.job, client.id)),
             cluster.JobPrinted: of_node(lambda client, message: processes.printed(message.job, message.amount)),
             cluster.ToProcess: of_node(self._to_process),
             cluster.KillProcess: of_node(lambda client, message: processes.kill(message.process, message.reason)),

@@ -109,6 +109,7 @@ class NodeManager:
         self.job_ends = JobEnds(
             config.instance, self.jobs, self.leases, self.pool, self.actors.table, self.output, recorded, self.timers
         )
+        self.job_ends.on_over = self._job_over
         membership = handshake.Membership(config.session, node_number(self.node), digest=digest)
         self.reception = Reception(
             membership, control, self.peers, self.pool, self.jobs, self._new_id, self._refusals, self._admit
@@ -164,6 +165,11 @@ class NodeManager:
         self._handlers |= others.handlers()
 
     def _admit(self, client: Client) -> None:
+        """Another node manager has connected; an older connection of it is one that it has lost."""
+        older = self.peers.get(client.id)
+        if older is not None and older.kind == "node":
+            older.connection.abort()
+            self._lost(older.connection)
         self.others.admit(client)
 
     # --- loop -------------------------------------------------------------------------------------------------------
@@ -257,8 +263,6 @@ class NodeManager:
         job = self.jobs.get(peer.job)
         if job is not None:
             self.job_ends.begin(job, leaver)
-            if job.is_over:
-                self.others.job_over(job.id)
 
     def _owner_lost(self, process: bytes) -> None:
         peer = self.peers.pop(process, None)
@@ -344,9 +348,6 @@ class NodeManager:
             if not self.stopping:
                 self.starts.failed(worker, cause)
         self.job_ends.look(worker.job)
-        job = self.jobs.get(worker.job)
-        if job is not None and job.is_over:
-            self.others.job_over(job.id)
 
     def _ready_worker_died(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
         lease, effects = self.leases.worker_lost(worker.id)
@@ -356,6 +357,13 @@ class NodeManager:
             self.peers[lease.key[0]].send(node.LeaseEnded(lease.id, cause))
         self.apply(effects)
         self._owner_lost(worker.id)
+
+    def _job_over(self, job: str) -> None:
+        self.others.job_over(job)
+
+    def actor_died(self, job: str) -> None:
+        """See ``NodeDesk``."""
+        self.timers.after(0.0, lambda: self.job_ends.look(job))  # its process is to be ended first
 
     def attend(self) -> None:
         """Somebody may have to wait for a worker."""

@@ -35,6 +35,8 @@ class NodeProcesses:
         self._jobs = jobs
         self._job_ends = job_ends
         self._output = output
+        #: {adopted job: {node manager that borrows workers for it: what takes the words to its driver}}
+        self._homes: dict[str, dict[bytes, Sender]] = {}
 
     def homes(self) -> Iterable[Client]:
         """Other node managers that are connected."""
@@ -66,30 +68,42 @@ class NodeProcesses:
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
-    def adopt(self, job: str, config: bytes, driver: Sender) -> None:
+    def adopt(self, job: str, config: bytes, home: bytes, driver: Sender) -> None:
         """See ``Processes``: where its directory is not on this machine, workers begin in that of the node manager."""
         known = self._jobs.get(job)
         if known is not None and (known.is_over or not isinstance(known.driver, RemoteDriver)):
             return
+        wanted = JobConfig.from_json(config)
+        self._homes.setdefault(job, {})[home] = driver
         adopted = self._jobs.adopt(job, driver)
         if adopted.config is None:
-            wanted = JobConfig.from_json(config)
             try:
                 self._jobs.configure(adopted, wanted)
             except ValueError:
                 self._jobs.configure(adopted, msgspec.structs.replace(wanted, cwd=""))
 
-    def end_job(self, job: str) -> None:
+    def serves(self, job: str) -> bool:
         """See ``Processes``."""
         known = self._jobs.get(job)
+        return known is not None and known.config is not None and not known.is_over
+
+    def end_job(self, job: str, home: bytes) -> None:
+        """See ``Processes``: the job is over here when its last home needs none."""
+        homes = self._homes.get(job, {})
+        if homes.pop(home, None) is None:
+            return
+        known = self._jobs.get(job)
+        if homes and known is not None:
+            known.driver = next(iter(homes.values()))
+            return
+        del self._homes[job]
         if known is not None and isinstance(known.driver, RemoteDriver):
             self._job_ends.begin(known, None)
 
     def home_lost(self, home: bytes) -> None:
-        """See ``Processes``: the jobs of its drivers are over here."""
-        for job in self._jobs:
-            if isinstance(job.driver, RemoteDriver) and job.driver.home.id == home:
-                self._job_ends.begin(job, None)
+        """See ``Processes``."""
+        for job in list(self._homes):
+            self.end_job(job, home)
 
     def config_of(self, job: str) -> bytes:
         """See ``Processes``."""
@@ -104,5 +118,6 @@ class NodeProcesses:
             self._jobs.tell(job, message)
 
     def printed(self, job: str, amount: int) -> None:
-        """See ``Processes``."""
-        self._output.has_room(job, amount)
+        """See ``Processes``: a driver that has gone was given up, and words on it are late."""
+        if self._jobs.driver_of(job) is not None:
+            self._output.has_room(job, amount)

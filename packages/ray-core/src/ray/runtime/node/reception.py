@@ -64,8 +64,8 @@ class Reception:
             self._receive_worker(connection, hello)
         elif hello.kind == "node":
             client = Client(connection, hello, hello.process, "", None)
-            self._let_in(connection, client)
             self._admit(client)
+            self._let_in(connection, client)
         elif hello.kind != "driver":
             self._let_in(connection, Client(connection, hello, hello.process or self._new_id(), "", None))
         elif hello.job:

@@ -54,6 +54,7 @@ class WorkerStarts:
         """Start so many workers for a job, or as many as there is room for."""
         job = self._jobs.get(id)
         if job is None or job.is_over or job.config is None:
+            self._leases.end_job(id)
             return
         for _ in range(count):
             if self._pool.has_room:

@@ -128,6 +128,10 @@ class WorkerPool:
         for worker in lost:
             self._forget(worker, ExitCause(reason="the process that forks workers died"))
 
+    def knows(self, pid: int) -> bool:
+        """Whether the process is a worker, or one that the node needs."""
+        return pid in self._by_pid or pid in self.vital or pid == self._zygote_pid
+
     @property
     def has_room(self) -> bool:
         """Whether one more worker may be started."""
@@ -172,8 +176,10 @@ class WorkerPool:
                 ends.append(write)
             assert self._zygote is not None
             self._zygote.setblocking(True)
-            socket.send_fds(self._zygote, [request], [*ends, cwd] if cwd >= 0 else ends)
-            self._zygote.setblocking(False)
+            try:
+                socket.send_fds(self._zygote, [request], [*ends, cwd] if cwd >= 0 else ends)
+            finally:
+                self._zygote.setblocking(False)
         except OSError as error:
             cause = ExitCause(reason=f"it could not be asked for: {error}")
             self._timers.after(0.0, lambda: self._forget(worker, cause))

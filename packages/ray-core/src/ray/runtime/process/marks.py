@@ -30,7 +30,12 @@ def mark_process(session: str, job: str = "") -> None:
 
 
 def _mark(session: str, job: str = "") -> int:
-    return _LEAST_MARK | int(session, 16) << _JOB_BITS & _LEAST_MARK - 1 | int(job or "0", 16) % (1 << _JOB_BITS)
+    return _LEAST_MARK | int(session, 16) << _JOB_BITS & _LEAST_MARK - 1 | _number(job)
+
+
+def _number(job: str) -> int:
+    """Of a job: never 0, which stands for none. Two jobs of a node that has had very many may have the same."""
+    return 1 + int(job, 16) % ((1 << _JOB_BITS) - 1) if job else 0
 
 
 def _mark_of(process: str) -> int:

@@ -1,0 +1,128 @@
+"""Jobs of other nodes: which home they are for, what late words do, and when they are over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ray.builtin.unix_transport import UnixTransport
+from ray.exceptions import RemoteProtocolError
+from ray.messages import cluster, codec, node
+from ray.runtime.cluster.lending import RemoteDriver
+from ray.runtime.node.jobs import Jobs
+from ray.runtime.node.output import NodeOutput
+from ray.runtime.node.processes import NodeProcesses
+from ray.runtime.process.node_start import JobConfig
+from ray.runtime.process.timers import Timers
+
+CONFIG = JobConfig([], "default", True, umask=0o022).to_json()
+
+
+class Home:
+    """Another node manager."""
+
+    job = ""
+
+    def __init__(self, id: bytes) -> None:
+        self.id = id
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+class Ends:
+    """Notes which jobs are over."""
+
+    def __init__(self) -> None:
+        self.over: list[str] = []
+
+    def begin(self, job: Any, leaver: Any) -> None:
+        job.driver = None
+        self.over.append(job.id)
+
+
+class Node:
+    def __init__(self, folder: Any) -> None:
+        self.jobs = Jobs(str(folder))
+        self.ends = Ends()
+        self.output = NodeOutput(UnixTransport(str(folder)), Timers(), self.jobs.hears)
+        self.processes = NodeProcesses({}, None, self.jobs, self.ends, self.output)  # type: ignore[arg-type]
+
+    def adopt(self, job: str, home: Home, config: bytes = CONFIG) -> None:
+        self.processes.adopt(job, config, home.id, RemoteDriver(home, job))
+
+
+@pytest.fixture
+def made(tmp_path: Any) -> Node:
+    return Node(tmp_path)
+
+
+A, B = b"node-a..", b"node-b.."
+
+
+def test_a_job_of_two_homes_is_over_with_the_last(made: Node) -> None:
+    first, second = Home(A), Home(B)
+    made.adopt("00000001", first)
+    made.adopt("00000001", second)
+    made.processes.end_job("00000001", b"another.")
+    made.processes.home_lost(A)
+    assert made.ends.over == []
+    made.jobs.tell("00000001", node.Ping(1))
+    assert (first.sent, len(second.sent)) == ([], 1)
+    made.processes.end_job("00000001", B)
+    made.processes.end_job("00000001", B)
+    assert made.ends.over == ["00000001"]
+
+
+def test_a_job_of_this_node_is_nobody_elses(made: Node) -> None:
+    job = made.jobs.add(1)
+    job.driver = own = Home(b"driver..")
+    made.adopt(job.id, Home(A))
+    made.processes.home_lost(A)
+    assert job.driver is own
+    assert made.ends.over == []
+
+
+def test_what_is_no_config_is_refused_and_adopts_nothing(made: Node) -> None:
+    for bad in (b"", b"{}", b"[1]"):
+        with pytest.raises(ValueError, match=r".*"):
+            made.adopt("00000001", Home(A), bad)
+    assert not made.processes.serves("00000001")
+    made.adopt("00000001", Home(A))
+    assert made.processes.serves("00000001")
+
+
+def test_words_on_what_was_printed_may_be_late(made: Node) -> None:
+    """The driver has ended while its home still answers."""
+    home = Home(A)
+    made.adopt("00000001", home)
+    made.output.forward("00000001", node.Logs(1, "f", 1, [b"line"]))
+    (sent,) = home.sent
+    assert isinstance(sent, cluster.ToDriver)
+    assert isinstance(codec.decode([sent.message]), node.Logs)
+    with pytest.raises(RemoteProtocolError):
+        made.processes.printed("00000001", 1 << 30)
+    made.processes.end_job("00000001", A)
+    made.output.driver_lost("00000001")
+    made.processes.printed("00000001", 1000)
+    made.processes.printed("00000009", 1000)
+    made.output.forget("00000001")
+    assert made.output._backlogs == {}
+
+
+def test_drivers_of_other_nodes_are_not_told_of_the_end_of_this_one(made: Node) -> None:
+    home, own = Home(A), Home(b"driver..")
+    made.adopt("00000001", home)
+    made.jobs.add(2).driver = own
+    made.jobs.tell_all(node.Ending("why"))
+    assert (home.sent, own.sent) == ([], [node.Ending("why")])
+
+
+def test_a_driver_that_says_no_umask_has_that_of_the_node(made: Node) -> None:
+    made.jobs.umask = 0o027
+    job = made.jobs.add(1)
+    made.jobs.configure(job, JobConfig([], "default", True))
+    assert job.config is not None
+    assert job.config.umask == 0o027
