@@ -40,7 +40,7 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
             name, given = _ENVIRONMENT, from_environment
     if given is None or given == "local" or given.startswith(_SESSION):
         return None
-    source = f"{name}={given!r}"
+    source = f"{name}={_without_password(given)!r}"
     if given == "auto":
         return WantedCluster(source)
     place = parse_place(given)
@@ -68,6 +68,14 @@ def session_to_join(address: object, redis_address: object, *, local_mode: bool)
     if not isinstance(given, str) or not given.startswith(_SESSION):
         return None
     return given.removeprefix(_SESSION)
+
+
+def _without_password(address: str) -> str:
+    """As messages may show it."""
+    scheme, found, rest = address.rpartition("@")
+    return (
+        f"{scheme.partition('//')[0]}//***@{rest}" if found and "//" in scheme else f"***@{rest}" if found else address
+    )
 
 
 def _by_keyword(given: object) -> str:

@@ -177,7 +177,8 @@ class RoutedTransport(Transport):
         self._far_due = None if left_s is None else monotonic() + left_s
 
     def _is_due(self) -> bool:
-        return self._far_due is not None and monotonic() >= self._far_due
+        due = self._far_due  # a call that interrupts this may change it
+        return due is not None and monotonic() >= due
 
     def wake(self) -> None:
         self._near.wake()

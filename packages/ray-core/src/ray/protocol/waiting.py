@@ -36,6 +36,8 @@ class DemandEntry:
     #: An actor is to be placed: it keeps its worker for life, so that nothing is taken from it.
     for_life: bool = False
     infeasible: bool = False
+    #: Its owner was told that no node could ever serve it.
+    told: bool = False
     #: Workers that are starting for it, as far as there is room for them.
     placed: int = 0
     #: Leases of others that were revoked for it.

@@ -170,7 +170,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         else:
             join(manager, cluster, registry, control, composition.make_scheduler(), composition.plan.digest, ready)
         manager.run()
-        if manager.reason and lifeline.fileno() >= 0:
+        if manager.reason and cluster is not None and lifeline.fileno() >= 0:  # it was not let in
             raise RaySystemError(manager.reason)
     finally:
         manager.pool.close()

@@ -17,5 +17,8 @@ class NodeDesk(Protocol):
     def actor_died(self, job: str) -> None:
         """An actor of that job is dead; it may have been the last that kept the job."""
 
+    def look_at_infeasible(self) -> None:
+        """A node has gone that may have been the only one for some demands: their owners are told."""
+
     def attend(self) -> None:
         """Somebody may have to wait for a worker."""

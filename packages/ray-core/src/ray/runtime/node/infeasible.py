@@ -9,12 +9,18 @@ from ray.protocol.resources import UNIT
 _OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
 
-def lack_of(wanted: Mapping[str, int], total: Mapping[str, int]) -> str:
-    """What is missing and what to do, as a predicate; amounts are in units of the protocol."""
-    return (
-        f"needs {amounts(wanted)}, which no node has (this one has {amounts(total)}): ask for less, or start the "
-        f"session with more resources, as with {_call(wanted, total)}"
-    )
+def lack_of(wanted: Mapping[str, int], total: Mapping[str, int], *, alone: bool = True) -> str:
+    """What is missing and what to do, as a predicate; amounts are in units of the protocol.
+
+    Args:
+        wanted: what is needed.
+        total: what this node has.
+        alone: there are no others, and none can come.
+    """
+    lack = f"needs {amounts(wanted)}, which no node has (this one has {amounts(total)}): ask for less, or start "
+    if alone:
+        return f"{lack}the session with more resources, as with {_call(wanted, total)}"
+    return f"{lack}a node that has as much: ray start --help"
 
 
 def amounts(resources: Mapping[str, int]) -> dict[str, float]:

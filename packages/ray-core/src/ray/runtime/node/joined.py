@@ -134,6 +134,7 @@ class Joined:
     def _down(self, member: Member, reason: str) -> None:
         self._borrowing.node_down(member, reason)
         self._watching.node_down(member, f"{member.title} died: {reason}")
+        self._actors.desk.look_at_infeasible()
 
     def take_roster(self, roster: cluster.Roster) -> None:
         causes = self._belonging.take(roster)

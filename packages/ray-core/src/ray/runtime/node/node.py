@@ -248,7 +248,10 @@ class NodeManager:
             self.others.member_lost(peer)
         if isinstance(peer, Arriving):
             peer.is_gone = True
-        if not isinstance(peer, Client) or self.peers.get(peer.id) is not peer:
+        if not isinstance(peer, Client):
+            return
+        if self.peers.get(peer.id) is not peer:  # a driver that has left may have been killed before it has cleaned up
+            self.pool.place.remove(peer.address)
             return
         if peer.worker is not None:
             self.pool.expect_end(peer.worker, LOST_GRACE_S, "it closed its connections (exec, or closed descriptors)")
@@ -365,6 +368,12 @@ class NodeManager:
         """See ``NodeDesk``."""
         self.timers.after(0.0, lambda: self.job_ends.look(job))  # its process is to be ended first
 
+    def look_at_infeasible(self) -> None:
+        """See ``NodeDesk``."""
+        for entry in list(self.leases.demands.values()):
+            if entry.infeasible:
+                self._infeasible(entry)
+
     def attend(self) -> None:
         """Somebody may have to wait for a worker."""
         self.patience.attend()
@@ -411,12 +420,12 @@ class NodeManager:
     # --- errors, logs, questions --------------------------------------------------------------------------------------
 
     def _infeasible(self, entry: waiting.DemandEntry) -> None:
-        if self.others.could_serve(entry.request):
+        if entry.told or self.others.could_serve(entry.request):
             return
-        lack = lack_of(entry.request.resources, self.leases.resources.total())
-        until = (
-            "As it is, it waits for ever" if self.config.cluster is None else "It waits until a node joins that has it"
-        )
+        entry.told = True
+        alone = self.config.cluster is None
+        lack = lack_of(entry.request.resources, self.leases.resources.total(), alone=alone)
+        until = "As it is, it waits for ever" if alone else "It waits until a node joins that has it"
         text = f"{entry.name or 'A task'} {lack}. {until}."
         self.failures.record(entry.job, node.ErrorRecord("infeasible_task", text, wall_time(), function=entry.name))
         owner = self.peers.get(entry.key[0])

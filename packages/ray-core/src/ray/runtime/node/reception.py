@@ -9,7 +9,7 @@ from ray.abc.control import ControlStore
 from ray.abc.control_operations import Incr
 from ray.abc.transport import Connection
 from ray.exceptions import ControlStoreError, RemoteProtocolError
-from ray.messages import wire
+from ray.messages import codec, node, wire
 from ray.protocol import handshake
 from ray.runtime.node.client import Client
 from ray.runtime.node.jobs import Job, Jobs
@@ -93,7 +93,8 @@ class Reception:
                 return
             if isinstance(number, ControlStoreError):
                 self._refusals.note(number)
-                connection.abort()
+                connection.context = None
+                connection.send((codec.encode(node.Ending(f"the control store gives no number for a job: {number}")),))
             else:
                 self._let_driver_in(connection, hello, self._jobs.add(number))
 

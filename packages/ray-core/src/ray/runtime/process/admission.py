@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ray.abc.transport import Connection, Transport
 from ray.clock import monotonic
-from ray.messages import codec, wire
+from ray.messages import codec, node, wire
 from ray.plugins.compose import Composition
 from ray.protocol import handshake
 from ray.runtime.process.interrupts import guard_plugin, may_interrupt
@@ -81,7 +81,10 @@ def admit(
                 continue
             if frames is None:
                 raise ConnectionError(f"the node manager at {node_address} has closed the connection")
-            welcome = handshake.check_welcome(codec.decode(frames), here)
+            answer = codec.decode(frames)
+            if isinstance(answer, node.Ending):
+                raise ConnectionError(f"the node manager at {node_address} cannot take this program: {answer.reason}")
+            welcome = handshake.check_welcome(answer, here)
             del events[number]
             return Admission(address, connection, welcome, events)
     raise TimeoutError(f"the node manager at {node_address} does not answer within {timeout_s:g} s")
