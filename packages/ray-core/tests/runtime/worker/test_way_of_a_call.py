@@ -239,6 +239,15 @@ def test_a_process_that_ends_returns_all(process):
     assert process.worker.executor.submitted == []
 
 
+def test_a_process_that_ends_keeps_nothing_of_what_comes(process):
+    ref = wire.Ref(b"process9" + bytes(12), "other", 1)
+    process.worker.life.exiting = "enough"
+    process.push(task(1, refs=[ref]))
+    table = process.worker.owner.table
+    (entry,) = table.collect()
+    assert (entry.id, entry.handed) == (ref.id, 1)
+
+
 def test_an_actor_that_is_to_end_takes_its_end_and_no_more(process):
     process.worker.become_actor()
     process.push(task(1, actor=b"actor", function=TERMINATE_BYTES), task(2, actor=b"actor"))

@@ -68,6 +68,11 @@ class Intake:
             self._code.add(function, frames)
         desk, actor, loan = self._desk, self._actor, self._loan
         if self._life.exiting:
+            for task in message.tasks:
+                if task.refs or task.deps:  # what was handed over with it goes back
+                    call = TaskCall(self._host, peer, task, frames, message)
+                    call.held = self._receive(task)
+                    desk.let_go(call)
             ids = [task.id for task in message.tasks]
             peer.send(wire.Replies([], True, ids, actor.announced) if actor.id else wire.Returned(ids))
             return
