@@ -146,6 +146,8 @@ class SimulatedActor:
 
     def _pushed(self, peer: Peer, message: wire.Push) -> None:
         if self._exiting:
+            for task in message.tasks:
+                self.process.table.unpin(self.process.borrowing.receive_arguments(task))
             peer.send(wire.Replies([], True, [task.id for task in message.tasks], self._exiting))
             return
         refused = []
@@ -185,25 +187,31 @@ class SimulatedActor:
         return math.exp(self._world.rng.uniform(math.log(shortest), math.log(longest)))
 
     def _start(self) -> None:
-        world, process = self._world, self.process
+        world = self._world
         while self._queue and self._has_started and len(self._running) < self._places and not self._exiting:
             id = next(iter(self._queue))
             self.slot.memory[:TASK_ID_BYTES] = id
             call = self._running[id] = self._queue.pop(id)
             world.called(self._actor_id, id, call.task.attempt)
-            for ref in call.task.refs:
-                entry = process.borrowing.borrow(ref.id, ref.address)
-                call.arguments.append(process.take(entry))
-                process.table.unpin([entry])
-            actors = call.task.args  # whose handles are the first of these arguments
-            assert isinstance(actors, bytes)
-            for place, start in enumerate(range(0, len(actors), TASK_ID_BYTES)):
-                process.adopt(actors[start : start + TASK_ID_BYTES], call.arguments[place])
+            if not call.peer.lost:  # else nobody covers what it was given
+                self._unpack(call)
             duration_s = self._duration_s()
             if world.rng.random() < world.behaviour.dies:
                 world.clock.after(duration_s / 2, self._fall, call)
             else:
                 world.clock.after(duration_s, self._end, call, duration_s)
+
+    def _unpack(self, call: ActorCall) -> None:
+        """Hold the arguments of a call, the handles of actors first."""
+        process = self.process
+        for ref in call.task.refs:
+            entry = process.borrowing.borrow(ref.id, ref.address)
+            call.arguments.append(process.take(entry))
+            process.table.unpin([entry])
+        actors = call.task.args  # whose handles these are
+        assert isinstance(actors, bytes)
+        for place, start in enumerate(range(0, len(actors), TASK_ID_BYTES)):
+            process.adopt(actors[start : start + TASK_ID_BYTES], call.arguments[place])
 
     def _runs(self, call: ActorCall) -> bool:
         return not self.dead and call in self._running.values()
