@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +19,7 @@ from ray.testing.cluster import Cluster
 @pytest.fixture(params=["heap"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Nothing is left of it, on any node."""
-    if not (shutil.which("redis-server") or shutil.which("valkey-server")):
-        pytest.skip("redis-server is missing: apt-get install redis-server")
+    server_binary()
     before = leaks.snapshot()
     with Cluster(initialize_head=True, head_node_args={"num_cpus": 2}, store=request.param) as made:
         made.add_node(num_cpus=2, resources={"far": 4})

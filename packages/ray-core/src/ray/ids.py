@@ -29,7 +29,12 @@ def embedded_node() -> bytes:
 
     Random, from the upper half of the numbers: those of clusters are counted up from the lower half.
     """
-    return (int.from_bytes(os.urandom(NODE_NUMBER_BYTES), "big") | _NUMBERS >> 1).to_bytes(NODE_NUMBER_BYTES, "big")
+    return node_bytes(int.from_bytes(os.urandom(NODE_NUMBER_BYTES), "big") | _NUMBERS >> 1)
+
+
+def node_bytes(number: int) -> bytes:
+    """The number of a node as ids begin with it."""
+    return number.to_bytes(NODE_NUMBER_BYTES, "big")
 
 
 def node_of(id: bytes) -> bytes:

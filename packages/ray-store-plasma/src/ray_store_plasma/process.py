@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from ray.abc.store import StoreServer
+from ray.server_process import become_server
 from ray_store_plasma.arena import make_arena
 from ray_store_plasma.disk import default_folder
 from ray_store_plasma.messages import OwnerLost, encode
@@ -133,23 +134,7 @@ def _become_its_own(parent: int, keep: Iterable[int]) -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_NAME, b"ray-plasma", 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.umask(0o077)
-    low = 3
-    for descriptor in sorted(keep):
-        os.closerange(low, descriptor)
-        low = descriptor + 1
-    os.closerange(low, _descriptor_limit())
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
+    become_server(parent, keep, _descriptor_limit() - 1)
     sys.setswitchinterval(0.001)  # the disk's thread must not make the others wait
 
 

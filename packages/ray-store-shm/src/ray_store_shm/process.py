@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import socket
 import traceback
-from collections.abc import Iterable
 from typing import NoReturn
 
 from ray.abc.store import StoreServer
+from ray.server_process import become_server
 from ray_store_shm import descriptors, segments, systems
 from ray_store_shm.messages import OwnerLost, encode
 from ray_store_shm.segments import NamedSegments, Segments
@@ -112,7 +111,7 @@ def _run(
     """Be the broker. Never returns to what the parent was doing."""
     try:
         system.die_with_parent()
-        _become_its_own(parent, {listener.fileno(), node.fileno()})
+        become_server(parent, {listener.fileno(), node.fileno()}, systems.highest_descriptor())
         limit = descriptors.raise_limit()
         clients = _client_limit(limit)
         table.max_objects = max(0, limit - _DESCRIPTORS_PER_CLIENT * clients - _OWN_DESCRIPTORS)
@@ -122,24 +121,3 @@ def _run(
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
-
-
-def _become_its_own(parent: int, keep: Iterable[int]) -> None:
-    """Let go of everything of the parent, if it is still there."""
-    if os.getppid() != parent:
-        os._exit(1)
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.umask(0o077)
-    low = 3
-    for descriptor in sorted(keep):
-        os.closerange(low, descriptor)
-        low = descriptor + 1
-    os.closerange(low, systems.highest_descriptor() + 1)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)

@@ -6,6 +6,8 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
+from ray.exceptions import ControlKindError
+
 T = TypeVar("T")
 
 #: A counter is a whole number of so many bits, with a sign.
@@ -64,6 +66,27 @@ class Incr(Operation[int], frozen=True):
     """
 
     by: int = 1
+
+
+def counted(value: bytes | None, op: Incr) -> int:
+    """The counter after ``op``, as each store counts: ``value`` has no spaces and no leading zeros; None is 0.
+
+    Raises:
+        ControlKindError: the value is no counter, or would be one of too many bits.
+    """
+    try:
+        count = int(value or b"0")
+    except ValueError:
+        count = 0
+    if value is not None and (b"%d" % count != value or not _is_counter(count)):
+        raise ControlKindError("Incr", op.key, "the key holds a value that is no counter")
+    if not _is_counter(count + op.by):
+        raise ControlKindError("Incr", op.key, f"the counter would leave {COUNTER_BITS} bits")
+    return count + op.by
+
+
+def _is_counter(count: int) -> bool:
+    return -(1 << COUNTER_BITS - 1) <= count < 1 << COUNTER_BITS - 1
 
 
 class Ttl(Operation["float | None"], frozen=True):

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 from ray.abc.control_operations import (
-    COUNTER_BITS,
     Append,
     Claim,
     Delete,
@@ -24,11 +23,11 @@ from ray.abc.control_operations import (
     StreamPart,
     StreamRead,
     Ttl,
+    counted,
 )
 from ray.exceptions import ControlKindError, ControlStoreError
 
 E = TypeVar("E")
-_MOST = 1 << (COUNTER_BITS - 1)
 
 
 class Stream:
@@ -140,9 +139,7 @@ class EmbeddedState:
 
     def _incr(self, op: Incr) -> tuple[int, bool]:
         value = self._of(bytes, op)
-        count = _number(value, op) + op.by
-        if not -_MOST <= count < _MOST:
-            raise ControlKindError("Incr", op.key, f"the counter would leave {COUNTER_BITS} bits")
+        count = counted(value, op)
         self._held[op.key] = b"%d" % count
         return count, True
 
@@ -192,19 +189,6 @@ class EmbeddedState:
         entries = [(str(first + 1 + index), value) for index, value in enumerate(values)]
         gap = after < 0 or (bool(op.after) and after < gone)
         return StreamPart(entries, str(stream.newest) if stream.newest else "", gap), False
-
-
-def _number(value: bytes | None, op: Incr) -> int:
-    """The counter that a value is, as each store reads it: no spaces, no leading zeros."""
-    if value is None:
-        return 0
-    try:
-        count = int(value)
-    except ValueError:
-        count = 0
-    if b"%d" % count != value or not -_MOST <= count < _MOST:
-        raise ControlKindError("Incr", op.key, "the key holds a value that is no counter")
-    return count
 
 
 def _id(op: StreamRead) -> int:

@@ -38,8 +38,8 @@ from ray.runtime.process.node_start import ClusterConfig
 from ray.runtime.start_options import StartOptions
 
 _ASK_S = 2.0
-#: What a director says of a name that another node has, and of a number when it has let in a later one meanwhile.
-_NAME_TAKEN, _OVERTAKEN = "there is a node of the name", "was given before"
+#: What a director says of a name that another node has.
+_NAME_TAKEN = "there is a node of the name"
 _TRIES = 10
 
 
@@ -74,15 +74,14 @@ def start_node(given: Mapping[str, Any]) -> int:
 
 
 def _started(options: StartOptions, cluster: ClusterConfig, session: str, fixed_name: str | None) -> StartedNode:
-    """Start it; once more if another node was faster to take the name, or to be let in."""
+    """Start it; once more, under another name, if another node was faster to take that."""
     for _ in range(_TRIES - 1):
         try:
             return StartedNode(options, cluster, session)
         except RaySystemError as error:
-            if _NAME_TAKEN in str(error) and not fixed_name:
-                cluster = msgspec.structs.replace(cluster, node_name=another_name())
-            elif _OVERTAKEN not in str(error):
+            if _NAME_TAKEN not in str(error) or fixed_name:
                 raise
+            cluster = msgspec.structs.replace(cluster, node_name=another_name())
     return StartedNode(options, cluster, session)
 
 

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from ray.api.options import custom_resources, memory_bytes, quantity, whole_quantity
 from ray.clock import monotonic, sleep
-from ray.ids import NODE_NUMBER_BYTES
+from ray.ids import node_bytes
 from ray.plugins.planning import resolve_plan
 from ray.runtime.driver.launch import StartedNode
 from ray.runtime.driver.observer import SessionObserver
@@ -54,7 +54,7 @@ class ClusterNode:
     @property
     def number(self) -> bytes:
         """As the ids of its processes begin."""
-        return int(self.node_id, 16).to_bytes(NODE_NUMBER_BYTES, "big")
+        return node_bytes(int(self.node_id, 16))
 
     def ask(self, question: str) -> Any:
         """What its node manager answers."""

@@ -26,6 +26,7 @@ from ray.builtin.redis_control.options import RedisOptions
 from ray.builtin.redis_control.server import RedisServer
 from ray.builtin.redis_control.settings import CERTIFICATE, KEY, SOCKET, ServerSettings
 from ray.exceptions import ControlStoreError
+from ray.server_process import become_server
 
 FOLDER = "redis"
 _ACCESS = "access.json"
@@ -161,18 +162,4 @@ def _become_its_own(parent: int, kept: int) -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_NAME, b"ray::redis", 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.umask(0o077)
-    highest = max((int(name) for name in os.listdir("/proc/self/fd")), default=3)
-    os.closerange(3, kept)
-    os.closerange(kept + 1, highest + 1)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
+    become_server(parent, (kept,), max((int(name) for name in os.listdir("/proc/self/fd")), default=3))

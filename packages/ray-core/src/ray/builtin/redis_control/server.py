@@ -11,6 +11,7 @@ import socket
 from typing import NoReturn
 
 from ray.builtin.redis_control.commands import USER
+from ray.builtin.redis_control.plain_link import RedisLink, RefusedError
 from ray.builtin.redis_control.settings import ServerSettings
 from ray.clock import monotonic, sleep
 from ray.exceptions.base import exit_text
@@ -81,20 +82,12 @@ class RedisServer:
         return self.pidfd < 0 or bool(select.select([self.pidfd], [], [], 0)[0])
 
     def _answers(self) -> bool:
-        """By hand: no library is loaded for that."""
-        password = self._settings.password.encode()
-        asked = b"*3\r\n$4\r\nAUTH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n*1\r\n$4\r\nPING\r\n"
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        """No library is loaded for that."""
+        with contextlib.suppress(OSError, RefusedError), socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1.0)
             probe.connect(self._settings.socket)
-            probe.sendall(asked % (len(USER), USER.encode(), len(password), password))
-            heard = b""
-            while heard.count(b"\r\n") < 2:
-                part = probe.recv(1024)
-                if not part:
-                    return False
-                heard += part
-            return heard == b"+OK\r\n+PONG\r\n"
+            link = RedisLink(probe)
+            return link.call("AUTH", USER, self._settings.password) == b"OK" and link.call("PING") == b"PONG"
         return False
 
     def reap(self) -> str:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, TypeAlias
 from msgspec import structs
 
 from ray.abc.control_operations import (
-    COUNTER_BITS,
     Append,
     Claim,
     Delete,
@@ -27,12 +26,12 @@ from ray.abc.control_operations import (
     StreamPart,
     StreamRead,
     Ttl,
+    counted,
 )
 from ray.builtin.redis_control.keys import KeySpace, text
 from ray.builtin.redis_control.link import Command
-from ray.exceptions import ControlKindError, ControlStoreError
+from ray.exceptions import ControlStoreError
 
-_MOST = 1 << (COUNTER_BITS - 1)
 #: The two fields of an entry of a stream.
 VALUE = b"v"
 TOKEN = b"t"
@@ -149,9 +148,7 @@ class Steps:
 
     def _incr(self, op: Incr, key: bytes, token: bytes) -> Step:
         def decide(seen: list[Any]) -> Answer | Write:
-            count = _number(_value(seen[0]), op) + op.by
-            if not -_MOST <= count < _MOST:
-                raise ControlKindError("Incr", op.key, f"the counter would leave {COUNTER_BITS} bits")
+            count = counted(_value(seen[0]), op)
             return Write([("SET", key, b"%d" % count, "KEEPTTL"), self._indexed(op)], lambda results: count, count)
 
         return Step([("GET", key)], decide, writes=True)
@@ -274,19 +271,6 @@ def _result(result: Any) -> Any:
 def _value(result: Any) -> bytes | None:
     value: bytes | None = _result(result)
     return value
-
-
-def _number(value: bytes | None, op: Incr) -> int:
-    """The counter that a value is: no spaces, no leading zeros."""
-    if value is None:
-        return 0
-    try:
-        count = int(value)
-    except ValueError:
-        count = 0
-    if b"%d" % count != value or not -_MOST <= count < _MOST:
-        raise ControlKindError("Incr", op.key, "the key holds a value that is no counter")
-    return count
 
 
 def _is_missing(result: Any) -> bool:

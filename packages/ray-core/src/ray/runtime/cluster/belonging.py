@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.clock import monotonic
 from ray.exceptions import RemoteProtocolError
-from ray.ids import NODE_NUMBER_BYTES, node_number
+from ray.ids import node_bytes, node_number
 from ray.messages import cluster
 from ray.messages.cluster import NodeRecord
 from ray.protocol.membership import BEAT_S, Standing
@@ -99,7 +99,7 @@ class Belonging:
 
     def _to_director(self, message: Any) -> None:
         number = self._director_record.number
-        self._members.send(number.to_bytes(NODE_NUMBER_BYTES, "big"), message)
+        self._members.send(node_bytes(number), message)
 
     # --- what others say ----------------------------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Belonging:
         Raises:
             RemoteProtocolError: it was declared dead.
         """
-        number = int.from_bytes(node, "big")
+        number = node_number(node)
         if number in self._dead:
             raise RemoteProtocolError(f"node {number}, which was declared dead")
 

@@ -8,10 +8,10 @@ import socket
 import ssl
 from urllib.parse import unquote, urlsplit
 
+from ray.builtin.redis_control.plain_link import RedisLink, RefusedError
 from ray.exceptions import RayConnectionError, RaySystemError
 from ray.runtime.cluster.key_file import KeyFile
 from ray.runtime.cluster.places import Place
-from ray.runtime.cluster.redis_link import RedisLink, RefusedError
 from ray.runtime.cluster.wanted import CONNECT_S
 
 SENTINEL_PORT = 26379

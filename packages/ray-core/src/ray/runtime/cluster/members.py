@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.abc.transport import Connection, Transport
 from ray.clock import monotonic
-from ray.ids import NODE_NUMBER_BYTES
+from ray.ids import node_bytes
 from ray.messages import codec, wire
 from ray.messages.cluster import NodeRecord
 from ray.protocol.membership import BEAT_S
@@ -26,7 +26,7 @@ class Member:
     def __init__(self, record: NodeRecord, connection: Connection) -> None:
         self.record = record
         #: Its number, as ids begin with it.
-        self.node = record.number.to_bytes(NODE_NUMBER_BYTES, "big")
+        self.node = node_bytes(record.number)
         self.connection = connection
         #: Its node manager has answered.
         self.stands = False
@@ -67,7 +67,7 @@ class Members:
 
     def want(self, records: Iterable[NodeRecord]) -> list[Member]:
         """These nodes are there, and no others: dial those that are new, and hang up on the rest; returns the rest."""
-        self._wanted = {record.number.to_bytes(NODE_NUMBER_BYTES, "big"): record for record in records}
+        self._wanted = {node_bytes(record.number): record for record in records}
         rest = [member for node, member in self.members.items() if node not in self._wanted and not member.is_joining]
         for member in rest:
             member.connection.abort()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -10,9 +11,11 @@ from ray.abc.blocking_control import BlockingControl
 from ray.abc.control import ControlStore
 from ray.abc.control_operations import Get, Incr, Operation, Put, StreamAppend
 from ray.exceptions import ControlStoreError, RayConnectionError
-from ray.ids import NODE_NUMBER_BYTES
+from ray.ids import node_bytes
 from ray.messages.cluster import NodeRecord
 from ray.protocol.membership import ALIVE, DEAD
+
+T = TypeVar("T")
 
 _META, _FENCE, _DIRECTOR, _CHANGES = "meta", "fence", "director", "changes"
 #: Records of dead nodes are kept for so long.
@@ -75,7 +78,7 @@ class Registry:
     def next_node(self) -> bytes:
         """A number for a node, which no other one has had."""
         number = BlockingControl(self._control).ask(Incr(_FENCE))
-        return number.to_bytes(NODE_NUMBER_BYTES, "big")
+        return node_bytes(number)
 
     def director(self) -> NodeRecord:
         """The node that lets others in.
@@ -101,16 +104,16 @@ class Registry:
     def dead(self, record: NodeRecord, cause: str) -> None:
         """See ``Facts``."""
         self._keep(record, DEAD, cause, _DEAD_S)
-        self.on_dead(record.number.to_bytes(NODE_NUMBER_BYTES, "big"))
+        self.on_dead(node_bytes(record.number))
 
     def _keep(self, record: NodeRecord, state: str, cause: str, ttl_s: float | None) -> None:
         kept = Standing(record.number, record.name, record.address, record.hostname, state, cause)
         self._write(Put(f"node:{record.number}", msgspec.json.encode(kept), ttl_s=ttl_s))
         self._write(StreamAppend(_CHANGES, f"node {record.number} {state}".encode()))
 
-    def _write(self, op: Operation[bool] | Operation[str]) -> None:
-        def on_answer(answer: object) -> None:
+    def _write(self, op: Operation[T]) -> None:
+        def on_answer(answer: T | ControlStoreError) -> None:
             if isinstance(answer, ControlStoreError):
                 self._say(f"the control store does not have {op.key}: {answer}")
 
-        self._control.ask(op, on_answer)  # type: ignore[misc]
+        self._control.ask(op, on_answer)

@@ -185,9 +185,19 @@ def read_facts(lifeline: socket.socket) -> NodeFacts | None:
     Raises:
         TimeoutError: it says nothing for long.
     """
-    lifeline.settimeout(_START_S)
-    line = b""
+    line = read_line(lifeline, _START_S)
+    return None if line is None else NodeFacts.from_json(line)
+
+
+def read_line(lifeline: socket.socket, limit_s: float) -> bytes | None:
+    """The line with which a process answers that this one has started; None if it has ended.
+
+    Raises:
+        TimeoutError: it is not there in time.
+    """
+    end, line = monotonic() + limit_s, b""
     while not line.endswith(b"\n"):
+        lifeline.settimeout(max(0.001, end - monotonic()))
         try:
             data = lifeline.recv(65536)
         except TimeoutError:
@@ -197,10 +207,10 @@ def read_facts(lifeline: socket.socket) -> NodeFacts | None:
         if not data:
             return None
         line += data
-    return NodeFacts.from_json(line)
+    return line
 
 
-may_interrupt(read_facts.__code__)
+may_interrupt(read_line.__code__)
 
 
 def _own_options() -> list[str]:

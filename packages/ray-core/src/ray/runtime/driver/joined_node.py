@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 
 import msgspec
 
 from ray.exceptions import IncompatiblePluginsError, RayConnectionError
 from ray.plugins.plan import ResolvedPlan
-from ray.runtime.process.node_start import JobConfig, NodeFacts
+from ray.runtime.process.node_start import JobConfig, NodeFacts, python_version
 from ray.runtime.process.session_dirs import SessionFacts, session_in
 from ray.runtime.start_options import JoinOptions
 from ray.runtime.worker import driver_path
@@ -66,11 +65,6 @@ class JoinedNode:
 
     def after_fork_in_child(self) -> None:
         """See ``Hosting``."""
-
-
-def python_version() -> str:
-    """What programs and workers have to have in common: code that one has pickled is read by the other."""
-    return "{}.{}".format(*sys.version_info[:2])
 
 
 def _check_python(facts: SessionFacts) -> None:

@@ -8,10 +8,9 @@ import signal
 import socket
 
 from ray._paths import KEEPER_MAIN
-from ray.clock import monotonic
 from ray.exceptions import RayConnectionError, RaySystemError
 from ray.runtime.cluster.keeper_start import HEARD, KeeperAnswer, KeeperConfig
-from ray.runtime.driver.embedded_node import launch_node_manager, wait_for_end
+from ray.runtime.driver.embedded_node import launch_node_manager, read_line, wait_for_end
 from ray.runtime.driver.node_log import NodeLog
 
 #: A node manager and a control server that has much to load.
@@ -82,15 +81,8 @@ class StartedHead:
             self._process.wait()
 
     def _read(self) -> KeeperAnswer | None:
-        end = monotonic() + _START_S
-        line = b""
-        while not line.endswith(b"\n"):
-            self._lifeline.settimeout(max(0.001, end - monotonic()))
-            try:
-                data = self._lifeline.recv(65536)
-            except OSError:
-                return None
-            if not data:
-                return None
-            line += data
-        return KeeperAnswer.from_json(line)
+        try:
+            line = read_line(self._lifeline, _START_S)
+        except TimeoutError:
+            return None
+        return None if line is None else KeeperAnswer.from_json(line)

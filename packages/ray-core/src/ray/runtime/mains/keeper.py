@@ -20,6 +20,7 @@ from ray.runtime.mains.kept_cluster import KeptCluster
 from ray.runtime.process.clean_signals import clean_signals
 from ray.runtime.process.marks import mark_process
 from ray.runtime.process.session_dirs import create_session_dir, remove_session_dir
+from ray.runtime.process.standard_streams import print_to
 from ray.runtime.process.titles import set_title
 
 #: What a keeper prints, in its directory.
@@ -45,7 +46,7 @@ def main(fd: int) -> None:
     was_orderly = False
     try:
         create_session_dir(config.folder, os.getpid())
-        _log_to(os.path.join(config.folder, LOG))
+        print_to(os.path.join(config.folder, LOG))
         if _has_started(cluster, lifeline):
             if not config.is_foreground:
                 lifeline.close()
@@ -76,13 +77,6 @@ def _line(lifeline: socket.socket) -> bytes:
     while not line.endswith(b"\n") and (data := lifeline.recv(65536)):
         line += data
     return line
-
-
-def _log_to(path: str) -> None:
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for fd in (1, 2):
-        os.dup2(log, fd)
-    os.close(log)
 
 
 def _watch_signals() -> int:

@@ -17,6 +17,7 @@ import msgspec
 from ray.abc.control import ControlServer
 from ray.builtin.redis_control.access import write_private
 from ray.builtin.redis_control.own import FOLDER, OwnRedis
+from ray.builtin.redis_control.plain_link import RefusedError
 from ray.clock import monotonic
 from ray.exceptions import ControlStoreError, KeyFileError, RaySystemError
 from ray.plugins.compose import Composition
@@ -28,7 +29,6 @@ from ray.runtime.cluster.key_file import CurveKeys, KeyFile, fresh_hmac_key, rea
 from ray.runtime.cluster.key_folder import locked, remove_key_file, write_key_file
 from ray.runtime.cluster.local_clusters import KEEPER_FILE, KeeperFacts, local_clusters
 from ray.runtime.cluster.places import Place
-from ray.runtime.cluster.redis_link import RefusedError
 from ray.runtime.driver.launch import StartedNode
 from ray.runtime.process.session_dirs import new_session_id, place_session
 

@@ -30,7 +30,7 @@ from ray.runtime.process import descriptors
 from ray.runtime.process.clean_signals import clean_signals
 from ray.runtime.process.group_ends import TRACKER_S, children, end_children
 from ray.runtime.process.marks import mark_process
-from ray.runtime.process.node_start import ClusterConfig, JobConfig, NodeConfig, NodeFacts
+from ray.runtime.process.node_start import ClusterConfig, JobConfig, NodeConfig, NodeFacts, python_version
 from ray.runtime.process.session_dirs import (
     ClusterFacts,
     SessionFacts,
@@ -39,6 +39,7 @@ from ray.runtime.process.session_dirs import (
     remove_session_dir,
     survivor_of,
 )
+from ray.runtime.process.standard_streams import print_to
 from ray.runtime.process.supervision import become_subreaper, wake_with_parent
 from ray.runtime.process.titles import set_title
 
@@ -67,7 +68,7 @@ def main(fd: int) -> None:
     try:
         create_session_dir(config.session_dir, config.owner_pid or os.getpid())
         if not config.owner_pid:
-            _log_to(os.path.join(config.session_dir, NODE_LOG))
+            print_to(os.path.join(config.session_dir, NODE_LOG))
         _serve(config, lifeline, umask)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -139,7 +140,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         manager.prestart(config.prestart)
         _watch_signals(manager)
         transport.watch(control.fileno(), control.deliver)
-        version = "{}.{}".format(*sys.version_info[:2])
+        version = python_version()
         owner_pid = config.owner_pid or os.getpid()
         facts = NodeFacts(address, store, bool(sinks), job, control_address, node=node_number(node_id))
 
@@ -186,8 +187,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
 def _number(config: NodeConfig, cluster: ClusterConfig, registry: Registry, plan: ResolvedPlan) -> bytes:
     """The number of this node; the cluster is founded by its head, and found by others."""
     if cluster.is_head:
-        python = "{}.{}".format(*sys.version_info[:2])
-        registry.found(Meta(config.session, PROTOCOL_VERSION, python, config.plan, plan.digest))
+        registry.found(Meta(config.session, PROTOCOL_VERSION, python_version(), config.plan, plan.digest))
     return registry.next_node()
 
 
@@ -198,14 +198,6 @@ def _cluster_facts(session: str, config: ClusterConfig | None) -> ClusterFacts |
     return ClusterFacts(
         config.name, session, config.address, config.host, config.node_name, config.is_head, config.labels
     )
-
-
-def _log_to(path: str) -> None:
-    """Print there from here on: the program that has started this process does not read what it prints."""
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for fd in (1, 2):
-        os.dup2(log, fd)
-    os.close(log)
 
 
 def _open_own_job(manager: NodeManager, control: ControlStore, config: JobConfig) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import Any, Self
 
 import msgspec
@@ -115,3 +116,8 @@ class NodeFacts(Told, frozen=True):
 def job_file(session_dir: str, job: str) -> str:
     """Path of the file in which the node manager leaves the ``JobConfig`` of a job for its workers."""
     return os.path.join(session_dir, f"job-{job}.json")
+
+
+def python_version() -> str:
+    """What programs and workers have to have in common: code that one has pickled is read by the other."""
+    return "{}.{}".format(*sys.version_info[:2])

@@ -24,3 +24,11 @@ def fill_standard_descriptors() -> None:
             os.set_inheritable(descriptor, True)
     if sys.stderr is None:  # ``print`` would take the other stream instead
         sys.stderr = open(_LAST, "w", errors="replace", closefd=False)  # noqa: SIM115 - for the rest of the program
+
+
+def print_to(path: str) -> None:
+    """Print into this file from here on: no process reads what this one prints."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    os.close(log)
