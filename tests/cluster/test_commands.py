@@ -44,7 +44,8 @@ def test_one_machine(machine):
     assert f"Cluster 'default' runs at {address}; its key file is {machine.key_path()}." in said
     assert f'ray.init(address="{address}")' in said
     assert "ray stop --name default" in said
-    assert "--host ADDRESS` lets others join" in said.splitlines()[-1]
+    assert f"ray start --address={address}" in said
+    assert "All nodes of a cluster run on one machine" in said.splitlines()[-1]
     assert "Whoever has the key file can run programs on all nodes; on this one as user " in said
     key = machine.key()
     for secret in (key["password"], key["hmac_key"], key["curve"]["server_secret"], key["curve"]["client_secret"]):
@@ -177,13 +178,58 @@ def test_what_stands_still_is_killed(machine):
 
 
 def test_a_keeper_that_is_killed(machine):
-    """Its Redis ends with it. What is left can be stopped, or started anew."""
+    """Its Redis ends with it, and so do the nodes. The next cluster of that name begins as if nothing had been."""
     machine.done("start", "--head", "--num-cpus", "1")
+    machine.done("start", "--address", "auto", "--num-cpus", "1")
     folder = next(machine.runtime.glob("ray-*/*/keeper.json")).parent
+    nodes = [node["pid"] for node in machine.status()["nodes"]]
     os.kill(int((folder / "node.pid").read_text().split()[0]), signal.SIGKILL)
     eventually(lambda: not _listens(machine.address()), LIMIT_S, "the server is gone")
+    eventually(lambda: not any(map(alive, nodes)), LIMIT_S, "the nodes are gone")
+    assert "no node of a cluster runs here" in machine.refused(3, "status")
+    machine.done("start", "--head", "--num-cpus", "1")
+    assert len(machine.status()["nodes"]) == 1
     machine.done("stop")
     assert machine.names() == []
+
+
+@pytest.mark.parametrize("wait_s", [0.1, 0.3, 0.5, 0.8])
+@pytest.mark.parametrize("block", [(), ("--block",)], ids=["leaves", "stays"])
+def test_sigterm_while_a_node_starts(machine, block, wait_s):
+    """Nothing of it is left, at whatever moment; and no file with the password."""
+    machine.done("start", "--head", "--num-cpus", "1")
+    before = set(pids(machine))
+    join = machine.start("start", "--address", "auto", "--num-cpus", "1", *block)
+    time.sleep(wait_s)
+    join.send_signal(signal.SIGTERM)
+    join.communicate(timeout=LIMIT_S)
+    started = join.returncode == 0 and not block  # it was faster
+    assert join.returncode in (0, 130, -signal.SIGTERM)  # the last: Python itself was still starting
+    if not started:
+        assert set(pids(machine)) == before
+    assert list(machine.runtime.parent.rglob("access.json")) == list(machine.runtime.rglob("redis/access.json"))
+
+
+def test_the_end_of_the_head_is_that_of_the_others(machine):
+    machine.done("start", "--head", "--num-cpus", "1", "--node-name", "first")
+    machine.done("start", "--address", "auto", "--num-cpus", "1", "--node-name", "second")
+    said = machine.done("stop", "--node", "first")
+    assert said == "Stopped 2 nodes of cluster 'default', and the cluster has ended.\n"
+    assert pids(machine) == []
+    machine.done("start", "--head", "--num-cpus", "1")
+    assert "1 node." in machine.done("status")
+
+
+def test_a_node_with_other_parts_is_told_in_what_they_differ(machine):
+    machine.done("start", "--head", "--num-cpus", "1")
+    machine.environ["RAY_SCHEDULER"] = "spread"
+    said = machine.refused(1, "start", "--address", "auto", "--num-cpus", "1")
+    assert re.search(r"have other parts than this one: scheduler: hybrid \S+ there, spread \S+ here\.", said), said
+
+
+@pytest.mark.parametrize("name", ["auto", "local"])
+def test_words_that_mean_something_as_addresses_are_no_names(machine, name):
+    assert "as an address it means something else" in machine.refused(2, "start", "--head", "--name", name)
 
 
 def test_a_node_manager_of_the_head_that_is_killed(machine):

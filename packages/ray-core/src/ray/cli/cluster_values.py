@@ -12,7 +12,7 @@ import msgspec
 from ray.api.options import custom_resources, quantity, whole_quantity
 from ray.runtime.cluster.control_url import parse_control_url
 from ray.runtime.cluster.places import PORTS
-from ray.runtime.cluster.wanted import NAME
+from ray.runtime.cluster.wanted import ADDRESS_WORDS, NAME
 from ray.units import GIB, KIB, MIB
 
 _UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1024 * GIB}
@@ -92,6 +92,8 @@ def cluster_name(text: str) -> str:
     """Of a cluster."""
     if not NAME.fullmatch(text):
         raise ValueError(f"{text!r} is no name of a cluster: up to 40 of a-z 0-9 . _ -, the first a letter or digit")
+    if text in ADDRESS_WORDS:
+        raise ValueError(f"{text!r} is no name of a cluster: as an address it means something else")
     return text
 
 

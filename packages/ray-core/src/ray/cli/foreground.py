@@ -1,37 +1,64 @@
-"""``--block``: a command that lives as long as what it has started."""
+"""What the command that starts a node does with it: leaves it running, or lives as long as it does (``--block``)."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Protocol
 
 from ray.cli import exits
 
 
-class _TermError(Exception):
-    """SIGTERM has come."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come: as Ctrl-C, it ends what is under way, and every part takes away what it has begun."""
 
 
-def until_stopped(wait: Callable[[], int], stop: Callable[[], None]) -> int:
-    """Wait for the end of what runs, or end it with SIGTERM or Ctrl-C; returns the exit code of the command.
+class Started(Protocol):
+    """What runs in processes of its own."""
 
-    Args:
-        wait: blocks until it has ended; returns its exit code.
-        stop: ends it.
-    """
+    def wait(self) -> int:
+        """Wait for its end; returns its exit code."""
+
+    def stop(self) -> None:
+        """End it. Idempotent."""
+
+    def leave(self) -> None:
+        """Let it run on when this program ends."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Within it, SIGTERM raises ``Terminated``. Of the main thread."""
 
     def on_term(number: int, frame: FrameType | None) -> None:
-        raise _TermError
+        raise Terminated
 
     before = signal.signal(signal.SIGTERM, on_term)
     try:
-        return exits.DONE if wait() == 0 else exits.FAILED
-    except _TermError:
-        stop()
-        return exits.DONE
-    except KeyboardInterrupt:
-        stop()
-        return exits.INTERRUPTED
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def see_off(started: Started, show: Callable[[], None], *, block: bool) -> int:
+    """Say that it runs, and leave it; or stay until it has ended, or SIGTERM or Ctrl-C ends it.
+
+    Args:
+        started: what runs.
+        show: tells the user.
+        block: stay.
+
+    Returns:
+        The exit code of the command.
+    """
+    try:
+        show()
+        if block:
+            return exits.DONE if started.wait() == 0 else exits.FAILED
+    except BaseException:
+        started.stop()
+        raise
+    started.leave()
+    return exits.DONE

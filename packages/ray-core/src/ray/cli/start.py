@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -19,6 +20,8 @@ from ray.cli.cluster_values import (
     SIZE,
 )
 from ray.cli.commands import command
+from ray.cli.exits import DONE, INTERRUPTED
+from ray.cli.foreground import Terminated, terminable
 
 _ENCRYPTION = click.Choice(("auto", "aes-gcm", "none"))
 #: Options that say something of the whole cluster, which its head decides.
@@ -41,7 +44,7 @@ _OF_HEAD = {
 @click.option("--num-cpus", type=CPUS, help="CPUs that the node offers: those that there are.")
 @click.option("--num-gpus", type=GPUS, help="GPUs that the node offers: those that there are.")
 @click.option("--resources", type=RESOURCES, help="Further resources: 'disk=2,net=1' or JSON.")
-@click.option("--labels", type=LABELS, help="Facts about the node that tasks may ask for: 'zone=a,kind=big'.")
+@click.option("--labels", type=LABELS, help="Facts about the node, for `ray status --format json`: 'zone=a,kind=big'.")
 @click.option("--memory", type=SIZE, help="What tasks may ask for with memory=: '8GiB'.")
 @click.option("--object-store-memory", type=SIZE, help="Of the node's object store: '512MiB'.")
 @click.option(
@@ -68,7 +71,7 @@ def start(**given: Any) -> int:
             raise click.UsageError(f"{' and '.join(wrong)} can be said to --head only, for the whole cluster")
         from ray.cli.start_node import start_node
 
-        return start_node(given)
+        return _terminable(start_node, given)
     if given["control"] and given["control_file"]:
         raise click.UsageError("--control and --control-file are the same option: give one of them")
     if given["port"] and (given["control"] or given["control_file"]):
@@ -77,4 +80,13 @@ def start(**given: Any) -> int:
         raise click.UsageError("--key-file of a head is where it writes the file: a path, and not '-'")
     from ray.cli.start_head import start_head
 
-    return start_head(given)
+    return _terminable(start_head, given)
+
+
+def _terminable(starting: Callable[[Mapping[str, Any]], int], given: Mapping[str, Any]) -> int:
+    """Whenever SIGTERM comes, it ends what was started, also in the middle of a start."""
+    try:
+        with terminable():
+            return starting(given)
+    except Terminated:
+        return DONE if given["block"] else INTERRUPTED

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
-import socket
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from ray.cli import exits
-from ray.cli.foreground import until_stopped
+from ray.cli.foreground import see_off
 from ray.cli.node_of_options import check_encryption, check_ports, checked_host, cluster_config, start_options
 from ray.cli.trust import warn_of_trust
 from ray.plugins.plan import ResolvedPlan
@@ -22,7 +19,6 @@ from ray.runtime.cluster.keeper_start import KeeperConfig
 from ray.runtime.cluster.key_file import private_text
 from ray.runtime.cluster.key_folder import KeyFolder
 from ray.runtime.cluster.own_host import LOOPBACK
-from ray.runtime.cluster.places import is_loopback
 from ray.runtime.driver.launch import started_config
 from ray.runtime.driver.started_head import StartedHead
 from ray.runtime.process.session_dirs import new_session_id, place_session
@@ -64,11 +60,7 @@ def start_head(given: Mapping[str, Any]) -> int:
         is_foreground=given["block"],
     )
     head = StartedHead(config)
-    _show(config, head.answer.address)
-    if given["block"]:
-        return until_stopped(head.wait, head.stop)
-    head.leave()
-    return exits.DONE
+    return see_off(head, lambda: _show(config, head.answer.address), block=given["block"])
 
 
 def _existing(given: Mapping[str, Any]) -> tuple[ControlUrl | None, str]:
@@ -100,15 +92,7 @@ def _show(config: KeeperConfig, address: str) -> None:
     assert cluster is not None
     click.echo(f"Cluster {cluster.name!r} runs at {address}; its key file is {config.key_path}.")
     click.echo(f'\nIn programs of this machine:  ray.init(address="{address}")')
-    if is_loopback(cluster.host):
-        click.echo(f"To end it:                    ray stop --name {cluster.name}")
-    else:
-        machine = socket.gethostname()
-        target = f"~/.ray/clusters/{cluster.name}.json"
-        click.echo(f"To end it:                    ray stop --name {cluster.name}")
-        click.echo("\nOn each further machine:")
-        click.echo(f"  mkdir -p -m 700 ~/.ray/clusters && scp {shlex.quote(f'{machine}:{config.key_path}')} {target}")
-        click.echo(f"  ray start --address={address}")
+    click.echo(f"One more node:                ray start --address={address}")
+    click.echo(f"To end it:                    ray stop --name {cluster.name}")
     warn_of_trust()
-    if is_loopback(cluster.host):
-        click.echo(f"\nOnly this machine reaches {cluster.host}. `ray start --head --host ADDRESS` lets others join.")
+    click.echo("\nAll nodes of a cluster run on one machine in this release.")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import click
 import msgspec
 
-from ray.cli import exits
-from ray.cli.foreground import until_stopped
+from ray.cli.foreground import see_off
 from ray.cli.node_of_options import (
     another_name,
     check_guarded,
@@ -61,16 +61,20 @@ def start_node(given: Mapping[str, Any]) -> int:
     cluster = msgspec.structs.replace(cluster_config(given, key.name, host), key_file=key_path, address=str(key.place))
     if key.session in local_clusters() and not given["node_name"]:
         cluster = msgspec.structs.replace(cluster, node_name=another_name())
-    with control_address(key) as control:
-        node = _started(options, msgspec.structs.replace(cluster, control=control), key.session, given["node_name"])
-    click.echo(f"Node {node.name!r} of cluster {key.name!r} runs, at {host}.")
-    click.echo(f'\nIn programs of this machine:  ray.init(address="{key.place}")')
-    click.echo(f"To end it:                    ray stop --name {key.name}")
-    warn_of_trust()
-    if given["block"]:
-        return until_stopped(node.wait, node.stop)
-    node.leave()
-    return exits.DONE
+    try:
+        with control_address(key) as control:
+            node = _started(options, msgspec.structs.replace(cluster, control=control), key.session, given["node_name"])
+    except RaySystemError:
+        check_control(key, found.path, _source(given))  # if it has ended meanwhile, the user is told that
+        raise
+
+    def show() -> None:
+        click.echo(f"Node {node.name!r} of cluster {key.name!r} runs, at {host}.")
+        click.echo(f'\nIn programs of this machine:  ray.init(address="{key.place}")')
+        click.echo(f"To end this node:             ray stop --name {key.name} --node {shlex.quote(node.name)}")
+        warn_of_trust()
+
+    return see_off(node, show, block=given["block"])
 
 
 def _started(options: StartOptions, cluster: ClusterConfig, session: str, fixed_name: str | None) -> StartedNode:

@@ -29,7 +29,9 @@ def status(name: str | None, address: str | None, form: str) -> int:
         print(as_json(found))
         return exits.DONE
     nodes = found["nodes"]
-    print(f"Cluster {cluster.name!r} at {cluster.address}: {counted(len(nodes), 'node')}.")
+    alive = sum(node["state"] == "alive" for node in nodes)
+    dead = f", and {len(nodes) - alive} that ended" if alive < len(nodes) else ""
+    print(f"Cluster {cluster.name!r} at {cluster.address}: {counted(alive, 'node')}{dead}.")
     total, free = found["resources"], found["available"]
     for resource, amount in sorted(total.items()):
         taken = _amount(resource, amount - free.get(resource, 0.0))

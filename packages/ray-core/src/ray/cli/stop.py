@@ -38,6 +38,8 @@ def stop(name: str | None, address: str | None, node: str | None, whole: bool) -
         )
     nodes = cluster.nodes if node is None else [_chosen(cluster, node)]
     ends_cluster = cluster.keeper is not None and (node is None or any(each.cluster.is_head for each in nodes))
+    if ends_cluster:  # the others end with it, and need not find out
+        nodes = cluster.nodes
     wanted: list[Process] = []
     if ends_cluster and cluster.keeper is not None:
         wanted.append(cluster.keeper.process)  # the first, as it would have the node started again

@@ -32,7 +32,7 @@ class NodeDiedError(RayConnectionError):
         self.node, self.reason = node, reason
         super().__init__(
             f"The node {node or '(unknown)'} died{f': {reason}' if reason else ''}. Its tasks run again elsewhere if "
-            "their max_retries allows; on a single machine call ray.shutdown() and ray.init() again."
+            "their max_retries allows; a program whose own node it was calls ray.shutdown() and ray.init() again."
         )
 
 

@@ -123,6 +123,20 @@ class ResolvedPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             cached = self.__dict__["_digest"] = hashlib.blake2b(encoded, digest_size=16).hexdigest()
         return str(cached)
 
+    def differences(self, other: ResolvedPlan) -> list[str]:
+        """Why nodes of the two plans do not fit each other, as ``store: plasma 1.0 there, heap 1.0 here``."""
+        said: list[str] = []
+        if self.plugin_api != other.plugin_api:
+            said.append(f"plugin API: {self.plugin_api} there, {other.plugin_api} here")
+        there, here = self._every, other._every
+        said += [_difference(what, there.get(what), here.get(what)) for what in sorted({*there, *here})]
+        return list(filter(None, said)) or ["the order of the observers"]
+
+    @property
+    def _every(self) -> dict[str, PlannedPart]:
+        executors = {f"executor {name}": part for name, part in self.executors.items()}
+        return self.parts | executors | {f"observer {part.name}": part for part in self.observers}
+
     def to_json(self) -> bytes:
         """The plan as JSON, in the order of resolution."""
         return msgspec.json.encode(self)
@@ -136,3 +150,15 @@ class ResolvedPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """One line that names the parts, such as ``store=heap transport=unix … selector=none``."""
         shown = {"selector": "none", **{seam: part.name for seam, part in self.parts.items()}}
         return " ".join(f"{seam}={shown[seam]}" for seam in (*self.parts, *(["selector"] if not self.selector else [])))
+
+
+def _difference(what: str, there: PlannedPart | None, here: PlannedPart | None) -> str:
+    if there is None or here is None or (there.name, there.version) != (here.name, here.version):
+        shown = ["none" if part is None else f"{part.name} {part.version}".rstrip() for part in (there, here)]
+        return "" if shown == ["none", "none"] else f"{what}: {shown[0]} there, {shown[1]} here"
+    if there.shared == here.shared:
+        return ""
+    ours, theirs = there.shared_options, here.shared_options
+    names = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+    listed = ", ".join(f"{name}={ours.get(name)!r} there, {theirs.get(name)!r} here" for name in names)
+    return f"{what}: {there.name} with {listed or 'other parts of its own'}"

@@ -294,7 +294,7 @@ class ActorTable:
             if entry.exiting and entry.worker is not None:
                 effects.append(ExpectEnd(entry.worker))
             else:
-                effects += self.kill(entry.spec.id, True, "the process that created it has died")
+                effects += self.kill(entry.spec.id, True, "the process that created it has ended")
         return effects
 
     def outlives(self, job: str) -> bool:

@@ -115,7 +115,10 @@ class Belonging:
         if self.director is not None:
             self.director.lost(member)
         elif not self._is_in:
-            self._fail(f"the director at {self._director_record.address} cannot be reached")
+            self._fail(
+                f"the director at {self._director_record.address} cannot be reached. All nodes of a cluster run on one "
+                "machine in this release"
+            )
         else:
             self._to_director(cluster.SuspectNode(member.record.number))
 
@@ -157,10 +160,10 @@ class Belonging:
         if number in self._dead:
             raise RemoteProtocolError(f"node {number}, which was declared dead")
 
-    def leave(self) -> None:
-        """This node manager ends."""
+    def leave(self, reason: str) -> None:
+        """This node manager ends; ``reason`` is empty if it was asked to."""
         if self._is_in and self.director is None:
-            self._to_director(cluster.LeaveCluster())
+            self._to_director(cluster.LeaveCluster(reason))
 
     def handlers(self) -> dict[type, Callable[[Any, Any], None]]:
         """What other node managers ask the director."""

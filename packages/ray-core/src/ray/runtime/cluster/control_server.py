@@ -55,6 +55,8 @@ def check_control(key: KeyFile, path: str, source: str, timeout_s: float = CONNE
             session = _session(link, key)
         finally:
             link.close()
+    except ssl.SSLEOFError as error:  # it has just ended
+        raise nobody_answers(key.place, source, error) from None
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", "") or error.reason or error
         raise RaySystemError(f"{mismatch} has another certificate ({reason}). {again}") from None

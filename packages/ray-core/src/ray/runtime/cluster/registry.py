@@ -10,9 +10,10 @@ import msgspec
 from ray.abc.blocking_control import BlockingControl
 from ray.abc.control import ControlStore
 from ray.abc.control_operations import Get, Incr, Operation, Put, StreamAppend
-from ray.exceptions import ControlStoreError, RayConnectionError
+from ray.exceptions import ControlStoreError, RayConnectionError, RaySystemError
 from ray.ids import node_bytes
 from ray.messages.cluster import NodeRecord
+from ray.plugins.plan import ResolvedPlan
 from ray.protocol.membership import ALIVE, DEAD
 
 T = TypeVar("T")
@@ -30,6 +31,25 @@ class Meta(msgspec.Struct, frozen=True):
     python: str
     plan: str
     digest: str
+
+    def check(self, other: Meta) -> None:
+        """See that a node of which ``other`` is true fits this cluster.
+
+        Raises:
+            RaySystemError: it does not; the text says in what.
+        """
+        for what, ours, theirs in (
+            ("protocol", self.protocol, other.protocol),
+            ("Python", self.python, other.python),
+        ):
+            if ours != theirs:
+                raise RaySystemError(f"the nodes of the cluster have {what} {ours}, and this one {theirs}")
+        if self.digest != other.digest:
+            parts = ResolvedPlan.from_json(self.plan).differences(ResolvedPlan.from_json(other.plan))
+            raise RaySystemError(
+                f"the nodes of the cluster have other parts than this one: {'; '.join(parts)}. Install the same "
+                "packages here, and choose the same parts: by the environment, such as RAY_STORE, or in ray.toml"
+            )
 
 
 class Standing(msgspec.Struct, frozen=True):

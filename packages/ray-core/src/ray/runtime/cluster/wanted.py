@@ -9,6 +9,8 @@ from ray.runtime.cluster.places import Place
 
 #: Of a cluster: it is a part of keys in Redis and of names of files.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+#: What is no name, as it means something else where an address is given.
+ADDRESS_WORDS = frozenset({"auto", "local"})
 #: How long a program waits for an answer.
 CONNECT_S = 5.0
 

@@ -54,27 +54,41 @@ class StartedNode:
         self.session_dir = config.session_dir
         #: Of the node, in its cluster; empty if it is alone.
         self.name = config.cluster.node_name if config.cluster else ""
+        #: What it has answered.
+        self.facts = NodeFacts()
         log = NodeLog()
         ours, theirs = socket.socketpair()
         with ours, contextlib.closing(log):
             with theirs:
                 self._process = launch_node_manager(config.instance, theirs.fileno(), log.file)
-            facts = None
             try:
-                with contextlib.suppress(OSError):  # it has died already
-                    ours.sendall(config.to_json() + b"\n")
-                facts = read_facts(ours)
-                problem = "the process ended" if facts is None else facts.error
-            except TimeoutError as error:
-                problem = str(error)
-            #: What it has answered.
-            self.facts = NodeFacts() if facts is None else facts
+                problem = self._begin(ours, config)
+            except BaseException:  # the user does not want it any more
+                self.stop()
+                self._clear_away(config.instance)
+                raise
             if problem:
                 if not wait_for_end(self._process, _STOP_S):  # it cleans up
                     self._kill()
-                kill_marked(config.instance)
-                remove_session_dir(self.session_dir)
+                self._clear_away(config.instance)
                 raise RaySystemError(f"the node manager did not start: {problem}{log.tail()}")
+
+    def _begin(self, lifeline: socket.socket, config: NodeConfig) -> str:
+        """Tell it what it is, and hear of it; returns what is wrong, if anything is."""
+        try:
+            with contextlib.suppress(OSError):  # it has died already
+                lifeline.sendall(config.to_json() + b"\n")
+            facts = read_facts(lifeline)
+        except TimeoutError as error:
+            return str(error)
+        if facts is None:
+            return "the process ended"
+        self.facts = facts
+        return facts.error
+
+    def _clear_away(self, instance: str) -> None:
+        kill_marked(instance)
+        remove_session_dir(self.session_dir)
 
     @property
     def address(self) -> str:

@@ -191,7 +191,11 @@ class KeptCluster:
         assert node.cluster is not None
         assert self._server is not None
         cluster = msgspec.structs.replace(
-            node.cluster, control=self._server.address, key_file=self._config.key_path, address=str(key.place)
+            node.cluster,
+            control=self._server.address,
+            key_file=self._config.key_path,
+            address=str(key.place),
+            keeper=os.getpid(),
         )
         config = msgspec.structs.replace(node, session_dir=session_dir, cluster=cluster)
         os.umask(self._umask)  # workers have it as well

@@ -16,7 +16,7 @@ import msgspec
 from ray.abc.blocking_control import BlockingControl
 from ray.abc.control import ControlStore
 from ray.abc.control_operations import Incr
-from ray.exceptions import RaySystemError
+from ray.exceptions import RayError, RaySystemError
 from ray.exceptions.base import printable
 from ray.ids import embedded_node, node_number
 from ray.messages.codec import PROTOCOL_VERSION
@@ -71,8 +71,9 @@ def main(fd: int) -> None:
             print_to(os.path.join(config.session_dir, NODE_LOG))
         _serve(config, lifeline, umask)
     except BaseException as error:
+        text = str(error) if isinstance(error, RayError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(OSError):
-            lifeline.sendall(NodeFacts(error=printable(f"{type(error).__name__}: {error}")).to_json() + b"\n")
+            lifeline.sendall(NodeFacts(error=printable(text)).to_json() + b"\n")
         raise
     finally:
         signal.set_wakeup_fd(-1)
@@ -170,8 +171,10 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
             ready()
         else:
             join(manager, cluster, registry, control, composition.make_scheduler(), composition.plan.digest, ready)
+        if cluster is not None and cluster.keeper:
+            _watch_keeper(manager, cluster.keeper)
         manager.run()
-        if manager.reason and cluster is not None and lifeline.fileno() >= 0:  # it was not let in
+        if manager.reason and cluster is not None:  # who has started it is told, or its exit code says so
             raise RaySystemError(manager.reason)
     finally:
         manager.pool.close()
@@ -185,10 +188,31 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
 
 
 def _number(config: NodeConfig, cluster: ClusterConfig, registry: Registry, plan: ResolvedPlan) -> bytes:
-    """The number of this node; the cluster is founded by its head, and found by others."""
+    """The number of this node; the cluster is founded by its head, and found by others.
+
+    Raises:
+        RaySystemError: this node would not be understood by the others.
+    """
+    meta = Meta(config.session, PROTOCOL_VERSION, python_version(), config.plan, plan.digest)
     if cluster.is_head:
-        registry.found(Meta(config.session, PROTOCOL_VERSION, python_version(), config.plan, plan.digest))
+        registry.found(meta)
+    else:
+        registry.meta().check(meta)
     return registry.next_node()
+
+
+def _watch_keeper(manager: NodeManager, pid: int) -> None:
+    """Without its keeper the head has no control server, nobody can join, and nobody would end it."""
+
+    def ended() -> None:
+        manager.fail("the keeper of the cluster has died, and with it the cluster")
+
+    try:
+        keeper = os.pidfd_open(pid)
+    except ProcessLookupError:
+        ended()
+        return
+    manager.transport.watch(keeper, ended)
 
 
 def _cluster_facts(session: str, config: ClusterConfig | None) -> ClusterFacts | None:

@@ -142,9 +142,9 @@ class Joined:
             cause = causes.get(member.record.number, "it has left the cluster")
             self._down(member, cause)
 
-    def leave(self) -> None:
+    def leave(self, reason: str) -> None:
         """See ``Others``."""
-        self._belonging.leave()
+        self._belonging.leave(reason)
 
     # --- leases -------------------------------------------------------------------------------------------------------
 

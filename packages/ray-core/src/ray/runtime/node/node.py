@@ -189,7 +189,7 @@ class NodeManager:
             timers.run_due()
         if self._terminated and not self.own_job:
             self.jobs.tell_all(node.Ending("the node was stopped"))
-        self.others.leave()
+        self.others.leave(self.reason)
 
     def stop(self) -> None:
         """Leave ``run`` after the current events."""

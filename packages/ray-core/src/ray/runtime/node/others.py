@@ -65,8 +65,8 @@ class Others(Protocol):
     def job_over(self, job: str) -> None:
         """The driver of a job of this node has ended."""
 
-    def leave(self) -> None:
-        """This node manager ends."""
+    def leave(self, reason: str) -> None:
+        """This node manager ends; ``reason`` is empty if it was asked to."""
 
 
 class Elsewhere(Protocol):
@@ -112,7 +112,7 @@ class Alone:
     def job_over(self, job: str) -> None:
         pass
 
-    def leave(self) -> None:
+    def leave(self, reason: str) -> None:
         pass
 
     def rows(self) -> list[dict[str, Any]]:

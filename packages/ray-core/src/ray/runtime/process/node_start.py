@@ -59,6 +59,8 @@ class ClusterConfig(Told, frozen=True):
     labels: dict[str, str] = {}
     address: str = ""
     """What users give: ``host:port`` of the control server."""
+    keeper: int = 0
+    """Of a head: the process that keeps the control server, and has started this one."""
     data_encryption: str = "auto"
     """``auto``, ``aes-gcm`` or ``none``: that of the whole cluster; the head says it."""
 
