@@ -21,7 +21,7 @@ class Machine:
         self.home = home
         self.runtime = runtime
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")}
-        self.environ |= {"RAY_HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)}
+        self.environ |= {"RAY_HOME": str(home), "XDG_RUNTIME_DIR": str(runtime), "TMPDIR": str(runtime)}
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start ``ray`` with these arguments."""

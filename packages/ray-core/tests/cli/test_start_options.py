@@ -115,6 +115,8 @@ HEAD = {
     "--resources disk=-1": "nonnegative",
     "--resources CPU=1": "use the argument num_cpus= instead",
     "--resources disk=1,disk=2": "'disk' is in 'disk=1,disk=2' twice",
+    '--resources {"disk":1,"disk":2}': "twice",
+    "--host=": "--host: give an address of this machine, ",
     "--resources {": "is no JSON",
     "--resources [1]": "is no NAME=VALUE",
     '--resources {"disk":"x"}': "must be a number",
@@ -122,6 +124,8 @@ HEAD = {
     "--labels zone=a/": "'a/' is no label",
     "--object-store-memory 1MB": "say 1MiB",
     "--object-store-memory 1KiB": "--object-store-memory must be at least 1,048,576 bytes, not 1,024",
+    "--memory 8192TiB": "--memory=9007199254740992 is above the largest amount that counts",
+    "--object-store-memory 8192TiB": "--object-store-memory=9007199254740992 is above the largest amount",
     "--memory much": "'much' is no size",
     "--port 80": "'80' is no port from 1024 to 65535",
     "--port x": "'x' is no port",
@@ -164,6 +168,7 @@ JOIN = {
     "--address 127.0.0.1": "an address is HOST:PORT with a port from 1024 to 65535",
     "--address ::1:6379": "such as 10.0.0.5:6379 or [::1]:6379",
     "--address 127.0.0.1:80": "an address is HOST:PORT",
+    "--address redis://:secret@h:2000": "--address redis://***@h:2000: an address is HOST:PORT",
     "--redis-address 10.0.0.5:6379 --port 7000": "--port can be said to --head only, for the whole cluster",
     "--address h:6379 --name x --control redis://h": "--name and --control can be said to --head only",
     "--address h:6379 --data-encryption none": "--data-encryption can be said to --head only",
@@ -176,6 +181,7 @@ def test_a_node_that_cannot_join(ray, given):
     code, said = ray("start", *given.split())
     assert code == 2, said
     assert JOIN[given] in said
+    assert "secret" not in said
 
 
 NOT_THERE = {
@@ -237,8 +243,9 @@ def test_a_key_file_that_cannot_be_used(ray, tmp_path):
 def test_nothing_comes_in_time(ray):
     code, said = ray("wait", "--nodes", "2", "--gpus", "1", "--resources", "disk=2", "--timeout", "0.1")
     assert (code, said) == (4, "ray: after 0.1 s, the cluster has 0 of 2 nodes and 0 of 1 GPU and 0 of 2 disk\n")
-    for wrong in ("--nodes 0", "--gpus -1", "--timeout -1", "--timeout nan", "--resources x"):
-        assert ray("wait", *wrong.split())[0] == 2
+    wrong = "--nodes 0, --gpus -1, --timeout -1, --timeout nan, --resources x, --cpus nan, --gpus nan, --cpus -1"
+    for each in wrong.split(", "):
+        assert ray("wait", *each.split())[0] == 2
 
 
 def test_without_what_guards_it_no_node_is_reached_from_outside(ray, monkeypatch):
@@ -251,6 +258,10 @@ def test_without_what_guards_it_no_node_is_reached_from_outside(ray, monkeypatch
     code, said = ray("start", "--head", "--data-encryption", "aes-gcm")
     assert code == 1
     assert "--data-encryption aes-gcm needs the package cryptography" in said
+    for start in (["--head"], ["--address", "127.0.0.1:6379"]):
+        code, said = ray("start", *start)
+        assert code == 1
+        assert "A cluster needs packages that are not installed here: redis, cryptography." in said
 
 
 def test_without_a_server_nothing_starts(ray, monkeypatch, tmp_path):

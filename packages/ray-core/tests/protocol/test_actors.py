@@ -254,7 +254,7 @@ def test_a_lost_owner_takes_its_actors_along():
     effects = table.owner_lost(b"theowner")
     assert Counter(kinds(effects))[KillWorker] == 1
     assert [actor.state for actor in table.actors.values()] == [DEAD, DEAD, PLACING]
-    assert "died" in entry.cause.reason
+    assert entry.cause.reason == "the process that created it has ended"
     assert table.owner_lost(b"theowner") == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ray.exceptions import RayConnectionError
-from ray.runtime.cluster.places import PORTS, parse_place
+from ray.runtime.cluster.places import PORTS, parse_place, without_password
 from ray.runtime.cluster.wanted import NAME, WantedCluster
 
 _ENVIRONMENT = "RAY_ADDRESS"
@@ -40,7 +40,7 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
             name, given = _ENVIRONMENT, from_environment
     if given is None or given == "local" or given.startswith(_SESSION):
         return None
-    source = f"{name}={_without_password(given)!r}"
+    source = f"{name}={without_password(given)!r}"
     if given == "auto":
         return WantedCluster(source)
     place = parse_place(given)
@@ -50,10 +50,11 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
         return WantedCluster(source, name=given)
     number = given.isdecimal() and not source.startswith(_ENVIRONMENT)
     instead = f"For a number of CPUs there is ray.init(num_cpus={int(given)})." if number else otherwise(source)
+    names = ", ".join(_known_names()) or "none"
     raise ValueError(
         f"Invalid address port or host in {source}: an address is 'host:port' (or 'redis://host:port') with a port "
         f"from {PORTS.start} to {PORTS.stop - 1}, such as '10.0.0.5:6379', or the name of a cluster whose key file you "
-        f"have. {instead}"
+        f"have ({names}). {instead}"
     )
 
 
@@ -70,14 +71,6 @@ def session_to_join(address: object, redis_address: object, *, local_mode: bool)
     return given.removeprefix(_SESSION)
 
 
-def _without_password(address: str) -> str:
-    """As messages may show it."""
-    scheme, found, rest = address.rpartition("@")
-    return (
-        f"{scheme.partition('//')[0]}//***@{rest}" if found and "//" in scheme else f"***@{rest}" if found else address
-    )
-
-
 def _by_keyword(given: object) -> str:
     return ". Options are given by name: ray.init(**options)" if isinstance(given, dict) else ""
 
@@ -88,6 +81,12 @@ def _is_known(name: str) -> bool:
     from ray.runtime.cluster.attaching import is_known  # few give an address
 
     return is_known(name)
+
+
+def _known_names() -> list[str]:
+    from ray.runtime.cluster.key_folder import KeyFolder
+
+    return KeyFolder().names()
 
 
 def join_node_of(wanted: WantedCluster, timeout_s: float) -> str:

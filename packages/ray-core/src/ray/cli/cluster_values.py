@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
-import msgspec
 
 from ray.api.options import custom_resources, quantity, whole_quantity
 from ray.runtime.cluster.control_url import parse_control_url
 from ray.runtime.cluster.places import PORTS
 from ray.runtime.cluster.wanted import ADDRESS_WORDS, NAME
 from ray.units import GIB, KIB, MIB
+
+T = TypeVar("T")
 
 _UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1024 * GIB}
 _DECIMAL = {"kb", "mb", "gb", "tb", "k", "m", "g", "t"}
@@ -53,8 +55,8 @@ def resources(text: str) -> dict[str, int]:
     given: Any
     if text.lstrip().startswith("{"):
         try:
-            given = msgspec.json.decode(text)
-        except msgspec.DecodeError as error:
+            given = json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, text))
+        except json.JSONDecodeError as error:
             raise ValueError(f"{text!r} is no JSON: {error}") from None
     else:
         given = {name: _number(name, amount) for name, amount in _pairs(text, "disk=2,net=1")}
@@ -138,10 +140,16 @@ def _pairs(text: str, example: str) -> list[tuple[str, str]]:
         if not equals or not name.strip() or not value.strip():
             raise ValueError(f"{part!r} in {text!r} is no NAME=VALUE, such as {example}")
         pairs.append((name.strip(), value.strip()))
-    twice = {name for name, _ in pairs if [each for each, _ in pairs].count(name) > 1}
+    return list(_once(pairs, text).items())
+
+
+def _once(pairs: list[tuple[str, T]], text: str) -> dict[str, T]:
+    """Each name's value."""
+    names = [name for name, _ in pairs]
+    twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f"{min(twice)!r} is in {text!r} twice")
-    return pairs
+    return dict(pairs)
 
 
 SIZE = Value("size", size)

@@ -87,8 +87,10 @@ def report(observer: SessionObserver) -> dict[str, Any]:
         }
         for entry in listed or ()
     ]
+    cluster = observer.facts.cluster
     return {
         "session": observer.facts.session,
+        "node_name": cluster.node_name if cluster is not None else "",
         "store": observer.store_name,
         "listed": listed is not None,
         "used_bytes": stats.used_bytes,
@@ -104,14 +106,15 @@ def _process(pid: int, names: dict[int, str]) -> str:
 
 
 def _print(found: dict[str, Any], limit: int) -> None:
+    title = f"session {found['session']}" + (f", node {found['node_name']}" if found["node_name"] else "")
     if not found["listed"]:
-        print(f"session {found['session']}: store {found['store']!r} keeps objects in the processes that own them;")
+        print(f"{title}: store {found['store']!r} keeps objects in the processes that own them;")
         print("  there is nothing shared to list.")
         return
     objects = found["objects"]
     capacity = f" of {as_size(found['capacity_bytes'])}" if found["capacity_bytes"] else ""
     print(
-        f"session {found['session']}: store {found['store']}, {counted(len(objects), 'object')}, "
+        f"{title}: store {found['store']}, {counted(len(objects), 'object')}, "
         f"{as_size(found['used_bytes'])}{capacity} used, {as_size(found['spilled_bytes'])} spilled"
     )
     rows: list[tuple[str, ...]] = [("OBJECT", "SIZE", "STATE", "OWNER", "HELD BY")]

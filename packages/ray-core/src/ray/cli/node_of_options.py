@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ray.api.options import memory_bytes
 from ray.api.session import MIN_STORE_BYTES, MOST_GPUS
 from ray.exceptions import RaySystemError
 from ray.plugins.plan import ResolvedPlan
@@ -31,17 +32,22 @@ def start_options(given: Mapping[str, Any], plan: ResolvedPlan) -> StartOptions:
     Raises:
         click.UsageError: there cannot be such a node.
     """
-    gpus, store = given["num_gpus"], given["object_store_memory"]
+    gpus, memory, store = given["num_gpus"], given["memory"], given["object_store_memory"]
     if gpus is not None and gpus > MOST_GPUS * UNIT:
         raise click.UsageError(f"--num-gpus must be at most {MOST_GPUS}, as each gets an id")
     if store is not None and store < MIN_STORE_BYTES:
         raise click.UsageError(f"--object-store-memory must be at least {MIN_STORE_BYTES:,} bytes, not {store:,}")
+    for option, amount in (("--memory", memory), ("--object-store-memory", store)):
+        try:
+            memory_bytes(option, amount or 0)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
     return StartOptions(
         plan,
         num_cpus=given["num_cpus"],
         num_gpus=gpus,
         resources=given["resources"] or {},
-        memory_bytes=given["memory"],
+        memory_bytes=memory,
         object_store_bytes=store,
     )
 
@@ -78,6 +84,20 @@ def checked_host(given: str) -> str:
         raise click.UsageError(f"--host: {error}") from None
     check_guarded(host)
     return host
+
+
+def check_installed(*modules: str) -> None:
+    """See that what every cluster needs is there.
+
+    Raises:
+        RaySystemError: it is not.
+    """
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise RaySystemError(
+            f"A cluster needs packages that are not installed here: {', '.join(missing)}. "
+            "pip install 'ray-core[cluster]' brings them."
+        )
 
 
 def check_guarded(host: str) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 import click
 
 from ray.cli.foreground import see_off
-from ray.cli.node_of_options import check_encryption, check_ports, checked_host, cluster_config, start_options
+from ray.cli.node_of_options import (
+    check_encryption,
+    check_installed,
+    check_ports,
+    checked_host,
+    cluster_config,
+    start_options,
+)
 from ray.cli.trust import warn_of_trust
 from ray.plugins.plan import ResolvedPlan
 from ray.plugins.planning import resolve_plan
@@ -37,9 +44,10 @@ def start_head(given: Mapping[str, Any]) -> int:
         RayError: it does not start; nothing is left of it.
     """
     name = given["name"] or DEFAULT_NAME
-    host = checked_host(given["host"] or LOOPBACK)
+    host = checked_host(LOOPBACK if given["host"] is None else given["host"])
     check_ports(given)
     check_encryption(given["data_encryption"] or "auto")
+    check_installed("redis", "cryptography")
     url, text = _existing(given)
     plan = _plan(name, host, given["port"] or DEFAULT_PORT, url)
     options = start_options(given, plan)

@@ -14,6 +14,7 @@ from ray.cli.foreground import see_off
 from ray.cli.node_of_options import (
     another_name,
     check_guarded,
+    check_installed,
     check_ports,
     checked_host,
     cluster_config,
@@ -50,11 +51,12 @@ def start_node(given: Mapping[str, Any]) -> int:
         click.UsageError: it cannot be as it was asked for.
         RayError: it does not start; nothing is left of it.
     """
+    check_installed("redis", "cryptography")
     check_ports(given)
     found = _key(given)
     key = found.key
     check_control(key, found.path, _source(given))
-    host = checked_host(given["host"]) if given["host"] else _host_towards(key)
+    host = _host_towards(key) if given["host"] is None else checked_host(given["host"])
     key_path = _kept(found) if given["key_file"] == "-" else found.path
     plan = resolve_plan(control="redis", options={"control": {"name": key.name, "url": key.control[0]}})
     options = start_options(given, plan)

@@ -22,16 +22,17 @@ _LOOK_S = 0.2
 @command("wait")
 @with_cluster
 @click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="So many nodes.")
-@click.option("--cpus", type=click.FloatRange(min=0), default=0.0, help="With so many CPUs together.")
-@click.option("--gpus", type=click.FloatRange(min=0), default=0.0, help="With so many GPUs together.")
+@click.option("--cpus", type=float, default=0.0, help="With so many CPUs together.")
+@click.option("--gpus", type=float, default=0.0, help="With so many GPUs together.")
 @click.option("--resources", type=RESOURCES, help="With these resources together: 'disk=2,net=1' or JSON.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds, after which it fails.")
 def wait(
     name: str | None, address: str | None, nodes: int, cpus: float, gpus: float, resources: Any, timeout: float
 ) -> int:
     """Wait until a cluster is there, with so many nodes and resources."""
-    if math.isnan(timeout) or timeout < 0:
-        raise click.UsageError(f"--timeout {timeout:g} is no time to wait")
+    for option, number in (("--timeout", timeout), ("--cpus", cpus), ("--gpus", gpus)):
+        if math.isnan(number) or number < 0:
+            raise click.UsageError(f"{option} {number:g} cannot be waited for")
     wanted = {"nodes": float(nodes), "CPU": cpus, "GPU": gpus}
     wanted |= {key: amount / UNIT for key, amount in (resources or {}).items()}
     end = monotonic() + timeout

@@ -10,7 +10,7 @@ import click
 from ray.cli.cluster_values import CLUSTER_NAME
 from ray.exceptions import RayConnectionError
 from ray.runtime.cluster.local_clusters import LocalCluster, local_clusters
-from ray.runtime.cluster.places import is_same, parse_place
+from ray.runtime.cluster.places import is_same, parse_place, without_password
 from ray.runtime.cluster.wanted import NAME, WantedCluster
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,7 +32,7 @@ def wanted_cluster(text: str, option: str) -> WantedCluster:
     Raises:
         click.UsageError: it is no address and no name.
     """
-    source = f"{option} {text}"
+    source = f"{option} {without_password(text)}"
     if text == "auto":
         return WantedCluster(source)
     place = parse_place(text)

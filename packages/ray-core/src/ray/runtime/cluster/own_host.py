@@ -19,6 +19,8 @@ def own_host(given: str) -> str:
         ValueError: it is none of this machine, or means all of them.
     """
     interfaces = _interfaces()
+    if not given:
+        raise ValueError(f"give an address of this machine, {_described(interfaces)}")
     if given in interfaces:
         if not interfaces[given]:
             raise ValueError(f"the interface {given} has no address")

@@ -34,6 +34,13 @@ def parse_place(text: str) -> Place | None:
     return None
 
 
+def without_password(address: str) -> str:
+    """As messages may show it."""
+    before, found, rest = address.rpartition("@")
+    scheme, slashes, _ = before.partition("//")
+    return f"{scheme}{slashes}***@{rest}" if slashes else f"***@{rest}" if found else address
+
+
 def is_same(one: Place, other: Place) -> bool:
     """Whether two addresses lead to the same server: the same port, and a host in common."""
     if one.port != other.port:

@@ -22,6 +22,7 @@ from ray.ids import embedded_node, node_number
 from ray.messages.codec import PROTOCOL_VERSION
 from ray.plugins.plan import ResolvedPlan
 from ray.runtime import interface
+from ray.runtime.cluster.key_end import give_up_name
 from ray.runtime.cluster.registry import Meta, Registry
 from ray.runtime.mains.joining import join
 from ray.runtime.node.node import NodeManager
@@ -172,7 +173,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         else:
             join(manager, cluster, registry, control, composition.make_scheduler(), composition.plan.digest, ready)
         if cluster is not None and cluster.keeper:
-            _watch_keeper(manager, cluster.keeper)
+            _watch_keeper(manager, cluster)
         manager.run()
         if manager.reason and cluster is not None:  # who has started it is told, or its exit code says so
             raise RaySystemError(manager.reason)
@@ -201,14 +202,15 @@ def _number(config: NodeConfig, cluster: ClusterConfig, registry: Registry, plan
     return registry.next_node()
 
 
-def _watch_keeper(manager: NodeManager, pid: int) -> None:
+def _watch_keeper(manager: NodeManager, cluster: ClusterConfig) -> None:
     """Without its keeper the head has no control server, nobody can join, and nobody would end it."""
 
     def ended() -> None:
         manager.fail("the keeper of the cluster has died, and with it the cluster")
+        give_up_name(cluster.key_file, manager.config.session)
 
     try:
-        keeper = os.pidfd_open(pid)
+        keeper = os.pidfd_open(cluster.keeper)
     except ProcessLookupError:
         ended()
         return

@@ -51,7 +51,7 @@ class Questions:
             "actor": actors.find_named,
             "actors": lambda data: actors.describe(),
             "workers": lambda data: pool.diagnostics(),
-            "processes": lambda data: [[p.id, p.kind, p.pid, p.address] for p in clients.values()],
+            "processes": lambda data: [[p.id, p.kind, p.pid, p.address] for p in clients.values() if p.kind != "node"],
         }
 
     def handlers(self) -> dict[type, Handler]:
