@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -38,6 +39,39 @@ def test_where_no_packet_is_answered(folders, check):
     check(TransportSubject(make, full_port))
     for transport in made:
         transport.close()
+
+
+def test_what_is_looked_for_while_it_is_dialled(folders):
+    folder = folders()
+    server, client = ZmqTransport(folder), ZmqTransport(folder)
+    address = server.listen("server")
+    with Reader(server) as at_server, Reader(client) as at_client:
+        sent, found = client.dial_later("that one")
+        sent.send([b"first"])
+        for number in range(50):
+            sent.send([b"%d" % number])
+        nobody, lost = client.dial_later("somebody", timeout_s=0.2)
+        left, late = client.dial_later("another one")
+        left.send([b"never"])
+        left.abort()
+        time.sleep(0.3)  # longer than the dial may take once its address is known
+        assert sent.dialling
+        assert nobody.dialling
+        lost("", "it has ended")
+        eventually(at_client.ends, "what is not found is reported")
+        assert str(nobody.failure) == "cannot connect to somebody: it has ended"
+        late(address, "")
+        found(address, "")
+        seen = at_server.wait(51, "what was sent meanwhile goes out, in order")
+        assert [frames[0] for frames in seen] == [b"first", *(b"%d" % number for number in range(50))]
+        unreached, there = client.dial_later("a third one", timeout_s=0.2)
+        there(f"{address}.not", "")
+        eventually(lambda: unreached.closed, "one that does not listen where it should is reported")
+        assert f"cannot connect to a third one at {address}.not: " in str(unreached.failure)
+    _closing, too_late = client.dial_later("a fourth one")
+    client.close()
+    too_late(address, "")
+    server.close()
 
 
 def test_a_dial_that_was_given_up_does_not_pass_for_the_next_one(folders):

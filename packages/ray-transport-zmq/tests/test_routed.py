@@ -54,6 +54,33 @@ class TestRoutedFar(TransportContract):
         return open_one
 
 
+class TestRoutedSought(TransportContract):
+    """Each is of a node of its own, and its address does not say where others reach it: that has to be asked."""
+
+    @pytest.fixture
+    def make_transport(self, folders):
+        keys, nodes = folders(), itertools.count(1)
+        known = {}  # {near address: whole address}
+
+        class Sought(RoutedTransport, InZmq):
+            def listen(self, hint):
+                address = super().listen(hint)
+                known[address] = self.listen_far(address)
+                return address
+
+        def find(node, address, found):
+            found(known.get(address, ""), "" if address in known else "nobody knows it")
+
+        def make():
+            transport = Sought(
+                next(nodes), UnixTransport(folders()), lambda: ZmqTransport(keys, ZmqOptions(scheme="tcp"))
+            )
+            transport.find_with(find)
+            return transport
+
+        return make
+
+
 class TestRoutedNearWithFarOpen(TransportContract):
     """All of one node, and each could be reached from others."""
 

@@ -51,6 +51,8 @@ class ZmqConnection(Connection):
         self.fd = -1
         #: Where it was opened to; empty if the peer opened it.
         self.address = ""
+        #: How errors name that.
+        self.target = ""
         #: The peer has connected, and its first message is still to come.
         self.stranger = False
         self.dialling = False

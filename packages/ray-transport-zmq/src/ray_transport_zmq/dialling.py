@@ -45,16 +45,25 @@ class Dials:
         #: {address: connections that were begun}; ZeroMQ can end only all connections to one address together.
         self.users: dict[str, int] = {}
 
-    def begin(self, connection: ZmqConnection, address: str, timeout_s: float) -> None:
-        """Dial."""
+    def begin(self, connection: ZmqConnection, address: str, timeout_s: float, target: str = "") -> None:
+        """Dial; an empty address of ``target`` is told later, and the time begins then."""
         # Ids are never used twice: ZeroMQ ends the process if it still knows one.
         connection.id = b"out-%d" % next(_numbers)
-        connection.address = address
-        connection.deadline = monotonic() + timeout_s
+        connection.address, connection.target = address, target or address
+        connection.deadline = monotonic() + timeout_s if address else float("inf")
         connection.timeout_s = timeout_s
         connection.dialling = True
         self._links[connection.id] = connection
         self.open[connection] = None
+        self.go_on()
+
+    def found(self, connection: ZmqConnection, address: str, reason: str) -> None:
+        """Dial there; or, if the address is empty, nowhere, for this reason."""
+        connection.reason = "" if address else reason
+        if address:
+            connection.target = f"{connection.target} at {address}"
+        connection.address = address
+        connection.deadline = monotonic() + connection.timeout_s
         self.go_on()
 
     def go_on(self) -> bool:
@@ -63,7 +72,7 @@ class Dials:
         pending, users = self._pending, self.users
         for connection in list(self.open):
             address, is_over = connection.address, monotonic() >= connection.deadline
-            if not (connection.counted or connection.closed or is_over or address in pending):
+            if address and not (connection.counted or connection.closed or is_over or address in pending):
                 pending[address] = connection
                 users[address] = users[address] + 1 if address in users else 1
                 connection.counted = True
@@ -76,7 +85,7 @@ class Dials:
 
     def _conclude(self, connection: ZmqConnection) -> None:
         reason = connection.reason or f"no answer within {connection.timeout_s:g} s"
-        failure = ConnectionError(f"cannot connect to {connection.address}: {reason}")
+        failure = ConnectionError(f"cannot connect to {connection.target}: {reason}")
         address, pending = connection.address, self._pending
         if address in pending and pending[address] is connection:
             del pending[address]

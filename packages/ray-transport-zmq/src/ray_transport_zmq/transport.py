@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import zmq
 
-from ray.abc.transport import Connection, Frame, Transport
+from ray.abc.transport import Connection, Found, Frame, Transport
 from ray.clock import monotonic
 from ray_transport_zmq import sockets, wire
 from ray_transport_zmq.connection import CLOSE_FLUSH_S, ZmqConnection
@@ -117,19 +117,36 @@ class ZmqTransport(Transport):
     def dial(self, address: str, timeout_s: float = 5.0) -> ZmqConnection:
         if not address.startswith(f"{self._options.scheme}://"):
             raise ConnectionError(f"{address!r} is not an address of transport='zmq' over {self._options.scheme}")
-        try:
-            check_room(self._wakeup.fd)
-        except OSError as error:
-            raise ConnectionError(f"cannot connect to {address}: {error}") from error
-        hub = self._connector
-        if hub is None:
-            hub = self._add_hub(accepts=False)
-            self._connector = self._connector or hub
+        hub = self._hub_to_dial(address)
         connection = ZmqConnection(self, hub)
         hub.monitor.read()  # what it tells of this address so far is not about this connection
         hub.dials.begin(connection, address, timeout_s)
         self._wakeup.set()  # the thread that polls is to mind its time, and what was read here
         return connection
+
+    def dial_later(self, target: str, timeout_s: float = 5.0) -> tuple[ZmqConnection, Found]:
+        hub = self._hub_to_dial(target)
+        connection = ZmqConnection(self, hub)
+        hub.dials.begin(connection, "", timeout_s, target)
+
+        def found(address: str, reason: str) -> None:
+            if not self._closed:
+                hub.monitor.read()
+                hub.dials.found(connection, address, reason)
+                self._wakeup.set()
+
+        return connection, found
+
+    def _hub_to_dial(self, target: str) -> Hub:
+        try:
+            check_room(self._wakeup.fd)
+        except OSError as error:
+            raise ConnectionError(f"cannot connect to {target}: {error}") from error
+        hub = self._connector
+        if hub is None:
+            hub = self._add_hub(accepts=False)
+            self._connector = self._connector or hub
+        return hub
 
     def _go_on_dialling(self) -> None:
         """From other calls than ``poll``."""

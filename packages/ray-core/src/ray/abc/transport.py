@@ -58,6 +58,12 @@ class Connection(ABC):
         """Bytes accepted by ``send`` that the peer has not been handed yet (for back-pressure)."""
 
 
+Found: TypeAlias = Callable[[str, str], None]
+"""Called once: with an address, or with an empty one and the reason why there is none."""
+Find: TypeAlias = Callable[[int, str, Found], None]
+"""Looks for the address under which others reach the process of that node which its own node knows by this one."""
+
+
 class Transport(ABC):
     """A process's way to reach others. One instance per process, made after any fork."""
 
@@ -147,6 +153,26 @@ class Transport(ABC):
             PluginError: this process lacks what it takes.
         """
         return address
+
+    def find_with(self, find: Find) -> None:  # noqa: B027 - see the default
+        """Have ``dial`` ask where a process of another node can be reached, if the address does not say it.
+
+        The default is for transports whose addresses always do.
+        """
+
+    def dial_later(self, target: str, timeout_s: float = 5.0) -> tuple[Connection, Found]:
+        """Dial a listener whose contact is still being looked for: as ``dial``, whose time begins when it is found.
+
+        For transports that others watch.
+
+        Args:
+            target: how errors name it.
+            timeout_s: as for ``dial``.
+
+        Returns:
+            The connection, and what is to be called with the contact; safe from any thread.
+        """
+        raise NotImplementedError(f"transport={self.name!r} cannot dial what is still looked for")
 
     def contacts(self, address: str) -> Sequence[str]:
         """Where ``dial`` may try, of all that an address says; errors of a dial name one of these.

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from ray.abc.transport import Connection, Frame, Transport
+from ray.abc.transport import Connection, Find, Frame, Transport
 from ray.clock import monotonic
 from ray.exceptions import RemoteProtocolError
 from ray.protocol.delivery import Delivery, Header
@@ -105,6 +105,9 @@ class ReliableTransport(Transport):
 
     def listen_far(self, address: str) -> str:
         return self._inner.listen_far(address)
+
+    def find_with(self, find: Find) -> None:
+        self._inner.find_with(find)
 
     def contacts(self, address: str) -> Sequence[str]:
         return self._inner.contacts(address)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 
-from ray.abc.transport import Connection, Frame, Transport
+from ray.abc.transport import Connection, Find, Frame, Transport
 from ray.builtin.routed_address import RoutedAddress
 from ray.builtin.unreachable import UnreachableConnection
 from ray.clock import monotonic
-from ray.exceptions import PluginContractError, PluginError
+from ray.exceptions import PluginContractError, PluginError, RayConnectionError
 
 
 class RoutedTransport(Transport):
@@ -45,6 +45,8 @@ class RoutedTransport(Transport):
         self._far_due: float | None = None
         #: The far contact of this process, once it listens there.
         self._far_contact = ""
+        #: Looks for the far contacts of others.
+        self._find: Find | None = None
         self._hint = ""
         #: A poll waits, or did so when a signal handler raised in it.
         self._waiting = False
@@ -77,7 +79,7 @@ class RoutedTransport(Transport):
         target = RoutedAddress.parse(address)
         if target.node == self._node or not self._node:
             return self._near.dial(target.near, timeout_s)
-        if not target.far:
+        if not target.far and self._find is None:
             return self._unreachable(
                 f"cannot connect to {address}: that process can be reached from its own node, {target.node}, only, and "
                 f"this one is of node {self._node}"
@@ -86,7 +88,25 @@ class RoutedTransport(Transport):
             far = self._opened_far()
         except (PluginError, OSError) as error:
             raise ConnectionError(f"cannot connect to {address}: {error}") from error
-        return far.dial(target.far, timeout_s)
+        return far.dial(target.far, timeout_s) if target.far else self._sought(far, target.node, address, timeout_s)
+
+    def find_with(self, find: Find) -> None:
+        self._find = find
+
+    def _sought(self, far: Transport, node: int, address: str, timeout_s: float) -> Connection:
+        """Dial a process whose far contact only its node manager can tell."""
+        connection, found = far.dial_later(address, timeout_s)
+
+        def answered(told: str, reason: str) -> None:
+            try:
+                contact = RoutedAddress.parse(told).far if told else ""
+            except RayConnectionError as error:
+                contact, reason = "", str(error)
+            found(contact, reason or f"the process at {told} cannot be reached from other nodes")
+
+        assert self._find is not None
+        self._find(node, address, answered)
+        return connection
 
     def _unreachable(self, reason: str) -> Connection:
         connection = UnreachableConnection(ConnectionError(reason))

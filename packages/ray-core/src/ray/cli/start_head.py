@@ -26,6 +26,7 @@ from ray.runtime.cluster.keeper_start import KeeperConfig
 from ray.runtime.cluster.key_file import private_text
 from ray.runtime.cluster.key_folder import KeyFolder
 from ray.runtime.cluster.own_host import LOOPBACK
+from ray.runtime.cluster.places import is_loopback
 from ray.runtime.driver.launch import started_config
 from ray.runtime.driver.started_head import StartedHead
 from ray.runtime.process.session_dirs import new_session_id, place_session
@@ -92,7 +93,8 @@ def _existing(given: Mapping[str, Any]) -> tuple[ControlUrl | None, str]:
 def _plan(name: str, host: str, port: int, url: ControlUrl | None) -> ResolvedPlan:
     options: dict[str, Any] = {"name": name}
     options |= {"host": host, "port": port} if url is None else {"url": url.shown}
-    return resolve_plan(control="redis", options={"control": options})
+    transport = None if is_loopback(host) else "routed"  # the one that is made for several machines
+    return resolve_plan(control="redis", transport=transport, options={"control": options})
 
 
 def _show(config: KeeperConfig, address: str) -> None:

@@ -58,7 +58,11 @@ def start_node(given: Mapping[str, Any]) -> int:
     check_control(key, found.path, _source(given))
     host = _host_towards(key) if given["host"] is None else checked_host(given["host"])
     key_path = _kept(found) if given["key_file"] == "-" else found.path
-    plan = resolve_plan(control="redis", options={"control": {"name": key.name, "url": key.control[0]}})
+    plan = resolve_plan(
+        control="redis",
+        transport=key.transport or None,
+        options={"control": {"name": key.name, "url": key.control[0]}},
+    )
     options = start_options(given, plan)
     cluster = msgspec.structs.replace(cluster_config(given, key.name, host), key_file=key_path, address=str(key.place))
     if key.session in local_clusters() and not given["node_name"]:

@@ -86,6 +86,11 @@ class Composition:
         """
         return self._open_transport(self.plan.transport, session_dir, node)
 
+    def import_inner(self, session_dir: str) -> None:
+        """Have what the transport is made of imported, for processes that are forked later; nothing stays open."""
+        for inner in self.plan.transport.inner.values():
+            self._open_transport(inner, session_dir, 0).close()
+
     def _open_transport(self, part: PlannedPart, session_dir: str, node: int) -> Transport:
         inner = {role: partial(self._open_transport, inner, session_dir, node) for role, inner in part.inner.items()}
         return self._build(part, "ray_open_transport", Transport, session_dir=session_dir, node=node, inner=inner)

@@ -14,14 +14,19 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from ray.api.options import custom_resources, memory_bytes, quantity, whole_quantity
+from ray.builtin.redis_control.access import write_private
 from ray.clock import monotonic, sleep
 from ray.ids import node_bytes
 from ray.plugins.planning import resolve_plan
+from ray.runtime.cluster.key_file import CurveKeys
 from ray.runtime.driver.launch import StartedNode
 from ray.runtime.driver.observer import SessionObserver
 from ray.runtime.process.node_start import ClusterConfig
@@ -97,6 +102,11 @@ class Cluster:
             **parts: ``store``, ``transport``, ``scheduler`` and others as for ``ray.init``; ``control`` is ``redis``.
         """
         self.name = name
+        self._keys = tempfile.TemporaryDirectory(prefix="ray-keys-")
+        if parts.get("transport") == "routed":  # all nodes have the same keys
+            path = os.path.join(self._keys.name, "far-keys.json")
+            write_private(path, msgspec.json.encode(CurveKeys.fresh()).decode())
+            options = {"transport": {"far_options": {"key_file": path}}, **(options or {})}
         self._plan = resolve_plan(**{"control": "redis", **parts}, options=options)  # type: ignore[arg-type]
         self.nodes: list[ClusterNode] = []
         if initialize_head:
@@ -188,6 +198,7 @@ class Cluster:
         """Stop all nodes, the head last. Idempotent."""
         while self.nodes:
             self.nodes.pop().started.stop()
+        self._keys.cleanup()
 
     def __enter__(self) -> Self:
         return self

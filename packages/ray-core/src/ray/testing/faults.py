@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ray.abc.transport import Connection, Frame, Transport
+from ray.abc.transport import Connection, Find, Frame, Transport
 from ray.clock import monotonic, sleep
 from ray.testing.faulty_control import FaultyControlStore
 from ray.testing.faulty_store import FaultyStore
@@ -87,6 +87,9 @@ class FaultyTransport(Transport):
 
     def listen_far(self, address: str) -> str:
         return self.inner.listen_far(address)
+
+    def find_with(self, find: Find) -> None:
+        self.inner.find_with(find)
 
     def contacts(self, address: str) -> Sequence[str]:
         return self.inner.contacts(address)

@@ -62,6 +62,8 @@ class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
     """In hexadecimal: signs what passes through the control server."""
     control: tuple[str, ...]
     """URLs of the control server, without secrets."""
+    transport: str = ""
+    """Between the processes of all nodes; empty: what each node takes by itself."""
     user: str = ""
     """Of the control server, with ``password``."""
     password: str = ""

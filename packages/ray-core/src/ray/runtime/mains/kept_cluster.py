@@ -108,6 +108,7 @@ class KeptCluster:
             curve=CurveKeys.fresh(),
             hmac_key=fresh_hmac_key(),
             control=(),
+            transport=ResolvedPlan.from_json(config.node.plan).transport.name,
         )
         if config.control:
             return self._use(key)

@@ -22,6 +22,7 @@ from ray.ids import embedded_node, node_number
 from ray.messages.codec import PROTOCOL_VERSION
 from ray.plugins.plan import ResolvedPlan
 from ray.runtime import interface
+from ray.runtime.cluster.far_keys import with_far_keys
 from ray.runtime.cluster.key_end import give_up_name
 from ray.runtime.cluster.registry import Meta, Registry
 from ray.runtime.mains.joining import join
@@ -100,8 +101,11 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
     set_title("node")
     # Plugins may be modules beside the program. Behind everything else: none of them replaces what this process needs.
     sys.path.extend(path for path in config.sys_path if path not in sys.path)
-    composition = Composition(ResolvedPlan.from_json(config.plan))
-    cluster = config.cluster
+    plan, cluster = ResolvedPlan.from_json(config.plan), config.cluster
+    if cluster is not None:
+        plan = with_far_keys(plan, cluster, config.session_dir)
+        config = msgspec.structs.replace(config, plan=plan.to_json().decode())
+    composition = Composition(plan)
     control_server, control_address = None, "" if cluster is None else cluster.control
     if not control_address:
         control_server = composition.start_control(config.session_dir)
@@ -113,6 +117,8 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         with contextlib.closing(composition.open_control(control_address)) as handle:
             node_id = _number(config, cluster, Registry(handle, lambda text: None), composition.plan)
     store_server = composition.start_store(config.session_dir, config.store_bytes)
+    if cluster is not None:
+        composition.import_inner(config.session_dir)
     transport = composition.open_transport(config.session_dir, node_number(node_id))
     sinks = composition.event_sinks(config.session_dir)
     manager = NodeManager(

@@ -13,7 +13,7 @@ from ray.runtime.node.worker_process import WorkerProcess
 class Client:
     """A connected process: a driver or a worker."""
 
-    __slots__ = ("address", "connection", "id", "job", "kind", "pid", "worker")
+    __slots__ = ("address", "connection", "far_address", "id", "job", "kind", "pid", "worker")
 
     def __init__(
         self, connection: Connection, hello: wire.Hello, id: bytes, job: str, worker: WorkerProcess | None
@@ -24,6 +24,8 @@ class Client:
         self.job = job
         self.kind = hello.kind
         self.address = hello.address
+        #: Where other nodes reach it; empty until one has wanted to.
+        self.far_address = ""
         self.pid = hello.pid
         self.worker = worker
 

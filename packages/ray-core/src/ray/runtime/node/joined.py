@@ -23,6 +23,7 @@ from ray.runtime.cluster.lending import LeaseLending
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.cluster.names import ActorNames
 from ray.runtime.cluster.watching import ActorWatching
+from ray.runtime.cluster.whereabouts import Whereabouts
 from ray.runtime.node.actors import NodeActors
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.jobs import answer_of
@@ -72,6 +73,7 @@ class Joined:
         self._processes = processes
         self._hosts = actors.elsewhere = ActorHosts(members, names)
         self._watching = ActorWatching(members, processes)
+        self._whereabouts = Whereabouts(members, processes.of_this_node)
         self._lending = LeaseLending(leases, processes, actors.timers, processes.homes, actors.desk.apply)
         self._borrowing = LeaseBorrowing(
             own, lent, leases, members, processes, actors.timers, self._actor_granted, self._actor_ended
@@ -82,6 +84,7 @@ class Joined:
             cluster.Heard: lambda member, message: belonging.heard(message.number),
             cluster.Load: self._borrowing.load,
             cluster.Refuse: self._borrowing.refused,
+            cluster.Found: self._whereabouts.found,
             cluster.ToDriver: self._to_driver,
             cluster.OfProcess: self._of_process,
             node.Granted: self._borrowing.granted,
@@ -130,10 +133,12 @@ class Joined:
         else:
             self._borrowing.owner_lost(client.id, "the process that submitted its task has died")
             self._watching.process_lost(client.id)
+            self._whereabouts.process_lost(client.id)
 
     def _down(self, member: Member, reason: str) -> None:
         self._borrowing.node_down(member, reason)
         self._watching.node_down(member, f"{member.title} died: {reason}")
+        self._whereabouts.node_down(member, reason)
         self._actors.desk.look_at_infeasible()
 
     def take_roster(self, roster: cluster.Roster) -> None:
@@ -293,6 +298,9 @@ class Joined:
             cluster.Borrow: of_node(lending.borrow),
             cluster.Abandon: of_node(lending.abandon),
             cluster.AdoptJob: of_node(lending.adopt),
+            cluster.Seek: of_node(self._whereabouts.sought),
+            node.Where: lambda client, message, frames: self._whereabouts.ask(client, message),
+            node.Listens: lambda client, message, frames: self._whereabouts.listens(client, message),
             cluster.JobOver: of_node(lambda client, message: processes.end_job(message.job, client.id)),
             cluster.JobPrinted: of_node(lambda client, message: processes.printed(message.job, message.amount)),
             cluster.ToProcess: of_node(self._to_process),

@@ -251,7 +251,7 @@ class NodeManager:
         if not isinstance(peer, Client):
             return
         if self.peers.get(peer.id) is not peer:  # a driver that has left may have been killed before it has cleaned up
-            self.pool.place.remove(peer.address)
+            self.pool.clear_listener(peer.address)
             return
         if peer.worker is not None:
             self.pool.expect_end(peer.worker, LOST_GRACE_S, "it closed its connections (exec, or closed descriptors)")
@@ -262,7 +262,7 @@ class NodeManager:
         """A driver has gone, or is about to; an observer likewise."""
         self._owner_lost(peer.id)
         if leaver is None:
-            self.pool.place.remove(peer.address)
+            self.pool.clear_listener(peer.address)
         job = self.jobs.get(peer.job)
         if job is not None:
             self.job_ends.begin(job, leaver)

@@ -42,6 +42,10 @@ class NodeProcesses:
         """Other node managers that are connected."""
         return [client for client in self._clients.values() if client.kind == "node"]
 
+    def of_this_node(self) -> Iterable[Client]:
+        """Processes of this node that are connected."""
+        return [client for client in self._clients.values() if client.kind != "node"]
+
     def is_connected(self, client: Client) -> bool:
         """Whether it is, still."""
         return self._clients.get(client.id) is client

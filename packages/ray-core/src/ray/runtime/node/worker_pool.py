@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import signal
@@ -317,7 +318,7 @@ class WorkerPool:
             self._output.close(reader)
         if worker.connection is not None:
             worker.connection.abort()
-        self.place.remove(worker.address)
+        self.clear_listener(worker.address)
         self._on_death(worker, cause)
 
     def stop(self, worker: WorkerProcess, look: Look) -> None:
@@ -328,6 +329,12 @@ class WorkerPool:
             self._stops.stop(worker.pid, look)
         else:
             look(False)
+
+    def clear_listener(self, address: str) -> None:
+        """A process that was killed has left what it listened at."""
+        with contextlib.suppress(ConnectionError):  # it had not said where, or nothing that makes sense
+            for contact in self._transport.contacts(address):
+                self.place.remove(contact)
 
     def look_at_place(self) -> None:
         """End all if new workers cannot find the node any more."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ray.runtime.owner.leasing import Leasing
     from ray.runtime.owner.lending import Lending
     from ray.runtime.owner.overdue import Overdue
+    from ray.runtime.owner.reachable import Reachable
     from ray.runtime.owner.streams import Streams
     from ray.runtime.process.node_link import NodeLink
     from ray.runtime.process.peers import Peer
@@ -83,6 +84,7 @@ def node_handlers(
     cancels: Cancels,
     clock: Overdue,
     collecting: Collecting,
+    reachable: Reachable,
     node_link: NodeLink,
 ) -> dict[type, NodeHandler]:
     """The handlers of what the node manager sends to every owner."""
@@ -100,6 +102,7 @@ def node_handlers(
         node.ActorUpdate: calls.updated,
         node.Pong: nothing,
         node.Collect: lambda message: collecting.begin(),
+        node.ListenFar: reachable.listen,
         node.Answer: node_link.answered,
         wire.Welcome: nothing,
     }

@@ -51,6 +51,7 @@ from ray.runtime.owner.moving_in import MovingIn
 from ray.runtime.owner.outcomes import Outcomes
 from ray.runtime.owner.overdue import Overdue
 from ray.runtime.owner.putting import Putting
+from ray.runtime.owner.reachable import Reachable
 from ray.runtime.owner.recording import Recording
 from ray.runtime.owner.records import Link
 from ray.runtime.owner.recovery import Recovery
@@ -217,6 +218,7 @@ class OwnerRuntime(ABC):
     def _make_messages(self, rests: list[Callable[[], None]]) -> None:
         """What arrives, and the parts that take it."""
         self.collecting = Collecting(self.calls.holds_handles, self.transport.wake)
+        reachable = Reachable(self.transport, self.here, self.peers, self.node)
         self.inbox = Inbox(
             self.table,
             self.peers,
@@ -232,7 +234,7 @@ class OwnerRuntime(ABC):
                 self.clock,
                 self._claim,
             ),
-            node_handlers(self.leasing, self.calls, self.cancels, self.clock, self.collecting, self.node),
+            node_handlers(self.leasing, self.calls, self.cancels, self.clock, self.collecting, reachable, self.node),
             rests,
             self._after_batch,
         )
@@ -269,6 +271,7 @@ class OwnerRuntime(ABC):
         self.here.address = self.peers.address = address
         self.peers.node_address = node_address
         self.node.connect(connection, node_address)
+        self.transport.find_with(self.node.find)
 
     # --- what others know of this process -----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ray.abc.transport import Connection
+from ray.abc.transport import Connection, Found
 from ray.exceptions import NodeDiedError, RayConnectionError, RaySystemError
 from ray.headroom import SENDING, check
 from ray.messages import node
@@ -89,6 +89,24 @@ class NodeLink:
         if not answer.ok:
             self._check()
         return answer
+
+    def request_later(self, make: Callable[[int], Any], on_answer: Callable[[node.Answer], None]) -> None:
+        """Send ``make(number)``; ``on_answer`` gets the answer, on the thread that polls.
+
+        Where there is, or comes to be, no node manager to answer, it gets one that is not ``ok``.
+        """
+        number = self._numbers()
+        self._requests[number] = on_answer
+        self.send(make(number))
+        if self._ended or self.dead is not None:  # looked at last: whoever ends it ends every question that it finds
+            self.answered(node.Answer(number, False, error=self.dead or "the session was shut down"))
+
+    def find(self, node_number: int, address: str, found: Found) -> None:
+        """Ask where a process of another node can be reached; see ``Transport.find_with``."""
+        self.request_later(
+            lambda request: node.Where(request, node_number, address),
+            lambda answer: found(answer.data.decode(), answer.error),
+        )
 
     def _check(self) -> None:
         if self._ended:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Sequence
 
-from ray.abc.transport import Connection, Frame, Transport
+from ray.abc.transport import Connection, Found, Frame, Transport
 from ray.clock import monotonic
 from ray.testing.contracts._expect import expect
 
@@ -44,6 +44,9 @@ class WatchedTransport(Transport):
 
     def dial(self, address: str, timeout_s: float = 5.0) -> Connection:
         return self._inner.dial(address, timeout_s)
+
+    def dial_later(self, target: str, timeout_s: float = 5.0) -> tuple[Connection, Found]:
+        return self._inner.dial_later(target, timeout_s)
 
     def contacts(self, address: str) -> Sequence[str]:
         return self._inner.contacts(address)

@@ -1,0 +1,122 @@
+"""Who is asked where a process can be reached from other nodes, and what is answered when somebody ends meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ray.ids import node_bytes
+from ray.messages import cluster, node
+from ray.messages.cluster import NodeRecord
+from ray.runtime.cluster.whereabouts import Whereabouts
+
+
+class Process:
+    job = ""
+
+    def __init__(self, id: bytes, address: str = "", far_address: str = "") -> None:
+        self.id = id
+        self.address = address
+        self.far_address = far_address
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+class Members:
+    """Nodes 2 and 3 are connected."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, Any]] = []
+
+    def send(self, target: bytes, message: Any) -> bool:
+        self.sent.append((target, message))
+        return target in (node_bytes(2), node_bytes(3))
+
+
+class Other:
+    def __init__(self, number: int) -> None:
+        self.record = NodeRecord(number, f"address{number}", f"n{number}")
+        self.node = node_bytes(number)
+        self.title = f"n{number} (address{number})"
+
+
+@pytest.fixture
+def members() -> Members:
+    return Members()
+
+
+@pytest.fixture
+def here() -> list[Process]:
+    return [Process(b"a", "near:a"), Process(b"b", "near:b", "near:b|far:b")]
+
+
+@pytest.fixture
+def whereabouts(members: Members, here: list[Process]) -> Whereabouts:
+    return Whereabouts(members, lambda: here)  # type: ignore[arg-type]
+
+
+def test_a_process_of_another_node(whereabouts, members, here):
+    asker = here[0]
+    whereabouts.ask(asker, node.Where(7, 2, "x"))
+    whereabouts.ask(asker, node.Where(8, 3, "y"))
+    assert members.sent == [(node_bytes(2), cluster.Seek(1, "x")), (node_bytes(3), cluster.Seek(2, "y"))]
+    whereabouts.found(Other(3), cluster.Found(1, "of a node that was not asked"))
+    assert asker.sent == []
+    whereabouts.found(Other(2), cluster.Found(1, "x|far"))
+    whereabouts.found(Other(2), cluster.Found(1, "again"))
+    whereabouts.found(Other(3), cluster.Found(2, "", "that process has ended"))
+    assert asker.sent == [node.Answer(7, True, b"x|far"), node.Answer(8, False, b"", "that process has ended")]
+
+
+def test_a_node_that_is_not_there_or_goes(whereabouts, here):
+    asker = here[0]
+    whereabouts.ask(asker, node.Where(7, 9, "x"))
+    assert asker.sent.pop() == node.Answer(7, False, b"", "its node is not connected")
+    whereabouts.ask(asker, node.Where(8, 2, "x"))
+    whereabouts.ask(asker, node.Where(9, 3, "x"))
+    whereabouts.node_down(Other(2), "why")
+    assert asker.sent == [node.Answer(8, False, b"", "n2 (address2) died: why")]
+
+
+def test_an_asker_that_ends_hears_nothing(whereabouts, here):
+    asker = here[0]
+    whereabouts.ask(asker, node.Where(7, 2, "x"))
+    whereabouts.process_lost(b"a")
+    whereabouts.found(Other(2), cluster.Found(1, "x|far"))
+    assert asker.sent == []
+
+
+def test_a_process_of_this_node_listens_once_for_all(whereabouts, here):
+    home, other = Process(b"home"), Process(b"other")
+    whereabouts.sought(home, cluster.Seek(1, "near:b"))
+    assert home.sent.pop() == cluster.Found(1, "near:b|far:b")
+    whereabouts.sought(home, cluster.Seek(2, "near:nobody"))
+    assert home.sent.pop() == cluster.Found(2, "", "that process has ended")
+    whereabouts.sought(home, cluster.Seek(3, "near:a"))
+    whereabouts.sought(other, cluster.Seek(1, "near:a"))
+    assert here[0].sent == [node.ListenFar()]
+    whereabouts.listens(here[0], node.Listens("near:a|far:a"))
+    assert home.sent == [cluster.Found(3, "near:a|far:a")]
+    assert other.sent == [cluster.Found(1, "near:a|far:a")]
+    whereabouts.sought(home, cluster.Seek(4, "near:a"))
+    assert home.sent[1:] == [cluster.Found(4, "near:a|far:a")]
+    assert here[0].sent == [node.ListenFar()]
+
+
+def test_a_process_that_cannot_listen_is_asked_again(whereabouts, here):
+    home = Process(b"home")
+    for number in (1, 2):
+        whereabouts.sought(home, cluster.Seek(number, "near:a"))
+        whereabouts.listens(here[0], node.Listens("", "no port is free"))
+    assert home.sent == [cluster.Found(1, "", "no port is free"), cluster.Found(2, "", "no port is free")]
+    assert here[0].sent == [node.ListenFar(), node.ListenFar()]
+
+
+def test_a_process_that_ends_while_it_is_asked(whereabouts, here):
+    home = Process(b"home")
+    whereabouts.sought(home, cluster.Seek(1, "near:a"))
+    whereabouts.process_lost(b"a")
+    assert home.sent == [cluster.Found(1, "", "that process has ended")]
