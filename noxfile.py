@@ -75,18 +75,22 @@ def redis_server(session: nox.Session) -> None:
 
     Without one they are skipped, or fail where RAY_REQUIRE_REDIS is 1.
     """
-    if shutil.which("redis-server") or shutil.which("valkey-server") or os.environ.get("RAY_TEST_REDIS"):
-        return
+    if not (shutil.which("redis-server") or shutil.which("valkey-server") or os.environ.get("RAY_TEST_REDIS")):
+        install(session, "redis-server")
+
+
+def install(session: nox.Session, *packages: str) -> None:
+    """Install packages of Debian, where this user and machine can; what needs them is skipped otherwise."""
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
         return
     # In that runlevel nothing that is installed is started.
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     try:
-        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "redis-server"]):
+        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
             session.run(apt, *command, external=True, silent=True, env=quiet)
     except nox.command.CommandFailed:
-        session.warn("redis-server could not be installed: the tests that need it are skipped")
+        session.warn(f"{' and '.join(packages)} could not be installed: the tests that need it are skipped")
 
 
 def pytest_session(session: nox.Session, *arguments: str, **env: str) -> None:
@@ -172,6 +176,14 @@ def cluster(session: nox.Session) -> None:
     pytest_session(
         session, "tests/cluster", "tests/jobs", redis, parts, "tests/faults/test_redis_control.py", *EVERYTHING
     )
+
+
+@nox.session(python=False, default=False)
+def netns(session: nox.Session) -> None:
+    """Several hosts, in network namespaces that the tests make; needs root."""
+    if not (shutil.which("ip") and shutil.which("nft")):
+        install(session, "iproute2", "nftables")
+    pytest_session(session, "tests/netns", *EVERYTHING)
 
 
 @nox.session(python=False, default=False)

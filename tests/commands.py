@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ LIMIT_S = 50
 class Machine:
     """Runs commands and programs in an environment of its own; not thread-safe."""
 
-    def __init__(self, home: Path, runtime: Path) -> None:
-        """``runtime`` is short: it holds sockets."""
+    def __init__(self, home: Path, runtime: Path, prefix: Sequence[str] = ()) -> None:
+        """``runtime`` is short: it holds sockets; ``prefix`` goes before each command line."""
+        self.prefix = prefix
         self.home = home
         self.runtime = runtime
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")}
@@ -61,7 +63,11 @@ class Machine:
     def _popen(self, arguments: list[str], **options: Any) -> subprocess.Popen[str]:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         return subprocess.Popen(
-            [sys.executable, *arguments], text=True, cwd=self.runtime, env=self.environ, **{**pipes, **options}
+            [*self.prefix, sys.executable, *arguments],
+            text=True,
+            cwd=self.runtime,
+            env=self.environ,
+            **{**pipes, **options},
         )
 
     def key_path(self, name: str = "default") -> Path:

@@ -53,7 +53,9 @@ OPTIONS: dict[zmq.SocketOption, int] = {
 #: stopped for a while is not dead.
 TCP_OPTIONS: dict[zmq.SocketOption, int] = {
     zmq.HEARTBEAT_IVL: 1_000,
-    zmq.HEARTBEAT_TIMEOUT: 5_000,
+    # Longer than it takes a cluster to declare a silent node dead (9 s): a lost connection must not come before that.
+    zmq.HEARTBEAT_TIMEOUT: 10_000,
+    zmq.TCP_MAXRT: 10_000,
     zmq.TCP_KEEPALIVE: 1,
     zmq.TCP_KEEPALIVE_IDLE: 10,
     zmq.TCP_KEEPALIVE_INTVL: 5,

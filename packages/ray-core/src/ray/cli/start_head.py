@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -105,4 +106,10 @@ def _show(config: KeeperConfig, address: str) -> None:
     click.echo(f"One more node:                ray start --address={address}")
     click.echo(f"To end it:                    ray stop --name {cluster.name}")
     warn_of_trust()
-    click.echo("\nAll nodes of a cluster run on one machine in this release.")
+    if is_loopback(cluster.host):
+        click.echo("\nOther machines cannot reach it: for a cluster of several, start it with --host ADDRESS.")
+    else:
+        click.echo("\nOn another machine, as the same user, with the same Python and packages:")
+        click.echo("    mkdir -pm 700 ~/.ray/clusters")
+        click.echo(f"    scp {cluster.host}:{shlex.quote(config.key_path)} ~/.ray/clusters/")
+        click.echo(f"    ray start --address={address}")

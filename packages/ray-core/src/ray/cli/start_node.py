@@ -22,7 +22,7 @@ from ray.cli.node_of_options import (
 )
 from ray.cli.trust import warn_of_trust
 from ray.cli.which_cluster import wanted_cluster
-from ray.exceptions import RaySystemError
+from ray.exceptions import RayConnectionError, RaySystemError
 from ray.plugins.planning import resolve_plan
 from ray.runtime.cluster.attaching import key_of
 from ray.runtime.cluster.control_access import control_address
@@ -41,6 +41,8 @@ from ray.runtime.start_options import StartOptions
 _ASK_S = 2.0
 #: What a director says of a name that another node has.
 _NAME_TAKEN = "there is a node of the name"
+#: What is said of a node manager that another one has dialled in vain.
+_UNREACHED = "cannot be reached"
 _TRIES = 10
 
 
@@ -70,8 +72,10 @@ def start_node(given: Mapping[str, Any]) -> int:
     try:
         with control_address(key) as control:
             node = _started(options, msgspec.structs.replace(cluster, control=control), key.session, given["node_name"])
-    except RaySystemError:
+    except RaySystemError as error:
         check_control(key, found.path, _source(given))  # if it has ended meanwhile, the user is told that
+        if _UNREACHED in str(error):
+            raise RayConnectionError(str(error)) from None
         raise
 
     def show() -> None:

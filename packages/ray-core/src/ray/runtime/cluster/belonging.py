@@ -76,7 +76,8 @@ class Belonging:
 
     def _give_up(self) -> None:
         if not self._is_in:
-            self._fail(f"the director at {self._director_record.address} has not let this node in within {JOIN_S:g} s")
+            place = self._members.place_of(self._director_record)
+            self._fail(f"the director at {place} cannot be reached: it has not let this node in within {JOIN_S:g} s")
 
     def _join(self) -> None:
         self._is_in = True
@@ -116,8 +117,7 @@ class Belonging:
             self.director.lost(member)
         elif not self._is_in:
             self._fail(
-                f"the director at {self._director_record.address} cannot be reached. All nodes of a cluster run on one "
-                "machine in this release"
+                f"the director at {self._members.place_of(self._director_record)} cannot be reached from this node"
             )
         else:
             self._to_director(cluster.SuspectNode(member.record.number))

@@ -54,6 +54,7 @@ class Director:
             apply: takes every new roster, as other nodes do.
         """
         self._own = record.number
+        self._record = record
         self._members = members
         self._facts = facts
         self._timers = timers
@@ -100,8 +101,9 @@ class Director:
             self.roster.declare_dead(record.number, why)
             client.send(
                 cluster.JoinRefused(
-                    f"{record.address} of this node cannot be reached from the director: {why}; open it, or start "
-                    "with --port-range or --host"
+                    f"{self._members.place_of(record)} of this node cannot be reached from the director at "
+                    f"{self._members.place_of(self._record)}: {why}. Open that port, or start with --port-range or "
+                    "--host"
                 )
             )
             self._announce()

@@ -85,6 +85,11 @@ class Members:
         member.send(self._hello())
         return member
 
+    def place_of(self, record: NodeRecord) -> str:
+        """Where other nodes dial a node, as users know it: ``host:port``, or the path of a socket."""
+        contact = self._transport.contacts(record.address)[-1]
+        return contact.partition("://")[2] or contact
+
     def lost(self, member: Member) -> bool:
         """A connection has ended; False if it was hung up on. While the node is said to be there, it is tried again."""
         if self.members.get(member.node) is not member:

@@ -1,0 +1,98 @@
+"""A cluster of several hosts: nodes join by address, programs run over all of them, and nothing listens elsewhere."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+WORK = """
+    ray.init({address!r})
+
+    @ray.remote
+    def where():
+        time.sleep(0.05)
+        return ray.get_runtime_context().get_node_id()
+
+    @ray.remote(resources={{"far": 1}})
+    class Counter:
+        def __init__(self, parts):
+            self.seen = [len(ray.get(part)) for part in parts]
+
+        def add(self, value):
+            self.seen.append(value)
+            return self.seen
+
+    @ray.remote(resources={{"far": 1}})
+    def relay(refs):
+        return ray.get(where.options(num_cpus=0.5).remote()), len(ray.get(refs[0]))
+
+    nodes = set(ray.get([where.remote() for _ in range(60)]))
+    print(len(nodes), sum(node["Alive"] for node in ray.nodes()))
+    mine = ray.put(b"x" * 3_000_000)
+    counter = Counter.remote([mine])
+    print(*ray.get(counter.add.remote(7)))
+    print(ray.get(relay.remote([mine]))[1])
+"""
+
+
+def start_cluster(network):
+    head, second, third = network.hosts
+    said = head.done("start", "--head", "--host", head.address_of_host, "--num-cpus", "1")
+    assert f"Cluster 'default' runs at {head.address_of_host}:6379" in said
+    assert f"scp {head.address_of_host}:{head.key_path()} ~/.ray/clusters/" in said
+    for host, more in ((second, ("--resources", "far=4")), (third, ())):
+        host.take_key(head)
+        said = host.done("start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "2", *more)
+        assert f"at {host.address_of_host}." in said
+    return head, second, third
+
+
+def test_three_hosts(network):
+    hosts = start_cluster(network)
+    address = f"{hosts[0].address_of_host}:6379"
+    for host in hosts:
+        assert host.run(WORK.format(address=address)) == ["3 3", "3000000 7", "3000000"]
+    assert [node["state"] for node in hosts[1].status()["nodes"]] == ["alive"] * 3
+    for host in hosts:
+        assert {address for address, _ in host.listeners()} == {host.address_of_host}
+    hosts[2].done("stop")
+    assert [node["state"] for node in hosts[1].status()["nodes"]].count("alive") == 2
+    hosts[1].done("stop")
+    hosts[0].done("stop")
+
+
+@pytest.mark.slow
+def test_the_ports_that_were_given_are_kept(network):
+    head, second, _ = network.hosts
+    head.done("start", "--head", "--host", "eth0", "--num-cpus", "1", "--port-range", "21000-21010", "--port", "7000")
+    second.take_key(head)
+    second.done(
+        "start", "--address", f"{head.address_of_host}:7000", "--num-cpus", "2", "--resources", "far=4",
+        "--port-range", "22000-22010",
+    )  # fmt: skip
+    assert head.run(WORK.format(address=f"{head.address_of_host}:7000"))[1:] == ["3000000 7", "3000000"]
+    assert {port for _, port in head.listeners()} - {7000} <= set(range(21000, 21011))
+    assert {port for _, port in second.listeners()} <= set(range(22000, 22011))
+
+
+@pytest.mark.slow
+def test_a_port_that_is_blocked_is_named(network):
+    """The director cannot call the node back: the command says which address, and what to do; nothing is left."""
+    head, second, _ = network.hosts
+    head.done("start", "--head", "--host", head.address_of_host, "--num-cpus", "1")
+    second.take_key(head)
+    with head.dropping(f"ip daddr {second.address_of_host} tcp sport != 6379 ct state new"):
+        said = second.refused(
+            3, "start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "1", "--port-range", "22000-22010"
+        )
+    assert re.search(
+        rf"{second.address_of_host}:220\d\d .*cannot be reached from the director at {head.address_of_host}:\d+: ", said
+    )
+    assert "--port-range" in said
+    assert "--host" in said
+    with second.dropping("tcp dport 6379"):
+        said = second.refused(3, "start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "1")
+    assert f"No cluster answers at {head.address_of_host}:6379" in said
+    assert second.processes() == []
+    second.done("start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "1")
