@@ -51,7 +51,7 @@ def taken_in_turns(count):
     return took / FEW
 
 
-@pytest.mark.parametrize("way", [drained_one_by_one, taken_in_turns])
+@pytest.mark.parametrize("way", [pytest.param(drained_one_by_one, marks=pytest.mark.slow), taken_in_turns])
 def test_the_cost_of_one_does_not_grow_with_the_others(one_process, way):
     few = min(way(FEW) for _ in range(5))
     many = min(way(MANY) for _ in range(2))

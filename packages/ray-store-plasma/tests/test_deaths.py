@@ -19,7 +19,7 @@ from ray_store_plasma.process import PlasmaStoreServer
 
 from .conftest import CAPACITY, Node, StartNode, an_id
 
-ROUNDS = 50
+ROUNDS = 20
 SOAK_ROUNDS = 1000
 RECLAIM_S = 0.2
 rounds = pytest.mark.parametrize(

@@ -13,6 +13,17 @@ from ray_store_shm.client import ShmStore
 from ray_store_shm.process import ShmStoreServer
 from ray_store_shm.systems import Linux, Posix, System
 
+FOLDER = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What Linux does not use itself is tried by the contract in the quick run, and by all else in the slow one."""
+    if sys.platform == "linux":
+        for item in items:
+            if item.path.parent == FOLDER and item.path.name != "test_contract.py" and "[Posix" in item.name:
+                item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:

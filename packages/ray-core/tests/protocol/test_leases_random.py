@@ -286,7 +286,7 @@ class Life:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("block", range(8))
+@pytest.mark.parametrize("block", [*range(4), *(pytest.param(each, marks=pytest.mark.slow) for each in range(4, 8))])
 def test_a_random_life_keeps_every_invariant(block):
     for seed in range(block, SEEDS, 8):
         life = Life(seed)

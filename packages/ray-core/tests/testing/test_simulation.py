@@ -401,6 +401,7 @@ def test_cost_of_a_decision_does_not_grow_with_the_tasks() -> None:
     assert many < 1.25 * few
 
 
+@pytest.mark.slow
 def test_ten_thousand_nodes() -> None:
     cluster = Cluster(10_000, owners=8, candidates=16, policy=SpreadPolicy(), behaviour=Behaviour(keep=0.05))
     cluster.submit(4_000)
