@@ -27,6 +27,7 @@ from ray.runtime.start_options import DEFAULT_NAMESPACE, JoinOptions, StartOptio
 
 if TYPE_CHECKING:
     from ray.plugins.plan import ResolvedPlan
+    from ray.runtime.cluster.key_folder import FoundKey
 
 #: Held while a session starts or ends, so that two threads cannot start two.
 _lock = threading.RLock()
@@ -141,7 +142,7 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
         RuntimeError: there is a session already.
         ValueError, TypeError: an argument that is wrong, named in the message; nothing was started.
         PluginError: a part that does not exist, is not installed, or does not fit.
-        RayConnectionError: an address was given, and no cluster answers there, or no node of it is on this machine.
+        RayConnectionError: an address was given, and no cluster answers there, or none of its nodes can be reached.
         KeyFileError: the key file of the cluster cannot be used.
     """
     __tracebackhide__ = True
@@ -258,7 +259,8 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
     if cluster is not None:
         _refuse_start_up_options(cluster.source, options)
         timeout_s = seconds("connect_timeout_s", options.get("connect_timeout_s"))
-        return _join(join_node_of(cluster, CONNECT_S if timeout_s is None else timeout_s), options)
+        found = join_node_of(cluster, CONNECT_S if timeout_s is None else timeout_s)
+        return _join(found, options) if isinstance(found, str) else _join("", options, found)
     session_dir = session_to_join(address, options.get("redis_address"), local_mode=local_mode)
     if session_dir is not None:
         return _join(session_dir, options)
@@ -277,7 +279,7 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
     return start(start_options)
 
 
-def _join(session_dir: str, options: InitOptions) -> Runtime:
+def _join(session_dir: str, options: InitOptions, key: FoundKey | None = None) -> Runtime:
     from ray.runtime.driver.start import join
 
     given = [name for name in (*_START_UP, *sorted(later_names.START_UP)) if options.get(name) is not None]
@@ -293,7 +295,7 @@ def _join(session_dir: str, options: InitOptions) -> Runtime:
     _refuse_foreign_package()
     chosen = {name: found for name in _SEAMS if (found := options.get(name)) is not None}
     wanted = options.get("options") or {}
-    return join(JoinOptions(session_dir, chosen, wanted, checked["namespace"], checked["log_to_driver"]))
+    return join(JoinOptions(session_dir, chosen, wanted, checked["namespace"], checked["log_to_driver"], key))
 
 
 def _plan(options: InitOptions, local_mode: bool) -> ResolvedPlan:

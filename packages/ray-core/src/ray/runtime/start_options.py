@@ -11,6 +11,7 @@ from ray.runtime.process import hardware
 
 if TYPE_CHECKING:
     from ray.plugins.plan import ResolvedPlan
+    from ray.runtime.cluster.key_folder import FoundKey
 
 DEFAULT_NAMESPACE = "default"
 #: Of the memory, unless ``ray.init`` is told how much.
@@ -38,12 +39,15 @@ class JoinOptions:
     """A job on a node that runs already."""
 
     session_dir: str
+    """Of a node on this machine; empty: one of another machine serves this program."""
     chosen: Mapping[str, object] = field(default_factory=dict)
     """{seam: name of a plugin}, where the program names one: the session's must be that."""
     plugin_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """{seam: {option: value}}: the session's must be these."""
     namespace: str = DEFAULT_NAMESPACE
     log_to_driver: bool = True
+    key: FoundKey | None = None
+    """Of the cluster, where no node of it is on this machine."""
 
 
 def offered(options: StartOptions, gpus_found: int) -> dict[str, int]:

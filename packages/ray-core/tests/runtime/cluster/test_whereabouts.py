@@ -55,7 +55,7 @@ def here() -> list[Process]:
 
 @pytest.fixture
 def whereabouts(members: Members, here: list[Process]) -> Whereabouts:
-    return Whereabouts(members, lambda: here)  # type: ignore[arg-type]
+    return Whereabouts(node_bytes(1), members, lambda: here)  # type: ignore[arg-type]
 
 
 def test_a_process_of_another_node(whereabouts, members, here):
@@ -104,6 +104,15 @@ def test_a_process_of_this_node_listens_once_for_all(whereabouts, here):
     whereabouts.sought(home, cluster.Seek(4, "near:a"))
     assert home.sent[1:] == [cluster.Found(4, "near:a|far:a")]
     assert here[0].sent == [node.ListenFar()]
+
+
+def test_a_driver_elsewhere_asks_its_home_for_a_process_of_that(whereabouts, members, here):
+    whereabouts.ask(here[1], node.Where(7, 1, "near:a"))
+    whereabouts.ask(here[1], node.Where(8, 1, "near:nobody"))
+    assert here[1].sent.pop() == node.Answer(8, False, b"", "that process has ended")
+    whereabouts.listens(here[0], node.Listens("near:a|far:a"))
+    assert here[1].sent == [node.Answer(7, True, b"near:a|far:a")]
+    assert members.sent == []
 
 
 def test_a_process_that_cannot_listen_is_asked_again(whereabouts, here):

@@ -9,7 +9,7 @@ import msgspec
 
 from ray.abc.blocking_control import BlockingControl
 from ray.abc.control import ControlStore
-from ray.abc.control_operations import Get, Incr, Operation, Put, StreamAppend
+from ray.abc.control_operations import Get, Incr, Keys, Operation, Put, StreamAppend
 from ray.exceptions import ControlStoreError, RayConnectionError, RaySystemError
 from ray.ids import node_bytes
 from ray.messages.cluster import NodeRecord
@@ -19,6 +19,7 @@ from ray.protocol.membership import ALIVE, DEAD
 T = TypeVar("T")
 
 _META, _FENCE, _DIRECTOR, _CHANGES = "meta", "fence", "director", "changes"
+_NODE = "node:"
 #: Records of dead nodes are kept for so long.
 _DEAD_S = 3600.0
 
@@ -111,6 +112,13 @@ class Registry:
             raise RayConnectionError("the cluster has no director: its head has not started, or has ended")
         return msgspec.msgpack.decode(data, type=NodeRecord)
 
+    def alive_nodes(self) -> list[Standing]:
+        """The nodes that are alive."""
+        blocking = BlockingControl(self._control)
+        found = [blocking.ask(Get(key)) for key in blocking.ask(Keys(_NODE))]
+        nodes = [msgspec.json.decode(data, type=Standing) for data in found if data is not None]
+        return [node for node in nodes if node.state == ALIVE]
+
     # --- while it serves ----------------------------------------------------------------------------------------------
 
     def direct(self, record: NodeRecord) -> None:
@@ -128,7 +136,7 @@ class Registry:
 
     def _keep(self, record: NodeRecord, state: str, cause: str, ttl_s: float | None) -> None:
         kept = Standing(record.number, record.name, record.address, record.hostname, state, cause)
-        self._write(Put(f"node:{record.number}", msgspec.json.encode(kept), ttl_s=ttl_s))
+        self._write(Put(f"{_NODE}{record.number}", msgspec.json.encode(kept), ttl_s=ttl_s))
         self._write(StreamAppend(_CHANGES, f"node {record.number} {state}".encode()))
 
     def _write(self, op: Operation[T]) -> None:

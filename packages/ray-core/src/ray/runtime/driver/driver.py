@@ -7,7 +7,7 @@ import os
 from ray.abc.store import Store
 from ray.abc.transport import Transport
 from ray.exceptions import NodeDiedError, RayConnectionError, RayError, RaySystemError
-from ray.messages import jobs, node
+from ray.messages import jobs, node, wire
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
 from ray.protocol.handshake import Membership, hello
@@ -210,6 +210,8 @@ def _admit(hosting: Hosting, transport: Transport, facts: NodeFacts, digest: str
     here = Membership(hosting.session, 0, facts.job, digest)
     # Other drivers may listen in the directory of a session that is not this one's own.
     hint = "driver" if hosting.is_owner else f"d-{os.urandom(4).hex()}"
-    return admit(
-        transport, hint, facts.address, lambda own: hello(here, "driver", b"", own, os.getpid()), here, _START_S
-    )
+
+    def greet(own: str) -> wire.Hello:
+        return hello(here, "driver", b"", own, os.getpid())
+
+    return admit(transport, hint, facts.address, greet, here, _START_S, is_guest=hosting.is_guest)

@@ -34,6 +34,7 @@ class EmbeddedNode:
     """Implements ``Hosting``."""
 
     is_owner = True
+    is_guest = False
 
     def __init__(self, options: StartOptions, job: JobConfig) -> None:
         """Make a place for it.

@@ -15,6 +15,8 @@ class Hosting(Protocol):
     session_dir: str
     is_owner: bool
     """The node ends with this driver."""
+    is_guest: bool
+    """The node is on another machine: the driver listens for others at once."""
 
     def begin(self) -> None:
         """Have the node start, unless it runs already; ``await_facts`` waits for it.

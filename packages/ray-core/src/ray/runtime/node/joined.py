@@ -73,7 +73,7 @@ class Joined:
         self._processes = processes
         self._hosts = actors.elsewhere = ActorHosts(members, names)
         self._watching = ActorWatching(members, processes)
-        self._whereabouts = Whereabouts(members, processes.of_this_node)
+        self._whereabouts = Whereabouts(self._node, members, processes.of_this_node)
         self._lending = LeaseLending(leases, processes, actors.timers, processes.homes, actors.desk.apply)
         self._borrowing = LeaseBorrowing(
             own, lent, leases, members, processes, actors.timers, self._actor_granted, self._actor_ended
