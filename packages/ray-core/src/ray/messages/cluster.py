@@ -129,21 +129,6 @@ class JobPrinted(Struct, frozen=True, tag=122):
     amount: Amount
 
 
-class Seek(Struct, frozen=True, tag=130):
-    """Home, for one of its processes: where can that process of yours be reached? Answered with ``Found``."""
-
-    number: int
-    address: str
-
-
-class Found(Struct, frozen=True, tag=131):
-    """The answer to ``Seek``: an address; or an empty one, and why there is none."""
-
-    number: int
-    address: str
-    reason: str = ""
-
-
 class ToDriver(Struct, frozen=True, tag=116):
     """Lender to home: for the driver of a job."""
 

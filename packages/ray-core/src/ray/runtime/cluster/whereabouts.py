@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ray.ids import node_bytes
-from ray.messages import cluster, node
+from ray.messages import finding, node
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.cluster.peering import Sender
 
@@ -42,7 +42,7 @@ class Whereabouts:
 
     # --- for processes of this node -----------------------------------------------------------------------------------
 
-    def ask(self, client: Addressed, message: node.Where) -> None:
+    def ask(self, client: Addressed, message: finding.Where) -> None:
         """A process of this node wants to dial one of another node; or a driver elsewhere, one of this node."""
         target = node_bytes(message.node)
         if target == self._node:
@@ -50,10 +50,10 @@ class Whereabouts:
             return
         self._last += 1
         self._asked[self._last] = target, client, message.request
-        if not self._members.send(target, cluster.Seek(self._last, message.address)):
+        if not self._members.send(target, finding.Seek(self._last, message.address)):
             self._conclude(self._last, "", "its node is not connected")
 
-    def found(self, member: Member, message: cluster.Found) -> None:
+    def found(self, member: Member, message: finding.Found) -> None:
         """Its node manager has answered."""
         if message.number in self._asked and self._asked[message.number][0] == member.node:
             self._conclude(message.number, message.address, message.reason)
@@ -69,9 +69,9 @@ class Whereabouts:
 
     # --- for other nodes ----------------------------------------------------------------------------------------------
 
-    def sought(self, home: Sender, message: cluster.Seek) -> None:
+    def sought(self, home: Sender, message: finding.Seek) -> None:
         """Another node wants to know where a process of this one can be reached."""
-        self._look(message.address, lambda address, reason: home.send(cluster.Found(message.number, address, reason)))
+        self._look(message.address, lambda address, reason: home.send(finding.Found(message.number, address, reason)))
 
     def _look(self, address: str, tell: Callable[[str, str], None]) -> None:
         process = next((each for each in self._processes() if each.address == address), None)
@@ -83,9 +83,9 @@ class Whereabouts:
             waiting = self._waiting.setdefault(process.id, [])
             waiting.append(tell)
             if len(waiting) == 1:
-                process.send(node.ListenFar())
+                process.send(finding.ListenFar())
 
-    def listens(self, process: Addressed, message: node.Listens) -> None:
+    def listens(self, process: Addressed, message: finding.Listens) -> None:
         """A process of this node listens for others, or cannot."""
         process.far_address = message.address
         self._tell(process.id, message.address, message.error)

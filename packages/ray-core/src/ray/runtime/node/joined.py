@@ -12,7 +12,7 @@ from ray.abc.scheduler import ResourceRequest
 from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
 from ray.ids import node_of, process_of
-from ray.messages import cluster, codec, jobs, node, wire
+from ray.messages import cluster, codec, finding, jobs, node, wire
 from ray.messages.cluster import NodeRecord
 from ray.protocol.leases import LeaseTable
 from ray.protocol.lending import LendingTable
@@ -84,7 +84,7 @@ class Joined:
             cluster.Heard: lambda member, message: belonging.heard(message.number),
             cluster.Load: self._borrowing.load,
             cluster.Refuse: self._borrowing.refused,
-            cluster.Found: self._whereabouts.found,
+            finding.Found: self._whereabouts.found,
             cluster.ToDriver: self._to_driver,
             cluster.OfProcess: self._of_process,
             node.Granted: self._borrowing.granted,
@@ -298,9 +298,9 @@ class Joined:
             cluster.Borrow: of_node(lending.borrow),
             cluster.Abandon: of_node(lending.abandon),
             cluster.AdoptJob: of_node(lending.adopt),
-            cluster.Seek: of_node(self._whereabouts.sought),
-            node.Where: lambda client, message, frames: self._whereabouts.ask(client, message),
-            node.Listens: lambda client, message, frames: self._whereabouts.listens(client, message),
+            finding.Seek: of_node(self._whereabouts.sought),
+            finding.Where: lambda client, message, frames: self._whereabouts.ask(client, message),
+            finding.Listens: lambda client, message, frames: self._whereabouts.listens(client, message),
             cluster.JobOver: of_node(lambda client, message: processes.end_job(message.job, client.id)),
             cluster.JobPrinted: of_node(lambda client, message: processes.printed(message.job, message.amount)),
             cluster.ToProcess: of_node(self._to_process),
