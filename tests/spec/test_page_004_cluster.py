@@ -25,9 +25,16 @@ from ray.testing import eventually
 DAY_MS = 24 * 3600 * 1000
 
 
+#: That of nodes on one machine, and that of nodes on several.
+EACH_TRANSPORT = pytest.mark.parametrize("cluster", ["unix", "routed"], indirect=True)
+
+
 @pytest.fixture
-def cluster(machine: Machine) -> Machine:
+def cluster(machine: Machine, request: pytest.FixtureRequest) -> Machine:
     """Two nodes of two processors each."""
+    machine.environ["RAY_TRANSPORT"] = transport = getattr(request, "param", "unix")
+    if transport == "routed":
+        pytest.importorskip("ray_transport_zmq")
     machine.done("start", "--head", "--num-cpus", "2", "--node-name", "first")
     machine.done("start", f"--address={machine.address()}", "--num-cpus", "2", "--node-name", "second")
     return machine
@@ -97,6 +104,7 @@ sys.stdin.readline()
 """
 
 
+@EACH_TRANSPORT
 def test_connecting_to_a_cluster(cluster):
     """ "The only thing you need in order to connect to it is the address of the Redis server." """
     [said] = cluster.run(connected(cluster, USES_BOTH))
@@ -349,11 +357,13 @@ for _ in range(100):
 """
 
 
+@EACH_TRANSPORT
 def test_the_other_snippets(cluster):
     """All the same as on one machine."""
     assert cluster.run(connected(cluster, SNIPPETS)) == 100 * ["[1]"]
 
 
+@EACH_TRANSPORT
 def test_numpy_arrays(cluster):
     """ "If you want to mutate a numpy array (...), you will have to first copy it", from whichever node it came."""
     said = cluster.run(
