@@ -48,6 +48,9 @@ class Dials:
             raise OSError(24, "Too many open files")
         return Link()
 
+    def contacts(self, address: str) -> list[str]:
+        return [address]
+
 
 class State:
     """A control store, which can be cut off."""
@@ -156,8 +159,8 @@ def test_a_node_that_cannot_be_called_back_is_refused(setting: Setting) -> None:
     client = setting.join(2)
     setting.director.lost(setting.member(2))
     (refused,) = [message for message in client.sent if isinstance(message, cluster.JoinRefused)]
-    reason = "unix:/node/2 of this node cannot be reached from the director at unix:/node/1: the connection was refused"
-    assert refused.reason.startswith(reason)
+    said = "unix:/node/2 of this node cannot be reached from the director at unix:/node/1: the connection was refused"
+    assert said in refused.reason
     setting.transport.exhausted = True
     client = setting.join(3)
     (refused,) = [message for message in client.sent if isinstance(message, cluster.JoinRefused)]

@@ -172,7 +172,8 @@ class Belonging:
 
     def found(self, kept: KeptDirector) -> None:
         """See ``Looking``."""
-        self._following.found(kept)
+        if self._following.found(kept):
+            self._refused = None
         if not self._is_connected:
             self._call_director()
 
