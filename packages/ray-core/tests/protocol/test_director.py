@@ -170,11 +170,34 @@ def test_what_the_store_could_not_do_is_asked_for_again() -> None:
     store.now += AGAIN_S
     store.run(mandate)
     assert mandate.holds
+    assert store.director() == KeptDirector(record(1), mandate.term)
+    assert store.do(Get(FENCE)) == b"%d" % mandate.term, "no other term was taken for that"
     store.now += RENEW_S
     op = mandate.ask(store.now)
     assert op is not None
     mandate.answered(GONE, store.now)
     assert mandate.holds, "while the store says nothing, nobody else can have it"
+
+
+def test_one_that_hears_of_a_higher_term_takes_one_that_is_higher_still() -> None:
+    """A claim that was slow may come behind another director's time."""
+    store = Store()
+    mandate = directing(store, 1)
+    before = mandate.term
+    mandate.outranked(before)
+    assert mandate.holds
+    mandate.outranked(before + 10)
+    assert not mandate.holds
+    store.run(mandate)
+    assert mandate.holds
+    assert mandate.term == before + 11
+    store.now += RENEW_S
+    op = mandate.ask(store.now)
+    assert op is not None
+    mandate.outranked(before + 20)
+    mandate.answered(store.do(op), store.now)  # that it was renewed matters no more
+    store.run(mandate)
+    assert mandate.term == before + 21
 
 
 # --- records of nodes -------------------------------------------------------------------------------------------------

@@ -48,9 +48,6 @@ class Dials:
             raise OSError(24, "Too many open files")
         return Link()
 
-    def contacts(self, address: str) -> list[str]:
-        return [address]
-
 
 class State:
     """A control store, which can be cut off."""
