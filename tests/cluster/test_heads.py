@@ -149,3 +149,21 @@ def test_heads_that_die_again_and_again(machine: Machine) -> None:
             assert ray.get(counter.add.remote(), timeout=LIMIT_S)[1] == pid
         assert sum(row["Alive"] for row in ray.nodes()) == 3
         assert len({row["NodeID"] for row in ray.nodes()}) == 7
+
+
+@pytest.mark.slow
+def test_a_head_that_stands_still_is_replaced(machine: Machine) -> None:
+    """Its zygote ends it. Meanwhile the others show in the control store that they live."""
+    before = start(machine, "a", "b")
+    with ray.init(f"unix:{before['a']['session_dir']}"):
+        counter = Counter.options(resources={"b": 1}).remote()
+        _, pid = ray.get(counter.add.remote(), timeout=LIMIT_S)
+        os.kill(before["head"]["pid"], signal.SIGSTOP)
+        stopped = time.monotonic()
+        eventually(lambda: not alive(before["head"]["pid"]), LIMIT_S, "it is ended")
+        assert time.monotonic() - stopped > 6
+        eventually(lambda: sum(row["Alive"] for row in ray.nodes()) == 3, LIMIT_S, "there is another head")
+        time.sleep(max(0.0, stopped + 12 - time.monotonic()))
+        assert ray.get(counter.add.remote(), timeout=LIMIT_S) == (2, pid)
+    after = nodes(machine)
+    assert {name: after[name]["pid"] for name in "ab"} == {name: before[name]["pid"] for name in "ab"}

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from ray.clock import boottime, monotonic
 from ray.protocol.membership import SELF_END_S
-from ray.runtime.node.forking import ForkRequest, decode_request
+from ray.runtime.node.forking import ForkRequest, Renewed, decode_request
 from ray.runtime.process.group_ends import await_trackers
 from ray.runtime.process.marks import kill_marked
 from ray.runtime.process.node_start import NodeConfig
@@ -48,7 +48,8 @@ class NodeSurvivor:
         self._limit = 0.0
         #: When it has sent what others have heard of it last, by ``boottime``; 0: nobody has to hear of it.
         self._renewed = 0.0
-        self._handle = os.pidfd_open(node)
+        #: Of the node manager, once somebody has to hear of it.
+        self._handle = -1
         note_survivor(config.session_dir, os.getpid())
         outlive_parent()
 
@@ -67,11 +68,16 @@ class NodeSurvivor:
                     request = decode_request(data)
                     if isinstance(request, ForkRequest):
                         return request, fds
-                    self._renewed = request.sent
+                    self._take(request)
             if self._limit:
                 self._rouse()
             if not ready:  # else there may be more to hear of it
                 self._end_cut_off()
+
+    def _take(self, renewed: Renewed) -> None:
+        self._renewed = renewed.sent
+        if self._handle < 0:
+            self._handle = os.pidfd_open(self._node)
 
     def _patience_ms(self) -> float | None:
         if self._limit:
@@ -120,6 +126,7 @@ class NodeSurvivor:
     def close(self) -> None:
         """In a worker: it has nothing to do with this."""
         self._channel.close()
-        os.close(self._handle)
+        if self._handle >= 0:
+            os.close(self._handle)
         if self._lifeline >= 0:
             os.close(self._lifeline)
