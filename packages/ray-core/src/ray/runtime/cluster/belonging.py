@@ -156,6 +156,8 @@ class Belonging:
             self._shown(now)
         else:
             if self._standing.is_quiet(now):
+                if not self._is_connected:
+                    self._call_director()
                 self._lookout.look()
                 self._lookout.prove()
             self._to_director(cluster.Beat(self._standing.beat(now), self._following.version))
@@ -172,14 +174,22 @@ class Belonging:
 
     def found(self, kept: KeptDirector) -> None:
         """See ``Looking``."""
-        if self._following.found(kept):
+        is_new = self._following.found(kept)
+        if is_new:
             self._refused = None
-        if not self._is_connected:
+        if (is_new or not self._is_in) and not self._is_connected:  # else it is called with the next beat
             self._call_director()
 
     def shown(self, sent: float) -> None:
         """See ``Looking``."""
         self._shown(sent)
+
+    def condemned(self, cause: str) -> None:
+        """See ``Looking``."""
+        silence_s = boottime() - self._standing.proven
+        self._life.failed(
+            f"this machine was cut off from the cluster for {silence_s:.1f} s and was declared dead: {cause}"
+        )
 
     # --- what others say ----------------------------------------------------------------------------------------------
 
@@ -225,7 +235,7 @@ class Belonging:
         causes = dict(roster.dead)
         own = self._record.number
         if own in causes:
-            self._life.failed(self._cut_off(causes[own]))
+            self.condemned(causes[own])
         before = {record.number: record for record in self.others}
         self.others = [record for record in roster.alive if record.number != own]
         alive = {record.number for record in self.others}
@@ -238,10 +248,6 @@ class Belonging:
         elif self._is_in and not is_known and own not in causes and self._director is None:
             self._to_director(cluster.Join(self._record, self._following.term))
         return causes
-
-    def _cut_off(self, cause: str) -> str:
-        silence_s = boottime() - self._standing.proven
-        return f"this machine was cut off from the cluster for {silence_s:.1f} s and was declared dead: {cause}"
 
     def admit(self, node: bytes) -> None:
         """Another node manager has connected.

@@ -25,7 +25,7 @@ class Looking(Protocol):
     def shown(self, sent: float) -> None:
         """The store has taken what was sent at that time."""
 
-    def refused(self, reason: str) -> None:
+    def condemned(self, cause: str) -> None:
         """This node was declared dead."""
 
 
@@ -67,6 +67,6 @@ class Lookout:
         if sent is not None:
             self._looking.shown(sent)
         elif self._proof.is_dead:
-            self._looking.refused(f"this node was declared dead: {self._proof.verdict}")
+            self._looking.condemned(self._proof.verdict)
         elif self._proof.has_looked:
             self.prove()
