@@ -146,6 +146,8 @@ class DriverRuntime(OwnerRuntime):
     def node_lost(self, reason: str, *, orderly: bool = False) -> None:
         """The node manager is gone, or ends, and with it every worker: whatever waits gets an error."""
         self._node_gone.set()
+        if not orderly:
+            reason = self._hosting.why_it_ended() or reason
         with self.lock:
             if self.closed:
                 return

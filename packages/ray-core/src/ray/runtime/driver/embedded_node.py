@@ -94,6 +94,10 @@ class EmbeddedNode:
         code = self._process.wait()
         return f": {exit_text(signal=-code) if code < 0 else exit_text(code)}"
 
+    def why_it_ended(self) -> str:
+        """See ``Hosting``: it is alone."""
+        return ""
+
     def log_tail(self) -> str:
         """See ``Hosting``."""
         assert self._log is not None

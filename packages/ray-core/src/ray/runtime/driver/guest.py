@@ -12,6 +12,7 @@ import msgspec
 
 from ray.exceptions import RayConnectionError
 from ray.ids import embedded_node, node_number
+from ray.messages.cluster import NodeRecord
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
 from ray.plugins.planning import resolve_plan
@@ -20,7 +21,7 @@ from ray.runtime.cluster.far_keys import with_far_keys
 from ray.runtime.cluster.key_folder import FoundKey
 from ray.runtime.cluster.own_host import host_towards
 from ray.runtime.cluster.places import parse_place
-from ray.runtime.cluster.registry import Meta, Registry, Standing
+from ray.runtime.cluster.registry import Meta, Registry
 from ray.runtime.driver.joined_node import check_choice, check_python
 from ray.runtime.process import hardware
 from ray.runtime.process.node_start import ClusterConfig, NodeFacts
@@ -85,7 +86,7 @@ class GuestNode:
             cluster=str(self._key.key.place),
         )
 
-    def _reached(self, nodes: list[tuple[Standing, str]]) -> str:
+    def _reached(self, nodes: list[tuple[NodeRecord, str]]) -> str:
         """The address of a node that can be reached.
 
         Raises:
@@ -114,6 +115,10 @@ class GuestNode:
         """See ``Hosting``: it is not of this machine."""
         return ""
 
+    def why_it_ended(self) -> str:
+        """See ``Hosting``: it is not of this machine."""
+        return ""
+
     def lost(self, *, orderly: bool) -> None:
         """See ``Hosting``."""
 
@@ -128,12 +133,12 @@ class GuestNode:
         """See ``Hosting``."""
 
 
-def _read(found: FoundKey) -> tuple[Meta, list[Standing]]:
+def _read(found: FoundKey) -> tuple[Meta, list[NodeRecord]]:
     key = found.key
     own: dict[str, Any] = {"control": {"name": key.name, "url": key.control[0]}}
     composition = Composition(resolve_plan(control="redis", options=own))
     with control_address(key) as address, contextlib.closing(composition.open_control(address)) as control:
-        registry = Registry(control, lambda text: None)
+        registry = Registry(control)
         return registry.meta(), registry.alive_nodes()
 
 

@@ -38,6 +38,9 @@ class Hosting(Protocol):
     def log_tail(self) -> str:
         """The last lines that the node manager has printed, introduced; empty if there are none."""
 
+    def why_it_ended(self) -> str:
+        """Why the node has ended as one of a cluster; empty if nobody has said so."""
+
     def lost(self, *, orderly: bool) -> None:
         """The connection to the node manager has ended: clean up what that one cannot."""
 

@@ -10,7 +10,7 @@ import msgspec
 from ray.exceptions import IncompatiblePluginsError, RayConnectionError
 from ray.plugins.plan import ResolvedPlan
 from ray.runtime.process.node_start import JobConfig, NodeFacts, python_version
-from ray.runtime.process.session_dirs import session_in
+from ray.runtime.process.session_dirs import NodeEnd, session_in
 from ray.runtime.start_options import JoinOptions
 from ray.runtime.worker import driver_path
 
@@ -35,6 +35,7 @@ class JoinedNode:
         #: That of the session.
         self.plan = ResolvedPlan.from_json(self._facts.plan)
         check_choice(options, self.plan)
+        self._end = NodeEnd(self.session_dir)
 
     def begin(self) -> None:
         """See ``Hosting``: it runs."""
@@ -55,6 +56,10 @@ class JoinedNode:
         """See ``Hosting``: it is not this program's to read."""
         return ""
 
+    def why_it_ended(self) -> str:
+        """See ``Hosting``."""
+        return self._end.reason()
+
     def lost(self, *, orderly: bool) -> None:
         """See ``Hosting``: the node's survivor cleans up."""
 
@@ -63,9 +68,11 @@ class JoinedNode:
 
     def clear_away(self) -> None:
         """See ``Hosting``."""
+        self._end.close()
 
     def after_fork_in_child(self) -> None:
         """See ``Hosting``."""
+        self._end.close()
 
 
 def check_python(session: str, version: str) -> None:

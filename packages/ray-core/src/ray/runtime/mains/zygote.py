@@ -24,7 +24,7 @@ from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
 from ray.runtime import interface
 from ray.runtime.node.births import fork_grandchild
-from ray.runtime.node.forking import MAX_TEXT_CHARS, Forked, ForkRequest, decode_request, encode, place
+from ray.runtime.node.forking import MAX_TEXT_CHARS, Forked, ForkRequest, encode, place
 from ray.runtime.node.survivor import NodeSurvivor
 from ray.runtime.process.marks import mark_process
 from ray.runtime.process.node_start import JobConfig, NodeConfig, job_file
@@ -55,8 +55,7 @@ def serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryvi
     gc.freeze()
     survivor = NodeSurvivor(channel, lifeline, node, config)
     while True:
-        data, fds = survivor.request()
-        request = decode_request(data)
+        request, fds = survivor.request()
         if fork_grandchild(functools.partial(_announce, channel, request.worker)):
             _be_worker(survivor, config, composition, node, request, fds, slots, threads)
         for fd in fds:

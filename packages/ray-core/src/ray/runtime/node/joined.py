@@ -79,9 +79,9 @@ class Joined:
             own, lent, leases, members, processes, actors.timers, self._actor_granted, self._actor_ended
         )
         self._heard: dict[type, Heard] = {
-            cluster.Roster: lambda member, message: self.take_roster(message),
+            cluster.Roster: lambda member, message: self.take_roster(member.record, message),
             cluster.JoinRefused: lambda member, message: belonging.refused(message.reason),
-            cluster.Heard: lambda member, message: belonging.heard(message.number),
+            cluster.Heard: lambda member, message: belonging.heard(member, message.number),
             cluster.Load: self._borrowing.load,
             cluster.Refuse: self._borrowing.refused,
             finding.Found: self._whereabouts.found,
@@ -141,11 +141,18 @@ class Joined:
         self._whereabouts.node_down(member, reason)
         self._actors.desk.look_at_infeasible()
 
-    def take_roster(self, roster: cluster.Roster) -> None:
-        causes = self._belonging.take(roster)
+    def take_roster(self, director: NodeRecord, roster: cluster.Roster) -> None:
+        """A director says which nodes there are."""
+        causes = self._belonging.take(director, roster)
+        if causes is None:
+            return
         for member in self._members.want(self._belonging.others):
             cause = causes.get(member.record.number, "it has left the cluster")
             self._down(member, cause)
+
+    def awake(self) -> bool:
+        """A turn of the loop begins; False: this node may not run any more, and hears nothing of what has come."""
+        return self._belonging.awake()
 
     def leave(self, reason: str) -> None:
         """See ``Others``."""

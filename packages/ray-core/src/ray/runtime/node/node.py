@@ -6,7 +6,7 @@ effects into messages and processes. It never unpickles what users send.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.abc.control import ControlStore
@@ -92,6 +92,8 @@ class NodeManager:
         self.peers: dict[bytes, Client] = {}
         alone = Alone()
         self.others: Others = alone
+        #: Called in each turn of the loop before anything is heard; False: this node may not run any more.
+        self._awake: Callable[[], bool] = lambda: True
         self.elsewhere: Elsewhere = alone
         self.jobs = Jobs(config.session_dir)
         #: The job of the driver with which this node ends, if there is one.
@@ -162,6 +164,7 @@ class NodeManager:
     def join(self, others: Joined) -> None:
         """This node is one of several; called before it serves."""
         self.others = self.elsewhere = others
+        self._awake = others.awake
         self._handlers |= others.handlers()
 
     def _admit(self, client: Client) -> None:
@@ -178,7 +181,10 @@ class NodeManager:
         """Serve until ``stop``; the caller closes what it opened."""
         poll, timers = self.transport.poll, self.timers
         while not self.stopping:
-            for connection, frames in poll(timers.timeout_s(_TICK_S)):
+            events = poll(timers.timeout_s(_TICK_S))
+            if not self._awake():
+                break
+            for connection, frames in events:
                 if frames is None:
                     self._lost(connection)
                 else:

@@ -129,6 +129,12 @@ class WorkerPool:
         for worker in lost:
             self._forget(worker, ExitCause(reason="the process that forks workers died"))
 
+    def renewed(self, sent: float) -> None:
+        """This node may run for some time from then on, by ``boottime``; if it does not end, the zygote sees to it."""
+        if self._zygote is not None:
+            with contextlib.suppress(OSError):  # it is about to be replaced, or is told the next time
+                self._zygote.send(forking.encode(forking.Renewed(sent)))
+
     def knows(self, pid: int) -> bool:
         """Whether the process is a worker, or one that the node needs."""
         return pid in self._by_pid or pid in self.vital or pid == self._zygote_pid

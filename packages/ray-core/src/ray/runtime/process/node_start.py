@@ -61,6 +61,8 @@ class ClusterConfig(Told, frozen=True):
     """What users give: ``host:port`` of the control server."""
     keeper: int = 0
     """Of a head: the process that keeps the control server, and has started this one."""
+    ended: int = 0
+    """Of a head that takes the place of one that has ended: the number of that one."""
     data_encryption: str = "auto"
     """``auto``, ``aes-gcm`` or ``none``: that of the whole cluster; the head says it."""
 
