@@ -35,7 +35,7 @@ class Processes(Protocol):
         """
 
     def serves(self, job: str) -> bool:
-        """Whether workers of that job may be started here."""
+        """Whether workers of that job may be started here, and have all that they need."""
 
     def end_job(self, job: str, home: bytes) -> None:
         """A home needs no more workers of an adopted job here."""

@@ -14,7 +14,7 @@ from ray.runtime.start_options import JoinOptions, StartOptions
 def start(options: StartOptions) -> DriverRuntime:
     """Start a session on this machine, which ends with this program."""
     job = job_config(options)
-    return DriverRuntime(EmbeddedNode(options, job), options.plan, job)
+    return DriverRuntime(EmbeddedNode(options, job), options.plan, job, options.code.directory)
 
 
 def join(options: JoinOptions) -> DriverRuntime:
@@ -25,4 +25,4 @@ def join(options: JoinOptions) -> DriverRuntime:
         IncompatiblePluginsError: the session has other plugins than the program has chosen.
     """
     hosting = JoinedNode(options) if options.key is None else GuestNode(options, options.key)
-    return DriverRuntime(hosting, hosting.plan, joined_node.job_config(options))
+    return DriverRuntime(hosting, hosting.plan, joined_node.job_config(options), options.code.directory)

@@ -180,6 +180,9 @@ class Joined:
 
     def _to_driver(self, member: Member, message: cluster.ToDriver) -> None:
         told = codec.decode([message.message])
+        if isinstance(told, jobs.AskPackage):
+            member.send(self._processes.piece_of(message.job, told.offset))
+            return
         if not isinstance(told, (node.Logs, node.RecordError, node.ShowFailure, jobs.AskPath)):
             raise RemoteProtocolError(f"{type(told).__name__} is not for a driver of another node")
         self._processes.tell_driver(message.job, told)

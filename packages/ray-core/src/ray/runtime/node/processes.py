@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ray.messages import node
+from ray.messages import jobs, node
 from ray.runtime.cluster.lending import RemoteDriver
 from ray.runtime.cluster.peering import Sender
 from ray.runtime.node.client import Client
@@ -26,13 +26,13 @@ class NodeProcesses:
         self,
         clients: Mapping[bytes, Client],
         pool: WorkerPool,
-        jobs: Jobs,
+        known: Jobs,
         job_ends: JobEnds,
         output: NodeOutput,
     ) -> None:
         self._clients = clients
         self._pool = pool
-        self._jobs = jobs
+        self._jobs = known
         self._job_ends = job_ends
         self._output = output
         #: {adopted job: {node manager that borrows workers for it: what takes the words to its driver}}
@@ -89,7 +89,7 @@ class NodeProcesses:
     def serves(self, job: str) -> bool:
         """See ``Processes``."""
         known = self._jobs.get(job)
-        return known is not None and known.config is not None and not known.is_over
+        return known is not None and known.is_prepared and not known.is_over
 
     def end_job(self, job: str, home: bytes) -> None:
         """See ``Processes``: the job is over here when its last home needs none."""
@@ -99,6 +99,7 @@ class NodeProcesses:
         known = self._jobs.get(job)
         if homes and known is not None:
             known.driver = next(iter(homes.values()))
+            self._jobs.packages.changed(known)
             return
         del self._homes[job]
         if known is not None and isinstance(known.driver, RemoteDriver):
@@ -108,6 +109,10 @@ class NodeProcesses:
         """See ``Processes``."""
         for job in list(self._homes):
             self.end_job(job, home)
+
+    def piece_of(self, job: str, offset: int) -> jobs.PackagePiece:
+        """A part of the ZIP file of the directory that a job has sent along, or why there is none."""
+        return self._jobs.packages.piece(job, offset)
 
     def config_of(self, job: str) -> bytes:
         """See ``Processes``."""
