@@ -99,6 +99,21 @@ def test_who_may_run_a_file_is_kept(tmp_path: Path) -> None:
     packed.close()
 
 
+def test_what_is_compressed_already_is_not_compressed_again(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(os.urandom(3 << 20))
+    (tmp_path / "text").write_bytes(b"text " * (1 << 20))
+    (tmp_path / "small").write_bytes(os.urandom(100))
+    packed = pack(str(tmp_path))
+    with zipfile.ZipFile(io.BytesIO(data_of(packed))) as archive:
+        assert archive.testzip() is None
+        assert archive.read("image") == (tmp_path / "image").read_bytes()
+        sizes = {info.filename: (info.file_size, info.compress_size) for info in archive.infolist()}
+    assert sizes["image"] == (3 << 20, 3 << 20)
+    assert sizes["text"][0] == 5 << 20
+    assert sizes["text"][1] < 100_000
+    packed.close()
+
+
 def test_a_large_one_comes_in_pieces_until_it_is_closed(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(os.urandom(2 * PIECE_BYTES + 17))
     packed = pack(str(tmp_path))

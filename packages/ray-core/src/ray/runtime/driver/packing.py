@@ -8,6 +8,7 @@ import os
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, NamedTuple
@@ -22,8 +23,10 @@ from ray.runtime.process.telling import log
 _CHUNK_BYTES = 1 << 20
 #: Entries that an error shows of a directory that is too large, and links that a warning shows.
 _MOST_SHOWN = 5
-#: The same content makes the same ZIP, whenever its files were written.
-_DATE = (1980, 1, 1, 0, 0, 0)
+#: How hard to compress: what there is of code is small, and what is large should not take long.
+_LEVEL = 1
+#: Of a file, what is tried.
+_SAMPLE_BYTES = 1 << 16
 _ADVICE = f"Name what the tasks do not need in a file {IGNORE_FILE} in it, one pattern a line"
 
 
@@ -139,35 +142,26 @@ def _check_size(root: str, entries: list[_Entry]) -> None:
         )
 
 
-def _write(root: str, entries: Iterable[_Entry], file: IO[bytes]) -> None:
+def _write(root: str, entries: list[_Entry], file: IO[bytes]) -> None:
     """Write the ZIP; stops as soon as it is too large."""
-    entries = list(entries)
-    written = 0
-    # What there is of code is small, and what is large is mostly compressed already: speed counts.
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    left = MAX_UNPACKED_BYTES
+    with zipfile.ZipFile(file, "w", compresslevel=_LEVEL) as archive:
         for entry in entries:
-            info = zipfile.ZipInfo(entry.path + "/" * entry.is_folder, _DATE)
-            info.external_attr = entry.mode << 16
-            info.compress_type = zipfile.ZIP_DEFLATED
             if entry.is_folder:
-                archive.writestr(info, b"")
+                archive.writestr(_info(entry.path + "/", entry), b"")
                 continue
             path = os.path.join(root, entry.path)
-            try:
-                # It may have become a pipe, or a link, since it was listed.
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise _unreadable(path, error) from None
-            with open(fd, "rb") as source, archive.open(info, "w") as target:
-                while chunk := _read(source, path):
-                    written += len(chunk)
-                    target.write(chunk)
-                    if file.tell() > MAX_PACKED_BYTES or written > MAX_UNPACKED_BYTES:
-                        break
-            if file.tell() > MAX_PACKED_BYTES or written > MAX_UNPACKED_BYTES:
-                total = sum(entry.size for entry in entries)
+            with contextlib.suppress(FileNotFoundError), _opened(path) as source:
+                chunk = _read(source, path)
+                archive.compression = zipfile.ZIP_DEFLATED if _shrinks(chunk) else zipfile.ZIP_STORED
+                with archive.open(entry.path, "w") as target:
+                    while chunk and file.tell() <= MAX_PACKED_BYTES and left >= 0:
+                        target.write(chunk)
+                        left -= len(chunk)
+                        chunk = _read(source, path)
+                archive.getinfo(entry.path).external_attr = entry.mode << 16
+            if file.tell() > MAX_PACKED_BYTES or left < 0:
+                total = sum(each.size for each in entries)
                 raise ValueError(
                     f"working_dir {root!r} is too large to be sent: more than {_shown(MAX_PACKED_BYTES)} when it is "
                     f"packed, {_shown(total)} before. Its largest entries: {_largest(entries)}. {_ADVICE}, or have "
@@ -175,11 +169,38 @@ def _write(root: str, entries: Iterable[_Entry], file: IO[bytes]) -> None:
                 )
 
 
+def _info(name: str, entry: _Entry) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)  # of 1980: the same content makes the same ZIP, whenever its files were written
+    info.external_attr = entry.mode << 16
+    return info
+
+
+def _opened(path: str) -> IO[bytes]:
+    """A file; it may have become a pipe, or a link, since it was listed.
+
+    Raises:
+        FileNotFoundError: it was removed.
+        ValueError: it cannot be read.
+    """
+    try:
+        return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
 def _read(source: IO[bytes], path: str) -> bytes:
     try:
         return source.read(_CHUNK_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from None
+
+
+def _shrinks(chunk: bytes) -> bool:
+    """Whether a file that begins so becomes smaller: what is compressed already costs much time, and gains nothing."""
+    sample = chunk[:_SAMPLE_BYTES]
+    return len(sample) < _SAMPLE_BYTES or len(zlib.compress(sample, _LEVEL)) < 0.9 * len(sample)
 
 
 def _unreadable(path: str, error: OSError | UnicodeDecodeError) -> ValueError:

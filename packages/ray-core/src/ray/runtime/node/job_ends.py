@@ -62,6 +62,7 @@ class JobEnds:
         job.driver, job.leaver = None, leaver
         self._output.driver_lost(job.id)
         self.look(job.id)
+        self._jobs.packages.changed(job)
 
     def look(self, id: str) -> None:
         """A process of the job has ended, or an actor."""

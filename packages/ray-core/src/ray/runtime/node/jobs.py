@@ -45,7 +45,7 @@ class JobPackages(Protocol):
     """The directories that jobs have sent along."""
 
     def changed(self, job: Job) -> None:
-        """A job has come to have a driver, or another one, or has said what it wants."""
+        """A job has come to have a driver, or another one or none any more, or has said what it wants."""
 
     def forget(self, job: Job) -> None:
         """Nothing of the job is left."""

@@ -94,9 +94,14 @@ class NodePackages:
     def changed(self, job: Job) -> None:
         """See ``JobPackages``."""
         package = None if job.config is None else job.config.package
-        if package is None or job.driver is None or job.is_prepared:
+        if package is None or job.is_prepared or job.is_over:
             return
         stock = self._stocks.get(job.id)
+        driver = job.driver
+        if driver is None:
+            if stock is not None and not stock.is_whole:
+                self._end(job, stock, "the program has ended before it was sent")
+            return
         if stock is None:
             folder = os.path.join(self._session_dir, f"working_dir-{job.id}-{next(self._numbers)}")
             stock = self._stocks[job.id] = _Stock(package, folder)
@@ -108,7 +113,6 @@ class NodePackages:
             except OSError as error:
                 self._end(job, stock, f"it cannot be written down: {error.strerror}")
                 return
-        driver = job.driver
         source = driver.home.id if isinstance(driver, RemoteDriver) else driver.id
         if source != stock.source and not stock.is_whole:
             stock.source = source
