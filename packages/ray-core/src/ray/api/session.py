@@ -278,8 +278,7 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
     plan, code = _plan(options, local_mode), wanted.send()
     start_options = StartOptions(plan, **checked, code=code)
     if local_mode:
-        if code.directory is not None:
-            code.directory.close()
+        code.close()
         from ray.runtime.local.session import LocalRuntime
 
         return LocalRuntime(start_options)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,20 @@ class SentCode:
     def package(self) -> Package | None:
         """The facts of the directory."""
         return None if self.directory is None else self.directory.package
+
+    def close(self) -> None:
+        """Nobody is going to ask for it."""
+        if self.directory is not None:
+            self.directory.close()
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Closed where the block, which hands it on, raises."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
 
 @dataclass(frozen=True, slots=True)

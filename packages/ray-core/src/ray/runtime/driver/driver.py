@@ -107,8 +107,6 @@ class DriverRuntime(OwnerRuntime):
                 transport.close()
             if store is not None:
                 store.close()
-            if directory is not None:
-                directory.close()
             hosting.end()
             hosting.clear_away()
             self._signals.remove()
