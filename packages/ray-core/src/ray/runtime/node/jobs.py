@@ -20,7 +20,10 @@ _UNKNOWN = "it was not written down what has become of it"
 class Job:
     """One run of a program."""
 
-    __slots__ = ("config", "cwd", "driver", "id", "is_over", "is_prepared", "is_swept", "leaver", "postponed")
+    __slots__ = (
+        "config", "cwd", "driver", "goes_on", "id", "is_orphaned", "is_over", "is_prepared", "is_swept", "leaver",
+        "postponed",
+    )  # fmt: skip
 
     def __init__(self, id: str) -> None:
         self.id = id
@@ -33,6 +36,10 @@ class Job:
         self.postponed = 0
         #: None before the driver has come, and after it has gone.
         self.driver: Sender | None = None
+        #: Of a job of another node: its driver has ended, so that nobody asks for what was not begun.
+        self.is_orphaned = False
+        #: The same: what is over is this node's part in it.
+        self.goes_on = False
         #: Its driver has gone: no more workers are started for it, unless a detached actor lives on.
         self.is_over = False
         #: Its last worker has ended, and what they have left is being ended.
@@ -79,6 +86,8 @@ class Jobs:
         self._session_dir = session_dir
         #: Of files of jobs that say none; set before anything is served.
         self.umask = 0o022
+        #: Number of this node; likewise.
+        self.node = 0
         #: Set before anything is served.
         self.packages: JobPackages = NoPackages()
         self._jobs: dict[str, Job] = {}
@@ -117,6 +126,8 @@ class Jobs:
                 job.cwd = _folder(config.cwd)
         except OSError as error:
             raise ValueError(f"its working directory {config.cwd!r} cannot be entered: {error.strerror}") from None
+        if not config.home:
+            config = msgspec.structs.replace(config, home=self.node)
         job.is_prepared = config.package is None
         try:
             # Once the directory is there the disk may have no room to say that it is not.

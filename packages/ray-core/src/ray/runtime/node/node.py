@@ -96,6 +96,7 @@ class NodeManager:
         self.others: Others = alone
         self.elsewhere: Elsewhere = alone
         self.jobs = Jobs(config.session_dir)
+        self.jobs.node = node_number(self.node)
         #: The job of the driver with which this node ends, if there is one.
         self.own_job = ""
         self._refusals = Refusals(lambda text: print(text, flush=True))
@@ -373,7 +374,8 @@ class NodeManager:
         self._owner_lost(worker.id)
 
     def _job_over(self, job: str) -> None:
-        self.others.job_over(job)
+        known = self.jobs.get(job)
+        self.others.job_over(job, goes_on=known is not None and known.goes_on)
 
     def actor_died(self, job: str) -> None:
         """See ``NodeDesk``."""

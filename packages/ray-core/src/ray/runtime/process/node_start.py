@@ -53,6 +53,8 @@ class JobConfig(Told, frozen=True):
     """What workers have in their environment, beside that of the node manager."""
     package: Package | None = None
     """The directory in which workers begin, and look for modules first; None: the program sends none."""
+    home: int = 0
+    """Number of the node that the driver is connected to. Filled in by its node manager."""
     lack: str = ""
     """Why it is not there on this node, so that no task can run: a clause. Filled in by the node manager."""
 
