@@ -23,7 +23,7 @@ WORK = """
 
     def everywhere():
         seen, until = set(), time.monotonic() + 20
-        while len(seen) < 3 and time.monotonic() < until:
+        while len(seen) < {count} and time.monotonic() < until:
             seen |= set(ray.get([look.remote() for _ in range(40)]))
         return seen
 
@@ -33,13 +33,26 @@ WORK = """
 """
 
 
+def sent(folder, value):
+    """A directory that is written anew."""
+    folder.mkdir()
+    (folder / "sent_far.py").write_text(f"VALUE = {value}\n")
+    (folder / "data").write_bytes(os.urandom(3_000_000))
+    return str(folder)
+
+
 def test_all_hosts_have_a_copy(network, tmp_path):
     hosts = start_cluster(network)
     address = f"{hosts[0].address_of_host}:6379"
+
+    def left():
+        return [path for host in hosts for path in host.runtime.glob("ray-*/*/working_dir-*")]
+
     for number, host in enumerate(hosts):
-        folder = tmp_path / "program"
-        folder.mkdir()
-        (folder / "sent_far.py").write_text(f"VALUE = {number}\n")
-        (folder / "data").write_bytes(os.urandom(3_000_000))
-        assert host.run(WORK.format(address=address, folder=str(folder))) == [f"3 3 True {{{number}}}"]
-    eventually(lambda: [path for host in hosts for path in host.runtime.glob("ray-*/*/working_dir-*")] == [])
+        program = WORK.format(address=address, folder=sent(tmp_path / "program", number), count=3)
+        assert host.run(program) == [f"3 3 True {{{number}}}"]
+    eventually(lambda: left() == [])
+    hosts[2].done("stop")  # from where programs run nevertheless
+    program = WORK.format(address=address, folder=sent(tmp_path / "program", 7), count=2)
+    assert hosts[2].run(program) == ["2 2 True {7}"]
+    eventually(lambda: left() == [])
