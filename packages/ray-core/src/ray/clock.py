@@ -39,6 +39,8 @@ sleep: Callable[[float], None] = _time.sleep
 boottime: Callable[[], float] = (
     partial(_time.clock_gettime, _time.CLOCK_BOOTTIME) if hasattr(_time, "CLOCK_BOOTTIME") else monotonic
 )
+#: Has the process look at ``TZ`` again.
+tzset: Callable[[], None] = _time.tzset
 #: For measurements.
 perf_counter: Callable[[], float] = _time.perf_counter
 perf_counter_ns: Callable[[], int] = _time.perf_counter_ns

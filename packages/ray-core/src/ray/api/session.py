@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 from ray import later_names
 from ray.api.address import cluster_address, join_node_of, session_to_join
 from ray.api.options import check_name, custom_resources, memory_bytes, quantity, seconds, whole_quantity
+from ray.api.sent_code import RuntimeEnv, wanted_code
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames
@@ -70,6 +71,8 @@ class InitOptions(TypedDict, total=False):
     observers: Sequence[str] | None
     options: Mapping[str, Mapping[str, Any]] | None
     connect_timeout_s: float | None
+    working_dir: str | os.PathLike[str] | None
+    runtime_env: RuntimeEnv | None
 
 
 class RayContext(Mapping[str, Any]):
@@ -133,6 +136,9 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
             The parts: ``store``, ``transport``, ``scheduler``, ``selector``, ``control``, ``executor``: the name of a
             plugin or a dotted path to one; ``observers``: names of plugins that watch; ``options``:
             ``{part: {option: value}}``. With an address: what the cluster has, or nothing.
+            ``working_dir``: a directory with the program's modules and data, at most 100 MiB when it is packed. A copy
+            is the current directory of all workers, on every node, and the first place where they look for modules.
+            ``runtime_env``: ``{"working_dir": ..., "env_vars": {name: text}}``; the latter is for their environment.
             ``connect_timeout_s`` (5): how long to wait for an answer of the cluster.
 
     Returns:
@@ -247,6 +253,7 @@ def _again(running: Runtime, address: str | None, options: InitOptions, ignore: 
     with contextlib.suppress(RayConnectionError):  # "auto" may mean the session there is
         cluster_address(address, options.get("redis_address"), local_mode=local_mode)
     _checked(options)
+    wanted_code(options.get("working_dir"), options.get("runtime_env"))
     if any(options.get(name) is not None for name in (*_SEAMS, "options")):
         _plan(options, local_mode)
     _log.info("ray.init() was called again: the session there is goes on, and the arguments are ignored")
@@ -266,9 +273,12 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
         return _join(session_dir, options)
     options = cast("InitOptions", later_names.settle("ray.init", options))
     checked = _checked(options)
+    wanted = wanted_code(options.get("working_dir"), options.get("runtime_env"))
     _refuse_foreign_package()
-    start_options = StartOptions(_plan(options, local_mode), **checked)
+    plan, code = _plan(options, local_mode), wanted.send()
+    start_options = StartOptions(plan, **checked, code=code)
     if local_mode:
+        code.close()
         from ray.runtime.local.session import LocalRuntime
 
         return LocalRuntime(start_options)
@@ -292,10 +302,12 @@ def _join(session_dir: str, options: InitOptions, key: FoundKey | None = None) -
         )
     options = cast("InitOptions", later_names.settle("ray.init", options))
     checked = _checked(options)
+    code = wanted_code(options.get("working_dir"), options.get("runtime_env"))
     _refuse_foreign_package()
     chosen = {name: found for name in _SEAMS if (found := options.get(name)) is not None}
     wanted = options.get("options") or {}
-    return join(JoinOptions(session_dir, chosen, wanted, checked["namespace"], checked["log_to_driver"], key))
+    namespace, log_to_driver = checked["namespace"], checked["log_to_driver"]
+    return join(JoinOptions(session_dir, chosen, wanted, namespace, log_to_driver, key, code.send()))
 
 
 def _plan(options: InitOptions, local_mode: bool) -> ResolvedPlan:

@@ -142,9 +142,11 @@ class AdoptJob(Struct, frozen=True, tag=114):
 
 
 class JobOver(Struct, frozen=True, tag=115):
-    """Home: the driver of that job has ended; end what is left of it."""
+    """Home: the driver of that job has ended, and this home needs no more workers for it."""
 
     job: str
+    goes_on: bool = False
+    """Its driver has not, as far as is known; this home alone needs none."""
 
 
 class JobPrinted(Struct, frozen=True, tag=122):

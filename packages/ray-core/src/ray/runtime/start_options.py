@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,41 @@ from ray.runtime.process import hardware
 if TYPE_CHECKING:
     from ray.plugins.plan import ResolvedPlan
     from ray.runtime.cluster.key_folder import FoundKey
+    from ray.runtime.process.node_start import Package
+    from ray.runtime.process.packed_directory import PackedDirectory
 
 DEFAULT_NAMESPACE = "default"
 #: Of the memory, unless ``ray.init`` is told how much.
 _MEMORY_SHARE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class SentCode:
+    """What the program sends to its workers."""
+
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    """For their environment."""
+    directory: PackedDirectory | None = None
+    """In which they begin, and look for modules first."""
+
+    @property
+    def package(self) -> Package | None:
+        """The facts of the directory."""
+        return None if self.directory is None else self.directory.package
+
+    def close(self) -> None:
+        """Nobody is going to ask for it."""
+        if self.directory is not None:
+            self.directory.close()
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Closed where the block, which hands it on, raises."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +64,7 @@ class StartOptions:
     object_store_bytes: int | None = None
     namespace: str = DEFAULT_NAMESPACE
     log_to_driver: bool = True
+    code: SentCode = field(default_factory=SentCode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +81,7 @@ class JoinOptions:
     log_to_driver: bool = True
     key: FoundKey | None = None
     """Of the cluster, where no node of it is on this machine."""
+    code: SentCode = field(default_factory=SentCode)
 
 
 def offered(options: StartOptions, gpus_found: int) -> dict[str, int]:

@@ -115,7 +115,16 @@ def job_config(options: JoinOptions) -> JobConfig:
         cwd = os.getcwd() if options.key is None else ""  # another machine has other directories
     except OSError:  # it was removed: there is no other process that could enter it
         cwd = ""
-    return JobConfig(driver_path.current_path(), options.namespace, options.log_to_driver, cwd, _umask())
+    code = options.code
+    return JobConfig(
+        driver_path.current_path(),
+        options.namespace,
+        options.log_to_driver,
+        "" if code.package else cwd,
+        _umask(),
+        dict(code.env_vars),
+        code.package,
+    )
 
 
 def _umask() -> int:

@@ -14,7 +14,8 @@ from ray.runtime.start_options import JoinOptions, StartOptions
 def start(options: StartOptions) -> DriverRuntime:
     """Start a session on this machine, which ends with this program."""
     job = job_config(options)
-    return DriverRuntime(EmbeddedNode(options, job), options.plan, job)
+    with options.code.kept():
+        return DriverRuntime(EmbeddedNode(options, job), options.plan, job, options.code.directory)
 
 
 def join(options: JoinOptions) -> DriverRuntime:
@@ -24,5 +25,6 @@ def join(options: JoinOptions) -> DriverRuntime:
         RayConnectionError: there is none, or it refuses this program.
         IncompatiblePluginsError: the session has other plugins than the program has chosen.
     """
-    hosting = JoinedNode(options) if options.key is None else GuestNode(options, options.key)
-    return DriverRuntime(hosting, hosting.plan, joined_node.job_config(options))
+    with options.code.kept():
+        hosting = JoinedNode(options) if options.key is None else GuestNode(options, options.key)
+        return DriverRuntime(hosting, hosting.plan, joined_node.job_config(options), options.code.directory)

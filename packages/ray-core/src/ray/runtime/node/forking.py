@@ -39,6 +39,8 @@ class ForkRequest(msgspec.Struct, frozen=True, array_like=True, tag=1):
     address: str
     slot: int
     job: str = ""
+    chore: bytes = b""
+    """What is to be done instead of a worker's work, with the write end of a pipe attached: see ``chores``."""
 
 
 class Renewed(msgspec.Struct, frozen=True, array_like=True, tag=2):

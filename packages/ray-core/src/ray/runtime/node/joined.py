@@ -175,9 +175,9 @@ class Joined:
         """See ``Others``."""
         return self._lent.could_serve(request)
 
-    def job_over(self, job: str) -> None:
+    def job_over(self, job: str, *, goes_on: bool) -> None:
         """See ``Others``."""
-        self._borrowing.job_over(job)
+        self._borrowing.job_over(job, goes_on=goes_on)
 
     def _of_lease(self, member: Member, message: node.Revoke | node.LeaseRecalled) -> None:
         self._borrowing.tell_owner(message.lease, message)
@@ -187,6 +187,9 @@ class Joined:
 
     def _to_driver(self, member: Member, message: cluster.ToDriver) -> None:
         told = codec.decode([message.message])
+        if isinstance(told, jobs.AskPackage):
+            member.send(self._processes.piece_of(message.job, told.offset))
+            return
         if not isinstance(told, (node.Logs, node.RecordError, node.ShowFailure, jobs.AskPath)):
             raise RemoteProtocolError(f"{type(told).__name__} is not for a driver of another node")
         self._processes.tell_driver(message.job, told)
@@ -308,7 +311,9 @@ class Joined:
             finding.Seek: of_node(self._whereabouts.sought),
             finding.Where: lambda client, message, frames: self._whereabouts.ask(client, message),
             finding.Listens: lambda client, message, frames: self._whereabouts.listens(client, message),
-            cluster.JobOver: of_node(lambda client, message: processes.end_job(message.job, client.id)),
+            cluster.JobOver: of_node(
+                lambda client, message: processes.end_job(message.job, client.id, goes_on=message.goes_on)
+            ),
             cluster.JobPrinted: of_node(lambda client, message: processes.printed(message.job, message.amount)),
             cluster.ToProcess: of_node(self._to_process),
             cluster.KillProcess: of_node(lambda client, message: processes.kill(message.process, message.reason)),
