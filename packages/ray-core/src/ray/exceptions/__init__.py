@@ -43,12 +43,14 @@ from ray.exceptions.plugins import (
     UnknownPluginError,
 )
 from ray.exceptions.processes import (
+    ActorUnschedulableError,
     BackPressureError,
     BlockingCallError,
     OutOfMemoryError,
     RayActorError,
     TaskCancelledError,
     TaskTimeoutError,
+    TaskUnschedulableError,
     WorkerCrashedError,
 )
 from ray.exceptions.system import (
@@ -90,6 +92,7 @@ __all__ = [
     "STDERR_TAIL_LINES",
     "ActorDiedError",
     "ActorUnavailableError",
+    "ActorUnschedulableError",
     "AmbiguousPluginError",
     "BackPressureError",
     "BlockingCallError",
@@ -140,6 +143,7 @@ __all__ = [
     "RemoteProtocolError",
     "TaskCancelledError",
     "TaskTimeoutError",
+    "TaskUnschedulableError",
     "UnknownPluginError",
     "UnpicklableError",
     "UnreconstructableError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from ray.ids import node_bytes, node_number
 from ray.messages import cluster
 from ray.messages.cluster import NodeRecord
 from ray.protocol.membership import BEAT_S, Standing
+from ray.runtime.cluster.absence import Absence
 from ray.runtime.cluster.director import Director
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.process.timers import Timers
@@ -58,7 +60,8 @@ class Belonging:
         self.others: list[NodeRecord] = []
         #: Records of nodes that have died, the newest last.
         self.gone: list[NodeRecord] = []
-        self._dead: set[int] = set()
+        #: {number of a node that has died: why}
+        self._dead: dict[int, str] = {}
         self._standing = Standing(monotonic())
 
     @property
@@ -101,6 +104,16 @@ class Belonging:
     def _to_director(self, message: Any) -> None:
         number = self._director_record.number
         self._members.send(node_bytes(number), message)
+
+    def absence(self, node: str) -> tuple[Absence, str]:
+        """What is known of a node that is not there, by its number (8 hexadecimal digits) or name; why it has died."""
+        if any(node in (record.name, f"{record.number:08x}") for record in self.others):
+            return Absence.JOINS, ""
+        if re.fullmatch("[0-9a-f]{8}", node):
+            cause = self._dead.get(int(node, 16))
+            return (Absence.UNKNOWN, "") if cause is None else (Absence.OVER, cause)
+        numbers = [record.number for record in self.gone if record.name == node]
+        return Absence.AWAITED, self._dead.get(numbers[-1], "") if numbers else ""
 
     # --- what others say ----------------------------------------------------------------------------------------------
 
@@ -145,7 +158,7 @@ class Belonging:
         alive = {record.number for record in self.others}
         self.gone += [record for number, record in before.items() if number not in alive]
         del self.gone[:-_MAX_GONE]
-        self._dead.update(causes)
+        self._dead |= causes
         if not self._is_in and own in {record.number for record in roster.alive}:
             self._join()
         return causes
