@@ -326,6 +326,7 @@ class LeaseTable:
         closed: set[Line] = set()
         #: Lines for which the policy prefers other nodes.
         elsewhere: set[Line] = set()
+        others = self.others.nodes
         #: Those that do not belong any more where they are in their line.
         moved: dict[DemandKey, DemandEntry] = {}
         for line, entry in self._waiting.in_order(closed):
@@ -333,9 +334,9 @@ class LeaseTable:
                 break
             lacking, job = 0, line.job
             entry.placed, entry.elsewhere = 0, False
-            asked = self.others.asked(entry.key)
+            asked = self.others.asked(entry.key) if others else 0
             while entry.count - asked > lacking:
-                if line in elsewhere or self._goes_elsewhere(entry):
+                if others and (line in elsewhere or self._goes_elsewhere(entry)):
                     elsewhere.add(line)
                     entry.elsewhere = True
                     break
@@ -425,9 +426,9 @@ class LeaseTable:
 
     def _goes_elsewhere(self, entry: DemandEntry) -> bool:
         """Whether there is room here, and the policy prefers another node."""
-        others: Collection[NodeView] = self.others.nodes.values()
-        if not others or entry.on_loan:
+        if entry.on_loan:
             return False
+        others: Collection[NodeView] = self.others.nodes.values()
         request, here = entry.request, self.view()
         if not has(here.available, request.resources):
             return False

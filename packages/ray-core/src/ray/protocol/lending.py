@@ -214,12 +214,13 @@ class LendingTable:
                 del self._asked[key]
 
     def tick(self, now: float) -> None:
-        """Give up the loans whose time is over; those that take long are not counted on any more."""
+        """Give up the loans whose time is over; nodes that take long are not counted on until they say more."""
         for loan in list(self.loans.values()):
             if loan.until <= now:
                 self._drop(loan)
-            elif loan.until - PATIENCE_S + HEAD_START_S <= now:
+            elif loan.is_new and loan.until - (PATIENCE_S - HEAD_START_S) <= now:
                 self._no_longer_new(loan)
+                self.node_free(loan.node, {})
 
     # --- leases -------------------------------------------------------------------------------------------------------
 

@@ -432,6 +432,8 @@ class NodeManager:
         owner = self.peers.get(entry.key[0])
         if owner is not None:
             owner.send(node.Infeasible(entry.key[1], lack, fails))
+            if fails:  # what it asks for next is new, and is looked at anew
+                self.apply(self.leases.demand(entry.key, entry.request, 0))
         elif entry.key[0] == self.process_id:
             self.actors.infeasible(entry.key[1], lack, fails)
 

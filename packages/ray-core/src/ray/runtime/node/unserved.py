@@ -39,7 +39,7 @@ class UnservedDemands:
             others: the other nodes.
             timers: of this node manager.
             failures: records what is said.
-            tell: tells an owner what its demand lacks, and whether that is for ever.
+            tell: tells an owner what its demand lacks, and whether that is for ever: then it is one no more.
             alone: no other node can join.
         """
         self._leases = leases
@@ -56,7 +56,7 @@ class UnservedDemands:
         demands = self._leases.demands
         self._unknown = {key: since for key, since in self._unknown.items() if key in demands}
         for entry in list(demands.values()):
-            if entry.infeasible:
+            if entry.infeasible and demands.get(entry.key) is entry:
                 self.look_at(entry)
 
     def look_at(self, entry: DemandEntry) -> None:
@@ -79,15 +79,19 @@ class UnservedDemands:
         else:
             lack = lack_of(request.resources, placement, views, alone=self._alone)
         if lasts:
+            self._unknown.pop(entry.key, None)
+            if entry.for_life:  # perhaps nobody calls the actor, and is told by that
+                self._record(entry, f"{lack}. It is dead.")
             self._tell(entry, lack, True)
-            return
-        if entry.told:
-            return
-        entry.told = True
-        until = "As it is, it waits for ever" if self._alone else "It waits until a node joins that has it"
-        text = f"{entry.name or 'A task'} {lack}. {until}."
+        elif not entry.told:
+            entry.told = True
+            until = "As it is, it waits for ever" if self._alone else "It waits until a node joins that has it"
+            self._record(entry, f"{lack}. {until}.")
+            self._tell(entry, lack, False)
+
+    def _record(self, entry: DemandEntry, predicate: str) -> None:
+        text = f"{entry.name or 'A task'} {predicate}"
         self._failures.record(entry.job, node.ErrorRecord("infeasible_task", text, wall_time(), function=entry.name))
-        self._tell(entry, lack, False)
 
     def _may_be_new(self, entry: DemandEntry) -> bool:
         """Whether the node that is wanted may have joined just now: then it is looked again."""
