@@ -216,6 +216,14 @@ def test_spread(zones):
     assert counts == dict.fromkeys(ids(zones).values(), 2)
 
 
+def test_actors_that_hold_nothing_spread_one_after_the_other(zones):
+    actors, counts = [], collections.Counter()
+    for _ in range(6):
+        actors.append(Actor.options(scheduling_strategy="SPREAD").remote())
+        counts[get(actors[-1].where.remote())] += 1
+    assert counts == dict.fromkeys(ids(zones).values(), 2)
+
+
 @pytest.mark.parametrize("zones", [{"scheduler": "spread"}], indirect=True)
 def test_a_session_that_spreads(zones):
     counts = collections.Counter(get([slow.remote(1.0) for _ in range(6)]))

@@ -67,9 +67,11 @@ def test_a_grant_is_for_the_owner_that_waits() -> None:
     assert made.granted(loan.number, lease) == (OWNER, 1)
     assert (made.loans, made.lent[lease].node) == ({}, A)
     assert made.granted(loan.number, make_lease_ids(A)()) is None, "more than was asked for goes back"
+    assert made.nodes[A].leased == 1
     ended = made.ended(lease)
     assert ended is not None
     assert ended.key == (OWNER, 1)
+    assert made.nodes[A].leased == 0
     assert made.ended(lease) is None
 
 

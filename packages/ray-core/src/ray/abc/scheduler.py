@@ -29,6 +29,8 @@ class NodeView:
     is_local: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
+    leased: int = 0
+    """Workers that the asking node has there; they may hold nothing."""
 
 
 class SchedulerPolicy(ABC):

@@ -40,7 +40,7 @@ class HybridPolicy(SchedulerPolicy):
 
 
 class SpreadPolicy(SchedulerPolicy):
-    """Takes the least used node with room; ties go to the smallest node id."""
+    """Takes the least used node with room; ties go to the one with the fewest workers, then to the smallest node id."""
 
     name = "spread"
 
@@ -51,7 +51,8 @@ class SpreadPolicy(SchedulerPolicy):
 def least_used(request: ResourceRequest, nodes: Sequence[NodeView]) -> bytes | None:
     """The node that is used least of those with room."""
     roomy = (node for node in nodes if _fits(request.resources, node.available))
-    return min(((_use(request.resources, node), node.node_id) for node in roomy), default=(0.0, None))[1]
+    ranks = ((_use(request.resources, node), node.leased, node.node_id) for node in roomy)
+    return min(ranks, default=(0.0, 0, None))[2]
 
 
 def _fits(request: Mapping[str, int], available: Mapping[str, int]) -> bool:

@@ -414,7 +414,7 @@ class LeaseTable:
 
     def view(self) -> NodeView:
         """What a policy may know of this node."""
-        return replace(self._view, available=self.resources.available())
+        return replace(self._view, available=self.resources.available(), leased=len(self.leases))
 
     def _could_serve(self, entry: DemandEntry) -> bool:
         """Whether this node has enough, and is one on which the work may run."""

@@ -10,7 +10,7 @@ run.
 Invariants (``validate``):
 - a loan that is not settled has workers left to come, and its node is known;
 - ``asked`` counts what is left of the loans that were asked for just now;
-- a lease that was lent is of exactly one owner, and of a node that is known.
+- a lease that was lent is of exactly one owner, and of a node that is known, which counts it.
 """
 
 from __future__ import annotations
@@ -171,7 +171,8 @@ class LendingTable:
             counts[node] = counts.get(node, 0) + count
             missing -= count
             left = {name: free - needs.get(name, 0) for name, free in views[node].available.items()}
-            self.nodes[node] = views[node] = replace(views[node], available=left)
+            views[node] = replace(views[node], available=left, leased=views[node].leased + count)
+            self.nodes[node] = replace(views[node], leased=self.nodes[node].leased)
             if not needs:
                 break
         return counts
@@ -182,8 +183,13 @@ class LendingTable:
         if loan is None or loan.node != node_of(lease) or lease in self.lent:
             return None
         self.lent[lease] = Lent(lease, loan.wish.key)
+        self._has_leased(loan.node, 1)
         self._settle(loan, 1)
         return loan.wish.key
+
+    def _has_leased(self, node: bytes, more: int) -> None:
+        view = self.nodes[node]
+        self.nodes[node] = replace(view, leased=view.leased + more)
 
     def refused(self, number: int, count: int) -> None:
         """A node does not lend so many of what it was asked for; until it says more of itself, it has no room."""
@@ -226,13 +232,16 @@ class LendingTable:
 
     def ended(self, lease: bytes) -> Lent | None:
         """A lease of another node is over, whoever has ended it; returns it, if it was one."""
-        return self.lent.pop(lease, None)
+        lent = self.lent.pop(lease, None)
+        if lent is not None:
+            self._has_leased(lent.node, -1)
+        return lent
 
     def owner_lost(self, owner: bytes) -> list[Lent]:
         """An owner has died; returns its leases, which have ended: their workers have to be."""
         ended = [lent for lent in self.lent.values() if lent.key[0] == owner]
         for lent in ended:
-            del self.lent[lent.id]
+            self.ended(lent.id)
         return ended
 
     def validate(self) -> None:
@@ -251,3 +260,6 @@ class LendingTable:
         for id, lent in self.lent.items():
             assert id == lent.id, (id, lent)
             assert lent.node in self.nodes, lent
+        counts = Counter(lent.node for lent in self.lent.values())
+        for node, view in self.nodes.items():
+            assert view.leased == counts[node], (view, counts)
