@@ -175,12 +175,29 @@ def test_the_policy_may_prefer_other_nodes():
     assert (entry.elsewhere, entry.count) == (False, 1)
 
 
+def test_what_workers_will_hold_that_start_is_not_free():
+    table = make(CPU=4)
+    table.others = Others(other(b"oth1", 0))
+    assert table.demand((b"a", 1), ask(), 3) == [StartWorkers(3)]
+    assert table.view().available == {"CPU": UNIT}
+    table.demand((b"a", 1), ask(), 0)
+    assert table.view().available == {"CPU": 4 * UNIT}
+
+
 def test_nothing_is_taken_from_others_for_what_goes_elsewhere():
     table = with_workers(make(CPU=2), b"1", b"2")
     assert len(granted(table.demand((b"a", 1), ask(), 1))) == 1
     table.others = Others(other(b"oth1", 4))
     assert table.demand((b"b", 1), ask(), 1) == []
     assert [entry.elsewhere for entry, _ in table.unmet()] == [True]
+
+
+def test_where_there_is_no_room_others_make_some_as_ever():
+    table = with_workers(make(CPU=1), b"1")
+    (lease,) = granted(table.demand((b"a", 1), ask(), 1))
+    table.others = Others(other(b"oth1", 4))
+    assert table.demand((b"b", 1), ask(), 1) == [RevokeLease(lease)]
+    assert [entry.elsewhere for entry, _ in table.unmet()] == [False]
 
 
 def test_what_is_lent_is_of_this_node():

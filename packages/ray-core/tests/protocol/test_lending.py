@@ -87,6 +87,15 @@ def test_after_a_refusal_others_are_asked() -> None:
     assert [(again.node, again.left) for again in made.look([wish(4)], 0.0)] == [(loan.node, 1)]
 
 
+def test_who_has_refused_is_not_asked_until_it_says_more() -> None:
+    made = table(a=4)
+    (loan,) = made.look([wish(1)], 0.0)
+    made.refused(loan.number, 1)
+    assert made.look([wish(1)], 0.0) == [], "though it was asked for one of four"
+    made.node_free(A, {"CPU": UNIT})
+    assert len(made.look([wish(1)], 0.0)) == 1
+
+
 def test_a_loan_is_given_up_after_a_time() -> None:
     made = table(a=4)
     (loan,) = made.look([wish()], 1.0)

@@ -119,6 +119,8 @@ class LeaseTable:
         self._held_back = False
         #: What is not given to owners that come after the one that it is kept for.
         self.kept: Mapping[str, int] = {}
+        #: What workers will hold that are to start.
+        self._promised: Counter[str] = Counter()
         self._turn = 0
         self._total = dict(resources.available())
         self._view = NodeView(node_id, self._total, self._total, labels=dict(labels or {}), name=name)
@@ -314,6 +316,7 @@ class LeaseTable:
         """
         effects: list[Effect] = []
         self.kept = {}
+        self._promised.clear()
         if not self.demands:
             return effects
         #: What workers that are to be started will hold, and how many of them each job needs.
@@ -372,6 +375,8 @@ class LeaseTable:
             self._held_back = len(missing) >= most
         for allocation in missing:
             self.resources.release(allocation)
+            if others:
+                self._promised.update(allocation.resources)
         for job, count in wanted.items():
             more = count - self._starting[job]
             if more > 0:
@@ -413,8 +418,11 @@ class LeaseTable:
             self.kept = keeping.to_keep(needed, free)
 
     def view(self) -> NodeView:
-        """What a policy may know of this node."""
-        return replace(self._view, available=self.resources.available(), leased=len(self.leases))
+        """What a policy may know of this node; what workers will hold that start is not free."""
+        free = self.resources.available()
+        for name, amount in self._promised.items():
+            free[name] -= amount
+        return replace(self._view, available=free, leased=len(self.leases))
 
     def _could_serve(self, entry: DemandEntry) -> bool:
         """Whether this node has enough, and is one on which the work may run."""

@@ -179,10 +179,10 @@ class Node:
 
 
 class World:
-    def __init__(self, seed: int, policy: Any = None) -> None:
+    def __init__(self, seed: int, policy: Any = None, most_delay_s: float = 0.0) -> None:
         self.rng = random.Random(seed)
         self.clock = VirtualClock()
-        self.network = Network(self.clock, self.rng, LinkQuality(0.0005, self.rng.choice([0.002, 0.3])))
+        self.network = Network(self.clock, self.rng, LinkQuality(0.0005, most_delay_s or self.rng.choice([0.002, 0.3])))
         self.policy = policy or self.rng.choice([HybridPolicy(), SpreadPolicy(), HybridPolicy(1.0)])
         self.numbers = count(1)
         self.all: list[Node] = []
@@ -311,7 +311,7 @@ def test_work_is_spread_evenly(nodes: int, policy: Any, placement: Placement | N
 
 
 def test_half_of_the_home_comes_first(virtual_time: list[World]) -> None:
-    world = World(1, HybridPolicy())
+    world = World(1, HybridPolicy(), 0.002)
     virtual_time.append(world)
     for _ in range(3):
         world.add(4)
@@ -320,7 +320,9 @@ def test_half_of_the_home_comes_first(virtual_time: list[World]) -> None:
     here.kinds[1] = ResourceRequest({"CPU": UNIT}), None
     for wanted, places in ((2, [2]), (2, [2, 2]), (2, [2, 2, 2]), (6, [4, 4, 4]), (3, [4, 4, 4])):
         here.want(1, wanted)
-        world.settle(1.0)
+        world.settle(0.01)
+        assert here.leases.starting == places[0] - world.served[here.node], "at once"
+        world.settle(0.2)
         assert sorted(world.served.values()) == places
     assert here.wants[1] == 3
 
@@ -335,3 +337,23 @@ def test_a_node_that_says_nothing_holds_nobody_up_for_long(virtual_time: list[Wo
     here.want(1, 2)
     world.settle(1.5)
     assert world.served == {here.node: 2}
+
+
+def test_a_wish_is_for_a_node_that_comes_until_that_goes(virtual_time: list[World]) -> None:
+    world = World(1, HybridPolicy(), 0.002)
+    virtual_time.append(world)
+    here = world.add(1)
+    for key, placement in ((1, None), (2, Placement("node-2", soft=True)), (3, Placement("node-2"))):
+        here.kinds[key] = ResourceRequest({"CPU": UNIT}), placement
+    here.want(1, 1)
+    here.want(2, 2)
+    there = world.add(1)
+    world.settle(0.2)
+    assert (here.wants[2], world.served) == (1, {here.node: 1, there.node: 1}), "the home was full"
+    here.give_back(next(lease for lease in here.held if node_of(lease) == here.node))
+    here.want(3, 1)
+    world.settle(3.0)
+    assert (here.wants[2], here.wants[3]) == (1, 1), "there is room at home, and that is not what it wants"
+    world.kill(there)
+    world.settle(0.2)
+    assert (here.wants[2], here.wants[3], world.served[here.node]) == (0, 1, 2)
