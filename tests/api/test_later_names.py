@@ -31,6 +31,7 @@ HEADINGS = {
     "ray.exceptions": ("Attributes of `ray.exceptions`", "{}"),
     "ray.experimental": ("Attributes of `ray.experimental`", "{}"),
     "ray.worker": ("Attributes of `ray.worker`", "{}"),
+    "ray.util": ("Attributes of `ray.util`", "ray.util.{}"),
     "ray.get_runtime_context()": ("Attributes of what `ray.get_runtime_context()` returns", "{}"),
     "what ray.init() returns": ("Attributes of what `ray.init()` returns", "{}"),
     "the command 'ray'": ("Commands", "ray {}"),
@@ -227,7 +228,7 @@ def test_arguments_of_calls(hints):
 # --- attributes ---
 
 
-@pytest.mark.parametrize("place", ["ray", "ray.exceptions", "ray.experimental", "ray.worker"])
+@pytest.mark.parametrize("place", ["ray", "ray.exceptions", "ray.experimental", "ray.util", "ray.worker"])
 def test_attributes_of_modules(place):
     module = ray if place == "ray" else getattr(ray, place.removeprefix("ray."))
     for name, found in NAMES[place].items():
@@ -261,7 +262,7 @@ def test_attributes_of_functions_methods_and_the_context():
 
 
 def test_the_table_names_only_what_is_missing():
-    for place, name in pairs("ray", "ray.worker", "ray.experimental"):
+    for place, name in pairs("ray", "ray.worker", "ray.util", "ray.experimental"):
         assert name not in (ray if place == "ray" else getattr(ray, place[4:])).__all__
     for place, names in NAMES.items():
         for name, found in names.items():

@@ -174,7 +174,7 @@ def test_what_stands_still_is_killed(machine):
         os.kill(pid, signal.SIGSTOP)
     finished = machine.ray("stop")
     assert finished.returncode == 0
-    assert re.fullmatch(r"What did not end within 5 s was killed: \d+(, \d+)?\.\n", finished.stderr)  # one by its zygote
+    assert re.fullmatch(r"What did not end within 5 s was killed: \d+(, \d+)?\.\n", finished.stderr)
     assert not any(map(alive, stopped))
     assert machine.names() == []
 

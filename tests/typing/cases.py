@@ -178,6 +178,8 @@ def options() -> None:
     assert_type(f.options(num_cpus=1).remote(1), ray.ObjectRef[str])
     assert_type(f.options(name="n", timeout_s=datetime.timedelta(seconds=1)).remote(1), ray.ObjectRef[str])
     f.options(retry_exceptions=[OSError], priority=3)
+    f.options(node="a", soft=True, labels={"zone": ["a", "b"]}, scheduling_strategy="SPREAD")
+    f.options(scheduling_strategy="PACK")  # E
     f.options(num_cpuss=1)  # E
     f.options(num_cpus="1")  # E
     f.options(max_restarts=1)  # E

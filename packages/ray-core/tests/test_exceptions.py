@@ -18,6 +18,8 @@ EXAMPLES: dict[type[RayError], tuple[tuple[Any, ...], dict[str, Any]]] = {
     errors.WorkerCrashedError: (("f", 12, None, 9, "it was busy", "last\nwords"), {}),
     errors.OutOfMemoryError: (("f", 12, 100, 99, "python 99 bytes"), {"stderr_tail": "last words"}),
     errors.RayActorError: (("Counter", b"\x01" * 16, "its node died"), {"cause": ValueError("x"), "pid": 4}),
+    errors.TaskUnschedulableError: (("f", "is to run on the node a, which is not there"), {}),
+    errors.ActorUnschedulableError: (("Counter", b"\x01" * 16, "is to run on the node a, which is not there"), {}),
     errors.TaskCancelledError: (("f", b"\x02" * 16), {}),
     errors.TaskTimeoutError: (("f", 1.5), {}),
     errors.RuntimeEnvSetupError: (("the disk has no room", "node-1"), {}),
@@ -114,6 +116,8 @@ def test_every_public_name_is_in_all_and_lives_in_one_place() -> None:
     [
         ("WorkerCrashedError", RuntimeError),
         ("RayActorError", RuntimeError),
+        ("TaskUnschedulableError", RuntimeError),
+        ("ActorUnschedulableError", RuntimeError),
         ("OutOfMemoryError", MemoryError),
         ("TaskTimeoutError", TimeoutError),
         ("GetTimeoutError", TimeoutError),

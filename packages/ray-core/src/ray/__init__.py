@@ -87,7 +87,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = frozenset(
-    {"actor", "async_compat", "cloudpickle", "exceptions", "experimental", "runtime_context", "worker"}
+    {"actor", "async_compat", "cloudpickle", "exceptions", "experimental", "runtime_context", "util", "worker"}
 )
 #: Packages that import modules of their own, each after those that it needs. Python imports a package while it holds
 #: the lock of the module inside that was asked for. A thread that has begun with the package waits for that lock, and

@@ -38,7 +38,8 @@ _PATHS = _ignored("the session chooses its own folders and sockets; ray.init() r
 _LOGGING = _ignored("configure logging.getLogger('ray') with the logging module")
 _ENVIRONMENT = _absent("ray.init(runtime_env=...) is for all tasks and actors of a program.")
 _PACKAGES = _absent("Install packages in the environment in which the nodes run.")
-_PLACEMENT = _absent("Name a custom resource instead: resources={...}.")
+_PLACEMENT = _absent("node=, labels= and resources= say where it runs; scheduling_strategy='SPREAD' spreads.")
+_LABELS = _absent("labels={'zone': ['a', 'b']} names labels of nodes; soft=True makes it a wish.")
 _RESOURCES = _absent("Name a custom resource instead: ray.init(resources={'A100': 1}), options(resources={'A100': 1}).")
 _IDS = _absent("Ids are bytes and hexadecimal text: ray.get_runtime_context().get_task_id() and its like.")
 _LIBRARY = _absent("This package is the core; install such a library apart.")
@@ -49,19 +50,19 @@ _COMMANDS = _absent(
     "'ray memory' shows the objects of running sessions, 'ray doctor' what a session would consist of; in the program, "
     "ray.available_resources() and ray.error_info() say more."
 )
-_NO_CLUSTER = _absent("ray.init(address='host:port') joins a cluster, on a machine that has a node of it.")
+_NO_CLUSTER = _absent("ray.init(address='host:port') joins a cluster.")
 _NO_LAUNCHER = _absent("'ray start' starts the node of the machine where it runs; a program is run like any other.")
+_POOL = _absent("ray_async.map and ray.wait share calls out over several actors.")
 _NO_EXCEPTION = _absent("Nothing here raises it.")
 
 _EVERY_OPTION = {
     "runtime_env": _ENVIRONMENT,
-    "scheduling_strategy": _PLACEMENT,
     "placement_group": _PLACEMENT,
     "placement_group_bundle_index": _PLACEMENT,
     "placement_group_capture_child_tasks": _PLACEMENT,
     "accelerator_type": _RESOURCES,
-    "label_selector": _RESOURCES,
-    "fallback_strategy": _RESOURCES,
+    "label_selector": _LABELS,
+    "fallback_strategy": _LABELS,
     "object_store_memory": _ignored("the store is shared by all and makes room by itself"),
     "enable_task_events": _ignored("events are noted only while an observer wants them"),
     "_labels": _ignored("they mean nothing here"),
@@ -194,10 +195,6 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "workflow": _LIBRARY,
         "autoscaler": _absent(),
         "dag": _absent("Give references as arguments: f.remote(g.remote(1))."),
-        "util": _absent(
-            "ActorPool: ray_async.map or ray.wait over calls of several actors. Queue: an actor with an asyncio.Queue. "
-            "placement_group: custom resources."
-        ),
         "client": _NO_CLUSTER,
         "ClientBuilder": _NO_CLUSTER,
         "timeline": _absent("observers= names plugins that see each task, its times and its worker."),
@@ -254,6 +251,33 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "queue": _absent("An actor with an asyncio.Queue is one."),
         "ActorPool": _absent("ray_async.map and ray.wait share calls out."),
     },
+    "ray.util": {
+        "ActorPool": _POOL,
+        "actor_pool": _POOL,
+        "queue": _absent("An actor with an asyncio.Queue is one."),
+        "multiprocessing": _POOL,
+        "joblib": _POOL,
+        **dict.fromkeys(
+            (
+                "placement_group",
+                "get_placement_group",
+                "get_current_placement_group",
+                "placement_group_table",
+                "remove_placement_group",
+            ),
+            _PLACEMENT,
+        ),
+        "state": _QUESTIONS,
+        "list_named_actors": _QUESTIONS,
+        "inspect_serializability": _absent("The error of what cannot be pickled names the path to it."),
+        "metrics": _absent("observers= names plugins that see each task, its times and its worker."),
+        "tracing": _absent("observers= names plugins that see each task, its times and its worker."),
+        "collective": _absent("Install such a library apart."),
+        "accelerators": _RESOURCES,
+        "connect": _NO_CLUSTER,
+        "disconnect": _absent("ray.shutdown() disconnects."),
+        "client": _NO_CLUSTER,
+    },
     "ray.get_runtime_context()": {
         "runtime_env": _ENVIRONMENT,
         "get_runtime_env_string": _ENVIRONMENT,
@@ -294,8 +318,6 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "UnreconstructableError": _alias("ObjectLostError"),
         "ActorAlreadyExistsError": _absent("A name that is taken is a ValueError."),
         "ActorHandleNotFoundError": _absent("ray.get_actor() of a name that nobody has is a ValueError."),
-        "ActorUnschedulableError": _NO_EXCEPTION,
-        "TaskUnschedulableError": _NO_EXCEPTION,
         "ActorPlacementGroupRemoved": _NO_EXCEPTION,
         "TaskPlacementGroupRemoved": _NO_EXCEPTION,
         "AsyncioActorExit": _absent("ray.actor.exit_actor() ends an actor."),

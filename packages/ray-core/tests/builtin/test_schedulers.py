@@ -1,5 +1,7 @@
 """What the built-in policies prefer, beyond the contract."""
 
+from dataclasses import replace
+
 import pytest
 
 from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
@@ -56,3 +58,15 @@ def test_spread_fills_evenly():
         order.append(number)
     assert order == [0, 1, 2, 3] * 4
     assert chosen(SpreadPolicy(), *(a_node(n, f) for n, f in free.items())) is None
+
+
+def test_spread_takes_the_one_with_the_fewest_workers_of_those_that_are_used_alike():
+    nodes = [replace(a_node(1, 4), leased=2), replace(a_node(2, 4), leased=1), a_node(3, 3)]
+    assert chosen(SpreadPolicy(), *nodes) == 2
+    assert chosen(SpreadPolicy(), *nodes, CPU=0) == 2
+
+
+def test_hybrid_spreads_what_wants_to_be_spread():
+    request = replace(a_request(CPU=1), spread=True)
+    nodes = [a_node(1, 3, is_local=True), a_node(2, 4)]
+    assert HybridPolicy().choose(request, nodes) == nodes[1].node_id

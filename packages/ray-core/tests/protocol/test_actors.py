@@ -85,6 +85,16 @@ def test_a_failed_init_is_the_end():
     assert not table.by_worker
 
 
+def test_what_can_never_be_placed_is_dead():
+    table = ActorTable()
+    table.create(spec(b"actor", name="n", max_restarts=-1))
+    effects = table.unplaceable(b"actor", "is to run where no node is")
+    assert [type(effect) for effect in effects] == [Unplace, Publish]
+    update = table.actors[b"actor"].update()
+    assert (update.state, update.cause) == (DEAD, ExitCause(reason="is to run where no node is", unplaced=True))
+    assert table.named("", "n") is None
+
+
 def test_a_second_report_of_the_start_changes_nothing():
     table, entry = in_state(ALIVE)
     assert table.started(b"w", b"") == table.started(b"w", b"error") == table.started(b"x", b"") == []
@@ -372,7 +382,7 @@ class Life:
         rng, table = self.rng, self.table
         actor = rng.choice(list(self.entries)) if self.entries else b""
         worker = rng.choice(list(self.processes)) if self.processes else b""
-        match rng.choices(range(10), [6, 12, 12, 5, 2, 3, 1, 1, 0.3, 4])[0]:
+        match rng.choices(range(11), [6, 12, 12, 5, 2, 3, 1, 1, 0.3, 4, 1])[0]:
             case 0:
                 self.create()
             case 1 if self.placing:
@@ -405,6 +415,8 @@ class Life:
                 if self.entries[actor].state != DEAD:
                     self.apply(table.create(self.specs[actor]), late=True)
                 self.incomplete.discard(actor)
+            case 10 if self.placing:
+                self.apply(table.unplaceable(rng.choice(sorted(self.placing)), "is to run where no node is"))
         self.check()
 
     def create(self):

@@ -7,8 +7,9 @@ from itertools import count
 
 import pytest
 
-from ray.abc.scheduler import ResourceRequest
+from ray.abc.scheduler import NodeView, ResourceRequest
 from ray.builtin.schedulers import HybridPolicy
+from ray.messages.placement import LabelRule, Placement
 from ray.protocol.leases import ZERO_COST_LEASES_PER_CPU, Grant, Infeasible, LeaseTable, RevokeLease, StartWorkers
 from ray.protocol.resources import UNIT, NodeResources
 
@@ -142,6 +143,94 @@ def test_a_failed_start_is_made_up_for():
     table.demand((b"a", 1), ask(), 0)
     assert table.worker_failed_to_start() == table.worker_failed_to_start() == []
     assert table.starting == 0
+
+
+class Others:
+    """What a node knows of other nodes."""
+
+    def __init__(self, *nodes):
+        self.nodes = {node.node_id: node for node in nodes}
+        self.under_way = {}
+
+    def asked(self, key):
+        return self.under_way.get(key, 0)
+
+
+def other(name, free, cpus=4, **labels):
+    return NodeView(name, {"CPU": cpus * UNIT}, {"CPU": free * UNIT} if free else {}, False, labels, name.decode())
+
+
+def test_the_policy_may_prefer_other_nodes():
+    table = with_workers(make(CPU=4), b"1", b"2", b"3", b"4")
+    table.others = Others(other(b"oth1", 4), other(b"oth2", 0))
+    assert len(granted(table.demand((b"a", 1), ask(), 4))) == 2
+    [(entry, count)] = table.unmet()
+    assert (entry.elsewhere, count) == (True, 2)
+    table.others.under_way[b"a", 1] = 2
+    assert table.schedule() == []
+    assert list(table.unmet()) == [(entry, 2)]
+    table.others.under_way[b"a", 1] = 1
+    table.others.nodes = {b"oth1": other(b"oth1", 0)}
+    assert len(granted(table.schedule())) == 1
+    assert (entry.elsewhere, entry.count) == (False, 1)
+
+
+def test_what_workers_will_hold_that_start_is_not_free():
+    table = make(CPU=4)
+    table.others = Others(other(b"oth1", 0))
+    assert table.demand((b"a", 1), ask(), 3) == [StartWorkers(3)]
+    assert table.view().available == {"CPU": UNIT}
+    table.demand((b"a", 1), ask(), 0)
+    assert table.view().available == {"CPU": 4 * UNIT}
+
+
+def test_nothing_is_taken_from_others_for_what_goes_elsewhere():
+    table = with_workers(make(CPU=2), b"1", b"2")
+    assert len(granted(table.demand((b"a", 1), ask(), 1))) == 1
+    table.others = Others(other(b"oth1", 4))
+    assert table.demand((b"b", 1), ask(), 1) == []
+    assert [entry.elsewhere for entry, _ in table.unmet()] == [True]
+
+
+def test_where_there_is_no_room_others_make_some_as_ever():
+    table = with_workers(make(CPU=1), b"1")
+    (lease,) = granted(table.demand((b"a", 1), ask(), 1))
+    table.others = Others(other(b"oth1", 4))
+    assert table.demand((b"b", 1), ask(), 1) == [RevokeLease(lease)]
+    assert [entry.elsewhere for entry, _ in table.unmet()] == [False]
+
+
+def test_what_is_lent_is_of_this_node():
+    table = with_workers(make(CPU=4), b"1", b"2", b"3", b"4")
+    table.others = Others(other(b"oth1", 4))
+    assert len(granted(table.demand((b"home", 1), ask(), 4, on_loan=True))) == 4
+    assert table.demand((b"home", 2), ask(), 1, on_loan=True) == []
+    assert list(table.unmet()) == []
+
+
+def test_a_demand_for_another_node_is_not_for_this_one():
+    table = with_workers(make(CPU=4), b"1")
+    (infeasible,) = table.demand((b"a", 1), ask(), 1, placement=Placement("oth1"))
+    assert type(infeasible) is Infeasible
+    assert [count for _, count in table.unmet()] == [1]
+    (wish,) = granted(table.demand((b"a", 2), ask(), 1, placement=Placement("oth1", soft=True)))
+    table.release(wish.id)
+    table.others = Others(other(b"oth1", 4))
+    assert of_type(Infeasible, table.demand((b"a", 3), ask(), 1, placement=Placement("oth1", soft=True)))
+    table.others = Others()
+    (lease,) = granted(table.nodes_changed())
+    assert lease.key == (b"a", 3)
+    assert [entry.key for entry, _ in table.unmet()] == [(b"a", 1)]
+
+
+def test_what_waits_here_may_come_to_be_for_another_node():
+    table = make(CPU=4)
+    wish = Placement(preferred=(LabelRule("zone", ("a",)),))
+    assert table.demand((b"a", 1), ask(), 1, placement=wish) == [StartWorkers(1)]
+    table.others = Others(other(b"oth1", 4, zone="a"))
+    assert table.nodes_changed() == []
+    assert [entry.infeasible for entry, _ in table.unmet()] == [True]
+    assert table.worker_ready(b"1") == []
 
 
 def test_infeasible_is_said_once_and_blocks_nobody():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from itertools import count
+from typing import Any
 
 import pytest
 
-from ray.abc.scheduler import ResourceRequest
-from ray.builtin.schedulers import HybridPolicy
+from ray.abc.scheduler import NodeView, ResourceRequest
+from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
 from ray.ids import make_lease_ids, node_of
+from ray.messages.placement import LabelRule, Placement
 from ray.protocol.leases import Grant, LeaseTable
-from ray.protocol.lending import MOST_FREE, MOST_LOANS, PATIENCE_S, LendingTable, Wish
+from ray.protocol.lending import HEAD_START_S, MOST_FREE, MOST_LOANS, PATIENCE_S, LendingTable, Wish
 from ray.protocol.resources import UNIT, NodeResources
 
 ONE = ResourceRequest({"CPU": UNIT})
@@ -28,8 +30,8 @@ def table(**free: float) -> LendingTable:
     return made
 
 
-def wish(amount: int = 1, request: ResourceRequest = ONE, key: int = 1) -> Wish:
-    return Wish((OWNER, key), request, amount, "1", "f")
+def wish(amount: int = 1, request: ResourceRequest = ONE, key: int = 1, **more: Any) -> Wish:
+    return Wish((OWNER, key), request, amount, "1", "f", **more)
 
 
 def test_nothing_is_asked_of_nodes_that_have_said_nothing_or_have_no_room() -> None:
@@ -46,8 +48,7 @@ def test_as_many_are_asked_for_as_there_is_room() -> None:
     assert {(loan.node, loan.left) for loan in loans} == {(A, 3), (B, 4)}
     assert made.look([wish(20)], 0.0) == []
     made.node_free(A, {"CPU": 4 * UNIT})
-    assert made.look([wish(20)], 0.0) == []  # so many loans may be under way
-    assert len(loans) == MOST_LOANS
+    assert [(loan.node, loan.left) for loan in made.look([wish(20)], 0.0)] == [(A, 4)]
     made.validate()
 
 
@@ -66,9 +67,11 @@ def test_a_grant_is_for_the_owner_that_waits() -> None:
     assert made.granted(loan.number, lease) == (OWNER, 1)
     assert (made.loans, made.lent[lease].node) == ({}, A)
     assert made.granted(loan.number, make_lease_ids(A)()) is None, "more than was asked for goes back"
+    assert made.nodes[A].leased == 1
     ended = made.ended(lease)
     assert ended is not None
     assert ended.key == (OWNER, 1)
+    assert made.nodes[A].leased == 0
     assert made.ended(lease) is None
 
 
@@ -84,6 +87,15 @@ def test_after_a_refusal_others_are_asked() -> None:
     assert [(again.node, again.left) for again in made.look([wish(4)], 0.0)] == [(loan.node, 1)]
 
 
+def test_who_has_refused_is_not_asked_until_it_says_more() -> None:
+    made = table(a=4)
+    (loan,) = made.look([wish(1)], 0.0)
+    made.refused(loan.number, 1)
+    assert made.look([wish(1)], 0.0) == [], "though it was asked for one of four"
+    made.node_free(A, {"CPU": UNIT})
+    assert len(made.look([wish(1)], 0.0)) == 1
+
+
 def test_a_loan_is_given_up_after_a_time() -> None:
     made = table(a=4)
     (loan,) = made.look([wish()], 1.0)
@@ -96,7 +108,68 @@ def test_a_loan_is_given_up_after_a_time() -> None:
 
 def test_tasks_that_need_nothing_are_asked_for_in_portions() -> None:
     made = table(a=4)
-    assert [loan.left for loan in made.look([wish(1000, ResourceRequest({}))], 0.0)] == [MOST_FREE] * MOST_LOANS
+    assert [loan.left for loan in made.look([wish(1000, ResourceRequest({}))], 0.0)] == [MOST_FREE]
+    for _ in range(2 * MOST_LOANS):
+        made.look([wish(1000, ResourceRequest({}))], 0.0)
+    assert len(made.loans) == MOST_LOANS
+
+
+def home(free: float, cpus: int = 4) -> NodeView:
+    return NodeView(HOME + bytes(4), {"CPU": cpus * UNIT}, {"CPU": round(free * UNIT)}, labels={"zone": "h"})
+
+
+def test_others_are_asked_until_the_home_is_the_better_place() -> None:
+    made = LendingTable(SpreadPolicy())
+    for node in (A, B):
+        made.node_up(node, {"CPU": 4 * UNIT}, {})
+        made.node_free(node, {"CPU": 4 * UNIT})
+    loans = made.look([wish(9, elsewhere=True)], 0.0, home(3))
+    assert {(loan.node, loan.left) for loan in loans} == {(A, 1), (B, 1)}, "they are as full as the home then"
+    made.validate()
+    loans = made.look([wish(9, key=2)], 0.0, home(3))
+    assert {(loan.node, loan.left) for loan in loans} == {(A, 3), (B, 3)}, "there is no room for it at home"
+    made.validate()
+
+
+def test_only_nodes_on_which_it_may_run_are_asked() -> None:
+    made = LendingTable(HybridPolicy())
+    for node, zone in ((A, "a"), (B, "b")):
+        made.node_up(node, {"CPU": 4 * UNIT}, {"zone": zone}, f"node-{zone}")
+        made.node_free(node, {"CPU": 4 * UNIT})
+
+    def asked(placement: Placement) -> list[tuple[bytes, int]]:
+        loans = made.look([wish(8, placement=placement)], 0.0, home(0))
+        for loan in loans:
+            made.node_free(loan.node, {"CPU": 4 * UNIT})
+            made._drop(loan)
+        return [(loan.node, loan.left) for loan in loans]
+
+    label = (LabelRule("zone", ("b",)),)
+    assert asked(Placement("node-b")) == [(B, 4)]
+    assert asked(Placement("00000002")) == [(A, 4)]
+    assert asked(Placement("nowhere")) == []
+    assert sorted(asked(Placement("nowhere", soft=True))) == [(A, 4), (B, 4)]
+    assert asked(Placement(labels=label)) == [(B, 4)]
+    assert asked(Placement(preferred=label)) == [(B, 4)]
+    assert asked(Placement(preferred=(LabelRule("zone", ("h",)),))) == [], "its home is what it prefers"
+    assert made.could_serve(ONE, Placement("node-b"))
+    assert not made.could_serve(ONE, Placement("nowhere"))
+    assert not made.could_serve(ResourceRequest({"CPU": 5 * UNIT}), Placement("node-b"))
+
+
+def test_what_was_asked_for_counts_for_a_moment() -> None:
+    """Its home does not take a worker of its own for it; a node that takes long is not counted on any more."""
+    made = table(a=4)
+    (loan,) = made.look([wish(3)], 1.0)
+    assert (made.asked((OWNER, 1)), made.asked((OWNER, 2))) == (3, 0)
+    made.granted(loan.number, make_lease_ids(A)())
+    assert made.asked((OWNER, 1)) == 2
+    made.tick(1.0 + HEAD_START_S)
+    assert (made.asked((OWNER, 1)), made.nodes[A].available, loan.left) == (0, {}, 2)
+    made.validate()
+    made.refused(loan.number, 2)
+    assert (made.asked((OWNER, 1)), made.loans) == (0, {})
+    made.validate()
 
 
 def test_a_node_that_is_down_takes_its_leases_and_loans_along() -> None:

@@ -14,6 +14,7 @@ from ray.abc.control_operations import Put
 from ray.builtin.embedded_control import EmbeddedControlServer, EmbeddedControlStore
 from ray.builtin.heap_store import HeapStoreServer
 from ray.messages import codec, node
+from ray.messages.placement import Placement
 from ray.plugins.compose import Composition
 from ray.plugins.planning import resolve_plan
 from ray.protocol import handshake
@@ -117,6 +118,15 @@ def test_messages_of_a_dead_worker_are_dropped(manager: NodeManager) -> None:
     run(manager, [(link, frames(node.Ready(worker.id, "a")))], meanwhile=lambda: manager.pool._forget(worker, dead))
     assert not manager.leases.idle
     assert not worker.ready
+
+
+def test_each_demand_that_can_never_be_met_is_answered(manager: NodeManager) -> None:
+    """Its owner may ask for more before it has heard that."""
+    link, _ = join(manager)
+    batch = [node.Demand(1, {"CPU": 10_000}, count, placement=Placement("ffffffff")) for count in (1, 3)]
+    run(manager, [(link, frames(message)) for message in batch])
+    assert [(type(said), said.key, said.fails) for said in link.sent] == [(node.Infeasible, 1, True)] * 2
+    assert not manager.leases.demands
 
 
 def test_the_loop_goes_on_while_the_control_store_says_nothing(

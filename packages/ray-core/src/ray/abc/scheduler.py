@@ -15,6 +15,8 @@ class ResourceRequest:
     depth: int = 0
     """How many tasks deep the asker is: deeper ones go first, so that nesting cannot fill the machine."""
     priority: int = 0
+    spread: bool = False
+    """The asker wants its work spread over the nodes, whatever the policy prefers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,9 @@ class NodeView:
     available: Mapping[str, int]
     is_local: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    leased: int = 0
+    """Workers that the asking node has there; they may hold nothing."""
 
 
 class SchedulerPolicy(ABC):
@@ -35,4 +40,7 @@ class SchedulerPolicy(ABC):
 
     @abstractmethod
     def choose(self, request: ResourceRequest, nodes: Sequence[NodeView]) -> bytes | None:
-        """The node that should serve ``request`` now, or None if none has room. Called per grant, not per task."""
+        """The node that should serve ``request`` now, or None if none has room. Called per grant, not per task.
+
+        ``nodes`` are those that the asker allows: what it says of names and labels is seen to already.
+        """

@@ -11,6 +11,7 @@ from ray.api.actor_method import ActorMethod, Terminate
 from ray.api.actor_state import ActorState, core_of, state_of
 from ray.api.methods import OWN_OF_OBJECTS, FromActorClass, actor_methods, is_async_class, plain, unmarked
 from ray.api.options import CLASS_NAMES, Given, actor_options, normalise
+from ray.api.placing import merged
 from ray.api.typed import ClassOptions, P, R
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
@@ -218,7 +219,7 @@ class ActorClass(Generic[T_co]):
         Raises:
             TypeError, ValueError: as ``ray.remote``.
         """
-        given = self._ray_given | normalise(options, CLASS_NAMES, "an actor class")
+        given = merged(self._ray_given, normalise(options, CLASS_NAMES, "an actor class"))
         return ActorClass(self._ray_class, given, parent=self)
 
     def _remote(

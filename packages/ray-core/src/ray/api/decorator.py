@@ -99,7 +99,9 @@ def remote(*targets: Any, **options: Any) -> Any:
 
     Args:
         *targets: the function or class, when used without parentheses.
-        **options: for both: ``num_cpus``, ``num_gpus``, ``resources`` (amounts by name), ``memory`` (bytes), ``name``.
+        **options: for both: ``num_cpus``, ``num_gpus``, ``resources`` (amounts by name), ``memory`` (bytes), ``name``;
+            ``node`` (a NodeID or the name of a node), ``labels`` (values by name) and ``soft`` (these are wishes), or
+            ``scheduling_strategy`` ("SPREAD"), say where it runs.
             For functions: ``num_returns`` (or ``num_return_vals``; "streaming" for as many as are yielded),
             ``max_calls`` (runs until the worker process is replaced; 1 for tasks with GPUs), ``max_retries`` (re-runs
             after the death of a worker; 3; -1 without limit), ``retry_exceptions`` (True or a list of classes: re-run

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, SupportsFloat
 
 from ray import later_names
+from ray.api.placing import placement_of
 from ray.api.typed import CallOptions, ClassOptions, FunctionOptions
 from ray.config.encoding import lone_surrogate
 from ray.config.spelling import did_you_mean
@@ -109,6 +110,7 @@ def task_options(given: Given) -> TaskOptions:
         timeout_s=_timeout(given),
         priority=_integer(given, "priority", default=0, least=None),
         name=_text(given, "name", "Task"),
+        placement=placement_of(given, check_name),
     )
 
 
@@ -149,6 +151,7 @@ def actor_options(given: Given) -> ActorOptions:
         namespace=_text(given, "namespace", "Namespace"),
         detached=lifetime == "detached",
         concurrency_groups=groups,
+        placement=placement_of(given, check_name),
     )
 
 

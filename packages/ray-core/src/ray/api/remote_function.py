@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, cast, overload
 
 from ray import later_names
 from ray.api.options import FUNCTION_NAMES, Given, normalise, task_options
+from ray.api.placing import merged
 from ray.api.typed import T0, T1, T2, T3, F_co, FixedReturn, FunctionOptions, OneReturn, P, R
 from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames
@@ -142,7 +143,7 @@ class RemoteFunction(OneReturn[F_co]):
         Raises:
             TypeError, ValueError: as ``ray.remote``.
         """
-        given = self._given | normalise(options, FUNCTION_NAMES, "a remote function")
+        given = merged(self._given, normalise(options, FUNCTION_NAMES, "a remote function"))
         return RemoteFunction(self._function, given, descriptor=self._descriptor, arity=self._arity)
 
     def _remote(

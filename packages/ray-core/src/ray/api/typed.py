@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 if TYPE_CHECKING:
+    from ray.api.strategies import LabelMatch, NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy
     from ray.runtime.refs.ref import ObjectRef
 
 P = ParamSpec("P")
@@ -37,6 +38,12 @@ class ResourceOptions(TypedDict, total=False):
     resources: Mapping[str, float] | None
     memory: int | None
     name: str | None
+    node: str | None
+    soft: bool | None
+    labels: Mapping[str, str | Sequence[str] | LabelMatch] | None
+    scheduling_strategy: (
+        Literal["DEFAULT", "SPREAD"] | NodeAffinitySchedulingStrategy | NodeLabelSchedulingStrategy | None
+    )
 
 
 class FunctionOptions(ResourceOptions, total=False):

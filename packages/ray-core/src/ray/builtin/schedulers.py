@@ -11,7 +11,7 @@ class HybridPolicy(SchedulerPolicy):
     """Fills the local node to a threshold, then other nodes to the threshold, then whichever is least used.
 
     How much a node is used is the share of its scarcest resource that would be taken with the request on it. Ties go to
-    the local node, then to the smallest node id.
+    the local node, then to the smallest node id. Requests that want to be spread go as with ``SpreadPolicy``.
     """
 
     name = "hybrid"
@@ -27,6 +27,8 @@ class HybridPolicy(SchedulerPolicy):
         self._threshold = threshold
 
     def choose(self, request: ResourceRequest, nodes: Sequence[NodeView]) -> bytes | None:
+        if request.spread:
+            return least_used(request, nodes)
         best: tuple[float, bool, bytes] | None = None
         for node in nodes:
             if _fits(request.resources, node.available):
@@ -38,13 +40,19 @@ class HybridPolicy(SchedulerPolicy):
 
 
 class SpreadPolicy(SchedulerPolicy):
-    """Takes the least used node with room; ties go to the smallest node id."""
+    """Takes the least used node with room; ties go to the one with the fewest workers, then to the smallest node id."""
 
     name = "spread"
 
     def choose(self, request: ResourceRequest, nodes: Sequence[NodeView]) -> bytes | None:
-        roomy = (node for node in nodes if _fits(request.resources, node.available))
-        return min(((_use(request.resources, node), node.node_id) for node in roomy), default=(0.0, None))[1]
+        return least_used(request, nodes)
+
+
+def least_used(request: ResourceRequest, nodes: Sequence[NodeView]) -> bytes | None:
+    """The node that is used least of those with room."""
+    roomy = (node for node in nodes if _fits(request.resources, node.available))
+    ranks = ((_use(request.resources, node), node.leased, node.node_id) for node in roomy)
+    return min(ranks, default=(0.0, 0, None))[2]
 
 
 def _fits(request: Mapping[str, int], available: Mapping[str, int]) -> bool:

@@ -44,7 +44,7 @@ _OF_HEAD = {
 @click.option("--num-cpus", type=CPUS, help="CPUs that the node offers: those that there are.")
 @click.option("--num-gpus", type=GPUS, help="GPUs that the node offers: those that there are.")
 @click.option("--resources", type=RESOURCES, help="Further resources: 'disk=2,net=1' or JSON.")
-@click.option("--labels", type=LABELS, help="Facts about the node, for `ray status --format json`: 'zone=a,kind=big'.")
+@click.option("--labels", type=LABELS, help="Facts about the node, for labels= of tasks and actors: 'zone=a,kind=big'.")
 @click.option("--memory", type=SIZE, help="What tasks may ask for with memory=: '8GiB'.")
 @click.option("--object-store-memory", type=SIZE, help="Of the node's object store: '512MiB'.")
 @click.option(

@@ -43,6 +43,7 @@ from ray.exceptions.plugins import (
     UnknownPluginError,
 )
 from ray.exceptions.processes import (
+    ActorUnschedulableError,
     BackPressureError,
     BlockingCallError,
     OutOfMemoryError,
@@ -50,6 +51,7 @@ from ray.exceptions.processes import (
     RuntimeEnvSetupError,
     TaskCancelledError,
     TaskTimeoutError,
+    TaskUnschedulableError,
     WorkerCrashedError,
 )
 from ray.exceptions.system import (
@@ -91,6 +93,7 @@ __all__ = [
     "STDERR_TAIL_LINES",
     "ActorDiedError",
     "ActorUnavailableError",
+    "ActorUnschedulableError",
     "AmbiguousPluginError",
     "BackPressureError",
     "BlockingCallError",
@@ -142,6 +145,7 @@ __all__ = [
     "RuntimeEnvSetupError",
     "TaskCancelledError",
     "TaskTimeoutError",
+    "TaskUnschedulableError",
     "UnknownPluginError",
     "UnpicklableError",
     "UnreconstructableError",

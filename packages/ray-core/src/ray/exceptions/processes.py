@@ -182,6 +182,32 @@ def _actor_advice(failed: bool, crashed: bool, restarted: int) -> str:
     return "Create a new one if it is still needed."
 
 
+class ActorUnschedulableError(RayActorError):
+    """No node can have an actor where it is to be, by its options.
+
+    Args:
+        actor_class: the class's name.
+        actor_id: 16 bytes, or empty.
+        reason: a predicate, such as "is to run on the node 0000002a, which has died".
+    """
+
+    def __init__(self, actor_class: str = "", actor_id: bytes = b"", reason: str = "cannot run anywhere") -> None:
+        super().__init__(actor_class, actor_id, reason)
+        self._text = f"The actor {actor_class or '(unknown class)'} {reason}. {_ELSEWHERE}"
+        self.args = (self._text,)
+
+
+_ELSEWHERE = "Name another node, or say soft=True to have it run elsewhere then."
+
+
+class TaskUnschedulableError(RayError, RuntimeError):
+    """No node can run a task where it is to run, by its options; ``reason`` is a predicate."""
+
+    def __init__(self, task: str = "", reason: str = "cannot run anywhere") -> None:
+        self.task, self.reason = task, reason
+        super().__init__(f"The task{f' {task}' if task else ''} {reason}. {_ELSEWHERE}")
+
+
 class TaskCancelledError(RayError):
     """The task was cancelled by ``ray.cancel`` before it ended."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ray.messages.placement import Placement
 from ray.messages.wire import Amount, Count, Dependency, Depth, Ref, Struct
 
 # --- leases ---------------------------------------------------------------------------------------------------------
@@ -16,6 +17,7 @@ class Demand(Struct, frozen=True, tag=31):
     depth: Depth = 0
     priority: int = 0
     name: str = ""
+    placement: Placement | None = None
 
 
 class Granted(Struct, frozen=True, tag=32):
@@ -51,6 +53,8 @@ class Infeasible(Struct, frozen=True, tag=62):
     key: int
     lack: str = ""
     """What is needed and what there is: a predicate."""
+    fails: bool = False
+    """No node that may come can change that: what waits for it has failed."""
 
 
 class ExitCause(Struct, frozen=True):
@@ -70,6 +74,8 @@ class ExitCause(Struct, frozen=True):
     """Of a process that is about to be ended: id of a task that it has started; it may start others yet."""
     node: str = ""
     """What messages call the node, where that has died as a whole."""
+    unplaced: bool = False
+    """Of an actor that has no process as no node can have it; ``reason`` says why."""
 
 
 class LeaseEnded(Struct, frozen=True, tag=35):
@@ -186,6 +192,7 @@ class ActorSpec(Struct, frozen=True):
     depth: Depth = 0
     stored: bytes = b""
     """Id of the object that holds the arguments, where they are too large to send; ``args`` is empty then."""
+    where: Placement | None = None
 
 
 class CreateActor(Struct, frozen=True, tag=40):

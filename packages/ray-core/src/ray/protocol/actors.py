@@ -30,10 +30,10 @@ TRANSITIONS: Mapping[tuple[str | None, str], tuple[str, ...]] = {
     (PLACING, RESTARTING): ("kill",),
     (RESTARTING, RESTARTING): ("kill",),
     (RESTARTING, STARTING): ("granted",),
-    (PLACING, DEAD): ("kill", "unheld", "owner_lost"),
+    (PLACING, DEAD): ("kill", "unheld", "owner_lost", "unplaceable"),
     (STARTING, DEAD): ("started", "worker_lost", "kill", "owner_lost"),
     (ALIVE, DEAD): ("worker_lost", "kill", "owner_lost"),
-    (RESTARTING, DEAD): ("kill", "unheld", "owner_lost"),
+    (RESTARTING, DEAD): ("kill", "unheld", "owner_lost", "unplaceable"),
 }
 #: Why an actor is dead whose constructor failed.
 INIT_RAISED = "its __init__ raised"
@@ -206,6 +206,10 @@ class ActorTable:
         entry = self.actors[actor]
         entry.lack = lack
         return [Publish(entry)]
+
+    def unplaceable(self, actor: bytes, lack: str) -> list[Effect]:
+        """No node can ever have it where it is to be."""
+        return self._die(self.actors[actor], ExitCause(reason=lack, unplaced=True))
 
     def started(self, worker: bytes, error: bytes) -> list[Effect]:
         """``__init__`` has ended; with an error the actor is dead."""

@@ -9,13 +9,16 @@ ago. For the first in this order that has waited long, what becomes free is kept
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
+from ray.messages.placement import Placement
 from ray.protocol import keeping
 from ray.protocol.idle_workers import IdleWorkers
+from ray.protocol.other_nodes import NoOtherNodes, OtherNodes
+from ray.protocol.placement import candidates, has
 from ray.protocol.resources import UNIT, Allocation, NodeResources
 from ray.protocol.waiting import DemandEntry, DemandKey, Line, Shape, WaitingLines
 
@@ -72,7 +75,7 @@ class RevokeLease:
 
 @dataclass(frozen=True, slots=True)
 class Infeasible:
-    """No node has such resources at all."""
+    """This node can never serve it."""
 
     entry: DemandEntry
 
@@ -84,9 +87,17 @@ class LeaseTable:
     """State of all leases of one node."""
 
     def __init__(
-        self, node_id: bytes, resources: NodeResources, policy: SchedulerPolicy, new_id: Callable[[], bytes]
+        self,
+        node_id: bytes,
+        resources: NodeResources,
+        policy: SchedulerPolicy,
+        new_id: Callable[[], bytes],
+        name: str = "",
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self.node_id = node_id
+        #: Those to which the policy may prefer this one.
+        self.others: OtherNodes = NoOtherNodes()
         self.resources = resources
         self._policy = policy
         self._new_id = new_id
@@ -108,8 +119,11 @@ class LeaseTable:
         self._held_back = False
         #: What is not given to owners that come after the one that it is kept for.
         self.kept: Mapping[str, int] = {}
+        #: What workers will hold that are to start.
+        self._promised: Counter[str] = Counter()
         self._turn = 0
         self._total = dict(resources.available())
+        self._view = NodeView(node_id, self._total, self._total, labels=dict(labels or {}), name=name)
         self._cpus = max(1, self._total.get("CPU", 0) // UNIT)
 
     @property
@@ -128,8 +142,13 @@ class LeaseTable:
         job: str = "",
         *,
         for_life: bool = False,
+        placement: Placement | None = None,
+        on_loan: bool = False,
     ) -> list[Effect]:
-        """An owner, which is of ``job``, wants ``count`` more workers, of actors ``for_life``; 0 withdraws."""
+        """An owner, which is of ``job``, wants ``count`` more workers, of actors ``for_life``; 0 withdraws.
+
+        ``on_loan``: it is another node manager, and wants them of this node.
+        """
         entry = self.demands.get(key)
         if not count:
             self._withdraw(key)
@@ -141,12 +160,21 @@ class LeaseTable:
             return self.schedule()
         self._turn += 1
         entry = self.demands[key] = DemandEntry(
-            key, request, count, name, self._turn, job, for_life or key[0] == self.node_id
+            key, request, count, name, self._turn, job, for_life or key[0] == self.node_id, placement, on_loan
         )
-        if not self.resources.feasible(request.resources):
+        if not self._could_serve(entry):
             entry.infeasible = True
             return [Infeasible(entry)]
         self._line_up(entry)
+        return self.schedule()
+
+    def nodes_changed(self) -> list[Effect]:
+        """Another node has come or gone: what was for it may be for this one now, or the other way round."""
+        for entry in self.demands.values():
+            if entry.placement is not None and entry.infeasible is self._could_serve(entry):
+                entry.infeasible, entry.placed = not entry.infeasible, 0
+                self._waiting.remove(entry.key)
+                self._line_up(entry)
         return self.schedule()
 
     def start_ahead(self, count: int, job: str = "") -> list[Effect]:
@@ -228,7 +256,7 @@ class LeaseTable:
         In the order of service; those that this node could never serve come last.
         """
         for _, entry in self._waiting.in_order(set()):
-            if entry.count > entry.placed:
+            if entry.count > entry.placed and not entry.on_loan:
                 yield entry, entry.count - entry.placed
         for entry in self.demands.values():
             if entry.infeasible:
@@ -240,7 +268,7 @@ class LeaseTable:
         if entry is None:
             return False
         entry.count -= 1
-        entry.since, entry.overdue = None, False
+        entry.since, entry.overdue, entry.told = None, False, False
         if not entry.count:
             self._withdraw(key)
         return True
@@ -271,7 +299,7 @@ class LeaseTable:
         if dict(lease.request.resources) == resources:
             return []
         self.resources.shrink(lease.allocation, resources)
-        lease.request = ResourceRequest(resources, lease.request.depth, lease.request.priority)
+        lease.request = replace(lease.request, resources=resources)
         return self.schedule()
 
     def tick(self, now: float) -> list[Effect]:
@@ -288,6 +316,7 @@ class LeaseTable:
         """
         effects: list[Effect] = []
         self.kept = {}
+        self._promised.clear()
         if not self.demands:
             return effects
         #: What workers that are to be started will hold, and how many of them each job needs.
@@ -298,14 +327,22 @@ class LeaseTable:
         #: Needs for which there is no room, and lines for whose rest nothing more can be done now.
         refused: set[Shape] = set()
         closed: set[Line] = set()
+        #: Lines for which the policy prefers other nodes.
+        elsewhere: set[Line] = set()
+        others = self.others.nodes
         #: Those that do not belong any more where they are in their line.
         moved: dict[DemandKey, DemandEntry] = {}
         for line, entry in self._waiting.in_order(closed):
             if not (self.idle or start):
                 break
             lacking, job = 0, line.job
-            entry.placed = 0
-            while entry.count > lacking:
+            entry.placed, entry.elsewhere = 0, False
+            asked = self.others.asked(entry.key) if others else 0
+            while entry.count - asked > lacking:
+                if others and (line in elsewhere or self._goes_elsewhere(entry)):
+                    elsewhere.add(line)
+                    entry.elsewhere = True
+                    break
                 if line.free and zero_cost <= 0:
                     self._revoke_for(entry, line, closed, moved, effects)
                     break
@@ -338,6 +375,8 @@ class LeaseTable:
             self._held_back = len(missing) >= most
         for allocation in missing:
             self.resources.release(allocation)
+            if others:
+                self._promised.update(allocation.resources)
         for job, count in wanted.items():
             more = count - self._starting[job]
             if more > 0:
@@ -377,6 +416,35 @@ class LeaseTable:
         needed, free = entry.request.resources, self.resources.available()
         if keeping.comes_free(needed, free, self.leases.values()):
             self.kept = keeping.to_keep(needed, free)
+
+    def view(self) -> NodeView:
+        """What a policy may know of this node; what workers will hold that start is not free."""
+        free = self.resources.available()
+        for name, amount in self._promised.items():
+            free[name] -= amount
+        return replace(self._view, available=free, leased=len(self.leases))
+
+    def _could_serve(self, entry: DemandEntry) -> bool:
+        """Whether this node has enough, and is one on which the work may run."""
+        needs = entry.request.resources
+        if entry.placement is None or not self.resources.feasible(needs):
+            return self.resources.feasible(needs)
+        able = candidates(entry.placement, needs, (self._view, *self.others.nodes.values()))
+        return any(node is self._view for node in able)
+
+    def _goes_elsewhere(self, entry: DemandEntry) -> bool:
+        """Whether there is room here, and the policy prefers another node."""
+        if entry.on_loan:
+            return False
+        others: Collection[NodeView] = self.others.nodes.values()
+        request, here = entry.request, self.view()
+        if not has(here.available, request.resources):
+            return False
+        if entry.placement is not None:
+            able = candidates(entry.placement, request.resources, (self._view, *others))
+            others = [node for node in able if node is not self._view]
+        views = (here, *(node for node in others if node.available))
+        return self._policy.choose(request, views) not in (self.node_id, None)
 
     def _place(self, request: ResourceRequest) -> Allocation | None:
         if self.kept and not keeping.leaves(request.resources, self.resources.available(), self.kept):

@@ -4,24 +4,35 @@ A demand waits at its home, the node manager of its owner, and nowhere else. Wha
 other nodes, as far as they are known to have room. They lend workers now, or refuse; nothing is passed on. So a message
 that is lost, late or doubled costs a moment, and never a worker: what comes for nobody is given back.
 
+Whom a home asks, and for how many, the scheduler's policy says for each worker, among the nodes on which the work may
+run.
+
 Invariants (``validate``):
 - a loan that is not settled has workers left to come, and its node is known;
-- a lease that was lent is of exactly one owner, and of a node that is known.
+- ``asked`` counts what is left of the loans that were asked for just now;
+- a lease that was lent is of exactly one owner, and of a node that is known, which counts it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
 from ray.ids import node_of
+from ray.messages.placement import Placement
+from ray.protocol.placement import candidates
 from ray.protocol.waiting import DemandKey
 
 #: A loan that is not settled after this time is forgotten; what comes of it later is given back.
 PATIENCE_S = 5.0
+#: Its home gives no worker of its own for what it has asked for, for so long.
+HEAD_START_S = 0.5
 #: Loans of one class that may be under way at a time.
-MOST_LOANS = 2
+MOST_LOANS = 8
+#: Workers of one class that are asked for at a time.
+MOST_ASKED = 64
 #: Workers that are asked for with one loan, where nothing but a number limits them.
 MOST_FREE = 16
 
@@ -36,6 +47,9 @@ class Wish:
     job: str
     name: str
     for_life: bool = False
+    placement: Placement | None = None
+    #: Its own node has room, and is not the one that the policy prefers.
+    elsewhere: bool = False
 
 
 @dataclass(slots=True)
@@ -49,6 +63,8 @@ class Loan:
     left: int
     #: When it is given up.
     until: float
+    #: It counts in ``LendingTable.asked``.
+    is_new: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +91,14 @@ class LendingTable:
         self.loans: dict[int, Loan] = {}
         #: {lease id: lease of another node}
         self.lent: dict[bytes, Lent] = {}
+        self._asked: Counter[DemandKey] = Counter()
         self._last = 0
 
     # --- nodes --------------------------------------------------------------------------------------------------------
 
-    def node_up(self, node: bytes, total: Mapping[str, int], labels: Mapping[str, str]) -> None:
+    def node_up(self, node: bytes, total: Mapping[str, int], labels: Mapping[str, str], name: str = "") -> None:
         """A node has come; what is free there is not known yet."""
-        self.nodes[node] = NodeView(node, dict(total), {}, is_local=False, labels=dict(labels))
+        self.nodes[node] = NodeView(node, dict(total), {}, is_local=False, labels=dict(labels), name=name)
 
     def node_free(self, node: bytes, free: Mapping[str, int]) -> None:
         """A node says what is free there."""
@@ -93,25 +110,31 @@ class LendingTable:
         """A node is dead; returns the leases that have ended with it."""
         self.nodes.pop(node, None)
         for number in [number for number, loan in self.loans.items() if loan.node == node]:
-            del self.loans[number]
+            self._drop(self.loans[number])
         ended = [lent for lent in self.lent.values() if lent.node == node]
         for lent in ended:
             del self.lent[lent.id]
         return ended
 
-    def could_serve(self, request: ResourceRequest) -> bool:
-        """Whether some node has as much as is needed, if it were free."""
-        full = (replace(view, available=view.total) for view in self.nodes.values())
-        return self._policy.choose(request, tuple(full)) is not None
+    def could_serve(self, request: ResourceRequest, placement: Placement | None = None) -> bool:
+        """Whether some node on which it may run has as much as is needed, if it were free."""
+        able = candidates(placement, request.resources, self.nodes.values())
+        full = tuple(replace(view, available=view.total) for view in able)
+        return self._policy.choose(request, full) is not None
 
     # --- loans --------------------------------------------------------------------------------------------------------
 
-    def look(self, wishes: Iterable[Wish], now: float) -> list[Loan]:
+    def asked(self, key: DemandKey) -> int:
+        """How many workers were asked for just now and are to come, for a demand."""
+        return self._asked[key] if self._asked else 0
+
+    def look(self, wishes: Iterable[Wish], now: float, home: NodeView | None = None) -> list[Loan]:
         """Ask for what is missing; returns the loans to be asked for.
 
         Args:
             wishes: all that find no room at home, in the order of service.
             now: monotonic time in seconds.
+            home: the node where they wait.
         """
         asked: list[Loan] = []
         under_way: dict[DemandKey, list[Loan]] = {}
@@ -120,30 +143,39 @@ class LendingTable:
         for wish in wishes:
             loans = under_way.get(wish.key, [])
             missing = wish.count - sum(loan.left for loan in loans)
-            for _ in range(MOST_LOANS - len(loans)):
-                if missing <= 0:
-                    break
-                new = self._ask(wish, missing, now)
-                if new is None:
-                    break
-                missing -= new.left
-                asked.append(new)
+            for node, count in self._chosen(wish, missing, MOST_LOANS - len(loans), home).items():
+                self._last += 1
+                loan = self.loans[self._last] = Loan(self._last, node, wish, count, now + PATIENCE_S)
+                self._asked[wish.key] += count
+                asked.append(loan)
         return asked
 
-    def _ask(self, wish: Wish, count: int, now: float) -> Loan | None:
-        node = self._policy.choose(wish.request, tuple(self.nodes.values()))
-        view = None if node is None else self.nodes[node]
-        if view is None or not view.available:
-            return None
+    def _chosen(self, wish: Wish, missing: int, most: int, home: NodeView | None) -> dict[bytes, int]:
+        """How many workers each of up to ``most`` nodes is to be asked for; from now on that much is not free there."""
+        counts: dict[bytes, int] = {}
+        if missing <= 0 or most <= 0:
+            return counts
+        nodes = list(self.nodes.values())
+        if wish.placement is not None:
+            there = nodes if home is None else [home, *nodes]
+            nodes = [node for node in candidates(wish.placement, wish.request.resources, there) if node is not home]
+        views = {node.node_id: node for node in nodes if node.available}
+        here = (home,) if home is not None and wish.elsewhere else ()
         needs = {name: amount for name, amount in wish.request.resources.items() if amount > 0}
-        room = min((view.available.get(name, 0) // amount for name, amount in needs.items()), default=MOST_FREE)
-        count = min(count, room)
-        self._last += 1
-        loan = self.loans[self._last] = Loan(self._last, view.node_id, wish, count, now + PATIENCE_S)
-        taken = {name: amount * count for name, amount in needs.items()}
-        left = {name: free - taken.get(name, 0) for name, free in view.available.items()}
-        self.nodes[view.node_id] = replace(view, available=left)
-        return loan
+        missing = min(missing, MOST_ASKED)
+        while missing > 0:
+            node = self._policy.choose(wish.request, (*here, *views.values()))
+            if node not in views or (node not in counts and len(counts) == most):
+                break
+            count = 1 if needs else min(missing, MOST_FREE)
+            counts[node] = counts.get(node, 0) + count
+            missing -= count
+            left = {name: free - needs.get(name, 0) for name, free in views[node].available.items()}
+            views[node] = replace(views[node], available=left, leased=views[node].leased + count)
+            self.nodes[node] = replace(views[node], leased=self.nodes[node].leased)
+            if not needs:
+                break
+        return counts
 
     def granted(self, number: int, lease: bytes) -> DemandKey | None:
         """A node lends a worker; returns the demand that it is for, or None: it has to be given back."""
@@ -151,8 +183,13 @@ class LendingTable:
         if loan is None or loan.node != node_of(lease) or lease in self.lent:
             return None
         self.lent[lease] = Lent(lease, loan.wish.key)
+        self._has_leased(loan.node, 1)
         self._settle(loan, 1)
         return loan.wish.key
+
+    def _has_leased(self, node: bytes, more: int) -> None:
+        view = self.nodes[node]
+        self.nodes[node] = replace(view, leased=view.leased + more)
 
     def refused(self, number: int, count: int) -> None:
         """A node does not lend so many of what it was asked for; until it says more of itself, it has no room."""
@@ -162,26 +199,49 @@ class LendingTable:
             self.node_free(loan.node, {})
 
     def _settle(self, loan: Loan, count: int) -> None:
+        if count >= loan.left:
+            self._drop(loan)
+            return
         loan.left -= count
-        if loan.left <= 0:
-            del self.loans[loan.number]
+        if loan.is_new:
+            self._asked[loan.wish.key] -= count
+
+    def _drop(self, loan: Loan) -> None:
+        """Nothing more is expected of it."""
+        del self.loans[loan.number]
+        self._no_longer_new(loan)
+
+    def _no_longer_new(self, loan: Loan) -> None:
+        key = loan.wish.key
+        if loan.is_new:
+            loan.is_new = False
+            self._asked[key] -= loan.left
+            if not self._asked[key]:
+                del self._asked[key]
 
     def tick(self, now: float) -> None:
-        """Give up the loans whose time is over."""
-        for number in [number for number, loan in self.loans.items() if loan.until <= now]:
-            del self.loans[number]
+        """Give up the loans whose time is over; nodes that take long are not counted on until they say more."""
+        for loan in list(self.loans.values()):
+            if loan.until <= now:
+                self._drop(loan)
+            elif loan.is_new and loan.until - (PATIENCE_S - HEAD_START_S) <= now:
+                self._no_longer_new(loan)
+                self.node_free(loan.node, {})
 
     # --- leases -------------------------------------------------------------------------------------------------------
 
     def ended(self, lease: bytes) -> Lent | None:
         """A lease of another node is over, whoever has ended it; returns it, if it was one."""
-        return self.lent.pop(lease, None)
+        lent = self.lent.pop(lease, None)
+        if lent is not None:
+            self._has_leased(lent.node, -1)
+        return lent
 
     def owner_lost(self, owner: bytes) -> list[Lent]:
         """An owner has died; returns its leases, which have ended: their workers have to be."""
         ended = [lent for lent in self.lent.values() if lent.key[0] == owner]
         for lent in ended:
-            del self.lent[lent.id]
+            self.ended(lent.id)
         return ended
 
     def validate(self) -> None:
@@ -190,10 +250,16 @@ class LendingTable:
         Raises:
             AssertionError: one does not hold.
         """
+        new: Counter[DemandKey] = Counter()
         for number, loan in self.loans.items():
+            new[loan.wish.key] += loan.left if loan.is_new else 0
             assert number == loan.number, (number, loan)
             assert loan.left > 0, loan
             assert loan.node in self.nodes, loan
+        assert +new == self._asked, (new, self._asked)
         for id, lent in self.lent.items():
             assert id == lent.id, (id, lent)
             assert lent.node in self.nodes, lent
+        counts = Counter(lent.node for lent in self.lent.values())
+        for node, view in self.nodes.items():
+            assert view.leased == counts[node], (view, counts)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Generic, Protocol, TypeVar
 
 from ray.messages.node import ExitCause
+from ray.messages.placement import Placement
 from ray.protocol.run_slot import OpenRecall
 from ray.protocol.run_time import RunTime
 
@@ -51,16 +52,25 @@ class SchedulingClass(Generic[T]):
     """Tasks with the same needs: one queue, and the leases that serve it."""
 
     __slots__ = (
-        "checking", "demanded", "depth", "lack", "leases", "number", "paused", "priority", "queue", "resources",
-        "resting",
+        "checking", "demanded", "depth", "lack", "leases", "number", "paused", "placement", "priority", "queue",
+        "resources", "resting",
     )  # fmt: skip
 
-    def __init__(self, number: int, resources: Mapping[str, int], priority: int, depth: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        resources: Mapping[str, int],
+        priority: int,
+        depth: int,
+        placement: Placement | None = None,
+    ) -> None:
         #: Messages name the class by it.
         self.number = number
         #: In ten-thousandths of a unit.
         self.resources = dict(resources)
         self.priority = priority
+        #: Where they may run.
+        self.placement = placement
         #: Of the tasks that have submitted these, in the tree of tasks.
         self.depth = depth
         self.queue: deque[T] = deque()
@@ -93,7 +103,8 @@ class SchedulingClass(Generic[T]):
     def precedes(self, lease: Lease[T], now: float) -> bool:
         """Whether this class, which has no worker, should have that of ``lease`` when what it runs has ended."""
         other = lease.cls
-        if self.priority > other.priority and self.resources == other.resources:
+        same = self.resources == other.resources and self.placement == other.placement
+        if self.priority > other.priority and same:
             return True
         return self is not other and self.priority >= other.priority and now - lease.granted > SLICE_S
 

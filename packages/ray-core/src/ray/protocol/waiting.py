@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import TypeAlias
 
 from ray.abc.scheduler import ResourceRequest
+from ray.messages.placement import Placement
 
 #: Needs, for telling equal ones.
 Shape: TypeAlias = frozenset[tuple[str, int]]
@@ -35,7 +36,13 @@ class DemandEntry:
     job: str = ""
     #: An actor is to be placed: it keeps its worker for life, so that nothing is taken from it.
     for_life: bool = False
+    placement: Placement | None = None
+    #: Another node manager asks, for its owners: the worker has to be one of this node.
+    on_loan: bool = False
+    #: This node can never serve it: it has too little, or the placement wants another one.
     infeasible: bool = False
+    #: This node has room, and the policy prefers another one.
+    elsewhere: bool = False
     #: Its owner was told that no node could ever serve it.
     told: bool = False
     #: Workers that are starting for it, as far as there is room for them.
@@ -49,13 +56,14 @@ class DemandEntry:
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """Entries of one job that need the same, with the same depth and priority: owners that hold nothing first, then by
-    turn.
+    """Entries of one job that need the same, at the same nodes, with the same depth and priority: owners that hold
+    nothing first, then by turn.
     """
 
     rank: tuple[int, int]
     shape: Shape
     job: str
+    placement: Placement | None
     #: Nothing but a number limits these.
     free: bool
     #: ((holds, turn), entry); turns are unique.
@@ -66,7 +74,7 @@ class WaitingLines:
     """Deeper askers go first, then higher priority, then owners that hold no worker of the class, then by turn."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[int, int, bool, Shape, str], Line] = {}
+        self._lines: dict[tuple[int, int, bool, Shape, str, Placement | None], Line] = {}
         #: {key of an entry: its line, and its place there}
         self._places: dict[DemandKey, tuple[Line, tuple[bool, int]]] = {}
 
@@ -75,10 +83,10 @@ class WaitingLines:
         self.remove(entry.key)
         request = entry.request
         shape = frozenset(request.resources.items())
-        key = (-request.depth, -request.priority, free, shape, entry.job)
+        key = (-request.depth, -request.priority, free, shape, entry.job, entry.placement)
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line(key[:2], shape, entry.job, free)
+            line = self._lines[key] = Line(key[:2], shape, entry.job, entry.placement, free)
         place = (holds, entry.turn)
         bisect.insort(line.entries, (place, entry), key=_place)
         self._places[entry.key] = line, place
@@ -90,7 +98,7 @@ class WaitingLines:
             return
         del line.entries[bisect.bisect_left(line.entries, place, key=_place)]
         if not line.entries:
-            del self._lines[*line.rank, line.free, line.shape, line.job]
+            del self._lines[*line.rank, line.free, line.shape, line.job, line.placement]
 
     def in_order(self, closed: set[Line]) -> Iterator[tuple[Line, DemandEntry]]:
         """All entries in the order of service, without the rest of the lines that the caller adds to ``closed``.

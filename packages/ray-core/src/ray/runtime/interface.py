@@ -16,6 +16,7 @@ from ray.runtime.refs import session
 from ray.runtime.refs.session import Session
 
 if TYPE_CHECKING:
+    from ray.messages.placement import Placement
     from ray.runtime.refs.ref import ObjectRef
 
 #: Number of returns of a task that yields them one by one.
@@ -38,6 +39,7 @@ class TaskOptions:
     timeout_s: float | None = None
     priority: int = 0
     name: str | None = None
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class ActorOptions:
     namespace: str | None = None
     detached: bool = False
     concurrency_groups: Mapping[str, int] = field(default_factory=dict)
+    placement: Placement | None = None
 
 
 #: A function or class in pickled form, as a runtime keeps it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from ray.ids import node_bytes, node_number
 from ray.messages import cluster
 from ray.messages.cluster import KeptDirector, NodeRecord
 from ray.protocol.membership import BEAT_S, Following, Standing
+from ray.runtime.cluster.absence import Absence
 from ray.runtime.cluster.director import Director
 from ray.runtime.cluster.lookout import Lookout
 from ray.runtime.cluster.members import Member, Members
@@ -79,7 +81,8 @@ class Belonging:
         self.others: list[NodeRecord] = []
         #: Records of nodes that have died, the newest last.
         self.gone: list[NodeRecord] = []
-        self._dead: set[int] = set()
+        #: {number of a node that has died: why}
+        self._dead: dict[int, str] = {}
         self._standing = Standing(boottime())
 
     def begin(self) -> None:
@@ -191,6 +194,16 @@ class Belonging:
             f"this machine was cut off from the cluster for {silence_s:.1f} s and was declared dead: {cause}"
         )
 
+    def absence(self, node: str) -> tuple[Absence, str]:
+        """What is known of a node that is not there, by its number (8 hexadecimal digits) or name; why it has died."""
+        if any(node in (record.name, f"{record.number:08x}") for record in self.others):
+            return Absence.JOINS, ""
+        if re.fullmatch("[0-9a-f]{8}", node):
+            cause = self._dead.get(int(node, 16))
+            return (Absence.UNKNOWN, "") if cause is None else (Absence.OVER, cause)
+        numbers = [record.number for record in self.gone if record.name == node]
+        return Absence.AWAITED, self._dead.get(numbers[-1], "") if numbers else ""
+
     # --- what others say ----------------------------------------------------------------------------------------------
 
     def reached(self, member: Member) -> None:
@@ -241,7 +254,7 @@ class Belonging:
         alive = {record.number for record in self.others}
         self.gone += [record for number, record in before.items() if number not in alive]
         del self.gone[:-_MAX_GONE]
-        self._dead.update(causes)
+        self._dead |= causes
         is_known = len(alive) < len(roster.alive)
         if not self._is_in and is_known:
             self._join()

@@ -8,7 +8,7 @@ from typing import Any
 from ray.clock import monotonic
 from ray.ids import node_of
 from ray.messages import cluster, node
-from ray.protocol.leases import LeaseTable
+from ray.protocol.leases import Effect, LeaseTable
 from ray.protocol.lending import LendingTable, Lent, Wish
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.cluster.peering import Processes
@@ -23,33 +23,35 @@ class LeaseBorrowing:
 
     def __init__(
         self,
-        own: bytes,
         table: LendingTable,
         leases: LeaseTable,
         members: Members,
         processes: Processes,
         timers: Timers,
+        apply: Callable[[list[Effect]], None],
         on_actor: Callable[[int, node.Granted], None],
         on_actor_end: Callable[[bytes, node.ExitCause], None],
     ) -> None:
         """Nothing is borrowed yet.
 
         Args:
-            own: process id of this node manager, which asks for actors itself.
             table: decides.
             leases: of this node.
             members: the other nodes.
             processes: of this node.
             timers: of this node manager.
+            apply: carries out what the lease table decides.
             on_actor: takes a worker for an actor, and the number of the demand.
             on_actor_end: told of the end of such a worker's lease, by the lease's id.
         """
-        self._own = own
+        #: Process id of this node manager, which asks for actors itself.
+        self._own = leases.node_id
         self._table = table
         self._leases = leases
         self._members = members
         self._processes = processes
         self._timers = timers
+        self._apply = apply
         self._on_actor = on_actor
         self._on_actor_end = on_actor_end
         #: {(node, job)} of the nodes that were asked for workers of a job.
@@ -58,15 +60,29 @@ class LeaseBorrowing:
 
     def look(self) -> None:
         """An owner may wait for what this node has no room for, or another node may have come to have it."""
+        if self._ask():  # for what others are not asked for, there may be room here
+            self._apply(self._leases.schedule())
+
+    def _look_anew(self) -> None:
+        """The same where others may have less room than was thought: what is left is for this node."""
+        if self._leases.demands:
+            self._ask()
+            self._apply(self._leases.schedule())
+
+    def _ask(self) -> bool:
+        """Ask other nodes for what is missing; returns whether any was asked."""
         now = monotonic()
         self._table.tick(now)
         wishes = [
-            Wish(entry.key, entry.request, count, entry.job, entry.name, entry.for_life)
+            Wish(
+                entry.key, entry.request, count, entry.job, entry.name, entry.for_life, entry.placement, entry.elsewhere
+            )
             for entry, count in self._leases.unmet()
             # What homes of other nodes wait for they ask for themselves.
             if self._processes.serves(entry.job) and node_of(entry.key[0]) == node_of(self._own)
         ]
-        for loan in self._table.look(wishes, now):
+        loans = self._table.look(wishes, now, self._leases.view()) if wishes else []
+        for loan in loans:
             wish = loan.wish
             self._told.add((loan.node, wish.job))
             self._members.send(loan.node, cluster.AdoptJob(wish.job, self._processes.config_of(wish.job)))
@@ -87,22 +103,23 @@ class LeaseBorrowing:
         if wishes and not self._armed:
             self._armed = True
             self._timers.after(_LOOK_S, self._look_again)
+        return bool(loans)
 
     def _look_again(self) -> None:
         self._armed = False
-        self.look()
+        self._look_anew()
 
     # --- what lenders say ---------------------------------------------------------------------------------------------
 
     def load(self, member: Member, message: cluster.Load) -> None:
         """A node says what is free there."""
         self._table.node_free(member.node, message.free)
-        self.look()
+        self._look_anew()
 
     def refused(self, member: Member, message: cluster.Refuse) -> None:
         """A node does not lend."""
         self._table.refused(message.number, message.count)
-        self.look()
+        self._look_anew()
 
     def granted(self, member: Member, message: node.Granted) -> None:
         """A node lends a worker; if its owner wants none any more, it goes back."""
@@ -172,11 +189,14 @@ class LeaseBorrowing:
 
     def node_up(self, member: Member) -> None:
         """A node has answered."""
-        self._table.node_up(member.node, member.record.total, member.record.labels)
+        record = member.record
+        self._table.node_up(member.node, record.total, record.labels, record.name)
+        self._apply(self._leases.nodes_changed())
 
     def node_down(self, member: Member, reason: str) -> None:
         """A node is gone, and with it what it has lent."""
         self._told = {each for each in self._told if each[0] != member.node}
         for lent in self._table.node_down(member.node):
             self._end(lent, node.ExitCause(reason=reason, node=member.title))
-        self.look()
+        self._apply(self._leases.nodes_changed())
+        self._look_anew()

@@ -72,7 +72,9 @@ class LeaseLending:
         if not count:
             return
         key = (home.id, message.number)
-        self._apply(self._leases.demand(key, request, count, message.name, message.job, for_life=message.for_life))
+        self._apply(
+            self._leases.demand(key, request, count, message.name, message.job, for_life=message.for_life, on_loan=True)
+        )
         if key in self._leases.demands:
             self._timers.after(_READY_S, lambda: self._withdraw(home, message.number))
 

@@ -12,6 +12,7 @@ from ray.abc.scheduler import ResourceRequest
 from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
+from ray.messages.placement import Placement
 from ray.protocol import actors, leases
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.desk import NodeDesk
@@ -26,8 +27,8 @@ from ray.runtime.process.timers import Timers
 #: may come behind it.
 EARLY_S = 2.0
 
-#: What tells one class of actors from another: job, name, depth, and what they need to be placed.
-Shape: TypeAlias = tuple[str, str, int, frozenset[tuple[str, int]]]
+#: What tells one class of actors from another: job, name, depth, what they need to be placed, and where.
+Shape: TypeAlias = tuple[str, str, int, frozenset[tuple[str, int]], Placement | None]
 
 
 class Placing:
@@ -192,12 +193,14 @@ class NodeActors:
         """The process of an actor on another node has ended."""
         self.apply(self.table.worker_lost(worker, cause))
 
-    def infeasible(self, number: int, lack: str) -> None:
-        """No node has what the actors of a demand need."""
-        placing = self._placing[number]
+    def infeasible(self, number: int, lack: str, fails: bool) -> None:
+        """No node has what the actors of a demand need, or will ever have it: then they are dead."""
+        placing = self._placing.get(number)
+        if placing is None:
+            return
         placing.lack = lack
         for actor in list(placing.waiting):
-            self.apply(self.table.infeasible(actor, lack))
+            self.apply(self.table.unplaceable(actor, lack) if fails else self.table.infeasible(actor, lack))
 
     def worker_lost(self, worker: WorkerProcess, cause: node.ExitCause) -> None:
         """The process of an actor has died and been reaped."""
@@ -265,22 +268,25 @@ class NodeActors:
         if entry.state == actors.DEAD:
             return
         spec = entry.spec
-        shape = (entry.job, spec.class_name, spec.depth, frozenset(spec.placement.items()))
+        where = spec.where
+        shape = (entry.job, spec.class_name, spec.depth, frozenset(spec.placement.items()), where)
         placing = self._by_shape.get(shape)
         if placing is None:
-            request = ResourceRequest(spec.placement, spec.depth)
+            request = ResourceRequest(spec.placement, spec.depth, spread=where is not None and where.spread)
             placing = Placing(self._numbers(), shape, request, f"Actor {spec.class_name}")
             self._placing[placing.number] = self._by_shape[shape] = placing
         placing.waiting[spec.id] = None
         self._waiting[spec.id] = placing
         self._demand(placing)
-        if placing.lack and not entry.lack:
+        if placing.lack and not entry.lack and entry.state != actors.DEAD:
             self.apply(self.table.infeasible(spec.id, placing.lack))
 
     def _demand(self, placing: Placing) -> None:
         key = (self._node_id, placing.number)
-        count, job = len(placing.waiting), placing.shape[0]
-        self.desk.apply(self._leases.demand(key, placing.request, count, placing.name, job, for_life=True))
+        count, job, where = len(placing.waiting), placing.shape[0], placing.shape[-1]
+        self.desk.apply(
+            self._leases.demand(key, placing.request, count, placing.name, job, for_life=True, placement=where)
+        )
         self.desk.attend()
 
     def _leave(self, actor: bytes) -> Placing | None:

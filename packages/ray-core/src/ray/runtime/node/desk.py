@@ -18,7 +18,7 @@ class NodeDesk(Protocol):
         """An actor of that job is dead; it may have been the last that kept the job."""
 
     def look_at_infeasible(self) -> None:
-        """A node has gone that may have been the only one for some demands: their owners are told."""
+        """A node has come or gone, perhaps the only one for some demands: their owners are told if none is left."""
 
     def attend(self) -> None:
         """Somebody may have to wait for a worker."""

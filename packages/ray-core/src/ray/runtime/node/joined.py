@@ -8,14 +8,16 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ray.abc.scheduler import ResourceRequest
+from ray.abc.scheduler import NodeView, ResourceRequest
 from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
 from ray.ids import node_of, process_of
 from ray.messages import cluster, codec, finding, jobs, node, wire
 from ray.messages.cluster import NodeRecord
+from ray.messages.placement import Placement
 from ray.protocol.leases import LeaseTable
 from ray.protocol.lending import LendingTable
+from ray.runtime.cluster.absence import Absence
 from ray.runtime.cluster.actor_hosts import ActorHosts
 from ray.runtime.cluster.belonging import Belonging
 from ray.runtime.cluster.borrowing import LeaseBorrowing
@@ -76,8 +78,16 @@ class Joined:
         self._whereabouts = Whereabouts(self._node, members, processes.of_this_node)
         self._lending = LeaseLending(leases, processes, actors.timers, processes.homes, actors.desk.apply)
         self._borrowing = LeaseBorrowing(
-            own, lent, leases, members, processes, actors.timers, self._actor_granted, self._actor_ended
+            lent,
+            leases,
+            members,
+            processes,
+            actors.timers,
+            actors.desk.apply,
+            self._actor_granted,
+            self._actor_ended,
         )
+        leases.others = lent
         self._heard: dict[type, Heard] = {
             cluster.Roster: lambda member, message: self.take_roster(member.record, message),
             cluster.JoinRefused: lambda member, message: belonging.refused(message.reason),
@@ -114,6 +124,7 @@ class Joined:
                 member.stands = True
                 self._borrowing.node_up(member)
                 self._belonging.reached(member)
+                self._actors.desk.look_at_infeasible()
             return
         heard = self._heard.get(type(message))
         if heard is None:
@@ -149,6 +160,7 @@ class Joined:
         for member in self._members.want(self._belonging.others):
             cause = causes.get(member.record.number, "it has left the cluster")
             self._down(member, cause)
+        self._actors.desk.look_at_infeasible()
 
     def awake(self) -> bool:
         """A turn of the loop begins; False: this node may not run any more, and hears nothing of what has come."""
@@ -171,9 +183,17 @@ class Joined:
         self._borrowing.look()
         self._lending.changed()
 
-    def could_serve(self, request: ResourceRequest) -> bool:
-        """See ``Others``."""
-        return self._lent.could_serve(request)
+    def could_serve(self, request: ResourceRequest, placement: Placement | None) -> bool:
+        """See ``Elsewhere``."""
+        return self._lent.could_serve(request, placement)
+
+    def views(self) -> Sequence[NodeView]:
+        """See ``Elsewhere``."""
+        return tuple(self._lent.nodes.values())
+
+    def absence(self, name: str) -> tuple[Absence, str]:
+        """See ``Elsewhere``."""
+        return self._belonging.absence(name)
 
     def job_over(self, job: str, *, goes_on: bool) -> None:
         """See ``Others``."""
@@ -349,7 +369,9 @@ class Joined:
 
 
 def _row(record: NodeRecord) -> dict[str, Any]:
-    return node_row(f"{record.number:08x}", record.address, record.hostname, record.pid, record.total)
+    return node_row(
+        f"{record.number:08x}", record.address, record.hostname, record.pid, record.total, record.name, record.labels
+    )
 
 
 def _sum(amounts: Any) -> Mapping[str, int]:

@@ -26,7 +26,6 @@ from ray.runtime.node.chores import Chores
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.ends import NodeEnds, expect_end
 from ray.runtime.node.failures import NodeFailures
-from ray.runtime.node.infeasible import lack_of
 from ray.runtime.node.job_ends import JobEnds
 from ray.runtime.node.jobs import Job, Jobs, answer_of
 from ray.runtime.node.joined import Joined
@@ -39,6 +38,7 @@ from ray.runtime.node.reception import Arriving, Reception
 from ray.runtime.node.recorded_errors import RecordedErrors
 from ray.runtime.node.running import NodeRunning
 from ray.runtime.node.starts import WorkerStarts
+from ray.runtime.node.unserved import UnservedDemands
 from ray.runtime.node.worker_pool import WorkerPool
 from ray.runtime.node.worker_process import WorkerProcess
 from ray.runtime.process.hardware import described
@@ -105,7 +105,8 @@ class NodeManager:
         recorded = self._recorded = RecordedErrors(control, lambda text: print(text, flush=True))
         self.failures = NodeFailures(recorded, self.jobs)
         resources = NodeResources(config.resources, config.gpu_ids)
-        self.leases = leases.LeaseTable(self.process_id, resources, policy, make_lease_ids(self.node))
+        name, labels = ("", {}) if config.cluster is None else (config.cluster.node_name, config.cluster.labels)
+        self.leases = leases.LeaseTable(self.process_id, resources, policy, make_lease_ids(self.node), name, labels)
         self.output = NodeOutput(transport, self.timers, self.jobs.hears)
         self.pool = WorkerPool(config, transport, self.timers, self._worker_died, self.output, self.fail, self._new_id)
         if store.pid is not None:
@@ -131,6 +132,14 @@ class NodeManager:
         self.ends = NodeEnds(self, self.leases, self.pool, self.timers, self._actor_leaves, keep_idle)
         self.starts = WorkerStarts(
             self, self.leases, self.pool, self.timers, self.jobs, self.failures, self.ends.make_room
+        )
+        self.unserved = UnservedDemands(
+            self.leases,
+            lambda: self.elsewhere,
+            self.timers,
+            self.failures,
+            self._tell_of_lack,
+            alone=config.cluster is None,
         )
         self.patience = NodePatience(
             self, self.leases, self.peers, self.timers, self.actors.class_of, self.failures, self.jobs
@@ -269,7 +278,7 @@ class NodeManager:
         if not isinstance(peer, Client):
             return
         if self.peers.get(peer.id) is not peer:  # a driver that has left may have been killed before it has cleaned up
-            self.pool.clear_listener(peer.address)
+            self.pool.place.remove(peer.address)
             return
         if peer.worker is not None:
             self.pool.expect_end(peer.worker, LOST_GRACE_S, "it closed its connections (exec, or closed descriptors)")
@@ -280,7 +289,7 @@ class NodeManager:
         """A driver has gone, or is about to; an observer likewise."""
         self._owner_lost(peer.id)
         if leaver is None:
-            self.pool.clear_listener(peer.address)
+            self.pool.place.remove(peer.address)
         job = self.jobs.get(peer.job)
         if job is not None:
             self.job_ends.begin(job, leaver)
@@ -311,7 +320,7 @@ class NodeManager:
                 if owner is not None:
                     owner.send(node.Revoke(effect.lease.id, effect.soft))
             elif type(effect) is leases.Infeasible:
-                self._infeasible(effect.entry)
+                self.unserved.look_at(effect.entry)
         self.others.look()
 
     def _granted(self, lease: leases.Lease) -> None:
@@ -328,8 +337,11 @@ class NodeManager:
         owner.send(node.Granted(key, lease.id, worker.address, worker.pid, gpu_ids, worker.id))
 
     def _demand(self, peer: Client, message: node.Demand, frames: Sequence[Frame]) -> None:
-        request = ResourceRequest(message.resources, message.depth, message.priority)
-        self.apply(self.leases.demand((peer.id, message.key), request, message.count, message.name, peer.job))
+        placement = message.placement
+        spread = placement is not None and placement.spread
+        request = ResourceRequest(message.resources, message.depth, message.priority, spread)
+        key = (peer.id, message.key)
+        self.apply(self.leases.demand(key, request, message.count, message.name, peer.job, placement=placement))
         self.attend()
 
     def _release(self, peer: Client, message: node.Release, frames: Sequence[Frame]) -> None:
@@ -389,9 +401,7 @@ class NodeManager:
 
     def look_at_infeasible(self) -> None:
         """See ``NodeDesk``."""
-        for entry in list(self.leases.demands.values()):
-            if entry.infeasible:
-                self._infeasible(entry)
+        self.unserved.look_at_all()
 
     def attend(self) -> None:
         """Somebody may have to wait for a worker."""
@@ -447,20 +457,14 @@ class NodeManager:
 
     # --- errors, logs, questions --------------------------------------------------------------------------------------
 
-    def _infeasible(self, entry: waiting.DemandEntry) -> None:
-        if entry.told or self.others.could_serve(entry.request):
-            return
-        entry.told = True
-        alone = self.config.cluster is None
-        lack = lack_of(entry.request.resources, self.leases.resources.total(), alone=alone)
-        until = "As it is, it waits for ever" if alone else "It waits until a node joins that has it"
-        text = f"{entry.name or 'A task'} {lack}. {until}."
-        self.failures.record(entry.job, node.ErrorRecord("infeasible_task", text, wall_time(), function=entry.name))
+    def _tell_of_lack(self, entry: waiting.DemandEntry, lack: str, fails: bool) -> None:
         owner = self.peers.get(entry.key[0])
         if owner is not None:
-            owner.send(node.Infeasible(entry.key[1], lack))
+            owner.send(node.Infeasible(entry.key[1], lack, fails))
+            if fails:  # what it asks for next is new, and is looked at anew
+                self.apply(self.leases.demand(entry.key, entry.request, 0))
         elif entry.key[0] == self.process_id:
-            self.actors.infeasible(entry.key[1], lack)
+            self.actors.infeasible(entry.key[1], lack, fails)
 
     def _task_events(self, peer: Client, message: node.TaskEvents, frames: Sequence[Frame]) -> None:
         names = ("task_id", "name", "state", "duration_us", "attempt")
@@ -486,4 +490,5 @@ class NodeManager:
             asker.send(answer_of(message))
 
     def _describe(self) -> dict[str, Any]:
-        return described(self.node.hex(), self.pool.node_address, self.leases.resources.total())
+        view = self.leases.view()
+        return described(self.node.hex(), self.pool.node_address, view.total, view.name, view.labels)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ray.abc.scheduler import ResourceRequest
+from ray.abc.scheduler import NodeView, ResourceRequest
 from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
+from ray.messages.placement import Placement
+from ray.runtime.cluster.absence import Absence
 from ray.runtime.cluster.members import Member
 from ray.runtime.node.client import Client, Handler
 
@@ -56,9 +58,6 @@ class Others(Protocol):
     def look(self) -> None:
         """The lease table has changed: an owner may wait for what there is no room for, or there may be more room."""
 
-    def could_serve(self, request: ResourceRequest) -> bool:
-        """Whether another node has as much as is needed, were it free."""
-
     def pass_on(self, client: Client, message: Any) -> bool:
         """Pass on what a process of this node says about something of another node; False if it is of none."""
 
@@ -70,7 +69,7 @@ class Others(Protocol):
 
 
 class Elsewhere(Protocol):
-    """What is known of other nodes, for questions."""
+    """What is known of other nodes."""
 
     def rows(self) -> list[dict[str, Any]]:
         """Rows of ``ray.nodes()``, those of dead nodes included."""
@@ -80,6 +79,15 @@ class Elsewhere(Protocol):
 
     def available(self) -> Mapping[str, int]:
         """What is free there, as they have said last."""
+
+    def could_serve(self, request: ResourceRequest, placement: Placement | None) -> bool:
+        """Whether another node on which it may run has as much as is needed, were it free."""
+
+    def views(self) -> Sequence[NodeView]:
+        """What is known of each."""
+
+    def absence(self, name: str) -> tuple[Absence, str]:
+        """What is known of a node of that number or name, which is not there; and why it has died, if it has."""
 
 
 class Alone:
@@ -103,8 +111,14 @@ class Alone:
     def look(self) -> None:
         pass
 
-    def could_serve(self, request: ResourceRequest) -> bool:
+    def could_serve(self, request: ResourceRequest, placement: Placement | None) -> bool:
         return False
+
+    def views(self) -> Sequence[NodeView]:
+        return ()
+
+    def absence(self, name: str) -> tuple[Absence, str]:
+        return Absence.OVER, ""
 
     def pass_on(self, client: Client, message: Any) -> bool:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Callable, Sequence
 
 _ADVICE = (
     "nobody new can join the session without it. Have whatever removes old temporary files spare it, or set TMPDIR to "
@@ -15,8 +16,10 @@ _ADVICE = (
 class NodePlace:
     """The session's directory, and the sockets to which every process of it connects."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, contacts: Callable[[str], Sequence[str]]) -> None:
+        """``contacts`` gives those that an address holds, or raises ConnectionError."""
         self._folder = folder
+        self._contacts = contacts
         #: {path: what it is}
         self._needed = {folder: "the directory of the session"}
 
@@ -29,7 +32,12 @@ class NodePlace:
 
     def remove(self, address: str) -> None:
         """A process that was killed has left the socket where it listened."""
-        folder, name = os.path.split("/" + address.partition(":")[2].lstrip("/"))
+        with contextlib.suppress(ConnectionError):  # it had not said where, or nothing that makes sense
+            for contact in self._contacts(address):
+                self._remove(contact)
+
+    def _remove(self, contact: str) -> None:
+        folder, name = os.path.split("/" + contact.partition(":")[2].lstrip("/"))
         if name and folder == self._folder:
             with contextlib.suppress(OSError, ValueError):
                 os.unlink(os.path.join(folder, name))

@@ -68,7 +68,7 @@ class WorkerPool:
         #: Called with the reason when there can be no more workers.
         self._on_ruin = on_ruin
         self._new_id = new_id
-        self.place = NodePlace(config.session_dir)
+        self.place = NodePlace(config.session_dir, transport.contacts)
         self.node_address = ""
         #: Descriptor of a channel that ends with the driver.
         self.lifeline = -1
@@ -329,7 +329,7 @@ class WorkerPool:
             self._output.close(reader)
         if worker.connection is not None:
             worker.connection.abort()
-        self.clear_listener(worker.address)
+        self.place.remove(worker.address)
         self._on_death(worker, cause)
 
     def stop(self, worker: WorkerProcess, look: Look) -> None:
@@ -340,12 +340,6 @@ class WorkerPool:
             self._stops.stop(worker.pid, look)
         else:
             look(False)
-
-    def clear_listener(self, address: str) -> None:
-        """A process that was killed has left what it listened at."""
-        with contextlib.suppress(ConnectionError):  # it had not said where, or nothing that makes sense
-            for contact in self._transport.contacts(address):
-                self.place.remove(contact)
 
     def look_at_place(self) -> None:
         """End all if new workers cannot find the node any more."""

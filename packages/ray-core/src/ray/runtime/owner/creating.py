@@ -159,6 +159,7 @@ def _spec(
         groups=dict(options.concurrency_groups),
         depth=here.depth,
         stored=record.stored,
+        where=options.placement,
     )
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic
-from ray.exceptions import UnpicklableError
+from ray.exceptions import TaskUnschedulableError, UnpicklableError
 from ray.ids import make_task_ids
 from ray.messages import node, wire
 from ray.protocol import task_effects as effects
@@ -139,6 +139,13 @@ class Leasing:
 
     def infeasible(self, message: node.Infeasible) -> None:
         """No node has what a class needs."""
+        if message.fails:
+            cls = self.tasks.classes[message.key]
+            for record in self.tasks.drain(cls):
+                if not record.done:
+                    self._outcomes.refused(record, TaskUnschedulableError(record.name, message.lack))
+            self.pump(cls)
+            return
         self.tasks.infeasible(message.key, message.lack, monotonic())
         self._carry_out()
 
@@ -227,7 +234,8 @@ class Leasing:
         cls = effect.cls
         name, count = cls.queue[0].name if cls.queue else "", 0 if cls.paused else cls.demanded
         try:
-            self._tell_node(node.Demand(cls.number, cls.resources, count, self._here.depth, cls.priority, name))
+            depth, placement = self._here.depth, cls.placement
+            self._tell_node(node.Demand(cls.number, cls.resources, count, depth, cls.priority, name, placement))
         except UnpicklableError as error:
             self.tasks.unasked(cls)
             for record in self.tasks.drain(cls):

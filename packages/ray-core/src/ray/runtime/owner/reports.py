@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic, wall_time
 from ray.exceptions import (
+    ActorUnschedulableError,
     NodeDiedError,
     OutOfMemoryError,
     RayActorError,
@@ -167,6 +168,9 @@ class Reports:
         }
         if error:
             return failed_start_envelope(facts, error, node=self._here.node_id)
+        if cause.unplaced:
+            unplaced = ActorUnschedulableError(class_name, actor_id, cause.reason)
+            return self.envelope(unplaced, "", b"", 0)
         return self.envelope(RayActorError(**facts), "", b"", 0, cause.pid)
 
     # --- reports -----------------------------------------------------------------------------------------------------

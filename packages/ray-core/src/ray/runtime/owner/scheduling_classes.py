@@ -32,10 +32,10 @@ class SchedulingClasses:
         found = self._by_options.get(id(options))
         if found is not None and found[0] is options:
             return found
-        key = (tuple(sorted(options.resources.items())), options.priority)
+        key = (tuple(sorted(options.resources.items())), options.priority, options.placement)
         cls = self._by_needs.get(key)
         if cls is None:
-            cls = SchedulingClass(self._numbers(), options.resources, options.priority, depth)
+            cls = SchedulingClass(self._numbers(), options.resources, options.priority, depth, options.placement)
             cls = self._by_needs.setdefault(key, cls)
             self._by_number[cls.number] = cls
         if isinstance(options.retry_exceptions, tuple):

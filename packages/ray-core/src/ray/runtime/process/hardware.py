@@ -40,12 +40,26 @@ def detect(root: str = "/", environ: Mapping[str, str] | None = None) -> Hardwar
     return Hardware(cpu_count(root), memory_limit_bytes(root), gpu_ids(root, environ))
 
 
-def described(node_id: str, address: str, resources: Mapping[str, float]) -> dict[str, Any]:
+def described(
+    node_id: str,
+    address: str,
+    resources: Mapping[str, float],
+    name: str = "",
+    labels: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The row of ``ray.nodes()`` for the node whose manager is this process."""
-    return node_row(node_id, address, socket.gethostname(), os.getpid(), resources)
+    return node_row(node_id, address, socket.gethostname(), os.getpid(), resources, name, labels)
 
 
-def node_row(node_id: str, address: str, hostname: str, pid: int, resources: Mapping[str, float]) -> dict[str, Any]:
+def node_row(
+    node_id: str,
+    address: str,
+    hostname: str,
+    pid: int,
+    resources: Mapping[str, float],
+    name: str = "",
+    labels: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """A row of ``ray.nodes()`` for a node that is alive."""
     return {
         "NodeID": node_id,
@@ -54,6 +68,8 @@ def node_row(node_id: str, address: str, hostname: str, pid: int, resources: Map
         "NodeManagerHostname": hostname,
         "Pid": pid,
         "Resources": dict(resources),
+        "NodeName": name,
+        "Labels": dict(labels or {}),
     }
 
 
