@@ -14,7 +14,7 @@ from ray.runtime.process.timers import Timers
 _READY_S = 3.0
 #: The least time between two words on what is free here.
 _SAY_S = 0.05
-#: What is free here is said again so often.
+#: What is free here is said again after this time to homes that have asked.
 _SAY_AGAIN_S = 2.0
 
 
@@ -58,10 +58,13 @@ class LeaseLending:
         self._apply = apply
         self._said: dict[str, int] = {}
         self._armed = False
+        #: Ids of homes that have asked since: they reckon by themselves what is left here.
+        self._asked: set[bytes] = set()
         timers.after(_SAY_AGAIN_S, self._say_again)
 
     def borrow(self, home: Sender, message: cluster.Borrow) -> None:
         """A home asks for workers: as many as there is room for are granted as they are ready."""
+        self._asked.add(home.id)
         request = ResourceRequest(message.resources, message.depth, message.priority)
         serves = self._processes.serves(message.job)
         if not serves:  # not yet: the home asks again when it hears that there is room, which is said once more then
@@ -114,8 +117,11 @@ class LeaseLending:
             home.send(cluster.Load(self._said))
 
     def _say_again(self) -> None:
-        """A home that was refused asks again when it hears this."""
-        self._say()
+        """A home that was refused asks again when it hears this. To tell all would cost the square of the nodes."""
+        asked, self._asked = self._asked, set()
+        for home in self._homes() if asked else ():
+            if home.id in asked:
+                home.send(cluster.Load(dict(self._leases.resources.available())))
         self._timers.after(_SAY_AGAIN_S, self._say_again)
 
     def greet(self) -> None:
