@@ -17,7 +17,6 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Nothing is left of it, on any node."""
     server_binary()
     store, _, transport = request.param.partition(" ")
-    store, _, transport = request.param.partition(" ")
     for name, package in (("plasma", "ray_store_plasma"), ("routed", "ray_transport_zmq")):
         if name in (store, transport):
             pytest.importorskip(package)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from ray.builtin.inproc_transport import InprocTransport
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime.node import worker_pool
 from ray.runtime.node.worker_pool import WorkerPool
@@ -32,7 +33,7 @@ def killed(monkeypatch):
 
 def make(*, vital):
     timers = Timers()
-    pool = WorkerPool(CONFIG, None, timers, None, None, None, None)
+    pool = WorkerPool(CONFIG, InprocTransport(), timers, None, None, None, None)
     worker = WorkerProcess(b"w" * 8, [], slot=0, note=RunSlot(memoryview(bytearray(SLOT_BYTES))))
     worker.pid = PID
     if vital:

@@ -28,9 +28,11 @@ class Home:
 
 
 class Leases:
-    """Of a node that has no room for others."""
+    """Of a node that has no room for others, at first."""
 
     def __init__(self) -> None:
+        self.room = 0
+        self.demands: dict[Any, Any] = {}
         self.resources = self
         self.free = dict(FREE)
 
@@ -38,7 +40,10 @@ class Leases:
         return self.free
 
     def room_for(self, request: Any, count: int) -> int:
-        return 0
+        return min(count, self.room)
+
+    def demand(self, *what: Any, **more: Any) -> list[Any]:
+        return []
 
 
 class Serving:
@@ -100,14 +105,28 @@ def test_a_change_is_said_to_all(lending: LeaseLending, homes: list[Home], timer
     assert [home.loads() for home in homes] == 2 * [[FREE, {"CPU": 10_000}]]
 
 
-def test_a_home_that_has_asked_is_told_again_once(lending: LeaseLending, homes: list[Home], timers: Timers) -> None:
-    """It was refused, and asks again when it hears that there is room."""
+def test_a_home_that_was_refused_is_told_until_it_is_served(
+    lending: LeaseLending, homes: list[Home], timers: Timers, leases: Leases
+) -> None:
+    """It asks again when it hears that there is room, and may have to wait for longer than one such time."""
     borrow = cluster.Borrow(1, {"CPU": 10_000}, 2, "00000001", 0, 0, "f", False)
-    for _ in range(2):
-        lending.borrow(homes[0], borrow)
-        lending.borrow(homes[0], borrow)
-        assert homes[0].sent == [cluster.Refuse(1, 2)] * 2
+    lending.borrow(homes[0], borrow)
+    assert homes[0].sent == [cluster.Refuse(1, 2)]
+    for _ in range(3):
         timers.run()
         assert [home.loads() for home in homes] == [[FREE], []]
-        timers.run()
-        assert [home.sent for home in homes] == [[], []]
+    leases.room = 2
+    lending.borrow(homes[0], borrow)
+    timers.run()
+    assert [home.loads() for home in homes] == [[FREE], []]
+    timers.run()
+    assert [home.sent for home in homes] == [[], []]
+
+
+def test_a_home_that_has_gone_is_not_told(lending: LeaseLending, homes: list[Home], timers: Timers) -> None:
+    lending.borrow(homes[1], cluster.Borrow(1, {"CPU": 10_000}, 2, "00000001", 0, 0, "f", False))
+    gone = homes.pop()
+    timers.run()
+    homes.append(gone)
+    timers.run()
+    assert gone.loads() == []

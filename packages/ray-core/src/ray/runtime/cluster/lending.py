@@ -60,6 +60,8 @@ class LeaseLending:
         self._armed = False
         #: Ids of homes that have asked since: they reckon by themselves what is left here.
         self._asked: set[bytes] = set()
+        #: Of those whose last question was refused, at least in part: they may be waiting for a word.
+        self._refused: set[bytes] = set()
         timers.after(_SAY_AGAIN_S, self._say_again)
 
     def borrow(self, home: Sender, message: cluster.Borrow) -> None:
@@ -71,7 +73,10 @@ class LeaseLending:
             self._said = {}
         count = self._leases.room_for(request, message.count) if serves else 0
         if count < message.count:
+            self._refused.add(home.id)
             home.send(cluster.Refuse(message.number, message.count - count))
+        else:
+            self._refused.discard(home.id)
         if not count:
             return
         key = (home.id, message.number)
@@ -86,6 +91,7 @@ class LeaseLending:
         if entry is not None:
             count = entry.count
             self._apply(self._leases.demand(entry.key, entry.request, 0))
+            self._refused.add(home.id)
             home.send(cluster.Refuse(number, count))
 
     def abandon(self, home: Sender, message: cluster.Abandon) -> None:
@@ -118,10 +124,12 @@ class LeaseLending:
 
     def _say_again(self) -> None:
         """A home that was refused asks again when it hears this. To tell all would cost the square of the nodes."""
-        asked, self._asked = self._asked, set()
-        for home in self._homes() if asked else ():
-            if home.id in asked:
-                home.send(cluster.Load(dict(self._leases.resources.available())))
+        told = self._asked | self._refused
+        self._asked.clear()
+        homes = {home.id: home for home in self._homes()} if told else {}
+        self._refused &= homes.keys()
+        for id in sorted(told & homes.keys()):
+            homes[id].send(cluster.Load(dict(self._leases.resources.available())))
         self._timers.after(_SAY_AGAIN_S, self._say_again)
 
     def greet(self) -> None:
