@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from tests.netns.test_hosts import start_cluster
 
 from ray.testing import eventually
@@ -41,18 +42,26 @@ def sent(folder, value):
     return str(folder)
 
 
+def left(hosts):
+    return [path for host in hosts for path in host.runtime.glob("ray-*/*/working_dir-*")]
+
+
+@pytest.mark.timeout(150)
 def test_all_hosts_have_a_copy(network, tmp_path):
     hosts = start_cluster(network)
     address = f"{hosts[0].address_of_host}:6379"
-
-    def left():
-        return [path for host in hosts for path in host.runtime.glob("ray-*/*/working_dir-*")]
-
-    for number, host in enumerate(hosts):
+    for number in (0, 2):
         program = WORK.format(address=address, folder=sent(tmp_path / "program", number), count=3)
-        assert host.run(program) == [f"3 3 True {{{number}}}"]
-    eventually(lambda: left() == [])
-    hosts[2].done("stop")  # from where programs run nevertheless
+        assert hosts[number].run(program) == [f"3 3 True {{{number}}}"]
+    eventually(lambda: left(hosts) == [])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+def test_a_program_where_no_node_is_sends_it_too(network, tmp_path):
+    hosts = start_cluster(network)
+    hosts[2].done("stop")
+    address = f"{hosts[0].address_of_host}:6379"
     program = WORK.format(address=address, folder=sent(tmp_path / "program", 7), count=2)
     assert hosts[2].run(program) == ["2 2 True {7}"]
-    eventually(lambda: left() == [])
+    eventually(lambda: left(hosts) == [])
