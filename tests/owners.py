@@ -123,19 +123,31 @@ class Peers:
             again(error)
 
 
+class NothingAway:
+    """Nothing is in the store of another node."""
+
+    def let_go(self, entry: Any) -> None:
+        """Nothing is to be freed there."""
+
+
 class NoStore:
     """The values of a process without a store."""
 
     shared = False
+    serves = False
 
     def __init__(self) -> None:
         self.discarded: list[bytes] = []
+        self.away = NothingAway()
 
     def stored(self, entry: Any, nbytes: int) -> None:
         raise AssertionError("nothing is stored")
 
     def at_once(self, object_id: bytes) -> Any:
         raise AssertionError("nothing is stored")
+
+    def at(self, entry: Any, receiver: Any) -> Any:
+        """It is where the receiver looks, or goes to it."""
 
     def on_disk(self, object_id: bytes) -> None:
         """Nothing is."""

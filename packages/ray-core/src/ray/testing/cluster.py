@@ -107,7 +107,8 @@ class Cluster:
             path = os.path.join(self._keys.name, "far-keys.json")
             write_private(path, msgspec.json.encode(CurveKeys.fresh()).decode())
             options = {"transport": {"far_options": {"key_file": path}}, **(options or {})}
-        self._plan = resolve_plan(**{"control": "redis", **parts}, options=options)  # type: ignore[arg-type]
+        #: Of all nodes.
+        self.plan = resolve_plan(**{"control": "redis", **parts}, options=options)  # type: ignore[arg-type]
         self.nodes: list[ClusterNode] = []
         if initialize_head:
             self.add_node(**(head_node_args or {}))
@@ -138,7 +139,7 @@ class Cluster:
             RaySystemError: it does not start, or the cluster refuses it.
         """
         options = StartOptions(
-            self._plan,
+            self.plan,
             num_cpus=quantity("num_cpus", num_cpus),
             num_gpus=whole_quantity("num_gpus", num_gpus),
             resources=custom_resources(resources),

@@ -177,7 +177,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         if cluster is None:
             ready()
         else:
-            join(manager, cluster, registry, control, composition.make_scheduler(), composition.plan.digest, ready)
+            join(manager, cluster, registry, control, composition.make_scheduler(), composition, store_server, ready)
         if cluster is not None and cluster.keeper:
             _watch_keeper(manager, cluster)
         manager.run()

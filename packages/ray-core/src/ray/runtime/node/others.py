@@ -81,6 +81,9 @@ class Elsewhere(Protocol):
     def available(self) -> Mapping[str, int]:
         """What is free there, as they have said last."""
 
+    def transfers(self) -> Mapping[str, int]:
+        """What was brought here from their stores, and the pid of what brings it."""
+
 
 class Alone:
     """There are no others. Implements ``Others``, ``Elsewhere`` and ``ActorsElsewhere``."""
@@ -122,6 +125,9 @@ class Alone:
         return {}
 
     def available(self) -> Mapping[str, int]:
+        return {}
+
+    def transfers(self) -> Mapping[str, int]:
         return {}
 
     def kill(self, worker: bytes, reason: str) -> None:

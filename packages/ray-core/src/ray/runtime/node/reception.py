@@ -52,6 +52,8 @@ class Reception:
         self._new_id = new_id
         self._refusals = refusals
         self._admit = admit
+        #: Whether processes of other nodes may read what is in the node's store.
+        self.serves = False
 
     def receive(self, connection: Connection, message: Any) -> None:
         """Take the first message of a connection.
@@ -110,4 +112,4 @@ class Reception:
         connection.context = client
         self._clients[client.id] = client
         here = self._membership
-        client.send(wire.Welcome(here.node, client.id, client.job, here.digest))
+        client.send(wire.Welcome(here.node, client.id, client.job, here.digest, self.serves))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic
 from ray.exceptions import RayError
-from ray.protocol.references import FAILED, STORED, ObjectEntry
+from ray.protocol.pulls import ARGUMENT
+from ray.protocol.references import AWAY, FAILED, STORED, ObjectEntry
 from ray.runtime.owner.entries import entry_in
 from ray.runtime.owner.lacking import timed_out
 from ray.runtime.owner.records import TaskRecord
@@ -92,8 +93,8 @@ class Access:
             held: ObjectRef[Any] = ObjectRef(entry)
             if not self.wait_entry(entry, timeout_s) and not entry.status:
                 raise timed_out(timeout_s, (entry,), 1, self._host.trouble)
-            return self._values.value(held._entry, copy)
-        return self._values.value(entry, copy)
+            return self._values.value(held._entry, copy, timeout_s)
+        return self._values.value(entry, copy, timeout_s)
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
         if self._host.guarded and timeout_s != 0:
@@ -196,6 +197,8 @@ class Access:
             self.wait_entry(entry, None)
         if entry.status == FAILED:
             raise error_of(entry)
+        if entry.status == AWAY:
+            return self._values.away.blob(entry, None, ARGUMENT)
         return self._values.stored_blob(object_id) if entry.status == STORED else entry.value
 
     def wait_entry(self, entry: ObjectEntry, timeout_s: float | None, kind: type[Waiter] = Waiter) -> bool:

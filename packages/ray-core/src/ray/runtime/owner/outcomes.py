@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.abc.transport import Frame
 from ray.exceptions import RayError
+from ray.ids import object_id
 from ray.messages import codec, node, wire
-from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
+from ray.protocol.references import AWAY, FAILED, PENDING, READY, ObjectEntry, ReferenceTable
 from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class Outcomes:
             self.let_arguments_go(record)
             borrowing.drop_refs(ref for refs in done.refs for ref in refs)
             store.discard(id for id, data in zip(_ids(record), done.values, strict=False) if data is None)
+            self._free_away(done)
             return False
         values = done.values
         if not done.ok:
@@ -145,17 +147,34 @@ class Outcomes:
                 self._moving.begin(entry, data, record.name)
                 continue
             if data is None:
-                store.stored(entry, done.sizes[index])
+                at = done.away[index] if done.away else None
+                if at is not None:
+                    store.came_away(entry, at)
+                else:
+                    store.stored(entry, done.sizes[index])
             else:
                 self._table.complete(entry, READY, data)
             entry.task = record.name  # for the error of a value that cannot be unpickled
         if record.attempt:  # an earlier one may have stored results, and died before it could say so
-            store.discard(entry.id for entry in record.entries if entry.status == READY)
+            store.discard(entry.id for entry in record.entries if entry.status in (READY, AWAY))
         if record.pins:
             self.let_arguments_go(record)
         if self._events.wanted:
             self._events.note(record, "finished", done.duration_us)
         return False
+
+    def take_late(self, ends: Iterable[wire.Done], worker: Peer) -> None:
+        """What became of these tasks is decided: nobody wants the results."""
+        ends = list(ends)
+        self._borrowing.take_late(ends, worker)
+        for done in ends:
+            self._free_away(done)
+
+    def _free_away(self, done: wire.Done) -> None:
+        """Nobody is told of these values."""
+        for index, at in enumerate(done.away):
+            if at is not None:
+                self._values.away.free_at(object_id(done.id, index), at)
 
     def fail(
         self, record: TaskRecord, envelope: Blob, *, goes_on: bool = False, cause: ObjectEntry | None = None

@@ -27,6 +27,7 @@ from ray.runtime.owner.access import Access
 from ray.runtime.owner.actor_calls import ActorCalls
 from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.actors import Actors
+from ray.runtime.owner.away import Away
 from ray.runtime.owner.borrowing import Borrowing
 from ray.runtime.owner.cancelling import Cancelling
 from ray.runtime.owner.cancels import Cancels
@@ -152,6 +153,7 @@ class OwnerRuntime(ABC):
             self.losses.of_entry,
             self.losses.of_store,
             lambda: not self.guarded or self.may_wait(),
+            Away(here, table, views, timers, self.node.request, tell_node, lock),
         )
         self.moving = MovingIn(self.values, lock)
         self.outcomes = Outcomes(table, self.values, self.borrowing, self.reports, self.events, self.moving, rests)
@@ -159,7 +161,7 @@ class OwnerRuntime(ABC):
     def _make_work(self, rests: list[Callable[[], None]]) -> None:
         """Tasks and calls on their way, and back."""
         here, peers, timers, tell_node, outcomes = self.here, self.peers, self.timers, self.node.send, self.outcomes
-        handing = HandingOver(self.borrowing, outcomes, self.values.at_once)
+        handing = HandingOver(self.borrowing, outcomes, self.values.at_once, self.values.at)
         self.recovery = Recovery(self.table, outcomes, self.transport.wake, self.catch_up)
         self.leasing = Leasing(
             here,
@@ -233,8 +235,18 @@ class OwnerRuntime(ABC):
                 self.cancelling,
                 self.clock,
                 self._claim,
+                self.outcomes.take_late,
             ),
-            node_handlers(self.leasing, self.calls, self.cancels, self.clock, self.collecting, reachable, self.node),
+            node_handlers(
+                self.leasing,
+                self.calls,
+                self.cancels,
+                self.clock,
+                self.collecting,
+                reachable,
+                self.node,
+                self.values,
+            ),
             rests,
             self._after_batch,
         )

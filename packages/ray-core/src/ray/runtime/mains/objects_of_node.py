@@ -1,0 +1,57 @@
+"""Whether others read what is in a node's store, and if so what the node manager has for that."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+
+from ray.abc.store import SHARED, StoreServer
+from ray.plugins.compose import Composition
+from ray.protocol.pulls import PullTable
+from ray.runtime.cluster.members import Members
+from ray.runtime.mains import object_manager
+from ray.runtime.node.node import NodeManager
+from ray.runtime.node.objects import NodeObjects
+from ray.runtime.node.objects_desk import ObjectsDesk
+from ray.runtime.node.processes import NodeProcesses
+from ray.runtime.object_manager.start import start
+from ray.runtime.process.node_start import ClusterConfig
+
+
+def objects_of(
+    manager: NodeManager,
+    config: ClusterConfig,
+    composition: Composition,
+    store: StoreServer,
+    members: Members,
+    processes: NodeProcesses,
+) -> NodeObjects | None:
+    """The part of a node manager that has to do with values in stores; None: others do not read this one's.
+
+    Data connections are not encrypted yet. So there are some only where nobody else can listen, or the user has said
+    that they may be: values travel in messages otherwise.
+    """
+    if SHARED not in composition.plan.store.capabilities:
+        return None
+    if config.data_encryption != "none" and not (config.data_encryption == "auto" and _is_loopback(config.host)):
+        return None
+    manager.reception.serves = True
+    serve = functools.partial(object_manager.serve, composition=composition, store_address=store.address, config=config)
+    desk = ObjectsDesk(processes, manager.pool, store, manager.fail)
+    return NodeObjects(
+        manager.process_id,
+        config.host,
+        desk,
+        members,
+        manager.transport,
+        manager.timers,
+        PullTable(manager.config.store_bytes),
+        functools.partial(start, serve),
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

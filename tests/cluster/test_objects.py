@@ -1,0 +1,190 @@
+"""Large values between nodes that have stores of their own: where they are, how often they travel, and their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import ray
+from ray.abc.store import Store
+from ray.plugins.compose import Composition
+from ray.runtime.process.session_dirs import session_in
+from ray.testing import eventually
+from ray.testing.cluster import Cluster, ClusterNode
+
+FAR = {"resources": {"far": 1}}
+LIMIT_S = 40
+LIMIT = datetime.timedelta(seconds=LIMIT_S)
+MiB = 1 << 20
+#: Of one value in most of these tests.
+NBYTES = 5 * MiB
+STORE_BYTES = 64 * MiB
+
+pytestmark = pytest.mark.usefixtures("joined")
+both_stores = pytest.mark.parametrize("cluster", ["shm", "plasma"], indirect=True)
+
+
+@contextlib.contextmanager
+def store_of(cluster: Cluster, number: int) -> Iterator[Store]:
+    """The store of a node, as a process of that node has it."""
+    address = session_in(cluster.nodes[number].started.session_dir).store_address
+    with contextlib.closing(Composition(cluster.plan).open_store(address)) as store:
+        yield store
+
+
+def stored(cluster: Cluster) -> list[int]:
+    """How many objects each node has."""
+    counts = []
+    for number in range(len(cluster.nodes)):
+        with store_of(cluster, number) as store:
+            counts.append(store.stats().objects)
+    return counts
+
+
+def received(node: ClusterNode) -> int:
+    """How many bytes have come to a node over data connections."""
+    return int(node.ask("transfers")["received_bytes"])
+
+
+def is_empty(cluster: Cluster) -> None:
+    eventually(lambda: stored(cluster) == [0] * len(cluster.nodes), 10, lambda: f"objects are left: {stored(cluster)}")
+
+
+@ray.remote(**FAR)
+def make(seed: int, nbytes: int = NBYTES) -> bytes:
+    return pattern(seed, nbytes)
+
+
+def pattern(seed: int, nbytes: int = NBYTES) -> bytes:
+    block = bytes((seed + index * index) % 251 for index in range(4099))
+    return (block * (nbytes // len(block) + 1))[:nbytes]
+
+
+@ray.remote(**FAR)
+def look(value: bytes) -> tuple[int, str]:
+    return sum(value[::4096]), ray.get_runtime_context().node_id
+
+
+@both_stores
+def test_a_large_result_stays_where_it_is_made_until_it_is_read(cluster: Cluster) -> None:
+    ref = make.remote(1)
+    assert ray.wait([ref], timeout=LIMIT) == ([ref], [])
+    assert stored(cluster) == [0, 1]
+    assert received(cluster.nodes[0]) == 0
+    assert ray.get(ref, timeout=LIMIT_S) == pattern(1)
+    assert ray.get(ref) == pattern(1)
+    assert stored(cluster) == [1, 1]
+    assert NBYTES < received(cluster.nodes[0]) < NBYTES + 4096
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_what_is_small_travels_in_messages(cluster: Cluster) -> None:
+    assert ray.get(make.remote(2, MiB // 2), timeout=LIMIT_S) == pattern(2, MiB // 2)
+    assert [received(node) for node in cluster.nodes] == [0, 0]
+    is_empty(cluster)
+
+
+@both_stores
+def test_a_task_reads_an_argument_where_it_is(cluster: Cluster) -> None:
+    ref = make.remote(3)
+    expected = sum(pattern(3)[::4096]), cluster.nodes[1].node_id
+    assert ray.get([look.remote(ref) for _ in range(3)], timeout=LIMIT_S) == [expected] * 3
+    assert [received(node) for node in cluster.nodes] == [0, 0]
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_an_argument_of_the_driver_comes_once(cluster: Cluster) -> None:
+    value = pattern(4)
+    ref = ray.put(value)
+    expected = sum(value[::4096]), cluster.nodes[1].node_id
+    assert ray.get([look.remote(ref) for _ in range(8)], timeout=LIMIT_S) == [expected] * 8
+    assert NBYTES < received(cluster.nodes[1]) < 2 * NBYTES
+    assert ray.get(look.remote(value), timeout=LIMIT_S) == expected  # as part of the arguments, not by reference
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_a_ref_inside_is_read_from_any_node(cluster: Cluster) -> None:
+    @ray.remote(num_cpus=0)
+    def first(refs: list[ray.ObjectRef[bytes]]) -> tuple[int, str]:
+        return sum(ray.get(refs[0])[::4096]), ray.get_runtime_context().node_id
+
+    made, put = make.remote(5), ray.put(pattern(6))
+    local = first.options(resources={}).remote
+    for ref, seed in ((made, 5), (put, 6)):
+        for where in (first.options(**FAR).remote, local):
+            assert ray.get(where([ref]), timeout=LIMIT_S)[0] == sum(pattern(seed)[::4096])
+    del made, put, ref
+    is_empty(cluster)
+
+
+def get(found: list[bytes], ref: ray.ObjectRef[bytes]) -> None:
+    found.append(ray.get(ref, timeout=LIMIT_S))
+
+
+async def awaited(ref: ray.ObjectRef[bytes], count: int) -> list[bytes]:
+    async def one() -> bytes:
+        return await ref
+
+    return list(await asyncio.gather(*(one() for _ in range(count))))
+
+
+@both_stores
+def test_many_askers_and_one_transfer(cluster: Cluster) -> None:
+    @ray.remote(num_cpus=0.01)
+    def read(refs: list[ray.ObjectRef[bytes]]) -> int:
+        return sum(ray.get(refs[0])[::4096])
+
+    ref = make.remote(7)
+    ray.wait([ref], timeout=LIMIT)
+    found: list[bytes] = []
+    threads = [threading.Thread(target=get, args=(found, ref)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+
+    found += asyncio.run(awaited(ref, 3))
+    for thread in threads:
+        thread.join()
+    assert found == [pattern(7)] * 9
+    assert set(ray.get([read.remote([ref]) for _ in range(4)], timeout=LIMIT_S)) == {sum(pattern(7)[::4096])}
+    assert received(cluster.nodes[0]) < 2 * NBYTES
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_streams_and_actors(cluster: Cluster) -> None:
+    @ray.remote(**FAR)
+    class Far:
+        def __init__(self, value: bytes) -> None:
+            self.value = value
+
+        def get(self) -> bytes:
+            return self.value
+
+        def put(self) -> list[ray.ObjectRef[bytes]]:
+            return [ray.put(self.value)]
+
+    @ray.remote(num_returns="streaming", **FAR)
+    def yields() -> Iterator[bytes]:
+        for seed in range(4):
+            yield pattern(seed, 2 * MiB)
+
+    actor = Far.remote(pattern(8))
+    assert ray.get(actor.get.remote(), timeout=LIMIT_S) == pattern(8)
+    (inner,) = ray.get(actor.put.remote(), timeout=LIMIT_S)
+    assert ray.get(inner, timeout=LIMIT_S) == pattern(8)
+    assert [ray.get(ref, timeout=LIMIT_S) for ref in yields.remote()] == [pattern(seed, 2 * MiB) for seed in range(4)]
+    assert received(cluster.nodes[0]) > 10 * MiB
+    del actor, inner
+    is_empty(cluster)
