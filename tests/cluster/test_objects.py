@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +17,7 @@ import ray
 from ray.abc.store import Store
 from ray.plugins.compose import Composition
 from ray.runtime.process.session_dirs import session_in
-from ray.testing import eventually
+from ray.testing import eventually, inside
 from ray.testing.cluster import Cluster, ClusterNode
 
 FAR = {"resources": {"far": 1}}
@@ -187,4 +190,168 @@ def test_streams_and_actors(cluster: Cluster) -> None:
     assert [ray.get(ref, timeout=LIMIT_S) for ref in yields.remote()] == [pattern(seed, 2 * MiB) for seed in range(4)]
     assert received(cluster.nodes[0]) > 10 * MiB
     del actor, inner
+    is_empty(cluster)
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def mover_of(node: ClusterNode) -> int:
+    """The pid of a node's object manager."""
+    return int(node.ask("transfers")["pid"])
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def get_all(found: list[bytes], refs: list[ray.ObjectRef[bytes]]) -> None:
+    found += ray.get(refs, timeout=LIMIT_S)
+
+
+@both_stores
+@pytest.mark.parametrize("which", [0, 1], ids=["receiver", "holder"])
+def test_an_object_manager_that_is_killed_is_replaced(cluster: Cluster, which: int) -> None:
+    refs = [make.remote(seed, 10 * MiB) for seed in range(4)]
+    ray.wait(refs, num_returns=4, timeout=LIMIT)
+    found: list[bytes] = []
+    thread = threading.Thread(target=get_all, args=(found, refs))
+    thread.start()
+    for _ in range(3):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(mover_of(cluster.nodes[which]), signal.SIGKILL)
+        time.sleep(0.02)
+    thread.join(LIMIT_S)
+    assert found == [pattern(seed, 10 * MiB) for seed in range(4)]
+    del refs, found
+    is_empty(cluster)
+
+
+@both_stores
+def test_a_holder_that_stands_still_is_replaced(cluster: Cluster) -> None:
+    ref = make.remote(1)
+    ray.wait([ref], timeout=LIMIT)
+    with stopped(mover_of(cluster.nodes[1])):
+        assert ray.get(ref, timeout=LIMIT_S) == pattern(1)
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_what_was_on_a_node_that_has_died_is_lost(cluster: Cluster) -> None:
+    kept, read = make.remote(1), make.remote(2)
+    assert ray.get(read, timeout=LIMIT_S) == pattern(2)
+    ray.wait([kept], timeout=LIMIT)
+    cluster.kill(cluster.nodes[1])
+    eventually(lambda: sum(row["Alive"] for row in ray.nodes()) == 1, 10, "the node is known to be dead")
+    assert ray.get(read, timeout=LIMIT_S) == pattern(2)  # its copy is here
+    with pytest.raises(ray.exceptions.ObjectLostError, match="dead"):
+        ray.get(kept, timeout=LIMIT_S)
+    del kept, read
+    is_empty(cluster)
+
+
+@both_stores
+def test_a_node_that_dies_while_its_values_come(cluster: Cluster) -> None:
+    refs = [make.remote(seed, 12 * MiB) for seed in range(4)]
+    ray.wait(refs, num_returns=4, timeout=LIMIT)
+    with stopped(mover_of(cluster.nodes[1])):
+        raised: list[BaseException] = []
+        thread = threading.Thread(target=catch, args=(raised, refs))
+        thread.start()
+        time.sleep(0.2)
+        cluster.kill(cluster.nodes[1])
+        thread.join(LIMIT_S)
+    assert [type(error) for error in raised] == [ray.exceptions.ObjectLostError]
+
+
+def catch(raised: list[BaseException], refs: list[ray.ObjectRef[bytes]]) -> None:
+    try:
+        ray.get(refs, timeout=LIMIT_S)
+    except BaseException as error:
+        raised.append(error)
+
+
+@both_stores
+def test_get_waits_no_longer_than_it_is_told(cluster: Cluster) -> None:
+    ref = make.remote(1)
+    ray.wait([ref], timeout=LIMIT)
+    with stopped(mover_of(cluster.nodes[0])):
+        for wanted in (ref, [ref]):
+            began = time.monotonic()
+            with pytest.raises(ray.exceptions.GetTimeoutError):
+                ray.get(wanted, timeout=0.3)
+            assert time.monotonic() - began < 2.5
+    assert ray.get(ref, timeout=LIMIT_S) == pattern(1)
+
+
+@both_stores
+def test_a_receiver_without_room(cluster: Cluster) -> None:
+    mine = [ray.put(bytearray(12 * MiB)) for _ in range(4)]
+    ref = make.remote(1, 30 * MiB)
+    if cluster.plan.store.name == "plasma":
+        assert ray.get(ref, timeout=LIMIT_S) == pattern(1, 30 * MiB)  # what is there goes to the disk
+    else:
+        with pytest.raises(ray.exceptions.ObjectStoreFullError, match=cluster.nodes[0].node_id):
+            ray.get(ref, timeout=LIMIT_S)
+        del mine[1:]
+        assert ray.get(ref, timeout=LIMIT_S) == pattern(1, 30 * MiB)
+
+
+@both_stores
+def test_results_that_have_no_room_where_they_are_made(cluster: Cluster) -> None:
+    refs = [make.remote(seed, 12 * MiB) for seed in range(12)]
+    for seed, ref in enumerate(refs):
+        assert ray.get(ref, timeout=LIMIT_S) == pattern(seed, 12 * MiB)
+        refs[seed] = None
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_arguments_that_do_not_fit_together(cluster: Cluster) -> None:
+    refs = [ray.put(pattern(seed, 12 * MiB)) for seed in range(4)]
+    looks = [look.remote(refs[seed % 4]) for seed in range(10)]
+    mine = make.remote(9)
+    assert ray.get(mine, timeout=LIMIT_S) == pattern(9)
+    found = ray.get(looks, timeout=LIMIT_S)
+    assert [count for count, _ in found] == [sum(pattern(seed % 4, 12 * MiB)[::4096]) for seed in range(10)]
+
+
+@both_stores
+def test_what_a_process_owned_goes_with_it(cluster: Cluster) -> None:
+    @ray.remote(num_cpus=0)
+    class Owner:
+        def submit(self) -> int:
+            self.refs = [make.remote(seed) for seed in range(3)]
+            ray.wait(self.refs, num_returns=3)
+            return os.getpid()
+
+    owner = Owner.remote()
+    pid = ray.get(owner.submit.remote(), timeout=LIMIT_S)
+    with store_of(cluster, 1) as store:
+        assert store.stats().objects == 3
+    os.kill(pid, signal.SIGKILL)
+    is_empty(cluster)
+
+
+@both_stores
+def test_the_result_of_a_worker_that_dies_before_it_says_so(cluster: Cluster, tmp_path: object) -> None:
+    @ray.remote(max_retries=2, **FAR)
+    def twice(path: str) -> bytes:
+        if not os.path.exists(path):
+            open(path, "w").close()
+            inside.die_with_next_result()
+            return pattern(1)
+        return pattern(2)
+
+    ref = twice.remote(f"{tmp_path}/ran")
+    assert ray.get(ref, timeout=LIMIT_S) == pattern(2)
+    del ref
     is_empty(cluster)

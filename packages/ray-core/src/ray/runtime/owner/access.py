@@ -116,10 +116,19 @@ class Access:
                 for entry in entries:
                     if entry.status == FAILED:
                         value(entry)
+            if self._table.places:
+                return self._with_away(entries, timeout_s, copy)
             return [value(entry, copy) for entry in entries]
         except RayError:
             self.asked_for(refs)
             raise
+
+    def _with_away(self, entries: Sequence[ObjectEntry], timeout_s: float | None, copy: bool) -> list[Any]:
+        """The same where values may have to come from other nodes: all at a time."""
+        end = None if timeout_s is None else monotonic() + timeout_s
+        value, away = self._values.value, self._values.away
+        away.begin(entry for entry in entries if entry.status == AWAY)
+        return [value(entry, copy, None if end is None else max(0.0, end - monotonic())) for entry in entries]
 
     def asked_for(self, refs: Sequence[CountedRef[Any]]) -> None:
         """See ``Runtime``. Nor those that are yet to fail need be printed."""

@@ -7,7 +7,7 @@ among themselves have any.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 AWAY_BYTES = 1 << 20
 #: What is freed within this time is told together, and so many at a time.
 _FREE_S, _MAX_FREED = 0.02, 512
+
+#: The number of a request whose answer nobody waits for.
+_UNASKED = 0
 
 #: Asks the node manager, and waits for its answer.
 Ask = Callable[[Callable[[int], Any], "float | None"], node.Answer]
@@ -137,6 +140,17 @@ class Away:
             needed, capacity, used = msgspec.msgpack.decode(answer.data, type=tuple[int, int, int])
             raise ObjectStoreFullError(needed, capacity, used, answer.error)
         raise ObjectLostError(object_id, answer.error)
+
+    def begin(self, entries: Iterable[ObjectEntry]) -> None:
+        """Have all of these brought here; nothing is waited for, and ``blob`` asks for each again."""
+        own = node_of(self._here.process_id)
+        with self._lock:
+            for entry in entries:
+                place = self._table.places.get(entry.id)
+                if place is None or entry.id in self._read or place.node == own:
+                    continue
+                self._read.add(entry.id)
+                self._tell(objects.Pull(_UNASKED, place.key, node_number(place.node), place.nbytes, GET))
 
     def at_once(self, entry: ObjectEntry) -> memoryview | None:
         """The same, if it is here and can be read now; with or without the lock."""

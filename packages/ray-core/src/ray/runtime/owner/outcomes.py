@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.abc.transport import Frame
 from ray.exceptions import RayError
-from ray.ids import object_id
+from ray.ids import edition_of, node_of, object_id, stored_id
 from ray.messages import codec, node, wire
 from ray.protocol.references import AWAY, FAILED, PENDING, READY, ObjectEntry, ReferenceTable
-from ray.runtime.owner.records import TaskRecord
+from ray.runtime.owner.records import TaskRecord, return_ids
 
 if TYPE_CHECKING:
     from ray.protocol.call_records import Callee
@@ -170,6 +170,25 @@ class Outcomes:
         for done in ends:
             self._free_away(done)
 
+    def left_behind(self, records: Iterable[TaskRecord], worker: Peer) -> Callable[[], None]:
+        """A worker of another node is lost: what to call when nothing more can come of what it was sent.
+
+        It may have stored results, and died before it could say so.
+        """
+        node, sent = node_of(worker.process), [(record, record.attempt) for record in records]
+
+        def free() -> None:
+            places, away = self._table.places, self._values.away
+            for record, attempt in sent:
+                if not record.done and record.attempt == attempt:
+                    continue  # it had not begun, and runs elsewhere
+                for id in [object_id(record.id, record.streamed)] if record.num_returns < 0 else _returns(record):
+                    key, place = stored_id(id, edition_of(attempt)), places.get(id)
+                    if place is None or (place.node, place.key) != (node, key):
+                        away.free(node, key)
+
+        return free
+
     def _free_away(self, done: wire.Done) -> None:
         """Nobody is told of these values."""
         for index, at in enumerate(done.away):
@@ -260,6 +279,10 @@ class Outcomes:
         """The ``__init__`` of an actor will not run any more: nobody needs its arguments."""
         pins, client.creation = client.creation, ()
         self._table.unpin(pins)
+
+
+def _returns(record: TaskRecord) -> list[bytes]:
+    return return_ids(record.id, record.num_returns)
 
 
 def _ids(record: TaskRecord) -> list[bytes]:

@@ -82,6 +82,8 @@ from ray.serialization import register_reducer
 
 #: How long a dropped ref may wait for the next event; frees are promised within 100 ms.
 COLLECT_S = 0.05
+#: When a connection is lost, what has become of the other process, and of what it was sent, is known after this time.
+LEFT_S = 5.0
 
 
 class OwnerRuntime(ABC):
@@ -484,6 +486,8 @@ class OwnerRuntime(ABC):
             return  # which follows from the look, and may not be decided yet
         self.peers.forget(peer)
         sink = peer.sink
+        if self.values.serves and not peer.near and (type(sink) is Link or type(sink) is ActorClient):
+            self.timers.after(LEFT_S, self.outcomes.left_behind(sink.inflight.values(), peer))
         if type(sink) is Link:
             self.leasing.peer_lost(sink)
         elif type(sink) is ActorClient:
