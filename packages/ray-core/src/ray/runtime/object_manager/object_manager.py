@@ -59,6 +59,13 @@ class ObjectManager:
 
     def serve(self) -> None:
         """Take orders."""
+        try:
+            self._serve()
+        finally:
+            self._serving.close()
+            self._ways.close()
+
+    def _serve(self) -> None:
         self._serving.begin()
         self._say(Listens(self._serving.port))
         while True:

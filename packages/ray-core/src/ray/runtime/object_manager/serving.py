@@ -92,6 +92,8 @@ class Serving:
         self._listener = _listen(host, ports)
         self._entering = threading.BoundedSemaphore(MAX_ENTERING)
         self.port: int = self._listener.getsockname()[1]
+        self._connections: set[socket.socket] = set()
+        self._is_closed = False
 
     def begin(self) -> None:
         """Let clients in, on threads."""
@@ -102,6 +104,8 @@ class Serving:
             try:
                 connection, _ = self._listener.accept()
             except OSError:  # no descriptor is left, or the client has gone
+                if self._is_closed:
+                    return
                 sleep(_PAUSE_S)
                 continue
             if not self._entering.acquire(blocking=False):
@@ -115,6 +119,7 @@ class Serving:
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.closing(connection):
+            self._connections.add(connection)
             try:
                 try:
                     limit_waits(connection, ENTER_S, ENTER_S)
@@ -127,6 +132,16 @@ class Serving:
                     self._answer(connection, Request.from_bytes(receive_bytes(connection, REQUEST_BYTES)))
             except OSError:  # the client has gone, or is none
                 return
+            finally:
+                self._connections.discard(connection)
+
+    def close(self) -> None:
+        """Let nobody in any more, and hang up on all."""
+        self._is_closed = True
+        for each in (self._listener, *self._connections):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
     def _answer(self, connection: socket.socket, request: Request) -> None:
         try:

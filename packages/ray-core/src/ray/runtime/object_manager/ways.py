@@ -83,6 +83,11 @@ class Ways:
         with self._changed:
             self._idle.setdefault(node, deque()).append((connection, monotonic()))
 
+    def close(self) -> None:
+        """Close those that nobody uses."""
+        for node in list(self._idle):
+            self.close_idle(node)
+
     def close_idle(self, node: bytes) -> None:
         """Those that nobody uses: one of them was found closed."""
         with self._changed:
