@@ -31,11 +31,11 @@ VALUE = VALUE[:NBYTES]
 class Side:
     """One node: its object manager runs on a thread."""
 
-    def __init__(self, store: Store | None = None) -> None:
+    def __init__(self, store: Store | None = None, *, sampled: bool = False) -> None:
         self.store = store or HeapStore()
         self.channel, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.settimeout(20)
-        manager = ObjectManager(self._theirs, self.store, "127.0.0.1", (0, 0))
+        manager = ObjectManager(self._theirs, self.store, "127.0.0.1", (0, 0), sampled=sampled)
         self._thread = threading.Thread(target=manager.serve, daemon=True)
         self._thread.start()
         listens = self.hear()
@@ -360,6 +360,24 @@ def test_a_bit_that_changes_costs_a_connection_and_nothing_else(world: World, at
     assert world.ended().kind == ""
     assert world.here.store.get(KEY) == VALUE
     assert proxy.connections == 2
+
+
+def test_samples_tell_what_is_in_the_wrong_place() -> None:
+    made = World(Side(), Side(sampled=True))
+    put(made.there)
+
+    def shift(seen: int, data: bytearray) -> bytes:
+        if seen + len(data) > DATA_AT + FRAME_BYTES // 2 > seen:
+            del data[0]
+        return bytes(data)
+
+    proxy = Proxy(made, shift)
+    made.bring()
+    ended = made.ended()
+    assert (ended.kind, ended.bad_frames) == ("", 1)
+    assert made.here.store.get(KEY) == VALUE
+    assert proxy.connections == 2
+    made.close()
 
 
 def test_what_was_right_before_a_cut_is_not_sent_again(world: World) -> None:

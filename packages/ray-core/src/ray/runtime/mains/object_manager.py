@@ -6,6 +6,7 @@ import socket
 
 from ray.plugins.compose import Composition
 from ray.runtime import interface
+from ray.runtime.cluster.own_host import is_loopback
 from ray.runtime.object_manager.object_manager import ObjectManager
 from ray.runtime.process.node_start import ClusterConfig
 
@@ -21,4 +22,4 @@ def serve(channel: socket.socket, composition: Composition, store_address: str, 
     """
     interface.own_process = "the object manager"
     store = composition.open_store(store_address)
-    ObjectManager(channel, store, config.host, config.ports).serve()
+    ObjectManager(channel, store, config.host, config.ports, sampled=is_loopback(config.host)).serve()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
 
 from ray.abc.store import SHARED, StoreServer
 from ray.plugins.compose import Composition
 from ray.protocol.pulls import PullTable
 from ray.runtime.cluster.members import Members
+from ray.runtime.cluster.own_host import is_loopback
 from ray.runtime.mains import object_manager
 from ray.runtime.node.node import NodeManager
 from ray.runtime.node.objects import NodeObjects
@@ -33,7 +33,7 @@ def objects_of(
     """
     if SHARED not in composition.plan.store.capabilities:
         return None
-    if config.data_encryption != "none" and not (config.data_encryption == "auto" and _is_loopback(config.host)):
+    if config.data_encryption != "none" and not (config.data_encryption == "auto" and is_loopback(config.host)):
         return None
     manager.reception.serves = True
     serve = functools.partial(object_manager.serve, composition=composition, store_address=store.address, config=config)
@@ -48,10 +48,3 @@ def objects_of(
         PullTable(manager.config.store_bytes),
         functools.partial(start, serve),
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

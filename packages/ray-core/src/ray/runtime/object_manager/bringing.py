@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import zlib
 
 from ray.abc.store import Store
 from ray.clock import sleep
@@ -16,6 +15,7 @@ from ray.runtime.object_manager.frames import (
     WAIT,
     Header,
     Request,
+    checksum,
     receive_bytes,
     receive_exactly,
 )
@@ -130,7 +130,7 @@ class Bringing:
             with view[self._offset : self._offset + header.length] as part:
                 receive_exactly(connection, part)
                 self.received += header.length
-                if zlib.crc32(part) != header.checksum:
+                if checksum(part, header.kind) != header.checksum:
                     self.bad_frames += 1
                     raise ConnectionError("a frame that has changed on its way")
             self._offset += header.length

@@ -1,6 +1,9 @@
 """What travels over a data connection: requests for objects, and their bytes in frames that say what they are.
 
-A frame is a header and up to ``FRAME_BYTES`` of an object. A checksum tells of accidents, of nothing else.
+A frame is a header and up to ``FRAME_BYTES`` of an object. A checksum tells of accidents, of nothing else: that of the
+whole frame of bytes that change on their way, and that of samples of what is in the wrong place. Between processes of
+one machine, where bytes go from memory to memory and TCP has its own checksum, samples do: measured for 1 GiB, the
+CRC of all took more time than everything else (0.25 s at each end, of 0.3 to 0.4 s).
 """
 
 from __future__ import annotations
@@ -16,8 +19,11 @@ from ray.ids import OBJECT_ID_BYTES
 FRAME_BYTES = 1 << 20
 #: Of the reason in a refusal.
 MAX_REASON_BYTES = 1000
-#: What a frame holds: bytes of the object; nothing, as the sender is still reading it; a reason why there are none.
-DATA, WAIT, REFUSED = range(3)
+#: What a frame holds: bytes of the object; nothing, as the sender is still reading it; a reason why there are none;
+#: bytes of the object whose checksum is that of samples.
+DATA, WAIT, REFUSED, SAMPLED = range(4)
+#: So many bytes are a sample, and so far is it from one to the next.
+_SAMPLE_BYTES, _STRIDE_BYTES = 256, 64 * 1024
 
 _HEADER = struct.Struct("!IQIIII")
 HEADER_BYTES = _HEADER.size
@@ -61,7 +67,7 @@ class Header(NamedTuple):
     length: int
     kind: int
     checksum: int
-    """Of what the frame holds."""
+    """See ``checksum``."""
 
     def to_bytes(self) -> bytes:
         """As it travels, with a checksum of its own."""
@@ -79,6 +85,16 @@ class Header(NamedTuple):
         if zlib.crc32(_HEADER.pack(*header, 0)) != checksum or header.length > FRAME_BYTES:
             raise ConnectionError("what came is no frame of an object")
         return header
+
+
+def checksum(data: bytes | memoryview, kind: int) -> int:
+    """Of what a frame of that kind holds."""
+    if kind != SAMPLED:
+        return zlib.crc32(data)
+    found = zlib.crc32(data[-_SAMPLE_BYTES:])
+    for start in range(0, len(data), _STRIDE_BYTES):
+        found = zlib.crc32(data[start : start + _SAMPLE_BYTES], found)
+    return found
 
 
 def receive_exactly(connection: socket.socket, into: memoryview) -> None:

@@ -38,7 +38,9 @@ from ray.threads import UnawaitedThread
 class ObjectManager:
     """``serve`` returns when the node manager has gone."""
 
-    def __init__(self, channel: socket.socket, store: Store, host: str, ports: tuple[int, int]) -> None:
+    def __init__(
+        self, channel: socket.socket, store: Store, host: str, ports: tuple[int, int], *, sampled: bool = False
+    ) -> None:
         """Listen.
 
         Args:
@@ -46,10 +48,11 @@ class ObjectManager:
             store: of the node; used by this process alone.
             host: where other nodes reach this one.
             ports: the first and the last one to listen on; zeros: the system chooses.
+            sampled: whether samples of what is sent are checked, or all of it.
         """
         self._channel = channel
         self._store = store
-        self._serving = Serving(store, host, ports)
+        self._serving = Serving(store, host, ports, sampled=sampled)
         self._ways = Ways(lambda node: self._say(Ask(node)))
         self._bringing: dict[bytes, Bringing] = {}
 

@@ -7,7 +7,6 @@ import queue
 import random
 import socket
 import threading
-import zlib
 from collections.abc import Callable
 
 from ray.abc.store import SPILLING, Spilling, Store
@@ -19,9 +18,11 @@ from ray.runtime.object_manager.frames import (
     MAX_REASON_BYTES,
     REFUSED,
     REQUEST_BYTES,
+    SAMPLED,
     WAIT,
     Header,
     Request,
+    checksum,
     limit_waits,
     receive_bytes,
 )
@@ -75,18 +76,20 @@ class Expected(dict[bytes, Ticket]):
 class Serving:
     """The listener, and who is connected."""
 
-    def __init__(self, store: Store, host: str, ports: tuple[int, int]) -> None:
+    def __init__(self, store: Store, host: str, ports: tuple[int, int], *, sampled: bool) -> None:
         """Listen.
 
         Args:
             store: of the node.
             host: the one address at which this is to be reached.
             ports: the first and the last one that it may be; zeros: the system chooses.
+            sampled: whether samples of what is sent are checked, or all of it.
 
         Raises:
             OSError: there is none.
         """
         self._store = store
+        self._kind = SAMPLED if sampled else DATA
         self._spilling = store if isinstance(store, Spilling) and SPILLING in store.capabilities else None
         self.expected = Expected()
         self._listener = _listen(host, ports)
@@ -159,7 +162,7 @@ class Serving:
                     return
                 for offset in range(request.offset, request.nbytes, FRAME_BYTES):
                     with found[offset : offset + FRAME_BYTES] as part:
-                        _send(connection, request, offset, DATA, part)
+                        _send(connection, request, offset, self._kind, part)
         finally:
             self._store.release(request.key)
 
@@ -191,7 +194,7 @@ class Serving:
 
 
 def _send(connection: socket.socket, request: Request, offset: int, kind: int, data: bytes | memoryview) -> None:
-    header = Header(request.stream, offset, len(data), kind, zlib.crc32(data))
+    header = Header(request.stream, offset, len(data), kind, checksum(data, kind))
     connection.sendall(header.to_bytes(), socket.MSG_MORE if len(data) else 0)
     if len(data):
         connection.sendall(data)

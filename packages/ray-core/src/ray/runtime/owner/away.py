@@ -101,6 +101,11 @@ class Away:
             ObjectStoreFullError: there is no room for it here.
             GetTimeoutError: the time is over first.
         """
+        place = self._table.places.get(entry.id)
+        if place is not None and entry.id in self._read:  # most are read again
+            view = self._views.view(place.key)
+            if view is not None:
+                return view
         with self._lock:
             place = self._table.places.get(entry.id)
             if place is not None and entry.id not in self._read and not entry.freed:
