@@ -7,6 +7,8 @@ import contextlib
 import datetime
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -354,4 +356,73 @@ def test_the_result_of_a_worker_that_dies_before_it_says_so(cluster: Cluster, tm
     ref = twice.remote(f"{tmp_path}/ran")
     assert ray.get(ref, timeout=LIMIT_S) == pattern(2)
     del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_an_async_actor_goes_on_while_its_argument_comes(cluster: Cluster) -> None:
+    @ray.remote(num_cpus=0)
+    class Busy:
+        def __init__(self) -> None:
+            self.steps = 0
+
+        async def count(self) -> None:
+            while True:
+                self.steps += 1
+                await asyncio.sleep(0.01)
+
+        @ray.method(concurrency_group="others")
+        async def counted(self) -> int:
+            return self.steps
+
+        async def look(self, value: bytes) -> int:
+            return sum(value[::4096])
+
+    busy = Busy.options(concurrency_groups={"others": 2}).remote()
+    forever = busy.count.remote()
+    ref = make.remote(1)
+    ray.wait([ref], timeout=LIMIT)
+    with stopped(mover_of(cluster.nodes[1])):
+        looked = busy.look.remote(ref)
+        time.sleep(0.3)
+        first = ray.get(busy.counted.remote(), timeout=2)
+        time.sleep(0.2)
+        assert ray.get(busy.counted.remote(), timeout=2) > first
+    assert ray.get(looked, timeout=LIMIT_S) == sum(pattern(1)[::4096])
+    ray.cancel(forever)
+
+
+PROGRAM = """
+import sys, time
+import ray
+ray.init(sys.argv[1])
+
+@ray.remote(resources={"far": 1})
+def make(nbytes):
+    return bytes(nbytes)
+
+@ray.remote(resources={"far": 1})
+class Keeper:
+    def keep(self, refs):
+        self.values = ray.get(refs)
+        return len(self.values)
+
+keeper = Keeper.remote()
+kept = [ray.put(bytes(3 << 20)) for _ in range(3)]
+refs = [make.remote(2 << 20) for _ in range(4)]
+ray.get(refs[:2])
+print(ray.get(keeper.keep.remote(kept)), flush=True)
+sys.stdin.readline()
+"""
+
+
+@both_stores
+def test_a_driver_that_is_killed_leaves_nothing(cluster: Cluster) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, cluster.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "3\n"
+        assert min(stored(cluster)) >= 3
+        driver.kill()
     is_empty(cluster)

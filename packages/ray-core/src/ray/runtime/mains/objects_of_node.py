@@ -8,7 +8,7 @@ from ray.abc.store import SHARED, StoreServer
 from ray.plugins.compose import Composition
 from ray.protocol.pulls import PullTable
 from ray.runtime.cluster.members import Members
-from ray.runtime.cluster.own_host import is_loopback
+from ray.runtime.cluster.own_host import LOOPBACK, is_loopback
 from ray.runtime.mains import object_manager
 from ray.runtime.node.node import NodeManager
 from ray.runtime.node.objects import NodeObjects
@@ -26,21 +26,23 @@ def objects_of(
     members: Members,
     processes: NodeProcesses,
 ) -> NodeObjects | None:
-    """The part of a node manager that has to do with values in stores; None: others do not read this one's.
+    """The part of a node manager that has to do with values in stores; None: each process has a store of its own.
 
-    Data connections are not encrypted yet. So there are some only where nobody else can listen, or the user has said
-    that they may be: values travel in messages otherwise.
+    Data connections are not encrypted yet. So a node lets others read only where nobody else can listen, or the user
+    has said that they may: its values travel in messages otherwise.
     """
     if SHARED not in composition.plan.store.capabilities:
         return None
-    if config.data_encryption != "none" and not (config.data_encryption == "auto" and is_loopback(config.host)):
-        return None
-    manager.reception.serves = True
-    serve = functools.partial(object_manager.serve, composition=composition, store_address=store.address, config=config)
+    serves = config.data_encryption == "none" or (config.data_encryption == "auto" and is_loopback(config.host))
+    manager.reception.serves = serves
+    host, ports = (config.host, config.ports) if serves else (LOOPBACK, (0, 0))
+    serve = functools.partial(
+        object_manager.serve, composition=composition, store_address=store.address, host=host, ports=ports
+    )
     desk = ObjectsDesk(processes, manager.pool, store, manager.fail)
     return NodeObjects(
         manager.process_id,
-        config.host,
+        config.host if serves else "",
         desk,
         members,
         manager.transport,

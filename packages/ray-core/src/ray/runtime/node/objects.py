@@ -71,7 +71,7 @@ class NodeObjects:
 
         Args:
             own: process id of this node manager.
-            host: where other nodes reach this one.
+            host: where other nodes read the store of this one; empty: they do not, but this one may read theirs.
             node_manager: of this node.
             members: the other nodes.
             transport: watches the object manager.
@@ -104,21 +104,26 @@ class NodeObjects:
         #: {node that was declared dead: why}
         self._gone: dict[bytes, str] = {}
         self._rests = False
-        self._is_closed = False
+        self._is_needed = self._is_closed = False
         #: What has happened so far.
         self.counts = {"brought": 0, "failed": 0, "received_bytes": 0, "bad_frames": 0, "restarts": 0}
 
     # --- the object manager -------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Start it."""
-        if self._is_closed:
+        """Start it; without others that read here only once there is something to do."""
+        if self._is_closed or not (self._host or self._is_needed):
             return
         self.pid, self._channel = self._start()
         self._node_manager.expect_stop(self.pid)
         self._transport.watch(self._channel.fileno(), self._read)
         for removing in self._removing.values():
             self._order(removing)
+
+    def _need(self) -> None:
+        if not (self._is_needed or self._host):
+            self._is_needed = True
+            self.begin()
 
     def _order(self, order: orders.Order) -> None:
         if self._channel is not None:
@@ -220,6 +225,9 @@ class NodeObjects:
         self._node_manager.send_to(told.asker, answer)
 
     def _remove(self, keys: Sequence[bytes], prefix: bytes = b"") -> None:
+        if prefix and not (self._host or self._is_needed):
+            return
+        self._need()
         for start in range(0, len(keys) or 1, orders.MAX_KEYS):
             self._numbers += 1
             order = orders.Remove(self._numbers, list(keys[start : start + orders.MAX_KEYS]), prefix)
@@ -252,6 +260,7 @@ class NodeObjects:
 
     def _pull(self, client: Client, message: objects.Pull) -> None:
         at = node_bytes(message.node)
+        self._need()
         gone = self._gone.get(at)
         if gone is not None:
             client.send(node.Answer(message.request, False, error=gone))
@@ -309,8 +318,8 @@ class NodeObjects:
     # --- other nodes --------------------------------------------------------------------------------------------------
 
     def _give_ticket(self, client: Client, message: objects.AskTicket) -> None:
-        if not self.port:
-            client.send(objects.DataTicket("", 0, b"", b"", "its object manager is not there yet"))
+        if not (self._host and self.port):
+            client.send(objects.DataTicket("", 0, b"", b"", "its object manager is not there yet, or serves nobody"))
             return
         ticket = new_ticket(client.id, self._own)
         self._order(orders.Expect(ticket.id, ticket.secret, ticket.client, ticket.server))

@@ -230,7 +230,8 @@ class TaskCall:
         try:
             if self.task.stored or self.task.deps or worker.spilled_arguments:
                 ids = self._stored_ids()
-                fetch = None if self.peer.near or not ids else partial(worker.preparing.fetch, self)
+                comes = ids and (not self.peer.near or any(dependency.away for dependency in self.task.deps))
+                fetch = partial(worker.preparing.fetch, self) if comes else None
                 held = await worker.spilled_arguments.read(self.group, ids, fetch)
                 function, call = worker.preparing.prepare(self)
                 held.clear()
