@@ -14,7 +14,7 @@ from ray.messages.wire import Amount, Count, Struct
 # --- between a process and its node manager --------------------------------------------------------------------------
 
 
-class Pull(Struct, frozen=True, tag=130):
+class Pull(Struct, frozen=True, tag=150):
     """Process: I need a copy of that object in the store of this node. Answered when it is there, or cannot be."""
 
     request: int
@@ -26,13 +26,13 @@ class Pull(Struct, frozen=True, tag=130):
     """As in ``ray.protocol.pulls``."""
 
 
-class LetGo(Struct, frozen=True, tag=131):
+class LetGo(Struct, frozen=True, tag=151):
     """Process: I need these copies no more."""
 
     keys: list[bytes]
 
 
-class FreeAt(Struct, frozen=True, tag=132):
+class FreeAt(Struct, frozen=True, tag=152):
     """Owner: nobody holds these any more, which the store of that node has."""
 
     node: Count
@@ -42,11 +42,11 @@ class FreeAt(Struct, frozen=True, tag=132):
 # --- between node managers -------------------------------------------------------------------------------------------
 
 
-class AskTicket(Struct, frozen=True, tag=140):
+class AskTicket(Struct, frozen=True, tag=160):
     """I need one more data connection to you. Answered with ``DataTicket``."""
 
 
-class DataTicket(Struct, frozen=True, tag=141):
+class DataTicket(Struct, frozen=True, tag=161):
     """Where your object manager is to connect to, and what lets it in, once; or why it is not."""
 
     host: str
@@ -56,13 +56,13 @@ class DataTicket(Struct, frozen=True, tag=141):
     reason: str = ""
 
 
-class FreeObjects(Struct, frozen=True, tag=142):
+class FreeObjects(Struct, frozen=True, tag=162):
     """Their owners are of this node, and nobody holds these any more: delete them from your store."""
 
     keys: list[bytes]
 
 
-class ProcessOver(Struct, frozen=True, tag=143):
+class ProcessOver(Struct, frozen=True, tag=163):
     """A process of this node has ended: what it owned is nobody's."""
 
     process: bytes
