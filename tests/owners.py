@@ -185,7 +185,7 @@ class Owner:
         self.outcomes = Outcomes(
             self.table, self.values, self.borrowing, self.reports, events, moving or NothingMoves(), []
         )
-        handing = HandingOver(self.borrowing, self.outcomes, self.values.at_once)
+        handing = HandingOver(self.borrowing, self.outcomes, self.values.at_once, self.values.at)
         shortage = Shortage(timers, tell)
         self.leasing = Leasing(
             self.here,

@@ -125,6 +125,11 @@ def stored_id(object_id: bytes, edition: int) -> bytes:
     )
 
 
+def object_of(key: bytes) -> bytes:
+    """The object that a store has under a key."""
+    return key[:PROCESS_ID_BYTES] + b"\0" + key[PROCESS_ID_BYTES + 1 :]
+
+
 def edition_of(attempt: int) -> int:
     """The edition of what that attempt of a task makes on another node than its owner's."""
     return 1 + attempt % MAX_EDITION
