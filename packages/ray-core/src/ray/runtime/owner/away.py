@@ -7,6 +7,7 @@ among themselves have any.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -87,8 +88,9 @@ class Away:
         self._lock = lock
         #: Objects whose values were read here: their entries keep the copies.
         self._read: set[bytes] = set()
-        #: {node: keys that nobody holds any more and it was not told of}
-        self._freed: dict[bytes, list[bytes]] = {}
+        #: (node, key) of what nobody holds any more and was not told of.
+        self._freed: deque[tuple[bytes, bytes]] = deque()
+        self._armed = False
         self._restoring = Restoring(self._read_place)
 
     # --- reading; without the lock ------------------------------------------------------------------------------------
@@ -202,15 +204,10 @@ class Away:
 
     def free(self, node: bytes, key: bytes) -> None:
         """Nobody holds the value that a store has there, or it is one that nobody is told of."""
-        keys = self._freed.get(node)
-        if keys is None:
-            if not self._freed:
-                self._timers.after(_FREE_S, self.flush)
-            keys = self._freed[node] = []
-        keys.append(key)
-        if len(keys) >= _MAX_FREED:
-            del self._freed[node]
-            self._tell(objects.FreeAt(node_number(node), keys))
+        self._freed.append((node, key))  # in one step: a call that interrupts this may free, and flush, as well
+        if not self._armed:
+            self._armed = True
+            self._timers.after(_FREE_S, self.flush)
 
     def free_at(self, object_id: bytes, at: wire.At) -> None:
         """The same of what a message tells of."""
@@ -219,9 +216,17 @@ class Away:
 
     def flush(self) -> None:
         """Tell of what was freed."""
-        freed, self._freed = self._freed, {}
+        self._armed = False
+        freed: dict[bytes, list[bytes]] = {}
+        while True:
+            try:
+                at, key = self._freed.popleft()
+            except IndexError:
+                break
+            freed.setdefault(at, []).append(key)
         for at, keys in freed.items():
-            self._tell(objects.FreeAt(node_number(at), keys))
+            for start in range(0, len(keys), _MAX_FREED):
+                self._tell(objects.FreeAt(node_number(at), keys[start : start + _MAX_FREED]))
 
 
 #: A copy may be deleted between the answer and the look: somebody else needed it no more.
