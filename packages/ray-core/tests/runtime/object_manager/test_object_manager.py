@@ -362,6 +362,29 @@ def test_a_bit_that_changes_costs_a_connection_and_nothing_else(world: World, at
     assert proxy.connections == 2
 
 
+@pytest.mark.parametrize("what", ["swapped", "replayed", "left out"])
+def test_frames_in_another_order_cost_a_connection_and_nothing_else(world: World, what: str) -> None:
+    put(world.there)
+    held, size = bytearray(), HEADER_BYTES + FRAME_BYTES
+
+    def change(seen: int, data: bytearray) -> bytes:
+        if seen < HEADER_AT:  # nonce and proof
+            return bytes(data)
+        held.extend(data)
+        if len(held) < 2 * size:
+            return b""
+        first, second, rest = bytes(held[:size]), bytes(held[size : 2 * size]), bytes(held[2 * size :])
+        held.clear()
+        return {"swapped": second + first, "replayed": first + first, "left out": second}[what] + rest
+
+    proxy = Proxy(world, change)
+    world.bring()
+    ended = world.ended()
+    assert (ended.kind, ended.bad_frames) == ("", 1)
+    assert world.here.store.get(KEY) == VALUE
+    assert proxy.connections == 2
+
+
 def test_samples_tell_what_is_in_the_wrong_place() -> None:
     made = World(Side(), Side(sampled=True))
     put(made.there)

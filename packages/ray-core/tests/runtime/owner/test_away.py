@@ -308,6 +308,7 @@ def test_an_argument_keeps_its_copy_until_the_call_ends(process: Process) -> Non
     process.table.unpin((entry,))
     process.letting_go.collect()
     assert process.said(objects.LetGo) == [objects.LetGo([id])]
+    process.clock.passes(1)
     assert process.said(objects.FreeAt) == []  # that is its owner's business
 
 
