@@ -54,6 +54,8 @@ class DataTicket(Struct, frozen=True, tag=161):
     id: bytes
     secret: bytes
     reason: str = ""
+    sealed: bool = False
+    """What goes over the connection is encrypted."""
 
 
 class FreeObjects(Struct, frozen=True, tag=162):

@@ -17,6 +17,7 @@ from ray.protocol import pulls
 from ray.runtime.node import objects as module
 from ray.runtime.node.objects import NodeObjects
 from ray.runtime.object_manager import orders
+from ray.runtime.object_manager.tickets import Door
 
 OWN, OTHER = b"\0\0\0\1", b"\0\0\0\2"
 MANAGER, OTHER_MANAGER = OWN + bytes(4), OTHER + bytes(4)
@@ -55,7 +56,7 @@ class World:
         )
         transport = SimpleNamespace(watch=self.watched.__setitem__, unwatch=self.watched.pop)
         parts: Any = (node_manager, self.members, transport, self.clock, pulls.PullTable(1 << 20), self.start)
-        self.objects = NodeObjects(MANAGER, host, *parts)
+        self.objects = NodeObjects(MANAGER, Door(host, sealed=True), *parts)
         self.handlers = self.objects.handlers()
 
     def send(self, at: bytes, message: Any) -> bool:
@@ -165,13 +166,15 @@ def test_a_ticket_is_known_to_both_ends(world: World) -> None:
     assert (ticket.host, ticket.port) == ("127.0.0.1", 4711)
     assert (expect.id, expect.secret) == (ticket.id, ticket.secret)
     assert (expect.client, expect.server) == (OTHER_MANAGER, MANAGER)
+    assert expect.sealed
+    assert ticket.sealed
 
 
 def test_a_ticket_of_another_node_is_passed_on(world: World) -> None:
     world.reports(orders.Ask(OTHER))
     assert world.sent == [objects.AskTicket()]
-    world.objects.take_ticket(world.member, objects.DataTicket("10.0.0.1", 5, b"i", b"s"))  # type: ignore[arg-type]
-    assert world.orders() == [orders.Way(OTHER, "10.0.0.1", 5, b"i", b"s", MANAGER, OTHER_MANAGER)]
+    world.objects.take_ticket(world.member, objects.DataTicket("10.0.0.1", 5, b"i", b"s", "", True))  # type: ignore[arg-type]
+    assert world.orders() == [orders.Way(OTHER, "10.0.0.1", 5, b"i", b"s", MANAGER, OTHER_MANAGER, sealed=True)]
 
 
 def test_there_is_no_way_to_a_node_without_a_connection(world: World) -> None:

@@ -58,8 +58,9 @@ class Side:
 class World:
     """Both, and the tickets that were given."""
 
-    def __init__(self, here: Side, there: Side) -> None:
+    def __init__(self, here: Side, there: Side, *, sealed: bool = False) -> None:
         self.here, self.there = here, there
+        self.sealed = sealed
         self.port = there.port
         self.tickets: list[Ticket] = []
         #: Closed in the end.
@@ -82,7 +83,7 @@ class World:
             end.close()
 
     def give_ticket(self) -> orders.Way:
-        ticket = new_ticket(MINE, THEIRS)
+        ticket = new_ticket(MINE, THEIRS, sealed=self.sealed)
         self.tickets.append(ticket)
         self.there.order(orders.Expect(*ticket))
         return orders.Way(THERE, "127.0.0.1", self.port, *ticket)
@@ -100,9 +101,9 @@ class World:
                 return report
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World(Side(), Side())
+@pytest.fixture(params=["plain", "sealed"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    made = World(Side(), Side(), sealed=request.param == "sealed")
     yield made
     made.close()
 
@@ -238,11 +239,12 @@ def test_a_ticket_is_good_for_one_connection(world: World) -> None:
     assert not entered(world, world.tickets[0])
 
 
-@pytest.mark.parametrize("change", ["id", "secret", "client", "server"])
+@pytest.mark.parametrize("change", ["id", "secret", "client", "server", "sealed"])
 def test_another_ticket_is_none(world: World, change: str) -> None:
     world.give_ticket()
     ticket = world.tickets[0]
-    wrong = ticket._replace(**{change: bytes(len(getattr(ticket, change)))})
+    is_flag = change == "sealed"
+    wrong = ticket._replace(**{change: not ticket.sealed if is_flag else bytes(len(getattr(ticket, change)))})
     assert not entered(world, wrong)
     assert entered(world, ticket) == (change == "id")  # it was struck off, though nothing was proved
 
@@ -266,7 +268,7 @@ def test_who_asks_for_nonsense_is_hung_up_on(world: World) -> None:
     world.give_ticket()
     with knock(world) as connection:
         tickets.enter(connection, world.tickets[0])
-        connection.sendall(b"?" * 44)
+        connection.sendall(b"?" * 100)
         assert is_hung_up_on(connection)
 
 
@@ -284,10 +286,33 @@ def test_a_server_without_the_secret_gets_nothing(world: World) -> None:
                 connection.sendall(b"p" * 32)
                 said.append(connection.recv(1000))
 
-    threading.Thread(target=pretend, daemon=True).start()
+    pretending = threading.Thread(target=pretend, daemon=True)
+    pretending.start()
     world.bring()
     assert world.ended().kind == AGAIN
+    pretending.join(5)
     assert said[1::2] == [b"", b""]
+
+
+def test_nobody_on_the_way_reads_what_is_sealed(world: World) -> None:
+    put(world.there)
+    seen = bytearray()
+
+    def listen(at: int, data: bytearray) -> bytes:
+        seen.extend(data)
+        return bytes(data)
+
+    Proxy(world, listen)
+    world.bring()
+    assert world.ended().kind == ""
+    assert (VALUE[1000:1100] in seen) != world.sealed
+
+
+def test_no_key_is_that_of_another_connection() -> None:
+    ticket = new_ticket(MINE, THEIRS, sealed=True)
+    found = [ticket.keys(bytes([server]) * 16, bytes([client]) * 16) for server in range(4) for client in range(4)]
+    assert len({key for keys in found for key in keys}) == 2 * len(found)
+    assert {len(key) for keys in found for key in keys} == {32}
 
 
 # --- what happens on the way ------------------------------------------------------------------------------------------
@@ -365,7 +390,7 @@ def test_a_bit_that_changes_costs_a_connection_and_nothing_else(world: World, at
 @pytest.mark.parametrize("what", ["swapped", "replayed", "left out"])
 def test_frames_in_another_order_cost_a_connection_and_nothing_else(world: World, what: str) -> None:
     put(world.there)
-    held, size = bytearray(), HEADER_BYTES + FRAME_BYTES
+    held, size = bytearray(), HEADER_BYTES + FRAME_BYTES + (16 if world.sealed else 0)
 
     def change(seen: int, data: bytearray) -> bytes:
         if seen < HEADER_AT:  # nonce and proof

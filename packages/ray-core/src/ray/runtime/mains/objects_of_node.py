@@ -14,7 +14,9 @@ from ray.runtime.node.node import NodeManager
 from ray.runtime.node.objects import NodeObjects
 from ray.runtime.node.objects_desk import ObjectsDesk
 from ray.runtime.node.processes import NodeProcesses
+from ray.runtime.object_manager.sealed import is_possible
 from ray.runtime.object_manager.start import start
+from ray.runtime.object_manager.tickets import Door
 from ray.runtime.process.node_start import ClusterConfig
 
 
@@ -28,21 +30,23 @@ def objects_of(
 ) -> NodeObjects | None:
     """The part of a node manager that has to do with values in stores; None: each process has a store of its own.
 
-    Data connections are not encrypted yet. So a node lets others read only where nobody else can listen, or the user
-    has said that they may: its values travel in messages otherwise.
+    In the clear they read only where nobody else can listen, or the user has said that they may. Without the package
+    that encrypts they do not read otherwise: values travel in messages.
     """
     if SHARED not in composition.plan.store.capabilities:
         return None
-    serves = config.data_encryption == "none" or (config.data_encryption == "auto" and is_loopback(config.host))
-    manager.reception.serves = serves
-    host, ports = (config.host, config.ports) if serves else (LOOPBACK, (0, 0))
+    wanted = config.data_encryption
+    clear = wanted == "none" or (wanted == "auto" and is_loopback(config.host))
+    door = Door(config.host, sealed=not clear) if clear or is_possible() else Door("")
+    manager.reception.serves = bool(door.host)
+    host, ports = (config.host, config.ports) if door.host else (LOOPBACK, (0, 0))
     serve = functools.partial(
         object_manager.serve, composition=composition, store_address=store.address, host=host, ports=ports
     )
     desk = ObjectsDesk(processes, manager.pool, store, manager.fail)
     return NodeObjects(
         manager.process_id,
-        config.host if serves else "",
+        door,
         desk,
         members,
         manager.transport,

@@ -24,7 +24,7 @@ from ray.protocol import pulls
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.object_manager import orders
-from ray.runtime.object_manager.tickets import new_ticket
+from ray.runtime.object_manager.tickets import Door, new_ticket
 from ray.runtime.process.timers import Timers
 
 #: What is to be freed on another node within this time is told together, and so many at a time.
@@ -59,7 +59,7 @@ class NodeObjects:
     def __init__(
         self,
         own: bytes,
-        host: str,
+        door: Door,
         node_manager: Host,
         members: Members,
         transport: Transport,
@@ -71,7 +71,7 @@ class NodeObjects:
 
         Args:
             own: process id of this node manager.
-            host: where other nodes read the store of this one; empty: they do not, but this one may read theirs.
+            door: where other nodes read the store of this one; if they do not, this one may read theirs.
             node_manager: of this node.
             members: the other nodes.
             transport: watches the object manager.
@@ -81,7 +81,7 @@ class NodeObjects:
         """
         self._own = own
         self._node = node_of(own)
-        self._host = host
+        self._door = door
         self._node_manager = node_manager
         self._members = members
         self._transport = transport
@@ -112,7 +112,7 @@ class NodeObjects:
 
     def begin(self) -> None:
         """Start it; without others that read here only once there is something to do."""
-        if self._is_closed or not (self._host or self._is_needed):
+        if self._is_closed or not (self._door.host or self._is_needed):
             return
         self.pid, self._channel = self._start()
         self._node_manager.expect_stop(self.pid)
@@ -121,7 +121,7 @@ class NodeObjects:
             self._order(removing)
 
     def _need(self) -> None:
-        if not (self._is_needed or self._host):
+        if not (self._is_needed or self._door.host):
             self._is_needed = True
             self.begin()
 
@@ -225,7 +225,7 @@ class NodeObjects:
         self._node_manager.send_to(told.asker, answer)
 
     def _remove(self, keys: Sequence[bytes], prefix: bytes = b"") -> None:
-        if prefix and not (self._host or self._is_needed):
+        if prefix and not (self._door.host or self._is_needed):
             return
         self._need()
         for start in range(0, len(keys) or 1, orders.MAX_KEYS):
@@ -318,18 +318,18 @@ class NodeObjects:
     # --- other nodes --------------------------------------------------------------------------------------------------
 
     def _give_ticket(self, client: Client, message: objects.AskTicket) -> None:
-        if not (self._host and self.port):
+        if not (self._door.host and self.port):
             client.send(objects.DataTicket("", 0, b"", b"", "its object manager is not there yet, or serves nobody"))
             return
-        ticket = new_ticket(client.id, self._own)
-        self._order(orders.Expect(ticket.id, ticket.secret, ticket.client, ticket.server))
-        client.send(objects.DataTicket(self._host, self.port, ticket.id, ticket.secret))
+        ticket = new_ticket(client.id, self._own, sealed=self._door.sealed)
+        self._order(orders.Expect(*ticket))
+        client.send(objects.DataTicket(self._door.host, self.port, ticket.id, ticket.secret, sealed=ticket.sealed))
 
     def take_ticket(self, member: Member, message: objects.DataTicket) -> None:
         """Another node manager has answered."""
         server = member.node + self._own[len(member.node) :]  # both are node managers
-        way = orders.Way(member.node, message.host, message.port, message.id, message.secret, self._own, server)
-        self._order(msgspec.structs.replace(way, reason=message.reason))
+        ticket = (message.id, message.secret, self._own, server, message.sealed)
+        self._order(orders.Way(member.node, message.host, message.port, *ticket, message.reason))
 
     def node_down(self, gone: bytes, reason: str) -> None:
         """A node is dead: nothing comes from there any more, and nobody holds what its processes owned."""

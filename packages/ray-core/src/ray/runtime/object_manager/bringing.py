@@ -9,16 +9,8 @@ from ray.abc.store import Store
 from ray.clock import sleep
 from ray.exceptions import ObjectExistsError, ObjectStoreFullError, OutOfDiskError, RayError
 from ray.protocol.pulls import AGAIN, FULL, LOST
-from ray.runtime.object_manager.frames import (
-    HEADER_BYTES,
-    REFUSED,
-    WAIT,
-    Header,
-    Request,
-    checksum,
-    receive_bytes,
-    receive_exactly,
-)
+from ray.runtime.object_manager.frames import REFUSED, WAIT, Request
+from ray.runtime.object_manager.lines import ChangedError, Line
 from ray.runtime.object_manager.orders import Bring, Ended
 from ray.runtime.object_manager.ways import Ways
 
@@ -88,19 +80,20 @@ class Bringing:
             before = self._offset
             used = self._ways.idle(node)
             try:
-                connection = used or self._ways.open(node)
-                self._connection = connection
+                line = used or self._ways.open(node)
+                self._connection = line.connection
                 try:
                     if self._is_over:
                         raise ConnectionError("it was given up")
-                    self._receive(connection, view)
-                    self._ways.give(node, connection)
+                    self._receive(line, view)
+                    self._ways.give(node, line)
                 except BaseException:
-                    connection.close()
+                    line.close()
                     raise
                 finally:
                     self._connection = None
-            except OSError:
+            except OSError as error:
+                self.bad_frames += isinstance(error, ChangedError)
                 if self._is_over:
                     raise
                 if used is not None:  # it may have been closed while nobody used it, and others as well
@@ -112,25 +105,22 @@ class Bringing:
                     raise
                 sleep(_PAUSE_S * failures)
 
-    def _receive(self, connection: socket.socket, view: memoryview) -> None:
-        order, stream = self._order, 1
-        connection.sendall(Request(stream, order.key, self._offset, order.nbytes).to_bytes())
-        while self._offset < order.nbytes:
-            header = Header.from_bytes(receive_bytes(connection, HEADER_BYTES))
-            if header.stream != stream or header.offset != self._offset:
-                self.bad_frames += 1
-                raise ConnectionError("a frame of another object, or of another place in it")
-            if header.kind == WAIT:
+    def _receive(self, line: Line, view: memoryview) -> None:
+        request = Request(1, self._order.key, self._offset, self._order.nbytes)
+        line.ask(request)
+        while self._offset < request.nbytes:
+            header = line.header()
+            if header.stream != request.stream or header.offset != self._offset:
+                raise ChangedError("a frame of another object, or of another place in it")
+            if header.kind in (WAIT, REFUSED):
+                reason = bytearray(header.length)
+                line.take(request, header, memoryview(reason))
+                if header.kind == REFUSED:
+                    raise _RefusedError(reason.decode(errors="replace"))
                 continue
-            if header.kind == REFUSED:
-                raise _RefusedError(receive_bytes(connection, header.length).decode(errors="replace"))
-            if not 0 < header.length <= order.nbytes - self._offset:
-                self.bad_frames += 1
-                raise ConnectionError("a frame that does not fit into its object")
+            if not 0 < header.length <= request.nbytes - self._offset:
+                raise ChangedError("a frame that does not fit into its object")
             with view[self._offset : self._offset + header.length] as part:
-                receive_exactly(connection, part)
-                self.received += header.length
-                if checksum(part, header.kind) != header.checksum:
-                    self.bad_frames += 1
-                    raise ConnectionError("a frame that has changed on its way")
+                line.take(request, header, part)
+            self.received += header.length
             self._offset += header.length

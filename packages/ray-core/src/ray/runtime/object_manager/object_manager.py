@@ -93,7 +93,7 @@ class ObjectManager:
             if known is not None:
                 known.give_up()
         elif isinstance(order, Expect):
-            self._serving.expected.add(Ticket(order.id, order.secret, order.client, order.server))
+            self._serving.expected.add(Ticket(order.id, order.secret, order.client, order.server, order.sealed))
         elif isinstance(order, Way):
             self._ways.found(order)
         else:

@@ -44,6 +44,7 @@ class Expect(_Said, frozen=True):
     secret: bytes
     client: bytes
     server: bytes
+    sealed: bool = False
 
 
 class Way(_Said, frozen=True):
@@ -56,6 +57,7 @@ class Way(_Said, frozen=True):
     secret: bytes = b""
     client: bytes = b""
     server: bytes = b""
+    sealed: bool = False
     reason: str = ""
 
 

@@ -17,15 +17,13 @@ from ray.runtime.object_manager.frames import (
     FRAME_BYTES,
     MAX_REASON_BYTES,
     REFUSED,
-    REQUEST_BYTES,
-    SAMPLED,
     WAIT,
-    Header,
     Request,
-    checksum,
     limit_waits,
-    receive_bytes,
 )
+from ray.runtime.object_manager.lines import Line
+from ray.runtime.object_manager.plain import PlainLine
+from ray.runtime.object_manager.sealed import SealedLine
 from ray.runtime.object_manager.tickets import Ticket, admit
 from ray.threads import UnawaitedThread
 
@@ -89,7 +87,7 @@ class Serving:
             OSError: there is none.
         """
         self._store = store
-        self._kind = SAMPLED if sampled else DATA
+        self._sampled = sampled
         self._spilling = store if isinstance(store, Spilling) and SPILLING in store.capabilities else None
         self.expected = Expected()
         self._listener = _listen(host, ports)
@@ -126,17 +124,23 @@ class Serving:
             try:
                 try:
                     limit_waits(connection, ENTER_S, ENTER_S)
-                    admit(connection, self.expected)
+                    line = self._line(connection)
                 finally:
                     self._entering.release()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 limit_waits(connection, _IDLE_S, _STALLED_S)
                 while True:
-                    self._answer(connection, Request.from_bytes(receive_bytes(connection, REQUEST_BYTES)))
+                    self._answer(line, line.asked())
             except OSError:  # the client has gone, or is none
                 return
             finally:
                 self._connections.discard(connection)
+
+    def _line(self, connection: socket.socket) -> Line:
+        ticket, keys = admit(connection, self.expected)
+        if ticket.sealed:
+            return SealedLine(connection, keys.to_client, keys.to_server)
+        return PlainLine(connection, sampled=self._sampled)
 
     def close(self) -> None:
         """Let nobody in any more, and hang up on all."""
@@ -146,23 +150,23 @@ class Serving:
                 each.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def _answer(self, connection: socket.socket, request: Request) -> None:
+    def _answer(self, line: Line, request: Request) -> None:
         try:
-            found = self._read(request.key, lambda: _send(connection, request, request.offset, WAIT, b""))
+            found = self._read(request.key, lambda: line.send(request, request.offset, WAIT, b""))
         except RayError as error:
-            _send(connection, request, request.offset, REFUSED, str(error).encode()[:MAX_REASON_BYTES])
+            line.send(request, request.offset, REFUSED, str(error).encode()[:MAX_REASON_BYTES])
             return
         if found is None:
-            _send(connection, request, request.offset, REFUSED, b"it is not in the store of its node any more")
+            line.send(request, request.offset, REFUSED, b"it is not in the store of its node any more")
             return
         try:
             with found:
                 if len(found) != request.nbytes:
-                    _send(connection, request, request.offset, REFUSED, f"it has {len(found):,} bytes".encode())
+                    line.send(request, request.offset, REFUSED, f"it has {len(found):,} bytes".encode())
                     return
                 for offset in range(request.offset, request.nbytes, FRAME_BYTES):
                     with found[offset : offset + FRAME_BYTES] as part:
-                        _send(connection, request, offset, self._kind, part)
+                        line.send(request, offset, DATA, part)
         finally:
             self._store.release(request.key)
 
@@ -191,13 +195,6 @@ class Serving:
             answers.put(self._store.get(key))
         except RayError as error:
             answers.put(error)
-
-
-def _send(connection: socket.socket, request: Request, offset: int, kind: int, data: bytes | memoryview) -> None:
-    header = Header(request.stream, offset, len(data), kind, checksum(data, kind))
-    connection.sendall(header.to_bytes(), socket.MSG_MORE if len(data) else 0)
-    if len(data):
-        connection.sendall(data)
 
 
 def _listen(host: str, ports: tuple[int, int]) -> socket.socket:

@@ -27,20 +27,43 @@ class Ticket(NamedTuple):
     """Process id of a node manager …"""
     server: bytes
     """… and of the other one."""
+    sealed: bool = False
+    """What goes over the connection is encrypted."""
 
     def proof(self, role: bytes, nonce: bytes) -> bytes:
         """What only an end with the secret can say for this nonce."""
-        said = b"".join((role, nonce, self.id, self.server, self.client))
+        said = b"".join((role, nonce, self.id, self.server, self.client, bytes((self.sealed,))))
         return hmac.digest(self.secret, said, hashlib.sha256)
 
+    def keys(self, server_nonce: bytes, client_nonce: bytes) -> Keys:
+        """Those of the connection with these nonces: HKDF-SHA256 of the secret."""
+        found = hmac.digest(server_nonce + client_nonce, self.secret, hashlib.sha256)
+        return Keys(*(hmac.digest(found, role + b"\x01", hashlib.sha256) for role in (b"to client", b"to server")))
 
-def new_ticket(client: bytes, server: bytes) -> Ticket:
+
+class Door(NamedTuple):
+    """Where object managers of other nodes come in."""
+
+    host: str
+    """Empty: nowhere."""
+    sealed: bool = False
+    """What they are sent is encrypted."""
+
+
+class Keys(NamedTuple):
+    """Of the two directions of a connection."""
+
+    to_client: bytes
+    to_server: bytes
+
+
+def new_ticket(client: bytes, server: bytes, *, sealed: bool = False) -> Ticket:
     """One that nobody has seen."""
     assert len(client) == len(server) == PROCESS_ID_BYTES
-    return Ticket(os.urandom(ID_BYTES), os.urandom(SECRET_BYTES), client, server)
+    return Ticket(os.urandom(ID_BYTES), os.urandom(SECRET_BYTES), client, server, sealed)
 
 
-def enter(connection: socket.socket, ticket: Ticket) -> None:
+def enter(connection: socket.socket, ticket: Ticket) -> Keys:
     """Be let in, as the client of a new connection.
 
     Raises:
@@ -51,9 +74,10 @@ def enter(connection: socket.socket, ticket: Ticket) -> None:
     connection.sendall(b"".join((ticket.id, own, ticket.proof(b"client", nonce))))
     if not hmac.compare_digest(receive_bytes(connection, PROOF_BYTES), ticket.proof(b"server", own)):
         raise ConnectionError("what listens there has not given the ticket")
+    return ticket.keys(nonce, own)
 
 
-def admit(connection: socket.socket, expected: dict[bytes, Ticket]) -> Ticket:
+def admit(connection: socket.socket, expected: dict[bytes, Ticket]) -> tuple[Ticket, Keys]:
     """Let the client of a new connection in. The ticket that it names is struck off ``expected``, whatever it proves.
 
     Raises:
@@ -67,4 +91,4 @@ def admit(connection: socket.socket, expected: dict[bytes, Ticket]) -> Ticket:
     if ticket is None or not hmac.compare_digest(proof, ticket.proof(b"client", nonce)):
         raise ConnectionError("a connection without a ticket")
     connection.sendall(ticket.proof(b"server", theirs))
-    return ticket
+    return ticket, ticket.keys(nonce, theirs)

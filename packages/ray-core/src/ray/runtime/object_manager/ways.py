@@ -11,6 +11,8 @@ from collections.abc import Callable
 from ray.clock import monotonic
 from ray.runtime.object_manager.frames import limit_waits
 from ray.runtime.object_manager.orders import Way
+from ray.runtime.object_manager.plain import PlainLine
+from ray.runtime.object_manager.sealed import SealedLine
 from ray.runtime.object_manager.tickets import Ticket, enter
 
 #: A connection without a byte for so long is given up.
@@ -29,11 +31,11 @@ class Ways:
         self._ask = ask
         self._changed = threading.Condition()
         #: {node: (connection, since when nobody uses it)}
-        self._idle: dict[bytes, deque[tuple[socket.socket, float]]] = {}
+        self._idle: dict[bytes, deque[tuple[SealedLine | PlainLine, float]]] = {}
         #: {node: answers that nobody has taken}
         self._found: dict[bytes, deque[Way]] = {}
 
-    def idle(self, node: bytes) -> socket.socket | None:
+    def idle(self, node: bytes) -> SealedLine | PlainLine | None:
         """One that nobody uses, if there is one; its other end may have closed it."""
         limit = monotonic() - _IDLE_S
         with self._changed:
@@ -45,7 +47,7 @@ class Ways:
                 connection.close()
         return None
 
-    def open(self, node: bytes) -> socket.socket:
+    def open(self, node: bytes) -> SealedLine | PlainLine:
         """A new one.
 
         Raises:
@@ -60,11 +62,13 @@ class Ways:
             connection.settimeout(None)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             limit_waits(connection, PROGRESS_S, PROGRESS_S)
-            enter(connection, Ticket(way.id, way.secret, way.client, way.server))
+            keys = enter(connection, Ticket(way.id, way.secret, way.client, way.server, way.sealed))
+            if way.sealed:
+                return SealedLine(connection, keys.to_server, keys.to_client)
         except BaseException:
             connection.close()
             raise
-        return connection
+        return PlainLine(connection)
 
     def _await(self, node: bytes) -> Way:
         with self._changed:
@@ -78,7 +82,7 @@ class Ways:
             self._found.setdefault(way.node, deque()).append(way)
             self._changed.notify_all()
 
-    def give(self, node: bytes, connection: socket.socket) -> None:
+    def give(self, node: bytes, connection: SealedLine | PlainLine) -> None:
         """Nobody uses it any more; it is as it was when it was new."""
         with self._changed:
             self._idle.setdefault(node, deque()).append((connection, monotonic()))
