@@ -12,14 +12,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from tests.redis_servers import server_binary
 
 import ray
 from ray.abc.store import Store
 from ray.plugins.compose import Composition
 from ray.runtime.process.session_dirs import session_in
-from ray.testing import eventually, inside
+from ray.testing import eventually, inside, leaks
 from ray.testing.cluster import Cluster, ClusterNode
 
 FAR = {"resources": {"far": 1}}
@@ -30,8 +32,12 @@ MiB = 1 << 20
 NBYTES = 5 * MiB
 STORE_BYTES = 64 * MiB
 
-pytestmark = pytest.mark.usefixtures("joined")
-both_stores = pytest.mark.parametrize("cluster", ["shm", "plasma"], indirect=True)
+joins = pytest.mark.usefixtures("joined")
+
+
+def both_stores(test: Any) -> Any:
+    """The program is a driver at the head of a cluster with either store."""
+    return joins(pytest.mark.parametrize("cluster", ["shm", "plasma"], indirect=True)(test))
 
 
 @contextlib.contextmanager
@@ -426,3 +432,23 @@ def test_a_driver_that_is_killed_leaves_nothing(cluster: Cluster) -> None:
         assert min(stored(cluster)) >= 3
         driver.kill()
     is_empty(cluster)
+
+
+@pytest.mark.parametrize("encryption", ["aes-gcm", "none"])
+def test_what_is_encrypted_comes_as_it_was(encryption: str) -> None:
+    pytest.importorskip("cryptography")
+    server_binary()
+    before = leaks.snapshot()
+    with Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 2}, store="plasma", data_encryption=encryption
+    ) as cluster:
+        cluster.add_node(num_cpus=2, resources={"far": 4})
+        cluster.wait_for_nodes()
+        with ray.init(cluster.address):
+            ref, put = make.remote(1), ray.put(pattern(2))
+            assert ray.get(ref, timeout=LIMIT_S) == pattern(1)
+            assert ray.get(look.remote(put), timeout=LIMIT_S)[0] == sum(pattern(2)[::4096])
+            assert min(received(node) for node in cluster.nodes) > NBYTES
+            del ref, put
+            is_empty(cluster)
+    leaks.assert_clean(before)
