@@ -11,6 +11,11 @@ PROC = pathlib.Path("/proc")
 
 def session() -> list[int]:
     """This process and all its descendants."""
+    return descendants([os.getpid()])
+
+
+def descendants(pids: list[int]) -> list[int]:
+    """These processes and all their descendants, each once."""
     children: dict[int, list[int]] = defaultdict(list)
     for entry in PROC.iterdir():
         if entry.name.isdigit():
@@ -19,10 +24,35 @@ def session() -> list[int]:
             except OSError:
                 continue
             children[parent].append(int(entry.name))
-    found = [os.getpid()]
-    for pid in found:
-        found.extend(children[pid])
-    return found
+    found = dict.fromkeys(pids)
+    queue = [*found]
+    for pid in queue:
+        queue += [child for child in children[pid] if child not in found]
+        found.update(dict.fromkeys(children[pid]))
+    return [*found]
+
+
+def with_environment(variable: str, value: str) -> list[int]:
+    """All processes that were started with that variable, or are children of one."""
+    wanted = f"{variable}={value}".encode()
+    found = []
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            try:
+                environment = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if wanted in environment.split(b"\0"):
+                found.append(int(entry.name))
+    return descendants(found)
+
+
+def name(pid: int) -> str:
+    """As ``ps`` shows it; empty if there is no such process."""
+    try:
+        return (PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _rollup(pid: int, *fields: str) -> int:

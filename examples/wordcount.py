@@ -31,6 +31,7 @@ Counts: TypeAlias = "collections.Counter[str]"
 Chunk: TypeAlias = list[str]
 
 WORD = re.compile(r"[^\W\d]\w+")
+STOP_WORDS = frozenset(keyword.kwlist) | {"self", "cls"}
 CHUNKS_PER_CORE = 8
 
 
@@ -72,6 +73,11 @@ def source_files(limit: int | None) -> list[Path]:
     outside = {"site-packages", "dist-packages"}
     found = sorted(path for path in root.rglob("*.py") if outside.isdisjoint(path.parts) and path.is_file())
     return found if limit is None else found[:limit]
+
+
+def sizes_of(paths: Iterable[Path]) -> dict[str, int]:
+    """{path: bytes}. Every file is read once, so that all runs below find the same warm page cache."""
+    return {str(path): len(path.read_bytes()) for path in paths}
 
 
 def chunks_of(sizes: dict[str, int], count: int) -> list[Chunk]:
@@ -125,8 +131,14 @@ def verdict(serial: float, parallel: float, start: float, cores: int) -> str:
     return f"{text}: none, as there is too little to count" if serial < 1 else f"{text}: none with so few cores"
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def show(counts: Counts, top: int) -> None:
+    """Print the most frequent words."""
+    for word, number in counts.most_common(top):
+        print(f"{number:>9,}  {word}")
+
+
+def arguments(description: str | None = __doc__) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N files")
     parser.add_argument(
         "--top", type=int, default=10, metavar="N", help="how many words to print (default %(default)s)"
@@ -139,9 +151,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    stop_words = frozenset(keyword.kwlist) | {"self", "cls"}
-    # Reading everything once gives the sizes, and both runs below the same warm page cache.
-    sizes = {str(path): len(path.read_bytes()) for path in source_files(options.limit)}
+    sizes = sizes_of(source_files(options.limit))
     cores = len(os.sched_getaffinity(0))
     chunks = chunks_of(sizes, CHUNKS_PER_CORE * cores)
     print(f"{len(sizes):,} files, {sum(sizes.values()) / 1e6:.1f} MB, {len(chunks)} chunks, {cores} cores")
@@ -149,15 +159,14 @@ def main() -> int:
     begun = time.perf_counter()
     ray.init()
     started = time.perf_counter()
-    counts, read, undecodable = count_in_parallel(chunks, stop_words)
+    counts, read, undecodable = count_in_parallel(chunks, STOP_WORDS)
     finished = time.perf_counter()
     ray.shutdown()
     serial_begun = time.perf_counter()
-    expected, _ = count_words(sizes, stop_words)
+    expected, _ = count_words(sizes, STOP_WORDS)
     serial = time.perf_counter() - serial_begun
 
-    for word, number in counts.most_common(options.top):
-        print(f"{number:>9,}  {word}")
+    show(counts, options.top)
     print(f"{counts.total():,} words, {len(counts):,} different; {undecodable} files with bytes that are not UTF-8")
     parallel, start = finished - started, started - begun
     print(f"serial {serial:.2f} s; in parallel {parallel:.2f} s, after {start:.2f} s to start")

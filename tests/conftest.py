@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from tests.commands import Machine
+from tests.redis_servers import server_binary
 from tests.sessions import MODES
 from tests.soak import SOAK
 
@@ -45,6 +50,36 @@ def start() -> Iterator[Callable[..., ray.RayContext]]:
         assert not held, "objects that nobody should hold any more: (id, refs, pins, credits)"
         assert not stored
     leaks.assert_clean(before)
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[Callable[[], Machine]]:
+    """Places where ``ray`` runs, each with key files and sessions of its own; nothing is left in any of them."""
+    server_binary()
+    before = leaks.snapshot()
+    made: list[Machine] = []
+    with contextlib.ExitStack() as stack:
+
+        def make() -> Machine:
+            runtime = stack.enter_context(tempfile.TemporaryDirectory(prefix="r", dir="/tmp"))
+            made.append(Machine(tmp_path / str(len(made)), Path(runtime)))
+            return made[-1]
+
+        yield make
+        left = []
+        for machine in made:
+            while machine.ray("stop").returncode == 2:  # several clusters
+                for name in machine.names():
+                    machine.ray("stop", "--name", name.removesuffix(".json"))
+            left += machine.names()
+            left += [str(path) for path in machine.runtime.glob("ray-*/*")]
+        leaks.assert_clean(before)
+        assert left == []
+
+
+@pytest.fixture
+def machine(machines: Callable[[], Machine]) -> Machine:
+    return machines()
 
 
 @pytest.fixture

@@ -130,6 +130,18 @@ def test_error_info():
     assert ray.error_info()[0]["type"] == "task"
 
 
+def test_error_info_of_jobs():
+    fail.remote(ValueError, "recorded")
+    job = ray.get_runtime_context().job_id
+    assert records(1) == ray.error_info(job) == ray.error_info(job_id=job)
+    assert ray.error_info(job_id="ffffffff") == []
+    for wrong in ("", "1", "FFFFFFFF", "errors:1"):
+        with pytest.raises(ValueError, match="job_id must be 8 hexadecimal digits"):
+            ray.error_info(job_id=wrong)
+    with pytest.raises(TypeError, match="job_id must be a string"):
+        ray.error_info(job_id=1)
+
+
 def test_a_failure_is_printed_once(capfd, caplog):
     with caplog.at_level(logging.ERROR, "ray"):
         fail.remote(ValueError, "printed once")

@@ -19,6 +19,7 @@ MARK = "% The tables are written"
 #: {place: (heading, how to write a name of it)}
 HEADINGS = {
     "ray.init": ("Options of `ray.init`", "{}="),
+    "runtime_env": ("Keys of `runtime_env`", '"{}"'),
     "a remote function": ("Options of remote functions", "{}="),
     "an actor class": ("Options of actor classes", "{}="),
     "an actor method": ("Options of actor methods", "{}="),

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -150,6 +151,36 @@ def test_the_costs_of_the_gate(programs: Any) -> None:
     assert not gate.table({"get_small": [(2.0, 2.0)] * 6}, {})[1]
     assert not gate.table({"async_actor_sync": []}, {"async_actor_sync": "needs ray-async"})[1]
     assert gate.table({"async_actor_sync": []}, {"async_actor_sync": "REFUSED: it fails"})[1]
+
+
+def test_the_table_of_a_cluster(programs: Any) -> None:
+    cluster = programs("cluster")
+
+    def line(*rounds: float, unit: str = "µs", problem: str = "") -> dict[str, Any]:
+        return {"unit": unit, "rounds": [*rounds], "problem": problem}
+
+    records = {
+        "far_task_sync": line(200.0, 260.0, 390.0),
+        "between_task_sync": line(200.0, 200.0, 300.0),
+        "here_pipelined": line(50_000.0, unit="/s"),
+        "alone_pipelined": line(60_000.0, unit="/s"),
+        "attach": line(unit="s", problem="failed: it is stuck"),
+    }
+    _, *rows = cluster.table(records)
+    attach, far, here = rows
+    assert attach[1:] == ["s", "failed: it is stuck", "≤ 0.3", "", "", "", "**no**"]
+    assert far[1:] == ["µs", "260", "≤ 350", "200", "1.30", "≤ 1.3", "yes"]
+    assert here[1:] == ["/s", "50,000", "", "60,000", "0.83", "≥ 0.95", "**no**"]
+    records |= {"alone_task_sync": line(100.0, 100.0, 100.0)}
+    assert cluster.table(records, "alone")[2][1:] == ["µs", "260", "≤ 350", "100", "2.60", "≤ 1.3", "**no**"]
+
+
+def test_a_cluster_needs_a_redis_server(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "cluster.py")]
+    environ = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, env=environ)
+    assert done.returncode == 1
+    assert done.stderr == "A cluster needs redis-server or valkey-server on PATH.\n"
 
 
 def test_the_lines_of_the_gate_exist(programs: Any) -> None:

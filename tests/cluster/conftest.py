@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from tests.commands import Machine
 from tests.redis_servers import server_binary
 
 import ray
@@ -40,33 +36,3 @@ def joined(cluster: Cluster) -> Iterator[ray.RayContext]:
     with ray.init(cluster.address) as context:
         yield context
         inside.settled()
-
-
-@pytest.fixture
-def machines(tmp_path: Path) -> Iterator[Callable[[], Machine]]:
-    """Places where ``ray`` runs, each with key files and sessions of its own; nothing is left in any of them."""
-    server_binary()
-    before = leaks.snapshot()
-    made: list[Machine] = []
-    with contextlib.ExitStack() as stack:
-
-        def make() -> Machine:
-            runtime = stack.enter_context(tempfile.TemporaryDirectory(prefix="r", dir="/tmp"))
-            made.append(Machine(tmp_path / str(len(made)), Path(runtime)))
-            return made[-1]
-
-        yield make
-        left = []
-        for machine in made:
-            while machine.ray("stop").returncode == 2:  # several clusters
-                for name in machine.names():
-                    machine.ray("stop", "--name", name.removesuffix(".json"))
-            left += machine.names()
-            left += [str(path) for path in machine.runtime.glob("ray-*/*")]
-        leaks.assert_clean(before)
-        assert left == []
-
-
-@pytest.fixture
-def machine(machines: Callable[[], Machine]) -> Machine:
-    return machines()

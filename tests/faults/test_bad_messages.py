@@ -128,6 +128,7 @@ def actor(**changes: object) -> node.ActorSpec:
 #: {what: (the receiver, the message)}; the connection has to end.
 REFUSED = {
     "a question without data": ("node", node.Question(1, "actor")),
+    "a question after failures of no job": ("node", node.Question(1, "errors", codec.encode("names"))),
     "a question with other data": ("node", node.Question(1, "actor", codec.encode(["x", 5]))),
     "demand for less than nothing": ("node", node.Demand(1, {"CPU": -10_000}, 1)),
     "less than no demand": ("node", node.Demand(1, {"CPU": 10_000}, -1)),

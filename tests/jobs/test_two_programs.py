@@ -52,6 +52,31 @@ def test_no_program_hears_another_one(started: Node, running) -> None:
     assert len(jobs) == 2
 
 
+def test_failures_of_another_program(started: Node) -> None:
+    """They can be asked for by the number of the job, also after its end."""
+    said, _ = started.run(
+        """
+        @ray.remote
+        def fail():
+            raise ValueError("spring")
+        ray.wait([fail.remote()])
+        while not ray.error_info():
+            time.sleep(0.01)
+        print(ray.get_runtime_context().job_id)
+        """
+    )
+    lines, _ = started.run(
+        f"""
+        @ray.remote
+        def ask(job):
+            return [row["function"] for row in ray.error_info(job)]
+        for job in (None, {said[0]!r}, "00ffffff"):
+            print([row["function"] for row in ray.error_info(job_id=job)], ray.get(ask.remote(job)))
+        """
+    )
+    assert lines == ["[] []", "['fail'] ['fail']", "[] []"]
+
+
 def test_each_has_its_modules_and_its_directory(started: Node, tmp_path: Path) -> None:
     """A worker of one program is never used for another, however short their lives are."""
     program = """

@@ -103,7 +103,7 @@ def test_a_long_cut_is_the_end_of_a_node(network):
     assert out.startswith("NodeDiedError\n"), err
     assert 6 < float(out.splitlines()[1]) < 12
     out, err = far.communicate(timeout=30)
-    assert "this node was cut off from the cluster for 7." in out + err, out + err
+    assert "this machine was cut off from the cluster for 7." in out + err, out + err
     second.cut(False)
     assert [node["state"] for node in head.status()["nodes"]].count("alive") == 2
     second.done("start", "--address", address, "--num-cpus", "1")

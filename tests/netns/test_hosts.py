@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
+
+from ray.testing import eventually
 
 WORK = """
     ray.init({address!r})
@@ -96,3 +99,89 @@ def test_a_port_that_is_blocked_is_named(network):
     assert f"No cluster answers at {head.address_of_host}:6379" in said
     assert second.processes() == []
     second.done("start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "1")
+
+
+def test_a_program_on_a_machine_without_a_node(network):
+    """It starts no process. Its home is any node; all goes as it does there, and ends with the program."""
+    head, second, third = network.hosts
+    head.done("start", "--head", "--host", head.address_of_host, "--num-cpus", "2")
+    second.take_key(head)
+    third.take_key(head)
+    address = f"{head.address_of_host}:6379"
+    second.done("start", "--address", address, "--num-cpus", "2", "--resources", "far=4")
+    program = third.program(GUEST.format(address=address))
+    assert program.stdout.readline() == "joined\n"
+    assert third.processes() == [program.pid]
+    out, err = program.communicate(timeout=60)
+    assert program.returncode == 0, err
+    shown = ["2 2", "3000000 7", "3000000", "6000000", "5000000 True", "RuntimeError", "[0, 1, 2]"]
+    assert out.splitlines() == shown
+    assert "heard here" in err
+    killed = third.program(GUEST.format(address=address) + "\n    ray.get([where.remote() for _ in range(10000)])")
+    assert killed.stdout.readline() == "joined\n"
+    time.sleep(1)
+    killed.kill()
+    killed.communicate()
+    eventually(lambda: is_idle(second), 20, "its job has ended everywhere")
+    third.run(f"ray.init({address!r})")  # removes the directory that the killed one has left
+
+
+def is_idle(host):
+    found = host.status()
+    return found["resources"] == found["available"]
+
+
+GUEST = """
+    ray.init({address!r})
+    print("joined", flush=True)
+
+    @ray.remote
+    def where():
+        time.sleep(0.05)
+        return ray.get_runtime_context().get_node_id()
+
+    @ray.remote(resources={{"far": 1}})
+    class Counter:
+        def __init__(self, parts):
+            self.seen = [len(ray.get(part)) for part in parts]
+
+        def add(self, value):
+            self.seen.append(value)
+            return self.seen
+
+    @ray.remote
+    def size(value):
+        return len(value)
+
+    @ray.remote(num_cpus=0.5)
+    def relay(refs):
+        return ray.get(size.options(num_cpus=0.5).remote(refs[0]))
+
+    @ray.remote
+    def large(count):
+        return b"y" * count
+
+    @ray.remote
+    def fails():
+        print("heard here", file=sys.stderr)
+        raise RuntimeError("on purpose")
+
+    @ray.remote(num_returns="streaming")
+    def some():
+        yield from range(3)
+
+    nodes = set(ray.get([where.remote() for _ in range(60)]))
+    print(len(nodes), sum(node["Alive"] for node in ray.nodes()))
+    mine = ray.put(b"x" * 3_000_000)
+    counter = Counter.remote([mine])
+    print(*ray.get(counter.add.remote(7)))
+    print(ray.get(relay.remote([mine])))
+    print(sum(ray.get([size.remote(mine), relay.remote([mine])])))
+    refs = [large.remote(5_000_000) for _ in range(4)]
+    print(ray.get(relay.remote([refs[0]])), all(len(value) == 5_000_000 for value in ray.get(refs)))
+    try:
+        ray.get(fails.remote())
+    except RuntimeError:
+        print("RuntimeError")
+    print([ray.get(ref) for ref in some.remote()])
+"""

@@ -466,6 +466,8 @@ def sessions() -> None:
     ray.init(num_cpus="1")  # E
     assert_type(ray.is_initialized(), bool)
     assert_type(ray.error_info(), list[dict[str, Any]])
+    ray.error_info(job_id="00000001")
+    ray.error_info(job_id=1)  # E
     assert_type(ray.get_runtime_context().attempt, int)
     assert_type(ray.cluster_resources(), dict[str, float])
     ray.nope()  # E

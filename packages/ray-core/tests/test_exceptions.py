@@ -20,6 +20,7 @@ EXAMPLES: dict[type[RayError], tuple[tuple[Any, ...], dict[str, Any]]] = {
     errors.RayActorError: (("Counter", b"\x01" * 16, "its node died"), {"cause": ValueError("x"), "pid": 4}),
     errors.TaskCancelledError: (("f", b"\x02" * 16), {}),
     errors.TaskTimeoutError: (("f", 1.5), {}),
+    errors.RuntimeEnvSetupError: (("the disk has no room", "node-1"), {}),
     errors.BlockingCallError: (("ray.wait",), {"actor": "Counter"}),
     errors.BackPressureError: (("the actor's mailbox", 100), {}),
     errors.ObjectLostError: ((b"\x03" * 20, "its worker died"), {}),

@@ -35,6 +35,12 @@ _time = _copy_of_time()
 #: For deadlines and pauses; the same for all processes of a machine.
 monotonic: Callable[[], float] = _time.monotonic
 sleep: Callable[[float], None] = _time.sleep
+#: The same, and goes on while the machine is suspended: for the right of a node to run, which others count as well.
+boottime: Callable[[], float] = (
+    partial(_time.clock_gettime, _time.CLOCK_BOOTTIME) if hasattr(_time, "CLOCK_BOOTTIME") else monotonic
+)
+#: Has the process look at ``TZ`` again.
+tzset: Callable[[], None] = _time.tzset
 #: For measurements.
 perf_counter: Callable[[], float] = _time.perf_counter
 perf_counter_ns: Callable[[], int] = _time.perf_counter_ns

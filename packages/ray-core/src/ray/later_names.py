@@ -36,7 +36,8 @@ _NO_DASHBOARD = _ignored("there is no dashboard")
 _REDIS = _ignored("the session of one machine has no Redis")
 _PATHS = _ignored("the session chooses its own folders and sockets; ray.init() returns them")
 _LOGGING = _ignored("configure logging.getLogger('ray') with the logging module")
-_ENVIRONMENT = _absent("Set os.environ and sys.path before ray.init(); workers take them over.")
+_ENVIRONMENT = _absent("ray.init(runtime_env=...) is for all tasks and actors of a program.")
+_PACKAGES = _absent("Install packages in the environment in which the nodes run.")
 _PLACEMENT = _absent("Name a custom resource instead: resources={...}.")
 _RESOURCES = _absent("Name a custom resource instead: ray.init(resources={'A100': 1}), options(resources={'A100': 1}).")
 _IDS = _absent("Ids are bytes and hexadecimal text: ray.get_runtime_context().get_task_id() and its like.")
@@ -114,8 +115,6 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "job_id": _ignored("each session has a random id"),
         "driver_mode": _absent("local_mode=True runs everything in this process."),
         "job_config": _absent("namespace= is an option of ray.init() itself."),
-        "runtime_env": _ENVIRONMENT,
-        "working_dir": _ENVIRONMENT,
         "labels": _RESOURCES,
         "storage": _absent(),
         "allow_multiple": _absent("A process has one session."),
@@ -126,6 +125,17 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "_system_config": _absent("options={part: {option: value}} sets options of the parts."),
         "_internal_config": _absent("options={part: {option: value}} sets options of the parts."),
         "_tracing_startup_hook": _absent("observers= names plugins that watch."),
+    },
+    "runtime_env": {
+        **dict.fromkeys(("pip", "uv", "conda"), _PACKAGES),
+        "py_modules": _absent("Put the modules into the directory that working_dir names."),
+        "excludes": _absent("Name what is not to be sent in a file .rayignore in the directory."),
+        "py_executable": _absent("Workers run the Python of their node."),
+        **dict.fromkeys(("container", "image_uri"), _absent("Start the nodes in containers.")),
+        "worker_process_setup_hook": _absent("Call the function in the tasks, or in a module that they import."),
+        **dict.fromkeys(("nsight", "rocprof_sys", "mpi"), _absent("Start such a program in the task.")),
+        **dict.fromkeys(("config", "_validate"), _absent()),
+        "java_jars": _absent("Tasks are Python."),
     },
     "a remote function": {
         **_EVERY_OPTION,
@@ -292,7 +302,6 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "AuthenticationError": _NO_EXCEPTION,
         "CrossLanguageError": _NO_EXCEPTION,
         "OufOfBandObjectRefSerializationException": _NO_EXCEPTION,
-        "RuntimeEnvSetupError": _NO_EXCEPTION,
         "RayChannelError": _NO_EXCEPTION,
         "RayChannelTimeoutError": _NO_EXCEPTION,
         "RayCgraphCapacityExceeded": _NO_EXCEPTION,

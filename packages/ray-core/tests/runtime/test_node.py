@@ -48,6 +48,9 @@ class Polls:
     def __init__(self) -> None:
         self.batches: list[Any] = []
 
+    def contacts(self, address):
+        return (address,)
+
     def poll(self, timeout_s: float | None) -> list[Any]:
         return self.batches.pop(0)()
 

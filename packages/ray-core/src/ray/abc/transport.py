@@ -154,6 +154,13 @@ class Transport(ABC):
         """
         return address
 
+    def is_near(self, address: str) -> bool:
+        """Whether a process that gives this address away runs on the node of this one, and so shares its store.
+
+        The default is for transports of one node.
+        """
+        return True
+
     def find_with(self, find: Find) -> None:  # noqa: B027 - see the default
         """Have ``dial`` ask where a process of another node can be reached, if the address does not say it.
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from ray.exceptions import RayConnectionError
 from ray.runtime.cluster.places import PORTS, parse_place, without_password
 from ray.runtime.cluster.wanted import NAME, WantedCluster
+
+if TYPE_CHECKING:
+    from ray.runtime.cluster.key_folder import FoundKey
 
 _ENVIRONMENT = "RAY_ADDRESS"
 _SESSION = "unix:"
@@ -89,8 +93,10 @@ def _known_names() -> list[str]:
     return KeyFolder().names()
 
 
-def join_node_of(wanted: WantedCluster, timeout_s: float) -> str:
-    """The session directory of the node on this machine that a program joins. Blocks for as long as ``timeout_s``.
+def join_node_of(wanted: WantedCluster, timeout_s: float) -> str | FoundKey:
+    """The session directory of the node on this machine that a program joins; or the cluster's key, where none is here.
+
+    Blocks for as long as ``timeout_s``.
 
     Raises:
         RayConnectionError: there is none, or the cluster does not answer.

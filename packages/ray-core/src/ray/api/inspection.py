@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from typing import Any
 
 from ray.runtime.interface import current_session
 
 
-def error_info() -> list[dict[str, Any]]:
-    """The latest 1000 failures of this session, oldest first: dicts with ``type``, ``message``, ``timestamp`` and ids.
+def error_info(job_id: str | None = None) -> list[dict[str, Any]]:
+    """The latest 1000 failures of a job, oldest first: dicts with ``type``, ``message``, ``timestamp`` and ids.
 
     Those that ``ray.get`` has raised are among them. The others are printed in the background; normally you need not
     ask.
 
+    Args:
+        job_id: of another job of the cluster, as its ``RuntimeContext.job_id`` is; its failures are kept for a day
+            after its end. There are none of a job that was never there. None is the job of this program.
+
     Raises:
         RayConnectionError: there is no session.
+        TypeError, ValueError: ``job_id`` is none.
     """
-    return current_session().errors()
+    if job_id is not None:
+        _check_job(job_id)
+    return current_session().errors(job_id)
+
+
+def _check_job(job_id: object) -> None:
+    if not isinstance(job_id, str):
+        raise TypeError(f"job_id must be a string of 8 hexadecimal digits, not {type(job_id).__name__}")
+    if not re.fullmatch("[0-9a-f]{8}", job_id):
+        raise ValueError(f"job_id must be 8 hexadecimal digits in lower case, as RuntimeContext.job_id, not {job_id!r}")
 
 
 def nodes() -> list[dict[str, Any]]:

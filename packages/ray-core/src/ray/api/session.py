@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 from ray import later_names
 from ray.api.address import cluster_address, join_node_of, session_to_join
 from ray.api.options import check_name, custom_resources, memory_bytes, quantity, seconds, whole_quantity
+from ray.api.sent_code import RuntimeEnv, wanted_code
 from ray.config.spelling import did_you_mean
 from ray.exceptions import RayConnectionError, RayError
 from ray.exceptions.base import cut_frames
@@ -27,6 +28,7 @@ from ray.runtime.start_options import DEFAULT_NAMESPACE, JoinOptions, StartOptio
 
 if TYPE_CHECKING:
     from ray.plugins.plan import ResolvedPlan
+    from ray.runtime.cluster.key_folder import FoundKey
 
 #: Held while a session starts or ends, so that two threads cannot start two.
 _lock = threading.RLock()
@@ -69,6 +71,8 @@ class InitOptions(TypedDict, total=False):
     observers: Sequence[str] | None
     options: Mapping[str, Mapping[str, Any]] | None
     connect_timeout_s: float | None
+    working_dir: str | os.PathLike[str] | None
+    runtime_env: RuntimeEnv | None
 
 
 class RayContext(Mapping[str, Any]):
@@ -132,6 +136,9 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
             The parts: ``store``, ``transport``, ``scheduler``, ``selector``, ``control``, ``executor``: the name of a
             plugin or a dotted path to one; ``observers``: names of plugins that watch; ``options``:
             ``{part: {option: value}}``. With an address: what the cluster has, or nothing.
+            ``working_dir``: a directory with the program's modules and data, at most 100 MiB when it is packed. A copy
+            is the current directory of all workers, on every node, and the first place where they look for modules.
+            ``runtime_env``: ``{"working_dir": ..., "env_vars": {name: text}}``; the latter is for their environment.
             ``connect_timeout_s`` (5): how long to wait for an answer of the cluster.
 
     Returns:
@@ -141,7 +148,7 @@ def init(address: str | None = None, **options: Unpack[InitOptions]) -> RayConte
         RuntimeError: there is a session already.
         ValueError, TypeError: an argument that is wrong, named in the message; nothing was started.
         PluginError: a part that does not exist, is not installed, or does not fit.
-        RayConnectionError: an address was given, and no cluster answers there, or no node of it is on this machine.
+        RayConnectionError: an address was given, and no cluster answers there, or none of its nodes can be reached.
         KeyFileError: the key file of the cluster cannot be used.
     """
     __tracebackhide__ = True
@@ -246,6 +253,7 @@ def _again(running: Runtime, address: str | None, options: InitOptions, ignore: 
     with contextlib.suppress(RayConnectionError):  # "auto" may mean the session there is
         cluster_address(address, options.get("redis_address"), local_mode=local_mode)
     _checked(options)
+    wanted_code(options.get("working_dir"), options.get("runtime_env"))
     if any(options.get(name) is not None for name in (*_SEAMS, "options")):
         _plan(options, local_mode)
     _log.info("ray.init() was called again: the session there is goes on, and the arguments are ignored")
@@ -258,15 +266,19 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
     if cluster is not None:
         _refuse_start_up_options(cluster.source, options)
         timeout_s = seconds("connect_timeout_s", options.get("connect_timeout_s"))
-        return _join(join_node_of(cluster, CONNECT_S if timeout_s is None else timeout_s), options)
+        found = join_node_of(cluster, CONNECT_S if timeout_s is None else timeout_s)
+        return _join(found, options) if isinstance(found, str) else _join("", options, found)
     session_dir = session_to_join(address, options.get("redis_address"), local_mode=local_mode)
     if session_dir is not None:
         return _join(session_dir, options)
     options = cast("InitOptions", later_names.settle("ray.init", options))
     checked = _checked(options)
+    wanted = wanted_code(options.get("working_dir"), options.get("runtime_env"))
     _refuse_foreign_package()
-    start_options = StartOptions(_plan(options, local_mode), **checked)
+    plan, code = _plan(options, local_mode), wanted.send()
+    start_options = StartOptions(plan, **checked, code=code)
     if local_mode:
+        code.close()
         from ray.runtime.local.session import LocalRuntime
 
         return LocalRuntime(start_options)
@@ -277,7 +289,7 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
     return start(start_options)
 
 
-def _join(session_dir: str, options: InitOptions) -> Runtime:
+def _join(session_dir: str, options: InitOptions, key: FoundKey | None = None) -> Runtime:
     from ray.runtime.driver.start import join
 
     given = [name for name in (*_START_UP, *sorted(later_names.START_UP)) if options.get(name) is not None]
@@ -290,10 +302,12 @@ def _join(session_dir: str, options: InitOptions) -> Runtime:
         )
     options = cast("InitOptions", later_names.settle("ray.init", options))
     checked = _checked(options)
+    code = wanted_code(options.get("working_dir"), options.get("runtime_env"))
     _refuse_foreign_package()
     chosen = {name: found for name in _SEAMS if (found := options.get(name)) is not None}
     wanted = options.get("options") or {}
-    return join(JoinOptions(session_dir, chosen, wanted, checked["namespace"], checked["log_to_driver"]))
+    namespace, log_to_driver = checked["namespace"], checked["log_to_driver"]
+    return join(JoinOptions(session_dir, chosen, wanted, namespace, log_to_driver, key, code.send()))
 
 
 def _plan(options: InitOptions, local_mode: bool) -> ResolvedPlan:

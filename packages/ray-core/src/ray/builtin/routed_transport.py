@@ -90,6 +90,12 @@ class RoutedTransport(Transport):
             raise ConnectionError(f"cannot connect to {address}: {error}") from error
         return far.dial(target.far, timeout_s) if target.far else self._sought(far, target.node, address, timeout_s)
 
+    def is_near(self, address: str) -> bool:
+        try:
+            return RoutedAddress.parse(address).node == self._node
+        except RayConnectionError:
+            return False
+
     def find_with(self, find: Find) -> None:
         self._find = find
 

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Protocol
 
+import click
+
 from ray.cli import exits
+from ray.runtime.process.session_dirs import NodeEnd
 
 
 class Terminated(KeyboardInterrupt):
@@ -42,23 +45,31 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def see_off(started: Started, show: Callable[[], None], *, block: bool) -> int:
+def see_off(started: Started, show: Callable[[], None], *, block: bool, session_dir: str = "") -> int:
     """Say that it runs, and leave it; or stay until it has ended, or SIGTERM or Ctrl-C ends it.
 
     Args:
         started: what runs.
         show: tells the user.
         block: stay.
+        session_dir: of the node that it is, which tells why it ends.
 
     Returns:
         The exit code of the command.
     """
+    end = NodeEnd(session_dir)
     try:
         show()
         if block:
-            return exits.DONE if started.wait() == 0 else exits.FAILED
+            if started.wait() == 0:
+                return exits.DONE
+            if end.reason():
+                click.echo(f"ray: {end.reason()}", err=True)
+            return exits.FAILED
     except BaseException:
         started.stop()
         raise
+    finally:
+        end.close()
     started.leave()
     return exits.DONE

@@ -24,7 +24,7 @@ from ray.plugins.plan import ResolvedPlan
 from ray.plugins.planning import resolve_plan
 from ray.runtime.cluster.control_url import ControlUrl, parse_control_url
 from ray.runtime.cluster.keeper_start import KeeperConfig
-from ray.runtime.cluster.key_file import private_text
+from ray.runtime.cluster.key_file import ROUTED, private_text
 from ray.runtime.cluster.key_folder import KeyFolder
 from ray.runtime.cluster.own_host import LOOPBACK
 from ray.runtime.cluster.places import is_loopback
@@ -94,7 +94,7 @@ def _existing(given: Mapping[str, Any]) -> tuple[ControlUrl | None, str]:
 def _plan(name: str, host: str, port: int, url: ControlUrl | None) -> ResolvedPlan:
     options: dict[str, Any] = {"name": name}
     options |= {"host": host, "port": port} if url is None else {"url": url.shown}
-    transport = None if is_loopback(host) else "routed"  # the one that is made for several machines
+    transport = None if is_loopback(host) else ROUTED  # the one that is made for several machines
     return resolve_plan(control="redis", transport=transport, options={"control": options})
 
 

@@ -84,7 +84,7 @@ def start_node(given: Mapping[str, Any]) -> int:
         click.echo(f"To end this node:             ray stop --name {key.name} --node {shlex.quote(node.name)}")
         warn_of_trust()
 
-    return see_off(node, show, block=given["block"])
+    return see_off(node, show, block=given["block"], session_dir=node.session_dir)
 
 
 def _started(options: StartOptions, cluster: ClusterConfig, session: str, fixed_name: str | None) -> StartedNode:

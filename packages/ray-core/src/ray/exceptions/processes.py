@@ -207,6 +207,22 @@ class TaskTimeoutError(RayError, TimeoutError):
         )
 
 
+class RuntimeEnvSetupError(RayError, RuntimeError):
+    """What the program has sent along for its tasks and actors is not there on their node, so that none can run.
+
+    ``reason``: why, a clause; or the whole text.
+    """
+
+    def __init__(self, reason: str = "The environment of a task cannot be set up.", node: str = "") -> None:
+        self.reason, self.node = reason, node
+        super().__init__(
+            f"The working_dir of the program is not there on node {node}, and none of its tasks and actors can run "
+            f"there: {reason}."
+            if node
+            else reason
+        )
+
+
 class BlockingCallError(RayError, RuntimeError):
     """A blocking call that holds up what it waits for.
 

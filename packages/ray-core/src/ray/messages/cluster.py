@@ -22,13 +22,36 @@ class NodeRecord(Struct, frozen=True):
     labels: dict[str, str] = {}
 
 
+class KeptNode(Struct, frozen=True):
+    """What the control store has of a node."""
+
+    record: NodeRecord
+    state: str
+    cause: str = ""
+    """Why it is dead."""
+    term: Count = 0
+    """Of the director that has written this."""
+    proofs: Count = 0
+    """How often the node itself has shown here that it lives."""
+
+
+class KeptDirector(Struct, frozen=True):
+    """What the control store has of the node that directs the others."""
+
+    record: NodeRecord
+    term: Count
+    """Higher than that of every director before."""
+
+
 # --- membership ------------------------------------------------------------------------------------------------------
 
 
 class Join(Struct, frozen=True, tag=100):
-    """A new node to the director: let me be one of you. Answered with ``Roster`` or ``JoinRefused``."""
+    """A node to the director: let me be one of you, or: I am one. Answered with ``Roster`` or ``JoinRefused``."""
 
     record: NodeRecord
+    term: Count = 0
+    """Of the newest director that it has heard of; 0: it is new."""
 
 
 class JoinRefused(Struct, frozen=True, tag=101):
@@ -38,12 +61,14 @@ class JoinRefused(Struct, frozen=True, tag=101):
 
 
 class Roster(Struct, frozen=True, tag=102):
-    """Director to every node: these are alive, and those have died. It replaces every older one."""
+    """Director to every node: these are alive, and those have died. It replaces every older one of its term."""
 
     version: int
     alive: list[NodeRecord]
     dead: list[tuple[int, str]] = []
     """(number, why) of the newest."""
+    term: Count = 0
+    """Of the director: an order of a lower one than is known is refused."""
 
 
 class Beat(Struct, frozen=True, tag=103):
@@ -117,9 +142,11 @@ class AdoptJob(Struct, frozen=True, tag=114):
 
 
 class JobOver(Struct, frozen=True, tag=115):
-    """Home: the driver of that job has ended; end what is left of it."""
+    """Home: the driver of that job has ended, and this home needs no more workers for it."""
 
     job: str
+    goes_on: bool = False
+    """Its driver has not, as far as is known; this home alone needs none."""
 
 
 class JobPrinted(Struct, frozen=True, tag=122):
@@ -127,21 +154,6 @@ class JobPrinted(Struct, frozen=True, tag=122):
 
     job: str
     amount: Amount
-
-
-class Seek(Struct, frozen=True, tag=130):
-    """Home, for one of its processes: where can that process of yours be reached? Answered with ``Found``."""
-
-    number: int
-    address: str
-
-
-class Found(Struct, frozen=True, tag=131):
-    """The answer to ``Seek``: an address; or an empty one, and why there is none."""
-
-    number: int
-    address: str
-    reason: str = ""
 
 
 class ToDriver(Struct, frozen=True, tag=116):

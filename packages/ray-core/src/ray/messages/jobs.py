@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ray.messages.wire import Struct
+from ray.messages.wire import Count, Struct
 
 
 class OpenJob(Struct, frozen=True, tag=87):
@@ -23,6 +23,8 @@ class AskPath(Struct, frozen=True, tag=72):
     request: int
     worker: bytes = b""
     """The owner that asks; filled in by the node manager."""
+    module: str = ""
+    """What it looks for."""
 
 
 class Path(Struct, frozen=True, tag=73):
@@ -33,3 +35,22 @@ class Path(Struct, frozen=True, tag=73):
     path: list[str]
     odd: list[bytes] = []
     """Folders whose names are not in UTF-8."""
+    beside: str = ""
+    """The folder of the program in which the module lies, where it is not sent along; empty if it does not."""
+
+
+class AskPackage(Struct, frozen=True, tag=93):
+    """Node manager to the driver of a job, or to the home of its workers: send me a piece of its directory's ZIP."""
+
+    job: str
+    offset: Count
+
+
+class PackagePiece(Struct, frozen=True, tag=94):
+    """The answer: as much as one message may hold, and is left; or why there is none."""
+
+    job: str
+    offset: Count
+    data: bytes = b""
+    error: str = ""
+    """A clause."""

@@ -286,28 +286,6 @@ class Answer(Struct, frozen=True, tag=49):
     error: str = ""
 
 
-class Where(Struct, frozen=True, tag=90):
-    """Any process: where can I reach the process of that node which its own node knows by ``address``?
-
-    Answered with an address.
-    """
-
-    request: int
-    node: Count
-    address: str
-
-
-class ListenFar(Struct, frozen=True, tag=91):
-    """Node manager: others want to reach you from other nodes. Answered with ``Listens``."""
-
-
-class Listens(Struct, frozen=True, tag=92):
-    """A process: that is my address from now on; or why it is not."""
-
-    address: str
-    error: str = ""
-
-
 class ErrorRecord(Struct, frozen=True):
     """One row of ``ray.error_info()``."""
 

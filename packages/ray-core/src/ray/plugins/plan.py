@@ -70,6 +70,8 @@ class ResolvedPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     notes: list[str] = []
     """Sentences about what was passed over, for ``ray doctor``."""
     plugin_api: int
+    stands_for: str = ""
+    """The digest of the plan of the session, of which this one is another form for a single process."""
 
     @property
     def store(self) -> PlannedPart:
@@ -107,6 +109,8 @@ class ResolvedPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
         Neither why a part was chosen nor where its code lies is of account, nor what is of one machine alone.
         """
+        if self.stands_for:
+            return self.stands_for
         cached = self.__dict__.get("_digest")
         if cached is None:
             import hashlib  # loads OpenSSL, which not every program needs

@@ -195,8 +195,8 @@ class Actors(Protocol):
 class Facts(Protocol):
     """What a session tells of itself."""
 
-    def errors(self) -> list[dict[str, Any]]:
-        """Failures recorded so far, oldest first."""
+    def errors(self, job: str | None = None) -> list[dict[str, Any]]:
+        """Failures of a job recorded so far, oldest first; None: of this process's job."""
 
     def nodes(self) -> list[dict[str, Any]]:
         """One dict per node: NodeID, Alive, Resources, …"""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,42 @@ from ray.runtime.process import hardware
 
 if TYPE_CHECKING:
     from ray.plugins.plan import ResolvedPlan
+    from ray.runtime.cluster.key_folder import FoundKey
+    from ray.runtime.process.node_start import Package
+    from ray.runtime.process.packed_directory import PackedDirectory
 
 DEFAULT_NAMESPACE = "default"
 #: Of the memory, unless ``ray.init`` is told how much.
 _MEMORY_SHARE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class SentCode:
+    """What the program sends to its workers."""
+
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    """For their environment."""
+    directory: PackedDirectory | None = None
+    """In which they begin, and look for modules first."""
+
+    @property
+    def package(self) -> Package | None:
+        """The facts of the directory."""
+        return None if self.directory is None else self.directory.package
+
+    def close(self) -> None:
+        """Nobody is going to ask for it."""
+        if self.directory is not None:
+            self.directory.close()
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Closed where the block, which hands it on, raises."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +64,7 @@ class StartOptions:
     object_store_bytes: int | None = None
     namespace: str = DEFAULT_NAMESPACE
     log_to_driver: bool = True
+    code: SentCode = field(default_factory=SentCode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +72,16 @@ class JoinOptions:
     """A job on a node that runs already."""
 
     session_dir: str
+    """Of a node on this machine; empty: one of another machine serves this program."""
     chosen: Mapping[str, object] = field(default_factory=dict)
     """{seam: name of a plugin}, where the program names one: the session's must be that."""
     plugin_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """{seam: {option: value}}: the session's must be these."""
     namespace: str = DEFAULT_NAMESPACE
     log_to_driver: bool = True
+    key: FoundKey | None = None
+    """Of the cluster, where no node of it is on this machine."""
+    code: SentCode = field(default_factory=SentCode)
 
 
 def offered(options: StartOptions, gpus_found: int) -> dict[str, int]:

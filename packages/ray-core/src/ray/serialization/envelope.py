@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 from pickle import loads
 from typing import Any
 
@@ -15,6 +13,7 @@ from ray.exceptions.base import add_note, is_a, notes_of, printable
 from ray.exceptions.dual import DualError
 from ray.serialization.carry import args_of, builtin_base, is_ours, pack_exception, pack_types
 from ray.serialization.dual import steers_interpreter, task_error
+from ray.serialization.missing import explain_missing
 from ray.serialization.render import message_of, place_of, render, render_frames, shorten, summary_of
 
 USER = "user"
@@ -24,7 +23,6 @@ SYSTEM = "system"
 ORDERLY = "orderly"
 _MAX_VIA = 16
 _MAX_NOTES = 16
-_MAX_PLACES = 10
 #: What numpy, Cython and Python say of an attempt to change memory that is shared with others.
 _READ_ONLY = ("destination is read-only", "array is read-only", "WRITEABLE flag to True", "modify read-only memory")
 _READ_ONLY_NOTE = (
@@ -161,7 +159,7 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
     if cls in (ValueError, TypeError):
         _explain_read_only(exc)
     elif type(exc) is ModuleNotFoundError:
-        _explain_missing(exc)
+        explain_missing(exc)
     base = builtin_base(cls)
     cause = pack_exception(exc)
     # The class of a ``DualError`` is made anew.
@@ -188,31 +186,12 @@ def _pack(exc: BaseException, function: str, task_id: bytes, attempt: int, pid: 
     )
 
 
-def _explain_missing(exc: ModuleNotFoundError) -> None:
-    """Where was looked for it, and what to do; once."""
-    if exc.name:
-        places = [path for path in map(str, sys.path) if "site-packages" not in path]  # some put a Path there
-        shown = ", ".join([*map(repr, places[:_MAX_PLACES]), *(["…"] if len(places) > _MAX_PLACES else [])])
-        _add_note(
-            exc,
-            "Process ",
-            f"Process {os.getpid()} has looked for {exc.name!r} in {shown} and the packages of {sys.prefix!r}. Workers "
-            "look where the program does, also in what it adds to sys.path later: add the folder of the module there, "
-            "or install its package.",
-        )
-
-
 def _explain_read_only(exc: BaseException) -> None:
     args = args_of(exc)
     said = args[0] if args else None
-    if type(said) is str and any(phrase in said for phrase in _READ_ONLY):
-        _add_note(exc, _READ_ONLY_NOTE, _READ_ONLY_NOTE)
-
-
-def _add_note(exc: BaseException, head: str, note: str) -> None:
-    """Add a note unless one begins with ``head``."""
-    if not any(isinstance(known, str) and known.startswith(head) for known in notes_of(exc)):
-        add_note(exc, note)
+    is_read_only = type(said) is str and any(phrase in said for phrase in _READ_ONLY)
+    if is_read_only and _READ_ONLY_NOTE not in notes_of(exc):
+        add_note(exc, _READ_ONLY_NOTE)
 
 
 def _hop(exc: BaseException, function: str, pid: int) -> str:

@@ -88,6 +88,9 @@ class FaultyTransport(Transport):
     def listen_far(self, address: str) -> str:
         return self.inner.listen_far(address)
 
+    def is_near(self, address: str) -> bool:
+        return self.inner.is_near(address)
+
     def find_with(self, find: Find) -> None:
         self.inner.find_with(find)
 

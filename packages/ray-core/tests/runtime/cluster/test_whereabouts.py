@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ray.ids import node_bytes
-from ray.messages import cluster, node
+from ray.messages import finding, node
 from ray.messages.cluster import NodeRecord
 from ray.runtime.cluster.whereabouts import Whereabouts
 
@@ -55,68 +55,77 @@ def here() -> list[Process]:
 
 @pytest.fixture
 def whereabouts(members: Members, here: list[Process]) -> Whereabouts:
-    return Whereabouts(members, lambda: here)  # type: ignore[arg-type]
+    return Whereabouts(node_bytes(1), members, lambda: here)  # type: ignore[arg-type]
 
 
 def test_a_process_of_another_node(whereabouts, members, here):
     asker = here[0]
-    whereabouts.ask(asker, node.Where(7, 2, "x"))
-    whereabouts.ask(asker, node.Where(8, 3, "y"))
-    assert members.sent == [(node_bytes(2), cluster.Seek(1, "x")), (node_bytes(3), cluster.Seek(2, "y"))]
-    whereabouts.found(Other(3), cluster.Found(1, "of a node that was not asked"))
+    whereabouts.ask(asker, finding.Where(7, 2, "x"))
+    whereabouts.ask(asker, finding.Where(8, 3, "y"))
+    assert members.sent == [(node_bytes(2), finding.Seek(1, "x")), (node_bytes(3), finding.Seek(2, "y"))]
+    whereabouts.found(Other(3), finding.Found(1, "of a node that was not asked"))
     assert asker.sent == []
-    whereabouts.found(Other(2), cluster.Found(1, "x|far"))
-    whereabouts.found(Other(2), cluster.Found(1, "again"))
-    whereabouts.found(Other(3), cluster.Found(2, "", "that process has ended"))
+    whereabouts.found(Other(2), finding.Found(1, "x|far"))
+    whereabouts.found(Other(2), finding.Found(1, "again"))
+    whereabouts.found(Other(3), finding.Found(2, "", "that process has ended"))
     assert asker.sent == [node.Answer(7, True, b"x|far"), node.Answer(8, False, b"", "that process has ended")]
 
 
 def test_a_node_that_is_not_there_or_goes(whereabouts, here):
     asker = here[0]
-    whereabouts.ask(asker, node.Where(7, 9, "x"))
+    whereabouts.ask(asker, finding.Where(7, 9, "x"))
     assert asker.sent.pop() == node.Answer(7, False, b"", "its node is not connected")
-    whereabouts.ask(asker, node.Where(8, 2, "x"))
-    whereabouts.ask(asker, node.Where(9, 3, "x"))
+    whereabouts.ask(asker, finding.Where(8, 2, "x"))
+    whereabouts.ask(asker, finding.Where(9, 3, "x"))
     whereabouts.node_down(Other(2), "why")
     assert asker.sent == [node.Answer(8, False, b"", "n2 (address2) died: why")]
 
 
 def test_an_asker_that_ends_hears_nothing(whereabouts, here):
     asker = here[0]
-    whereabouts.ask(asker, node.Where(7, 2, "x"))
+    whereabouts.ask(asker, finding.Where(7, 2, "x"))
     whereabouts.process_lost(b"a")
-    whereabouts.found(Other(2), cluster.Found(1, "x|far"))
+    whereabouts.found(Other(2), finding.Found(1, "x|far"))
     assert asker.sent == []
 
 
 def test_a_process_of_this_node_listens_once_for_all(whereabouts, here):
     home, other = Process(b"home"), Process(b"other")
-    whereabouts.sought(home, cluster.Seek(1, "near:b"))
-    assert home.sent.pop() == cluster.Found(1, "near:b|far:b")
-    whereabouts.sought(home, cluster.Seek(2, "near:nobody"))
-    assert home.sent.pop() == cluster.Found(2, "", "that process has ended")
-    whereabouts.sought(home, cluster.Seek(3, "near:a"))
-    whereabouts.sought(other, cluster.Seek(1, "near:a"))
-    assert here[0].sent == [node.ListenFar()]
-    whereabouts.listens(here[0], node.Listens("near:a|far:a"))
-    assert home.sent == [cluster.Found(3, "near:a|far:a")]
-    assert other.sent == [cluster.Found(1, "near:a|far:a")]
-    whereabouts.sought(home, cluster.Seek(4, "near:a"))
-    assert home.sent[1:] == [cluster.Found(4, "near:a|far:a")]
-    assert here[0].sent == [node.ListenFar()]
+    whereabouts.sought(home, finding.Seek(1, "near:b"))
+    assert home.sent.pop() == finding.Found(1, "near:b|far:b")
+    whereabouts.sought(home, finding.Seek(2, "near:nobody"))
+    assert home.sent.pop() == finding.Found(2, "", "that process has ended")
+    whereabouts.sought(home, finding.Seek(3, "near:a"))
+    whereabouts.sought(other, finding.Seek(1, "near:a"))
+    assert here[0].sent == [finding.ListenFar()]
+    whereabouts.listens(here[0], finding.Listens("near:a|far:a"))
+    assert home.sent == [finding.Found(3, "near:a|far:a")]
+    assert other.sent == [finding.Found(1, "near:a|far:a")]
+    whereabouts.sought(home, finding.Seek(4, "near:a"))
+    assert home.sent[1:] == [finding.Found(4, "near:a|far:a")]
+    assert here[0].sent == [finding.ListenFar()]
+
+
+def test_a_driver_elsewhere_asks_its_home_for_a_process_of_that(whereabouts, members, here):
+    whereabouts.ask(here[1], finding.Where(7, 1, "near:a"))
+    whereabouts.ask(here[1], finding.Where(8, 1, "near:nobody"))
+    assert here[1].sent.pop() == node.Answer(8, False, b"", "that process has ended")
+    whereabouts.listens(here[0], finding.Listens("near:a|far:a"))
+    assert here[1].sent == [node.Answer(7, True, b"near:a|far:a")]
+    assert members.sent == []
 
 
 def test_a_process_that_cannot_listen_is_asked_again(whereabouts, here):
     home = Process(b"home")
     for number in (1, 2):
-        whereabouts.sought(home, cluster.Seek(number, "near:a"))
-        whereabouts.listens(here[0], node.Listens("", "no port is free"))
-    assert home.sent == [cluster.Found(1, "", "no port is free"), cluster.Found(2, "", "no port is free")]
-    assert here[0].sent == [node.ListenFar(), node.ListenFar()]
+        whereabouts.sought(home, finding.Seek(number, "near:a"))
+        whereabouts.listens(here[0], finding.Listens("", "no port is free"))
+    assert home.sent == [finding.Found(1, "", "no port is free"), finding.Found(2, "", "no port is free")]
+    assert here[0].sent == [finding.ListenFar(), finding.ListenFar()]
 
 
 def test_a_process_that_ends_while_it_is_asked(whereabouts, here):
     home = Process(b"home")
-    whereabouts.sought(home, cluster.Seek(1, "near:a"))
+    whereabouts.sought(home, finding.Seek(1, "near:a"))
     whereabouts.process_lost(b"a")
-    assert home.sent == [cluster.Found(1, "", "that process has ended")]
+    assert home.sent == [finding.Found(1, "", "that process has ended")]

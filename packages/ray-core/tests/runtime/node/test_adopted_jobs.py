@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from ray.builtin.unix_transport import UnixTransport
@@ -16,6 +17,7 @@ from ray.runtime.node.processes import NodeProcesses
 from ray.runtime.process.node_start import JobConfig
 from ray.runtime.process.timers import Timers
 
+NODE = 9
 CONFIG = JobConfig([], "default", True, umask=0o022).to_json()
 
 
@@ -37,6 +39,10 @@ class Ends:
 
     def __init__(self) -> None:
         self.over: list[str] = []
+        self.given_up: list[str] = []
+
+    def give_up(self, job: Any) -> None:
+        self.given_up.append(job.id)
 
     def begin(self, job: Any, leaver: Any) -> None:
         job.driver = None
@@ -74,6 +80,49 @@ def test_a_job_of_two_homes_is_over_with_the_last(made: Node) -> None:
     made.processes.end_job("00000001", B)
     made.processes.end_job("00000001", B)
     assert made.ends.over == ["00000001"]
+
+
+def test_a_job_whose_driver_has_ended_gives_other_nodes_up(made: Node) -> None:
+    """They may be homes of it for each other, and would wait for each other for ever."""
+    driver_s = NODE.to_bytes(4, "big") + b"mngr"
+    config = msgspec.structs.replace(JobConfig.from_json(CONFIG), home=NODE).to_json()
+    for end in (
+        lambda: made.processes.end_job("00000001", driver_s),
+        lambda: made.processes.end_job("00000001", A),  # which was told that the driver has ended
+        lambda: made.processes.home_lost(driver_s),
+    ):
+        for home in (driver_s, A, B):
+            made.adopt("00000001", Home(home), config)
+        job = made.jobs.get("00000001")
+        assert job is not None
+        made.processes.end_job("00000001", B, goes_on=True)
+        assert made.ends.given_up == []
+        end()
+        assert made.ends.given_up == ["00000001"]
+        assert made.ends.over == []
+        for home in (driver_s, A):
+            made.processes.end_job("00000001", home, goes_on=True)
+        assert made.ends.over == ["00000001"]
+        assert not job.goes_on
+        made.jobs.forget(job)
+        made.ends = made.processes._job_ends = Ends()  # type: ignore[assignment]
+
+
+def test_a_job_that_no_home_needs_here_may_go_on_elsewhere(made: Node) -> None:
+    made.adopt("00000001", Home(A))
+    job = made.jobs.get("00000001")
+    made.processes.home_lost(A)
+    assert made.ends.over == ["00000001"]
+    assert job is not None
+    assert job.goes_on
+
+
+def test_a_job_knows_the_node_of_its_driver(made: Node) -> None:
+    made.jobs.node = 7
+    own = made.jobs.add(1)
+    made.jobs.configure(own, JobConfig.from_json(CONFIG))
+    made.adopt("00000002", Home(A), made.processes.config_of(own.id))
+    assert JobConfig.from_json(made.processes.config_of("00000002")).home == 7
 
 
 def test_a_job_of_this_node_is_nobody_elses(made: Node) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ray.abc.blocking_control import BlockingControl
-from ray.abc.control_operations import Put, Ttl
+from ray.abc.control_operations import Items, Put, Ttl
 from ray.builtin.embedded_control import EmbeddedControlServer, EmbeddedControlStore
 from ray.clock import monotonic
 from ray.exceptions import ControlStoreError, ControlTimeoutError
@@ -51,6 +51,24 @@ def test_rows_come_back_in_their_order(control: FaultyControlStore) -> None:
     rows = rows_of(errors, control)
     assert [row["message"] for row in rows] == ["failure 0", "failure 1", "failure 2"]
     assert rows[0].keys() == set(ErrorRecord.__struct_fields__)
+
+
+@pytest.mark.parametrize("letter", ["x", "\u20ac", "\U0001f600"])
+def test_what_is_too_long_is_kept_without_its_middle(control: FaultyControlStore, letter: str) -> None:
+    """A thousand of them are 8 MiB at most."""
+    errors = RecordedErrors(control, print)
+    id = "f" * 32
+    errors.add("1", ErrorRecord("task", f"first {100_000 * letter} last", 1.5, id, id, 1 << 22, 999 * letter))
+    errors.add("1", ErrorRecord("task", 1000 * letter, 1.5, function=300 * letter))
+    [cut, whole] = rows_of(errors, control)
+    assert cut["message"].startswith(f"first {letter}")
+    assert cut["message"].endswith(f"{letter} last")
+    assert " bytes of this message are not kept ...]" in cut["message"]
+    assert cut["task_id"] == id
+    assert whole["message"] == 1000 * letter
+    assert whole["function"] == 300 * letter
+    rows = BlockingControl(control).ask(Items("errors:1"))
+    assert 7000 < max(map(len, rows)) <= recorded_errors.MAX_ROW_BYTES
 
 
 def test_each_job_has_its_own_which_are_kept_for_a_day(control: FaultyControlStore) -> None:

@@ -6,6 +6,7 @@ import socket
 
 from ray.exceptions import RayConnectionError
 from ray.runtime.cluster.control_server import check_control, nobody_answers
+from ray.runtime.cluster.key_file import ROUTED
 from ray.runtime.cluster.key_folder import FoundKey, KeyFolder
 from ray.runtime.cluster.key_lookup import key_at, key_named, only_key
 from ray.runtime.cluster.local_clusters import LocalCluster, local_clusters
@@ -34,15 +35,16 @@ def key_of(wanted: WantedCluster, folder: KeyFolder, timeout_s: float) -> FoundK
         raise
 
 
-def node_of(wanted: WantedCluster, timeout_s: float) -> str:
-    """The session directory of a node of it on this machine.
+def node_of(wanted: WantedCluster, timeout_s: float) -> str | FoundKey:
+    """The session directory of a node of it on this machine; or its key, where none is here.
 
     Args:
         wanted: the cluster.
         timeout_s: how long to wait for an answer of its control server.
 
     Raises:
-        RayConnectionError: the cluster does not answer, there is no key file for it, or no node of it is here.
+        RayConnectionError: the cluster does not answer, there is no key file for it, or none of its nodes is here or
+            can be reached.
         RaySystemError: what answers is another cluster than the key file is for.
         KeyFileError: the key file cannot be used.
     """
@@ -56,10 +58,12 @@ def node_of(wanted: WantedCluster, timeout_s: float) -> str:
         if cluster.session == key.session:
             return cluster.nodes[0].session_dir
     check_control(key, found.path, wanted.source, timeout_s)
+    if key.transport == ROUTED:
+        return found
     raise RayConnectionError(
-        f"Cluster {key.name!r} answers at {key.place} (from {wanted.source}), and no node of it runs on this machine: "
-        f"start one with `ray start --address={key.place}`. A program on a machine without a node is not in this "
-        "release."
+        f"Cluster {key.name!r} answers at {key.place} (from {wanted.source}), its nodes can be reached on their own "
+        f"machine only, and none of them is found here: start one with `ray start --address={key.place}`, or the head "
+        "with --host ADDRESS, which others can reach."
     )
 
 

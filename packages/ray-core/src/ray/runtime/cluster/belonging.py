@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from ray.clock import monotonic
+from ray.abc.control import ControlStore
+from ray.clock import boottime
 from ray.exceptions import RemoteProtocolError
 from ray.ids import node_bytes, node_number
 from ray.messages import cluster
-from ray.messages.cluster import NodeRecord
-from ray.protocol.membership import BEAT_S, Standing
+from ray.messages.cluster import KeptDirector, NodeRecord
+from ray.protocol.membership import BEAT_S, Following, Standing
 from ray.runtime.cluster.director import Director
+from ray.runtime.cluster.lookout import Lookout
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.process.timers import Timers
 
 #: A node that is not let in within this time ends.
 JOIN_S = 8.0
+#: One that cannot reach the director waits so long for another one, as where the head begins anew.
+_PATIENCE_S = 4.0
 _MAX_GONE = 100
+
+
+class Life(Protocol):
+    """What becomes of a node."""
+
+    def joined(self) -> None:
+        """It is one of the others."""
+
+    def failed(self, reason: str) -> None:
+        """It cannot go on."""
+
+    def renewed(self, sent: float) -> None:
+        """It may run, as far as what was proven at that time allows it."""
 
 
 class Belonging:
@@ -26,128 +43,210 @@ class Belonging:
     def __init__(
         self,
         record: NodeRecord,
-        director: NodeRecord,
+        known: KeptDirector,
         members: Members,
+        control: ControlStore,
         timers: Timers,
-        on_joined: Callable[[], None],
-        fail: Callable[[str], None],
-        make_director: Callable[[], Director] | None = None,
+        life: Life,
+        director: Director | None = None,
     ) -> None:
         """The node does not belong to the others yet.
 
         Args:
             record: of this node.
-            director: of the node that lets others in; may be this one.
+            known: the node that lets others in, by the control store; this one, if it is to direct.
             members: the others.
+            control: the state of record.
             timers: of this node manager.
-            on_joined: told once when this node is one of them.
-            fail: ends this node manager, for a reason.
-            make_director: makes the director, if that is this node.
+            life: told what becomes of the node.
+            director: if this node is to direct.
         """
         self._record = record
-        self._director_record = director
+        self._following = Following(known)
         self._members = members
         self._timers = timers
-        self._on_joined = on_joined
-        self._fail = fail
-        self._make_director = make_director
-        self.director: Director | None = None
+        self._life = life
+        self._lookout = Lookout(control, record.number, self)
+        self._director = director
         self._is_in = False
-        self._version = -1
+        #: When this node has asked first to be let in: what it may rely on, that a director has heard, is not older.
+        self._asked: float | None = None
+        #: Why the node is not in yet.
+        self._trouble = ""
+        #: When a call to a director has first failed.
+        self._refused: float | None = None
         #: Records of the other nodes that are alive.
         self.others: list[NodeRecord] = []
         #: Records of nodes that have died, the newest last.
         self.gone: list[NodeRecord] = []
         self._dead: set[int] = set()
-        self._standing = Standing(monotonic())
-
-    @property
-    def _is_director(self) -> bool:
-        return self._record.number == self._director_record.number
+        self._standing = Standing(boottime())
 
     def begin(self) -> None:
         """Ask to be let in, or be the first."""
-        if self._make_director is not None:
-            self._join()
-            self.director = self._make_director()
-            return
-        self._members.dial(self._director_record)
         self._timers.after(JOIN_S, self._give_up)
+        if self._director is not None:
+            self._director.begin(self._join, self._life.failed)
+        else:
+            self._call_director()
+            self._timers.after(BEAT_S, self._seek)
 
     def _give_up(self) -> None:
         if not self._is_in:
-            place = self._members.place_of(self._director_record)
-            self._fail(f"the director at {place} cannot be reached: it has not let this node in within {JOIN_S:g} s")
+            what = "the control store has not let this node direct" if self._director else self._trouble
+            what = what or f"the director at {self._place} cannot be reached: it has not let this node in"
+            self._life.failed(f"{what} within {JOIN_S:g} s")
+
+    @property
+    def _place(self) -> str:
+        return self._members.place_of(self._following.record)
+
+    def _seek(self) -> None:
+        """The director may have ended, and another one taken its place."""
+        if self._is_in:
+            return
+        if self._refused_s > _PATIENCE_S:
+            self._life.failed(self._trouble)
+            return
+        if not self._is_connected:
+            self._lookout.look()
+        self._timers.after(BEAT_S, self._seek)
+
+    @property
+    def _refused_s(self) -> float:
+        """How long it is that a call to a director has first failed."""
+        return 0.0 if self._refused is None else boottime() - self._refused
 
     def _join(self) -> None:
         self._is_in = True
-        self._standing = Standing(monotonic())
-        self._on_joined()
-        if not self._is_director:
-            self._beat()
+        self._standing = Standing(boottime() if self._asked is None else self._asked)
+        if self._director is not None:
+            self.gone = self._director.gone[-_MAX_GONE:]
+        self._life.joined()
+        self._beat()
+
+    @property
+    def _is_connected(self) -> bool:
+        """Whether there is a connection to the director, or is to be one."""
+        return node_bytes(self._following.record.number) in self._members.members
+
+    def _call_director(self) -> None:
+        try:
+            self._members.dial(self._following.record)
+        except OSError as error:  # there is no descriptor for one more
+            self._trouble = f"the director cannot be called: {error}"
+
+    def awake(self) -> bool:
+        """A turn of the loop begins: before anything is heard that has piled up, the clock is; False: all is over."""
+        now = boottime()
+        if self._director is not None:
+            self._director.awake(now)
+            return True
+        if not self._is_in or not self._standing.is_over(now):
+            return True
+        self._life.failed(
+            f"this machine was cut off from the cluster for {now - self._standing.proven:.1f} s: its node ends, as the "
+            "others take it for dead"
+        )
+        return False
 
     def _beat(self) -> None:
-        now = monotonic()
-        if self._standing.is_over(now):
-            silence_s = now - self._standing.proven
-            self._fail(
-                f"this node was cut off from the cluster for {silence_s:.1f} s: it ends, as the others will take it "
-                "for dead"
-            )
-            return
-        self._to_director(cluster.Beat(self._standing.beat(now), self._version))
+        now = boottime()
+        if self._director is not None:
+            self._shown(now)
+        else:
+            if self._standing.is_quiet(now):
+                if not self._is_connected:
+                    self._call_director()
+                self._lookout.look()
+                self._lookout.prove()
+            self._to_director(cluster.Beat(self._standing.beat(now), self._following.version))
         self._timers.after(BEAT_S, self._beat)
 
+    def _shown(self, sent: float) -> None:
+        self._standing.shown(sent)
+        self._life.renewed(self._standing.proven)
+
     def _to_director(self, message: Any) -> None:
-        number = self._director_record.number
-        self._members.send(node_bytes(number), message)
+        self._members.send(node_bytes(self._following.record.number), message)
+
+    # --- what the control store says ----------------------------------------------------------------------------------
+
+    def found(self, kept: KeptDirector) -> None:
+        """See ``Looking``."""
+        is_new = self._following.found(kept)
+        if is_new:
+            self._refused = None
+        if (is_new or not self._is_in) and not self._is_connected:  # else it is called with the next beat
+            self._call_director()
+
+    def shown(self, sent: float) -> None:
+        """See ``Looking``."""
+        self._shown(sent)
+
+    def condemned(self, cause: str) -> None:
+        """See ``Looking``."""
+        silence_s = boottime() - self._standing.proven
+        self._life.failed(
+            f"this machine was cut off from the cluster for {silence_s:.1f} s and was declared dead: {cause}"
+        )
 
     # --- what others say ----------------------------------------------------------------------------------------------
 
     def reached(self, member: Member) -> None:
         """Another node has answered this one's call."""
-        if self.director is not None:
-            self.director.reached(member)
-        elif not self._is_in and member.record.number == self._director_record.number:
-            member.send(cluster.Join(self._record))
+        if self._director is not None:
+            self._director.reached(member)
+        elif member.record.number == self._following.record.number:
+            self._ask_in(member)
+
+    def _ask_in(self, member: Member) -> None:
+        if self._asked is None:
+            self._asked = boottime()
+        member.send(cluster.Join(self._record, self._following.term if self._is_in else 0))
 
     def lost(self, member: Member) -> None:
         """The connection to another node has ended, or was refused."""
-        if self.director is not None:
-            self.director.lost(member)
-        elif not self._is_in:
-            self._fail(
-                f"the director at {self._members.place_of(self._director_record)} cannot be reached from this node"
-            )
-        else:
+        if self._director is not None:
+            self._director.lost(member)
+        elif member.record.number != self._following.record.number:
             self._to_director(cluster.SuspectNode(member.record.number))
+        elif self._is_in:
+            self._lookout.look()
+        else:
+            self._trouble = f"the director at {self._place} cannot be reached from this node"
+            if self._refused is None:
+                self._refused = boottime()
 
     def refused(self, reason: str) -> None:
         """The director does not let this node in."""
-        if not self._is_in:
-            self._fail(f"the cluster refuses this node: {reason}")
+        self._life.failed(f"the cluster refuses this node: {reason}")
 
-    def heard(self, number: int) -> None:
-        """The director has heard a beat."""
-        self._standing.answered(number)
+    def heard(self, member: Member, number: int) -> None:
+        """A director has heard a beat."""
+        if member.record.number == self._following.record.number:
+            self._standing.answered(number)
+            self._life.renewed(self._standing.proven)
 
-    def take(self, roster: cluster.Roster) -> dict[int, str]:
-        """The director says which nodes there are; returns why the dead ones are dead."""
+    def take(self, director: NodeRecord, roster: cluster.Roster) -> dict[int, str] | None:
+        """A director says which nodes there are; returns why others are dead, or None: it is not to be obeyed."""
+        if not self._following.obeys(director, roster.term, roster.version):
+            return None
         causes = dict(roster.dead)
         own = self._record.number
         if own in causes:
-            self._fail(f"this node was declared dead: {causes[own]}")
-        if roster.version < self._version:
-            return causes
-        self._version = roster.version
+            self.condemned(causes[own])
         before = {record.number: record for record in self.others}
         self.others = [record for record in roster.alive if record.number != own]
         alive = {record.number for record in self.others}
         self.gone += [record for number, record in before.items() if number not in alive]
         del self.gone[:-_MAX_GONE]
         self._dead.update(causes)
-        if not self._is_in and own in {record.number for record in roster.alive}:
+        is_known = len(alive) < len(roster.alive)
+        if not self._is_in and is_known:
             self._join()
+        elif self._is_in and not is_known and own not in causes and self._director is None:
+            self._to_director(cluster.Join(self._record, self._following.term))
         return causes
 
     def admit(self, node: bytes) -> None:
@@ -159,15 +258,17 @@ class Belonging:
         number = node_number(node)
         if number in self._dead:
             raise RemoteProtocolError(f"node {number}, which was declared dead")
+        if self._is_in and self._director is None and not self._is_connected:
+            self._lookout.look()  # it may be the new director
 
     def leave(self, reason: str) -> None:
         """This node manager ends; ``reason`` is empty if it was asked to."""
-        if self._is_in and self.director is None:
+        if self._is_in and self._director is None:
             self._to_director(cluster.LeaveCluster(reason))
 
     def handlers(self) -> dict[type, Callable[[Any, Any], None]]:
         """What other node managers ask the director."""
-        director = self.director
+        director = self._director
         if director is None:
             return {}
         return {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ray.clock import monotonic
+from ray.ids import node_of
 from ray.messages import cluster, node
 from ray.protocol.leases import LeaseTable
 from ray.protocol.lending import LendingTable, Lent, Wish
@@ -62,7 +63,8 @@ class LeaseBorrowing:
         wishes = [
             Wish(entry.key, entry.request, count, entry.job, entry.name, entry.for_life)
             for entry, count in self._leases.unmet()
-            if self._processes.serves(entry.job)
+            # What homes of other nodes wait for they ask for themselves.
+            if self._processes.serves(entry.job) and node_of(entry.key[0]) == node_of(self._own)
         ]
         for loan in self._table.look(wishes, now):
             wish = loan.wish
@@ -160,11 +162,11 @@ class LeaseBorrowing:
         for node_number, ids in by_node.items():
             self._members.send(node_number, cluster.Abandon(ids, reason))
 
-    def job_over(self, job: str) -> None:
-        """The driver of a job of this node has ended."""
+    def job_over(self, job: str, *, goes_on: bool) -> None:
+        """No other node is needed for a job any more; ``goes_on``: its driver may live, on another node."""
         for node_number, told in [each for each in self._told if each[1] == job]:
             self._told.discard((node_number, told))
-            self._members.send(node_number, cluster.JobOver(job))
+            self._members.send(node_number, cluster.JobOver(job, goes_on))
 
     # --- nodes --------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ from ray.runtime.cluster.places import Place
 from ray.runtime.cluster.wanted import NAME
 
 VERSION = 1
+#: The transport with which other machines reach the nodes of a cluster.
+ROUTED = "routed"
 #: What is larger is no key file.
 _MOST_BYTES = 1 << 18
 _SECRET_BYTES = 32

@@ -63,7 +63,10 @@ class LeaseLending:
     def borrow(self, home: Sender, message: cluster.Borrow) -> None:
         """A home asks for workers: as many as there is room for are granted as they are ready."""
         request = ResourceRequest(message.resources, message.depth, message.priority)
-        count = self._leases.room_for(request, message.count) if self._processes.serves(message.job) else 0
+        serves = self._processes.serves(message.job)
+        if not serves:  # not yet: the home asks again when it hears that there is room, which is said once more then
+            self._said = {}
+        count = self._leases.room_for(request, message.count) if serves else 0
         if count < message.count:
             home.send(cluster.Refuse(message.number, message.count - count))
         if not count:

@@ -17,6 +17,9 @@ from ray.messages.cluster import NodeRecord
 from ray.protocol.membership import BEAT_S
 from ray.runtime.process.timers import Timers
 
+#: A node whose connection has ended is called again after so long: if its node manager has died, that call is refused.
+_AT_ONCE_S = 0.02
+
 
 class Member:
     """Another node, and the connection to its node manager."""
@@ -95,7 +98,7 @@ class Members:
         if self.members.get(member.node) is not member:
             return False
         del self.members[member.node]
-        self._timers.after(BEAT_S, lambda: self._again(member.node))
+        self._timers.after(_AT_ONCE_S if member.stands else BEAT_S, lambda: self._again(member.node))
         return True
 
     def _again(self, node: bytes) -> None:

@@ -35,10 +35,10 @@ class Processes(Protocol):
         """
 
     def serves(self, job: str) -> bool:
-        """Whether workers of that job may be started here."""
+        """Whether workers of that job may be started here, and have all that they need."""
 
-    def end_job(self, job: str, home: bytes) -> None:
-        """A home needs no more workers of an adopted job here."""
+    def end_job(self, job: str, home: bytes, *, goes_on: bool = False) -> None:
+        """A home needs no more workers of an adopted job here; ``goes_on``: the driver of the job may live."""
 
     def config_of(self, job: str) -> bytes:
         """What a job wants, as JSON; empty if it is not known here."""

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import os
 
 import msgspec
 
 from ray.abc.blocking_control import BlockingControl
 from ray.abc.control import ControlStore
-from ray.abc.control_operations import Get, Incr, Operation, Put, StreamAppend
-from ray.exceptions import ControlStoreError, RayConnectionError, RaySystemError
+from ray.abc.control_operations import Claim, Get, Incr, Keys, Put
+from ray.clock import monotonic, sleep
+from ray.exceptions import RayConnectionError, RaySystemError
 from ray.ids import node_bytes
-from ray.messages.cluster import NodeRecord
+from ray.messages.cluster import KeptDirector, NodeRecord
 from ray.plugins.plan import ResolvedPlan
-from ray.protocol.membership import ALIVE, DEAD
+from ray.protocol.director import DIRECTOR, FENCE, NODES, decode_director, decode_node
+from ray.protocol.membership import ALIVE
 
-T = TypeVar("T")
-
-_META, _FENCE, _DIRECTOR, _CHANGES = "meta", "fence", "director", "changes"
-#: Records of dead nodes are kept for so long.
-_DEAD_S = 3600.0
+_META = "meta"
+#: The numbers of nodes and terms begin anywhere below, so that those of a store that has lost its data are known.
+_FIRST_BITS = 30
+#: A new head directs within this time, or there is none.
+_HEAD_S = 6.0
+_LOOK_S = 0.2
 
 
 class Meta(msgspec.Struct, frozen=True):
@@ -54,27 +56,11 @@ class Meta(msgspec.Struct, frozen=True):
             )
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """What is kept of a node."""
-
-    number: int
-    name: str
-    address: str
-    hostname: str
-    state: str
-    cause: str = ""
-
-
 class Registry:
-    """Of one node manager. What blocks is called before the node manager serves; nothing else waits."""
+    """What is found out before the node manager serves, so that it may be waited for."""
 
-    def __init__(self, control: ControlStore, say: Callable[[str], None]) -> None:
-        self._control = control
-        self._say = say
-        #: Told of the number of a node that has died, as its ids begin.
-        self.on_dead: Callable[[bytes], None] = lambda node: None
-
-    # --- before the node manager serves -------------------------------------------------------------------------------
+    def __init__(self, control: ControlStore) -> None:
+        self._control = BlockingControl(control)
 
     def found(self, meta: Meta) -> None:
         """There is a new cluster, or its head starts again.
@@ -82,9 +68,10 @@ class Registry:
         Raises:
             RayConnectionError: there is another one in this store.
         """
-        blocking = BlockingControl(self._control)
-        if not blocking.ask(Put(_META, msgspec.json.encode(meta), overwrite=False)) and self.meta() != meta:
+        if not self._control.ask(Put(_META, msgspec.json.encode(meta), overwrite=False)) and self.meta() != meta:
             raise RayConnectionError("the control store holds the facts of another cluster")
+        first = int.from_bytes(os.urandom(4), "big") >> 32 - _FIRST_BITS
+        self._control.ask(Claim(FENCE, None, b"%d" % first))
 
     def meta(self) -> Meta:
         """What the cluster is.
@@ -92,50 +79,32 @@ class Registry:
         Raises:
             RayConnectionError: there is none.
         """
-        data = BlockingControl(self._control).ask(Get(_META))
+        data = self._control.ask(Get(_META))
         if data is None:
             raise RayConnectionError("the control store knows of no cluster: its head has not started, or has ended")
         return msgspec.json.decode(data, type=Meta)
 
     def next_node(self) -> bytes:
         """A number for a node, which no other one has had."""
-        number = BlockingControl(self._control).ask(Incr(_FENCE))
-        return node_bytes(number)
+        return node_bytes(self._control.ask(Incr(FENCE)))
 
-    def director(self) -> NodeRecord:
-        """The node that lets others in.
+    def director(self) -> KeptDirector:
+        """The node that lets others in; if it has ended, its place is soon taken.
 
         Raises:
             RayConnectionError: there is none.
         """
-        data = BlockingControl(self._control).ask(Get(_DIRECTOR))
-        if data is None:
-            raise RayConnectionError("the cluster has no director: its head has not started, or has ended")
-        return msgspec.msgpack.decode(data, type=NodeRecord)
+        end = monotonic() + _HEAD_S
+        while True:
+            data = self._control.ask(Get(DIRECTOR))
+            if data is not None:
+                return decode_director(data)
+            if monotonic() > end:
+                raise RayConnectionError("the cluster has no director: its head has not started, or has ended")
+            sleep(_LOOK_S)
 
-    # --- while it serves ----------------------------------------------------------------------------------------------
-
-    def direct(self, record: NodeRecord) -> None:
-        """This node is the director."""
-        self._write(Put(_DIRECTOR, msgspec.msgpack.encode(record)))
-
-    def alive(self, record: NodeRecord) -> None:
-        """See ``Facts``."""
-        self._keep(record, ALIVE, "", None)
-
-    def dead(self, record: NodeRecord, cause: str) -> None:
-        """See ``Facts``."""
-        self._keep(record, DEAD, cause, _DEAD_S)
-        self.on_dead(node_bytes(record.number))
-
-    def _keep(self, record: NodeRecord, state: str, cause: str, ttl_s: float | None) -> None:
-        kept = Standing(record.number, record.name, record.address, record.hostname, state, cause)
-        self._write(Put(f"node:{record.number}", msgspec.json.encode(kept), ttl_s=ttl_s))
-        self._write(StreamAppend(_CHANGES, f"node {record.number} {state}".encode()))
-
-    def _write(self, op: Operation[T]) -> None:
-        def on_answer(answer: T | ControlStoreError) -> None:
-            if isinstance(answer, ControlStoreError):
-                self._say(f"the control store does not have {op.key}: {answer}")
-
-        self._control.ask(op, on_answer)
+    def alive_nodes(self) -> list[NodeRecord]:
+        """The nodes that are alive."""
+        found = [self._control.ask(Get(key)) for key in self._control.ask(Keys(NODES))]
+        kept = [decode_node(data) for data in found if data is not None]
+        return [each.record for each in kept if each.state == ALIVE]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ray.ids import node_bytes
-from ray.messages import cluster, node
+from ray.messages import finding, node
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.cluster.peering import Sender
 
@@ -23,32 +23,37 @@ class Addressed(Sender, Protocol):
 class Whereabouts:
     """Of one node manager: it asks for its processes, and answers for them."""
 
-    def __init__(self, members: Members, processes: Callable[[], Iterable[Addressed]]) -> None:
+    def __init__(self, node: bytes, members: Members, processes: Callable[[], Iterable[Addressed]]) -> None:
         """Make it.
 
         Args:
+            node: the number of this one, as ids begin with it.
             members: the other nodes.
             processes: gives those that are connected to this node manager.
         """
+        self._node = node
         self._members = members
         self._processes = processes
         #: {number of a question to another node: that node, who has asked here, and the number of that request}
         self._asked: dict[int, tuple[bytes, Addressed, int]] = {}
         self._last = 0
-        #: {process id: homes that wait for its address, with the numbers of their questions}
-        self._waiting: dict[bytes, list[tuple[Sender, int]]] = {}
+        #: {process id: what is told its address, or why there is none}
+        self._waiting: dict[bytes, list[Callable[[str, str], None]]] = {}
 
     # --- for processes of this node -----------------------------------------------------------------------------------
 
-    def ask(self, client: Addressed, message: node.Where) -> None:
-        """A process of this node wants to dial one of another node."""
-        self._last += 1
+    def ask(self, client: Addressed, message: finding.Where) -> None:
+        """A process of this node wants to dial one of another node; or a driver elsewhere, one of this node."""
         target = node_bytes(message.node)
+        if target == self._node:
+            self._look(message.address, lambda address, reason: _answer(client, message.request, address, reason))
+            return
+        self._last += 1
         self._asked[self._last] = target, client, message.request
-        if not self._members.send(target, cluster.Seek(self._last, message.address)):
+        if not self._members.send(target, finding.Seek(self._last, message.address)):
             self._conclude(self._last, "", "its node is not connected")
 
-    def found(self, member: Member, message: cluster.Found) -> None:
+    def found(self, member: Member, message: finding.Found) -> None:
         """Its node manager has answered."""
         if message.number in self._asked and self._asked[message.number][0] == member.node:
             self._conclude(message.number, message.address, message.reason)
@@ -60,34 +65,41 @@ class Whereabouts:
 
     def _conclude(self, number: int, address: str, reason: str) -> None:
         _, client, request = self._asked.pop(number)
-        client.send(node.Answer(request, bool(address), address.encode(), reason))
+        _answer(client, request, address, reason)
 
     # --- for other nodes ----------------------------------------------------------------------------------------------
 
-    def sought(self, home: Sender, message: cluster.Seek) -> None:
+    def sought(self, home: Sender, message: finding.Seek) -> None:
         """Another node wants to know where a process of this one can be reached."""
-        process = next((each for each in self._processes() if each.address == message.address), None)
+        self._look(message.address, lambda address, reason: home.send(finding.Found(message.number, address, reason)))
+
+    def _look(self, address: str, tell: Callable[[str, str], None]) -> None:
+        process = next((each for each in self._processes() if each.address == address), None)
         if process is None:
-            home.send(cluster.Found(message.number, "", _ENDED))
+            tell("", _ENDED)
         elif process.far_address:
-            home.send(cluster.Found(message.number, process.far_address))
+            tell(process.far_address, "")
         else:
             waiting = self._waiting.setdefault(process.id, [])
-            waiting.append((home, message.number))
+            waiting.append(tell)
             if len(waiting) == 1:
-                process.send(node.ListenFar())
+                process.send(finding.ListenFar())
 
-    def listens(self, process: Addressed, message: node.Listens) -> None:
+    def listens(self, process: Addressed, message: finding.Listens) -> None:
         """A process of this node listens for others, or cannot."""
         process.far_address = message.address
-        self._answer(process.id, message.address, message.error)
+        self._tell(process.id, message.address, message.error)
 
     def process_lost(self, process: bytes) -> None:
         """A process of this node has ended."""
-        self._answer(process, "", _ENDED)
+        self._tell(process, "", _ENDED)
         for number in [number for number, asked in self._asked.items() if asked[1].id == process]:
             del self._asked[number]
 
-    def _answer(self, process: bytes, address: str, reason: str) -> None:
-        for home, number in self._waiting.pop(process, ()):
-            home.send(cluster.Found(number, address, reason))
+    def _tell(self, process: bytes, address: str, reason: str) -> None:
+        for tell in self._waiting.pop(process, ()):
+            tell(address, reason)
+
+
+def _answer(client: Sender, request: int, address: str, reason: str) -> None:
+    client.send(node.Answer(request, bool(address), address.encode(), reason))

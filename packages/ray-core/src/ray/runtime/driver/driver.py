@@ -7,7 +7,7 @@ import os
 from ray.abc.store import Store
 from ray.abc.transport import Transport
 from ray.exceptions import NodeDiedError, RayConnectionError, RayError, RaySystemError
-from ray.messages import jobs, node
+from ray.messages import jobs, node, wire
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
 from ray.protocol.handshake import Membership, hello
@@ -21,6 +21,7 @@ from ray.runtime.process import descriptors
 from ray.runtime.process.admission import Admission, admit, guard_parts
 from ray.runtime.process.forked import watch_forks
 from ray.runtime.process.node_start import JobConfig, NodeFacts
+from ray.runtime.process.packed_directory import PackedDirectory
 from ray.runtime.process.signal_guard import SignalGuard
 from ray.runtime.process.standard_streams import fill_standard_descriptors
 from ray.runtime.process.telling import write
@@ -40,16 +41,20 @@ _DESCRIPTORS = 32
 class DriverRuntime(OwnerRuntime):
     """A job of this program, on a node of its own or on one that others use as well."""
 
-    def __init__(self, hosting: Hosting, plan: ResolvedPlan, job: JobConfig) -> None:
+    def __init__(
+        self, hosting: Hosting, plan: ResolvedPlan, job: JobConfig, directory: PackedDirectory | None = None
+    ) -> None:
         """Become a part of a session.
 
         Args:
             hosting: the node, which is running, or is to be started.
             plan: of the session.
             job: what the program wants.
+            directory: that it sends along.
         """
         fill_standard_descriptors()
         self._hosting = hosting
+        self._directory = directory
         here = self.here = Here(hosting.session, b"", job.namespace)
         self._signals = SignalGuard()
         self._signals.install()
@@ -59,6 +64,7 @@ class DriverRuntime(OwnerRuntime):
         transport: Transport | None = None
         store: Store | None = None
         facts: NodeFacts | None = None
+        sent = "" if directory is None else directory.root
         try:
             descriptors.secure(_DESCRIPTORS, "the program that starts a session")
             hosting.begin()
@@ -80,9 +86,13 @@ class DriverRuntime(OwnerRuntime):
                 node.Logs: self._printer.show,
                 node.RecordError: lambda message: self._trouble.note(message.record),
                 node.ShowFailure: lambda message: self.show_failure(message.text),
-                jobs.AskPath: lambda message: self.node.send(driver_path.answer_to(message)),
+                jobs.AskPath: lambda message: self.node.send(driver_path.answer_to(message, sent)),
                 node.Ending: lambda message: self.node_lost(message.reason, orderly=True),
             }
+            if directory is not None:
+                self.inbox.node_handlers[jobs.AskPackage] = lambda message: self.node.send(
+                    directory.piece(message.job, message.offset)
+                )
             self.inbox.pending.extend(admission.events)
             self.polling.program_ends = self._signals.ends_program
             self.polling.start()
@@ -147,6 +157,8 @@ class DriverRuntime(OwnerRuntime):
     def node_lost(self, reason: str, *, orderly: bool = False) -> None:
         """The node manager is gone, or ends, and with it every worker: whatever waits gets an error."""
         self._node_gone.set()
+        if not orderly:
+            reason = self._hosting.why_it_ended() or reason
         with self.lock:
             if self.closed:
                 return
@@ -182,6 +194,8 @@ class DriverRuntime(OwnerRuntime):
         self.transport.close()
         self.values.views.close()
         self.store.close()
+        if self._directory is not None:
+            self._directory.close()
         if undone:
             self._printer.show(undone)
         self._printer.close()
@@ -203,6 +217,8 @@ class DriverRuntime(OwnerRuntime):
         """This is a copy of the driver: let go of everything without touching it."""
         super().after_fork_in_child()
         self._hosting.after_fork_in_child()
+        if self._directory is not None:
+            self._directory.close()
         self._signals.remove()
 
 
@@ -211,6 +227,8 @@ def _admit(hosting: Hosting, transport: Transport, facts: NodeFacts, digest: str
     here = Membership(hosting.session, 0, facts.job, digest)
     # Other drivers may listen in the directory of a session that is not this one's own.
     hint = "driver" if hosting.is_owner else f"d-{os.urandom(4).hex()}"
-    return admit(
-        transport, hint, facts.address, lambda own: hello(here, "driver", b"", own, os.getpid()), here, _START_S
-    )
+
+    def greet(own: str) -> wire.Hello:
+        return hello(here, "driver", b"", own, os.getpid())
+
+    return admit(transport, hint, facts.address, greet, here, _START_S, is_guest=hosting.is_guest)

@@ -34,6 +34,7 @@ class EmbeddedNode:
     """Implements ``Hosting``."""
 
     is_owner = True
+    is_guest = False
 
     def __init__(self, options: StartOptions, job: JobConfig) -> None:
         """Make a place for it.
@@ -92,6 +93,10 @@ class EmbeddedNode:
             return ""
         code = self._process.wait()
         return f": {exit_text(signal=-code) if code < 0 else exit_text(code)}"
+
+    def why_it_ended(self) -> str:
+        """See ``Hosting``: it is alone."""
+        return ""
 
     def log_tail(self) -> str:
         """See ``Hosting``."""

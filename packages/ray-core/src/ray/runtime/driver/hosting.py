@@ -15,6 +15,8 @@ class Hosting(Protocol):
     session_dir: str
     is_owner: bool
     """The node ends with this driver."""
+    is_guest: bool
+    """The node is on another machine: the driver listens for others at once."""
 
     def begin(self) -> None:
         """Have the node start, unless it runs already; ``await_facts`` waits for it.
@@ -35,6 +37,9 @@ class Hosting(Protocol):
 
     def log_tail(self) -> str:
         """The last lines that the node manager has printed, introduced; empty if there are none."""
+
+    def why_it_ended(self) -> str:
+        """Why the node has ended as one of a cluster; empty if nobody has said so."""
 
     def lost(self, *, orderly: bool) -> None:
         """The connection to the node manager has ended: clean up what that one cannot."""

@@ -10,7 +10,7 @@ import msgspec
 from ray.exceptions import IncompatiblePluginsError, RayConnectionError
 from ray.plugins.plan import ResolvedPlan
 from ray.runtime.process.node_start import JobConfig, NodeFacts, python_version
-from ray.runtime.process.session_dirs import SessionFacts, session_in
+from ray.runtime.process.session_dirs import NodeEnd, session_in
 from ray.runtime.start_options import JoinOptions
 from ray.runtime.worker import driver_path
 
@@ -19,6 +19,7 @@ class JoinedNode:
     """Implements ``Hosting``."""
 
     is_owner = False
+    is_guest = False
 
     def __init__(self, options: JoinOptions) -> None:
         """Find it.
@@ -30,10 +31,11 @@ class JoinedNode:
         self.session_dir = os.path.abspath(options.session_dir)
         self._facts = session_in(self.session_dir)
         self.session = self._facts.session
-        _check_python(self._facts)
+        check_python(self.session, self._facts.python)
         #: That of the session.
         self.plan = ResolvedPlan.from_json(self._facts.plan)
-        _check_choice(options, self.plan)
+        check_choice(options, self.plan)
+        self._end = NodeEnd(self.session_dir)
 
     def begin(self) -> None:
         """See ``Hosting``: it runs."""
@@ -54,6 +56,10 @@ class JoinedNode:
         """See ``Hosting``: it is not this program's to read."""
         return ""
 
+    def why_it_ended(self) -> str:
+        """See ``Hosting``."""
+        return self._end.reason()
+
     def lost(self, *, orderly: bool) -> None:
         """See ``Hosting``: the node's survivor cleans up."""
 
@@ -62,20 +68,32 @@ class JoinedNode:
 
     def clear_away(self) -> None:
         """See ``Hosting``."""
+        self._end.close()
 
     def after_fork_in_child(self) -> None:
         """See ``Hosting``."""
+        self._end.close()
 
 
-def _check_python(facts: SessionFacts) -> None:
-    if facts.python != python_version():
+def check_python(session: str, version: str) -> None:
+    """See that workers and this program read each other's functions.
+
+    Raises:
+        RayConnectionError: they do not.
+    """
+    if version != python_version():
         raise RayConnectionError(
-            f"the workers of session {facts.session} run Python {facts.python}, and this program Python "
+            f"the workers of session {session} run Python {version}, and this program Python "
             f"{platform.python_version()}: they could not read each other's functions"
         )
 
 
-def _check_choice(options: JoinOptions, plan: ResolvedPlan) -> None:
+def check_choice(options: JoinOptions, plan: ResolvedPlan) -> None:
+    """See that the session has what the program has chosen.
+
+    Raises:
+        IncompatiblePluginsError: it has something else.
+    """
     for seam, name in options.chosen.items():
         part = plan.parts.get(seam)
         if part is None or name not in (part.name, part.module):
@@ -94,10 +112,19 @@ def _check_choice(options: JoinOptions, plan: ResolvedPlan) -> None:
 def job_config(options: JoinOptions) -> JobConfig:
     """What this program wants of a node whose processes have begun elsewhere."""
     try:
-        cwd = os.getcwd()
+        cwd = os.getcwd() if options.key is None else ""  # another machine has other directories
     except OSError:  # it was removed: there is no other process that could enter it
         cwd = ""
-    return JobConfig(driver_path.current_path(), options.namespace, options.log_to_driver, cwd, _umask())
+    code = options.code
+    return JobConfig(
+        driver_path.current_path(),
+        options.namespace,
+        options.log_to_driver,
+        "" if code.package else cwd,
+        _umask(),
+        dict(code.env_vars),
+        code.package,
+    )
 
 
 def _umask() -> int:

@@ -44,7 +44,14 @@ def node_config(options: StartOptions, session: str, session_dir: str, job: JobC
 
 def job_config(options: StartOptions) -> JobConfig:
     """What this program wants of a node that it starts, whose processes begin where it has begun."""
-    return JobConfig(driver_path.current_path(), options.namespace, options.log_to_driver)
+    code = options.code
+    return JobConfig(
+        driver_path.current_path(),
+        options.namespace,
+        options.log_to_driver,
+        env_vars=dict(code.env_vars),
+        package=code.package,
+    )
 
 
 def _default_store_bytes(total: int) -> int:

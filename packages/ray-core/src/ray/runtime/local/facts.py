@@ -23,7 +23,8 @@ class Facts:
             held: what live actors hold.
         """
         self.session_id = random_id(8).hex()
-        self._job_id, self._node_id, self._worker_id = random_id(4), random_id(), random_id()
+        self.job_id = random_id(4)
+        self._node_id, self._worker_id = random_id(), random_id()
         self._totals = totals
         self._namespace = namespace
         self._held = held
@@ -69,5 +70,5 @@ class Facts:
 
     def context(self) -> dict[str, Any]:
         """See ``Runtime``."""
-        ids = {"job_id": self._job_id, "node_id": self._node_id, "worker_id": self._worker_id}
+        ids = {"job_id": self.job_id, "node_id": self._node_id, "worker_id": self._worker_id}
         return {**ids, "namespace": self._namespace, **facts_of(running.get())}

@@ -85,8 +85,10 @@ class LocalRuntime:
         self._failures.tell(id)
         self._actors.freed(id)
 
-    def errors(self) -> list[dict[str, Any]]:
-        """See ``Runtime``."""
+    def errors(self, job: str | None = None) -> list[dict[str, Any]]:
+        """See ``Runtime``: there is one job."""
+        if job not in (None, self._facts.job_id.hex()):
+            return []
         self._freeing.collect()
         with self._entries.lock:
             return self._failures.rows()

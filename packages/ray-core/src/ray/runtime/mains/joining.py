@@ -9,8 +9,8 @@ from collections.abc import Callable
 from ray.abc.control import ControlStore
 from ray.abc.scheduler import SchedulerPolicy
 from ray.abc.store import StoreServer
-from ray.ids import node_number
-from ray.messages.cluster import NodeRecord
+from ray.ids import node_bytes, node_number
+from ray.messages.cluster import KeptDirector, NodeRecord
 from ray.plugins.compose import Composition
 from ray.protocol import handshake
 from ray.protocol.lending import LendingTable
@@ -18,18 +18,37 @@ from ray.runtime.cluster.belonging import Belonging
 from ray.runtime.cluster.director import Director
 from ray.runtime.cluster.members import Members
 from ray.runtime.cluster.names import ActorNames
-from ray.runtime.cluster.registry import Registry
+from ray.runtime.cluster.office import Office
 from ray.runtime.mains.objects_of_node import objects_of
 from ray.runtime.node.joined import Joined
 from ray.runtime.node.node import NodeManager
 from ray.runtime.node.processes import NodeProcesses
 from ray.runtime.process.node_start import ClusterConfig
+from ray.runtime.process.session_dirs import note_end
+
+
+class NodeLife:
+    """Of one node of a cluster. Implements ``Life``."""
+
+    def __init__(self, manager: NodeManager, on_joined: Callable[[], None]) -> None:
+        self._manager = manager
+        self.joined = on_joined
+
+    def failed(self, reason: str) -> None:
+        """See ``Life``."""
+        if not self._manager.stopping:
+            note_end(self._manager.config.session_dir, reason)
+        self._manager.fail(reason)
+
+    def renewed(self, sent: float) -> None:
+        """See ``Life``."""
+        self._manager.pool.renewed(sent)
 
 
 def join(
     manager: NodeManager,
     config: ClusterConfig,
-    registry: Registry,
+    known: KeptDirector | None,
     control: ControlStore,
     policy: SchedulerPolicy,
     composition: Composition,
@@ -41,7 +60,7 @@ def join(
     Args:
         manager: of this node.
         config: of the cluster.
-        registry: what is known of the cluster.
+        known: the director of the cluster; None: this node is to be that.
         control: the state of record.
         policy: chooses among the other nodes.
         composition: of the node's parts.
@@ -67,15 +86,20 @@ def join(
 
     names = ActorNames(control, lambda text: print(text, flush=True))
 
-    def direct() -> Director:
-        registry.direct(record)
-        registry.on_dead = names.node_dead
-        return Director(record, members, registry, manager.timers, processes.homes, joined.take_roster)
-
-    director = record if config.is_head else registry.director()
-    belonging = Belonging(
-        record, director, members, manager.timers, on_joined, manager.fail, direct if config.is_head else None
-    )
+    director = None
+    if known is None:
+        director = Director(
+            record,
+            config.ended,
+            members,
+            Office(control, record, config.ended, manager.timers),
+            manager.timers,
+            processes.homes,
+            lambda roster: joined.take_roster(record, roster),
+            lambda number: names.node_dead(node_bytes(number)),
+        )
+    life = NodeLife(manager, on_joined)
+    belonging = Belonging(record, known or KeptDirector(record, 0), members, control, manager.timers, life, director)
     joined = Joined(
         manager.process_id,
         members,

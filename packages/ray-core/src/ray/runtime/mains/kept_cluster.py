@@ -187,7 +187,7 @@ class KeptCluster:
         os.rename(path + ".new", path)
 
     def _start_node(self, session_dir: str) -> None:
-        key, node = self._key, self._config.node
+        key, node, before = self._key, self._config.node, self._node
         assert key is not None
         assert node.cluster is not None
         assert self._server is not None
@@ -197,6 +197,7 @@ class KeptCluster:
             key_file=self._config.key_path,
             address=str(key.place),
             keeper=os.getpid(),
+            ended=before.facts.node if before else 0,
         )
         config = msgspec.structs.replace(node, session_dir=session_dir, cluster=cluster)
         os.umask(self._umask)  # workers have it as well

@@ -37,6 +37,7 @@ from ray.runtime.process.session_dirs import (
     ClusterFacts,
     SessionFacts,
     create_session_dir,
+    note_end,
     publish_session,
     remove_session_dir,
     survivor_of,
@@ -69,6 +70,8 @@ def main(fd: int) -> None:
     descriptors.raise_limit()  # for the workers as well
     try:
         create_session_dir(config.session_dir, config.owner_pid or os.getpid())
+        if config.cluster is not None:
+            note_end(config.session_dir, "")
         if not config.owner_pid:
             print_to(os.path.join(config.session_dir, NODE_LOG))
         _serve(config, lifeline, umask)
@@ -111,11 +114,10 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         control_server = composition.start_control(config.session_dir)
         control_address = control_server.address
     control = composition.open_control(control_address)
-    registry = Registry(control, lambda text: print(text, flush=True))
     node_id = embedded_node()
     if cluster is not None:  # with a handle of its own, whose threads are gone when the zygote is forked
         with contextlib.closing(composition.open_control(control_address)) as handle:
-            node_id, encryption = _number(config, cluster, Registry(handle, lambda text: None), composition.plan)
+            node_id, encryption = _number(config, cluster, Registry(handle), composition.plan)
             cluster = msgspec.structs.replace(cluster, data_encryption=encryption)
     store_server = composition.start_store(config.session_dir, config.store_bytes)
     if cluster is not None:
@@ -178,7 +180,8 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         if cluster is None:
             ready()
         else:
-            join(manager, cluster, registry, control, composition.make_scheduler(), composition, store_server, ready)
+            known = None if cluster.is_head else Registry(control).director()
+            join(manager, cluster, known, control, composition.make_scheduler(), composition, store_server, ready)
         if cluster is not None and cluster.keeper:
             _watch_keeper(manager, cluster)
         manager.run()

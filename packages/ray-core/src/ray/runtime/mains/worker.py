@@ -44,6 +44,9 @@ def worker_main(
     runtime = WorkerRuntime(here, transport, store, composition, slot, threads)
     desk = runtime.desk
     executor = desk.executor  # the worker may be made an actor, which has another one, as soon as it is ready
+    threads.leave(job.env_vars)
+    if job.lack:
+        runtime.code.lack = runtime.actor.lack = job.lack, config.shown_node(worker_id)
     if config.gpu_ids:
         runtime.gpus.show([])
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -18,13 +18,15 @@ import sys
 import traceback
 from typing import NoReturn
 
+from ray.clock import tzset
 from ray.exceptions import RayConnectionError
 from ray.exceptions.shadowed import shadowing
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
 from ray.runtime import interface
 from ray.runtime.node.births import fork_grandchild
-from ray.runtime.node.forking import MAX_TEXT_CHARS, Forked, ForkRequest, decode_request, encode, place
+from ray.runtime.node.chores import do_chore
+from ray.runtime.node.forking import MAX_TEXT_CHARS, Forked, ForkRequest, encode, place
 from ray.runtime.node.survivor import NodeSurvivor
 from ray.runtime.process.marks import mark_process
 from ray.runtime.process.node_start import JobConfig, NodeConfig, job_file
@@ -55,9 +57,11 @@ def serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryvi
     gc.freeze()
     survivor = NodeSurvivor(channel, lifeline, node, config)
     while True:
-        data, fds = survivor.request()
-        request = decode_request(data)
-        if fork_grandchild(functools.partial(_announce, channel, request.worker)):
+        request, fds = survivor.request()
+        if request.chore:
+            if fork_grandchild(lambda pid, why: None):  # the pipe tells that there is none
+                _do_chore(survivor, node, request.chore, fds[0])
+        elif fork_grandchild(functools.partial(_announce, channel, request.worker)):
             _be_worker(survivor, config, composition, node, request, fds, slots, threads)
         for fd in fds:
             os.close(fd)
@@ -68,12 +72,28 @@ def _enter_job(config: NodeConfig, name: str, cwd: list[int]) -> JobConfig:
     mark_process(config.instance, name)
     with open(job_file(config.session_dir, name), "rb") as file:
         job = JobConfig.from_json(file.read())
+    os.environ.update(job.env_vars)
+    if "TZ" in job.env_vars:
+        tzset()
     for folder in cwd:
         os.fchdir(folder)
     if sys.path != job.sys_path:
         sys.path[:] = job.sys_path
         importlib.invalidate_caches()
     return job
+
+
+def _do_chore(survivor: NodeSurvivor, node: int, request: bytes, answer: int) -> NoReturn:
+    try:
+        survivor.close()
+        if sys.platform == "linux":
+            die_with_parent(node)
+        set_title("unpacking")
+        do_chore(request, answer)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(0)
 
 
 def _preload(name: str) -> None:

@@ -29,7 +29,7 @@ def place(slot: int) -> slice:
     return slice(slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES)
 
 
-class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
+class ForkRequest(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Node manager to zygote, with the write ends of the worker's stdout and stderr attached.
 
     A third descriptor is the directory in which the worker begins; without it that is the zygote's.
@@ -39,6 +39,14 @@ class ForkRequest(msgspec.Struct, frozen=True, array_like=True):
     address: str
     slot: int
     job: str = ""
+    chore: bytes = b""
+    """What is to be done instead of a worker's work, with the write end of a pipe attached: see ``chores``."""
+
+
+class Renewed(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Node manager to zygote: others have heard what this node has sent at that time, by ``boottime``."""
+
+    sent: float
 
 
 class Forked(msgspec.Struct, frozen=True, array_like=True):
@@ -50,7 +58,7 @@ class Forked(msgspec.Struct, frozen=True, array_like=True):
 
 
 encode = msgspec.msgpack.encode
-decode_request = msgspec.msgpack.Decoder(ForkRequest).decode
+decode_request = msgspec.msgpack.Decoder(ForkRequest | Renewed).decode
 decode_forked = msgspec.msgpack.Decoder(Forked).decode
 
 

@@ -21,6 +21,8 @@ from ray.runtime.process.marks import orphans_of
 from ray.runtime.process.timers import Timers
 
 _SWEEP_S = 0.02
+#: How often it is looked whether a job whose driver has ended needs other nodes.
+_LOOK_S = 0.1
 _OVER = "the driver of its job has ended"
 LEFT = "the job has ended"
 
@@ -62,6 +64,20 @@ class JobEnds:
         job.driver, job.leaver = None, leaver
         self._output.driver_lost(job.id)
         self.look(job.id)
+        self._jobs.packages.changed(job)
+
+    def give_up(self, job: Job) -> None:
+        """The driver of a job of another node has ended: tell other nodes as soon as none of them is needed for it."""
+        id = job.id
+        if self._jobs.get(id) is not job or job.driver is None:  # it is ending
+            return
+        wanted = {lease.job for lease in self._leases.leases.values()}
+        wanted |= {entry.job for entry in self._leases.demands.values()}
+        is_needed = id in wanted or self._actors.outlives(id)
+        if is_needed:
+            self._timers.after(_LOOK_S, lambda: self.give_up(job))
+        else:
+            self.on_over(id)
 
     def look(self, id: str) -> None:
         """A process of the job has ended, or an actor."""

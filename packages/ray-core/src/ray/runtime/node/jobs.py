@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -13,11 +13,17 @@ from ray.messages import jobs, node
 from ray.runtime.cluster.peering import Sender
 from ray.runtime.process.node_start import JobConfig, job_file
 
+#: What is said of a directory as long as it is not known whether it will be there.
+_UNKNOWN = "it was not written down what has become of it"
+
 
 class Job:
     """One run of a program."""
 
-    __slots__ = ("config", "cwd", "driver", "id", "is_over", "is_swept", "leaver")
+    __slots__ = (
+        "config", "cwd", "driver", "goes_on", "id", "is_orphaned", "is_over", "is_prepared", "is_swept", "leaver",
+        "postponed",
+    )  # fmt: skip
 
     def __init__(self, id: str) -> None:
         self.id = id
@@ -25,8 +31,15 @@ class Job:
         self.config: JobConfig | None = None
         #: Descriptor of the directory in which its workers begin; -1: that of the node manager.
         self.cwd = -1
+        #: What its workers need is here, or is not going to be: they may start. The rest is wanted and was postponed.
+        self.is_prepared = False
+        self.postponed = 0
         #: None before the driver has come, and after it has gone.
         self.driver: Sender | None = None
+        #: Of a job of another node: its driver has ended, so that nobody asks for what was not begun.
+        self.is_orphaned = False
+        #: The same: what is over is this node's part in it.
+        self.goes_on = False
         #: Its driver has gone: no more workers are started for it, unless a detached actor lives on.
         self.is_over = False
         #: Its last worker has ended, and what they have left is being ended.
@@ -35,9 +48,35 @@ class Job:
         self.leaver: Sender | None = None
 
 
+class JobPackages(Protocol):
+    """The directories that jobs have sent along."""
+
+    def changed(self, job: Job) -> None:
+        """A job has come to have a driver, or another one or none any more, or has said what it wants."""
+
+    def forget(self, job: Job) -> None:
+        """Nothing of the job is left."""
+
+    def piece(self, job: str, offset: int) -> jobs.PackagePiece:
+        """A part of a job's ZIP file, for another node."""
+
+
+class NoPackages:
+    """No job sends any. Implements ``JobPackages``."""
+
+    def changed(self, job: Job) -> None:
+        pass
+
+    def forget(self, job: Job) -> None:
+        pass
+
+    def piece(self, job: str, offset: int) -> jobs.PackagePiece:
+        return jobs.PackagePiece(job, offset, error="there is none")
+
+
 def answer_of(path: jobs.Path) -> node.Answer:
     """What the worker is told that has asked a driver for its path."""
-    return node.Answer(path.request, True, msgspec.msgpack.encode([*path.path, *path.odd]))
+    return node.Answer(path.request, True, msgspec.msgpack.encode(([*path.path, *path.odd], path.beside)))
 
 
 class Jobs:
@@ -47,6 +86,10 @@ class Jobs:
         self._session_dir = session_dir
         #: Of files of jobs that say none; set before anything is served.
         self.umask = 0o022
+        #: Number of this node; likewise.
+        self.node = 0
+        #: Set before anything is served.
+        self.packages: JobPackages = NoPackages()
         self._jobs: dict[str, Job] = {}
 
     def __iter__(self) -> Iterator[Job]:
@@ -79,17 +122,51 @@ class Jobs:
         if config.umask < 0:
             config = msgspec.structs.replace(config, umask=self.umask)
         try:
-            if config.cwd:
-                job.cwd = os.open(config.cwd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if config.cwd and config.package is None:
+                job.cwd = _folder(config.cwd)
         except OSError as error:
             raise ValueError(f"its working directory {config.cwd!r} cannot be entered: {error.strerror}") from None
+        if not config.home:
+            config = msgspec.structs.replace(config, home=self.node)
+        job.is_prepared = config.package is None
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            with open(os.open(job_file(self._session_dir, job.id), flags, 0o600), "wb") as file:
-                file.write(config.to_json())
+            # Once the directory is there the disk may have no room to say that it is not.
+            self._write(job, config if job.is_prepared else msgspec.structs.replace(config, lack=_UNKNOWN))
         except OSError as error:
             raise ValueError(f"what it wants cannot be written down: {error}") from None
         job.config = config
+        self.packages.changed(job)
+
+    def prepare(self, job: Job, folder: str, lack: str) -> str:
+        """The directory that a job has sent along is unpacked in ``folder``, or will not be: its workers may start.
+
+        Args:
+            job: the job.
+            folder: path.
+            lack: why it is not there: a clause, or empty.
+
+        Returns:
+            The same; the directory may be there and of no use.
+        """
+        assert job.config is not None
+        job.is_prepared = True
+        try:
+            if not lack:
+                job.cwd = _folder(folder)
+                self._write(job, msgspec.structs.replace(job.config, sys_path=[folder, *job.config.sys_path]))
+        except OSError as error:
+            lack = f"it cannot be used: {error.strerror}"
+        if lack:
+            with contextlib.suppress(OSError):  # the file says something already
+                self._write(job, msgspec.structs.replace(job.config, lack=lack))
+        return lack
+
+    def _write(self, job: Job, config: JobConfig) -> None:
+        """Leave for workers what a job wants, in place of what was left before."""
+        path = job_file(self._session_dir, job.id)
+        with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(config.to_json())
+        os.rename(path + ".new", path)
 
     def driver_of(self, id: str) -> Sender | None:
         """The driver of that job, if it is there."""
@@ -121,3 +198,9 @@ class Jobs:
             job.cwd = -1
         with contextlib.suppress(OSError):
             os.unlink(job_file(self._session_dir, job.id))
+        self.packages.forget(job)
+
+
+def _folder(path: str) -> int:
+    """Descriptor of a directory."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

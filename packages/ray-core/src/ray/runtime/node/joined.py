@@ -12,7 +12,7 @@ from ray.abc.scheduler import ResourceRequest
 from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
 from ray.ids import node_bytes, node_of, process_of
-from ray.messages import cluster, codec, jobs, node, objects, wire
+from ray.messages import cluster, codec, finding, jobs, node, objects, wire
 from ray.messages.cluster import NodeRecord
 from ray.protocol.leases import LeaseTable
 from ray.protocol.lending import LendingTable
@@ -76,18 +76,18 @@ class Joined:
         self._processes = processes
         self._hosts = actors.elsewhere = ActorHosts(members, names)
         self._watching = ActorWatching(members, processes)
-        self._whereabouts = Whereabouts(members, processes.of_this_node)
+        self._whereabouts = Whereabouts(self._node, members, processes.of_this_node)
         self._lending = LeaseLending(leases, processes, actors.timers, processes.homes, actors.desk.apply)
         self._borrowing = LeaseBorrowing(
             own, lent, leases, members, processes, actors.timers, self._actor_granted, self._actor_ended
         )
         self._heard: dict[type, Heard] = {
-            cluster.Roster: lambda member, message: self.take_roster(message),
+            cluster.Roster: lambda member, message: self.take_roster(member.record, message),
             cluster.JoinRefused: lambda member, message: belonging.refused(message.reason),
-            cluster.Heard: lambda member, message: belonging.heard(message.number),
+            cluster.Heard: lambda member, message: belonging.heard(member, message.number),
             cluster.Load: self._borrowing.load,
             cluster.Refuse: self._borrowing.refused,
-            cluster.Found: self._whereabouts.found,
+            finding.Found: self._whereabouts.found,
             cluster.ToDriver: self._to_driver,
             cluster.OfProcess: self._of_process,
             node.Granted: self._borrowing.granted,
@@ -150,13 +150,20 @@ class Joined:
         self._whereabouts.node_down(member, reason)
         self._actors.desk.look_at_infeasible()
 
-    def take_roster(self, roster: cluster.Roster) -> None:
-        causes = self._belonging.take(roster)
+    def take_roster(self, director: NodeRecord, roster: cluster.Roster) -> None:
+        """A director says which nodes there are."""
+        causes = self._belonging.take(director, roster)
+        if causes is None:
+            return
         for member in self._members.want(self._belonging.others):
             cause = causes.get(member.record.number, "it has left the cluster")
             self._down(member, cause)
         for number, cause in causes.items():
             self._stored.node_down(node_bytes(number), f"it was on node {number}, which is dead: {cause}")
+
+    def awake(self) -> bool:
+        """A turn of the loop begins; False: this node may not run any more, and hears nothing of what has come."""
+        return self._belonging.awake()
 
     def leave(self, reason: str) -> None:
         """See ``Others``."""
@@ -180,9 +187,9 @@ class Joined:
         """See ``Others``."""
         return self._lent.could_serve(request)
 
-    def job_over(self, job: str) -> None:
+    def job_over(self, job: str, *, goes_on: bool) -> None:
         """See ``Others``."""
-        self._borrowing.job_over(job)
+        self._borrowing.job_over(job, goes_on=goes_on)
 
     def _of_lease(self, member: Member, message: node.Revoke | node.LeaseRecalled) -> None:
         self._borrowing.tell_owner(message.lease, message)
@@ -192,6 +199,9 @@ class Joined:
 
     def _to_driver(self, member: Member, message: cluster.ToDriver) -> None:
         told = codec.decode([message.message])
+        if isinstance(told, jobs.AskPackage):
+            member.send(self._processes.piece_of(message.job, told.offset))
+            return
         if not isinstance(told, (node.Logs, node.RecordError, node.ShowFailure, jobs.AskPath)):
             raise RemoteProtocolError(f"{type(told).__name__} is not for a driver of another node")
         self._processes.tell_driver(message.job, told)
@@ -310,10 +320,12 @@ class Joined:
             cluster.Borrow: of_node(lending.borrow),
             cluster.Abandon: of_node(lending.abandon),
             cluster.AdoptJob: of_node(lending.adopt),
-            cluster.Seek: of_node(self._whereabouts.sought),
-            node.Where: lambda client, message, frames: self._whereabouts.ask(client, message),
-            node.Listens: lambda client, message, frames: self._whereabouts.listens(client, message),
-            cluster.JobOver: of_node(lambda client, message: processes.end_job(message.job, client.id)),
+            finding.Seek: of_node(self._whereabouts.sought),
+            finding.Where: lambda client, message, frames: self._whereabouts.ask(client, message),
+            finding.Listens: lambda client, message, frames: self._whereabouts.listens(client, message),
+            cluster.JobOver: of_node(
+                lambda client, message: processes.end_job(message.job, client.id, goes_on=message.goes_on)
+            ),
             cluster.JobPrinted: of_node(lambda client, message: processes.printed(message.job, message.amount)),
             cluster.ToProcess: of_node(self._to_process),
             cluster.KillProcess: of_node(lambda client, message: processes.kill(message.process, message.reason)),

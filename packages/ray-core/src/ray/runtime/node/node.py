@@ -6,7 +6,7 @@ effects into messages and processes. It never unpickles what users send.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.abc.control import ControlStore
@@ -14,7 +14,7 @@ from ray.abc.scheduler import ResourceRequest, SchedulerPolicy
 from ray.abc.store import StoreServer
 from ray.abc.transport import Connection, Frame, Transport
 from ray.clock import wall_time
-from ray.exceptions import RemoteProtocolError
+from ray.exceptions import RemoteProtocolError, RuntimeEnvSetupError
 from ray.ids import ProcessIds, embedded_node, make_lease_ids, node_manager_of, node_number
 from ray.messages import codec, jobs, node
 from ray.plugins.specs import EventSink
@@ -22,15 +22,17 @@ from ray.protocol import handshake, leases, waiting
 from ray.protocol.resources import UNIT, NodeResources
 from ray.runtime.cluster.members import Member
 from ray.runtime.node.actors import NodeActors
+from ray.runtime.node.chores import Chores
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.ends import NodeEnds, expect_end
 from ray.runtime.node.failures import NodeFailures
 from ray.runtime.node.infeasible import lack_of
 from ray.runtime.node.job_ends import JobEnds
-from ray.runtime.node.jobs import Jobs, answer_of
+from ray.runtime.node.jobs import Job, Jobs, answer_of
 from ray.runtime.node.joined import Joined
 from ray.runtime.node.others import Alone, Elsewhere, Others
 from ray.runtime.node.output import NodeOutput
+from ray.runtime.node.packages import NodePackages
 from ray.runtime.node.patience import NodePatience
 from ray.runtime.node.questions import Questions
 from ray.runtime.node.reception import Arriving, Reception
@@ -92,8 +94,11 @@ class NodeManager:
         self.peers: dict[bytes, Client] = {}
         alone = Alone()
         self.others: Others = alone
+        #: Called in each turn of the loop before anything is heard; False: this node may not run any more.
+        self._awake: Callable[[], bool] = lambda: True
         self.elsewhere: Elsewhere = alone
         self.jobs = Jobs(config.session_dir)
+        self.jobs.node = node_number(self.node)
         #: The job of the driver with which this node ends, if there is one.
         self.own_job = ""
         self._refusals = Refusals(lambda text: print(text, flush=True))
@@ -110,6 +115,14 @@ class NodeManager:
             config.instance, self.jobs, self.leases, self.pool, self.actors.table, self.output, recorded, self.timers
         )
         self.job_ends.on_over = self._job_over
+        self._packages = self.jobs.packages = NodePackages(
+            config.session_dir,
+            self.jobs,
+            Chores(self.pool, transport),
+            self.timers,
+            self._prepared,
+            others_may_ask=config.cluster is not None,
+        )
         membership = handshake.Membership(config.session, node_number(self.node), digest=digest)
         self.reception = Reception(
             membership, control, self.peers, self.pool, self.jobs, self._new_id, self._refusals, self._admit
@@ -152,6 +165,7 @@ class NodeManager:
             node.Stop: self._stop_for,
             jobs.AskPath: self._ask_path,
             jobs.Path: self._path,
+            jobs.PackagePiece: self._packages.take,
             node.Printed: self.output.printed,
             **self.actors.handlers(),
             **self.ends.handlers(),
@@ -162,6 +176,7 @@ class NodeManager:
     def join(self, others: Joined) -> None:
         """This node is one of several; called before it serves."""
         self.others = self.elsewhere = others
+        self._awake = others.awake
         self._handlers |= others.handlers()
 
     def _admit(self, client: Client) -> None:
@@ -178,7 +193,10 @@ class NodeManager:
         """Serve until ``stop``; the caller closes what it opened."""
         poll, timers = self.transport.poll, self.timers
         while not self.stopping:
-            for connection, frames in poll(timers.timeout_s(_TICK_S)):
+            events = poll(timers.timeout_s(_TICK_S))
+            if not self._awake():
+                break
+            for connection, frames in events:
                 if frames is None:
                     self._lost(connection)
                 else:
@@ -362,7 +380,8 @@ class NodeManager:
         self._owner_lost(worker.id)
 
     def _job_over(self, job: str) -> None:
-        self.others.job_over(job)
+        known = self.jobs.get(job)
+        self.others.job_over(job, goes_on=known is not None and known.goes_on)
 
     def actor_died(self, job: str) -> None:
         """See ``NodeDesk``."""
@@ -407,6 +426,15 @@ class NodeManager:
             return
         peer.send(node.Answer(message.request, True))
 
+    def _prepared(self, job: Job, lack: str) -> None:
+        """Workers of a job may start; ``lack``: why the directory that it has sent along is not there."""
+        if lack:
+            text = str(RuntimeEnvSetupError(lack, self.config.shown_node(self.node)))
+            self.failures.record(job.id, node.ErrorRecord("runtime_env_setup_failed", text, wall_time()))
+        count, job.postponed = job.postponed, 0
+        self.starts.start(job.id, count)
+        self.others.look()
+
     def _leave(self, peer: Client, message: jobs.Leave, frames: Sequence[Frame]) -> None:
         if peer.kind != "driver":
             raise RemoteProtocolError(f"a {peer.kind} that leaves its job")
@@ -450,7 +478,7 @@ class NodeManager:
         if driver is None:
             peer.send(node.Answer(message.request, False, error="its driver has ended"))
         else:
-            driver.send(jobs.AskPath(message.request, peer.id))
+            driver.send(jobs.AskPath(message.request, peer.id, message.module))
 
     def _path(self, peer: Client, message: jobs.Path, frames: Sequence[Frame]) -> None:
         asker = self.peers.get(message.worker)

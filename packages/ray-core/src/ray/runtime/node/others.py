@@ -62,8 +62,8 @@ class Others(Protocol):
     def pass_on(self, client: Client, message: Any) -> bool:
         """Pass on what a process of this node says about something of another node; False if it is of none."""
 
-    def job_over(self, job: str) -> None:
-        """The driver of a job of this node has ended."""
+    def job_over(self, job: str, *, goes_on: bool) -> None:
+        """No other node is needed for a job any more; ``goes_on``: its driver may live, on another node."""
 
     def leave(self, reason: str) -> None:
         """This node manager ends; ``reason`` is empty if it was asked to."""
@@ -112,7 +112,7 @@ class Alone:
     def pass_on(self, client: Client, message: Any) -> bool:
         return False
 
-    def job_over(self, job: str) -> None:
+    def job_over(self, job: str, *, goes_on: bool) -> None:
         pass
 
     def leave(self, reason: str) -> None:

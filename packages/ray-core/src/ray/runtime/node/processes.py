@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from ray.messages import node
+from ray.ids import node_number
+from ray.messages import jobs, node
 from ray.runtime.cluster.lending import RemoteDriver
 from ray.runtime.cluster.peering import Sender
 from ray.runtime.node.client import Client
@@ -26,13 +27,13 @@ class NodeProcesses:
         self,
         clients: Mapping[bytes, Client],
         pool: WorkerPool,
-        jobs: Jobs,
+        known: Jobs,
         job_ends: JobEnds,
         output: NodeOutput,
     ) -> None:
         self._clients = clients
         self._pool = pool
-        self._jobs = jobs
+        self._jobs = known
         self._job_ends = job_ends
         self._output = output
         #: {adopted job: {node manager that borrows workers for it: what takes the words to its driver}}
@@ -89,25 +90,38 @@ class NodeProcesses:
     def serves(self, job: str) -> bool:
         """See ``Processes``."""
         known = self._jobs.get(job)
-        return known is not None and known.config is not None and not known.is_over
+        return known is not None and known.is_prepared and not known.is_over
 
-    def end_job(self, job: str, home: bytes) -> None:
-        """See ``Processes``: the job is over here when its last home needs none."""
+    def end_job(self, job: str, home: bytes, *, goes_on: bool = False) -> None:
+        """See ``Processes``: the job is over here when its last home needs none.
+
+        Nodes may be each other's homes. So once the driver has ended each of them gives up what it does not need.
+        """
         homes = self._homes.get(job, {})
         if homes.pop(home, None) is None:
             return
         known = self._jobs.get(job)
+        if known is not None and known.config is not None:
+            known.is_orphaned |= not goes_on or known.config.home == node_number(home)
         if homes and known is not None:
             known.driver = next(iter(homes.values()))
+            self._jobs.packages.changed(known)
+            if known.is_orphaned:
+                self._job_ends.give_up(known)
             return
         del self._homes[job]
         if known is not None and isinstance(known.driver, RemoteDriver):
+            known.goes_on = not known.is_orphaned
             self._job_ends.begin(known, None)
 
     def home_lost(self, home: bytes) -> None:
         """See ``Processes``."""
         for job in list(self._homes):
-            self.end_job(job, home)
+            self.end_job(job, home, goes_on=True)
+
+    def piece_of(self, job: str, offset: int) -> jobs.PackagePiece:
+        """A part of the ZIP file of the directory that a job has sent along, or why there is none."""
+        return self._jobs.packages.piece(job, offset)
 
     def config_of(self, job: str) -> bytes:
         """See ``Processes``."""

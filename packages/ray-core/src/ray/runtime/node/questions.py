@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -17,6 +17,9 @@ from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.others import Elsewhere
 from ray.runtime.node.recorded_errors import RecordedErrors
 from ray.runtime.node.worker_pool import WorkerPool
+
+_Job: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}$")]
+_wanted_job = msgspec.msgpack.Decoder(_Job | None)
 
 
 class Questions:
@@ -61,7 +64,7 @@ class Questions:
 
     def _question(self, client: Client, message: node.Question, frames: Sequence[Frame]) -> None:
         if message.what == "errors":
-            self._recorded.ask(client.job, partial(self._answer_errors, client, message.request))
+            self._ask_errors(client, message)
             return
         answer = self._answers.get(message.what)
         if answer is None:
@@ -70,16 +73,26 @@ class Questions:
         try:
             found = answer(message.data)
         except msgspec.MsgspecError as error:
-            raise RemoteProtocolError(
-                f"a question after {message.what!r} of {len(message.data)} bytes: {error}"
-            ) from None
+            raise _odd(message, error) from None
         client.send(node.Answer(message.request, True, msgspec.msgpack.encode(found)))
+
+    def _ask_errors(self, client: Client, message: node.Question) -> None:
+        """Those of the asker's job, or of the one that it names."""
+        try:
+            job = _wanted_job.decode(message.data) if message.data else None
+        except msgspec.MsgspecError as error:
+            raise _odd(message, error) from None
+        self._recorded.ask(job or client.job, partial(self._answer_errors, client, message.request))
 
     def _answer_errors(self, client: Client, request: int, rows: list[dict[str, Any]] | ControlStoreError) -> None:
         if isinstance(rows, ControlStoreError):
             client.send(node.Answer(request, False, error=str(rows)))
         else:
             client.send(node.Answer(request, True, msgspec.msgpack.encode(rows)))
+
+
+def _odd(question: node.Question, error: Exception) -> RemoteProtocolError:
+    return RemoteProtocolError(f"a question after {question.what!r} of {len(question.data)} bytes: {error}")
 
 
 def _sum(here: Mapping[str, int], elsewhere: Mapping[str, int]) -> dict[str, int]:

@@ -105,6 +105,7 @@ class Reception:
     def _let_driver_in(self, connection: Connection, hello: wire.Hello, job: Job) -> None:
         job.driver = Client(connection, hello, self._new_id(), job.id, None)
         self._let_in(connection, job.driver)
+        self._jobs.packages.changed(job)
 
     def _let_in(self, connection: Connection, client: Client) -> None:
         if client.id in self._clients:

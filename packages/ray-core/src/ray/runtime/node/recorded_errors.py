@@ -13,6 +13,11 @@ from ray.exceptions import ControlStoreError
 from ray.messages import node
 
 MAX_ERRORS = 1000
+#: Of one failure, as it is kept.
+MAX_ROW_BYTES = 8192
+#: Of its message and the name of its function; the rest has room beside them.
+_MAX_MESSAGE_BYTES = 7000
+_MAX_NAME = 200
 #: Before the process that asks gives up.
 _ANSWER_S = 8.0
 #: What is kept of a job goes so long after its end.
@@ -35,9 +40,8 @@ class RecordedErrors:
         if self._under_way >= MAX_ERRORS:
             self._lost += 1
             return
-        fields = {name: getattr(record, name) for name in record.__struct_fields__}
         self._under_way += 1
-        self._control.ask(Append(_key(job), msgspec.msgpack.encode(fields), MAX_ERRORS), self._added)
+        self._control.ask(Append(_key(job), _row(record), MAX_ERRORS), self._added)
 
     def _added(self, answer: int | ControlStoreError) -> None:
         self._under_way -= 1
@@ -64,6 +68,25 @@ class RecordedErrors:
                 on_answer([msgspec.msgpack.decode(item) for item in answer])
 
         self._control.ask(Items(_key(job)), rows, timeout_s=_ANSWER_S)
+
+
+def _row(record: node.ErrorRecord) -> bytes:
+    """As it is kept: of what is too long, the beginning and, where that tells more, the end."""
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    row = msgspec.msgpack.encode(fields)
+    if len(row) <= MAX_ROW_BYTES:
+        return row
+    short = {"message": _without_middle(record.message), "function": record.function[:_MAX_NAME]}
+    return msgspec.msgpack.encode(fields | short)
+
+
+def _without_middle(text: str) -> str:
+    data = text.encode()
+    if len(data) <= _MAX_MESSAGE_BYTES:
+        return text
+    half = _MAX_MESSAGE_BYTES // 2
+    first, last = (part.decode(errors="ignore") for part in (data[:half], data[-half:]))
+    return f"{first}\n[... {len(data) - 2 * half:,} bytes of this message are not kept ...]\n{last}"
 
 
 def _key(job: str) -> str:

@@ -56,6 +56,9 @@ class WorkerStarts:
         if job is None or job.is_over or job.config is None:
             self._leases.end_job(id)
             return
+        if not job.is_prepared:
+            job.postponed += count
+            return
         for _ in range(count):
             if self._pool.has_room:
                 self._pool.start_worker(job.id, job.cwd)

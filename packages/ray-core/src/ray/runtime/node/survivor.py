@@ -9,11 +9,13 @@ import signal
 import socket
 from typing import NoReturn
 
-from ray.clock import monotonic
+from ray.clock import boottime, monotonic
+from ray.protocol.membership import SELF_END_S
+from ray.runtime.node.forking import ForkRequest, Renewed, decode_request
 from ray.runtime.process.group_ends import await_trackers
 from ray.runtime.process.marks import kill_marked
 from ray.runtime.process.node_start import NodeConfig
-from ray.runtime.process.session_dirs import note_survivor, remove_session_dir
+from ray.runtime.process.session_dirs import note_end, note_survivor, remove_session_dir
 from ray.runtime.process.supervision import is_stopped, outlive_parent
 
 #: The driver is gone: the node manager ends by itself, or has this long until it is killed.
@@ -44,24 +46,59 @@ class NodeSurvivor:
                 self._poll.register(fd, select.POLLIN)
         #: When the node manager is killed, which has lost its driver.
         self._limit = 0.0
+        #: When it has sent what others have heard of it last, by ``boottime``; 0: nobody has to hear of it.
+        self._renewed = 0.0
+        #: Of the node manager, once somebody has to hear of it.
+        self._handle = -1
         note_survivor(config.session_dir, os.getpid())
         outlive_parent()
 
-    def request(self) -> tuple[bytes, list[int]]:
+    def request(self) -> tuple[ForkRequest, list[int]]:
         """Wait for a request; returns it and its descriptors. Ends the process if there will be none any more."""
         while True:
-            ready = self._poll.poll(_LOOK_S * 1000 if self._limit else None)
+            ready = self._poll.poll(self._patience_ms())
             for fd, _ in ready:
                 if fd == self._lifeline:
                     self._poll.unregister(fd)
                     self._limit = monotonic() + ORPHAN_GRACE_S
                 else:
                     data, fds = self._receive()
-                    if data:
-                        return data, fds
-                    self._bury()
+                    if not data:
+                        self._bury()
+                    request = decode_request(data)
+                    if isinstance(request, ForkRequest):
+                        return request, fds
+                    self._take(request)
             if self._limit:
                 self._rouse()
+            if not ready:  # else there may be more to hear of it
+                self._end_cut_off()
+
+    def _take(self, renewed: Renewed) -> None:
+        self._renewed = renewed.sent
+        if self._handle < 0:
+            self._handle = os.pidfd_open(self._node)
+
+    def _patience_ms(self) -> float | None:
+        if self._limit:
+            return _LOOK_S * 1000
+        if self._renewed:
+            return max(0.0, self._renewed + SELF_END_S - boottime()) * 1000
+        return None
+
+    def _end_cut_off(self) -> None:
+        """Kill a node manager that should have ended by itself: with it end its workers, before others replace them."""
+        silence_s = boottime() - self._renewed
+        if self._renewed and silence_s >= SELF_END_S:
+            reason = (
+                f"this machine was cut off from the cluster for {silence_s:.1f} s, or its node manager stood still: "
+                "the node was ended, as the others take it for dead"
+            )
+            print(reason, flush=True)
+            note_end(self._config.session_dir, reason)
+            self._renewed = 0.0
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def _receive(self) -> tuple[bytes, list[int]]:
         """What has come; nothing if the node manager is dead. If it has left reports unread, that is an error."""
@@ -89,5 +126,7 @@ class NodeSurvivor:
     def close(self) -> None:
         """In a worker: it has nothing to do with this."""
         self._channel.close()
+        if self._handle >= 0:
+            os.close(self._handle)
         if self._lifeline >= 0:
             os.close(self._lifeline)

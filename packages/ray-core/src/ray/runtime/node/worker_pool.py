@@ -131,6 +131,12 @@ class WorkerPool:
         for worker in lost:
             self._forget(worker, ExitCause(reason="the process that forks workers died"))
 
+    def renewed(self, sent: float) -> None:
+        """This node may run for some time from then on, by ``boottime``; if it does not end, the zygote sees to it."""
+        if self._zygote is not None:
+            with contextlib.suppress(OSError):  # it is about to be replaced, or is told the next time
+                self._zygote.send(forking.encode(forking.Renewed(sent)))
+
     def knows(self, pid: int) -> bool:
         """Whether the process is a worker, or one that the node needs."""
         return pid in self._by_pid or pid in self.vital or pid in self.helpers or pid == self._zygote_pid
@@ -177,12 +183,7 @@ class WorkerPool:
                 reader, write = self._output.open(stream, job)
                 worker.readers.append(reader)
                 ends.append(write)
-            assert self._zygote is not None
-            self._zygote.setblocking(True)
-            try:
-                socket.send_fds(self._zygote, [request], [*ends, cwd] if cwd >= 0 else ends)
-            finally:
-                self._zygote.setblocking(False)
+            self.ask(request, [*ends, cwd] if cwd >= 0 else ends)
         except OSError as error:
             cause = ExitCause(reason=f"it could not be asked for: {error}")
             self._timers.after(0.0, lambda: self._forget(worker, cause))
@@ -190,6 +191,16 @@ class WorkerPool:
             os.close(write)
         worker.timer = self._timers.after(START_GRACE_S, lambda: self.kill(worker, "it did not start in time"))
         return worker_id
+
+    def ask(self, request: bytes, fds: list[int]) -> None:
+        """Send the zygote a request; raises OSError where it takes none."""
+        if self._zygote is None:
+            raise OSError("there is no process that forks others")
+        self._zygote.setblocking(True)
+        try:
+            socket.send_fds(self._zygote, [request], fds)
+        finally:
+            self._zygote.setblocking(False)
 
     def _read_forked(self) -> None:
         """Take what the zygote has reported."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.abc.transport import Frame
-from ray.messages import node, wire
+from ray.messages import finding, node, wire
 from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.inspection import answer
 from ray.runtime.owner.records import Link
@@ -108,7 +108,7 @@ def node_handlers(
         node.ActorUpdate: calls.updated,
         node.Pong: nothing,
         node.Collect: lambda message: collecting.begin(),
-        node.ListenFar: reachable.listen,
+        finding.ListenFar: reachable.listen,
         node.Answer: node_link.answered,
         wire.Welcome: welcome,
     }

@@ -18,38 +18,38 @@ from ray.runtime.refs.session import Listener
 class NodeQuestions:
     """What the node manager is asked for, by threads that wait for its answer."""
 
-    def __init__(self, ask: Callable[[str], Any]) -> None:
+    def __init__(self, ask: Callable[[str, str | None], Any]) -> None:
         """Make one.
 
         Args:
-            ask: asks the node manager one of its questions, and waits.
+            ask: asks the node manager one of its questions, with a word on what is meant, and waits.
 
         Every method raises RayConnectionError once the session has ended.
         """
         self._ask = ask
 
-    def errors(self) -> list[dict[str, Any]]:
+    def errors(self, job: str | None = None) -> list[dict[str, Any]]:
         """See ``Runtime``.
 
         Raises:
             RaySystemError: the control store gives no answer.
         """
         try:
-            return list(self._ask("errors"))
+            return list(self._ask("errors", job))
         except ValueError as error:
             raise RaySystemError(f"the failures that were recorded cannot be had: {error}") from None
 
     def nodes(self) -> list[dict[str, Any]]:
         """See ``Runtime``."""
-        return [{**node, "Resources": _amounts(node["Resources"])} for node in self._ask("nodes")]
+        return [{**node, "Resources": _amounts(node["Resources"])} for node in self._ask("nodes", None)]
 
     def cluster_resources(self) -> dict[str, float]:
         """See ``Runtime``."""
-        return _amounts(self._ask("resources"))
+        return _amounts(self._ask("resources", None))
 
     def available_resources(self) -> dict[str, float]:
         """See ``Runtime``."""
-        return _amounts(self._ask("available"))
+        return _amounts(self._ask("available", None))
 
 
 def answer(table: ReferenceTable, question: node.Question) -> node.Answer:

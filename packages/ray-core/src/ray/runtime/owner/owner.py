@@ -315,9 +315,9 @@ class OwnerRuntime(ABC):
     def closed(self, closed: bool) -> None:
         self.here.closed = closed
 
-    def _ask_node(self, question: str) -> Any:
+    def _ask_node(self, question: str, meant: str | None) -> Any:
         self.check_open()
-        return self.node.ask(question)
+        return self.node.ask(question, meant)
 
     def _plugin_facts(self) -> dict[str, Any]:
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ray.abc.transport import Transport
 from ray.exceptions import PluginError
-from ray.messages import node
+from ray.messages import finding
 from ray.runtime.owner.here import Here
 from ray.runtime.process.node_link import NodeLink
 from ray.runtime.process.peers import PeerTable
@@ -19,12 +19,12 @@ class Reachable:
         self._peers = peers
         self._link = link
 
-    def listen(self, message: node.ListenFar) -> None:
+    def listen(self, message: finding.ListenFar) -> None:
         """Listen, and tell the node manager where. From now on this process gives that address away."""
         try:
             address = self._transport.listen_far(self._here.address)
         except (OSError, PluginError) as error:
-            self._link.send(node.Listens("", str(error)))
+            self._link.send(finding.Listens("", str(error)))
             return
         self._here.address = self._peers.address = address
-        self._link.send(node.Listens(address))
+        self._link.send(finding.Listens(address))

@@ -35,7 +35,7 @@ def guard_parts(composition: Composition, transport: Transport) -> None:
 
 
 def knock(
-    transport: Transport, hint: str, node_address: str, hello: Callable[[str], wire.Hello]
+    transport: Transport, hint: str, node_address: str, hello: Callable[[str], wire.Hello], *, is_guest: bool = False
 ) -> tuple[str, Connection]:
     """Listen, and say hello to the node manager.
 
@@ -44,6 +44,7 @@ def knock(
         hint: a name for what listens.
         node_address: of the node manager.
         hello: makes what this process says, of its address.
+        is_guest: the node manager is on another machine, and this process listens for that one's processes.
 
     Returns:
         The address, and the connection to the node manager.
@@ -52,6 +53,8 @@ def knock(
         ConnectionError: nobody is there.
     """
     address = transport.listen(hint)
+    if is_guest:
+        address = transport.listen_far(address)
     connection = transport.connect(node_address)
     connection.send((codec.encode(hello(address)),))
     return address, connection
@@ -64,6 +67,8 @@ def admit(
     hello: Callable[[str], wire.Hello],
     here: handshake.Membership,
     timeout_s: float,
+    *,
+    is_guest: bool = False,
 ) -> Admission:
     """The same of a process that has no id yet: wait for the one that the node manager gives it.
 
@@ -72,7 +77,7 @@ def admit(
         TimeoutError: it does not answer in time.
         RemoteProtocolError: what it answers contradicts ``here``.
     """
-    address, connection = knock(transport, hint, node_address, hello)
+    address, connection = knock(transport, hint, node_address, hello, is_guest=is_guest)
     end, events = monotonic() + timeout_s, list[Event]()
     while (left_s := end - monotonic()) > 0:
         events += transport.poll(left_s)

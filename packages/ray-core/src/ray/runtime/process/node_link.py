@@ -11,7 +11,7 @@ import msgspec
 from ray.abc.transport import Connection, Found
 from ray.exceptions import NodeDiedError, RayConnectionError, RaySystemError
 from ray.headroom import SENDING, check
-from ray.messages import node
+from ray.messages import finding, node
 from ray.runtime.process.encoding import encode
 from ray.runtime.process.waiting import Waiter
 
@@ -104,7 +104,7 @@ class NodeLink:
     def find(self, node_number: int, address: str, found: Found) -> None:
         """Ask where a process of another node can be reached; see ``Transport.find_with``."""
         self.request_later(
-            lambda request: node.Where(request, node_number, address),
+            lambda request: finding.Where(request, node_number, address),
             lambda answer: found(answer.data.decode(), answer.error),
         )
 

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import msgspec
 
+from ray.ids import node_of
+
 
 class Told(msgspec.Struct, frozen=True):
     """Base: as bytes without a line break. Not msgspec's JSON: names of files that are not in UTF-8 come through."""
@@ -28,6 +30,15 @@ class Told(msgspec.Struct, frozen=True):
         return msgspec.convert(found, cls)
 
 
+class Package(msgspec.Struct, frozen=True):
+    """A directory that a program sends to its workers, as a ZIP file."""
+
+    digest: str
+    """SHA-256 of the file, in hexadecimal."""
+    size: int
+    """Of the file, in bytes."""
+
+
 class JobConfig(Told, frozen=True):
     """What one run of a program, a job, wants for its workers. The driver says it."""
 
@@ -38,6 +49,14 @@ class JobConfig(Told, frozen=True):
     """The directory in which workers begin; empty: that of the node manager."""
     umask: int = -1
     """For the files that tasks make; -1: that which the node manager was started with."""
+    env_vars: dict[str, str] = {}
+    """What workers have in their environment, beside that of the node manager."""
+    package: Package | None = None
+    """The directory in which workers begin, and look for modules first; None: the program sends none."""
+    home: int = 0
+    """Number of the node that the driver is connected to. Filled in by its node manager."""
+    lack: str = ""
+    """Why it is not there on this node, so that no task can run: a clause. Filled in by the node manager."""
 
 
 class ClusterConfig(Told, frozen=True):
@@ -61,6 +80,8 @@ class ClusterConfig(Told, frozen=True):
     """What users give: ``host:port`` of the control server."""
     keeper: int = 0
     """Of a head: the process that keeps the control server, and has started this one."""
+    ended: int = 0
+    """Of a head that takes the place of one that has ended: the number of that one."""
     data_encryption: str = "auto"
     """``auto``, ``aes-gcm`` or ``none``: that of the whole cluster; the head says it."""
 
@@ -94,6 +115,10 @@ class NodeConfig(Told, frozen=True):
     def instance(self) -> str:
         """What this node alone is known by, among all on this machine: the name of its directory, in hexadecimal."""
         return os.path.basename(self.session_dir)
+
+    def shown_node(self, id: bytes) -> str:
+        """How messages call the node; ``id`` begins with its number."""
+        return (self.cluster.node_name if self.cluster is not None else "") or node_of(id).hex()
 
 
 class NodeFacts(Told, frozen=True):

@@ -277,7 +277,8 @@ class PeerTable:
                 waiting.pop(key, None)
 
     def _peer(self, connection: Connection, process: bytes, address: str) -> Peer:
-        near = not process or node_of(process) == self._node
+        # Of two processes with the same home one may run on a machine without a node.
+        near = not process or (node_of(process) == self._node and self._transport.is_near(address))
         if not near:
             self.knows_far = True
         return Peer(connection, process, address, near=near)

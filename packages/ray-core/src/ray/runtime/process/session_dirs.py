@@ -26,6 +26,7 @@ _FACTS_FILE = "session.json"
 #: A directory that is empty for longer is nobody's.
 _YOUNG_S = 60.0
 _SURVIVOR_FILE = "survivor.pid"
+_END_FILE = "end.txt"
 #: The start time of a process that has ended.
 GONE = "gone"
 
@@ -176,6 +177,36 @@ def survivor_of(path: str) -> int:
             return int(file.read())
     except (OSError, ValueError):
         return 0
+
+
+def note_end(path: str, reason: str) -> None:
+    """Write down why the node of a cluster has to end; empty, while it has not."""
+    with contextlib.suppress(OSError), open(os.path.join(path, _END_FILE), "w") as file:
+        file.write(reason)
+
+
+class NodeEnd:
+    """Tells why a node has ended, also when its directory is gone. Made while it runs."""
+
+    def __init__(self, path: str) -> None:
+        """``path`` is the session's directory."""
+        try:
+            self._fd = os.open(os.path.join(path, _END_FILE), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+
+    def reason(self) -> str:
+        """What ``note_end`` was told; empty if nobody knows."""
+        try:
+            return os.pread(self._fd, 4096, 0).decode()
+        except OSError:
+            return ""
+
+    def close(self) -> None:
+        """Forget it. Idempotent."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def remove_session_dir(path: str) -> None:

@@ -19,8 +19,8 @@ class ActorHost:
     """What others in this process ask of its actor; there is none while ``id`` is empty."""
 
     __slots__ = (
-        "_life", "_tell_node", "announced", "creating_thread", "failed", "groups", "id", "instance", "loop_thread",
-        "name", "resources", "started_as",
+        "_life", "_tell_node", "announced", "creating_thread", "failed", "groups", "id", "instance", "lack",
+        "loop_thread", "name", "resources", "started_as",
     )  # fmt: skip
 
     def __init__(self, life: Life, tell_node: Callable[[Any], None]) -> None:
@@ -42,6 +42,8 @@ class ActorHost:
         self.failed = b""
         #: Why the actor ends, once it has said so, and is never started anew.
         self.announced = ""
+        #: Why it cannot be made in this process, and its node, where that is so.
+        self.lack: tuple[str, str] | None = None
 
     def become(self, message: node.StartActor) -> None:
         """The process is an actor from now on."""

@@ -7,6 +7,7 @@ from _thread import get_ident
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ray.exceptions import RuntimeEnvSetupError
 from ray.exceptions.base import is_a
 from ray.messages import node
 from ray.runtime.owner.unreadable import raise_unreadable
@@ -71,6 +72,8 @@ class ActorMaker:
         if message.gpu_ids:
             self._gpus.show(message.gpu_ids)
         try:
+            if actor.lack is not None:
+                raise RuntimeEnvSetupError(*actor.lack)
             cls = load_function(spec.code)
             name_own_class(cls)
             blob_of = self._blob_of

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.abc.transport import Frame
-from ray.exceptions import RaySystemError
+from ray.exceptions import RaySystemError, RuntimeEnvSetupError
 from ray.messages import codec, wire
 from ray.runtime.owner.unreadable import raise_unreadable, value_of_ref
 from ray.runtime.process.peers import MAX_KEPT_BYTES, Peer
@@ -22,6 +22,8 @@ class CodeCache:
         self._loaded: dict[bytes, Any] = {}
         #: {id of a loaded function: its hash}; the functions are never dropped
         self._hashes: dict[int, bytes] = {}
+        #: Why none can be loaded in this process, and its node, where that is so.
+        self.lack: tuple[str, str] | None = None
 
     def add(self, function: wire.Function, frames: Sequence[Frame]) -> None:
         """Keep a function that came with a push."""
@@ -31,6 +33,8 @@ class CodeCache:
         """The function itself; raises what unpickling it raises."""
         function = self._loaded.get(hash)
         if function is None:
+            if self.lack is not None:
+                raise RuntimeEnvSetupError(*self.lack)
             pickled = self._pickled.get(hash)
             if pickled is None:
                 raise RaySystemError("the function of this task was not sent along")

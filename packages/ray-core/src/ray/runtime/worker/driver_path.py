@@ -5,6 +5,7 @@ The driver is asked only then, so that nothing on the way of a task has to look 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -17,6 +18,7 @@ import msgspec
 
 from ray.exceptions.base import printable
 from ray.messages import jobs
+from ray.serialization.missing import lies_beside
 
 if TYPE_CHECKING:
     from ray.runtime.process.node_link import NodeLink
@@ -37,12 +39,35 @@ def current_path() -> list[str]:
     return [entry for path in sys.path if (entry := os.fsdecode(path) or here)]
 
 
-def answer_to(question: jobs.AskPath) -> jobs.Path:
-    """The same as a message."""
+def answer_to(question: jobs.AskPath, sent: str = "") -> jobs.Path:
+    """The same as a message.
+
+    Args:
+        question: of a worker.
+        sent: the directory that the program has sent along, or empty.
+    """
     path = current_path()
     named = [entry for entry in path if entry == printable(entry)]
     odd = [os.fsencode(entry) for entry in path if entry != printable(entry)]
-    return jobs.Path(question.request, question.worker, named, odd)
+    return jobs.Path(question.request, question.worker, named, odd, _beside(question.module, sent))
+
+
+def _beside(module: str, sent: str) -> str:
+    """The folder in which a module lies: that of the program's file, or the working directory; empty if neither.
+
+    Also where it was sent along: what of it is not sent is left out on purpose.
+    """
+    if not module.isidentifier():
+        return ""
+    folders = [os.path.dirname(os.path.abspath(str(getattr(sys.modules.get("__main__"), "__file__", None) or "")))]
+    with contextlib.suppress(OSError):
+        folders.append(os.getcwd())
+    for folder in folders:
+        path = os.path.join(folder, module)
+        if os.path.isfile(f"{path}.py") or os.path.isfile(os.path.join(path, "__init__.py")):
+            is_sent = sent and (folder == sent or folder.startswith(os.path.join(sent, "")))
+            return "" if is_sent else printable(folder)
+    return ""
 
 
 class Process(Protocol):
@@ -66,19 +91,27 @@ class DriverPath:
         """What the import system asks after all other finders have found nothing."""
         if path is not None:
             return None
-        missing = [entry for entry in self._ask() if entry not in sys.path]
-        if not missing:
-            return None
-        sys.path.extend(missing)
-        importlib.invalidate_caches()
-        return PathFinder.find_spec(name, missing)
+        places, beside = self._ask(name)
+        missing = [entry for entry in places if entry not in sys.path]
+        found = None
+        if missing:
+            sys.path.extend(missing)
+            importlib.invalidate_caches()
+            found = PathFinder.find_spec(name, missing)
+        if found is None and beside:
+            lies_beside(name, beside)
+        return found
 
-    def _ask(self) -> Iterable[str]:
+    def _ask(self, name: str) -> tuple[Iterable[str], str]:
+        """Where the program looks now, and the folder beside it in which the module lies, or an empty text."""
         process = self._process
         if process.closed or process.is_forked or process.lock._is_owned():
-            return ()
+            return (), ""
         try:
-            answer = process.node.request(jobs.AskPath, _ASK_S)
-            return [os.fsdecode(entry) for entry in msgspec.msgpack.decode(answer.data)] if answer.ok else ()
+            answer = process.node.request(lambda request: jobs.AskPath(request, module=name), _ASK_S)
+            if not answer.ok:
+                return (), ""
+            entries, beside = msgspec.msgpack.decode(answer.data)
+            return [os.fsdecode(entry) for entry in entries], beside
         except Exception:  # the import fails as it would have failed
-            return ()
+            return (), ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from ray.protocol.resources import UNIT
@@ -32,6 +32,10 @@ class NativeThreads:
         self._names = [name for name in VARIABLES if name not in os.environ]
         self._cpus = 0
         self.set_for({})
+
+    def leave(self, names: Container[str]) -> None:
+        """The user has said something about these."""
+        self._names = [name for name in self._names if name not in names]
 
     def set_for(self, resources: Mapping[str, int]) -> None:
         """From now on for a task, or an actor, that holds ``resources``; cheap if nothing changes."""
