@@ -123,19 +123,31 @@ class Peers:
             again(error)
 
 
+class NothingAway:
+    """Nothing is in the store of another node."""
+
+    def let_go(self, entry: Any) -> None:
+        """Nothing is to be freed there."""
+
+
 class NoStore:
     """The values of a process without a store."""
 
     shared = False
+    serves = False
 
     def __init__(self) -> None:
         self.discarded: list[bytes] = []
+        self.away = NothingAway()
 
     def stored(self, entry: Any, nbytes: int) -> None:
         raise AssertionError("nothing is stored")
 
     def at_once(self, object_id: bytes) -> Any:
         raise AssertionError("nothing is stored")
+
+    def at(self, entry: Any, receiver: Any) -> Any:
+        """It is where the receiver looks, or goes to it."""
 
     def on_disk(self, object_id: bytes) -> None:
         """Nothing is."""
@@ -173,7 +185,7 @@ class Owner:
         self.outcomes = Outcomes(
             self.table, self.values, self.borrowing, self.reports, events, moving or NothingMoves(), []
         )
-        handing = HandingOver(self.borrowing, self.outcomes, self.values.at_once)
+        handing = HandingOver(self.borrowing, self.outcomes, self.values.at_once, self.values.at)
         shortage = Shortage(timers, tell)
         self.leasing = Leasing(
             self.here,

@@ -14,7 +14,7 @@ from ray.protocol import actors, references
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "states.md"
 STATUSES = {references.PENDING: "PENDING", references.READY: "READY", references.FAILED: "FAILED"}
-STATUSES[references.STORED] = "STORED"
+STATUSES |= {references.STORED: "STORED", references.AWAY: "AWAY"}
 Transitions = Mapping[tuple[str | None, str], tuple[str, ...]]
 #: {what the page calls it: (its transitions, the class whose methods they name)}
 MACHINES: dict[str, tuple[Transitions, type]] = {

@@ -452,7 +452,7 @@ def test_a_server_that_does_not_answer(machine):
 def test_the_example_of_the_page_runs(machine):
     """``docs/cluster.md``."""
     text = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
-    [example] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    example = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0]
     said = machine.done("start", "--head")
     for line in re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0].splitlines():
         shown = line.replace("/home/me/.ray/clusters/default.json", str(machine.key_path()))

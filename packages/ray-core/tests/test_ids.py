@@ -66,3 +66,19 @@ def test_every_id_names_its_node_and_its_process() -> None:
 def test_lease_ids_differ() -> None:
     give = ids.make_lease_ids(NODE)
     assert len({give() for _ in range(1_000)}) == 1_000
+
+
+def test_each_edition_of_an_object_has_a_key_of_its_own() -> None:
+    made = ids.object_id(ids.make_task_ids(NODE + b"\0\0\0\1")(), 3)
+    assert ids.stored_id(made, 0) == made
+    keys = [ids.stored_id(made, edition) for edition in range(ids.MAX_EDITION + 1)]
+    assert len(set(keys)) == len(keys)
+    assert {ids.object_of(key) for key in keys} == {made}
+    assert {ids.process_of(key) for key in keys} == {NODE + b"\0\0\0\1"}
+
+
+def test_no_attempt_has_the_edition_of_the_owners_node() -> None:
+    editions = [ids.edition_of(attempt) for attempt in range(600)]
+    assert min(editions) == 1
+    assert max(editions) == ids.MAX_EDITION
+    assert editions[:3] == [1, 2, 3]

@@ -20,6 +20,8 @@ OBJECT_ID_BYTES = 20
 PROCESS_ID_BYTES = 8
 NODE_NUMBER_BYTES = 4
 NIL_OBJECT_ID = b"\xff" * OBJECT_ID_BYTES
+#: The last edition of an object; see ``stored_id``.
+MAX_EDITION = 255
 FIRST_RETURN = b"\x00\x00\x00\x00"
 _NUMBERS = 1 << 32
 
@@ -110,6 +112,27 @@ def make_task_ids(process_id: bytes | None = None) -> Callable[[], bytes]:
 def object_id(task_id: bytes, index: int = 0) -> bytes:
     """The id of a task's return number ``index``."""
     return task_id + index.to_bytes(4, "big")
+
+
+def stored_id(object_id: bytes, edition: int) -> bytes:
+    """The key under which a store has an edition of an object: its id, with the edition in a byte that is zero there.
+
+    Edition 0 is what its owner's node has made. Another node stores a result under a key of its own for each attempt:
+    what was made twice is never taken for the same, and nobody finds it who has not been told of it.
+    """
+    return (
+        object_id[:PROCESS_ID_BYTES] + bytes((edition,)) + object_id[PROCESS_ID_BYTES + 1 :] if edition else object_id
+    )
+
+
+def object_of(key: bytes) -> bytes:
+    """The object that a store has under a key."""
+    return key[:PROCESS_ID_BYTES] + b"\0" + key[PROCESS_ID_BYTES + 1 :]
+
+
+def edition_of(attempt: int) -> int:
+    """The edition of what that attempt of a task makes on another node than its owner's."""
+    return 1 + attempt % MAX_EDITION
 
 
 def task_of(object_id: bytes) -> bytes:

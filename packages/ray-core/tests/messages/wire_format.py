@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from ray.messages import cluster, finding, jobs, node, placement, wire
+from ray.messages import cluster, finding, jobs, node, objects, placement, wire
 from ray.serialization import Envelope
 
 TABLE = Path(__file__).with_suffix(".json")
@@ -26,7 +26,7 @@ Struct = type[msgspec.Struct]
 def structs() -> dict[str, Struct]:
     """Every struct that travels between processes, by name."""
     found: dict[str, Struct] = {"Envelope": Envelope}
-    for module in (wire, placement, node, jobs, cluster, finding):
+    for module in (wire, placement, node, jobs, cluster, finding, objects):
         for name, value in vars(module).items():
             if isinstance(value, type) and issubclass(value, wire.Struct) and value is not wire.Struct:
                 assert found.setdefault(name, value) is value, f"two structs are called {name}"

@@ -154,12 +154,12 @@ class Transport(ABC):
         """
         return address
 
-    def is_near(self, address: str) -> bool:
-        """Whether a process that gives this address away runs on the node of this one, and so shares its store.
+    def node_in(self, address: str) -> int:
+        """The number of the node that an address is of: 0 if it is that of this process, -1 if it is none.
 
         The default is for transports of one node.
         """
-        return True
+        return 0
 
     def find_with(self, find: Find) -> None:  # noqa: B027 - see the default
         """Have ``dial`` ask where a process of another node can be reached, if the address does not say it.

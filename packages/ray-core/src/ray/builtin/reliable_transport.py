@@ -106,8 +106,8 @@ class ReliableTransport(Transport):
     def listen_far(self, address: str) -> str:
         return self._inner.listen_far(address)
 
-    def is_near(self, address: str) -> bool:
-        return self._inner.is_near(address)
+    def node_in(self, address: str) -> int:
+        return self._inner.node_in(address)
 
     def find_with(self, find: Find) -> None:
         self._inner.find_with(find)

@@ -90,11 +90,12 @@ class RoutedTransport(Transport):
             raise ConnectionError(f"cannot connect to {address}: {error}") from error
         return far.dial(target.far, timeout_s) if target.far else self._sought(far, target.node, address, timeout_s)
 
-    def is_near(self, address: str) -> bool:
+    def node_in(self, address: str) -> int:
         try:
-            return RoutedAddress.parse(address).node == self._node
+            node = RoutedAddress.parse(address).node
         except RayConnectionError:
-            return False
+            return -1
+        return 0 if node == self._node else node
 
     def find_with(self, find: Find) -> None:
         self._find = find

@@ -13,7 +13,7 @@ from ray.cli import exits
 from ray.cli.commands import command, with_format
 from ray.cli.output import as_json, as_size, as_table
 from ray.exceptions import RayConnectionError, RayError
-from ray.ids import PROCESS_ID_BYTES
+from ray.ids import node_number, object_of, process_of
 from ray.runtime.driver.observer import SessionObserver
 from ray.runtime.process.session_dirs import live_sessions
 from ray.units import counted
@@ -61,6 +61,9 @@ def report(observer: SessionObserver) -> dict[str, Any]:
     names = {pid: kind for _, kind, pid, _ in processes}
     names |= {actor["pid"]: f"actor {actor['class_name']}" for actor in observer.ask("actors") if actor["pid"] in names}
     owners = {process: pid for process, _, pid, _ in processes}
+    mover = observer.ask("transfers").get("pid")
+    if mover:
+        names[mover] = "object manager"
     store = observer.open_store()
     try:
         stats = store.stats()
@@ -68,21 +71,28 @@ def report(observer: SessionObserver) -> dict[str, Any]:
     finally:
         store.close()
     pids = {address: pid for _, _, pid, address in processes}
-    references = observer.holders([entry.object_id for entry in listed or ()], list(pids)) if listed else {}
+    references = observer.holders([object_of(entry.object_id) for entry in listed or ()], list(pids)) if listed else {}
     silent = [_process(pid, names) for address, pid in pids.items() if listed and address not in references]
 
     def holders(entry: StoredObject) -> list[str]:
         """Processes that use its memory, and those that have references to it."""
         found = dict.fromkeys(entry.holders)
-        found |= {pids[address]: None for address, ids in references.items() if entry.object_id in ids}
+        found |= {pids[address]: None for address, ids in references.items() if object_of(entry.object_id) in ids}
         return [_process(pid, names) for pid in found] or [f"{name}?" for name in silent]
+
+    def owner(entry: StoredObject) -> str:
+        pid = owners.get(process_of(entry.object_id), 0)
+        number = node_number(entry.object_id)
+        if not pid and observer.facts.node not in (0, number):
+            return f"process of node {number}"
+        return _process(pid, names)
 
     objects = [
         {
-            "object_id": entry.object_id.hex(),
+            "object_id": object_of(entry.object_id).hex(),
             "bytes": entry.nbytes,
             "state": entry.state,
-            "owner": _process(owners.get(entry.object_id[:PROCESS_ID_BYTES], 0), names),
+            "owner": owner(entry),
             "holders": holders(entry),
         }
         for entry in listed or ()

@@ -9,7 +9,7 @@ import msgspec
 
 from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
-from ray.messages import cluster, finding, jobs, node, wire
+from ray.messages import cluster, finding, jobs, node, objects, wire
 from ray.messages.wire import Data
 
 #: Values from this size on travel as frames of their own and are never copied into the message.
@@ -17,7 +17,7 @@ OUT_OF_BAND_BYTES = 32 * 1024
 
 _TAGGED = tuple(
     cls
-    for module in (wire, node, jobs, cluster, finding)
+    for module in (wire, node, jobs, cluster, finding, objects)
     for cls in vars(module).values()
     if isinstance(cls, type) and issubclass(cls, wire.Struct) and cls.__struct_config__.tag is not None
 )

@@ -29,6 +29,15 @@ class Struct(msgspec.Struct, frozen=True, array_like=True, gc=False, omit_defaul
 # --- between owners and workers -----------------------------------------------------------------------------------
 
 
+class At(Struct, frozen=True):
+    """Where a large value is that travels between nodes by itself: see ``ray.ids.stored_id``."""
+
+    node: Count
+    """Whose store has it."""
+    nbytes: Amount
+    edition: Count = 0
+
+
 class Ref(Struct, frozen=True):
     """A reference inside a value. The object's id begins with that of its owner."""
 
@@ -58,6 +67,8 @@ class Dependency(Struct, frozen=True):
     address: str
     """Where to dial the owner of the object."""
     refs: list[Ref] = []
+    away: At | None = None
+    """Where the value is, if it is in the store of another node than the sender's, or than the receiver's."""
 
 
 class Resume(Struct, frozen=True):
@@ -110,6 +121,8 @@ class Done(Struct, frozen=True):
     sizes: list[int] = []
     retry: bool = False
     """The failure is one the submitter asked to retry on."""
+    away: list[At | None] = []
+    """Where the values are that are in the store of the worker's node, and not the owner's: one for each, or none."""
 
 
 class Function(Struct, frozen=True):
@@ -147,6 +160,8 @@ class Welcome(Struct, frozen=True, tag=17):
     """The id of the process that is welcome, from here on."""
     job: str
     digest: str
+    serves: bool = False
+    """Processes of other nodes may read what is in the store of this one."""
 
 
 class Push(Struct, frozen=True, tag=2):
@@ -218,6 +233,8 @@ class Fetched(Struct, frozen=True, tag=9):
     data: Data | None
     refs: list[Ref] = []
     nbytes: int = 0
+    away: At | None = None
+    """AWAY: where the value is."""
 
 
 class Credit(Struct, frozen=True, tag=18):
@@ -251,6 +268,8 @@ class Yielded(Struct, frozen=True, tag=14):
     nbytes: int = 0
     full: bool = False
     """It waits for ``Taken`` before it goes on."""
+    away: At | None = None
+    """Where the value is, if it is in the store of the worker's node, and not the owner's."""
 
 
 class Taken(Struct, frozen=True, tag=15):

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ray.ids import PROCESS_ID_BYTES
 from ray.protocol.story import check
@@ -37,7 +37,7 @@ from ray.protocol.story import check
 if TYPE_CHECKING:
     from ray.serialization.blob import Blob
 
-PENDING, READY, FAILED, STORED = range(4)
+PENDING, READY, FAILED, STORED, AWAY = range(5)
 #: {(status, the status that follows): the methods of the table that bring it about}; None: there is no entry yet. An
 #: entry that is let go of keeps the status that it has: ``freed`` says so.
 TRANSITIONS: Mapping[tuple[int | None, int], tuple[str, ...]] = {
@@ -46,9 +46,21 @@ TRANSITIONS: Mapping[tuple[int | None, int], tuple[str, ...]] = {
     (PENDING, READY): ("fill", "complete"),
     (PENDING, FAILED): ("fill", "complete"),
     (PENDING, STORED): ("fill_stored", "complete_stored"),
+    (PENDING, AWAY): ("complete_away",),
 }
 #: Values from this size on live in the store rather than beside their entry.
 LARGE_BYTES = 100 * 1024
+
+
+class Place(NamedTuple):
+    """Where a value is that is in the store of another node than its owner's, or than the borrower's."""
+
+    node: bytes
+    """The node's number."""
+    key: bytes
+    """What the store has it under."""
+    nbytes: int
+    edition: int
 
 
 class Owner:
@@ -97,7 +109,7 @@ class ObjectEntry:
         "waiters",
     )
 
-    #: STORED: the size of the value, which is in the node's store; else there is none.
+    #: STORED, AWAY: the size of the value, which is in a store; else there is none.
     nbytes: int
 
     def __init__(self, id: bytes, table: ReferenceTable, owner: Owner | None = None) -> None:
@@ -132,7 +144,7 @@ class ObjectEntry:
 
     def size(self) -> int:
         """The size of its value in bytes, if there is one."""
-        return self.nbytes if self.status == STORED else len(self.value or b"")
+        return self.nbytes if self.status >= STORED else len(self.value or b"")
 
     def call_when_done(self, call: Callable[[ObjectEntry], None]) -> bool:
         """Have ``call`` called once with this entry when it is no longer PENDING; False, without effect, if it is not.
@@ -155,6 +167,8 @@ class ReferenceTable:
     def __init__(self) -> None:
         #: {object id: entry}
         self.entries: dict[bytes, ObjectEntry] = {}
+        #: {object id: where it is} of the entries that are AWAY.
+        self.places: dict[bytes, Place] = {}
         #: Entries whose last local ref has gone since the last ``collect``. Appended to by ``ObjectRef.__del__``.
         self.dropped: deque[ObjectEntry] = deque()
         #: Threads that wait for several entries: told of every completion (``completed(entry)``).
@@ -218,6 +232,16 @@ class ReferenceTable:
         """``complete`` for a value of ``nbytes`` that is in the node's store."""
         entry.nbytes = nbytes
         self.complete(entry, STORED, None)
+
+    def complete_away(self, entry: ObjectEntry, place: Place) -> None:
+        """``complete`` for a value that is in the store of another node, or of this one under another key."""
+        entry.nbytes = place.nbytes
+        self.places[entry.id] = place
+        self.complete(entry, AWAY, None)
+
+    def take_place(self, entry: ObjectEntry) -> Place | None:
+        """Where the value of an entry is that is AWAY, and is let go of; once."""
+        return self.places.pop(entry.id, None)
 
     def drop_value(self, entry: ObjectEntry) -> None:
         """Nobody reads it any more."""
@@ -398,7 +422,8 @@ class ReferenceTable:
             check(min(entry.local, entry.pins, entry.handed) >= 0, "a count is below zero")
             check(entry.status in (READY, FAILED) or entry.value is None, "there is a value of what is not here")
             check(entry.status != FAILED or entry.value is not None, "a failure without its reason")
-            check(entry.status != STORED or entry.nbytes >= 0, "an object in the store without a size")
+            check(entry.status < STORED or entry.nbytes >= 0, "an object in the store without a size")
+            check((entry.status == AWAY) == (id in self.places), "an object is away, and nobody knows where")
             check(entry.status == PENDING or entry.waiters is None, "a waiter of what is complete")
             for borrower in entry.credits or ():
                 check(self._lent.get(borrower, {}).get(id) is entry, "a borrower's credits are not found by its id")
@@ -414,6 +439,7 @@ class ReferenceTable:
         """End of the session: refs that survive are dead and only answer for their id."""
         self.closed = True
         self.entries.clear()
+        self.places.clear()
         self.dropped.clear()
         self._lent.clear()
         self._borrowed.clear()

@@ -89,6 +89,7 @@ class Cluster:
         *,
         head_node_args: Mapping[str, Any] | None = None,
         name: str = "test",
+        data_encryption: str = "auto",
         options: Mapping[str, Mapping[str, Any]] | None = None,
         **parts: str,
     ) -> None:
@@ -98,16 +99,19 @@ class Cluster:
             initialize_head: start the head at once.
             head_node_args: for ``add_node``.
             name: of the cluster.
+            data_encryption: of objects between nodes, as for ``ray start``.
             options: {part: {option: value}} as for ``ray.init``.
             **parts: ``store``, ``transport``, ``scheduler`` and others as for ``ray.init``; ``control`` is ``redis``.
         """
         self.name = name
+        self._data_encryption = data_encryption
         self._keys = tempfile.TemporaryDirectory(prefix="ray-keys-")
         if parts.get("transport") == "routed":  # all nodes have the same keys
             path = os.path.join(self._keys.name, "far-keys.json")
             write_private(path, msgspec.json.encode(CurveKeys.fresh()).decode())
             options = {"transport": {"far_options": {"key_file": path}}, **(options or {})}
-        self._plan = resolve_plan(**{"control": "redis", **parts}, options=options)  # type: ignore[arg-type]
+        #: Of all nodes.
+        self.plan = resolve_plan(**{"control": "redis", **parts}, options=options)  # type: ignore[arg-type]
         self.nodes: list[ClusterNode] = []
         if initialize_head:
             self.add_node(**(head_node_args or {}))
@@ -138,7 +142,7 @@ class Cluster:
             RaySystemError: it does not start, or the cluster refuses it.
         """
         options = StartOptions(
-            self._plan,
+            self.plan,
             num_cpus=quantity("num_cpus", num_cpus),
             num_gpus=whole_quantity("num_gpus", num_gpus),
             resources=custom_resources(resources),
@@ -152,6 +156,7 @@ class Cluster:
             control="" if head is None else head.facts.control,
             node_name=name,
             labels=dict(labels or {}),
+            data_encryption=self._data_encryption,
         )
         node = ClusterNode(StartedNode(options, config, "" if head is None else head.session), name)
         self.nodes.append(node)

@@ -88,8 +88,8 @@ class FaultyTransport(Transport):
     def listen_far(self, address: str) -> str:
         return self.inner.listen_far(address)
 
-    def is_near(self, address: str) -> bool:
-        return self.inner.is_near(address)
+    def node_in(self, address: str) -> int:
+        return self.inner.node_in(address)
 
     def find_with(self, find: Find) -> None:
         self.inner.find_with(find)

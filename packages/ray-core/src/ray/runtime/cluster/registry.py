@@ -33,6 +33,8 @@ class Meta(msgspec.Struct, frozen=True):
     python: str
     plan: str
     digest: str
+    data_encryption: str = "auto"
+    """Of objects between nodes, as the head was told."""
 
     def check(self, other: Meta) -> None:
         """See that a node of which ``other`` is true fits this cluster.

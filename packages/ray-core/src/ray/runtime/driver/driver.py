@@ -77,6 +77,7 @@ class DriverRuntime(OwnerRuntime):
             here.name(admission.welcome.process, admission.welcome.job)
             store = composition.open_store(facts.store)
             super().__init__(here, "driver", transport, store, composition)
+            self.values.serves = admission.welcome.serves and not hosting.is_guest
             self._printer = Printer(lambda amount: self.node.send(node.Printed(amount)), self.timers.after)
             self._trouble = NodeTrouble(self._printer.show)
             self.events.wanted = facts.events

@@ -124,6 +124,7 @@ def job_config(options: JoinOptions) -> JobConfig:
         _umask(),
         dict(code.env_vars),
         code.package,
+        is_guest=options.key is not None,
     )
 
 

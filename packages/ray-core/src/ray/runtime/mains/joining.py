@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 from ray.abc.control import ControlStore
 from ray.abc.scheduler import SchedulerPolicy
+from ray.abc.store import StoreServer
 from ray.ids import node_bytes, node_number
 from ray.messages.cluster import KeptDirector, NodeRecord
+from ray.plugins.compose import Composition
 from ray.protocol import handshake
 from ray.protocol.lending import LendingTable
 from ray.runtime.cluster.belonging import Belonging
@@ -17,6 +19,7 @@ from ray.runtime.cluster.director import Director
 from ray.runtime.cluster.members import Members
 from ray.runtime.cluster.names import ActorNames
 from ray.runtime.cluster.office import Office
+from ray.runtime.mains.objects_of_node import objects_of
 from ray.runtime.node.joined import Joined
 from ray.runtime.node.node import NodeManager
 from ray.runtime.node.processes import NodeProcesses
@@ -48,7 +51,8 @@ def join(
     known: KeptDirector | None,
     control: ControlStore,
     policy: SchedulerPolicy,
-    digest: str,
+    composition: Composition,
+    store: StoreServer,
     on_joined: Callable[[], None],
 ) -> None:
     """Have a node manager that listens ask to be let in, or direct the others; it answers while it serves.
@@ -59,7 +63,8 @@ def join(
         known: the director of the cluster; None: this node is to be that.
         control: the state of record.
         policy: chooses among the other nodes.
-        digest: of the plan.
+        composition: of the node's parts.
+        store: of the node.
         on_joined: called once when this node is one of them.
     """
     record = NodeRecord(
@@ -71,7 +76,7 @@ def join(
         dict(manager.leases.resources.total()),
         config.labels,
     )
-    here = handshake.Membership(manager.config.session, record.number, digest=digest)
+    here = handshake.Membership(manager.config.session, record.number, digest=composition.plan.digest)
     members = Members(
         manager.transport,
         lambda: handshake.hello(here, "node", manager.process_id, record.address, record.pid),
@@ -105,5 +110,9 @@ def join(
         processes,
         names,
     )
+    stored = objects_of(manager, config, composition, store, members, processes)
+    if stored is not None:
+        joined.share(stored)
+        stored.begin()
     belonging.begin()
     manager.join(joined)

@@ -117,7 +117,8 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
     node_id = embedded_node()
     if cluster is not None:  # with a handle of its own, whose threads are gone when the zygote is forked
         with contextlib.closing(composition.open_control(control_address)) as handle:
-            node_id = _number(config, cluster, Registry(handle), composition.plan)
+            node_id, encryption = _number(config, cluster, Registry(handle), composition.plan)
+            cluster = msgspec.structs.replace(cluster, data_encryption=encryption)
     store_server = composition.start_store(config.session_dir, config.store_bytes)
     if cluster is not None:
         composition.import_inner(config.session_dir)
@@ -180,7 +181,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
             ready()
         else:
             known = None if cluster.is_head else Registry(control).director()
-            join(manager, cluster, known, control, composition.make_scheduler(), composition.plan.digest, ready)
+            join(manager, cluster, known, control, composition.make_scheduler(), composition, store_server, ready)
         if cluster is not None and cluster.keeper:
             _watch_keeper(manager, cluster)
         manager.run()
@@ -197,18 +198,21 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
             control_server.close()
 
 
-def _number(config: NodeConfig, cluster: ClusterConfig, registry: Registry, plan: ResolvedPlan) -> bytes:
-    """The number of this node; the cluster is founded by its head, and found by others.
+def _number(config: NodeConfig, cluster: ClusterConfig, registry: Registry, plan: ResolvedPlan) -> tuple[bytes, str]:
+    """The number of this node, and how data are encrypted; the cluster is founded by its head, and found by others.
 
     Raises:
         RaySystemError: this node would not be understood by the others.
     """
-    meta = Meta(config.session, PROTOCOL_VERSION, python_version(), config.plan, plan.digest)
+    encryption = cluster.data_encryption
+    meta = Meta(config.session, PROTOCOL_VERSION, python_version(), config.plan, plan.digest, encryption)
     if cluster.is_head:
         registry.found(meta)
     else:
-        registry.meta().check(meta)
-    return registry.next_node()
+        known = registry.meta()
+        known.check(meta)
+        encryption = known.data_encryption
+    return registry.next_node(), encryption
 
 
 def _watch_keeper(manager: NodeManager, cluster: ClusterConfig) -> None:

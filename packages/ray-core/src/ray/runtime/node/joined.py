@@ -11,8 +11,8 @@ import msgspec
 from ray.abc.scheduler import NodeView, ResourceRequest
 from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
-from ray.ids import node_of, process_of
-from ray.messages import cluster, codec, finding, jobs, node, wire
+from ray.ids import node_bytes, node_of, process_of
+from ray.messages import cluster, codec, finding, jobs, node, objects, wire
 from ray.messages.cluster import NodeRecord
 from ray.messages.placement import Placement
 from ray.protocol.leases import LeaseTable
@@ -29,6 +29,8 @@ from ray.runtime.cluster.whereabouts import Whereabouts
 from ray.runtime.node.actors import NodeActors
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.jobs import answer_of
+from ray.runtime.node.no_objects import NoObjects
+from ray.runtime.node.objects import NodeObjects
 from ray.runtime.node.processes import NodeProcesses
 from ray.runtime.process.hardware import node_row
 from ray.runtime.process.output_window import weight
@@ -64,6 +66,7 @@ class Joined:
             names: of actors.
         """
         self._names = names
+        self._stored: NodeObjects | NoObjects = NoObjects()
         self._looks = False
         self._own = own
         self._node = node_of(own)
@@ -107,6 +110,11 @@ class Joined:
             node.Answer: lambda member, message: self._watching.answered(message),
         }
 
+    def share(self, stored: NodeObjects) -> None:
+        """Others read what is in the store of this node."""
+        self._stored = stored
+        self._heard[objects.DataTicket] = stored.take_ticket
+
     # --- connections --------------------------------------------------------------------------------------------------
 
     def admit(self, client: Client) -> None:
@@ -139,6 +147,7 @@ class Joined:
 
     def client_lost(self, client: Client) -> None:
         """See ``Others``."""
+        self._stored.client_lost(client)
         if client.kind == "node":
             self._processes.home_lost(client.id)
         else:
@@ -160,6 +169,8 @@ class Joined:
         for member in self._members.want(self._belonging.others):
             cause = causes.get(member.record.number, "it has left the cluster")
             self._down(member, cause)
+        for number, cause in causes.items():
+            self._stored.node_down(node_bytes(number), f"it was on node {number}, which is dead: {cause}")
         self._actors.desk.look_at_infeasible()
 
     def awake(self) -> bool:
@@ -168,6 +179,7 @@ class Joined:
 
     def leave(self, reason: str) -> None:
         """See ``Others``."""
+        self._stored.close()
         self._belonging.leave(reason)
 
     # --- leases -------------------------------------------------------------------------------------------------------
@@ -339,6 +351,7 @@ class Joined:
             cluster.KillProcess: of_node(lambda client, message: processes.kill(message.process, message.reason)),
             cluster.ExpectProcess: of_node(lambda client, message: processes.expect_end(message.process)),
             cluster.ShrinkLease: of_node(self._shrink),
+            **self._stored.handlers(),
         }
 
     def _to_process(self, client: Client, message: cluster.ToProcess) -> None:
@@ -366,6 +379,10 @@ class Joined:
     def available(self) -> Mapping[str, int]:
         """See ``Elsewhere``."""
         return _sum(view.available for view in self._lent.nodes.values())
+
+    def transfers(self) -> Mapping[str, int]:
+        """See ``Elsewhere``."""
+        return {**self._stored.counts, "pid": self._stored.pid}
 
 
 def _row(record: NodeRecord) -> dict[str, Any]:

@@ -89,6 +89,9 @@ class Elsewhere(Protocol):
     def absence(self, name: str) -> tuple[Absence, str]:
         """What is known of a node of that number or name, which is not there; and why it has died, if it has."""
 
+    def transfers(self) -> Mapping[str, int]:
+        """What was brought here from their stores, and the pid of what brings it."""
+
 
 class Alone:
     """There are no others. Implements ``Others``, ``Elsewhere`` and ``ActorsElsewhere``."""
@@ -136,6 +139,9 @@ class Alone:
         return {}
 
     def available(self) -> Mapping[str, int]:
+        return {}
+
+    def transfers(self) -> Mapping[str, int]:
         return {}
 
     def kill(self, worker: bytes, reason: str) -> None:

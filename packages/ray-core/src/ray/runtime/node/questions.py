@@ -54,6 +54,7 @@ class Questions:
             "actor": actors.find_named,
             "actors": lambda data: actors.describe(),
             "workers": lambda data: pool.diagnostics(),
+            "transfers": lambda data: elsewhere().transfers(),
             "processes": lambda data: [[p.id, p.kind, p.pid, p.address] for p in clients.values() if p.kind != "node"],
         }
 

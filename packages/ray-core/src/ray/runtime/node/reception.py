@@ -52,6 +52,8 @@ class Reception:
         self._new_id = new_id
         self._refusals = refusals
         self._admit = admit
+        #: Whether processes of other nodes may read what is in the node's store.
+        self.serves = False
 
     def receive(self, connection: Connection, message: Any) -> None:
         """Take the first message of a connection.
@@ -110,5 +112,6 @@ class Reception:
             raise RemoteProtocolError("a process that is connected already")
         connection.context = client
         self._clients[client.id] = client
-        here = self._membership
-        client.send(wire.Welcome(here.node, client.id, client.job, here.digest))
+        here, job = self._membership, self._jobs.get(client.job)
+        serves = self.serves and not (job is not None and job.config is not None and job.config.is_guest)
+        client.send(wire.Welcome(here.node, client.id, client.job, here.digest, serves))

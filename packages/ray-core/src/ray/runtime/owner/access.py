@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic
 from ray.exceptions import RayError
-from ray.protocol.references import FAILED, STORED, ObjectEntry
+from ray.protocol.pulls import ARGUMENT
+from ray.protocol.references import AWAY, FAILED, STORED, ObjectEntry
 from ray.runtime.owner.entries import entry_in
 from ray.runtime.owner.lacking import timed_out
 from ray.runtime.owner.records import TaskRecord
@@ -92,8 +93,8 @@ class Access:
             held: ObjectRef[Any] = ObjectRef(entry)
             if not self.wait_entry(entry, timeout_s) and not entry.status:
                 raise timed_out(timeout_s, (entry,), 1, self._host.trouble)
-            return self._values.value(held._entry, copy)
-        return self._values.value(entry, copy)
+            return self._values.value(held._entry, copy, timeout_s)
+        return self._values.value(entry, copy, timeout_s)
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
         if self._host.guarded and timeout_s != 0:
@@ -115,10 +116,19 @@ class Access:
                 for entry in entries:
                     if entry.status == FAILED:
                         value(entry)
+            if self._table.places:
+                return self._with_away(entries, timeout_s, copy)
             return [value(entry, copy) for entry in entries]
         except RayError:
             self.asked_for(refs)
             raise
+
+    def _with_away(self, entries: Sequence[ObjectEntry], timeout_s: float | None, copy: bool) -> list[Any]:
+        """The same where values may have to come from other nodes: all at a time."""
+        end = None if timeout_s is None else monotonic() + timeout_s
+        value, away = self._values.value, self._values.away
+        away.begin(entry for entry in entries if entry.status == AWAY)
+        return [value(entry, copy, None if end is None else max(0.0, end - monotonic())) for entry in entries]
 
     def asked_for(self, refs: Sequence[CountedRef[Any]]) -> None:
         """See ``Runtime``. Nor those that are yet to fail need be printed."""
@@ -196,6 +206,8 @@ class Access:
             self.wait_entry(entry, None)
         if entry.status == FAILED:
             raise error_of(entry)
+        if entry.status == AWAY:
+            return self._values.away.blob(entry, None, ARGUMENT)
         return self._values.stored_blob(object_id) if entry.status == STORED else entry.value
 
     def wait_entry(self, entry: ObjectEntry, timeout_s: float | None, kind: type[Waiter] = Waiter) -> bool:

@@ -237,7 +237,7 @@ class ActorCalls:
                     self._handing.arguments(record, peer, handed)
                 if client.push is not mine:
                     return
-                tasks.append(record.to_wire(frames, address, peer, pushed, at_once))
+                tasks.append(record.to_wire(frames, address, peer, pushed, at_once, self._handing.at))
             if client.push is not mine:
                 return
             try:

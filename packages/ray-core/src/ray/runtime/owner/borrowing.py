@@ -12,7 +12,8 @@ from ray.exceptions import ObjectLostError, OwnerDiedError, RayError, RemoteProt
 from ray.headroom import SENDING, check
 from ray.ids import OBJECT_ID_BYTES, PROCESS_ID_BYTES, node_of
 from ray.messages import codec, wire
-from ray.protocol.references import FAILED, PENDING, READY, STORED, Maker, ObjectEntry
+from ray.protocol.references import AWAY, FAILED, PENDING, READY, STORED, Maker, ObjectEntry
+from ray.runtime.owner.away import place_of
 from ray.runtime.owner.entries import entry_in
 from ray.runtime.owner.handed_refs import address_of_owner, describe, handed_over, take_note
 from ray.runtime.owner.ref_pickling import rebuild_ref
@@ -145,16 +146,18 @@ class Borrowing:
     def on_fetched(self, peer: Peer, message: wire.Fetched, frames: Any) -> None:
         """An owner sent a value."""
         entry = self._table.entries.get(message.id)
-        if message.status not in (READY, STORED, FAILED):
+        if message.status not in (READY, STORED, FAILED) and (message.status != AWAY or message.away is None):
             raise RemoteProtocolError(f"an object of status {message.status}")
         if entry is None or entry.status != PENDING or entry.owner is None:
             self.drop_refs(message.refs)  # nobody waits any more; only the refs inside are taken, and returned
             return
         self.receive_refs(entry, message.refs, credits=1)
-        value = None if message.status == STORED else codec.detach(message.data or b"", frames)
+        value = None if message.status >= STORED else codec.detach(message.data or b"", frames)
         if entry.status != PENDING:
             return
-        if message.status == STORED:
+        if message.away is not None:
+            entry.table.complete_away(entry, place_of(entry.id, message.away))
+        elif message.status == STORED:
             entry.table.complete_stored(entry, message.nbytes)
         else:
             entry.table.complete(entry, message.status, value)
@@ -265,7 +268,14 @@ class Borrowing:
     def receive_arguments(self, task: wire.Task) -> list[ObjectEntry]:
         """Hold, for the time of a call, the argument refs that were handed over with it."""
         refs = (*task.refs, *(ref for dependency in task.deps for ref in dependency.refs))
-        return [self._receive(ref, ref.credits) for ref in refs if ref.credits or ref.status]
+        held = [self._receive(ref, ref.credits) for ref in refs if ref.credits or ref.status]
+        for dependency in task.deps:
+            if dependency.away is not None:  # while it is held, so is the copy that is brought here
+                entry = self.borrow(dependency.id, dependency.address)
+                held.append(entry)
+                if entry.status == PENDING and entry.owner is not None:
+                    entry.table.complete_away(entry, place_of(entry.id, dependency.away))
+        return held
 
     def grant_kept(self, record: TaskRecord, kept: Iterable[bytes], worker: Peer) -> None:
         """A worker keeps refs it was given as arguments: their owners must know before our pins go."""

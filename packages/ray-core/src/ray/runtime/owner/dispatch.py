@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ray.runtime.owner.overdue import Overdue
     from ray.runtime.owner.reachable import Reachable
     from ray.runtime.owner.streams import Streams
+    from ray.runtime.owner.values import Values
     from ray.runtime.process.node_link import NodeLink
     from ray.runtime.process.peers import Peer
 
@@ -38,8 +39,9 @@ def peer_handlers(
     cancelling: Cancelling,
     clock: Overdue,
     claim: Callable[[Sequence[Frame]], bool],
+    take_late: Callable[[Sequence[wire.Done], Peer], None],
 ) -> dict[type, Handler]:
-    """The handlers of what other processes send; ``claim``: see ``Inbox``."""
+    """The handlers of what other processes send; ``claim``: see ``Inbox``, ``take_late``: see ``Outcomes``."""
 
     def replies(peer: Peer, message: wire.Replies, frames: Sequence[Frame]) -> None:
         sink = peer.sink
@@ -48,7 +50,7 @@ def peer_handlers(
         elif type(sink) is ActorClient:
             calls.on_replies(sink, message, frames)
         else:  # its lease has ended, and what became of its tasks is decided
-            borrowing.take_late(message.done, peer)
+            take_late(message.done, peer)
 
     def returned(peer: Peer, message: wire.Returned, frames: Sequence[Frame]) -> None:
         if type(peer.sink) is Link:
@@ -86,10 +88,14 @@ def node_handlers(
     collecting: Collecting,
     reachable: Reachable,
     node_link: NodeLink,
+    values: Values,
 ) -> dict[type, NodeHandler]:
     """The handlers of what the node manager sends to every owner."""
 
     def nothing(message: Any) -> None: ...
+
+    def welcome(message: wire.Welcome) -> None:
+        values.serves = message.serves
 
     return {
         node.Granted: leasing.granted,
@@ -104,5 +110,5 @@ def node_handlers(
         node.Collect: lambda message: collecting.begin(),
         finding.ListenFar: reachable.listen,
         node.Answer: node_link.answered,
-        wire.Welcome: nothing,
+        wire.Welcome: welcome,
     }

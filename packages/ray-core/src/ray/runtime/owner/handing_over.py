@@ -12,27 +12,29 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import UnpicklableError
 from ray.messages import codec, wire
 from ray.runtime.owner.handed_refs import handed_over
-from ray.runtime.owner.records import TaskRecord
+from ray.runtime.owner.records import TaskRecord, nowhere
 from ray.runtime.process.encoding import ADVICE
 
 if TYPE_CHECKING:
     from ray.protocol.references import ObjectEntry
     from ray.runtime.owner.borrowing import Borrowing
     from ray.runtime.owner.outcomes import Outcomes
-    from ray.runtime.owner.records import AtOnce
+    from ray.runtime.owner.records import AtOf, AtOnce
     from ray.runtime.process.peers import Peer
 
 
 class HandingOver:
     """Methods are called under the runtime's lock."""
 
-    def __init__(self, borrowing: Borrowing, outcomes: Outcomes, at_once: AtOnce) -> None:
+    def __init__(self, borrowing: Borrowing, outcomes: Outcomes, at_once: AtOnce, at: AtOf = nowhere) -> None:
         self._borrowing = borrowing
         self._outcomes = outcomes
         #: Hands over the refs in a task's arguments: see ``Borrowing``.
         self.arguments = borrowing.hand_over_arguments
         #: What processes of other nodes do not find in their store.
         self.at_once = at_once
+        #: Where they find it, if it does not go along.
+        self.at = at
 
     def withdraw(
         self, peer: Peer, record: TaskRecord, error: UnpicklableError, pushed: dict[bytes, ObjectEntry]

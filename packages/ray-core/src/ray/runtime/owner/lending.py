@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import ObjectLostError, RayError
 from ray.messages import codec, wire
-from ray.protocol.references import FAILED, READY, STORED, ObjectEntry
+from ray.protocol.references import AWAY, FAILED, READY, STORED, ObjectEntry
 
 if TYPE_CHECKING:
     from ray.protocol.references import ReferenceTable
@@ -50,7 +50,12 @@ class Lending:
         if peer.lost or entry.freed:  # a call that interrupts the caller may send it, and the borrower let go of it
             return
         value = entry.value
-        if entry.status == STORED:
+        if entry.status >= STORED:
+            at = self._values.at(entry, peer)
+            if at is not None:
+                inner = self._borrowing.hand_over(entry.contained, peer)
+                peer.send(wire.Fetched(entry.id, AWAY, None, inner, entry.nbytes, at))
+                return
             if not peer.near:
                 self._send_stored(peer, entry)
                 return

@@ -73,8 +73,9 @@ class LettingGo:
             if lives.by_life:
                 lives.handle_gone(entry)
             status, value, task = entry.status, entry.value, entry.task  # its task may end in the middle of this
-            if status == STORED:
+            if status >= STORED:
                 values.views.drop(entry.id)
+                values.away.let_go(entry)
                 if self._peers.knows_far:
                     self._forget_copies(entry)
             if entry.owner is not None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.abc.transport import Frame
 from ray.exceptions import RayError
+from ray.ids import edition_of, node_of, object_id, stored_id
 from ray.messages import codec, node, wire
-from ray.protocol.references import FAILED, PENDING, READY, ObjectEntry, ReferenceTable
-from ray.runtime.owner.records import TaskRecord
+from ray.protocol.references import AWAY, FAILED, PENDING, READY, ObjectEntry, ReferenceTable
+from ray.runtime.owner.records import TaskRecord, return_ids
 
 if TYPE_CHECKING:
     from ray.protocol.call_records import Callee
@@ -122,6 +123,7 @@ class Outcomes:
             self.let_arguments_go(record)
             borrowing.drop_refs(ref for refs in done.refs for ref in refs)
             store.discard(id for id, data in zip(_ids(record), done.values, strict=False) if data is None)
+            self._free_away(done)
             return False
         values = done.values
         if not done.ok:
@@ -145,17 +147,53 @@ class Outcomes:
                 self._moving.begin(entry, data, record.name)
                 continue
             if data is None:
-                store.stored(entry, done.sizes[index])
+                at = done.away[index] if done.away else None
+                if at is not None:
+                    store.came_away(entry, at)
+                else:
+                    store.stored(entry, done.sizes[index])
             else:
                 self._table.complete(entry, READY, data)
             entry.task = record.name  # for the error of a value that cannot be unpickled
         if record.attempt:  # an earlier one may have stored results, and died before it could say so
-            store.discard(entry.id for entry in record.entries if entry.status == READY)
+            store.discard(entry.id for entry in record.entries if entry.status in (READY, AWAY))
         if record.pins:
             self.let_arguments_go(record)
         if self._events.wanted:
             self._events.note(record, "finished", done.duration_us)
         return False
+
+    def take_late(self, ends: Iterable[wire.Done], worker: Peer) -> None:
+        """What became of these tasks is decided: nobody wants the results."""
+        ends = list(ends)
+        self._borrowing.take_late(ends, worker)
+        for done in ends:
+            self._free_away(done)
+
+    def left_behind(self, records: Iterable[TaskRecord], worker: Peer) -> Callable[[], None]:
+        """A worker of another node is lost: what to call when nothing more can come of what it was sent.
+
+        It may have stored results, and died before it could say so.
+        """
+        node, sent = node_of(worker.process), [(record, record.attempt) for record in records]
+
+        def free() -> None:
+            places, away = self._table.places, self._values.away
+            for record, attempt in sent:
+                if not record.done and record.attempt == attempt:
+                    continue  # it had not begun, and runs elsewhere
+                for id in [object_id(record.id, record.streamed)] if record.num_returns < 0 else _returns(record):
+                    key, place = stored_id(id, edition_of(attempt)), places.get(id)
+                    if place is None or (place.node, place.key) != (node, key):
+                        away.free(node, key)
+
+        return free
+
+    def _free_away(self, done: wire.Done) -> None:
+        """Nobody is told of these values."""
+        for index, at in enumerate(done.away):
+            if at is not None:
+                self._values.away.free_at(object_id(done.id, index), at)
 
     def fail(
         self, record: TaskRecord, envelope: Blob, *, goes_on: bool = False, cause: ObjectEntry | None = None
@@ -241,6 +279,10 @@ class Outcomes:
         """The ``__init__`` of an actor will not run any more: nobody needs its arguments."""
         pins, client.creation = client.creation, ()
         self._table.unpin(pins)
+
+
+def _returns(record: TaskRecord) -> list[bytes]:
+    return return_ids(record.id, record.num_returns)
 
 
 def _ids(record: TaskRecord) -> list[bytes]:

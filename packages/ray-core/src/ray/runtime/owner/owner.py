@@ -27,6 +27,7 @@ from ray.runtime.owner.access import Access
 from ray.runtime.owner.actor_calls import ActorCalls
 from ray.runtime.owner.actor_client import ActorClient
 from ray.runtime.owner.actors import Actors
+from ray.runtime.owner.away import Away
 from ray.runtime.owner.borrowing import Borrowing
 from ray.runtime.owner.cancelling import Cancelling
 from ray.runtime.owner.cancels import Cancels
@@ -81,6 +82,8 @@ from ray.serialization import register_reducer
 
 #: How long a dropped ref may wait for the next event; frees are promised within 100 ms.
 COLLECT_S = 0.05
+#: When a connection is lost, what has become of the other process, and of what it was sent, is known after this time.
+LEFT_S = 5.0
 
 
 class OwnerRuntime(ABC):
@@ -152,6 +155,7 @@ class OwnerRuntime(ABC):
             self.losses.of_entry,
             self.losses.of_store,
             lambda: not self.guarded or self.may_wait(),
+            Away(here, table, views, timers, self.node.request, tell_node, lock),
         )
         self.moving = MovingIn(self.values, lock)
         self.outcomes = Outcomes(table, self.values, self.borrowing, self.reports, self.events, self.moving, rests)
@@ -159,7 +163,7 @@ class OwnerRuntime(ABC):
     def _make_work(self, rests: list[Callable[[], None]]) -> None:
         """Tasks and calls on their way, and back."""
         here, peers, timers, tell_node, outcomes = self.here, self.peers, self.timers, self.node.send, self.outcomes
-        handing = HandingOver(self.borrowing, outcomes, self.values.at_once)
+        handing = HandingOver(self.borrowing, outcomes, self.values.at_once, self.values.at)
         self.recovery = Recovery(self.table, outcomes, self.transport.wake, self.catch_up)
         self.leasing = Leasing(
             here,
@@ -233,8 +237,18 @@ class OwnerRuntime(ABC):
                 self.cancelling,
                 self.clock,
                 self._claim,
+                self.outcomes.take_late,
             ),
-            node_handlers(self.leasing, self.calls, self.cancels, self.clock, self.collecting, reachable, self.node),
+            node_handlers(
+                self.leasing,
+                self.calls,
+                self.cancels,
+                self.clock,
+                self.collecting,
+                reachable,
+                self.node,
+                self.values,
+            ),
             rests,
             self._after_batch,
         )
@@ -472,6 +486,8 @@ class OwnerRuntime(ABC):
             return  # which follows from the look, and may not be decided yet
         self.peers.forget(peer)
         sink = peer.sink
+        if self.values.serves and not peer.near and (type(sink) is Link or type(sink) is ActorClient):
+            self.timers.after(LEFT_S, self.outcomes.left_behind(sink.inflight.values(), peer))
         if type(sink) is Link:
             self.leasing.peer_lost(sink)
         elif type(sink) is ActorClient:

@@ -77,7 +77,7 @@ class TaskPushes:
             if link.push is not mine:
                 return
             try:
-                tasks.append(record.to_wire(frames, address, peer, pushed, at_once))
+                tasks.append(record.to_wire(frames, address, peer, pushed, at_once, self._handing.at))
             except UnpicklableError as error:
                 if link.push is not mine:
                     return

@@ -43,12 +43,19 @@ class Export:
 #: Gives the memory of an object in the node's store, unless that would take a while.
 AtOnce: TypeAlias = Callable[[bytes], "memoryview | None"]
 
+#: Says where a process finds the value of an entry by itself, if not in the store of its node.
+AtOf: TypeAlias = Callable[[ObjectEntry, "Peer"], "wire.At | None"]
+
 #: A list that nobody changes.
 _NONE: list[Any] = []
 
 
 def _none() -> None:
     """No stream."""
+
+
+def nowhere(entry: ObjectEntry, receiver: Peer) -> None:
+    """Of processes whose stores are their own: values travel in messages."""
 
 
 class TaskRecord(Maker):
@@ -111,7 +118,13 @@ class TaskRecord(Maker):
         self.group: str = ""
 
     def to_wire(
-        self, frames: list[Any], address: str, peer: Peer, pushed: dict[bytes, ObjectEntry], at_once: AtOnce
+        self,
+        frames: list[Any],
+        address: str,
+        peer: Peer,
+        pushed: dict[bytes, ObjectEntry],
+        at_once: AtOnce,
+        at: AtOf = nowhere,
     ) -> wire.Task:
         """The message for one execution by ``peer``; large buffers are added to ``frames``, and see ``Peer.keeps``.
 
@@ -131,15 +144,17 @@ class TaskRecord(Maker):
         retry = options.retry_exceptions if options is not None and self.retries else False
         stream = self.stream() if self.streamed else None
         stored = self.stored
-        if stored and not peer.near and (blob := at_once(stored)) is not None:
-            args, stored = codec.attach(blob, frames), b""
+        if stored and not peer.near and not any(at(entry, peer) for entry in self.pins if entry.id == stored):
+            blob = at_once(stored)
+            if blob is not None:
+                args, stored = codec.attach(blob, frames), b""
         return wire.Task(
             self.id,
             target,
             args,
             self.num_returns,
             self.label,
-            [_dependency(at, entry, frames, address, peer, pushed, at_once) for at, entry in self.deps]
+            [_dependency(to, entry, frames, address, peer, pushed, at_once, at) for to, entry in self.deps]
             if self.deps
             else _NONE,
             _refs(self.refs, address, peer) if self.refs else _NONE,
@@ -155,17 +170,20 @@ class TaskRecord(Maker):
 
 
 def _dependency(
-    at: int | str,
+    to: int | str,
     entry: ObjectEntry,
     frames: list[Any],
     address: str,
     peer: Peer,
     pushed: dict[bytes, ObjectEntry],
     at_once: AtOnce,
+    at: AtOf,
 ) -> wire.Dependency:
     data, value = None, entry.value  # None where a call that interrupts this has seen to the task, and its end
-    if entry.status == STORED:
-        if not peer.near and not entry.freed and not peer.keeps(entry, entry.nbytes, pushed):
+    away = None
+    if entry.status >= STORED:
+        away = at(entry, peer)
+        if away is None and not peer.near and not entry.freed and not peer.keeps(entry, entry.nbytes, pushed):
             blob = at_once(entry.id)
             if blob is None:
                 pushed.pop(entry.id, None)
@@ -174,7 +192,7 @@ def _dependency(
     elif value is not None and not peer.keeps(entry, len(value), pushed):
         data = codec.attach(value, frames)
     refs = _refs(entry.contained, address, peer)
-    return wire.Dependency(at, data, entry.id, address if entry.owner is None else entry.owner.address, refs)
+    return wire.Dependency(to, data, entry.id, address if entry.owner is None else entry.owner.address, refs, away)
 
 
 def _refs(entries: Iterable[ObjectEntry], address: str, receiver: Peer) -> list[wire.Ref]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import UnpicklableError
 from ray.messages import node
-from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry
+from ray.protocol.references import AWAY, FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime.interface import ActorOptions
 from ray.runtime.owner.records import TaskRecord
 
@@ -44,7 +44,7 @@ class Starting:
             ValueError: the name is taken.
             UnpicklableError: it holds what no message can hold.
         """
-        ready = all(entry.status in (READY, STORED) for _, entry in record.deps)
+        ready = all(entry.status in (READY, STORED, AWAY) for _, entry in record.deps)
         if options.name:
             with self._lock:  # the node manager is to know which actors this process has let go of
                 self._host.collect()

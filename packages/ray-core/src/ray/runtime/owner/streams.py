@@ -14,6 +14,7 @@ from ray.protocol.call_records import Callee
 from ray.protocol.references import PENDING, READY, ObjectEntry
 from ray.protocol.task_records import Lease
 from ray.runtime.owner.actor_client import ActorClient
+from ray.runtime.owner.away import place_of
 from ray.runtime.owner.records import Link, TaskRecord
 from ray.runtime.refs.generator import ObjectRefGenerator, Stream
 from ray.runtime.refs.ref import ObjectRef
@@ -103,7 +104,9 @@ class Streams:
         stream.full = message.full
         stream.refs.append(ref)
         self._borrowing.receive_refs(entry, message.refs, credits=1)
-        if data is None:
+        if message.away is not None:
+            self._values.came_away(entry, message.away)
+        elif data is None:
             self._values.stored(entry, message.nbytes)
         elif not peer.near and self._moving.takes(data):
             self._moving.begin(entry, data, record.name)
@@ -119,7 +122,11 @@ class Streams:
             raise RemoteProtocolError(f"a task with an id of {len(message.task)} bytes")
         self._borrowing.receive_refs(self._table.unwanted(), message.refs, credits=1)
         kept = self._table.entries.get(id)
-        if (
+        if message.away is not None:
+            place = self._table.places.get(id)
+            if place is None or place != place_of(id, message.away):
+                self._values.away.free_at(id, message.away)
+        elif (
             message.data is None
             and (kept is None or kept.status == PENDING)
             and not self._runs_elsewhere(peer, message)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.headroom import SENDING, check
-from ray.protocol.references import STORED, ReferenceTable
+from ray.protocol.references import AWAY, STORED, ReferenceTable
 from ray.runtime.owner.arriving import OnDisk
 from ray.runtime.owner.entries import entry_in
 from ray.runtime.refs.counted import CountedRef
@@ -84,7 +84,9 @@ class Subscription:
     def on_disk(self, ref: CountedRef[Any]) -> OnDisk | None:
         """See ``Runtime``."""
         entry = ref._entry
-        return self._values.on_disk(entry.id) if entry.status == STORED else None
+        if entry.status < STORED:
+            return None
+        return self._values.away.arriving(entry) if entry.status == AWAY else self._values.on_disk(entry.id)
 
     def unsubscribe(self, listener: Listener) -> bool:
         """See ``Runtime``."""

@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ray.abc.store import SHARED, Store
+from ray.abc.store import SHARED, SPILLING, Store
 from ray.exceptions import BlockingCallError, ObjectExistsError, ObjectLostError, RayConnectionError, RayError
-from ray.protocol.references import FAILED, READY, ObjectEntry, ReferenceTable
+from ray.protocol.references import FAILED, READY, STORED, ObjectEntry, ReferenceTable
 from ray.runtime.owner.arriving import OnDisk, Restoring, Wanted
+from ray.runtime.owner.away import AWAY_BYTES, at_of, place_of
 from ray.runtime.owner.unreadable import FINALISED, error_of, raise_unreadable_value
 from ray.serialization import deserialize_aligned, deserialize_copy
 from ray.serialization.blob import PICKLE, Blob, load_pickle
 
 if TYPE_CHECKING:
+    from ray.messages import wire
+    from ray.runtime.owner.away import Away
     from ray.runtime.owner.stored_views import StoredViews
+    from ray.runtime.process.peers import Peer
     from ray.serialization import Serialized
 
 
@@ -33,6 +37,7 @@ class Values:
         why_lost: Callable[[ObjectEntry, ObjectLostError], ObjectLostError],
         store_lost: Callable[[RayConnectionError], RayConnectionError],
         may_wait: Callable[[], bool],
+        away: Away,
     ) -> None:
         """Make one.
 
@@ -44,6 +49,7 @@ class Values:
             why_lost: what to raise for an object that is not in the store, where a plain loss is all that is known.
             store_lost: what to raise where the store does not answer; waits for the reason.
             may_wait: whether this thread may wait for room; if not, it runs an event loop.
+            away: what is in the stores of other nodes.
         """
         self._store = store
         self._table = table
@@ -53,11 +59,16 @@ class Values:
         self._may_wait = may_wait
         #: Whether large values are in memory that every process of the node sees.
         self.shared = SHARED in store.capabilities
+        #: Whether what does not fit into it goes to a disk.
+        self.spills = SPILLING in store.capabilities
         self.views = views
+        self.away = away
+        #: Whether processes of other nodes may read what is in the node's store: then it stays there if it is large.
+        self.serves = False
         self._restoring = Restoring(self.stored_blob)
 
-    def value(self, entry: ObjectEntry, copy: bool = False) -> Any:
-        """The value of a complete entry, or raise its failure."""
+    def value(self, entry: ObjectEntry, copy: bool = False, timeout_s: float | None = None) -> Any:
+        """The value of a complete entry, or raise its failure; it is not waited longer than ``timeout_s`` for it."""
         status = entry.status
         blob: Blob | None
         if status == READY:
@@ -67,7 +78,7 @@ class Values:
             raise error_of(entry)
         else:
             try:
-                blob = self.stored_blob(entry.id)
+                blob = self.stored_blob(entry.id) if status == STORED else self.away.blob(entry, timeout_s)
             except ObjectLostError as error:
                 raise self._why_lost(entry, error) from None
         try:
@@ -161,6 +172,25 @@ class Values:
         entry.table.complete_stored(entry, nbytes)
         if entry.freed:
             self._store.delete(entry.id)
+
+    def came_away(self, entry: ObjectEntry, at: wire.At) -> None:
+        """A worker of another node has put the value into the store of that one. Under the lock."""
+        entry.table.complete_away(entry, place_of(entry.id, at))
+        if entry.freed:
+            self.away.let_go(entry)
+
+    def at(self, entry: ObjectEntry, receiver: Peer) -> wire.At | None:
+        """Where that process finds the value of an entry by itself; None: in its node's store, or nowhere.
+
+        Under the lock.
+        """
+        if receiver.is_guest:
+            return None
+        if entry.status == STORED:
+            large = self.serves and not receiver.near and entry.nbytes >= AWAY_BYTES
+            return self.away.here(entry) if large else None
+        place = entry.table.places.get(entry.id)
+        return None if place is None else at_of(place)
 
     def discard(self, ids: Iterable[bytes]) -> None:
         """Results that may be in the store though nobody will ever be told. Under the lock."""

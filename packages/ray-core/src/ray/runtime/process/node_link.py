@@ -59,14 +59,14 @@ class NodeLink:
         """
         self.connection.send((encode(message),))
 
-    def request(self, make: Callable[[int], Any], timeout_s: float = 10.0) -> node.Answer:
+    def request(self, make: Callable[[int], Any], timeout_s: float | None = 10.0) -> node.Answer:
         """Send ``make(number)`` and wait for its answer.
 
         Raises:
             NodeDiedError: there is, or comes to be, no node manager to answer.
             RayConnectionError: as the session was shut down.
             UnpicklableError: as ``send``.
-            RaySystemError: it lives and does not answer in time.
+            RaySystemError: it lives and does not answer in time; without a time, it is waited for as long as it lives.
         """
         check(SENDING)
         number = self._numbers()

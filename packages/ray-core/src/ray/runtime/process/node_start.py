@@ -57,6 +57,8 @@ class JobConfig(Told, frozen=True):
     """Number of the node that the driver is connected to. Filled in by its node manager."""
     lack: str = ""
     """Why it is not there on this node, so that no task can run: a clause. Filled in by the node manager."""
+    is_guest: bool = False
+    """Its driver runs on a machine without a node, and reads no store: all values travel in messages."""
 
 
 class ClusterConfig(Told, frozen=True):

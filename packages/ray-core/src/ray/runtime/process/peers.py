@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ray.abc.transport import Connection, Frame, Transport
-from ray.ids import node_of
+from ray.ids import node_number, node_of
 from ray.messages import codec, wire
 from ray.protocol import handshake
 from ray.protocol.references import ObjectEntry
@@ -42,6 +42,7 @@ class Peer:
         "forgets",
         "greeted",
         "incoming",
+        "is_guest",
         "kept",
         "kept_bytes",
         "known",
@@ -56,13 +57,17 @@ class Peer:
         "waiting",
     )
 
-    def __init__(self, connection: Connection, process: bytes, address: str, *, near: bool = True) -> None:
+    def __init__(
+        self, connection: Connection, process: bytes, address: str, *, near: bool = True, is_guest: bool = False
+    ) -> None:
         self.connection = connection
         #: Its id; empty of one that owns nothing and is asked nothing.
         self.process = process
         self.address = address
         #: It is of the same node, and so has the same store: values in there need not be sent.
         self.near = near
+        #: It runs on a machine without a node, and so reads no store of any.
+        self.is_guest = is_guest
         #: Hashes of functions it has been sent.
         self.known: set[bytes] = set()
         #: {object id: size} of large argument values that it keeps until told to forget them, oldest first.
@@ -277,11 +282,13 @@ class PeerTable:
                 waiting.pop(key, None)
 
     def _peer(self, connection: Connection, process: bytes, address: str) -> Peer:
-        # Of two processes with the same home one may run on a machine without a node.
-        near = not process or (node_of(process) == self._node and self._transport.is_near(address))
+        # A driver on a machine without a node has the id of its home's, and an address of its own.
+        number = self._transport.node_in(address) if process else 0
+        near = not process or (node_of(process) == self._node and not number)
         if not near:
             self.knows_far = True
-        return Peer(connection, process, address, near=near)
+        is_guest = number not in (0, node_number(process)) if process else False
+        return Peer(connection, process, address, near=near, is_guest=is_guest)
 
     def _has_reached(self) -> None:
         self.cut_off = 0.0

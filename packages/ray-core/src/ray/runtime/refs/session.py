@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ray.exceptions import RayConnectionError
-from ray.protocol.references import READY, STORED, ObjectEntry
+from ray.protocol.references import AWAY, READY, STORED, ObjectEntry
 from ray.runtime.refs.counted import CountedRef
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def value_of(ref: CountedRef[R]) -> R:
 def failure_of(ref: CountedRef[Any]) -> BaseException | None:
     """What ``value_of`` would raise for an object that is done, or None; looks into no value."""
     runtime = _current
-    if runtime is not None and runtime.knows(ref) and ref._entry.status in (READY, STORED):
+    if runtime is not None and runtime.knows(ref) and ref._entry.status in (READY, STORED, AWAY):
         return None
     try:
         value_of(ref)

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ray.abc.transport import Frame
 from ray.clock import perf_counter_ns
+from ray.ids import node_number
 from ray.messages import wire
 from ray.protocol.references import LARGE_BYTES
 from ray.runtime.async_functions import check_awaited, check_streamed, runs_on_loop
 from ray.runtime.interface import IN_THREAD, STREAMING
+from ray.runtime.owner.away import AWAY_BYTES
 from ray.runtime.process.forked import end_forked_child
 from ray.runtime.process.interrupts import handles_interrupt, interrupt_of
 from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.returns import pack_returns
 from ray.runtime.worker.outcome import Outcome, success
-from ray.runtime.worker.storing import store_results, store_results_on_loop
+from ray.runtime.worker.storing import leave_results, store_results, store_results_on_loop
 from ray.runtime.worker.yielding import Host as YieldsHost
 from ray.runtime.worker.yielding import Yielding, first_of, yielding_of
 from ray.serialization import (
@@ -202,7 +204,10 @@ class TaskCall:
             outcome = self._succeed(result)
             result = None
             if outcome.large:
-                store_results(worker.values, outcome.large)
+                if outcome.away:
+                    leave_results(worker.values, outcome, patient=worker.values.spills)
+                else:
+                    store_results(worker.values, outcome.large)
         except BaseException as error:
             call, result = ((), {}), None  # kept refs are looked for next, and these would count
             outcome = worker.failing.outcome_of(self, error)
@@ -225,7 +230,8 @@ class TaskCall:
         try:
             if self.task.stored or self.task.deps or worker.spilled_arguments:
                 ids = self._stored_ids()
-                fetch = None if self.peer.near or not ids else partial(worker.preparing.fetch, self)
+                comes = ids and (not self.peer.near or any(dependency.away for dependency in self.task.deps))
+                fetch = partial(worker.preparing.fetch, self) if comes else None
                 held = await worker.spilled_arguments.read(self.group, ids, fetch)
                 function, call = worker.preparing.prepare(self)
                 held.clear()
@@ -248,7 +254,9 @@ class TaskCall:
             call = ((), {})
             outcome = self._succeed(result)
             result = None
-            if outcome.large:
+            if outcome.away:
+                leave_results(worker.values, outcome, patient=False)
+            elif outcome.large:
                 await store_results_on_loop(worker.values, outcome.large)  # a cancellation comes too late
         except BaseException as error:
             call, result = ((), {}), None  # kept refs are looked for next, and these would count
@@ -281,7 +289,11 @@ class TaskCall:
             values = pack_returns(result, task.num_returns)
         else:
             values = [Serialized(blob, [])]
-        return success(task, values, shared=self.worker.values.shared and self.peer.near)
+        store = self.worker.values
+        if self.peer.near:
+            return success(task, values, LARGE_BYTES if store.shared else 0)
+        serves = store.serves and not self.peer.is_guest
+        return success(task, values, AWAY_BYTES if serves else 0, node_number(self.worker.here.process_id))
 
 
 #: What completes the object that would have come next.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from ray.ids import edition_of, stored_id
 from ray.messages import wire
-from ray.protocol.references import LARGE_BYTES
 from ray.runtime.owner.records import return_ids
 from ray.serialization import Serialized
 
@@ -13,6 +13,7 @@ Large: TypeAlias = list[tuple[bytes, Serialized]]
 """Values for the node's store, with the ids of their objects."""
 
 NO_SIZES: list[int] = []
+NOTHING_AWAY: list[wire.At | None] = []
 NOTHING_LARGE: Large = []
 
 
@@ -23,7 +24,7 @@ class Outcome:
     stored, these values are ``large``.
     """
 
-    __slots__ = ("blobs", "large", "ok", "refs", "retry", "sizes")
+    __slots__ = ("away", "blobs", "large", "ok", "refs", "retry", "sizes")
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Outcome:
         sizes: list[int] = NO_SIZES,
         retry: bool = False,
         large: Large = NOTHING_LARGE,
+        away: list[wire.At | None] = NOTHING_AWAY,
     ) -> None:
         self.ok = ok
         self.blobs = blobs
@@ -40,18 +42,32 @@ class Outcome:
         self.sizes = sizes
         self.retry = retry
         self.large = large
+        #: Where the stored ones are, if the owner is on another node.
+        self.away = away
 
 
-def success(task: wire.Task, values: list[Serialized], *, shared: bool) -> Outcome:
-    """The outcome of a task that returned these; ``shared``: what is large goes into the store, the caller's too."""
+def success(task: wire.Task, values: list[Serialized], limit: int, node: int = 0) -> Outcome:
+    """The outcome of a task that returned these.
+
+    Args:
+        task: as it came.
+        values: what it returned.
+        limit: what is as large goes into the node's store; 0: nothing does.
+        node: the number of this one, if the owner is on another node: it is told where they are then.
+    """
+    edition = edition_of(task.attempt) if node else 0
     blobs: list[Any] = []
     large: Large = []
     for id, value in zip(return_ids(task.id, task.num_returns), values, strict=True):
-        if shared and value.nbytes >= LARGE_BYTES:
-            large.append((id, value))
+        if limit and value.nbytes >= limit:
+            large.append((stored_id(id, edition), value))
             blobs.append(None)
         else:
             blobs.append(value.to_bytes())
     refs = [value.refs for value in values]
     sizes = [value.nbytes for value in values] if large else NO_SIZES
-    return Outcome(True, blobs, refs if any(refs) else None, sizes, large=large)
+    away = NOTHING_AWAY
+    if large and node:
+        sized = zip(blobs, values, strict=True)
+        away = [wire.At(node, value.nbytes, edition) if blob is None else None for blob, value in sized]
+    return Outcome(True, blobs, refs if any(refs) else None, sizes, large=large, away=away)

@@ -97,7 +97,8 @@ class Preparing:
             ObjectLostError: it has no such object (any more).
             OwnerDiedError: as it has gone with its owner, which the caller is not.
         """
-        if node_of(dependency.id) != node_of(call.peer.process):  # the caller only believes that it is kept here
+        # It is away, or the caller only believes that it is kept here.
+        if dependency.away is not None or node_of(dependency.id) != node_of(call.peer.process):
             return self._blob_of(dependency.id, dependency.address)
         try:
             return self._values.stored_blob(dependency.id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic
+from ray.ids import stored_id
 from ray.messages import codec, wire
 from ray.runtime.owner.records import return_ids
 
@@ -39,8 +40,8 @@ class Replies:
     """What the calls of a worker came to, on its way to their callers."""
 
     __slots__ = (
-        "_actor", "_borrowing", "_desk", "_life", "_peers", "_table", "_transport", "_turn_ends", "_values", "brief",
-        "long_ended", "unsent",
+        "_actor", "_borrowing", "_desk", "_life", "_peers", "_table", "_transport", "_turn_ends", "_values",
+        "brief", "long_ended", "unsent",
     )  # fmt: skip
 
     def __init__(
@@ -122,7 +123,9 @@ class Replies:
             refs = [self._borrowing.hand_over([ref._entry for ref in inner], peer) for inner in outcome.refs]
             outcome.refs = None
         kept = self._kept(task) if task.refs or task.deps else []
-        done = wire.Done(task.id, outcome.ok, values, duration_us, kept, refs, outcome.sizes, outcome.retry)
+        done = wire.Done(
+            task.id, outcome.ok, values, duration_us, kept, refs, outcome.sizes, outcome.retry, outcome.away
+        )
         if not peer.outbox:
             self.unsent[peer] = monotonic()
         peer.outbox.append(done)
@@ -132,7 +135,10 @@ class Replies:
         self._desk.let_go(call)
         if call.abandoned and call.peer.lost:
             return  # it may run anew, and the stored result be that of the other attempt
-        self._values.discard(id for id in return_ids(call.task.id, call.task.num_returns) if None in outcome.blobs)
+        if None in outcome.blobs:
+            ids = return_ids(call.task.id, call.task.num_returns)
+            away = outcome.away or [None] * len(ids)
+            self._values.discard(stored_id(id, at.edition if at else 0) for id, at in zip(ids, away, strict=True))
 
     def _kept(self, task: wire.Task) -> list[bytes]:
         """Argument refs that this process still holds; each becomes a credit that the submitter registers."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 from ray.exceptions.base import traceback_of
 
 if TYPE_CHECKING:
     from ray.runtime.owner.values import Values
-    from ray.runtime.worker.outcome import Large
+    from ray.runtime.worker.outcome import Large, Outcome
 
 
 def store_results(values: Values, large: Large) -> None:
@@ -22,6 +23,26 @@ def store_results(values: Values, large: Large) -> None:
             values.store_result(*large.pop(0))
     except BaseException:
         values.discard(ids)
+        raise
+
+
+def leave_results(values: Values, outcome: Outcome, *, patient: bool) -> None:
+    """Store all that is large for an owner on another node, which reads it here; what has no room goes to it at once.
+
+    Empties ``outcome.large``. ``patient``: whether it waits for room.
+    """
+    large, stored = outcome.large, list[bytes]()
+    places = [index for index, blob in enumerate(outcome.blobs) if blob is None]
+    try:
+        for index in places:
+            id, value = large.pop(0)
+            try:
+                values.store_result(id, value, patient=patient)
+                stored.append(id)
+            except (ObjectStoreFullError, OutOfDiskError, BlockingIOError):
+                outcome.blobs[index], outcome.away[index] = value.to_bytes(), None
+    except BaseException:
+        values.discard(stored)
         raise
 
 

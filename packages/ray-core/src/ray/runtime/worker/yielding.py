@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ray.ids import object_id
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError
+from ray.ids import edition_of, node_number, object_id, stored_id
 from ray.messages import codec, wire
 from ray.protocol.references import LARGE_BYTES
+from ray.runtime.owner.away import AWAY_BYTES
 from ray.runtime.process.waiting import Waiter
 from ray.runtime.returns import pack, streamable
 from ray.runtime.worker.outcome import NOTHING_LARGE, Large
@@ -19,6 +21,7 @@ from ray.serialization import Serialized, serialize, serialize_small
 
 if TYPE_CHECKING:
     from ray.runtime.owner.borrowing import Borrowing
+    from ray.runtime.owner.here import Here
     from ray.runtime.owner.values import Values
     from ray.runtime.process.peers import Peer
 
@@ -37,6 +40,7 @@ def size_ahead(nbytes: int) -> int:
 class Host(Protocol):
     """The process of a task that yields."""
 
+    here: Here
     lock: Any
     values: Values
     borrowing: Borrowing
@@ -115,8 +119,21 @@ class Yielding:
                 await values.aclose()
 
     def _send(self, value: object) -> None:
+        values = self._call.worker.values
         for id, large in self._send_small(value):
-            self._call.worker.values.store_result(id, large)
+            if self._call.peer.near:
+                values.store_result(id, large)
+                self._tell(None, large.refs, large.nbytes)
+            else:
+                self._leave(id, large, patient=values.spills)
+
+    def _leave(self, id: bytes, large: Serialized, *, patient: bool) -> None:
+        """Store a value for an owner on another node, which reads it here; without room for it, it goes there now."""
+        try:
+            self._call.worker.values.store_result(id, large, patient=patient)
+        except (ObjectStoreFullError, OutOfDiskError, BlockingIOError):
+            self._tell(large.to_bytes(), large.refs, large.nbytes)
+        else:
             self._tell(None, large.refs, large.nbytes)
 
     async def _send_large(self, large: Large) -> None:
@@ -125,6 +142,9 @@ class Yielding:
 
         values = self._call.worker.values
         id, value = large[0]
+        if not self._call.peer.near:
+            self._leave(id, value, patient=False)
+            return
         refs, nbytes = value.refs, value.nbytes
         del value  # it borrows memory of the user's
         if await store_results_on_loop(values, large):
@@ -142,13 +162,19 @@ class Yielding:
             self._tell(blob, [], len(blob))
             return NOTHING_LARGE
         serialized = serialize(value) if blob is None else Serialized(blob, [])
-        if serialized.nbytes >= LARGE_BYTES and self._call.worker.values.shared and self._call.peer.near:
-            return [(self._next_id(), serialized)]
+        values, peer = self._call.worker.values, self._call.peer
+        kept = values.shared if peer.near else values.serves and not peer.is_guest
+        if kept and serialized.nbytes >= (LARGE_BYTES if peer.near else AWAY_BYTES):
+            return [(self._next_key(), serialized)]
         self._tell(serialized.to_bytes(), serialized.refs, serialized.nbytes)
         return NOTHING_LARGE
 
-    def _next_id(self) -> bytes:
-        return object_id(self._call.task.id, self._count)
+    def _next_key(self) -> bytes:
+        """What the node's store has the next object under."""
+        return stored_id(object_id(self._call.task.id, self._count), self._edition())
+
+    def _edition(self) -> int:
+        return 0 if self._call.peer.near else edition_of(self._call.task.attempt)
 
     def _tell(self, blob: bytes | None, inner: list[Any], nbytes: int) -> None:
         """Tell the owner of the next object, whose value is this, or in the node's store."""
@@ -160,13 +186,16 @@ class Yielding:
                 self._check()
             except BaseException:
                 if data is None:
-                    worker.values.discard([self._next_id()])
+                    worker.values.discard([self._next_key()])
                 raise
             self._sizes.append(size_ahead(nbytes))
             self._ahead += self._sizes[-1]
             refs = worker.borrowing.hand_over([ref._entry for ref in inner], peer)
             full = self._ahead >= MAX_AHEAD
-            peer.send(wire.Yielded(self._call.task.id, self._count, data, refs, nbytes, full), frames)
+            away = None
+            if data is None and not peer.near:
+                away = wire.At(node_number(worker.here.process_id), nbytes, self._edition())
+            peer.send(wire.Yielded(self._call.task.id, self._count, data, refs, nbytes, full, away), frames)
         self._count += 1
 
     def _check(self) -> None:

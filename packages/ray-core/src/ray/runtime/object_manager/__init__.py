@@ -1,0 +1,1 @@
+"""The process that brings objects from other nodes and sends them there."""

@@ -1,0 +1,454 @@
+"""Large values between nodes that have stores of their own: where they are, how often they travel, and their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.redis_servers import server_binary
+
+import ray
+from ray.abc.store import Store
+from ray.plugins.compose import Composition
+from ray.runtime.process.session_dirs import session_in
+from ray.testing import eventually, inside, leaks
+from ray.testing.cluster import Cluster, ClusterNode
+
+FAR = {"resources": {"far": 1}}
+LIMIT_S = 40
+LIMIT = datetime.timedelta(seconds=LIMIT_S)
+MiB = 1 << 20
+#: Of one value in most of these tests.
+NBYTES = 5 * MiB
+STORE_BYTES = 64 * MiB
+
+joins = pytest.mark.usefixtures("joined")
+
+
+def both_stores(test: Any) -> Any:
+    """The program is a driver at the head of a cluster with either store."""
+    return joins(pytest.mark.parametrize("cluster", ["shm", "plasma"], indirect=True)(test))
+
+
+@contextlib.contextmanager
+def store_of(cluster: Cluster, number: int) -> Iterator[Store]:
+    """The store of a node, as a process of that node has it."""
+    address = session_in(cluster.nodes[number].started.session_dir).store_address
+    with contextlib.closing(Composition(cluster.plan).open_store(address)) as store:
+        yield store
+
+
+def stored(cluster: Cluster) -> list[int]:
+    """How many objects each node has."""
+    counts = []
+    for number in range(len(cluster.nodes)):
+        with store_of(cluster, number) as store:
+            counts.append(store.stats().objects)
+    return counts
+
+
+def received(node: ClusterNode) -> int:
+    """How many bytes have come to a node over data connections."""
+    return int(node.ask("transfers")["received_bytes"])
+
+
+def is_empty(cluster: Cluster) -> None:
+    eventually(lambda: stored(cluster) == [0] * len(cluster.nodes), 10, lambda: f"objects are left: {stored(cluster)}")
+
+
+@ray.remote(**FAR)
+def make(seed: int, nbytes: int = NBYTES) -> bytes:
+    return pattern(seed, nbytes)
+
+
+def pattern(seed: int, nbytes: int = NBYTES) -> bytes:
+    block = bytes((seed + index * index) % 251 for index in range(4099))
+    return (block * (nbytes // len(block) + 1))[:nbytes]
+
+
+@ray.remote(**FAR)
+def look(value: bytes) -> tuple[int, str]:
+    return sum(value[::4096]), ray.get_runtime_context().node_id
+
+
+@both_stores
+def test_a_large_result_stays_where_it_is_made_until_it_is_read(cluster: Cluster) -> None:
+    ref = make.remote(1)
+    assert ray.wait([ref], timeout=LIMIT) == ([ref], [])
+    assert stored(cluster) == [0, 1]
+    assert received(cluster.nodes[0]) == 0
+    assert ray.get(ref, timeout=LIMIT_S) == pattern(1)
+    assert ray.get(ref) == pattern(1)
+    assert stored(cluster) == [1, 1]
+    assert NBYTES < received(cluster.nodes[0]) < NBYTES + 4096
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_what_is_small_travels_in_messages(cluster: Cluster) -> None:
+    assert ray.get(make.remote(2, MiB // 2), timeout=LIMIT_S) == pattern(2, MiB // 2)
+    assert [received(node) for node in cluster.nodes] == [0, 0]
+    is_empty(cluster)
+
+
+@both_stores
+def test_a_task_reads_an_argument_where_it_is(cluster: Cluster) -> None:
+    ref = make.remote(3)
+    expected = sum(pattern(3)[::4096]), cluster.nodes[1].node_id
+    assert ray.get([look.remote(ref) for _ in range(3)], timeout=LIMIT_S) == [expected] * 3
+    assert [received(node) for node in cluster.nodes] == [0, 0]
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_an_argument_of_the_driver_comes_once(cluster: Cluster) -> None:
+    value = pattern(4)
+    ref = ray.put(value)
+    expected = sum(value[::4096]), cluster.nodes[1].node_id
+    assert ray.get([look.remote(ref) for _ in range(8)], timeout=LIMIT_S) == [expected] * 8
+    assert NBYTES < received(cluster.nodes[1]) < 2 * NBYTES
+    assert ray.get(look.remote(value), timeout=LIMIT_S) == expected  # as part of the arguments, not by reference
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_a_ref_inside_is_read_from_any_node(cluster: Cluster) -> None:
+    @ray.remote(num_cpus=0)
+    def first(refs: list[ray.ObjectRef[bytes]]) -> tuple[int, str]:
+        return sum(ray.get(refs[0])[::4096]), ray.get_runtime_context().node_id
+
+    made, put = make.remote(5), ray.put(pattern(6))
+    local = first.options(resources={}).remote
+    for ref, seed in ((made, 5), (put, 6)):
+        for where in (first.options(**FAR).remote, local):
+            assert ray.get(where([ref]), timeout=LIMIT_S)[0] == sum(pattern(seed)[::4096])
+    del made, put, ref
+    is_empty(cluster)
+
+
+def get(found: list[bytes], ref: ray.ObjectRef[bytes]) -> None:
+    found.append(ray.get(ref, timeout=LIMIT_S))
+
+
+async def awaited(ref: ray.ObjectRef[bytes], count: int) -> list[bytes]:
+    async def one() -> bytes:
+        return await ref
+
+    return list(await asyncio.gather(*(one() for _ in range(count))))
+
+
+@both_stores
+def test_many_askers_and_one_transfer(cluster: Cluster) -> None:
+    @ray.remote(num_cpus=0.01)
+    def read(refs: list[ray.ObjectRef[bytes]]) -> int:
+        return sum(ray.get(refs[0])[::4096])
+
+    ref = make.remote(7)
+    ray.wait([ref], timeout=LIMIT)
+    found: list[bytes] = []
+    threads = [threading.Thread(target=get, args=(found, ref)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+
+    found += asyncio.run(awaited(ref, 3))
+    for thread in threads:
+        thread.join()
+    assert found == [pattern(7)] * 9
+    assert set(ray.get([read.remote([ref]) for _ in range(4)], timeout=LIMIT_S)) == {sum(pattern(7)[::4096])}
+    assert received(cluster.nodes[0]) < 2 * NBYTES
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_streams_and_actors(cluster: Cluster) -> None:
+    @ray.remote(**FAR)
+    class Far:
+        def __init__(self, value: bytes) -> None:
+            self.value = value
+
+        def get(self) -> bytes:
+            return self.value
+
+        def put(self) -> list[ray.ObjectRef[bytes]]:
+            return [ray.put(self.value)]
+
+    @ray.remote(num_returns="streaming", **FAR)
+    def yields() -> Iterator[bytes]:
+        for seed in range(4):
+            yield pattern(seed, 2 * MiB)
+
+    actor = Far.remote(pattern(8))
+    assert ray.get(actor.get.remote(), timeout=LIMIT_S) == pattern(8)
+    (inner,) = ray.get(actor.put.remote(), timeout=LIMIT_S)
+    assert ray.get(inner, timeout=LIMIT_S) == pattern(8)
+    assert [ray.get(ref, timeout=LIMIT_S) for ref in yields.remote()] == [pattern(seed, 2 * MiB) for seed in range(4)]
+    assert received(cluster.nodes[0]) > 10 * MiB
+    del actor, inner
+    is_empty(cluster)
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def mover_of(node: ClusterNode) -> int:
+    """The pid of a node's object manager."""
+    return int(node.ask("transfers")["pid"])
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def get_all(found: list[bytes], refs: list[ray.ObjectRef[bytes]]) -> None:
+    found += ray.get(refs, timeout=LIMIT_S)
+
+
+@both_stores
+@pytest.mark.parametrize("which", [0, 1], ids=["receiver", "holder"])
+def test_an_object_manager_that_is_killed_is_replaced(cluster: Cluster, which: int) -> None:
+    refs = [make.remote(seed, 10 * MiB) for seed in range(4)]
+    ray.wait(refs, num_returns=4, timeout=LIMIT)
+    found: list[bytes] = []
+    thread = threading.Thread(target=get_all, args=(found, refs))
+    thread.start()
+    for _ in range(3):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(mover_of(cluster.nodes[which]), signal.SIGKILL)
+        time.sleep(0.02)
+    thread.join(LIMIT_S)
+    assert found == [pattern(seed, 10 * MiB) for seed in range(4)]
+    del refs, found
+    is_empty(cluster)
+
+
+@both_stores
+def test_a_holder_that_stands_still_is_replaced(cluster: Cluster) -> None:
+    ref = make.remote(1)
+    ray.wait([ref], timeout=LIMIT)
+    with stopped(mover_of(cluster.nodes[1])):
+        assert ray.get(ref, timeout=LIMIT_S) == pattern(1)
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_what_was_on_a_node_that_has_died_is_lost(cluster: Cluster) -> None:
+    kept, read = make.remote(1), make.remote(2)
+    assert ray.get(read, timeout=LIMIT_S) == pattern(2)
+    ray.wait([kept], timeout=LIMIT)
+    cluster.kill(cluster.nodes[1])
+    eventually(lambda: sum(row["Alive"] for row in ray.nodes()) == 1, 10, "the node is known to be dead")
+    assert ray.get(read, timeout=LIMIT_S) == pattern(2)  # its copy is here
+    with pytest.raises(ray.exceptions.ObjectLostError, match="dead"):
+        ray.get(kept, timeout=LIMIT_S)
+    del kept, read
+    is_empty(cluster)
+
+
+@both_stores
+def test_a_node_that_dies_while_its_values_come(cluster: Cluster) -> None:
+    refs = [make.remote(seed, 12 * MiB) for seed in range(4)]
+    ray.wait(refs, num_returns=4, timeout=LIMIT)
+    with stopped(mover_of(cluster.nodes[1])):
+        raised: list[BaseException] = []
+        thread = threading.Thread(target=catch, args=(raised, refs))
+        thread.start()
+        time.sleep(0.2)
+        cluster.kill(cluster.nodes[1])
+        thread.join(LIMIT_S)
+    assert [type(error) for error in raised] == [ray.exceptions.ObjectLostError]
+
+
+def catch(raised: list[BaseException], refs: list[ray.ObjectRef[bytes]]) -> None:
+    try:
+        ray.get(refs, timeout=LIMIT_S)
+    except BaseException as error:
+        raised.append(error)
+
+
+@both_stores
+def test_get_waits_no_longer_than_it_is_told(cluster: Cluster) -> None:
+    ref = make.remote(1)
+    ray.wait([ref], timeout=LIMIT)
+    with stopped(mover_of(cluster.nodes[0])):
+        for wanted in (ref, [ref]):
+            began = time.monotonic()
+            with pytest.raises(ray.exceptions.GetTimeoutError):
+                ray.get(wanted, timeout=0.3)
+            assert time.monotonic() - began < 2.5
+    assert ray.get(ref, timeout=LIMIT_S) == pattern(1)
+
+
+@both_stores
+def test_a_receiver_without_room(cluster: Cluster) -> None:
+    mine = [ray.put(bytearray(12 * MiB)) for _ in range(4)]
+    ref = make.remote(1, 30 * MiB)
+    if cluster.plan.store.name == "plasma":
+        assert ray.get(ref, timeout=LIMIT_S) == pattern(1, 30 * MiB)  # what is there goes to the disk
+    else:
+        with pytest.raises(ray.exceptions.ObjectStoreFullError, match=cluster.nodes[0].node_id):
+            ray.get(ref, timeout=LIMIT_S)
+        del mine[1:]
+        assert ray.get(ref, timeout=LIMIT_S) == pattern(1, 30 * MiB)
+
+
+@both_stores
+def test_results_that_have_no_room_where_they_are_made(cluster: Cluster) -> None:
+    refs = [make.remote(seed, 12 * MiB) for seed in range(12)]
+    for seed, ref in enumerate(refs):
+        assert ray.get(ref, timeout=LIMIT_S) == pattern(seed, 12 * MiB)
+        refs[seed] = None
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_arguments_that_do_not_fit_together(cluster: Cluster) -> None:
+    refs = [ray.put(pattern(seed, 12 * MiB)) for seed in range(4)]
+    looks = [look.remote(refs[seed % 4]) for seed in range(10)]
+    mine = make.remote(9)
+    assert ray.get(mine, timeout=LIMIT_S) == pattern(9)
+    found = ray.get(looks, timeout=LIMIT_S)
+    assert [count for count, _ in found] == [sum(pattern(seed % 4, 12 * MiB)[::4096]) for seed in range(10)]
+
+
+@both_stores
+def test_what_a_process_owned_goes_with_it(cluster: Cluster) -> None:
+    @ray.remote(num_cpus=0)
+    class Owner:
+        def submit(self) -> int:
+            self.refs = [make.remote(seed) for seed in range(3)]
+            ray.wait(self.refs, num_returns=3)
+            return os.getpid()
+
+    owner = Owner.remote()
+    pid = ray.get(owner.submit.remote(), timeout=LIMIT_S)
+    with store_of(cluster, 1) as store:
+        assert store.stats().objects == 3
+    os.kill(pid, signal.SIGKILL)
+    is_empty(cluster)
+
+
+@both_stores
+def test_the_result_of_a_worker_that_dies_before_it_says_so(cluster: Cluster, tmp_path: object) -> None:
+    @ray.remote(max_retries=2, **FAR)
+    def twice(path: str) -> bytes:
+        if not os.path.exists(path):
+            open(path, "w").close()
+            inside.die_with_next_result()
+            return pattern(1)
+        return pattern(2)
+
+    ref = twice.remote(f"{tmp_path}/ran")
+    assert ray.get(ref, timeout=LIMIT_S) == pattern(2)
+    del ref
+    is_empty(cluster)
+
+
+@both_stores
+def test_an_async_actor_goes_on_while_its_argument_comes(cluster: Cluster) -> None:
+    @ray.remote(num_cpus=0)
+    class Busy:
+        def __init__(self) -> None:
+            self.steps = 0
+
+        async def count(self) -> None:
+            while True:
+                self.steps += 1
+                await asyncio.sleep(0.01)
+
+        @ray.method(concurrency_group="others")
+        async def counted(self) -> int:
+            return self.steps
+
+        async def look(self, value: bytes) -> int:
+            return sum(value[::4096])
+
+    busy = Busy.options(concurrency_groups={"others": 2}).remote()
+    forever = busy.count.remote()
+    ref = make.remote(1)
+    ray.wait([ref], timeout=LIMIT)
+    with stopped(mover_of(cluster.nodes[1])):
+        looked = busy.look.remote(ref)
+        time.sleep(0.3)
+        first = ray.get(busy.counted.remote(), timeout=2)
+        time.sleep(0.2)
+        assert ray.get(busy.counted.remote(), timeout=2) > first
+    assert ray.get(looked, timeout=LIMIT_S) == sum(pattern(1)[::4096])
+    ray.cancel(forever)
+
+
+PROGRAM = """
+import sys, time
+import ray
+ray.init(sys.argv[1])
+
+@ray.remote(resources={"far": 1})
+def make(nbytes):
+    return bytes(nbytes)
+
+@ray.remote(resources={"far": 1})
+class Keeper:
+    def keep(self, refs):
+        self.values = ray.get(refs)
+        return len(self.values)
+
+keeper = Keeper.remote()
+kept = [ray.put(bytes(3 << 20)) for _ in range(3)]
+refs = [make.remote(2 << 20) for _ in range(4)]
+ray.get(refs[:2])
+print(ray.get(keeper.keep.remote(kept)), flush=True)
+sys.stdin.readline()
+"""
+
+
+@both_stores
+def test_a_driver_that_is_killed_leaves_nothing(cluster: Cluster) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, cluster.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "3\n"
+        assert min(stored(cluster)) >= 3
+        driver.kill()
+    is_empty(cluster)
+
+
+@pytest.mark.parametrize("encryption", ["aes-gcm", "none"])
+def test_what_is_encrypted_comes_as_it_was(encryption: str) -> None:
+    pytest.importorskip("cryptography")
+    server_binary()
+    before = leaks.snapshot()
+    with Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 2}, store="plasma", data_encryption=encryption
+    ) as cluster:
+        cluster.add_node(num_cpus=2, resources={"far": 4})
+        cluster.wait_for_nodes()
+        with ray.init(cluster.address):
+            ref, put = make.remote(1), ray.put(pattern(2))
+            assert ray.get(ref, timeout=LIMIT_S) == pattern(1)
+            assert ray.get(look.remote(put), timeout=LIMIT_S)[0] == sum(pattern(2)[::4096])
+            assert min(received(node) for node in cluster.nodes) > NBYTES
+            del ref, put
+            is_empty(cluster)
+    leaks.assert_clean(before)
