@@ -74,7 +74,9 @@ def test_a_worker_says_the_same(start):
         return ActorPool
 
     start(num_cpus=1)
-    with pytest.raises(ModuleNotFoundError, match=r"No module named 'ray\.util'\. It is not in this .*ActorPool:"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"No module named 'ray\.util\.ActorPool'\. It is not in this release\."
+    ):
         ray.get(task.remote())
 
 

@@ -7,16 +7,14 @@ from itertools import count
 
 import pytest
 
+from ray.messages.objects import ARGUMENT, GET, WAIT
 from ray.protocol.pulls import (
     AGAIN,
-    ARGUMENT,
     FULL,
-    GET,
     LOST,
     MAX_TRANSFERS,
     MAX_TRIES,
     REST_S,
-    WAIT,
     Begin,
     Delete,
     Effect,

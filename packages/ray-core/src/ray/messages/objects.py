@@ -11,6 +11,9 @@ from msgspec import Meta
 
 from ray.messages.wire import Amount, Count, Struct
 
+#: Who waits for an object: the smaller, the sooner it comes.
+GET, WAIT, ARGUMENT = range(3)
+
 # --- between a process and its node manager --------------------------------------------------------------------------
 
 
@@ -23,7 +26,7 @@ class Pull(Struct, frozen=True, tag=150):
     """Whose store has it."""
     nbytes: Amount
     urgency: int = 0
-    """As in ``ray.protocol.pulls``."""
+    """``GET``, ``WAIT`` or ``ARGUMENT``."""
 
 
 class LetGo(Struct, frozen=True, tag=151):

@@ -17,8 +17,6 @@ from typing import TypeAlias
 
 from ray.protocol.story import check
 
-#: Who waits for an object: the smaller, the sooner it comes.
-GET, WAIT, ARGUMENT = range(3)
 #: Transfers at a time.
 MAX_TRANSFERS = 8
 #: Bytes on their way at a time: this share of the store, and not more than so many. What is larger comes alone.

@@ -18,7 +18,7 @@ from ray.exceptions import (
 )
 from ray.ids import edition_of, node_number, node_of, stored_id
 from ray.messages import node, objects, wire
-from ray.protocol.pulls import GET
+from ray.messages.objects import GET
 from ray.protocol.references import AWAY, FAILED, STORED, ObjectEntry, Place
 from ray.runtime.owner import away as module
 from ray.runtime.owner.away import AWAY_BYTES, Away, place_of

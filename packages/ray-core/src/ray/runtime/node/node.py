@@ -180,6 +180,7 @@ class NodeManager:
             **self.ends.handlers(),
             **running.handlers(),
             **questions.handlers(),
+            **self.others.handlers(),
         }
 
     def join(self, others: Joined) -> None:

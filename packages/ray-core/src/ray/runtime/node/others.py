@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ray.abc.scheduler import NodeView, ResourceRequest
 from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
+from ray.messages import finding, node, objects
 from ray.messages.placement import Placement
 from ray.runtime.cluster.absence import Absence
 from ray.runtime.cluster.members import Member
@@ -97,7 +98,14 @@ class Alone:
     """There are no others. Implements ``Others``, ``Elsewhere`` and ``ActorsElsewhere``."""
 
     def handlers(self) -> dict[type, Handler]:
-        return {}
+        """What strangers say may make a process ask for another node: it is told that there is none."""
+
+        def refuse(client: Client, message: Any, frames: Sequence[Frame]) -> None:
+            client.send(node.Answer(message.request, False, error="there is no other node"))
+
+        def ignore(client: Client, message: Any, frames: Sequence[Frame]) -> None: ...
+
+        return {finding.Where: refuse, objects.Pull: refuse, objects.FreeAt: ignore, objects.LetGo: ignore}
 
     def admit(self, client: Client) -> None:
         raise RemoteProtocolError("a node manager that would join one which is alone")

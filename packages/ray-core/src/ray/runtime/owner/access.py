@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic
 from ray.exceptions import RayError
-from ray.protocol.pulls import ARGUMENT
+from ray.messages.objects import ARGUMENT
 from ray.protocol.references import AWAY, FAILED, STORED, ObjectEntry
 from ray.runtime.owner.entries import entry_in
 from ray.runtime.owner.lacking import timed_out

@@ -17,7 +17,7 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, ObjectStoreFullErro
 from ray.ids import MAX_EDITION, node_number, node_of, stored_id
 from ray.ids import node_bytes as node_id
 from ray.messages import node, objects, wire
-from ray.protocol.pulls import GET
+from ray.messages.objects import GET
 from ray.protocol.references import Place
 from ray.runtime.owner.arriving import OnDisk, Restoring
 

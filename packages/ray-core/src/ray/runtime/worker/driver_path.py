@@ -59,8 +59,10 @@ def _beside(module: str, sent: str) -> str:
     """
     if not module.isidentifier():
         return ""
-    folders = [os.path.dirname(os.path.abspath(str(getattr(sys.modules.get("__main__"), "__file__", None) or "")))]
-    with contextlib.suppress(OSError):
+    folders = []
+    with contextlib.suppress(OSError):  # the working directory was removed
+        file = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
+        folders.append(os.path.dirname(os.path.abspath(file)))
         folders.append(os.getcwd())
     for folder in folders:
         path = os.path.join(folder, module)
