@@ -196,7 +196,7 @@ def test_a_keeper_that_is_killed(machine):
     assert machine.names() == []
 
 
-@pytest.mark.parametrize("wait_s", [0.1, 0.3, 0.5, 0.8])
+@pytest.mark.parametrize("wait_s", [0.3, 0.8, *(pytest.param(each, marks=pytest.mark.slow) for each in (0.1, 0.5))])
 @pytest.mark.parametrize("block", [(), ("--block",)], ids=["leaves", "stays"])
 def test_sigterm_while_a_node_starts(machine, block, wait_s):
     """Nothing of it is left, at whatever moment; and no file with the password."""
@@ -240,7 +240,7 @@ print(found.stdout.decode().replace("\\n", ""))
 """
 
 
-@pytest.mark.parametrize("store", ["plasma", "shm", "heap"])
+@pytest.mark.parametrize("store", ["plasma", *(pytest.param(each, marks=pytest.mark.slow) for each in ("shm", "heap"))])
 def test_memory_of_several_nodes(machine, store):
     machine.environ["RAY_STORE"] = store
     machine.done("start", "--head", "--num-cpus", "1", "--node-name", "first")

@@ -35,9 +35,12 @@ STORE_BYTES = 64 * MiB
 joins = pytest.mark.usefixtures("joined")
 
 
+STORES = ["plasma", pytest.param("shm", marks=pytest.mark.slow)]
+
+
 def both_stores(test: Any) -> Any:
     """The program is a driver at the head of a cluster with either store."""
-    return joins(pytest.mark.parametrize("cluster", ["shm", "plasma"], indirect=True)(test))
+    return joins(pytest.mark.parametrize("cluster", STORES, indirect=True)(test))
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ def test_counts_on_three_nodes_like_a_serial_run() -> None:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_end_in_the_middle(how: signal.Signals) -> None:
     program = started()
     assert program.stdout is not None
@@ -64,7 +64,7 @@ def test_an_end_in_the_middle(how: signal.Signals) -> None:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("after_s", [0.2, 0.6, 1.0, 1.4])
+@pytest.mark.parametrize("after_s", [0.6, *(pytest.param(each, marks=pytest.mark.slow) for each in (0.2, 1.0, 1.4))])
 def test_an_end_while_nodes_start(after_s: float) -> None:
     program = started("--limit", "10")
     assert program.stdout is not None

@@ -18,10 +18,10 @@ FOLDER = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What Linux does not use itself is tried by the contract in the quick run, and by all else in the slow one."""
+    """What Linux does not use itself is tried in the slow run, and in that of the contracts."""
     if sys.platform == "linux":
         for item in items:
-            if item.path.parent == FOLDER and item.path.name != "test_contract.py" and "[Posix" in item.name:
+            if item.path.parent == FOLDER and "[Posix" in item.name:
                 item.add_marker(pytest.mark.slow)
 
 
