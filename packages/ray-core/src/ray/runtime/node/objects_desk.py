@@ -27,4 +27,4 @@ class ObjectsDesk:
 
     def expect_stop(self, pid: int) -> None:
         """See ``Host``."""
-        self._pool.helpers.add(pid)
+        self._pool.replaceable.add(pid)

@@ -93,7 +93,7 @@ class WorkerPool:
         #: {pid: name} of children without which the node is of no use
         self.vital: dict[int, str] = {}
         #: Pids of children that the node manager replaces when they end.
-        self.helpers: set[int] = set()
+        self.replaceable: set[int] = set()
         #: How many workers there may be, and why not more.
         self.most, self.most_reason = MAX_WORKERS, f"a node has at most {MAX_WORKERS} workers"
         #: {pid: timer} of vital children, and of the zygote, that were stopped
@@ -139,7 +139,7 @@ class WorkerPool:
 
     def knows(self, pid: int) -> bool:
         """Whether the process is a worker, or one that the node needs."""
-        return pid in self._by_pid or pid in self.vital or pid in self.helpers or pid == self._zygote_pid
+        return pid in self._by_pid or pid in self.vital or pid in self.replaceable or pid == self._zygote_pid
 
     @property
     def has_room(self) -> bool:
@@ -264,7 +264,7 @@ class WorkerPool:
         name = signal.Signals(number).name
         self._continued(pid)  # if it was stopped before: of a stop that follows soon, only that is reported
         reason = f"it was stopped by {name} and did not continue within {STOPPED_GRACE_S:g} s"
-        if pid == self._zygote_pid or pid in self.vital or pid in self.helpers:
+        if pid == self._zygote_pid or pid in self.vital or pid in self.replaceable:
             self._frozen[pid] = self._timers.after(STOPPED_GRACE_S, lambda: self._end_frozen(pid, reason))
             return
         if number == signal.SIGSTOP and self._stops.stopped(pid):
@@ -289,7 +289,7 @@ class WorkerPool:
         frozen = self._frozen.pop(pid, None)
         if frozen is not None:
             frozen.cancel()
-        self.helpers.discard(pid)
+        self.replaceable.discard(pid)
         if pid == self._zygote_pid:
             self._read_forked()
             if self._zygote_pid == pid and self._zygote is not None:  # a process that it has forked holds the other end

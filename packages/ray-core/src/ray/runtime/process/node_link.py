@@ -98,7 +98,7 @@ class NodeLink:
         number = self._numbers()
         self._requests[number] = on_answer
         self.send(make(number))
-        if self._ended or self.dead is not None:  # looked at last: whoever ends it ends every question that it finds
+        if self._ended or self.dead is not None:  # looked at last: its end ends every question that it finds
             self.answered(node.Answer(number, False, error=self.dead or "the session was shut down"))
 
     def find(self, node_number: int, address: str, found: Found) -> None:
