@@ -89,6 +89,7 @@ def test_variables_are_those_of_workers_alone(monkeypatch):
         ({"runtime_env": {"env_vars": {"A": 1}}}, TypeError, "not 'A': 1"),
         ({"runtime_env": {"env_vars": {"A=B": "1"}}}, ValueError, "no variable can be 'A=B'"),
         ({"runtime_env": {"env_vars": {"A": "\0"}}}, ValueError, "no variable can be"),
+        ({"runtime_env": {"env_vars": {"A": "\ud800"}}}, ValueError, "cannot be encoded"),
         ({"runtime_env": {"env_vars": {"A": "x" * 2_000_000}}}, ValueError, "have 2,000,001 bytes; at most 1,048,576"),
     ],
     ids=lambda value: str(value)[:40],

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -259,20 +260,33 @@ def test_words_that_mean_something_as_addresses_are_no_names(machine, name):
     assert "as an address it means something else" in machine.refused(2, "start", "--head", "--name", name)
 
 
-def test_a_node_manager_of_the_head_that_is_killed(machine):
-    """There is another one, or nothing at all: never a half."""
-    machine.done("start", "--head", "--num-cpus", "1")
+@pytest.mark.parametrize("transport", ["unix", "routed"])
+def test_a_node_manager_of_the_head_that_is_killed(machine, transport):
+    """There is another one, which is the head, and the old one keeps its name."""
+    if transport == "routed":
+        pytest.importorskip("ray_transport_zmq")
+    machine.environ["RAY_TRANSPORT"] = transport
+    machine.done("start", "--head", "--num-cpus", "1", "--node-name", "first")
+    assert "Traceback" not in "".join(path.read_text() for path in machine.runtime.rglob("node.log"))
     [node] = machine.status()["nodes"]
     os.kill(node["pid"], signal.SIGKILL)
 
-    def is_whole() -> bool:
-        finished = machine.ray("status", "--format", "json")
-        if finished.returncode == 3:
-            return machine.names() == [] and pids(machine) == []
-        found = json.loads(finished.stdout or "{}").get("nodes", [])
-        return any(each["pid"] != node["pid"] for each in found)
+    assert machine.run(f"ray.init({machine.address()!r})" + TASK) == ["8"]  # which waits for it
 
-    eventually(is_whole, LIMIT_S, "there is a cluster, or none")
+    def states() -> list[tuple[str, str, bool]]:
+        return sorted((each["state"], each["node_name"], each["is_head"]) for each in machine.status()["nodes"])
+
+    wanted = [("alive", "first", True), ("dead", "first", False)]
+    eventually(lambda: states() == wanted, LIMIT_S, "there is another one")
+
+
+def test_a_reader_that_hears_the_first_line_only(machine):
+    """The node runs, whoever listens."""
+    for what in (["--head"], ["--address", "auto", "--node-name", "second"]):
+        start = machine.start("start", *what, "--num-cpus", "1", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        start.stdout.close()
+        assert start.wait(LIMIT_S) == 0
+    assert [node["state"] for node in machine.status()["nodes"]] == ["alive"] * 2
 
 
 def test_a_key_file_that_is_left_is_overwritten(machine):

@@ -116,6 +116,29 @@ def test_what_is_decided_at_once_is_told_at_once(table, transport):
     assert table.made == 1
 
 
+@pytest.mark.parametrize("reason", ["", "nobody listens there either"])
+def test_a_dial_that_fails_at_once_waits_until_it_is_known_whose_fault_it_is(table, transport, reason):
+    """The node manager is dialled for that, and may not have answered yet."""
+    transport.known[WORKER] = "nobody listens there"
+    waiter = Waiter(table)
+    waiter.need()
+    assert table.look() == []
+    assert waiter.told == []
+    probe = transport.to(NODE)
+    if reason:
+        probe.fail(reason)
+    else:
+        probe.stand()
+    lost = table.look()
+    assert ID not in table.by_process
+    assert (isinstance(waiter.told[0], CutOffError), [peer.process for peer in lost]) == (
+        bool(reason),
+        [ID] * (not reason),
+    )
+    assert len(transport.dialled) == 2
+    assert not table.dialling
+
+
 def test_who_needs_a_peer_goes_on_once_it_stands(table, transport):
     first, second = Waiter(table), Waiter(table)
     for waiter in (first, second, first):
@@ -294,6 +317,7 @@ def test_a_failed_dial_keeps_nothing_of_the_program(table: PeerTable, transport:
     kept.dialling, kept.failure = False, raised("nobody is there")
     dial = transport.dial
     transport.dial = lambda address, timeout_s=5.0: kept if address == WORKER else dial(address)  # type: ignore[method-assign]
+    transport.known[NODE] = ""
     gc.collect()
     gc.disable()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,8 +12,10 @@ from ray.api.strategies import (
     NodeLabelSchedulingStrategy,
     label_value,
 )
-from ray.messages.placement import LabelRule, Placement
+from ray.messages.placement import NAME_FORM, LabelRule, Placement
 
+_FORM = re.compile(NAME_FORM)
+_SHOWN_CHARS = 100
 #: Options that together say where.
 WHERE = ("node", "soft", "labels")
 STRATEGY = "scheduling_strategy"
@@ -79,7 +82,7 @@ def _node(option: str, value: object, check_name: Callable[[object, str], str]) 
     __tracebackhide__ = True
     if isinstance(value, bytes):
         raise TypeError(f"{option} is a NodeID as ray.nodes() gives it, or a name of a node: a string, not {value!r}")
-    return check_name(value, "Node")
+    return _formed(check_name(value, "Node"), option)
 
 
 def _rules(
@@ -89,8 +92,26 @@ def _rules(
     if not isinstance(labels, Mapping):
         raise TypeError(f"labels must be a dictionary of values by name, not {labels!r}")
     return tuple(
-        sorted((_rule(check_name(name, "Label"), value, only_matches) for name, value in labels.items()), key=_name)
+        sorted(
+            (
+                _rule(_formed(check_name(name, "Label"), "the name of a label"), value, only_matches)
+                for name, value in labels.items()
+            ),
+            key=_name,
+        )
     )
+
+
+def _formed(name: str, what: str) -> str:
+    """See that a node can have it."""
+    __tracebackhide__ = True
+    if not _FORM.fullmatch(name):
+        shown = repr(name) if len(name) <= _SHOWN_CHARS else f"{name[:_SHOWN_CHARS]!r}…"
+        raise ValueError(
+            f"{what}: {shown} is no name that a node or a label can have: up to 63 letters, digits and . _ - / between "
+            "letters or digits"
+        )
+    return name
 
 
 def _name(rule: LabelRule) -> str:

@@ -87,6 +87,12 @@ def _env_vars(given: Any) -> dict[str, str]:
             raise TypeError(f"env_vars of runtime_env must have texts as names and values, not {name!r}: {value!r}")
         if not name or "=" in name or "\0" in name + value:
             raise ValueError(f"env_vars of runtime_env: no variable can be {name!r} with the value {value!r}")
+        try:
+            os.fsencode(name + value)
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"env_vars of runtime_env: {name!r}: {value!r} cannot be encoded: {error.reason}"
+            ) from None
     size = sum(len(os.fsencode(name)) + len(os.fsencode(value)) for name, value in given.items())
     if size > _MAX_ENV_BYTES:
         raise ValueError(f"env_vars of runtime_env have {size:,} bytes; at most {_MAX_ENV_BYTES:,} can be sent")

@@ -108,7 +108,13 @@ class NodeLabelSchedulingStrategy:
 
         Raises:
             ValueError: none is given.
+            TypeError: one is no dictionary.
         """
+        for name, labels in (("hard", hard), ("soft", soft)):
+            if not isinstance(labels, Mapping | None):
+                raise TypeError(
+                    f"{name} must be a dictionary of In(...) and the like by names of labels, not {labels!r}"
+                )
         if not (hard or soft):
             raise ValueError("NodeLabelSchedulingStrategy needs hard= or soft=")
         self.hard = dict(hard or {})

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ray.api.options import custom_resources, quantity, whole_quantity
+from ray.messages.placement import NAME_FORM
 from ray.runtime.cluster.control_url import parse_control_url
 from ray.runtime.cluster.places import PORTS
 from ray.runtime.cluster.wanted import ADDRESS_WORDS, NAME
@@ -20,7 +21,7 @@ T = TypeVar("T")
 _UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1024 * GIB}
 _DECIMAL = {"kb", "mb", "gb", "tb", "k", "m", "g", "t"}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
-_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+_LABEL = re.compile(NAME_FORM)
 
 
 class Value(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.2

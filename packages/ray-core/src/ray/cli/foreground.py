@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Protocol
@@ -45,6 +47,15 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _tell(show: Callable[[], None]) -> None:
+    """Tell the user, who may have closed the pipe that was to hear it."""
+    try:
+        show()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def see_off(started: Started, show: Callable[[], None], *, block: bool, session_dir: str = "") -> int:
     """Say that it runs, and leave it; or stay until it has ended, or SIGTERM or Ctrl-C ends it.
 
@@ -59,7 +70,7 @@ def see_off(started: Started, show: Callable[[], None], *, block: bool, session_
     """
     end = NodeEnd(session_dir)
     try:
-        show()
+        _tell(show)
         if block:
             if started.wait() == 0:
                 return exits.DONE

@@ -84,7 +84,7 @@ def report(observer: SessionObserver) -> dict[str, Any]:
         pid = owners.get(process_of(entry.object_id), 0)
         number = node_number(entry.object_id)
         if not pid and observer.facts.node not in (0, number):
-            return f"process of node {number}"
+            return f"process of node {number:08x}"
         return _process(pid, names)
 
     objects = [

@@ -48,54 +48,50 @@ def report(cluster: LocalCluster) -> dict[str, Any]:
     """
     for node in cluster.nodes:
         with contextlib.suppress(ConnectionError, TimeoutError, RayError):
-            rows, total, free = _asked(node)
-            here = {each.process.pid: each for each in cluster.nodes}
+            rows, director, total, free = _asked(node)
+            here = {f"{each.facts.node:08x}": each for each in cluster.nodes}
             return {
                 "name": cluster.name,
                 "session": cluster.session,
                 "address": cluster.address,
                 "resources": total,
                 "available": free,
-                "nodes": [_of_node(row, here.get(row["Pid"])) for row in rows],
+                "nodes": [_of_node(row, director, here.get(row["NodeID"])) for row in rows],
             }
     raise RayConnectionError(f"no node of cluster {cluster.name!r} on this machine answers")
 
 
-def _asked(node: LocalNode) -> tuple[list[dict[str, Any]], dict[str, float], dict[str, float]]:
+def _asked(node: LocalNode) -> tuple[list[dict[str, Any]], str, dict[str, float], dict[str, float]]:
     with contextlib.closing(SessionObserver(node.session_dir, node.facts)) as observer:
-        rows = observer.ask("nodes", _ANSWER_S)
+        rows, director = (observer.ask(what, _ANSWER_S) for what in ("nodes", "director"))
         total, free = (observer.ask(what, _ANSWER_S) for what in ("resources", "available"))
-    return rows, _plain(total), _plain(free)
+    return rows, director, _plain(total), _plain(free)
 
 
 def _plain(amounts: dict[str, int]) -> dict[str, float]:
     return {name: amount / UNIT for name, amount in amounts.items()}
 
 
-def _of_node(row: dict[str, Any], local: LocalNode | None) -> dict[str, Any]:
+def _of_node(row: dict[str, Any], director: str, local: LocalNode | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "node_id": row["NodeID"],
         "machine": row["NodeManagerHostname"],
         "state": "alive" if row["Alive"] else "dead",
         "pid": row["Pid"],
         "resources": _plain(row["Resources"]),
+        "node_name": row["NodeName"],
+        "labels": row["Labels"],
+        "is_head": row["NodeID"] == director,
     }
     if local is not None:
-        cluster = local.cluster
-        facts |= {
-            "node_name": cluster.node_name,
-            "is_head": cluster.is_head,
-            "host": cluster.host,
-            "labels": cluster.labels,
-            "session_dir": local.session_dir,
-        }
+        facts |= {"host": local.cluster.host, "session_dir": local.session_dir}
     return facts
 
 
 def _row(node: dict[str, Any]) -> tuple[str, ...]:
     offers = ", ".join(f"{name} {_amount(name, amount)}" for name, amount in sorted(node["resources"].items()))
-    state = f"{node['state']} (head)" if node.get("is_head") else node["state"]
-    return node["node_id"], node.get("node_name", ""), node["machine"], state, offers or "-"
+    state = f"{node['state']} (head)" if node["is_head"] else node["state"]
+    return node["node_id"], node["node_name"], node["machine"], state, offers or "-"
 
 
 def _amount(name: str, amount: float) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from ray.messages.wire import Struct
 
+#: Names of nodes, and names and values of labels, as a regular expression.
+NAME_FORM = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?"
+
 
 class LabelRule(Struct, frozen=True):
     """What a label of a node has to be: one of ``values``, or none of them. None is that of a node without it."""

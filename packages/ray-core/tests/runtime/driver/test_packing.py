@@ -278,3 +278,25 @@ def test_patterns(lines: str, out: list[str], kept: list[str]) -> None:
 def test_what_is_in_a_folder_that_is_left_out_is_not_looked_at(tmp_path: Path) -> None:
     fill(tmp_path, {"out/keep.py": "", "a.py": "", ".rayignore": "out/\n!keep.py\n.rayignore\n"})
     assert names_in(tmp_path) == ["a.py"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "large"])
+def test_patterns_that_have_no_end(tmp_path, kind):
+    path = tmp_path / ".rayignore"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes(b"a\n" * (1 << 20))
+    with pytest.raises(ValueError, match="has more than 1 MiB" if kind == "large" else "rayignore' is no file"):
+        pack(str(tmp_path))
+
+
+def test_a_path_below_a_directory_that_was_removed(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ValueError, match="working_dir='here' cannot be found: No such file"):
+        pack("here")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from ray.clock import monotonic, sleep
 from ray.exceptions import RayConnectionError
 from ray.runtime.cluster.control_server import check_control, nobody_answers
 from ray.runtime.cluster.key_file import ROUTED
@@ -12,6 +13,8 @@ from ray.runtime.cluster.key_lookup import key_at, key_named, only_key
 from ray.runtime.cluster.local_clusters import LocalCluster, local_clusters
 from ray.runtime.cluster.places import Place, is_same, parse_place
 from ray.runtime.cluster.wanted import WantedCluster
+
+_LOOK_S = 0.05
 
 
 def is_known(name: str) -> bool:
@@ -48,15 +51,18 @@ def node_of(wanted: WantedCluster, timeout_s: float) -> str | FoundKey:
         RaySystemError: what answers is another cluster than the key file is for.
         KeyFileError: the key file cannot be used.
     """
-    clusters = [cluster for cluster in local_clusters().values() if cluster.nodes]
-    here = [cluster for cluster in clusters if _is_meant(cluster, wanted)]
-    if len(here) == 1:  # of this user: it needs no key
+    here = [cluster for cluster in local_clusters().values() if _is_meant(cluster, wanted)]
+    if len(here) == 1 and here[0].nodes:  # of this user: it needs no key
         return here[0].nodes[0].session_dir
     found = key_of(wanted, KeyFolder(), timeout_s)
     key = found.key
-    for cluster in clusters:
-        if cluster.session == key.session:
+    end = monotonic() + timeout_s
+    while (cluster := local_clusters().get(key.session)) is not None:
+        if cluster.nodes:
             return cluster.nodes[0].session_dir
+        if monotonic() > end:
+            break
+        sleep(_LOOK_S)  # its keeper is there, and starts a node manager again
     check_control(key, found.path, wanted.source, timeout_s)
     if key.transport == ROUTED:
         return found

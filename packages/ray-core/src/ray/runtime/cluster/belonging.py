@@ -101,6 +101,11 @@ class Belonging:
             self._life.failed(f"{what} within {JOIN_S:g} s")
 
     @property
+    def director_number(self) -> int:
+        """Of the node that directs, as far as this one knows."""
+        return self._following.record.number
+
+    @property
     def _place(self) -> str:
         return self._members.place_of(self._following.record)
 
@@ -121,6 +126,8 @@ class Belonging:
         return 0.0 if self._refused is None else boottime() - self._refused
 
     def _join(self) -> None:
+        if self._is_in:  # a new director has learned it from its own roster
+            return
         self._is_in = True
         self._standing = Standing(boottime() if self._asked is None else self._asked)
         if self._director is not None:
@@ -270,7 +277,7 @@ class Belonging:
         """
         number = node_number(node)
         if number in self._dead:
-            raise RemoteProtocolError(f"node {number}, which was declared dead")
+            raise RemoteProtocolError(f"node {number:08x}, which was declared dead")
         if self._is_in and self._director is None and not self._is_connected:
             self._lookout.look()  # it may be the new director
 

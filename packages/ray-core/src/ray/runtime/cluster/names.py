@@ -63,7 +63,7 @@ class ActorNames:
 
         def listed(keys: Sequence[str] | ControlStoreError) -> None:
             if isinstance(keys, ControlStoreError):
-                self._say(f"names of actors of node {node_number(node)} may stay taken: {keys}")
+                self._say(f"names of actors of node {node_number(node):08x} may stay taken: {keys}")
                 return
             for key in keys:
                 self._control.ask(Get(key), partial(self._free_if, key, node))

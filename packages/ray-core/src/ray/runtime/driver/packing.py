@@ -27,6 +27,8 @@ _MOST_SHOWN = 5
 _LEVEL = 1
 #: Of a file, what is tried.
 _SAMPLE_BYTES = 1 << 16
+#: Of a file of patterns.
+_MAX_RULES_BYTES = 1 << 20
 _ADVICE = f"Name what the tasks do not need in a file {IGNORE_FILE} in it, one pattern a line"
 
 
@@ -55,7 +57,10 @@ def pack(path: str) -> PackedDirectory:
     Raises:
         ValueError: it is none, is too large, or has something that cannot be read.
     """
-    root = os.path.realpath(os.path.expanduser(path))
+    try:
+        root = os.path.realpath(os.path.expanduser(path))
+    except OSError as error:  # it is relative to a directory that was removed
+        raise ValueError(f"working_dir={path!r} cannot be found: {error.strerror}") from None
     if not os.path.isdir(root):
         what = "is a file, not a directory" if os.path.exists(root) else "does not exist"
         raise ValueError(f"working_dir={path!r} {what}{f': {root}' if root != path else ''}")
@@ -82,8 +87,13 @@ def pack(path: str) -> PackedDirectory:
 def _rules(root: str) -> IgnoreRules:
     path = os.path.join(root, IGNORE_FILE)
     try:
-        with open(path, encoding="utf-8") as file:
-            return IgnoreRules(file)
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError(f"working_dir: {path!r} is no file")
+            data = file.read(_MAX_RULES_BYTES + 1)
+        if len(data) > _MAX_RULES_BYTES:
+            raise ValueError(f"working_dir: {path!r} has more than {_shown(_MAX_RULES_BYTES)}")
+        return IgnoreRules(data.decode().splitlines())
     except FileNotFoundError:
         return IgnoreRules()
     except (OSError, UnicodeDecodeError) as error:

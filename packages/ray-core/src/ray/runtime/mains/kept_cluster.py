@@ -240,19 +240,25 @@ class KeptCluster:
         if was_orderly:
             _say("the node of the head was stopped, and with it ends the cluster")
             return False
+        _say("the node manager has died, and is started again")
+        while self._may_restart():
+            try:
+                self._start_node(place_session(new_session_id()))
+            except RaySystemError as error:
+                _say(str(error))
+            else:
+                return True
+        _say(f"the node manager has died for the {_RESTARTS + 1}th time within a minute, and the cluster ends")
+        return False
+
+    def _may_restart(self) -> bool:
+        """Count one more start, unless there were too many."""
         now = monotonic()
         while self._restarts and now - self._restarts[0] > _MINUTE_S:
             self._restarts.popleft()
         if len(self._restarts) >= _RESTARTS:
-            _say(f"the node manager has died for the {_RESTARTS + 1}th time within a minute, and the cluster ends")
             return False
         self._restarts.append(now)
-        _say("the node manager has died, and is started again")
-        try:
-            self._start_node(place_session(new_session_id()))
-        except RaySystemError as error:
-            _say(f"{error}; and the cluster ends")
-            return False
         return True
 
     # --- the end ------------------------------------------------------------------------------------------------------

@@ -105,6 +105,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
     # Plugins may be modules beside the program. Behind everything else: none of them replaces what this process needs.
     sys.path.extend(path for path in config.sys_path if path not in sys.path)
     plan, cluster = ResolvedPlan.from_json(config.plan), config.cluster
+    shared = config.plan  # without what is of this life of this node alone
     if cluster is not None:
         plan = with_far_keys(plan, cluster, config.session_dir)
         config = msgspec.structs.replace(config, plan=plan.to_json().decode())
@@ -117,7 +118,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
     node_id = embedded_node()
     if cluster is not None:  # with a handle of its own, whose threads are gone when the zygote is forked
         with contextlib.closing(composition.open_control(control_address)) as handle:
-            node_id, encryption = _number(config, cluster, Registry(handle), composition.plan)
+            node_id, encryption = _number(config.session, shared, cluster, Registry(handle), composition.plan)
             cluster = msgspec.structs.replace(cluster, data_encryption=encryption)
     store_server = composition.start_store(config.session_dir, config.store_bytes)
     if cluster is not None:
@@ -198,14 +199,16 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
             control_server.close()
 
 
-def _number(config: NodeConfig, cluster: ClusterConfig, registry: Registry, plan: ResolvedPlan) -> tuple[bytes, str]:
+def _number(
+    session: str, shared: str, cluster: ClusterConfig, registry: Registry, plan: ResolvedPlan
+) -> tuple[bytes, str]:
     """The number of this node, and how data are encrypted; the cluster is founded by its head, and found by others.
 
     Raises:
         RaySystemError: this node would not be understood by the others.
     """
     encryption = cluster.data_encryption
-    meta = Meta(config.session, PROTOCOL_VERSION, python_version(), config.plan, plan.digest, encryption)
+    meta = Meta(session, PROTOCOL_VERSION, python_version(), shared, plan.digest, encryption)
     if cluster.is_head:
         registry.found(meta)
     else:

@@ -170,7 +170,7 @@ class Joined:
             cause = causes.get(member.record.number, "it has left the cluster")
             self._down(member, cause)
         for number, cause in causes.items():
-            self._stored.node_down(node_bytes(number), f"it was on node {number}, which is dead: {cause}")
+            self._stored.node_down(node_bytes(number), f"it was on node {number:08x}, which is dead: {cause}")
         self._actors.desk.look_at_infeasible()
 
     def awake(self) -> bool:
@@ -379,6 +379,10 @@ class Joined:
     def available(self) -> Mapping[str, int]:
         """See ``Elsewhere``."""
         return _sum(view.available for view in self._lent.nodes.values())
+
+    def director(self) -> str:
+        """See ``Elsewhere``."""
+        return f"{self._belonging.director_number:08x}"
 
     def transfers(self) -> Mapping[str, int]:
         """See ``Elsewhere``."""

@@ -50,6 +50,7 @@ class Questions:
         self._answers: dict[str, Callable[[bytes], Any]] = {
             "resources": lambda data: _sum(leases.resources.total(), elsewhere().total()),
             "available": lambda data: _sum(leases.resources.available(), elsewhere().available()),
+            "director": lambda data: elsewhere().director(),
             "nodes": lambda data: [describe(), *elsewhere().rows()],
             "actor": actors.find_named,
             "actors": lambda data: actors.describe(),

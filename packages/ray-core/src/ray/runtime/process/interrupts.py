@@ -115,16 +115,28 @@ def in_critical_code(frame: FrameType | None, inside: CodeType | None = None) ->
     """
     frame = _traced(frame)
     while frame is not None:
-        code = frame.f_code
+        code, path = frame.f_code, _file_of(frame)
         if code in _waits or code is inside:
             return False
-        if code.co_filename.startswith(_ours):
-            if not code.co_filename.startswith(_PICKLING):
+        if path.startswith(_ours):
+            if not path.startswith(_PICKLING):
                 return True
-        elif _is_user_code(code.co_filename):
+        elif _is_user_code(path):
             return False
         frame = frame.f_back
     return False
+
+
+def _file_of(frame: FrameType) -> str:
+    """Where its code stands. Methods that are made from a text are those of the class's module: of a dataclass, by its
+    globals; of a named tuple, which has none of them, whatever its caller is.
+    """
+    path = frame.f_code.co_filename
+    if path != _MADE:
+        return path
+    if str(frame.f_globals.get("__name__")).startswith(_NAMED_TUPLE):
+        return _LIBRARY
+    return str(frame.f_globals.get("__file__") or path)
 
 
 def _traced(frame: FrameType | None) -> FrameType | None:
@@ -176,3 +188,5 @@ def _is_user_code(path: str) -> bool:
 
 
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
+#: The file of such code, and how the name of its module begins that named tuples give it.
+_MADE, _NAMED_TUPLE = "<string>", "namedtuple_"

@@ -197,11 +197,11 @@ class PeerTable:
         """
         peer = self.by_process.get(process)
         if peer is None:
-            connection = self._dial(address)
+            connection, probe = self._dial(address)
             dialled = self._peer(connection, process, address)
-            if connection.dialling:
+            if connection.dialling or probe is not None:
                 dialled.stands = False
-                self.dialling[dialled] = None
+                self.dialling[dialled] = probe
             else:
                 self._has_reached()
             connection.context = dialled
@@ -260,9 +260,9 @@ class PeerTable:
                     self._has_reached()
                 self._tell(peer, None)
                 continue
+            self.forget(peer)
             probe = self.dialling.get(peer)
             if probe is None:
-                self.forget(peer)
                 self.dialling[peer] = probe = Probe(self._transport, self.node_address)
             if probe.is_decided:
                 error = self._judge(probe, told_again(failure))
@@ -294,7 +294,8 @@ class PeerTable:
         self.cut_off = 0.0
         self.made += 1
 
-    def _dial(self, address: str) -> Connection:
+    def _dial(self, address: str) -> tuple[Connection, Probe | None]:
+        """Begin to connect. Where that has failed at once, and it is not known yet for whose fault, with a probe."""
         try:
             connection = self._transport.dial(address)
         except ConnectionError as error:
@@ -308,10 +309,13 @@ class PeerTable:
                     raise
                 raise OutOfDescriptorsError(f"no connection to another process: {descriptors.describe()}") from again
         failure = connection.failure
-        if failure is not None:
+        if failure is None:
+            return connection, None
+        probe = Probe(self._transport, self.node_address)
+        if probe.is_decided:
             connection.context = DROPPED
-            raise self._judge(Probe(self._transport, self.node_address), told_again(failure))
-        return connection
+            raise self._judge(probe, told_again(failure))
+        return connection, probe
 
     def _judge(self, probe: Probe, failure: ConnectionError) -> ConnectionError:
         """A peer was not reached for this ``failure``: whose fault is it?"""
