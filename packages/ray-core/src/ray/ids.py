@@ -120,9 +120,9 @@ def stored_id(object_id: bytes, edition: int) -> bytes:
     Edition 0 is what its owner's node has made. Another node stores a result under a key of its own for each attempt:
     what was made twice is never taken for the same, and nobody finds it who has not been told of it.
     """
-    return (
-        object_id[:PROCESS_ID_BYTES] + bytes((edition,)) + object_id[PROCESS_ID_BYTES + 1 :] if edition else object_id
-    )
+    if not edition:
+        return object_id
+    return object_id[:PROCESS_ID_BYTES] + bytes((edition,)) + object_id[PROCESS_ID_BYTES + 1 :]
 
 
 def object_of(key: bytes) -> bytes:

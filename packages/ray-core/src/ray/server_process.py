@@ -7,6 +7,11 @@ import signal
 from collections.abc import Iterable
 
 
+def highest_descriptor() -> int:
+    """The highest that this process has open."""
+    return max((int(name) for name in os.listdir("/proc/self/fd")), default=3)
+
+
 def become_server(parent: int, keep: Iterable[int], highest: int) -> None:
     """Let go of the parent's signals, descriptors and input; end at once if the parent has gone already.
 

@@ -427,8 +427,9 @@ class LeaseTable:
     def _could_serve(self, entry: DemandEntry) -> bool:
         """Whether this node has enough, and is one on which the work may run."""
         needs = entry.request.resources
-        if entry.placement is None or not self.resources.feasible(needs):
-            return self.resources.feasible(needs)
+        feasible = self.resources.feasible(needs)
+        if entry.placement is None or not feasible:
+            return feasible
         able = candidates(entry.placement, needs, (self._view, *self.others.nodes.values()))
         return any(node is self._view for node in able)
 

@@ -172,9 +172,10 @@ class LendingTable:
             missing -= count
             left = {name: free - needs.get(name, 0) for name, free in views[node].available.items()}
             views[node] = replace(views[node], available=left, leased=views[node].leased + count)
-            self.nodes[node] = replace(views[node], leased=self.nodes[node].leased)
             if not needs:
                 break
+        for node in counts:
+            self.nodes[node] = replace(self.nodes[node], available=views[node].available)
         return counts
 
     def granted(self, number: int, lease: bytes) -> DemandKey | None:

@@ -26,7 +26,7 @@ from ray.builtin.redis_control.options import RedisOptions
 from ray.builtin.redis_control.server import RedisServer
 from ray.builtin.redis_control.settings import CERTIFICATE, KEY, SOCKET, ServerSettings
 from ray.exceptions import ControlStoreError
-from ray.server_process import become_server
+from ray.server_process import become_server, highest_descriptor
 
 FOLDER = "redis"
 _ACCESS = "access.json"
@@ -162,4 +162,4 @@ def _become_its_own(parent: int, kept: int) -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_NAME, b"ray::redis", 0, 0, 0)
-    become_server(parent, (kept,), max((int(name) for name in os.listdir("/proc/self/fd")), default=3))
+    become_server(parent, (kept,), highest_descriptor())

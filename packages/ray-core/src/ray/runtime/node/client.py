@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from ray.abc.transport import Connection, Frame
+from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, wire
 from ray.runtime.node.worker_process import WorkerProcess
 
@@ -35,3 +36,14 @@ class Client:
 
 Handler: TypeAlias = Callable[[Client, Any, Sequence[Frame]], None]
 """What takes a kind of message: (the client that has sent it, the message, its frames)."""
+
+
+def of_node(take: Callable[[Client, Any], None]) -> Handler:
+    """The handler of a message that node managers alone may send."""
+
+    def handler(client: Client, message: Any, frames: Sequence[Frame]) -> None:
+        if client.kind != "node":
+            raise RemoteProtocolError(f"{type(message).__name__} of a process that is no node manager")
+        take(client, message)
+
+    return handler

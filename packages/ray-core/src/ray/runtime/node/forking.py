@@ -17,6 +17,7 @@ from ray.exceptions.shadowed import shadowing
 from ray.protocol.run_slot import SLOT_BYTES
 from ray.runtime.process.node_start import NodeConfig
 from ray.runtime.process.supervision import die_with_parent
+from ray.server_process import highest_descriptor
 
 Serve: TypeAlias = Callable[[socket.socket, NodeConfig, int, memoryview, int], NoReturn]
 """What the zygote does: (its channel, the configuration, the node manager's pid, the slots, the lifeline)."""
@@ -96,10 +97,6 @@ def _close_all_but(*kept: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     first = 3
-    for fd in (*sorted(kept), os.sysconf("SC_OPEN_MAX") if sys.platform != "linux" else _highest_fd() + 1):
+    for fd in (*sorted(kept), os.sysconf("SC_OPEN_MAX") if sys.platform != "linux" else highest_descriptor() + 1):
         os.closerange(first, fd)
         first = fd + 1
-
-
-def _highest_fd() -> int:
-    return max((int(name) for name in os.listdir("/proc/self/fd")), default=3)

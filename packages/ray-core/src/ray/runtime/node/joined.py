@@ -27,7 +27,7 @@ from ray.runtime.cluster.names import ActorNames
 from ray.runtime.cluster.watching import ActorWatching
 from ray.runtime.cluster.whereabouts import Whereabouts
 from ray.runtime.node.actors import NodeActors
-from ray.runtime.node.client import Client, Handler
+from ray.runtime.node.client import Client, Handler, of_node
 from ray.runtime.node.jobs import answer_of
 from ray.runtime.node.no_objects import NoObjects
 from ray.runtime.node.objects import NodeObjects
@@ -325,15 +325,6 @@ class Joined:
 
     def handlers(self) -> dict[type, Handler]:
         """See ``Others``."""
-
-        def of_node(take: Callable[[Client, Any], None]) -> Handler:
-            def handler(client: Client, message: Any, frames: Sequence[Frame]) -> None:
-                if client.kind != "node":
-                    raise RemoteProtocolError(f"{type(message).__name__} of a process that is no node manager")
-                take(client, message)
-
-            return handler
-
         lending, processes = self._lending, self._processes
         return {
             **{kind: of_node(take) for kind, take in self._belonging.handlers().items()},

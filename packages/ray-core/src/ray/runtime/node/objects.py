@@ -22,7 +22,7 @@ from ray.ids import node_bytes, node_of
 from ray.messages import node, objects
 from ray.protocol import pulls
 from ray.runtime.cluster.members import Member, Members
-from ray.runtime.node.client import Client, Handler
+from ray.runtime.node.client import Client, Handler, of_node
 from ray.runtime.object_manager import orders
 from ray.runtime.object_manager.tickets import Door, new_ticket
 from ray.runtime.process.timers import Timers
@@ -253,9 +253,9 @@ class NodeObjects:
             objects.Pull: lambda client, message, frames: self._pull(client, message),
             objects.LetGo: lambda client, message, frames: self._let_go(client, message),
             objects.FreeAt: lambda client, message, frames: self._free(node_bytes(message.node), message.keys),
-            objects.AskTicket: _of_node(self._give_ticket),
-            objects.FreeObjects: _of_node(self._free_objects),
-            objects.ProcessOver: _of_node(self._process_over),
+            objects.AskTicket: of_node(self._give_ticket),
+            objects.FreeObjects: of_node(self._free_objects),
+            objects.ProcessOver: of_node(self._process_over),
         }
 
     def _pull(self, client: Client, message: objects.Pull) -> None:
@@ -346,12 +346,3 @@ class NodeObjects:
         self._is_closed = True
         if self._channel is not None:
             os.kill(self.pid, signal.SIGKILL)
-
-
-def _of_node(take: Callable[[Client, Any], None]) -> Handler:
-    def handler(client: Client, message: Any, frames: Sequence[Any]) -> None:
-        if client.kind != "node":
-            raise RemoteProtocolError(f"{type(message).__name__} of a process that is no node manager")
-        take(client, message)
-
-    return handler

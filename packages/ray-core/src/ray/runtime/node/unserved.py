@@ -67,7 +67,7 @@ class UnservedDemands:
             self._unknown.pop(entry.key, None)
             return
         views = [self._leases.view(), *others.views()]
-        lasts = False
+        lasts, cause = False, ""
         if placement is not None and placement.node and not placement.soft:
             wanted = [view for view in views if is_called(view, placement.node)]
             absence, cause = (Absence.AWAITED, "") if wanted else others.absence(placement.node)
@@ -75,9 +75,7 @@ class UnservedDemands:
                 return
             # What a number has, it has for ever; another node may take a name.
             lasts = absence in (Absence.UNKNOWN, Absence.OVER) or any(view.name != placement.node for view in wanted)
-            lack = lack_of(request.resources, placement, views, cause, alone=self._alone)
-        else:
-            lack = lack_of(request.resources, placement, views, alone=self._alone)
+        lack = lack_of(request.resources, placement, views, cause, alone=self._alone)
         if lasts:
             self._unknown.pop(entry.key, None)
             if entry.for_life:  # perhaps nobody calls the actor, and is told by that

@@ -44,31 +44,29 @@ _BACKLOG = 128
 _PAUSE_S = 0.01
 
 
-class Expected(dict[bytes, Ticket]):
-    """{id: ticket} of those that somebody will come with. ``pop`` waits a moment for it."""
+class Expected:
+    """Tickets that somebody will come with."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._changed = threading.Condition()
-        self._since: dict[bytes, float] = {}
+        #: {id: (ticket, since when)}
+        self._tickets: dict[bytes, tuple[Ticket, float]] = {}
 
     def add(self, ticket: Ticket) -> None:
         """Somebody will come with this one."""
         with self._changed:
             now = monotonic()
-            for id in [id for id, since in self._since.items() if now - since > TICKET_S]:
-                del self._since[id]
-                super().pop(id, None)
-            self[ticket.id] = ticket
-            self._since[ticket.id] = now
+            for id in [id for id, (_, since) in self._tickets.items() if now - since > TICKET_S]:
+                del self._tickets[id]
+            self._tickets[ticket.id] = ticket, now
             self._changed.notify_all()
 
-    def pop(self, id: bytes, default: Ticket | None = None) -> Ticket | None:  # type: ignore[override]
-        """Strike a ticket off."""
+    def strike_off(self, id: bytes) -> Ticket | None:
+        """Take a ticket, for which it waits a moment."""
         with self._changed:
-            self._changed.wait_for(lambda: id in self, _EXPECT_S)
-            self._since.pop(id, None)
-            return super().pop(id, default)
+            self._changed.wait_for(lambda: id in self._tickets, _EXPECT_S)
+            ticket, _ = self._tickets.pop(id, (None, 0.0))
+            return ticket
 
 
 class Serving:
@@ -137,7 +135,7 @@ class Serving:
                 self._connections.discard(connection)
 
     def _line(self, connection: socket.socket) -> Line:
-        ticket, keys = admit(connection, self.expected)
+        ticket, keys = admit(connection, self.expected.strike_off)
         if ticket.sealed:
             return SealedLine(connection, keys.to_client, keys.to_server)
         return PlainLine(connection, sampled=self._sampled)

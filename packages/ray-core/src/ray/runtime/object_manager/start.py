@@ -12,7 +12,7 @@ from typing import NoReturn, TypeAlias
 from ray.runtime.object_manager.orders import MAX_PACKET_BYTES
 from ray.runtime.process.supervision import die_with_parent
 from ray.runtime.process.titles import set_title
-from ray.server_process import become_server
+from ray.server_process import become_server, highest_descriptor
 
 Serve: TypeAlias = Callable[[socket.socket], object]
 """What the object manager does: with its channel to the node manager, until that has gone."""
@@ -38,7 +38,7 @@ def _run(serve: Serve, parent: int, channel: socket.socket) -> NoReturn:
     """Be the object manager. Never returns to what the parent was doing."""
     try:
         die_with_parent(parent)
-        become_server(parent, {channel.fileno()}, _highest_descriptor())
+        become_server(parent, {channel.fileno()}, highest_descriptor())
         set_title("objects")
         gc.freeze()
         serve(channel)
@@ -46,7 +46,3 @@ def _run(serve: Serve, parent: int, channel: socket.socket) -> NoReturn:
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
-
-
-def _highest_descriptor() -> int:
-    return max((int(name) for name in os.listdir("/proc/self/fd")), default=3)

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import socket
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ray.ids import PROCESS_ID_BYTES
@@ -77,8 +78,8 @@ def enter(connection: socket.socket, ticket: Ticket) -> Keys:
     return ticket.keys(nonce, own)
 
 
-def admit(connection: socket.socket, expected: dict[bytes, Ticket]) -> tuple[Ticket, Keys]:
-    """Let the client of a new connection in. The ticket that it names is struck off ``expected``, whatever it proves.
+def admit(connection: socket.socket, strike_off: Callable[[bytes], Ticket | None]) -> tuple[Ticket, Keys]:
+    """Let the client of a new connection in. The ticket that it names is struck off, whatever the client proves.
 
     Raises:
         OSError: it has none.
@@ -86,7 +87,7 @@ def admit(connection: socket.socket, expected: dict[bytes, Ticket]) -> tuple[Tic
     nonce = os.urandom(NONCE_BYTES)
     connection.sendall(nonce)
     said = receive_bytes(connection, ID_BYTES + NONCE_BYTES + PROOF_BYTES)
-    ticket = expected.pop(said[:ID_BYTES], None)
+    ticket = strike_off(said[:ID_BYTES])
     theirs, proof = said[ID_BYTES : ID_BYTES + NONCE_BYTES], said[ID_BYTES + NONCE_BYTES :]
     if ticket is None or not hmac.compare_digest(proof, ticket.proof(b"client", nonce)):
         raise ConnectionError("a connection without a ticket")

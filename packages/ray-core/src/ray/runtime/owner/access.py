@@ -116,7 +116,7 @@ class Access:
                 for entry in entries:
                     if entry.status == FAILED:
                         value(entry)
-            if self._table.places:
+            if self._table.places and AWAY in map(_status_of, entries):
                 return self._with_away(entries, timeout_s, copy)
             return [value(entry, copy) for entry in entries]
         except RayError:

@@ -104,14 +104,11 @@ class Away:
             GetTimeoutError: the time is over first.
         """
         place = self._table.places.get(entry.id)
-        if place is not None and entry.id in self._read:  # most are read again
-            view = self._views.view(place.key)
-            if view is not None:
-                return view
-        with self._lock:
-            place = self._table.places.get(entry.id)
-            if place is not None and entry.id not in self._read and not entry.freed:
-                self._read.add(entry.id)
+        if place is None or entry.id not in self._read:  # most are read again
+            with self._lock:
+                place = self._table.places.get(entry.id)
+                if place is not None and not entry.freed:
+                    self._read.add(entry.id)
         if place is None:
             raise ObjectLostError(entry.id, "nobody holds it any more")
         return self._blob(entry.id, place, timeout_s, urgency)

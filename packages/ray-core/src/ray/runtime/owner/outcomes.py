@@ -182,7 +182,9 @@ class Outcomes:
             for record, attempt in sent:
                 if not record.done and record.attempt == attempt:
                     continue  # it had not begun, and runs elsewhere
-                for id in [object_id(record.id, record.streamed)] if record.num_returns < 0 else _returns(record):
+                streams = record.num_returns < 0
+                ids = [object_id(record.id, record.streamed)] if streams else return_ids(record.id, record.num_returns)
+                for id in ids:
                     key, place = stored_id(id, edition_of(attempt)), places.get(id)
                     if place is None or (place.node, place.key) != (node, key):
                         away.free(node, key)
@@ -279,10 +281,6 @@ class Outcomes:
         """The ``__init__`` of an actor will not run any more: nobody needs its arguments."""
         pins, client.creation = client.creation, ()
         self._table.unpin(pins)
-
-
-def _returns(record: TaskRecord) -> list[bytes]:
-    return return_ids(record.id, record.num_returns)
 
 
 def _ids(record: TaskRecord) -> list[bytes]:

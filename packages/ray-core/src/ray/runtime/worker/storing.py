@@ -13,6 +13,7 @@ from ray.exceptions.base import traceback_of
 if TYPE_CHECKING:
     from ray.runtime.owner.values import Values
     from ray.runtime.worker.outcome import Large, Outcome
+    from ray.serialization import Serialized
 
 
 def store_results(values: Values, large: Large) -> None:
@@ -26,6 +27,15 @@ def store_results(values: Values, large: Large) -> None:
         raise
 
 
+def leave_result(values: Values, id: bytes, value: Serialized, *, patient: bool) -> bool:
+    """Store a value for an owner on another node, which reads it here; False: there is no room for it."""
+    try:
+        values.store_result(id, value, patient=patient)
+    except (ObjectStoreFullError, OutOfDiskError, BlockingIOError):
+        return False
+    return True
+
+
 def leave_results(values: Values, outcome: Outcome, *, patient: bool) -> None:
     """Store all that is large for an owner on another node, which reads it here; what has no room goes to it at once.
 
@@ -36,10 +46,9 @@ def leave_results(values: Values, outcome: Outcome, *, patient: bool) -> None:
     try:
         for index in places:
             id, value = large.pop(0)
-            try:
-                values.store_result(id, value, patient=patient)
+            if leave_result(values, id, value, patient=patient):
                 stored.append(id)
-            except (ObjectStoreFullError, OutOfDiskError, BlockingIOError):
+            else:
                 outcome.blobs[index], outcome.away[index] = value.to_bytes(), None
     except BaseException:
         values.discard(stored)

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 from ray.ids import edition_of, node_number, object_id, stored_id
 from ray.messages import codec, wire
 from ray.protocol.references import LARGE_BYTES
@@ -16,7 +15,7 @@ from ray.runtime.owner.away import AWAY_BYTES
 from ray.runtime.process.waiting import Waiter
 from ray.runtime.returns import pack, streamable
 from ray.runtime.worker.outcome import NOTHING_LARGE, Large
-from ray.runtime.worker.storing import store_results_on_loop
+from ray.runtime.worker.storing import leave_result, store_results_on_loop
 from ray.serialization import Serialized, serialize, serialize_small
 
 if TYPE_CHECKING:
@@ -129,12 +128,8 @@ class Yielding:
 
     def _leave(self, id: bytes, large: Serialized, *, patient: bool) -> None:
         """Store a value for an owner on another node, which reads it here; without room for it, it goes there now."""
-        try:
-            self._call.worker.values.store_result(id, large, patient=patient)
-        except (ObjectStoreFullError, OutOfDiskError, BlockingIOError):
-            self._tell(large.to_bytes(), large.refs, large.nbytes)
-        else:
-            self._tell(None, large.refs, large.nbytes)
+        left = leave_result(self._call.worker.values, id, large, patient=patient)
+        self._tell(None if left else large.to_bytes(), large.refs, large.nbytes)
 
     async def _send_large(self, large: Large) -> None:
         """Send a value that goes into the node's store, for whose room the loop does not wait."""
