@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.commands import LIMIT_S
+from tests.programs import REMOTE_PARTS
 from tests.redis_servers import RedisUnderTest
 from tests.victims import alive
 
@@ -360,14 +361,15 @@ def test_a_program_on_a_machine_without_a_node(machines):
     other.key_path().parent.mkdir(parents=True, mode=0o700)
     other.key_path().write_bytes(head.key_path().read_bytes())
     os.chmod(other.key_path(), 0o600)
-    program = other.program(GUEST.format(head.address()))
+    guest = f"ray.init({head.address()!r})\n{REMOTE_PARTS}{GUEST}"
+    program = other.program(guest)
     assert program.stdout.readline() == "1\n"
     assert psutil.Process(program.pid).children() == []
     out, err = program.communicate(timeout=LIMIT_S)
     assert out.splitlines() == ["1000000 1000000 1000000", "1000000 7", "[0, 1, 2]", "ZeroDivisionError"], err
     assert "heard here" in err
     assert list(other.runtime.glob("ray-*/*")) == []
-    killed = other.program(GUEST.format(head.address()) + "time.sleep(100)")
+    killed = other.program(guest + "time.sleep(100)")
     while killed.stdout.readline() != "ZeroDivisionError\n":
         pass
     killed.kill()
@@ -380,38 +382,7 @@ def test_a_program_on_a_machine_without_a_node(machines):
 
 
 GUEST = """
-ray.init({!r})
 print(len(ray.nodes()), flush=True)
-
-@ray.remote
-def size(value):
-    return len(value)
-
-@ray.remote(num_cpus=0.5)
-def relay(refs):
-    return ray.get(size.options(num_cpus=0.5).remote(refs[0]))
-
-@ray.remote
-def large(count):
-    return bytes(count)
-
-@ray.remote
-class Counter:
-    def __init__(self, parts):
-        self.seen = [len(ray.get(part)) for part in parts]
-
-    def add(self, value):
-        return [*self.seen, value]
-
-@ray.remote(num_returns="streaming")
-def some():
-    yield from range(3)
-
-@ray.remote
-def fails():
-    print("heard here", file=sys.stderr)
-    return 1 / 0
-
 mine = ray.put(bytes(1_000_000))
 theirs = large.remote(1_000_000)
 print(ray.get(size.remote(mine)), ray.get(relay.remote([mine])), ray.get(relay.remote([theirs])))

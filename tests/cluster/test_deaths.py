@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from tests.commands import Machine
+from tests.programs import WAITS_FOR_EVER
 from tests.victims import alive
 
 import ray
@@ -198,22 +199,7 @@ def elsewhere(actor: ray.actor.ActorHandle, first: str) -> str:
 
 def begun(machine: Machine, node: dict[str, Any]) -> subprocess.Popen[str]:
     """A program at that node, which waits, and prints why it waits no more."""
-    program = machine.program(
-        f"""
-        ray.init("unix:{node["session_dir"]}")
-
-        @ray.remote
-        def forever():
-            time.sleep(600)
-
-        ref = forever.remote()
-        print("begun", flush=True)
-        try:
-            ray.get(ref)
-        except ray.exceptions.NodeDiedError as error:
-            print(error, flush=True)
-        """
-    )
+    program = machine.program(f'ray.init("unix:{node["session_dir"]}")\n{WAITS_FOR_EVER}')
     assert program.stdout is not None
     assert program.stdout.readline() == "begun\n"
     return program

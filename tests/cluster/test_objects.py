@@ -30,7 +30,6 @@ LIMIT = datetime.timedelta(seconds=LIMIT_S)
 MiB = 1 << 20
 #: Of one value in most of these tests.
 NBYTES = 5 * MiB
-STORE_BYTES = 64 * MiB
 
 joins = pytest.mark.usefixtures("joined")
 

@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 from tests.nodes import LIMIT_S, Node, line, tell
+from tests.programs import WAITS_FOR_EVER
 from tests.victims import alive
 
 from ray.testing import eventually
@@ -159,20 +160,8 @@ def test_a_detached_actor_lives_on_and_works(started: Node) -> None:
 
 
 def test_a_node_that_is_stopped_tells_its_programs(started: Node, running) -> None:
-    program = running(
-        """
-        @ray.remote
-        def forever():
-            time.sleep(600)
-        ref = forever.remote()
-        print("ready", flush=True)
-        try:
-            ray.get(ref)
-        except ray.exceptions.NodeDiedError as error:
-            print(error, flush=True)
-        """
-    )
-    assert line(program) == "ready"
+    program = running(WAITS_FOR_EVER)
+    assert line(program) == "begun"
     started.started.stop()
     assert "the node was stopped" in line(program)
     assert program.wait(LIMIT_S) == 0

@@ -6,37 +6,27 @@ import re
 import time
 
 import pytest
+from tests.programs import REMOTE_PARTS
 
 from ray.testing import eventually
 
 WORK = """
-    ray.init({address!r})
+@ray.remote(resources={"far": 1})
+def relay_far(refs):
+    return ray.get(where.options(num_cpus=0.5).remote()), len(ray.get(refs[0]))
 
-    @ray.remote
-    def where():
-        time.sleep(0.05)
-        return ray.get_runtime_context().get_node_id()
-
-    @ray.remote(resources={{"far": 1}})
-    class Counter:
-        def __init__(self, parts):
-            self.seen = [len(ray.get(part)) for part in parts]
-
-        def add(self, value):
-            self.seen.append(value)
-            return self.seen
-
-    @ray.remote(resources={{"far": 1}})
-    def relay(refs):
-        return ray.get(where.options(num_cpus=0.5).remote()), len(ray.get(refs[0]))
-
-    nodes = set(ray.get([where.remote() for _ in range(60)]))
-    print(len(nodes), sum(node["Alive"] for node in ray.nodes()))
-    mine = ray.put(b"x" * 3_000_000)
-    counter = Counter.remote([mine])
-    print(*ray.get(counter.add.remote(7)))
-    print(ray.get(relay.remote([mine]))[1])
+nodes = set(ray.get([where.remote() for _ in range(60)]))
+print(len(nodes), sum(node["Alive"] for node in ray.nodes()))
+mine = ray.put(b"x" * 3_000_000)
+counter = Counter.options(resources={"far": 1}).remote([mine])
+print(*ray.get(counter.add.remote(7)))
+print(ray.get(relay_far.remote([mine]))[1])
 """
+
+
+def joined(address, program):
+    """A program of that cluster."""
+    return f"ray.init({address!r})\n{REMOTE_PARTS}{program}"
 
 
 def start_cluster(network):
@@ -55,7 +45,7 @@ def test_three_hosts(network):
     hosts = start_cluster(network)
     address = f"{hosts[0].address_of_host}:6379"
     for host in hosts:
-        assert host.run(WORK.format(address=address)) == ["3 3", "3000000 7", "3000000"]
+        assert host.run(joined(address, WORK)) == ["3 3", "3000000 7", "3000000"]
     assert [node["state"] for node in hosts[1].status()["nodes"]] == ["alive"] * 3
     for host in hosts:
         assert {address for address, _ in host.listeners()} == {host.address_of_host}
@@ -74,7 +64,7 @@ def test_the_ports_that_were_given_are_kept(network):
         "start", "--address", f"{head.address_of_host}:7000", "--num-cpus", "2", "--resources", "far=4",
         "--port-range", "22000-22010",
     )  # fmt: skip
-    assert head.run(WORK.format(address=f"{head.address_of_host}:7000"))[1:] == ["3000000 7", "3000000"]
+    assert head.run(joined(f"{head.address_of_host}:7000", WORK))[1:] == ["3000000 7", "3000000"]
     assert {port for _, port in head.listeners()} - {7000} <= set(range(21000, 21011))
     assert {port for _, port in second.listeners()} <= set(range(22000, 22011))
 
@@ -109,15 +99,15 @@ def test_a_program_on_a_machine_without_a_node(network):
     third.take_key(head)
     address = f"{head.address_of_host}:6379"
     second.done("start", "--address", address, "--num-cpus", "2", "--resources", "far=4")
-    program = third.program(GUEST.format(address=address))
+    program = third.program(joined(address, GUEST))
     assert program.stdout.readline() == "joined\n"
     assert third.processes() == [program.pid]
     out, err = program.communicate(timeout=60)
     assert program.returncode == 0, err
-    shown = ["2 2", "3000000 7", "3000000", "6000000", "5000000 True", "RuntimeError", "[0, 1, 2]"]
+    shown = ["2 2", "3000000 7", "3000000", "6000000", "5000000 True", "ZeroDivisionError", "[0, 1, 2]"]
     assert out.splitlines() == shown
     assert "heard here" in err
-    killed = third.program(GUEST.format(address=address) + "\n    ray.get([where.remote() for _ in range(10000)])")
+    killed = third.program(joined(address, GUEST) + "ray.get([where.remote() for _ in range(10000)])")
     assert killed.stdout.readline() == "joined\n"
     time.sleep(1)
     killed.kill()
@@ -132,56 +122,19 @@ def is_idle(host):
 
 
 GUEST = """
-    ray.init({address!r})
-    print("joined", flush=True)
-
-    @ray.remote
-    def where():
-        time.sleep(0.05)
-        return ray.get_runtime_context().get_node_id()
-
-    @ray.remote(resources={{"far": 1}})
-    class Counter:
-        def __init__(self, parts):
-            self.seen = [len(ray.get(part)) for part in parts]
-
-        def add(self, value):
-            self.seen.append(value)
-            return self.seen
-
-    @ray.remote
-    def size(value):
-        return len(value)
-
-    @ray.remote(num_cpus=0.5)
-    def relay(refs):
-        return ray.get(size.options(num_cpus=0.5).remote(refs[0]))
-
-    @ray.remote
-    def large(count):
-        return b"y" * count
-
-    @ray.remote
-    def fails():
-        print("heard here", file=sys.stderr)
-        raise RuntimeError("on purpose")
-
-    @ray.remote(num_returns="streaming")
-    def some():
-        yield from range(3)
-
-    nodes = set(ray.get([where.remote() for _ in range(60)]))
-    print(len(nodes), sum(node["Alive"] for node in ray.nodes()))
-    mine = ray.put(b"x" * 3_000_000)
-    counter = Counter.remote([mine])
-    print(*ray.get(counter.add.remote(7)))
-    print(ray.get(relay.remote([mine])))
-    print(sum(ray.get([size.remote(mine), relay.remote([mine])])))
-    refs = [large.remote(5_000_000) for _ in range(4)]
-    print(ray.get(relay.remote([refs[0]])), all(len(value) == 5_000_000 for value in ray.get(refs)))
-    try:
-        ray.get(fails.remote())
-    except RuntimeError:
-        print("RuntimeError")
-    print([ray.get(ref) for ref in some.remote()])
+print("joined", flush=True)
+nodes = set(ray.get([where.remote() for _ in range(60)]))
+print(len(nodes), sum(node["Alive"] for node in ray.nodes()))
+mine = ray.put(b"x" * 3_000_000)
+counter = Counter.options(resources={"far": 1}).remote([mine])
+print(*ray.get(counter.add.remote(7)))
+print(ray.get(relay.remote([mine])))
+print(sum(ray.get([size.remote(mine), relay.remote([mine])])))
+refs = [large.remote(5_000_000) for _ in range(4)]
+print(ray.get(relay.remote([refs[0]])), all(len(value) == 5_000_000 for value in ray.get(refs)))
+try:
+    ray.get(fails.remote())
+except ZeroDivisionError:
+    print("ZeroDivisionError")
+print([ray.get(ref) for ref in some.remote()])
 """

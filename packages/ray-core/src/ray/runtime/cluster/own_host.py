@@ -42,14 +42,6 @@ def own_host(given: str) -> str:
     return address
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address, in numbers, is one that no other machine reaches."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def host_towards(place: Place) -> str:
     """The address of this machine from which it reaches ``place``; nothing is sent.
 

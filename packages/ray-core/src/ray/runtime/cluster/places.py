@@ -49,10 +49,13 @@ def is_same(one: Place, other: Place) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``, an address in numbers."""
+    """Whether ``host`` is an address, in numbers, that only this machine reaches."""
     import ipaddress  # programs without a cluster do not need it
 
-    return ipaddress.ip_address(host).is_loopback
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _numbers(host: str) -> set[str]:

@@ -6,7 +6,7 @@ import socket
 
 from ray.plugins.compose import Composition
 from ray.runtime import interface
-from ray.runtime.cluster.own_host import is_loopback
+from ray.runtime.cluster.places import is_loopback
 from ray.runtime.object_manager.object_manager import ObjectManager
 
 

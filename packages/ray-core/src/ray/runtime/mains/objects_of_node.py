@@ -8,7 +8,8 @@ from ray.abc.store import SHARED, StoreServer
 from ray.plugins.compose import Composition
 from ray.protocol.pulls import PullTable
 from ray.runtime.cluster.members import Members
-from ray.runtime.cluster.own_host import LOOPBACK, is_loopback
+from ray.runtime.cluster.own_host import LOOPBACK
+from ray.runtime.cluster.places import is_loopback
 from ray.runtime.mains import object_manager
 from ray.runtime.node.node import NodeManager
 from ray.runtime.node.objects import NodeObjects

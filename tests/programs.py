@@ -1,0 +1,55 @@
+"""Parts of programs that tests run as programs of their own, with ``os``, ``ray``, ``sys`` and ``time`` imported."""
+
+from __future__ import annotations
+
+#: Tasks and an actor whose values go from node to node.
+REMOTE_PARTS = """
+@ray.remote
+def where():
+    time.sleep(0.05)
+    return ray.get_runtime_context().get_node_id()
+
+@ray.remote
+def size(value):
+    return len(value)
+
+@ray.remote(num_cpus=0.5)
+def relay(refs):
+    return ray.get(size.options(num_cpus=0.5).remote(refs[0]))
+
+@ray.remote
+def large(count):
+    return bytes(count)
+
+@ray.remote
+class Counter:
+    def __init__(self, parts):
+        self.seen = [len(ray.get(part)) for part in parts]
+
+    def add(self, value):
+        self.seen.append(value)
+        return self.seen
+
+@ray.remote(num_returns="streaming")
+def some():
+    yield from range(3)
+
+@ray.remote
+def fails():
+    print("heard here", file=sys.stderr)
+    return 1 / 0
+"""
+
+#: Waits for a task that does not end, until the node does; says why it waits no more.
+WAITS_FOR_EVER = """
+@ray.remote
+def forever():
+    time.sleep(600)
+
+ref = forever.remote()
+print("begun", flush=True)
+try:
+    ray.get(ref)
+except ray.exceptions.NodeDiedError as error:
+    print(error, flush=True)
+"""
