@@ -12,6 +12,7 @@ from tests import namespaces
 from tests.redis_servers import server_binary
 
 from ray.testing import leaks
+from ray.testing.namespaces import lack
 
 HOSTS = 3
 
@@ -19,9 +20,9 @@ HOSTS = 3
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[namespaces.Network]:
     """Three hosts. After the test nothing runs on any of them, and nothing is left in their directories."""
-    lack = namespaces.lack()
-    if lack:
-        pytest.skip(lack)
+    why = lack()
+    if why:
+        pytest.skip(why)
     pytest.importorskip("ray_transport_zmq")
     server_binary()
     before = leaks.snapshot()
@@ -34,9 +35,9 @@ def network(tmp_path: Path) -> Iterator[namespaces.Network]:
         yield made
         left = []
         for host in reversed(made.hosts):
-            host.cut(False)
+            host.net.cut(False)
             host.ray("stop")
         for host in made.hosts:
-            left += [*host.processes(), *(str(path) for path in host.runtime.glob("ray-*/*"))]
+            left += [*host.net.processes(), *(str(path) for path in host.runtime.glob("ray-*/*"))]
         assert left == []
     leaks.assert_clean(before)

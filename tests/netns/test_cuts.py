@@ -56,10 +56,10 @@ def test_a_short_cut_is_no_error(network, tmp_path, way, seconds):
     host = head if way == "in" else second
     with contextlib.ExitStack() as stack:
         if way == "both":
-            second.cut()
-            stack.callback(second.cut, False)
+            second.net.cut()
+            stack.callback(second.net.cut, False)
         else:
-            stack.enter_context(host.dropping(f"ip daddr {(second if way == 'in' else head).address_of_host}"))
+            stack.enter_context(host.net.dropping(f"ip daddr {(second if way == 'in' else head).address_of_host}"))
         time.sleep(seconds)
     out, err = program.communicate(timeout=60)
     assert program.returncode == 0, err
@@ -95,16 +95,16 @@ def test_a_long_cut_is_the_end_of_a_node(network):
     far, near = second.program(LOST.format(address=address)), head.program(LOST.format(address=address))
     for program in (far, near):
         assert program.stdout.readline() == "ready\n"
-    second.cut()
+    second.net.cut()
     began = time.monotonic()
-    eventually(lambda: set(second.processes()) <= {far.pid}, 30, "nothing of the node is left")
+    eventually(lambda: set(second.net.processes()) <= {far.pid}, 30, "nothing of the node is left")
     assert 6 < time.monotonic() - began < 9.5
     out, err = near.communicate(timeout=30)
     assert out.startswith("NodeDiedError\n"), err
     assert 6 < float(out.splitlines()[1]) < 12
     out, err = far.communicate(timeout=30)
     assert "this machine was cut off from the cluster for 7." in out + err, out + err
-    second.cut(False)
+    second.net.cut(False)
     assert [node["state"] for node in head.status()["nodes"]].count("alive") == 2
     second.done("start", "--address", address, "--num-cpus", "1")
     assert [node["state"] for node in head.status()["nodes"]].count("alive") == 3

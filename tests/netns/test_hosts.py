@@ -48,7 +48,7 @@ def test_three_hosts(network):
         assert host.run(joined(address, WORK)) == ["3 3", "3000000 7", "3000000"]
     assert [node["state"] for node in hosts[1].status()["nodes"]] == ["alive"] * 3
     for host in hosts:
-        assert {address for address, _ in host.listeners()} == {host.address_of_host}
+        assert {address for address, _ in host.net.listeners()} == {host.address_of_host}
     hosts[2].done("stop")
     assert [node["state"] for node in hosts[1].status()["nodes"]].count("alive") == 2
     hosts[1].done("stop")
@@ -65,8 +65,8 @@ def test_the_ports_that_were_given_are_kept(network):
         "--port-range", "22000-22010",
     )  # fmt: skip
     assert head.run(joined(f"{head.address_of_host}:7000", WORK))[1:] == ["3000000 7", "3000000"]
-    assert {port for _, port in head.listeners()} - {7000} <= set(range(21000, 21011))
-    assert {port for _, port in second.listeners()} <= set(range(22000, 22011))
+    assert {port for _, port in head.net.listeners()} - {7000} <= set(range(21000, 21011))
+    assert {port for _, port in second.net.listeners()} <= set(range(22000, 22011))
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ def test_a_port_that_is_blocked_is_named(network):
     head, second, _ = network.hosts
     head.done("start", "--head", "--host", head.address_of_host, "--num-cpus", "1")
     second.take_key(head)
-    with head.dropping(f"ip daddr {second.address_of_host} tcp sport != 6379 ct state new"):
+    with head.net.dropping(f"ip daddr {second.address_of_host} tcp sport != 6379 ct state new"):
         said = second.refused(
             3, "start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "1", "--port-range", "22000-22010"
         )
@@ -84,10 +84,10 @@ def test_a_port_that_is_blocked_is_named(network):
     )
     assert "--port-range" in said
     assert "--host" in said
-    with second.dropping("tcp dport 6379"):
+    with second.net.dropping("tcp dport 6379"):
         said = second.refused(3, "start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "1")
     assert f"No cluster answers at {head.address_of_host}:6379" in said
-    assert second.processes() == []
+    assert second.net.processes() == []
     second.done("start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "1")
 
 
@@ -101,7 +101,7 @@ def test_a_program_on_a_machine_without_a_node(network):
     second.done("start", "--address", address, "--num-cpus", "2", "--resources", "far=4")
     program = third.program(joined(address, GUEST))
     assert program.stdout.readline() == "joined\n"
-    assert third.processes() == [program.pid]
+    assert third.net.processes() == [program.pid]
     out, err = program.communicate(timeout=60)
     assert program.returncode == 0, err
     shown = ["2 2", "3000000 7", "3000000", "6000000", "5000000 True", "ZeroDivisionError", "[0, 1, 2]"]

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from ray.api.actors import ActorClass, ActorHandle
     from ray.api.context import RuntimeContext, get_gpu_ids, get_runtime_context
     from ray.api.decorator import remote
-    from ray.api.inspection import available_resources, cluster_resources, error_info, nodes, show_versions
+    from ray.api.inspection import (
+        available_resources,
+        cluster_resources,
+        error_info,
+        nodes,
+        show_versions,
+        wait_for_nodes,
+    )
     from ray.api.methods import method
     from ray.api.objects import cancel, get, put, wait
     from ray.api.remote_function import RemoteFunction
@@ -66,6 +73,7 @@ __all__ = [
     "show_versions",
     "shutdown",
     "wait",
+    "wait_for_nodes",
     "worker",
 ]
 
@@ -76,7 +84,14 @@ _HOMES = {
     "ray.api.actors": ("ActorClass", "ActorHandle"),
     "ray.api.context": ("RuntimeContext", "get_gpu_ids", "get_runtime_context"),
     "ray.api.decorator": ("remote",),
-    "ray.api.inspection": ("available_resources", "cluster_resources", "error_info", "nodes", "show_versions"),
+    "ray.api.inspection": (
+        "available_resources",
+        "cluster_resources",
+        "error_info",
+        "nodes",
+        "show_versions",
+        "wait_for_nodes",
+    ),
     "ray.api.methods": ("method",),
     "ray.api.objects": ("cancel", "get", "put", "wait"),
     "ray.api.remote_function": ("RemoteFunction",),

@@ -6,8 +6,8 @@ from typing import Any
 
 import ray
 from ray import later_names
+from ray.api.inspection import get_node_ip_address
 from ray.exceptions import RayConnectionError, RayTaskError
-from ray.runtime.interface import current_session
 
 RayGetError = RayTaskError
 SCRIPT_MODE, WORKER_MODE, LOCAL_MODE = 0, 1, 2
@@ -51,13 +51,12 @@ class Worker:
 
     @property
     def node_ip_address(self) -> str:
-        """Address of this machine.
+        """As ``ray.util.get_node_ip_address()``.
 
         Raises:
             RayConnectionError: there is no session.
         """
-        runtime = current_session()
-        return str(runtime.address_info.get("node_ip_address", "127.0.0.1"))
+        return get_node_ip_address()
 
     def check_connected(self) -> None:
         """Do nothing, or raise ``RayConnectionError`` without a session."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
+from ray.clock import monotonic, sleep
 from ray.runtime.interface import current_session
+
+_LOOK_S = 0.05
 
 
 def error_info(job_id: str | None = None) -> list[dict[str, Any]]:
@@ -43,6 +48,67 @@ def nodes() -> list[dict[str, Any]]:
         RayConnectionError: there is no session.
     """
     return current_session().nodes()
+
+
+def wait_for_nodes(
+    n: int | None = None, *, resources: Mapping[str, float] | None = None, timeout_s: float | None = 60.0
+) -> list[dict[str, Any]]:
+    """Wait until the session has so many nodes and resources; returns those that are alive, as ``nodes`` does.
+
+    Args:
+        n: nodes that are alive; None: one is enough.
+        resources: what they have together, in use or not, by name: ``{"CPU": 8, "disk": 2}``.
+        timeout_s: None: as long as it takes.
+
+    Raises:
+        RayConnectionError: there is no session.
+        TimeoutError: there is less by then; it says what is missing.
+        TypeError, ValueError: an argument is none.
+    """
+    wanted = _wanted(n, resources)
+    if timeout_s is not None and (isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float))):
+        raise TypeError(f"timeout_s must be seconds or None, not {timeout_s!r}")
+    if timeout_s is not None and not timeout_s >= 0:
+        raise ValueError(f"timeout_s must not be negative: {timeout_s!r}")
+    runtime = current_session()
+    end = math.inf if timeout_s is None else monotonic() + timeout_s
+    while True:
+        alive = [row for row in runtime.nodes() if row["Alive"]]
+        found = {"nodes": float(len(alive))}
+        for row in alive:
+            for name, amount in row["Resources"].items():
+                found[name] = found.get(name, 0.0) + amount
+        less = [name for name, amount in wanted.items() if found.get(name, 0.0) < amount]
+        if not less:
+            return alive
+        if monotonic() >= end:
+            missing = " and ".join(f"{found.get(name, 0.0):g} of {wanted[name]:g} {name}" for name in less)
+            raise TimeoutError(f"after {timeout_s:g} s, the session has {missing}")
+        sleep(min(_LOOK_S, max(0.0, end - monotonic())))
+
+
+def _wanted(n: int | None, resources: Mapping[str, float] | None) -> dict[str, float]:
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
+        raise TypeError(f"n must be a number of nodes or None, not {n!r}")
+    if n is not None and n < 1:
+        raise ValueError(f"n must be at least 1, not {n}")
+    wanted = {"nodes": float(n or 1)}
+    for name, amount in (resources or {}).items():
+        if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+            raise TypeError(f"resources must be numbers by name, not {resources!r}")
+        if not 0 <= amount < math.inf:
+            raise ValueError(f"resources[{name!r}] must not be negative or infinite: {amount!r}")
+        wanted[name] = float(amount)
+    return wanted
+
+
+def get_node_ip_address() -> str:
+    """The address at which other nodes reach the node of this process; ``127.0.0.1`` without other machines.
+
+    Raises:
+        RayConnectionError: there is no session.
+    """
+    return str(current_session().address_info["node_ip_address"])
 
 
 def cluster_resources() -> dict[str, float]:

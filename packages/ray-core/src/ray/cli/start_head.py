@@ -26,10 +26,10 @@ from ray.runtime.cluster.control_url import ControlUrl, parse_control_url
 from ray.runtime.cluster.keeper_start import KeeperConfig
 from ray.runtime.cluster.key_file import ROUTED, private_text
 from ray.runtime.cluster.key_folder import KeyFolder
-from ray.runtime.cluster.own_host import LOOPBACK
 from ray.runtime.cluster.places import is_loopback
 from ray.runtime.driver.launch import started_config
 from ray.runtime.driver.started_head import StartedHead
+from ray.runtime.process.node_start import LOOPBACK
 from ray.runtime.process.session_dirs import new_session_id, place_session
 
 DEFAULT_NAME = "default"

@@ -20,6 +20,8 @@ class NodeRecord(Struct, frozen=True):
     pid: int = 0
     total: dict[str, Amount] = {}
     labels: dict[str, str] = {}
+    host: str = ""
+    """Where other nodes reach it."""
 
 
 class KeptNode(Struct, frozen=True):

@@ -6,6 +6,11 @@
             ...
             cluster.kill(node)
 
+With ``isolation="netns"`` each node is on a host of its own, in a network namespace (for root on Linux), and
+
+    with cluster.partition([node]), cluster.delay(other, 0.01):
+        ...
+
 The control store is a Redis server that the head starts, so ``redis-server`` or ``valkey-server`` has to be on PATH.
 """
 
@@ -15,9 +20,9 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -25,13 +30,16 @@ from ray.api.options import custom_resources, memory_bytes, quantity, whole_quan
 from ray.builtin.redis_control.access import write_private
 from ray.clock import monotonic, sleep
 from ray.ids import node_bytes
+from ray.plugins.plan import ResolvedPlan
 from ray.plugins.planning import resolve_plan
 from ray.runtime.cluster.key_file import CurveKeys
 from ray.runtime.driver.launch import StartedNode
 from ray.runtime.driver.observer import SessionObserver
-from ray.runtime.process.node_start import ClusterConfig
+from ray.runtime.process.node_start import LOOPBACK, ClusterConfig
 from ray.runtime.process.session_dirs import session_in
 from ray.runtime.start_options import StartOptions
+from ray.testing.namespaces import Host, Network
+from ray.testing.slow_cable import bytes_per_s
 
 _LOOK_S = 0.02
 
@@ -39,9 +47,11 @@ _LOOK_S = 0.02
 class ClusterNode:
     """One node of a cluster."""
 
-    def __init__(self, started: StartedNode, name: str) -> None:
+    def __init__(self, started: StartedNode, name: str, host: Host | None = None) -> None:
         self.started = started
         self.name = name
+        #: On which it runs; None: on this machine, as all do.
+        self.host = host
         row = next(row for row in self.ask("nodes") if row["Pid"] == started.pid)
         #: As ``ray.nodes()`` and ``RuntimeContext.node_id`` give it.
         self.node_id: str = row["NodeID"]
@@ -90,31 +100,54 @@ class Cluster:
         head_node_args: Mapping[str, Any] | None = None,
         name: str = "test",
         data_encryption: str = "auto",
+        isolation: Literal["process", "netns"] = "process",
         options: Mapping[str, Mapping[str, Any]] | None = None,
         **parts: str,
     ) -> None:
         """There are no nodes, unless the head is to be started.
+
+        With ``isolation="netns"`` the calling thread, and the threads and processes that it starts, have the network
+        of the head's host until ``shutdown``. The session that joins the cluster is started after the head, and by
+        this thread. The transport is ``routed``, and the Redis server listens at the head's host, with TLS.
 
         Args:
             initialize_head: start the head at once.
             head_node_args: for ``add_node``.
             name: of the cluster.
             data_encryption: of objects between nodes, as for ``ray start``.
+            isolation: ``netns`` if each node is on a host of its own.
             options: {part: {option: value}} as for ``ray.init``.
             **parts: ``store``, ``transport``, ``scheduler`` and others as for ``ray.init``; ``control`` is ``redis``.
+
+        Raises:
+            ValueError: there is no such isolation.
+            OSError: there can be no network namespaces here; it says why.
         """
+        if isolation not in ("process", "netns"):
+            raise ValueError(f"isolation={isolation!r}: it is 'process' or 'netns'")
         self.name = name
         self._data_encryption = data_encryption
-        self._keys = tempfile.TemporaryDirectory(prefix="ray-keys-")
+        self._end = contextlib.ExitStack()
+        self._keys = self._end.enter_context(tempfile.TemporaryDirectory(prefix="ray-keys-"))
+        self._network: Network | None = None
+        if isolation == "netns":
+            self._network = Network()
+            self._end.callback(self._network.close)
+            parts = {"transport": "routed", **parts}
+            options = {"control": {"host": self._network.address_of(0)}, **(options or {})}
+        self._far_keys = ""
         if parts.get("transport") == "routed":  # all nodes have the same keys
-            path = os.path.join(self._keys.name, "far-keys.json")
-            write_private(path, msgspec.json.encode(CurveKeys.fresh()).decode())
-            options = {"transport": {"far_options": {"key_file": path}}, **(options or {})}
-        #: Of all nodes.
-        self.plan = resolve_plan(**{"control": "redis", **parts}, options=options)  # type: ignore[arg-type]
+            self._far_keys = os.path.join(self._keys, "far-keys.json")
+            write_private(self._far_keys, msgspec.json.encode(CurveKeys.fresh()).decode())
+        self._parts = {"control": "redis", **parts}
+        self._options = options or {}
         self.nodes: list[ClusterNode] = []
         if initialize_head:
-            self.add_node(**(head_node_args or {}))
+            try:
+                self.add_node(**(head_node_args or {}))
+            except BaseException:
+                self.shutdown()
+                raise
 
     @property
     def head_node(self) -> ClusterNode:
@@ -141,8 +174,9 @@ class Cluster:
         Raises:
             RaySystemError: it does not start, or the cluster refuses it.
         """
+        host = self._network.add_host() if self._network is not None else None
         options = StartOptions(
-            self.plan,
+            self._plan(LOOPBACK if host is None else host.address),
             num_cpus=quantity("num_cpus", num_cpus),
             num_gpus=whole_quantity("num_gpus", num_gpus),
             resources=custom_resources(resources),
@@ -157,10 +191,62 @@ class Cluster:
             node_name=name,
             labels=dict(labels or {}),
             data_encryption=self._data_encryption,
+            host=LOOPBACK if host is None else host.address,
         )
-        node = ClusterNode(StartedNode(options, config, "" if head is None else head.session), name)
+        with contextlib.nullcontext() if host is None else host.entered():
+            node = ClusterNode(StartedNode(options, config, "" if head is None else head.session), name, host)
+        if head is None and host is not None:
+            self._end.enter_context(host.entered())
         self.nodes.append(node)
         return node
+
+    def _plan(self, host: str) -> ResolvedPlan:
+        """Of a node that listens at this address."""
+        options = self._options
+        if self._far_keys:
+            options = {"transport": {"far_options": {"host": host, "key_file": self._far_keys}}, **options}
+        return resolve_plan(**self._parts, options=options)  # type: ignore[arg-type]
+
+    @contextlib.contextmanager
+    def on(self, node: ClusterNode) -> Iterator[None]:
+        """Give this thread, and what it starts, the network of the node's host, for as long as the block takes."""
+        with _host(node).entered():
+            yield
+
+    @contextlib.contextmanager
+    def partition(
+        self, nodes: Collection[ClusterNode], direction: Literal["both", "in", "out"] = "both"
+    ) -> Iterator[None]:
+        """Drop what is sent between these nodes and all others: both ways, or only to them, or only from them."""
+        if direction not in ("both", "in", "out"):
+            raise ValueError(f"direction={direction!r}: it is 'both', 'in' or 'out'")
+        others = [_host(node).address for node in self.nodes if node not in nodes]
+        listed = f"{{ {', '.join(others)} }}"
+        with contextlib.ExitStack() as stack:
+            for host in map(_host, nodes if others else []):
+                if direction != "in":
+                    stack.enter_context(host.dropping(f"ip daddr {listed}"))
+                if direction != "out":
+                    stack.enter_context(host.dropping(f"ip saddr {listed}", "input"))
+            yield
+
+    @contextlib.contextmanager
+    def delay(self, node: ClusterNode, seconds: float) -> Iterator[None]:
+        """Have each frame to and from the node's host arrive so much later."""
+        with _host(node).slowed(delay_s=seconds):
+            yield
+
+    @contextlib.contextmanager
+    def loss(self, node: ClusterNode, share: float) -> Iterator[None]:
+        """Lose this share of the frames to and from the node's host, 0 to 1."""
+        with _host(node).slowed(loss=share):
+            yield
+
+    @contextlib.contextmanager
+    def rate(self, node: ClusterNode, rate: str) -> Iterator[None]:
+        """Let so much through, to and from the node's host, in a second: ``"10mbit"``, ``"500kbit"``."""
+        with _host(node).slowed(bytes_per_s=bytes_per_s(rate)):
+            yield
 
     def remove_node(self, node: ClusterNode) -> None:
         """Stop a node as ``ray stop`` does."""
@@ -203,7 +289,7 @@ class Cluster:
         """Stop all nodes, the head last. Idempotent."""
         while self.nodes:
             self.nodes.pop().started.stop()
-        self._keys.cleanup()
+        self._end.close()
 
     def __enter__(self) -> Self:
         return self
@@ -212,3 +298,9 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.shutdown()
+
+
+def _host(node: ClusterNode) -> Host:
+    if node.host is None:
+        raise ValueError("the node has no network of its own: Cluster(isolation='netns')")
+    return node.host

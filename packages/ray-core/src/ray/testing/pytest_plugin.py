@@ -6,6 +6,8 @@ Switch it on in the top ``conftest.py``::
 
 - The fixture ``ray_runtime`` is a function that starts a session, with the keywords of ``ray.init``, and returns the
   module ``ray``. The session ends with the test, which fails if the session leaves anything behind.
+- The fixture ``ray_cluster`` is a function that starts a ``ray.testing.Cluster``, with its keywords, and returns it. It
+  ends with the test, after the session, and the test fails if anything is left of it on any node.
 - With ``ray_leak_check = true`` in the ini file, every test is checked for what it leaves behind, whether or not it
   uses the fixture. A test marked ``ray_leaks("reason")`` is exempt.
 - ``ray_leak_timeout_s = 2`` in the ini file is how long ends may take before they count as leaks (10 s).
@@ -20,13 +22,17 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ray.testing import leaks
+
+if TYPE_CHECKING:
+    from ray.testing.cluster import Cluster
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,6 +68,22 @@ def ray_runtime(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
 
     yield start
     ray.shutdown()
+    leaks.assert_clean(before, _patience_s(request))
+
+
+@pytest.fixture
+def ray_cluster(request: pytest.FixtureRequest) -> Iterator[Callable[..., Cluster]]:
+    """Start clusters that end with the test: call it with the keywords of ``ray.testing.Cluster``, which it returns."""
+    ray: Any = importlib.import_module("ray")
+    before = leaks.snapshot()
+    with contextlib.ExitStack() as stack:
+
+        def start(**options: Any) -> Cluster:
+            cluster: Cluster = importlib.import_module("ray.testing.cluster").Cluster(**options)
+            return stack.enter_context(cluster)
+
+        yield start
+        ray.shutdown()
     leaks.assert_clean(before, _patience_s(request))
 
 

@@ -1,4 +1,4 @@
-"""The name by which programs of later releases find what says where tasks run."""
+"""The name by which programs of other releases find where this node is, and what says where tasks run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from ray import later_names
 
-__all__ = ["scheduling_strategies"]
+__all__ = ["get_node_ip_address", "scheduling_strategies"]
 
 if TYPE_CHECKING:
+    from ray.api.inspection import get_node_ip_address
     from ray.util import scheduling_strategies
 
 else:
 
     def __getattr__(name: str) -> Any:
+        if name == "get_node_ip_address":
+            return import_module("ray.api.inspection").get_node_ip_address
         if name in __all__:
             return import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{later_names.sentence(__name__, name)}")

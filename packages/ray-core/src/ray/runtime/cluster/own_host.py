@@ -9,8 +9,6 @@ import psutil
 
 from ray.runtime.cluster.places import Place
 
-LOOPBACK = "127.0.0.1"
-
 
 def own_host(given: str) -> str:
     """The address, in numbers, that ``given`` means: an address, a name, or the name of an interface such as ``ib0``.

@@ -75,6 +75,7 @@ def join(
         os.getpid(),
         dict(manager.leases.resources.total()),
         config.labels,
+        config.host,
     )
     here = handshake.Membership(manager.config.session, record.number, digest=composition.plan.digest)
     members = Members(

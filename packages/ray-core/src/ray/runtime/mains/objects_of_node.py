@@ -8,7 +8,6 @@ from ray.abc.store import SHARED, StoreServer
 from ray.plugins.compose import Composition
 from ray.protocol.pulls import PullTable
 from ray.runtime.cluster.members import Members
-from ray.runtime.cluster.own_host import LOOPBACK
 from ray.runtime.cluster.places import is_loopback
 from ray.runtime.mains import object_manager
 from ray.runtime.node.node import NodeManager
@@ -18,7 +17,7 @@ from ray.runtime.node.processes import NodeProcesses
 from ray.runtime.object_manager.sealed import is_possible
 from ray.runtime.object_manager.start import start
 from ray.runtime.object_manager.tickets import Door
-from ray.runtime.process.node_start import ClusterConfig
+from ray.runtime.process.node_start import LOOPBACK, ClusterConfig
 
 
 def objects_of(

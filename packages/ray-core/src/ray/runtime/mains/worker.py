@@ -42,6 +42,7 @@ def worker_main(
     here = Here(config.session, worker_id, job.namespace)
     here.name(worker_id, request.job)
     runtime = WorkerRuntime(here, transport, store, composition, slot, threads)
+    runtime.address_info = {"node_ip_address": config.host}
     desk = runtime.desk
     executor = desk.executor  # the worker may be made an actor, which has another one, as soon as it is ready
     threads.leave(job.env_vars)

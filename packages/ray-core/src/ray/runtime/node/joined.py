@@ -382,7 +382,7 @@ class Joined:
 
 def _row(record: NodeRecord) -> dict[str, Any]:
     return node_row(
-        f"{record.number:08x}", record.address, record.hostname, record.pid, record.total, record.name, record.labels
+        f"{record.number:08x}", record.host, record.hostname, record.pid, record.total, record.name, record.labels
     )
 
 

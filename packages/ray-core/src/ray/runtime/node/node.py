@@ -492,4 +492,4 @@ class NodeManager:
 
     def _describe(self) -> dict[str, Any]:
         view = self.leases.view()
-        return described(self.node.hex(), self.pool.node_address, view.total, view.name, view.labels)
+        return described(self.node.hex(), self.config.host, view.total, view.name, view.labels)

@@ -11,6 +11,9 @@ import msgspec
 
 from ray.ids import node_of
 
+#: Where others reach what only its own machine reaches.
+LOOPBACK = "127.0.0.1"
+
 
 class Told(msgspec.Struct, frozen=True):
     """Base: as bytes without a line break. Not msgspec's JSON: names of files that are not in UTF-8 come through."""
@@ -72,7 +75,7 @@ class ClusterConfig(Told, frozen=True):
     """Address of the control store, without secrets; empty: this node manager starts it."""
     key_file: str = ""
     """Where the keys of the cluster are."""
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
     """Where other nodes reach this one."""
     ports: tuple[int, int] = (0, 0)
     """The first and the last port to listen on; zeros: the system chooses."""
@@ -118,6 +121,11 @@ class NodeConfig(Told, frozen=True):
         """What this node alone is known by, among all on this machine: the name of its directory, in hexadecimal."""
         return os.path.basename(self.session_dir)
 
+    @property
+    def host(self) -> str:
+        """Where other nodes reach this one."""
+        return self.cluster.host if self.cluster is not None else LOOPBACK
+
     def shown_node(self, id: bytes) -> str:
         """How messages call the node; ``id`` begins with its number."""
         return (self.cluster.node_name if self.cluster is not None else "") or node_of(id).hex()
@@ -136,7 +144,7 @@ class NodeFacts(Told, frozen=True):
     error: str = ""
     node: int = 0
     """The node's number."""
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
     """Where other nodes reach it."""
     cluster: str = ""
     """``host:port`` of the cluster's control server; empty: it is alone."""
