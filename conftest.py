@@ -6,6 +6,8 @@ import contextlib
 import gc
 import signal
 
+import pytest
+
 
 def pytest_configure() -> None:
     """Ctrl-C works in the programs that tests start, also where this one was started without: behind ``nohup … &``."""
@@ -19,3 +21,29 @@ def pytest_collection_finish() -> None:
         import hypothesis  # noqa: F401  # asks for what refers to the generators of others, and has to find it
     gc.collect()
     gc.freeze()
+
+
+#: Where the tests of clusters are, and of the control store that they need.
+_OF_CLUSTERS = (
+    "tests/cluster/",
+    "tests/netns/",
+    "tests/spec/test_page_004_cluster.py",
+    "tests/faults/test_redis_control.py",
+    "packages/ray-core/tests/builtin/redis_control/",
+    "packages/ray-core/tests/runtime/cluster/",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests of clusters there were: where there is no Redis server they are skipped, and none has run."""
+    counts = {
+        outcome: len({report.nodeid for report in terminalreporter.getreports(outcome) if _is_of_clusters(report)})
+        for outcome in ("passed", "failed", "error", "skipped")
+    }
+    if any(counts.values()):
+        terminalreporter.write_line(f"tests of clusters: {', '.join(f'{n} {what}' for what, n in counts.items() if n)}")
+
+
+def _is_of_clusters(report: pytest.TestReport) -> bool:
+    return report.nodeid.startswith(_OF_CLUSTERS)
