@@ -138,3 +138,35 @@ except ZeroDivisionError:
     print("ZeroDivisionError")
 print([ray.get(ref) for ref in some.remote()])
 """
+
+
+GIB = """
+import numpy as np
+
+@ray.remote(resources={"far": 1})
+def turned(array):
+    return array[::-1].copy()
+
+value = np.arange(1 << 27)  # 1 GiB
+found = ray.get(turned.remote(ray.put(value)), timeout=120)
+print(np.array_equal(found, value[::-1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_gibibyte_of_a_program_without_a_node(network):
+    """There and back: values travel in messages."""
+    head, second, third = network.hosts
+    head.done("start", "--head", "--host", head.address_of_host, "--num-cpus", "1")
+    for other in (second, third):
+        other.take_key(head)
+    address = f"{head.address_of_host}:6379"
+    second.done("start", "--address", address, "--num-cpus", "1", "--resources", "far=1")
+    start = time.monotonic()
+    program = third.program(f"ray.init({address!r})\n" + GIB)
+    out, err = program.communicate(timeout=200)
+    print(f"{time.monotonic() - start:.1f} s")
+    assert program.returncode == 0, err
+    assert out == "True\n"
+    eventually(lambda: is_idle(second), 20, "its job has ended everywhere")
