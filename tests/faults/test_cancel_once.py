@@ -114,8 +114,8 @@ class Swallows:
     """Gives what it has got so far, outside the block that has seen the interrupt."""
 
     def work(self, path):
-        note(path, "started")
         try:
+            note(path, "started")
             time.sleep(60)
         except KeyboardInterrupt:
             pass
