@@ -22,6 +22,7 @@ import psutil
 
 from ray.clock import monotonic, sleep
 from ray.runtime.interface import Runtime
+from ray.testing.process_list import all_processes, command, environment
 
 SESSION_VARIABLE = "RAY_SESSION"
 _MARK_VARIABLE = "RAY_LEAK_CHECK"
@@ -35,6 +36,8 @@ _MAX_POLL_S = 0.2
 PATIENCE_S = 10.0
 
 _mark = ""
+#: {(pid, time of start): its session} of processes that are not ours, and so never come to be.
+_strangers: dict[tuple[int, float], str] = {}
 
 
 class LeakError(AssertionError):
@@ -137,28 +140,33 @@ def _set_mark() -> None:
     mark = f"{os.getpid()}-{psutil.Process().create_time():.2f}"
     if _mark != mark:  # the first time, or in a forked child
         _mark = mark
+        _strangers.clear()
         os.environ[_MARK_VARIABLE] = f"{os.environ.get(_MARK_VARIABLE, '')} {mark}".strip()
 
 
 def _processes(sessions: Collection[str]) -> dict[tuple[int, float], str]:
     """Processes that are ours, without this one: ``{(pid, time of start): description}``."""
-    infos = {}
-    environs = {}
-    for process in psutil.process_iter(["pid", "ppid", "create_time", "status", "cmdline"]):
-        infos[process.pid] = process.info
-        with contextlib.suppress(psutil.Error):  # another user's, or dead; not all versions list it then if asked above
-            environs[process.pid] = process.environ()
-    parents = {pid: info["ppid"] for pid, info in infos.items()}
+    own, listed = os.getpid(), all_processes()
+    parents = {pid: process.parent for pid, process in listed.items()}
     ours: dict[tuple[int, float], str] = {}
-    for pid, info in infos.items():
-        environ = environs.get(pid, {})
-        session = environ.get(SESSION_VARIABLE, "")
-        marked = _mark in environ.get(_MARK_VARIABLE, "").split()
-        if pid != os.getpid() and (marked or session in sessions or os.getpid() in _ancestors(pid, parents)):
-            kind = "zombie" if info["status"] == psutil.STATUS_ZOMBIE else "process"
-            command = " ".join(info["cmdline"] or ())[:200]
-            of_session = f" of session {session}" if session else ""
-            ours[pid, info["create_time"]] = f"{kind} {pid}{of_session}, child of {info['ppid']}: {command}"
+    for pid, process in listed.items():
+        key = pid, process.start
+        is_descendant = own in _ancestors(pid, parents)
+        known = _strangers.get(key)
+        if known is None:
+            environ = environment(pid)
+            marked = _mark in environ.get(_MARK_VARIABLE, "").split()
+            known = environ.get(SESSION_VARIABLE, "")
+            if environ and not (marked or is_descendant):  # it has none in the middle of its start
+                _strangers[key] = known
+        else:
+            marked = False
+        if pid != own and (marked or known in sessions or is_descendant):
+            kind = "zombie" if process.is_zombie else "process"
+            of_session = f" of session {known}" if known else ""
+            ours[key] = f"{kind} {pid}{of_session}, child of {process.parent}: {command(pid)[:200]}"
+    for key in _strangers.keys() - {(pid, process.start) for pid, process in listed.items()}:
+        _strangers.pop(key, None)
     return ours
 
 
