@@ -27,6 +27,7 @@ from ray.runtime import interface
 from ray.runtime.node.births import fork_grandchild
 from ray.runtime.node.chores import do_chore
 from ray.runtime.node.forking import MAX_TEXT_CHARS, Forked, ForkRequest, encode, place
+from ray.runtime.node.renewals import Renewals
 from ray.runtime.node.survivor import NodeSurvivor
 from ray.runtime.process.marks import mark_process
 from ray.runtime.process.node_start import JobConfig, NodeConfig, job_file
@@ -37,25 +38,30 @@ from ray.runtime.worker.native_threads import NativeThreads
 #: What every worker comes to import; pickles of functions and classes name it.
 _NEEDED = ("cloudpickle", "ray.api.decorator", "ray.api.objects", "ray.api.actors", "ray.api.inspection")
 
+#: After the first worker, what executors take is imported once nothing was asked for in so long.
+_REST_S = 0.05
 
-def serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryview, lifeline: int) -> NoReturn:
+
+def serve(
+    channel: socket.socket, config: NodeConfig, node: int, slots: memoryview, renewals: Renewals, lifeline: int
+) -> NoReturn:
     """Fork workers as the node manager asks for them."""
     interface.own_process = "the one that forks workers"
     threads = NativeThreads()
     composition = Composition(ResolvedPlan.from_json(config.plan))
     # First what the runtime needs: a module of the program may have the name of one of these.
-    for name in (*_NEEDED, "setproctitle"):  # the latter shows more of a name than the kernel keeps
-        _preload(name)
-    composition.prepare()
+    import_needed()
+    is_prepared = config.cluster is None  # others may never have a worker
+    composition.prepare(executors=is_prepared)
     composition.plan.digest  # noqa: B018 - which keeps it; each worker tells it to whom it meets
-    sys.path[:] = config.sys_path
+    own_path, sys.path[:] = sys.path[:], config.sys_path
     for name in config.preload:
         _preload(name)
     linecache.cache.pop("<string>", None)  # what began this process; in workers the name is that of the user's text
     set_title("zygote")
     gc.collect()
     gc.freeze()
-    survivor = NodeSurvivor(channel, lifeline, node, config)
+    survivor = NodeSurvivor(channel, lifeline, renewals, node, config)
     while True:
         request, fds = survivor.request()
         if request.chore:
@@ -65,6 +71,18 @@ def serve(channel: socket.socket, config: NodeConfig, node: int, slots: memoryvi
             _be_worker(survivor, config, composition, node, request, fds, slots, threads)
         for fd in fds:
             os.close(fd)
+        if not is_prepared and request.worker and survivor.rests(_REST_S):
+            is_prepared = True
+            sys.path[:] = own_path
+            composition.prepare()
+            sys.path[:] = config.sys_path
+            gc.freeze()
+
+
+def import_needed() -> None:
+    """Import what every worker comes to need."""
+    for name in (*_NEEDED, "setproctitle"):  # the latter shows more of a name than the kernel keeps
+        _preload(name)
 
 
 def _enter_job(config: NodeConfig, name: str, cwd: list[int]) -> JobConfig:

@@ -15,12 +15,13 @@ import msgspec
 
 from ray.exceptions.shadowed import shadowing
 from ray.protocol.run_slot import SLOT_BYTES
+from ray.runtime.node.renewals import Renewals, Renewed
 from ray.runtime.process.node_start import NodeConfig
 from ray.runtime.process.supervision import die_with_parent
 from ray.server_process import highest_descriptor
 
-Serve: TypeAlias = Callable[[socket.socket, NodeConfig, int, memoryview, int], NoReturn]
-"""What the zygote does: (its channel, the configuration, the node manager's pid, the slots, the lifeline)."""
+Serve: TypeAlias = Callable[[socket.socket, NodeConfig, int, memoryview, Renewals, int], NoReturn]
+"""What the zygote does: (its channel, the configuration, the node manager's pid, the slots, renewals, lifeline)."""
 #: Of a traceback, its last part; a report has to fit into as many bytes as a request.
 MAX_TEXT_CHARS = 900
 
@@ -44,12 +45,6 @@ class ForkRequest(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """What is to be done instead of a worker's work, with the write end of a pipe attached: see ``chores``."""
 
 
-class Renewed(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Node manager to zygote: others have heard what this node has sent at that time, by ``boottime``."""
-
-    sent: float
-
-
 class Forked(msgspec.Struct, frozen=True, array_like=True):
     """Zygote to node manager: the worker's pid, or why there is none. Of no worker: why the zygote ends."""
 
@@ -63,13 +58,16 @@ decode_request = msgspec.msgpack.Decoder(ForkRequest | Renewed).decode
 decode_forked = msgspec.msgpack.Decoder(Forked).decode
 
 
-def start(serve: Serve, config: NodeConfig, slots: memoryview, lifeline: int) -> tuple[int, socket.socket]:
+def start(
+    serve: Serve, config: NodeConfig, slots: memoryview, renewals: Renewals, lifeline: int
+) -> tuple[int, socket.socket]:
     """Fork the zygote from the node manager, which must have no threads; returns its pid and the channel to it.
 
     Args:
         serve: what it does then.
         config: of the session.
         slots: memory that the node manager and all workers share: one slot a worker, where it notes what it runs.
+        renewals: until when the node may run.
         lifeline: descriptor of a channel that ends with the driver whose node this is; -1 if it is nobody's.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -81,7 +79,7 @@ def start(serve: Serve, config: NodeConfig, slots: memoryview, lifeline: int) ->
     try:
         die_with_parent(node)
         _close_all_but(*(fd for fd in (theirs.fileno(), lifeline) if fd >= 0))
-        serve(theirs, config, node, slots, lifeline)
+        serve(theirs, config, node, slots, renewals, lifeline)
     except BaseException as error:
         text = "".join((*traceback.format_exception(error), shadowing(error)))
         with contextlib.suppress(OSError):

@@ -11,7 +11,8 @@ from typing import NoReturn
 
 from ray.clock import boottime, monotonic
 from ray.protocol.membership import SELF_END_S
-from ray.runtime.node.forking import ForkRequest, Renewed, decode_request
+from ray.runtime.node.forking import ForkRequest, decode_request
+from ray.runtime.node.renewals import Renewals
 from ray.runtime.process.group_ends import await_trackers
 from ray.runtime.process.marks import kill_marked
 from ray.runtime.process.node_start import NodeConfig
@@ -27,17 +28,21 @@ _MAX_REQUEST_BYTES = 4096
 class NodeSurvivor:
     """Waits for requests of the node manager, and looks after its end and after that of the driver."""
 
-    def __init__(self, channel: socket.socket, lifeline: int, node: int, config: NodeConfig) -> None:
+    def __init__(
+        self, channel: socket.socket, lifeline: int, renewals: Renewals, node: int, config: NodeConfig
+    ) -> None:
         """Become the process that survives the node manager.
 
         Args:
             channel: to the node manager; it ends with it.
             lifeline: descriptor of a channel that ends with the driver whose node this is; -1 if it is nobody's.
+            renewals: until when the node may run, once the node manager says that it has to be looked at.
             node: pid of the node manager.
             config: of the session.
         """
         self._channel = channel
         self._lifeline = lifeline
+        self._renewals = renewals
         self._node = node
         self._config = config
         self._poll = select.poll()
@@ -46,7 +51,7 @@ class NodeSurvivor:
                 self._poll.register(fd, select.POLLIN)
         #: When the node manager is killed, which has lost its driver.
         self._limit = 0.0
-        #: When it has sent what others have heard of it last, by ``boottime``; 0: nobody has to hear of it.
+        #: When it had sent what others have heard of it, at the last look; 0: nobody has to hear of it.
         self._renewed = 0.0
         #: Of the node manager, once somebody has to hear of it.
         self._handle = -1
@@ -68,14 +73,18 @@ class NodeSurvivor:
                     request = decode_request(data)
                     if isinstance(request, ForkRequest):
                         return request, fds
-                    self._take(request)
+                    self._watch_renewals()
             if self._limit:
                 self._rouse()
             if not ready:  # else there may be more to hear of it
                 self._end_cut_off()
 
-    def _take(self, renewed: Renewed) -> None:
-        self._renewed = renewed.sent
+    def rests(self, time_s: float) -> bool:
+        """Whether there is nothing to hear in so long."""
+        return not self._poll.poll(time_s * 1000)
+
+    def _watch_renewals(self) -> None:
+        self._renewed = self._renewals.newest()
         if self._handle < 0:
             self._handle = os.pidfd_open(self._node)
 
@@ -88,8 +97,11 @@ class NodeSurvivor:
 
     def _end_cut_off(self) -> None:
         """Kill a node manager that should have ended by itself: with it end its workers, before others replace them."""
+        if not self._renewed:
+            return
+        self._renewed = self._renewals.newest()
         silence_s = boottime() - self._renewed
-        if self._renewed and silence_s >= SELF_END_S:
+        if silence_s >= SELF_END_S:
             reason = (
                 f"this machine was cut off from the cluster for {silence_s:.1f} s, or its node manager stood still: "
                 "the node was ended, as the others take it for dead"
@@ -126,6 +138,7 @@ class NodeSurvivor:
     def close(self) -> None:
         """In a worker: it has nothing to do with this."""
         self._channel.close()
+        self._renewals.close()
         if self._handle >= 0:
             os.close(self._handle)
         if self._lifeline >= 0:

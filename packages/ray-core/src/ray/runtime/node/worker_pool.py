@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import signal
@@ -23,6 +22,7 @@ from ray.runtime.node import forking
 from ray.runtime.node.headless import HEADLESS, Headless
 from ray.runtime.node.output import NodeOutput
 from ray.runtime.node.place import NodePlace
+from ray.runtime.node.renewals import Renewals
 from ray.runtime.node.stops import Look, Stops
 from ray.runtime.node.worker_process import WorkerProcess
 from ray.runtime.process import descriptors
@@ -79,6 +79,7 @@ class WorkerPool:
         self._unclaimed: dict[int, int] = {}
         self._slots = memoryview(mmap.mmap(-1, MAX_WORKERS * SLOT_BYTES))
         self._free_slots = list(range(MAX_WORKERS - 1, -1, -1))
+        self._renewals = Renewals()
         self._stops = Stops(timers)
         self._headless = Headless()
         timers.after(_LOOK_S, self._look)
@@ -108,7 +109,7 @@ class WorkerPool:
         """Fork the zygote, which does ``serve``, now and when it has died; the process must have no threads."""
         self._serve = serve
         self._zygote_started = monotonic()
-        self._zygote_pid, self._zygote = forking.start(serve, self._config, self._slots, self.lifeline)
+        self._zygote_pid, self._zygote = forking.start(serve, self._config, self._slots, self._renewals, self.lifeline)
         self._zygote.setblocking(False)
         self._transport.watch(self._zygote.fileno(), self._read_forked)
 
@@ -133,9 +134,7 @@ class WorkerPool:
 
     def renewed(self, sent: float) -> None:
         """This node may run for some time from then on, by ``boottime``; if it does not end, the zygote sees to it."""
-        if self._zygote is not None:
-            with contextlib.suppress(OSError):  # it is about to be replaced, or is told the next time
-                self._zygote.send(forking.encode(forking.Renewed(sent)))
+        self._renewals.note(sent, self._zygote)
 
     def knows(self, pid: int) -> bool:
         """Whether the process is a worker, or one that the node needs."""
