@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import secrets
 import tempfile
@@ -38,7 +39,8 @@ class SpillFile:
         self._folder = folder
         self._arena = arena
         self._file = -1
-        self._chunk = bytearray(_CHUNK_BYTES)
+        #: It takes no room until it is written to: many never spill.
+        self._chunk = mmap.mmap(-1, _CHUNK_BYTES)
 
     def write(self, offset: int, nbytes: int, place: int) -> int:
         """Copy out of the arena; returns the checksum. Raises OSError if the disk does not take it."""

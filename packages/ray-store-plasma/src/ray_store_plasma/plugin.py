@@ -27,6 +27,7 @@ PLUGIN = PluginInfo(
 @hookimpl
 def ray_start_store(options: PlasmaOptions, session_dir: str, capacity_bytes: int) -> StoreServer:
     """Fork the server."""
+    import ray_store_plasma.client  # noqa: F401 - for the workers, which this process forks later
     from ray_store_plasma.process import PlasmaStoreServer
 
     return PlasmaStoreServer(session_dir, capacity_bytes, options)

@@ -38,6 +38,7 @@ PLUGIN = PluginInfo(
 @hookimpl
 def ray_start_store(options: ShmOptions, session_dir: str, capacity_bytes: int) -> StoreServer:
     """Fork the broker."""
+    import ray_store_shm.client  # noqa: F401 - for the workers, which this process forks later
     from ray_store_shm.process import ShmStoreServer
 
     return ShmStoreServer(session_dir, capacity_bytes, options.full_timeout_s, keep_s=options.keep_s)

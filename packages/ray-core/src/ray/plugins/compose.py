@@ -183,11 +183,12 @@ class Composition:
             except Exception:
                 _log.exception("the plugin %s failed in ray_%s", name, event)
 
-    def prepare(self) -> None:
-        """Import every plugin of the plan now, with its executors, so that forked children need not."""
+    def prepare(self, *, executors: bool = True) -> None:
+        """Import every plugin of the plan now, so that forked children need not; with what their ``executors`` take."""
         self._register_all()
-        for name in self.plan.executors:
-            self.make_executor(name, 1, {})
+        if executors:
+            for name in self.plan.executors:
+                self.make_executor(name, 1, {})
 
     # --- machinery ----------------------------------------------------------------------------------------------------
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-import psutil
-
 from ray.runtime.cluster.places import Place
 
 
@@ -65,6 +63,8 @@ def _resolved(name: str, interfaces: dict[str, list[str]]) -> str:
 
 def _interfaces() -> dict[str, list[str]]:
     """``{name: addresses}``, those of IPv4 first; without those that are only good on one link."""
+    import psutil  # here, as it takes longer than most of what is imported, and node managers do without
+
     found: dict[str, list[str]] = {}
     for name, addresses in psutil.net_if_addrs().items():
         texts = [each.address for each in addresses if each.family in (socket.AF_INET, socket.AF_INET6)]

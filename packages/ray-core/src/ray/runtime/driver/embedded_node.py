@@ -169,7 +169,11 @@ def launch_node_manager(session: str, lifeline: int, log: IO[bytes], main: str =
     Raises:
         RaySystemError: the system starts none.
     """
-    program = f"import sys; sys.path.append({IMPORTED_FROM!r}); from {main} import main; main({lifeline})"
+    # What is imported stays: to look through it for garbage takes time, and memory that forked processes would share.
+    program = (
+        f"import gc, sys; gc.disable(); sys.path.append({IMPORTED_FROM!r}); from {main} import main; "
+        f"gc.freeze(); gc.enable(); main({lifeline})"
+    )
     try:
         return subprocess.Popen(
             [sys.executable, *_own_options(), "-P", "-c", program],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ray.runtime.driver import joined_node
 from ray.runtime.driver.driver import DriverRuntime
 from ray.runtime.driver.embedded_node import EmbeddedNode
-from ray.runtime.driver.guest import GuestNode
 from ray.runtime.driver.joined_node import JoinedNode
 from ray.runtime.driver.node_options import job_config
 from ray.runtime.start_options import JoinOptions, StartOptions
+
+if TYPE_CHECKING:
+    from ray.runtime.driver.guest import GuestNode
 
 
 def start(options: StartOptions) -> DriverRuntime:
@@ -25,6 +29,12 @@ def join(options: JoinOptions) -> DriverRuntime:
         RayConnectionError: there is none, or it refuses this program.
         IncompatiblePluginsError: the session has other plugins than the program has chosen.
     """
+    hosting: JoinedNode | GuestNode
     with options.code.kept():
-        hosting = JoinedNode(options) if options.key is None else GuestNode(options, options.key)
+        if options.key is None:
+            hosting = JoinedNode(options)
+        else:
+            from ray.runtime.driver.guest import GuestNode  # with all that it takes to find a cluster
+
+            hosting = GuestNode(options, options.key)
         return DriverRuntime(hosting, hosting.plan, joined_node.job_config(options), options.code.directory)

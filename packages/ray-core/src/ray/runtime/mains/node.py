@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -22,10 +23,6 @@ from ray.ids import embedded_node, node_number
 from ray.messages.codec import PROTOCOL_VERSION
 from ray.plugins.plan import ResolvedPlan
 from ray.runtime import interface
-from ray.runtime.cluster.far_keys import with_far_keys
-from ray.runtime.cluster.key_end import give_up_name
-from ray.runtime.cluster.registry import Meta, Registry
-from ray.runtime.mains.joining import join
 from ray.runtime.node.node import NodeManager
 from ray.runtime.node.reception import JOBS
 from ray.runtime.process import descriptors
@@ -96,7 +93,7 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         lifeline: to the program that has started the node; if that is to end with a driver, it ends with the lifeline.
         umask: of that program; workers have it as well.
     """
-    import ray.runtime.mains.worker  # noqa: F401 - imported before the zygote is forked, for all workers
+    import ray.runtime.mains.worker  # before the zygote is forked, for all workers
     from ray.plugins.compose import Composition
     from ray.runtime.mains import zygote
 
@@ -107,6 +104,8 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
     plan, cluster = ResolvedPlan.from_json(config.plan), config.cluster
     shared = config.plan  # without what is of this life of this node alone
     if cluster is not None:
+        from ray.runtime.cluster.far_keys import with_far_keys
+
         plan = with_far_keys(plan, cluster, config.session_dir)
         config = msgspec.structs.replace(config, plan=plan.to_json().decode())
     composition = Composition(plan)
@@ -115,14 +114,24 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         control_server = composition.start_control(config.session_dir)
         control_address = control_server.address
     control = composition.open_control(control_address)
-    node_id = embedded_node()
-    if cluster is not None:  # with a handle of its own, whose threads are gone when the zygote is forked
-        with contextlib.closing(composition.open_control(control_address)) as handle:
-            node_id, encryption = _number(config.session, shared, cluster, Registry(handle), composition.plan)
-            cluster = msgspec.structs.replace(cluster, data_encryption=encryption)
-    store_server = composition.start_store(config.session_dir, config.store_bytes)
+    node_id, director = embedded_node(), None
     if cluster is not None:
+        from ray.runtime.cluster.enrolment import Enrolment
+        from ray.runtime.cluster.registry import Meta
+
+        meta = Meta(
+            config.session, PROTOCOL_VERSION, python_version(), shared, composition.plan.digest, cluster.data_encryption
+        )
+        enrolment = Enrolment(lambda: composition.open_control(control_address), meta, is_head=cluster.is_head)
+        import ray.runtime.mains.joining  # noqa: F401 - meanwhile
+
         composition.import_inner(config.session_dir)
+        zygote.import_needed()
+        enrolled = enrolment.wait()
+        node_id, director = enrolled.node, enrolled.director
+        cluster = msgspec.structs.replace(cluster, data_encryption=enrolled.data_encryption)
+    gc.freeze()  # what is forked from here on shares this memory, until one of them writes there
+    store_server = composition.start_store(config.session_dir, config.store_bytes)
     transport = composition.open_transport(config.session_dir, node_number(node_id))
     sinks = composition.event_sinks(config.session_dir)
     manager = NodeManager(
@@ -181,8 +190,9 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
         if cluster is None:
             ready()
         else:
-            known = None if cluster.is_head else Registry(control).director()
-            join(manager, cluster, known, control, composition.make_scheduler(), composition, store_server, ready)
+            from ray.runtime.mains.joining import join
+
+            join(manager, cluster, director, control, composition.make_scheduler(), composition, store_server, ready)
         if cluster is not None and cluster.keeper:
             _watch_keeper(manager, cluster)
         manager.run()
@@ -199,27 +209,9 @@ def _serve(config: NodeConfig, lifeline: socket.socket, umask: int) -> None:
             control_server.close()
 
 
-def _number(
-    session: str, shared: str, cluster: ClusterConfig, registry: Registry, plan: ResolvedPlan
-) -> tuple[bytes, str]:
-    """The number of this node, and how data are encrypted; the cluster is founded by its head, and found by others.
-
-    Raises:
-        RaySystemError: this node would not be understood by the others.
-    """
-    encryption = cluster.data_encryption
-    meta = Meta(session, PROTOCOL_VERSION, python_version(), shared, plan.digest, encryption)
-    if cluster.is_head:
-        registry.found(meta)
-    else:
-        known = registry.meta()
-        known.check(meta)
-        encryption = known.data_encryption
-    return registry.next_node(), encryption
-
-
 def _watch_keeper(manager: NodeManager, cluster: ClusterConfig) -> None:
     """Without its keeper the head has no control server, nobody can join, and nobody would end it."""
+    from ray.runtime.cluster.key_end import give_up_name
 
     def ended() -> None:
         manager.fail("the keeper of the cluster has died, and with it the cluster")

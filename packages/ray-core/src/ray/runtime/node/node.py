@@ -7,7 +7,7 @@ effects into messages and processes. It never unpickles what users send.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.abc.control import ControlStore
 from ray.abc.scheduler import ResourceRequest, SchedulerPolicy
@@ -28,7 +28,6 @@ from ray.runtime.node.ends import NodeEnds, expect_end
 from ray.runtime.node.failures import NodeFailures
 from ray.runtime.node.job_ends import JobEnds
 from ray.runtime.node.jobs import Job, Jobs, answer_of
-from ray.runtime.node.joined import Joined
 from ray.runtime.node.others import Alone, Elsewhere, Others
 from ray.runtime.node.output import NodeOutput
 from ray.runtime.node.packages import NodePackages
@@ -45,6 +44,9 @@ from ray.runtime.process.hardware import described
 from ray.runtime.process.node_start import JobConfig, NodeConfig
 from ray.runtime.process.refusals import Refusals
 from ray.runtime.process.timers import Timers
+
+if TYPE_CHECKING:  # a node that is alone does not import it
+    from ray.runtime.node.joined import Joined
 
 #: After a worker's connection is lost its process has this long to end by itself.
 LOST_GRACE_S = 0.3
