@@ -186,7 +186,7 @@ def test_what_may_come_is_waited_for(zones):
     assert row.startswith("where is to run on the node third, which is not there; there are head (")
     assert row.endswith("It waits until a node joins that has it.")
     assert "needs {'CPU': 1.0} on a node with the label zone=c, which no node has; the nearest is " in warned("zone=c")
-    assert "which no node has (the most any node has is {'disk': 0.0})" in warned("disk")
+    assert "which no node has (the most any node has is {'disk': 0.0}; the nearest is " in warned("disk")
     with pytest.raises(GetTimeoutError, match="is to run on the node third, which is not there"):
         ray.get(named, timeout=0.1)
     node = zones.add_node(num_cpus=2, node_name="third", labels={"zone": "c"}, resources={"disk": 2})
@@ -200,7 +200,7 @@ def test_the_nearest_miss(zones):
     zones.wait_for_nodes()
     ref = where.options(num_gpus=2).remote()
     assert "{'GPU': 2.0}" not in warned("GPU")
-    assert "(the most any node has is {'GPU': 1.0})" in warned("GPU")
+    assert "(the most any node has is {'GPU': 1.0}; the nearest is third (" in warned("GPU")
     together = where.options(num_cpus=2, num_gpus=1, name="together").remote()
     assert "(the nearest is " in warned("together")
     for each in (ref, together):

@@ -224,6 +224,8 @@ class Joined:
             return
         if not isinstance(told, (node.Logs, node.RecordError, node.ShowFailure, jobs.AskPath)):
             raise RemoteProtocolError(f"{type(told).__name__} is not for a driver of another node")
+        if isinstance(told, node.Logs) and not told.node:
+            told = msgspec.structs.replace(told, node=member.name)
         self._processes.tell_driver(message.job, told)
         if isinstance(told, node.Logs):
             member.send(cluster.JobPrinted(message.job, weight(told)))
