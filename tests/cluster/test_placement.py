@@ -15,6 +15,7 @@ from ray.exceptions import (
     RayActorError,
     TaskUnschedulableError,
 )
+from ray.protocol.resources import UNIT
 from ray.testing import eventually, inside, leaks
 from ray.testing.cluster import Cluster
 from ray.util.scheduling_strategies import (
@@ -38,6 +39,12 @@ def where():
 def slow(seconds):
     time.sleep(seconds)
     return ray.get_runtime_context().node_id
+
+
+@ray.remote
+def relay(resources):
+    """Asks from the node where this runs."""
+    return ray.get(where.options(name="wanted", resources=resources).remote())
 
 
 @ray.remote
@@ -193,6 +200,31 @@ def test_what_may_come_is_waited_for(zones):
     began = time.monotonic()
     assert get([named, labelled, big, actor.where.remote()]) == [node.node_id] * 4
     assert time.monotonic() - began < 5
+
+
+def test_what_waits_is_shown(zones):
+    """On every node, of all nodes: with how many workers, and why they are not there."""
+    zones.add_node(num_cpus=1, node_name="third")
+    zones.wait_for_nodes()
+    refs = [where.options(resources={"tape": 1}).remote() for _ in range(2)]
+    refs += [slow.options(num_cpus=1).remote(600) for _ in range(20)]
+    nested = relay.options(node="third", num_cpus=0).remote({"drum": 2})
+    warned("tape")
+
+    def rows(node):
+        return {row["name"]: row for row in node.ask("demands")}
+
+    for node in zones.nodes:
+        eventually(lambda node=node: rows(node).keys() == {"where", "slow", "wanted"}, LIMIT_S, "all of it is shown")
+        found = rows(node)
+        assert found["where"]["count"] >= 1
+        assert found["where"]["resources"] == {"CPU": UNIT, "tape": UNIT}
+        assert "needs {'CPU': 1.0, 'tape': 1.0}, which no node has (" in found["where"]["reason"]
+        assert found["where"]["home"] == zones.nodes[0].node_id
+        assert "is in use" in found["slow"]["reason"]
+        assert found["wanted"]["home"] == zones.nodes[-1].node_id
+    for ref in [nested, *refs]:
+        ray.cancel(ref, force=True)
 
 
 def test_the_nearest_miss(zones):

@@ -13,6 +13,7 @@ from ray.runtime.cluster.key_lookup import key_at, key_named, only_key
 from ray.runtime.cluster.local_clusters import LocalCluster, local_clusters
 from ray.runtime.cluster.places import Place, is_same, parse_place
 from ray.runtime.cluster.wanted import WantedCluster
+from ray.runtime.process.session_dirs import sweep_sessions
 
 _LOOK_S = 0.05
 
@@ -46,6 +47,7 @@ def node_of(wanted: WantedCluster, timeout_s: float) -> str | FoundKey:
         RaySystemError: what answers is another cluster than the key file is for.
         KeyFileError: the key file cannot be used.
     """
+    sweep_sessions()
     here = [cluster for cluster in local_clusters().values() if _is_meant(cluster, wanted)]
     if len(here) == 1 and here[0].nodes:  # of this user: it needs no key
         return here[0].nodes[0].session_dir
