@@ -15,6 +15,7 @@ from ray.exceptions import (
     RayActorError,
     TaskUnschedulableError,
 )
+from ray.protocol.resources import UNIT
 from ray.testing import eventually, inside, leaks
 from ray.testing.cluster import Cluster
 from ray.util.scheduling_strategies import (
@@ -38,6 +39,12 @@ def where():
 def slow(seconds):
     time.sleep(seconds)
     return ray.get_runtime_context().node_id
+
+
+@ray.remote
+def relay(resources):
+    """Asks from the node where this runs."""
+    return ray.get(where.options(name="wanted", resources=resources).remote())
 
 
 @ray.remote
@@ -186,7 +193,7 @@ def test_what_may_come_is_waited_for(zones):
     assert row.startswith("where is to run on the node third, which is not there; there are head (")
     assert row.endswith("It waits until a node joins that has it.")
     assert "needs {'CPU': 1.0} on a node with the label zone=c, which no node has; the nearest is " in warned("zone=c")
-    assert "which no node has (the most any node has is {'disk': 0.0})" in warned("disk")
+    assert "which no node has (the most any node has is {'disk': 0.0}; the nearest is " in warned("disk")
     with pytest.raises(GetTimeoutError, match="is to run on the node third, which is not there"):
         ray.get(named, timeout=0.1)
     node = zones.add_node(num_cpus=2, node_name="third", labels={"zone": "c"}, resources={"disk": 2})
@@ -195,12 +202,37 @@ def test_what_may_come_is_waited_for(zones):
     assert time.monotonic() - began < 5
 
 
+def test_what_waits_is_shown(zones):
+    """On every node, of all nodes: with how many workers, and why they are not there."""
+    zones.add_node(num_cpus=1, node_name="third")
+    zones.wait_for_nodes()
+    refs = [where.options(resources={"tape": 1}).remote() for _ in range(2)]
+    refs += [slow.options(num_cpus=1).remote(600) for _ in range(20)]
+    nested = relay.options(node="third", num_cpus=0).remote({"drum": 2})
+    warned("tape")
+
+    def rows(node):
+        return {row["name"]: row for row in node.ask("demands")}
+
+    for node in zones.nodes:
+        eventually(lambda node=node: rows(node).keys() == {"where", "slow", "wanted"}, LIMIT_S, "all of it is shown")
+        found = rows(node)
+        assert found["where"]["count"] >= 1
+        assert found["where"]["resources"] == {"CPU": UNIT, "tape": UNIT}
+        assert "needs {'CPU': 1.0, 'tape': 1.0}, which no node has (" in found["where"]["reason"]
+        assert found["where"]["home"] == zones.nodes[0].node_id
+        assert "is in use" in found["slow"]["reason"]
+        assert found["wanted"]["home"] == zones.nodes[-1].node_id
+    for ref in [nested, *refs]:
+        ray.cancel(ref, force=True)
+
+
 def test_the_nearest_miss(zones):
     zones.add_node(num_cpus=1, num_gpus=1, node_name="third")
     zones.wait_for_nodes()
     ref = where.options(num_gpus=2).remote()
     assert "{'GPU': 2.0}" not in warned("GPU")
-    assert "(the most any node has is {'GPU': 1.0})" in warned("GPU")
+    assert "(the most any node has is {'GPU': 1.0}; the nearest is third (" in warned("GPU")
     together = where.options(num_cpus=2, num_gpus=1, name="together").remote()
     assert "(the nearest is " in warned("together")
     for each in (ref, together):

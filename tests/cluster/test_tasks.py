@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import re
 import time
 
 import pytest
@@ -81,6 +82,7 @@ def test_a_failure_there_is_told_here(cluster, joined, capfd):
     eventually(lambda: any("far away" in row["message"] for row in ray.error_info()), 10, "it is recorded")
     said = []
     eventually(lambda: said.append(capfd.readouterr().out) or "said far away" in "".join(said), 10, "it is shown")
+    assert re.search(r"^\(fail pid=\d+, node=test-1\) said far away$", "".join(said), re.MULTILINE)
 
 
 def test_a_worker_that_dies_there(cluster, joined):

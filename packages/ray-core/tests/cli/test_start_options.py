@@ -188,7 +188,7 @@ NOT_THERE = {
     "start --address 127.0.0.1:{port}": "No cluster answers at 127.0.0.1:{port} (from --address 127.0.0.1:{port})",
     "start --redis-address no.such.host.invalid:6379": "No cluster answers at no.such.host.invalid:6379",
     "start --address auto": "--address auto found no cluster: there is no key file in ",
-    "start --address someone": "There is no key file of a cluster 'someone' (--address someone)",
+    "start --address someone": "There is no cluster of the name 'someone' (from --address someone): no key file for it",
     "stop": "no node of a cluster runs here (of this user, on this machine)",
     "stop --name other": "no node of a cluster 'other' runs here",
     "stop --address 127.0.0.1:{port}": "no node of a cluster at 127.0.0.1:{port} runs here",
@@ -243,9 +243,14 @@ def test_a_key_file_that_cannot_be_used(ray, tmp_path):
 def test_nothing_comes_in_time(ray):
     code, said = ray("wait", "--nodes", "2", "--gpus", "1", "--resources", "disk=2", "--timeout", "0.1")
     assert (code, said) == (4, "ray: after 0.1 s, the cluster has 0 of 2 nodes and 0 of 1 GPU and 0 of 2 disk\n")
-    wrong = "--nodes 0, --gpus -1, --timeout -1, --timeout nan, --resources x, --cpus nan, --gpus nan, --cpus -1"
+    wrong = (
+        "--nodes 0, --nodes 1.5, --nodes inf, --gpus -1, --gpus nan, --gpus inf, --cpus nan, --cpus -1, --cpus inf, "
+        "--cpus -inf, --cpus 1e400, --timeout -1, --timeout nan, --resources x, "
+        "--resources disk=inf, --resources disk=-1"
+    )
     for each in wrong.split(", "):
-        assert ray("wait", *each.split())[0] == 2
+        code, said = ray("wait", "--timeout", "0.1", *each.split())
+        assert code == 2, (each, said)
 
 
 def test_without_what_guards_it_no_node_is_reached_from_outside(ray, monkeypatch):

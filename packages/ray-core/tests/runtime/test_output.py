@@ -229,6 +229,17 @@ def full(count=100):
     return [Logs(7, "f", 1, [b"%06d" % number + b"x" * (WINDOW // count)]) for number in range(count)]
 
 
+def test_output_of_other_nodes_names_them(make):
+    """Processes of two nodes may have one pid: each has a line of its own."""
+    it, screen = make(lambda amount: None, Later())
+    screen.goes_on.set()
+    for node in ("", "second"):
+        it.show(Logs(7, "f", 1, [b"whole"], node=node))
+    eventually(lambda: screen.text.count("whole") == 2, 30)
+    it.close()
+    assert screen.text.splitlines() == ["(f pid=7) whole", "(f pid=7, node=second) whole"]
+
+
 def test_all_that_was_printed_is_told(make):
     told = []
     it, screen = make(told.append, Later())

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ray.clock import monotonic, sleep
 from ray.exceptions import RayConnectionError
 from ray.runtime.cluster.places import PORTS, parse_place, without_password
-from ray.runtime.cluster.wanted import NAME, WantedCluster
+from ray.runtime.cluster.wanted import WantedCluster, may_be_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ray.runtime.cluster.key_folder import FoundKey
+    from ray.runtime.interface import Runtime
 
 _ENVIRONMENT = "RAY_ADDRESS"
 _SESSION = "unix:"
+_LOOK_S, _LEAST_S = 0.05, 0.1
 
 
 def cluster_address(address: object, redis_address: object, *, local_mode: bool) -> WantedCluster | None:
@@ -23,7 +28,7 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
     ``"local"`` starts one here, in either place; ``"auto"`` is the one whose key file this user has.
 
     Raises:
-        ValueError: both were given, or the address has no host or no usable port and is no name that is known.
+        ValueError: both were given, or the address has no host or no usable port and cannot be a name.
         TypeError: it is no string.
     """
     if address is not None and redis_address is not None:
@@ -50,7 +55,7 @@ def cluster_address(address: object, redis_address: object, *, local_mode: bool)
     place = parse_place(given)
     if place is not None:
         return WantedCluster(source, place)
-    if _is_known(given):
+    if may_be_name(given):
         return WantedCluster(source, name=given)
     number = given.isdecimal() and not source.startswith(_ENVIRONMENT)
     instead = f"For a number of CPUs there is ray.init(num_cpus={int(given)})." if number else otherwise(source)
@@ -79,21 +84,13 @@ def _by_keyword(given: object) -> str:
     return ". Options are given by name: ray.init(**options)" if isinstance(given, dict) else ""
 
 
-def _is_known(name: str) -> bool:
-    if not NAME.fullmatch(name):
-        return False
-    from ray.runtime.cluster.attaching import is_known  # few give an address
-
-    return is_known(name)
-
-
 def _known_names() -> list[str]:
     from ray.runtime.cluster.key_folder import KeyFolder
 
     return KeyFolder().names()
 
 
-def join_node_of(wanted: WantedCluster, timeout_s: float) -> str | FoundKey:
+def node_of(wanted: WantedCluster, timeout_s: float) -> str | FoundKey:
     """The session directory of the node on this machine that a program joins; or the cluster's key, where none is here.
 
     Blocks for as long as ``timeout_s``.
@@ -103,12 +100,57 @@ def join_node_of(wanted: WantedCluster, timeout_s: float) -> str | FoundKey:
         RaySystemError: what answers is another cluster than the key file is for.
         KeyFileError: the key file cannot be used.
     """
-    from ray.runtime.cluster.attaching import node_of
+    from ray.runtime.cluster import attaching
 
     try:
-        return node_of(wanted, timeout_s)
+        return attaching.node_of(wanted, timeout_s)
     except RayConnectionError as error:
-        raise RayConnectionError(f"{error} {otherwise(wanted.source)}") from error.__cause__
+        raise RayConnectionError(f"{error} {otherwise(wanted.source)}") from None
+
+
+def join_node_of(wanted: WantedCluster, timeout_s: float, join: Callable[[str | FoundKey], Runtime]) -> Runtime:
+    """Have a program join the node that it is to join; another one, if that one is just ending.
+
+    Blocks for as long as ``timeout_s``.
+
+    Args:
+        wanted: the cluster.
+        timeout_s: how long to try.
+        join: joins the node of a session directory; or, where none is here, one of another machine, with this key.
+
+    Raises:
+        RayConnectionError: there is none, or the cluster does not answer.
+        RaySystemError: what answers is another cluster than the key file is for.
+        KeyFileError: the key file cannot be used.
+    """
+    from ray.runtime.driver.leaving import NodeLeavesError
+
+    end = monotonic() + timeout_s
+    while True:
+        try:
+            return join(node_of(wanted, max(end - monotonic(), _LEAST_S)))
+        except NodeLeavesError as error:
+            if monotonic() >= end:
+                raise RayConnectionError(
+                    f"No node of the cluster {wanted} (from {wanted.source}) has taken this program within "
+                    f"{timeout_s:g} s: {error}. Where the node manager of the head has died, another one is started: "
+                    "try again, or give a longer connect_timeout_s."
+                ) from None
+        sleep(_LOOK_S)
+
+
+def join_session(join: Callable[[], Runtime]) -> Runtime:
+    """Have a program join a session that it has named itself: there is no other one.
+
+    Raises:
+        RayConnectionError: there is none, or it has ended.
+    """
+    from ray.runtime.driver.leaving import NodeLeavesError
+
+    try:
+        return join()
+    except NodeLeavesError as error:
+        raise RayConnectionError(str(error)) from None
 
 
 def otherwise(source: str) -> str:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 
 from ray import later_names
-from ray.api.address import cluster_address, join_node_of, session_to_join
+from ray.api.address import cluster_address, join_node_of, join_session, session_to_join
 from ray.api.options import check_name, custom_resources, memory_bytes, quantity, seconds, whole_quantity
 from ray.api.sent_code import RuntimeEnv, wanted_code
 from ray.config.spelling import did_you_mean
@@ -266,11 +266,14 @@ def _start(address: str | None, options: InitOptions) -> Runtime:
     if cluster is not None:
         _refuse_start_up_options(cluster.source, options)
         timeout_s = seconds("connect_timeout_s", options.get("connect_timeout_s"))
-        found = join_node_of(cluster, CONNECT_S if timeout_s is None else timeout_s)
-        return _join(found, options) if isinstance(found, str) else _join("", options, found)
+        return join_node_of(
+            cluster,
+            CONNECT_S if timeout_s is None else timeout_s,
+            lambda found: _join(found, options) if isinstance(found, str) else _join("", options, found),
+        )
     session_dir = session_to_join(address, options.get("redis_address"), local_mode=local_mode)
     if session_dir is not None:
-        return _join(session_dir, options)
+        return join_session(lambda: _join(session_dir, options))
     options = cast("InitOptions", later_names.settle("ray.init", options))
     checked = _checked(options)
     wanted = wanted_code(options.get("working_dir"), options.get("runtime_env"))

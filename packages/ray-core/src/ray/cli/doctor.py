@@ -8,7 +8,7 @@ import shutil
 import sys
 from typing import Any
 
-from ray.api.address import cluster_address, join_node_of
+from ray.api.address import cluster_address, node_of
 from ray.cli import exits
 from ray.cli.commands import command, with_format
 from ray.cli.output import as_json, as_size, as_table
@@ -81,7 +81,7 @@ def _address_problems() -> list[str]:
     try:
         cluster = cluster_address(None, None, local_mode=False)
         if cluster is not None:
-            join_node_of(cluster, _CLUSTER_S)
+            node_of(cluster, _CLUSTER_S)
     except (RayError, ValueError) as error:
         return [str(error)]
     return []

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ray.cli.cluster_parts import cluster_plan
 from ray.cli.foreground import see_off
 from ray.cli.node_of_options import (
     check_encryption,
@@ -21,18 +22,17 @@ from ray.cli.node_of_options import (
 )
 from ray.cli.trust import warn_of_trust
 from ray.plugins.plan import ResolvedPlan
-from ray.plugins.planning import resolve_plan
 from ray.runtime.cluster.control_url import ControlUrl, parse_control_url
 from ray.runtime.cluster.keeper_start import KeeperConfig
 from ray.runtime.cluster.key_file import ROUTED, private_text
 from ray.runtime.cluster.key_folder import KeyFolder
 from ray.runtime.cluster.places import is_loopback
+from ray.runtime.cluster.wanted import DEFAULT_NAME
 from ray.runtime.driver.launch import started_config
 from ray.runtime.driver.started_head import StartedHead
 from ray.runtime.process.node_start import LOOPBACK
 from ray.runtime.process.session_dirs import new_session_id, place_session
 
-DEFAULT_NAME = "default"
 DEFAULT_PORT = 6379
 #: As for a session on one machine.
 CONTROL_FILE = "RAY_CONTROL_FILE"
@@ -95,7 +95,7 @@ def _plan(name: str, host: str, port: int, url: ControlUrl | None) -> ResolvedPl
     options: dict[str, Any] = {"name": name}
     options |= {"host": host, "port": port} if url is None else {"url": url.shown}
     transport = None if is_loopback(host) else ROUTED  # the one that is made for several machines
-    return resolve_plan(control="redis", transport=transport, options={"control": options})
+    return cluster_plan(f"A cluster of several machines (--host {host})", transport, options)
 
 
 def _show(config: KeeperConfig, address: str) -> None:

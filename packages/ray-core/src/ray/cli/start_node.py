@@ -10,6 +10,7 @@ from typing import Any
 import click
 import msgspec
 
+from ray.cli.cluster_parts import cluster_plan
 from ray.cli.foreground import see_off
 from ray.cli.node_of_options import (
     another_name,
@@ -23,7 +24,6 @@ from ray.cli.node_of_options import (
 from ray.cli.trust import warn_of_trust
 from ray.cli.which_cluster import wanted_cluster
 from ray.exceptions import RayConnectionError, RaySystemError
-from ray.plugins.planning import resolve_plan
 from ray.runtime.cluster.attaching import key_of
 from ray.runtime.cluster.control_access import control_address
 from ray.runtime.cluster.control_server import answers, check_control
@@ -60,10 +60,10 @@ def start_node(given: Mapping[str, Any]) -> int:
     check_control(key, found.path, _source(given))
     host = _host_towards(key) if given["host"] is None else checked_host(given["host"])
     key_path = _kept(found) if given["key_file"] == "-" else found.path
-    plan = resolve_plan(
-        control="redis",
-        transport=key.transport or None,
-        options={"control": {"name": key.name, "url": key.control[0]}},
+    plan = cluster_plan(
+        f"The cluster {key.name!r} at {key.place}",
+        key.transport or None,
+        {"name": key.name, "url": key.control[0]},
     )
     options = start_options(given, plan)
     cluster = msgspec.structs.replace(cluster_config(given, key.name, host), key_file=key_path, address=str(key.place))

@@ -24,31 +24,38 @@ _ANSWER_S = 2.0
 def status(name: str | None, address: str | None, form: str) -> int:
     """List the nodes of a cluster that has one on this machine: what they offer, and how much of it is taken."""
     cluster = local_cluster(name, address)
-    found = report(cluster)
+    found = report(cluster, waiting=True)
     if form == "json":
         print(as_json(found))
         return exits.DONE
     nodes = found["nodes"]
     alive = sum(node["state"] == "alive" for node in nodes)
-    dead = f", and {len(nodes) - alive} that ended" if alive < len(nodes) else ""
+    ended = sum(node["state"] == "dead" for node in nodes)
+    dead = f", and {ended} that ended" if ended else ""
     print(f"Cluster {cluster.name!r} at {cluster.address}: {counted(alive, 'node')}{dead}.")
     total, free = found["resources"], found["available"]
     for resource, amount in sorted(total.items()):
         taken = _amount(resource, amount - free.get(resource, 0.0))
         print(f"  {resource}: {taken} of {_amount(resource, amount)} in use")
-    print(as_table([("NODE", "NAME", "MACHINE", "STATE", "OFFERS"), *(_row(node) for node in nodes)]))
+    print(as_table([("NODE", "NAME", "MACHINE", "STATE", "LABELS", "OFFERS"), *(_row(node) for node in nodes)]))
+    if any(node["state"] == "silent" for node in nodes):
+        print("The node manager of the head does not answer this machine: it has ended, or cannot be reached.")
+    if found["waiting"]:
+        names = {node["node_id"]: node["node_name"] for node in nodes}
+        head = ("WAIT FOR", "TO RUN", "EACH NEEDS", "ON NODE", "WHY")
+        print(as_table([head, *(_waiting(demand, names) for demand in found["waiting"])]))
     return exits.DONE
 
 
-def report(cluster: LocalCluster) -> dict[str, Any]:
-    """What a node of it on this machine knows of the cluster, for JSON.
+def report(cluster: LocalCluster, *, waiting: bool = False) -> dict[str, Any]:
+    """What a node of it on this machine knows of the cluster, for JSON; ``waiting``: all nodes are asked what waits.
 
     Raises:
         RayConnectionError: none of them answers.
     """
     for node in cluster.nodes:
         with contextlib.suppress(ConnectionError, TimeoutError, RayError):
-            rows, director, total, free = _asked(node)
+            rows, director, total, free, demands = _asked(node, waiting=waiting)
             here = {f"{each.facts.node:08x}": each for each in cluster.nodes}
             return {
                 "name": cluster.name,
@@ -57,41 +64,68 @@ def report(cluster: LocalCluster) -> dict[str, Any]:
                 "resources": total,
                 "available": free,
                 "nodes": [_of_node(row, director, here.get(row["NodeID"])) for row in rows],
+                "waiting": [_of_demand(row) for row in demands],
             }
     raise RayConnectionError(f"no node of cluster {cluster.name!r} on this machine answers")
 
 
-def _asked(node: LocalNode) -> tuple[list[dict[str, Any]], str, dict[str, float], dict[str, float]]:
+def _asked(
+    node: LocalNode, *, waiting: bool
+) -> tuple[list[dict[str, Any]], tuple[str, bool], dict[str, float], dict[str, float], list[dict[str, Any]]]:
     with contextlib.closing(SessionObserver(node.session_dir, node.facts)) as observer:
         rows, director = (observer.ask(what, _ANSWER_S) for what in ("nodes", "director"))
+        demands = observer.ask("demands", _ANSWER_S) if waiting else []
         total, free = (observer.ask(what, _ANSWER_S) for what in ("resources", "available"))
-    return rows, director, _plain(total), _plain(free)
+    return rows, (director[0], director[1]), _plain(total), _plain(free), demands
 
 
 def _plain(amounts: dict[str, int]) -> dict[str, float]:
     return {name: amount / UNIT for name, amount in amounts.items()}
 
 
-def _of_node(row: dict[str, Any], director: str, local: LocalNode | None) -> dict[str, Any]:
+def _of_node(row: dict[str, Any], director: tuple[str, bool], local: LocalNode | None) -> dict[str, Any]:
+    head, is_heard = director
+    is_head = row["NodeID"] == head
     facts: dict[str, Any] = {
         "node_id": row["NodeID"],
         "machine": row["NodeManagerHostname"],
-        "state": "alive" if row["Alive"] else "dead",
+        "state": "dead" if not row["Alive"] else "alive" if is_heard or not is_head else "silent",
         "pid": row["Pid"],
         "resources": _plain(row["Resources"]),
         "node_name": row["NodeName"],
         "labels": row["Labels"],
-        "is_head": row["NodeID"] == director,
+        "is_head": is_head,
     }
     if local is not None:
         facts |= {"host": local.cluster.host, "session_dir": local.session_dir}
     return facts
 
 
+def _of_demand(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "node_id": row["home"],
+        "job_id": row["job"],
+        "name": row["name"],
+        "resources": _plain(row["resources"]),
+        "workers": row["count"],
+        "reason": row["reason"],
+        "waited_s": row["waited_ms"] / 1000,
+    }
+
+
+def _waiting(demand: dict[str, Any], names: dict[str, str]) -> tuple[str, ...]:
+    count, home = counted(demand["workers"], "worker"), demand["node_id"]
+    return count, demand["name"] or "a task", _amounts(demand["resources"]), names.get(home) or home, demand["reason"]
+
+
 def _row(node: dict[str, Any]) -> tuple[str, ...]:
-    offers = ", ".join(f"{name} {_amount(name, amount)}" for name, amount in sorted(node["resources"].items()))
     state = f"{node['state']} (head)" if node["is_head"] else node["state"]
-    return node["node_id"], node["node_name"], node["machine"], state, offers or "-"
+    labels = ",".join(f"{name}={value}" for name, value in sorted(node["labels"].items()))
+    return node["node_id"], node["node_name"], node["machine"], state, labels or "-", _amounts(node["resources"])
+
+
+def _amounts(resources: dict[str, float]) -> str:
+    return ", ".join(f"{name} {_amount(name, amount)}" for name, amount in sorted(resources.items())) or "-"
 
 
 def _amount(name: str, amount: float) -> str:

@@ -31,7 +31,7 @@ def wait(
 ) -> int:
     """Wait until a cluster is there, with so many nodes and resources."""
     for option, number in (("--timeout", timeout), ("--cpus", cpus), ("--gpus", gpus)):
-        if math.isnan(number) or number < 0:
+        if math.isnan(number) or number < 0 or (math.isinf(number) and option != "--timeout"):
             raise click.UsageError(f"{option} {number:g} cannot be waited for")
     wanted = {"nodes": float(nodes), "CPU": cpus, "GPU": gpus}
     wanted |= {key: amount / UNIT for key, amount in (resources or {}).items()}

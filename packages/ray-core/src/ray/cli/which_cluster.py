@@ -11,7 +11,7 @@ from ray.cli.cluster_values import CLUSTER_NAME
 from ray.exceptions import RayConnectionError
 from ray.runtime.cluster.local_clusters import LocalCluster, local_clusters
 from ray.runtime.cluster.places import is_same, parse_place, without_password
-from ray.runtime.cluster.wanted import NAME, WantedCluster
+from ray.runtime.cluster.wanted import WantedCluster, may_be_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,7 +38,7 @@ def wanted_cluster(text: str, option: str) -> WantedCluster:
     place = parse_place(text)
     if place is not None:
         return WantedCluster(source, place)
-    if NAME.fullmatch(text) and not text.replace(".", "").isdigit():
+    if may_be_name(text):
         return WantedCluster(source, name=text)
     raise click.UsageError(
         f"{source}: an address is HOST:PORT with a port from 1024 to 65535, such as 10.0.0.5:6379 or [::1]:6379, the "

@@ -200,3 +200,35 @@ class ExpectProcess(Struct, frozen=True, tag=121):
     """Keeper of an actor: its process is ending in order; see that it comes to that."""
 
     process: bytes
+
+
+# --- questions -------------------------------------------------------------------------------------------------------
+
+
+class DemandRow(Struct, frozen=True):
+    """What processes of one node wait for, of one kind."""
+
+    home: str
+    """The node, as 8 hexadecimal digits."""
+    job: str
+    name: str
+    resources: dict[str, Amount]
+    count: Count
+    """Workers."""
+    reason: str
+    """Why they are not there: a clause."""
+    waited_ms: Count = 0
+    """For how long the oldest has waited; 0 where that was not looked at."""
+
+
+class AskDemands(Struct, frozen=True, tag=140):
+    """A node manager to another one: what waits at you? Answered with ``Demands`` of the same number."""
+
+    number: Count
+
+
+class Demands(Struct, frozen=True, tag=141):
+    """That is what waits here."""
+
+    number: Count
+    rows: list[DemandRow]

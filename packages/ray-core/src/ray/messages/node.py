@@ -321,6 +321,8 @@ class Logs(Struct, frozen=True, tag=51):
     dropped: int = 0
     rest: bytes = b""
     """The newest state of a line that has no end yet, instead of lines; a carriage return alone takes it away."""
+    node: str = ""
+    """What messages call the node of the worker, where that is not the driver's."""
 
 
 class Printed(Struct, frozen=True, tag=85):

@@ -66,7 +66,7 @@ def test_a_file_that_cannot_be_used_is_named_if_no_other_fits(folder):
 def test_by_name(folder):
     one = put(folder, "one")
     assert key_named("one", folder, SOURCE).key == one
-    with pytest.raises(RayConnectionError, match=r"no key file of a cluster 'two' .*Those there are for one"):
+    with pytest.raises(RayConnectionError, match=r"no cluster of the name 'two' .*those there are for one"):
         key_named("two", folder, SOURCE)
 
 

@@ -83,8 +83,8 @@ def test_what_another_node_can_serve_is_not_told(made: Part) -> None:
 def test_resources_that_no_node_has(made: Part) -> None:
     made.want(None, GPU=2)
     lack = (
-        "needs {'GPU': 2.0}, which no node has (the most any node has is {'GPU': 1.0}): ask for less, or start a node "
-        "that has as much: ray start --help"
+        "needs {'GPU': 2.0}, which no node has (the most any node has is {'GPU': 1.0}; the nearest is second "
+        "(00000002), with {'GPU': 1.0}): ask for less, or start a node that has as much: ray start --help"
     )
     assert made.told == [(lack, False)]
     assert made.recorded == [f"f {lack}. It waits until a node joins that has it."]
@@ -100,6 +100,8 @@ def test_a_name_that_may_come(made: Part) -> None:
     made.fate = Absence.AWAITED, "it was not heard of for 9 s"
     made.want(Placement("fourth"), 2)
     assert "the node fourth, which has died: it was not heard of for 9 s; there are" in made.told[-1][0]
+    made.want(Placement("secnd"), 4)
+    assert made.told[-1][0].endswith("second (00000002); the name that comes nearest is second")
     made.want(Placement("second"), 3, GPU=2)
     assert made.told[-1] == (
         "is to run on the node second (00000002), which has {'GPU': 1.0} of the {'GPU': 2.0} that it needs",

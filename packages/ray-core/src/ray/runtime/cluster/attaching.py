@@ -13,13 +13,9 @@ from ray.runtime.cluster.key_lookup import key_at, key_named, only_key
 from ray.runtime.cluster.local_clusters import LocalCluster, local_clusters
 from ray.runtime.cluster.places import Place, is_same, parse_place
 from ray.runtime.cluster.wanted import WantedCluster
+from ray.runtime.process.session_dirs import sweep_sessions
 
 _LOOK_S = 0.05
-
-
-def is_known(name: str) -> bool:
-    """Whether this user has a cluster of that name: its key file, or a node of it on this machine."""
-    return name in KeyFolder().names() or any(each.name == name for each in local_clusters().values())
 
 
 def key_of(wanted: WantedCluster, folder: KeyFolder, timeout_s: float) -> FoundKey:
@@ -51,6 +47,7 @@ def node_of(wanted: WantedCluster, timeout_s: float) -> str | FoundKey:
         RaySystemError: what answers is another cluster than the key file is for.
         KeyFileError: the key file cannot be used.
     """
+    sweep_sessions()
     here = [cluster for cluster in local_clusters().values() if _is_meant(cluster, wanted)]
     if len(here) == 1 and here[0].nodes:  # of this user: it needs no key
         return here[0].nodes[0].session_dir
@@ -61,7 +58,11 @@ def node_of(wanted: WantedCluster, timeout_s: float) -> str | FoundKey:
         if cluster.nodes:
             return cluster.nodes[0].session_dir
         if monotonic() > end:
-            break
+            raise RayConnectionError(
+                f"The node manager of the head of cluster {key.name!r} at {key.place} (from {wanted.source}) has died, "
+                f"and another one is not there within {timeout_s:g} s: it is being started, so try again, or give a "
+                "longer connect_timeout_s."
+            )
         sleep(_LOOK_S)  # its keeper is there, and starts a node manager again
     check_control(key, found.path, wanted.source, timeout_s)
     if key.transport == ROUTED:
@@ -84,4 +85,4 @@ def _dial(place: Place, source: str, timeout_s: float) -> None:
     try:
         socket.create_connection(place, timeout_s).close()
     except OSError as error:
-        raise nobody_answers(place, source, error) from error
+        raise nobody_answers(place, source, error) from None

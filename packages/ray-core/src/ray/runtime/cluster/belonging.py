@@ -106,6 +106,12 @@ class Belonging:
         return self._following.record.number
 
     @property
+    def hears_director(self) -> bool:
+        """Whether the node that directs is this one, or has answered and is connected."""
+        member = self._members.members.get(node_bytes(self._following.record.number))
+        return self._director is not None or (member is not None and member.stands)
+
+    @property
     def _place(self) -> str:
         return self._members.place_of(self._following.record)
 

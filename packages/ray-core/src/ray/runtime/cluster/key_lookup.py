@@ -8,6 +8,7 @@ from ray.exceptions import KeyFileError, RayConnectionError
 from ray.runtime.cluster.key_file import read_key_file
 from ray.runtime.cluster.key_folder import FoundKey, KeyFolder
 from ray.runtime.cluster.places import Place, is_same
+from ray.runtime.cluster.wanted import DEFAULT_NAME
 
 
 def key_at(place: Place, folder: KeyFolder, source: str) -> FoundKey:
@@ -52,9 +53,12 @@ def key_named(name: str, folder: KeyFolder, source: str) -> FoundKey:
         return folder.read(name)
     except FileNotFoundError:
         found, _ = _all(folder)
-        others = f"Those there are for {_described(found)}." if found else "There is none of another cluster, either."
+        others = f"those there are for {_described(found)}" if found else "there is none of another one, either"
+        named = "" if name == DEFAULT_NAME else f" --name {name}"
         raise RayConnectionError(
-            f"There is no key file of a cluster {name!r} ({source}) in {folder.path}. {others}"
+            f"There is no cluster of the name {name!r} (from {source}): no key file for it is in {folder.path}; "
+            f"{others}. `ray start --head{named}` starts one on this machine; for one of another machine, copy its key "
+            "file from there. The address of a machine has a port: 'host:port'."
         ) from None
 
 

@@ -13,7 +13,6 @@ from ray.runtime.process.session_dirs import (
     SessionFacts,
     live_sessions,
     maker_of,
-    remove_session_dir,
     session_dirs,
 )
 
@@ -63,31 +62,33 @@ class LocalCluster:
     nodes: list[LocalNode] = field(default_factory=list)
     """The oldest first."""
     keeper: LocalKeeper | None = None
+    lost_keeper: LocalKeeper | None = None
+    """One that was killed, and what it has left."""
 
 
 def local_clusters() -> dict[str, LocalCluster]:
     """``{session: cluster}`` of all clusters of this user that run here; the oldest first."""
     found: dict[str, LocalCluster] = {}
-    for keeper in _keepers():
+    keepers = _keepers()
+    for keeper in keepers:
         facts = keeper.facts
-        found[facts.session] = LocalCluster(facts.name, facts.session, facts.address, keeper=keeper)
+        if keeper.process.is_alive:
+            found[facts.session] = LocalCluster(facts.name, facts.session, facts.address, keeper=keeper)
     for path, session in reversed(live_sessions()):
         cluster = session.cluster
         process = Process(*maker_of(path))
         if cluster is not None and process.is_alive:
             known = found.setdefault(cluster.session, LocalCluster(cluster.name, cluster.session, cluster.address))
             known.nodes.append(LocalNode(path, session, cluster, process))
+    for keeper in keepers:
+        lost = found.get(keeper.facts.session)
+        if lost is not None and lost.keeper is None:
+            lost.lost_keeper = keeper
     return found
 
 
-def clear_dead_keeper(session: str) -> None:
-    """Take away what a keeper has left that was killed."""
-    for folder in session_dirs():
-        if os.path.basename(folder) == session and not Process(*maker_of(folder)).is_alive:
-            remove_session_dir(folder)
-
-
 def _keepers() -> list[LocalKeeper]:
+    """Those that run, and what others have left."""
     found: list[LocalKeeper] = []
     for folder in session_dirs():
         try:
@@ -95,7 +96,5 @@ def _keepers() -> list[LocalKeeper]:
                 facts = msgspec.json.decode(file.read(), type=KeeperFacts)
         except (OSError, msgspec.MsgspecError):
             continue
-        process = Process(*maker_of(folder))
-        if process.is_alive:
-            found.append(LocalKeeper(folder, facts, process))
+        found.append(LocalKeeper(folder, facts, Process(*maker_of(folder))))
     return found

@@ -43,10 +43,14 @@ class Member:
         self.connection.send((codec.encode(message),))
 
     @property
+    def name(self) -> str:
+        """Its name, or its number where it has none."""
+        return self.record.name or f"{self.record.number:08x}"
+
+    @property
     def title(self) -> str:
         """How messages name it."""
-        record = self.record
-        return f"{record.name or record.number} ({record.address})"
+        return f"{self.name} ({self.record.address})"
 
 
 class Members:

@@ -10,9 +10,16 @@ from ray.runtime.cluster.places import Place
 #: Of a cluster: it is a part of keys in Redis and of names of files.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 #: What is no name, as it means something else where an address is given.
-ADDRESS_WORDS = frozenset({"auto", "local"})
+ADDRESS_WORDS = frozenset({"auto", "local", "localhost"})
+#: Of a cluster that was given no other.
+DEFAULT_NAME = "default"
 #: How long a program waits for an answer.
 CONNECT_S = 5.0
+
+
+def may_be_name(text: str) -> bool:
+    """Whether an address without a port can be the name of a cluster."""
+    return bool(NAME.fullmatch(text)) and text not in ADDRESS_WORDS and not text.replace(".", "").isdigit()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
 from ray.protocol.handshake import Membership, hello
 from ray.runtime.driver.hosting import Hosting
+from ray.runtime.driver.leaving import NodeLeavesError
 from ray.runtime.driver.printer import Printer
 from ray.runtime.driver.unfinished import unfinished_line
 from ray.runtime.node.trouble import NodeTrouble
@@ -78,7 +79,7 @@ class DriverRuntime(OwnerRuntime):
             store = composition.open_store(facts.store)
             super().__init__(here, "driver", transport, store, composition)
             self.values.serves = admission.welcome.serves and not hosting.is_guest
-            self._printer = Printer(lambda amount: self.node.send(node.Printed(amount)), self.timers.after)
+            self._printer = Printer(lambda amount: self.node.send(node.Printed(amount)), self.timers.after, facts.home)
             self._trouble = NodeTrouble(self._printer.show)
             self.events.wanted = facts.events
             self.attach(admission.address, admission.connection, facts.address)
@@ -112,7 +113,7 @@ class DriverRuntime(OwnerRuntime):
             hosting.clear_away()
             self._signals.remove()
             if failed:
-                raise RaySystemError(failed) from problem
+                raise (RaySystemError if hosting.is_owner else NodeLeavesError)(failed) from problem
             raise
         self.address_info = {
             "address": self.node.address,
@@ -149,8 +150,11 @@ class DriverRuntime(OwnerRuntime):
         if ended:
             return f"the node manager has ended while the session was started{ended}{self._hosting.log_tail()}"
         if unreached and not isinstance(problem, RayError):
+            if not self._hosting.is_owner:
+                return f"the node does not take this program, and may be ending: {problem}"
             return f"the session was started, and cannot be joined: {problem}{self._hosting.log_tail()}"
-        return ""
+        is_over = isinstance(problem, NodeDiedError) and not self._hosting.is_owner
+        return "the node has ended while this program joined it" if is_over else ""
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

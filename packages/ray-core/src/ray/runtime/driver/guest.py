@@ -13,6 +13,7 @@ import msgspec
 from ray.exceptions import RayConnectionError
 from ray.ids import embedded_node, node_number
 from ray.messages.cluster import NodeRecord
+from ray.messages.codec import PROTOCOL_VERSION
 from ray.plugins.compose import Composition
 from ray.plugins.plan import ResolvedPlan
 from ray.plugins.planning import resolve_plan
@@ -23,6 +24,7 @@ from ray.runtime.cluster.own_host import host_towards
 from ray.runtime.cluster.places import parse_place
 from ray.runtime.cluster.registry import Meta, Registry
 from ray.runtime.driver.joined_node import check_choice, check_python
+from ray.runtime.driver.leaving import NodeLeavesError
 from ray.runtime.process import hardware
 from ray.runtime.process.node_start import ClusterConfig, NodeFacts
 from ray.runtime.process.session_dirs import create_session_dir, new_session_id, place_session, remove_session_dir
@@ -52,6 +54,11 @@ class GuestNode:
         self._key = key
         self.session = meta.session
         check_python(self.session, meta.python)
+        if meta.protocol != PROTOCOL_VERSION:
+            raise RayConnectionError(
+                f"the nodes of the cluster {key.key.name!r} have protocol {meta.protocol}, and this program "
+                f"{PROTOCOL_VERSION}: install the same release of ray-core"
+            )
         plan = ResolvedPlan.from_json(meta.plan)
         check_choice(options, plan)
         try:
@@ -74,25 +81,26 @@ class GuestNode:
         """See ``Hosting``: any node that is reached is the home."""
         transport = Composition(self.plan).open_transport(self.session_dir, 0)
         try:
-            address = self._reached([(node, transport.contacts(node.address)[-1]) for node in self._nodes])
+            home = self._reached([(node, transport.contacts(node.address)[-1]) for node in self._nodes])
         finally:
             transport.close()
         return NodeFacts(
-            address,
+            home.address,
             f"heap:{hardware.memory_limit_bytes()}",
             bool(self.plan.observers),
             node=node_number(embedded_node()),
             host=self._host,
             cluster=str(self._key.key.place),
+            home=home.name or f"{home.number:08x}",
         )
 
-    def _reached(self, nodes: list[tuple[NodeRecord, str]]) -> str:
-        """The address of a node that can be reached.
+    def _reached(self, nodes: list[tuple[NodeRecord, str]]) -> NodeRecord:
+        """A node that can be reached.
 
         Raises:
             RayConnectionError: none can.
         """
-        failures = []
+        failures, is_refused = [], False
         for node, contact in random.sample(nodes, len(nodes)):
             place = parse_place(contact.partition("://")[2])
             if place is None:
@@ -102,10 +110,12 @@ class GuestNode:
                 socket.create_connection(place, _REACH_S).close()
             except OSError as error:
                 failures.append(f"{node.name} at {place}: {error}")
+                is_refused |= isinstance(error, ConnectionRefusedError)
             else:
-                return node.address
+                return node
         shown = "; ".join(failures[:5]) or "there is none"
-        raise RayConnectionError(f"No node of cluster {self._key.key.name!r} can be reached from this machine: {shown}")
+        text = f"No node of cluster {self._key.key.name!r} can be reached from this machine: {shown}"
+        raise (NodeLeavesError if is_refused else RayConnectionError)(text)
 
     def how_it_ended(self, patience_s: float) -> str:
         """See ``Hosting``: it is not of this machine."""

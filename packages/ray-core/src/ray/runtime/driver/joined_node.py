@@ -9,6 +9,7 @@ import msgspec
 
 from ray.exceptions import IncompatiblePluginsError, RayConnectionError
 from ray.plugins.plan import ResolvedPlan
+from ray.runtime.driver.leaving import NodeLeavesError
 from ray.runtime.process.node_start import JobConfig, NodeFacts, python_version
 from ray.runtime.process.session_dirs import NodeEnd, session_in
 from ray.runtime.start_options import JoinOptions
@@ -29,7 +30,10 @@ class JoinedNode:
             IncompatiblePluginsError: the session has other plugins than the program has chosen.
         """
         self.session_dir = os.path.abspath(options.session_dir)
-        self._facts = session_in(self.session_dir)
+        try:
+            self._facts = session_in(self.session_dir)
+        except RayConnectionError as error:
+            raise NodeLeavesError(str(error)) from None
         self.session = self._facts.session
         check_python(self.session, self._facts.python)
         #: That of the session.

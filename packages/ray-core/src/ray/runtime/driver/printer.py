@@ -10,6 +10,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from ray.clock import monotonic
 from ray.messages.node import Logs
 from ray.runtime.driver.screen import Screen
@@ -42,14 +44,18 @@ class Missing:
 class Printer:
     """Prints batches from a thread of its own, so that a slow terminal slows down nothing but printing."""
 
-    def __init__(self, tell: Callable[[int], None], later: Callable[[float, Callable[[], None]], object]) -> None:
+    def __init__(
+        self, tell: Callable[[int], None], later: Callable[[float, Callable[[], None]], object], node: str = ""
+    ) -> None:
         """Nothing is printed yet.
 
         Args:
             tell: tells the node manager how much more is dealt with; never blocks.
             later: calls a function after so many seconds, on the thread that calls ``show`` with what workers print.
+            node: what the node manager's own node is called; empty: it is on this machine, which needs no name.
         """
         self._tell = tell
+        self._node = node
         self._later = later
         #: What workers print, and what is to appear on stderr as it is.
         self._batches: deque[Logs | str | Missing] = deque()
@@ -150,9 +156,10 @@ class Printer:
             screen.message(batch)
         if not isinstance(batch, Logs):
             return
-        name = batch.name or "worker"
-        prefix = f"({name} pid={batch.pid}) " if batch.pid else f"({name}) "
-        key = (batch.pid, batch.stream)
+        name, node = batch.name or "worker", batch.node or self._node
+        where = f", node={node}" if node else ""
+        prefix = f"({name} pid={batch.pid}{where}) " if batch.pid else f"({name}) "
+        key = (node, batch.pid, batch.stream)
         if batch.lines:
             screen.finish(key, prefix, [line.decode(errors="backslashreplace") for line in batch.lines])
         if batch.rest:
@@ -191,7 +198,7 @@ def _parts_of(batch: Logs | str | Missing) -> Iterator[Logs | str | Missing]:
     for place, line in enumerate(lines):
         size += len(line) + _PREFIX_BYTES
         if size > _PART_BYTES or place == len(lines) - 1:
-            yield Logs(batch.pid, batch.name, batch.stream, lines[begin : place + 1], dropped)
+            yield msgspec.structs.replace(batch, lines=lines[begin : place + 1], dropped=dropped)
             begin, size, dropped = place + 1, 0, 0
 
 

@@ -32,8 +32,8 @@ _WIPE = "\r\x1b[J"
 
 _screens: weakref.WeakSet[Screen] = weakref.WeakSet()
 
-Key = tuple[int, int]
-"""Whose line it is: (pid, stream)."""
+Key = tuple[str, int, int]
+"""Whose line it is: (node, pid, stream)."""
 
 
 class Unfinished:
@@ -255,7 +255,7 @@ class Screen:
 
 
 def _stream(key: Key) -> TextIO:
-    return sys.stderr if key[1] == 2 else sys.stdout
+    return sys.stderr if key[2] == 2 else sys.stdout
 
 
 def _terminal() -> TextIO | None:

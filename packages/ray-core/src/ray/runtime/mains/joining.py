@@ -10,7 +10,7 @@ from ray.abc.control import ControlStore
 from ray.abc.scheduler import SchedulerPolicy
 from ray.abc.store import StoreServer
 from ray.ids import node_bytes, node_number
-from ray.messages.cluster import KeptDirector, NodeRecord
+from ray.messages.cluster import Demands, KeptDirector, NodeRecord
 from ray.plugins.compose import Composition
 from ray.protocol import handshake
 from ray.protocol.lending import LendingTable
@@ -19,6 +19,7 @@ from ray.runtime.cluster.director import Director
 from ray.runtime.cluster.members import Members
 from ray.runtime.cluster.names import ActorNames
 from ray.runtime.cluster.office import Office
+from ray.runtime.cluster.survey import Survey
 from ray.runtime.mains.objects_of_node import objects_of
 from ray.runtime.node.joined import Joined
 from ray.runtime.node.node import NodeManager
@@ -115,5 +116,7 @@ def join(
     if stored is not None:
         joined.share(stored)
         stored.begin()
+    survey = Survey(members, manager.timers, manager.demands.rows)
+    joined.hear_also(Demands, survey.heard)
     belonging.begin()
-    manager.join(joined)
+    manager.join(joined, survey)

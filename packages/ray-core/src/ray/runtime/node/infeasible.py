@@ -36,7 +36,7 @@ def lack_of(
     if found is None:
         assert placement is not None
         why = f"which has died: {cause}" if cause else "which is not there"
-        return f"is to run on the node {placement.node}, {why}; {_named(nodes)}"
+        return f"is to run on the node {placement.node}, {why}; {_named(nodes)}{_similar(placement.node, nodes)}"
     node, wrong, lack = found
     misses = f"{title(node)}, {' and '.join(_misses(wanted, node, wrong, lack))}"
     if placement is not None and placement.node and not placement.soft:
@@ -68,6 +68,14 @@ def _named(nodes: Iterable[NodeView]) -> str:
     return f"there {'is' if len(titles) == 1 else 'are'} {', '.join(titles[:_MAX_NAMED])}{more}"
 
 
+def _similar(name: str, nodes: Iterable[NodeView]) -> str:
+    """The node that may be meant, if the name of one is much like that."""
+    import difflib  # only where there is something to say
+
+    near = difflib.get_close_matches(name, [node.name for node in nodes if node.name], n=1)
+    return f"; the name that comes nearest is {near[0]}" if near else ""
+
+
 def _misses(
     wanted: Mapping[str, int], node: NodeView, wrong: Iterable[LabelRule], lack: Mapping[str, int]
 ) -> list[str]:
@@ -89,12 +97,11 @@ def _rule(rule: LabelRule) -> str:
 
 
 def _most(wanted: Mapping[str, int], lack: Mapping[str, int], node: NodeView, nodes: Iterable[NodeView]) -> str:
-    """The most that there is of what is nowhere enough; else the node that has most of it together."""
+    """The most that there is of what is nowhere enough, and the node that has most of it together."""
     everywhere = {name: max(each.total.get(name, 0) for each in nodes) for name in lack}
     short = {name: most for name, most in everywhere.items() if most < wanted[name]}
-    if short:
-        return f"the most any node has is {amounts(short)}"
-    return f"the nearest is {title(node)}, with {amounts({name: node.total.get(name, 0) for name in wanted})}"
+    near = f"the nearest is {title(node)}, with {amounts({name: node.total.get(name, 0) for name in wanted})}"
+    return f"the most any node has is {amounts(short)}; {near}" if short else near
 
 
 def _call(wanted: Mapping[str, int], total: Mapping[str, int]) -> str:

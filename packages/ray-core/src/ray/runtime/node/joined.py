@@ -113,7 +113,11 @@ class Joined:
     def share(self, stored: NodeObjects) -> None:
         """Others read what is in the store of this node."""
         self._stored = stored
-        self._heard[objects.DataTicket] = stored.take_ticket
+        self.hear_also(objects.DataTicket, stored.take_ticket)
+
+    def hear_also(self, kind: type, take: Heard) -> None:
+        """Another part of the node manager takes what others say of this kind."""
+        self._heard[kind] = take
 
     # --- connections --------------------------------------------------------------------------------------------------
 
@@ -224,6 +228,8 @@ class Joined:
             return
         if not isinstance(told, (node.Logs, node.RecordError, node.ShowFailure, jobs.AskPath)):
             raise RemoteProtocolError(f"{type(told).__name__} is not for a driver of another node")
+        if isinstance(told, node.Logs) and not told.node:
+            told = msgspec.structs.replace(told, node=member.name)
         self._processes.tell_driver(message.job, told)
         if isinstance(told, node.Logs):
             member.send(cluster.JobPrinted(message.job, weight(told)))
@@ -371,9 +377,9 @@ class Joined:
         """See ``Elsewhere``."""
         return _sum(view.available for view in self._lent.nodes.values())
 
-    def director(self) -> str:
+    def director(self) -> tuple[str, bool]:
         """See ``Elsewhere``."""
-        return f"{self._belonging.director_number:08x}"
+        return f"{self._belonging.director_number:08x}", self._belonging.hears_director
 
     def transfers(self) -> Mapping[str, int]:
         """See ``Elsewhere``."""

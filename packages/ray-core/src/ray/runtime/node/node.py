@@ -17,19 +17,22 @@ from ray.clock import wall_time
 from ray.exceptions import RemoteProtocolError, RuntimeEnvSetupError
 from ray.ids import ProcessIds, embedded_node, make_lease_ids, node_manager_of, node_number
 from ray.messages import codec, jobs, node
+from ray.messages.cluster import AskDemands
 from ray.plugins.specs import EventSink
 from ray.protocol import handshake, leases, waiting
 from ray.protocol.resources import UNIT, NodeResources
 from ray.runtime.cluster.members import Member
+from ray.runtime.cluster.survey import Survey
 from ray.runtime.node.actors import NodeActors
 from ray.runtime.node.chores import Chores
-from ray.runtime.node.client import Client, Handler
+from ray.runtime.node.client import Client, Handler, of_node
 from ray.runtime.node.ends import NodeEnds, expect_end
 from ray.runtime.node.failures import NodeFailures
 from ray.runtime.node.job_ends import JobEnds
 from ray.runtime.node.jobs import Job, Jobs, answer_of
 from ray.runtime.node.others import Alone, Elsewhere, Others
 from ray.runtime.node.output import NodeOutput
+from ray.runtime.node.own_demands import OwnDemands, Surveying
 from ray.runtime.node.packages import NodePackages
 from ray.runtime.node.patience import NodePatience
 from ray.runtime.node.questions import Questions
@@ -143,6 +146,8 @@ class NodeManager:
             self._tell_of_lack,
             alone=config.cluster is None,
         )
+        self.demands = OwnDemands(self.leases, self.unserved.lack)
+        self._survey: Surveying = self.demands
         self.patience = NodePatience(
             self, self.leases, self.peers, self.timers, self.actors.class_of, self.failures, self.jobs
         )
@@ -156,7 +161,14 @@ class NodeManager:
     def _all_handlers(self) -> dict[type, Handler]:
         running = NodeRunning(self.leases, self.peers, self.pool, self.timers, self.actors.table)
         questions = Questions(
-            self.leases, self.actors, self.pool, self.peers, self._recorded, self._describe, lambda: self.elsewhere
+            self.leases,
+            self.actors,
+            self.pool,
+            self.peers,
+            self._recorded,
+            self._describe,
+            lambda: self.elsewhere,
+            lambda: self._survey,
         )
         return {
             node.Demand: self._demand,
@@ -185,11 +197,12 @@ class NodeManager:
             **self.others.handlers(),
         }
 
-    def join(self, others: Joined) -> None:
+    def join(self, others: Joined, survey: Survey) -> None:
         """This node is one of several; called before it serves."""
         self.others = self.elsewhere = others
         self._awake = others.awake
-        self._handlers |= others.handlers()
+        self._survey = survey
+        self._handlers |= {**others.handlers(), AskDemands: of_node(survey.tell)}
 
     def _admit(self, client: Client) -> None:
         """Another node manager has connected; an older connection of it is one that it has lost."""

@@ -93,15 +93,15 @@ class Elsewhere(Protocol):
     def transfers(self) -> Mapping[str, int]:
         """What was brought here from their stores, and the pid of what brings it."""
 
-    def director(self) -> str:
-        """The NodeID of the node that directs them, the head; empty if there are none."""
+    def director(self) -> tuple[str, bool]:
+        """The NodeID of the node that directs them, the head, and whether it is there; empty if there are none."""
 
 
 class Alone:
     """There are no others. Implements ``Others``, ``Elsewhere`` and ``ActorsElsewhere``."""
 
-    def director(self) -> str:
-        return ""
+    def director(self) -> tuple[str, bool]:
+        return "", True
 
     def handlers(self) -> dict[type, Handler]:
         """What strangers say may make a process ask for another node: it is told that there is none."""

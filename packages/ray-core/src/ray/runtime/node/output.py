@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from ray.abc.transport import Frame, Transport
 from ray.exceptions import RemoteProtocolError
 from ray.messages import node
@@ -114,7 +116,7 @@ class NodeOutput:
             return
         if backlog.dropped:
             dropped, backlog.dropped = backlog.dropped, 0
-            logs = node.Logs(logs.pid, logs.name, logs.stream, logs.lines, dropped, logs.rest)
+            logs = msgspec.structs.replace(logs, dropped=dropped)
         backlog.unprinted += weight(logs)
         driver.send(logs)
 

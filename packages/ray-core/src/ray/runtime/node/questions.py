@@ -11,10 +11,12 @@ import msgspec
 from ray.abc.transport import Frame
 from ray.exceptions import ControlStoreError, RemoteProtocolError
 from ray.messages import node
+from ray.messages.cluster import DemandRow
 from ray.protocol.leases import LeaseTable
 from ray.runtime.node.actors import NodeActors
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.others import Elsewhere
+from ray.runtime.node.own_demands import Surveying
 from ray.runtime.node.recorded_errors import RecordedErrors
 from ray.runtime.node.worker_pool import WorkerPool
 
@@ -34,6 +36,7 @@ class Questions:
         recorded: RecordedErrors,
         describe: Callable[[], dict[str, Any]],
         elsewhere: Callable[[], Elsewhere],
+        survey: Callable[[], Surveying],
     ) -> None:
         """Make the part.
 
@@ -45,8 +48,10 @@ class Questions:
             recorded: what has failed.
             describe: the row of ``ray.nodes()`` for this node.
             elsewhere: what is known of the others.
+            survey: finds out what waits for workers.
         """
         self._recorded = recorded
+        self._survey = survey
         self._answers: dict[str, Callable[[bytes], Any]] = {
             "resources": lambda data: _sum(leases.resources.total(), elsewhere().total()),
             "available": lambda data: _sum(leases.resources.available(), elsewhere().available()),
@@ -67,6 +72,9 @@ class Questions:
         if message.what == "errors":
             self._ask_errors(client, message)
             return
+        if message.what == "demands":
+            self._survey().ask(partial(self._answer_demands, client, message.request))
+            return
         answer = self._answers.get(message.what)
         if answer is None:
             client.send(node.Answer(message.request, False, error=f"unknown question {message.what!r}"))
@@ -84,6 +92,10 @@ class Questions:
         except msgspec.MsgspecError as error:
             raise _odd(message, error) from None
         self._recorded.ask(job or client.job, partial(self._answer_errors, client, message.request))
+
+    def _answer_demands(self, client: Client, request: int, rows: list[DemandRow]) -> None:
+        found = [{name: getattr(row, name) for name in row.__struct_fields__} for row in rows]
+        client.send(node.Answer(request, True, msgspec.msgpack.encode(found)))
 
     def _answer_errors(self, client: Client, request: int, rows: list[dict[str, Any]] | ControlStoreError) -> None:
         if isinstance(rows, ControlStoreError):

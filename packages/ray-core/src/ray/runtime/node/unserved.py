@@ -48,6 +48,8 @@ class UnservedDemands:
         self._failures = failures
         self._tell = tell
         self._alone = alone
+        #: {demand whose owner was told: what it lacks}
+        self._lacks: dict[DemandKey, str] = {}
         #: {demand for a node of which nothing is known: since when}
         self._unknown: dict[DemandKey, float] = {}
 
@@ -55,6 +57,7 @@ class UnservedDemands:
         """Other nodes have come or gone."""
         demands = self._leases.demands
         self._unknown = {key: since for key, since in self._unknown.items() if key in demands}
+        self._lacks = {key: lack for key, lack in self._lacks.items() if key in demands}
         for entry in list(demands.values()):
             if entry.infeasible and demands.get(entry.key) is entry:
                 self.look_at(entry)
@@ -83,9 +86,14 @@ class UnservedDemands:
             self._tell(entry, lack, True)
         elif not entry.told:
             entry.told = True
+            self._lacks[entry.key] = lack
             until = "As it is, it waits for ever" if self._alone else "It waits until a node joins that has it"
             self._record(entry, f"{lack}. {until}.")
             self._tell(entry, lack, False)
+
+    def lack(self, entry: DemandEntry) -> str:
+        """What the owner of a demand was told that it lacks: a predicate, or empty."""
+        return self._lacks.get(entry.key, "")
 
     def _record(self, entry: DemandEntry, predicate: str) -> None:
         text = f"{entry.name or 'A task'} {predicate}"

@@ -148,6 +148,8 @@ class NodeFacts(Told, frozen=True):
     """Where other nodes reach it."""
     cluster: str = ""
     """``host:port`` of the cluster's control server; empty: it is alone."""
+    home: str = ""
+    """What the node is called, where it is not on the driver's machine."""
 
 
 def job_file(session_dir: str, job: str) -> str:

@@ -42,9 +42,8 @@ def place_session(session: str) -> str:
     Raises:
         RaySystemError: the root directory belongs to somebody else, is a symlink, or cannot be made.
     """
-    root = _private_root()
-    _sweep(root)
-    return os.path.join(root, session)
+    sweep_sessions()
+    return os.path.join(_private_root(), session)
 
 
 def create_session_dir(path: str, owner_pid: int) -> None:
@@ -261,8 +260,13 @@ def _candidates() -> list[str]:
     return [os.environ.get("XDG_RUNTIME_DIR", ""), usual, "/tmp"]
 
 
-def _sweep(root: str) -> None:
-    """Remove sessions whose owner has died without a process left to clean up."""
+def sweep_sessions() -> int:
+    """Remove sessions of this user whose owner has died without a process left to clean up; returns how many.
+
+    Raises:
+        RaySystemError: the root directory belongs to somebody else, is a symlink, or cannot be made.
+    """
+    root, swept = _private_root(), 0
     with contextlib.suppress(OSError):
         for name in os.listdir(root):
             path = os.path.join(root, name)
@@ -277,6 +281,8 @@ def _sweep(root: str) -> None:
             if start_time(int(pid)) != started and not _in_use(path):
                 remove_session_dir(path)
                 await_trackers(kill_marked(name))  # what stands, and so could not end by itself
+                swept += 1
+    return swept
 
 
 def _in_use(path: str) -> bool:
