@@ -203,14 +203,14 @@ class ActorLedger:
 
     def _written(self, actor: bytes, page: _Page, done: Commit, version: int) -> Written:
         page.known = done.claims[0].new
+        named = [claim.new for claim in done.claims if claim.key == page.name]
+        if page.name and (page.is_new if not named else named == [None]):  # it never had it, or has it no more
+            self._free(actor, page)
         page.is_new = False
         written = {write.key: write for write in done.writes}.get(born_key(actor))
         if isinstance(written, Put) and written.value is page.born:
             page.born = None
         page.is_due = version < page.version
-        freed = any(claim.new is None for claim in done.claims)
-        if page.name and (freed or (page.frees and not any(claim.key == page.name for claim in done.claims))):
-            self._free(actor, page)
         if page.dead and not page.is_due:
             del self._pages[actor]
         return Written(actor, version)

@@ -36,6 +36,7 @@ TRANSITIONS: Mapping[tuple[str | None, str], tuple[str, ...]] = {
     (None, PLACING): ("create", "restore"),
     (None, STARTING): ("host", "restore"),
     (None, RESTARTING): ("restore",),
+    (None, DEAD): ("bury",),
     (PLACING, STARTING): ("granted",),
     (STARTING, ALIVE): ("started",),
     (STARTING, PLACING): ("worker_lost",),
