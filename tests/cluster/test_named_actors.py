@@ -8,16 +8,17 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.commands import LIMIT_S, Machine
-from tests.redis_servers import server_binary
+from tests.redis_servers import server_binary, servers_in, stopped
 from tests.victims import alive, program, told
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ControlUnavailableError, RayActorError
 from ray.testing import eventually, leaks
 from ray.testing.cluster import Cluster
 
@@ -338,3 +339,37 @@ def test_hosts_and_creators_die_while_nobody_directs(machine: Machine) -> None:
         eventually(lambda: has_gone("ends") and not alive(pid), LIMIT_S, "it has ended with its creator")
         ray.kill(there)
     machine.done("stop")
+
+
+def test_while_the_control_store_is_away() -> None:
+    """Names wait, and say in the end which store it is that does not answer; all else goes on."""
+    server_binary()
+    before = leaks.snapshot()
+    args = {"num_cpus": 1}
+    with Cluster(initialize_head=True, head_node_args=args, control_timeout_s=2.0) as cluster:
+        node = cluster.add_node(num_cpus=2)
+        cluster.wait_for_nodes()
+        (server,) = servers_in(cluster.head_node.started.session_dir)
+        with ray.init(node.address):
+            known = Counter.options(name="known").remote()
+            assert ray.get(known.add.remote(), timeout=LIMIT_S) == 1
+            with stopped(server):
+                for wants in (
+                    lambda: ray.get_actor("known"),
+                    lambda: ray.get_actor("unknown"),
+                    lambda: Counter.options(name="new").remote(),
+                    lambda: Counter.options(name="new", get_if_exists=True).remote(),
+                ):
+                    began = time.monotonic()
+                    with pytest.raises(ControlUnavailableError, match=r"The control store failed: .*redis.* for \d"):
+                        wants()
+                    assert 1.5 < time.monotonic() - began < LIMIT_S
+                assert ray.get(known.add.remote(), timeout=LIMIT_S) == 2
+                unnamed = Counter.remote()
+                assert ray.get(unnamed.add.remote(), timeout=LIMIT_S) == 1
+                waits = ThreadPoolExecutor().submit(ray.get_actor, "known")
+                time.sleep(0.5)
+            assert ray.get(waits.result(LIMIT_S).add.remote(), timeout=LIMIT_S) == 3
+            new = Counter.options(name="new").remote()
+            assert ray.get(new.add.remote(), timeout=LIMIT_S) == 1
+    leaks.assert_clean(before)
