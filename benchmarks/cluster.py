@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import datetime
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -43,6 +44,9 @@ MARK = "attach-sample "
 FAR: dict[str, Any] = {"num_cpus": 0, "resources": {"far": 1}}
 MANY = 100_000
 BORROWS = 20
+BIRTHS = 20
+#: Many of these have room at a time.
+FAR_ACTOR: dict[str, Any] = {"num_cpus": 0, "resources": {"far": 0.01}}
 #: An owner gives up what it has not used for 0.1 s.
 IDLE_S = 0.3
 SETTLE_S = 5.0
@@ -72,6 +76,8 @@ ROWS = (
     Row("here_pipelined", "tasks on the driver's node, pipelined", "higher", None, "alone_pipelined", 0.95),
     Row("here_task_sync", "one task on the driver's node, synchronous, p50", "lower", None, "alone_task_sync"),
     Row("here_actor_sync", "one call of an actor on the driver's node, p50", "lower", None, "alone_actor_sync"),
+    Row("named_lookup", "`ray.get_actor`, p50", "lower", 2),
+    Row("named_births", "births of named actors on another node", "higher", 60),
     Row("borrow_idle", "demand to first push, an idle worker of another node, p50", "lower", 3),
     Row("borrow_forked", "demand to first push, a worker that is to be forked there, p50", "lower", 80),
     Row("redis_commands", "Redis commands while 100,000 tasks run", "lower", 200),
@@ -145,6 +151,30 @@ def call_lines(name: str, options: Mapping[str, Any]) -> list[Line]:
         Line(f"{name}_actor_sync", "µs", actor),
         Line(f"{name}_pipelined", "/s", pipelined),
     ]
+
+
+def named_lookup(budget: Budget) -> list[float]:
+    actor = Server.options(name="looked-up").remote()
+    try:
+        ray.get(actor.ping.remote())
+        return [each / 1000 for each in latencies(lambda: ray.get_actor("looked-up"), budget)]
+    finally:
+        ray.kill(actor)
+
+
+def named_births(budget: Budget) -> list[float]:
+    """From the first order to the last answer, of actors that are made one after the other."""
+    numbers = itertools.count()
+    found = []
+    for _ in range(BORROWS // 4):
+        start = time.perf_counter()
+        made = [Server.options(name=f"born-{next(numbers)}", **FAR_ACTOR).remote() for _ in range(BIRTHS)]
+        ray.get([actor.ping.remote() for actor in made])
+        found.append(BIRTHS / (time.perf_counter() - start))
+        for actor in made:
+            ray.kill(actor)
+        time.sleep(IDLE_S)
+    return found
 
 
 def borrow_idle(budget: Budget) -> list[float]:
@@ -283,6 +313,8 @@ def measured(run: Run, nodes: Nodes, transport: str, rounds: int, count: int) ->
         lines = [
             *call_lines("here", {}),
             *call_lines("far", FAR),
+            Line("named_lookup", "ms", named_lookup),
+            Line("named_births", "/s", named_births),
             Line("borrow_idle", "ms", borrow_idle),
             Line("redis_commands", "", redis_commands(nodes)),
         ]

@@ -25,6 +25,7 @@ import ray
 from ray.abc.control_operations import (
     Append,
     Claim,
+    Commit,
     Delete,
     Expire,
     Get,
@@ -1729,6 +1730,31 @@ class ForgetsToFree(Asks):
         return op if op.new is not None else Claim(op.key, op.old, b"")
 
 
+class ForgetsWhatIsWritten(Asks):
+    of = Commit
+
+    def other(self, op):
+        return Commit(op.key, op.held, op.claims, op.writes[:1])
+
+
+class CommitsWhatItCan(Asks):
+    def changed(self, op, on_answer):
+        if isinstance(op, Commit):
+            for each in op.claims if self.now(Get(op.key)) == op.held else ():
+                self.now(each)
+        return op, on_answer
+
+
+class LooksBeforeItCommits(Asks):
+    def changed(self, op, on_answer):
+        if isinstance(op, Commit) and all(self.now(Get(claim.key)) == claim.old for claim in op.claims):
+            time.sleep(0.01)
+            for claim in op.claims:
+                self.now(Put(claim.key, claim.new))
+            return Commit(op.key, op.held, (), op.writes), on_answer
+        return op, on_answer
+
+
 class CountsWhatIsNoCounter(Asks):
     of = Incr
 
@@ -2089,6 +2115,9 @@ def control_subject(kind):
             ("one_of_many_puts_a_key", LooksBeforeItLeaps),
             ("one_of_many_claims_a_key", LooksBeforeItLeaps),
             ("a_claim_compares_and_sets", ClaimsWhatIsTaken),
+            ("several_keys_are_written_in_one_step", ForgetsWhatIsWritten),
+            ("a_commit_is_whole_or_not_at_all", CommitsWhatItCan),
+            ("one_of_many_commits", LooksBeforeItCommits),
             ("a_claim_compares_and_sets", TakesEmptyForFree),
             ("a_claim_compares_and_sets", ForgetsToFree),
             ("counters_count", CountsWhatIsNoCounter),

@@ -3,8 +3,8 @@
 Each incarnation of a node has a number, of 4 bytes. A process id is that number and a number of 4 bytes that the node
 manager gives the process. A task id is the id of the process that made it and a counter of 8 bytes. An object id is a
 task id and a 4-byte return index. ``put`` and the creation of actors take task ids of their own, so all three share one
-space; the counter's first byte is zero, and is kept free for flags. A lease id is the node's number and a counter of 8
-bytes. All numbers are big-endian.
+space; the counter's first byte is zero, but for a flag in the ids of actors. A lease id is the node's number and a
+counter of 8 bytes. All numbers are big-endian.
 
 So the owner of an object is the process whose id it begins with, and "this node is dead" is a prefix.
 """
@@ -19,6 +19,8 @@ TASK_ID_BYTES = 16
 OBJECT_ID_BYTES = 20
 PROCESS_ID_BYTES = 8
 NODE_NUMBER_BYTES = 4
+#: In the first byte of the counter: the director keeps the actor, if there are several nodes.
+_DIRECTED = 1
 NIL_OBJECT_ID = b"\xff" * OBJECT_ID_BYTES
 #: The last edition of an object; see ``stored_id``.
 MAX_EDITION = 255
@@ -107,6 +109,16 @@ def make_task_ids(process_id: bytes | None = None) -> Callable[[], bytes]:
         return prefix + count().to_bytes(8, "big")
 
     return next_task_id
+
+
+def directed(actor_id: bytes) -> bytes:
+    """The id of an actor that the director of a cluster keeps: one with a name, or one that outlives its creator."""
+    return actor_id[:PROCESS_ID_BYTES] + bytes((_DIRECTED,)) + actor_id[PROCESS_ID_BYTES + 1 :]
+
+
+def is_directed(actor_id: bytes) -> bool:
+    """Whether the director of a cluster keeps the actor; else the node manager of its creator's node does."""
+    return actor_id[PROCESS_ID_BYTES : PROCESS_ID_BYTES + 1] == bytes((_DIRECTED,))
 
 
 def object_id(task_id: bytes, index: int = 0) -> bytes:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import count
 
 import msgspec
@@ -548,6 +549,27 @@ def test_a_random_life_keeps_every_invariant(block):
         assert len(life.table.actors) <= life.max_dead
 
 
+def moved_from(life):
+    """What another table has of the actors of a life goes on in it; returns its changes."""
+    table = ActorTable()
+    changes = note_changes(table)
+    for entry in life.entries.values():
+        if entry.state == DEAD:
+            table.bury(entry)
+            continue
+        state = STARTING if entry.worker else RESTARTING if entry.incarnation else PLACING
+        table.restore(replace(entry, state=state, watchers=set()))
+        table.validate()
+    assert table.by_worker == life.table.by_worker
+    assert table.names == life.table.names
+    for worker, actor in list(table.by_worker.items()):
+        table.started(worker, b"")
+        assert table.actors[actor].state == ALIVE
+    table.host(spec(b"hosted", max_restarts=-1), "job", 3, b"worker", 7, "address")
+    table.validate()
+    return changes
+
+
 def test_states_follow_each_other_as_the_table_of_transitions_says():
     """And each of them does."""
     seen = defaultdict(set)
@@ -555,9 +577,60 @@ def test_states_follow_each_other_as_the_table_of_transitions_says():
         life = Life(seed)
         for _ in range(EVENTS):
             life.step()
-        for change, events in life.changes.items():
-            seen[change] |= events
+        moved = moved_from(life)
+        for changes in (life.changes, moved):
+            for change, events in changes.items():
+                seen[change] |= events
     assert {change: set(events) for change, events in TRANSITIONS.items()} == seen
+
+
+# --- of other tables --------------------------------------------------------------------------------------------------
+
+
+def hosted(begins=True):
+    table = ActorTable()
+    table.host(spec(name="n", max_restarts=-1), "job", 2, b"w", 7, "address")
+    if begins:
+        table.started(b"w", b"")
+    return table, table.actors[b"a"]
+
+
+def test_a_hosted_process_is_the_last_of_its_actor_here():
+    """Another table has the name, decides on restarts, and on the end of its job."""
+    table, entry = hosted()
+    assert (entry.state, entry.incarnation, table.names) == (ALIVE, 2, {})
+    assert table.outlives("job")
+    assert table.owner_lost(b"a") == []
+    assert table.create(spec(b"other", name="n"))
+    assert kinds(table.worker_lost(b"w", CRASH)) == [Unplace, Publish]
+    assert (entry.state, entry.begun) == (DEAD, True)
+    assert not table.outlives("job")
+    table.validate()
+
+
+def test_a_hosted_process_that_does_not_begin_is_over_as_well():
+    table, entry = hosted(begins=False)
+    table.worker_lost(b"w", CRASH, begun=False)
+    assert (entry.state, entry.begun) == (DEAD, False)
+
+
+def test_a_hosted_actor_may_come_again_once_it_has_ended():
+    table, _ = hosted()
+    with pytest.raises(ValueError, match="process of the actor 61 already"):
+        table.host(spec(max_restarts=-1), "job", 3, b"w2", 7, "address")
+    table.worker_lost(b"w", CRASH)
+    table.host(spec(max_restarts=-1), "job", 3, b"w2", 8, "address")
+    assert (table.actors[b"a"].state, table.by_worker) == (STARTING, {b"w2": b"a"})
+    table.validate()
+
+
+def test_the_actors_of_a_node_end_with_it():
+    table = ActorTable()
+    table.create(spec(b"node1---one"))
+    table.create(spec(b"node1---two", detached=True))
+    table.create(spec(b"node2---one"))
+    table.owner_lost(b"node1")
+    assert [entry.state for entry in table.actors.values()] == [DEAD, PLACING, PLACING]
 
 
 @pytest.mark.parametrize(

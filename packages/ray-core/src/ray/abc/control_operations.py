@@ -59,6 +59,23 @@ class Claim(Operation[bool], frozen=True):
         _check_ttl(self.ttl_s)
 
 
+class Commit(Operation[list[str]], frozen=True):
+    """Write several keys in one step, if ``key`` holds ``held``, and each key of ``claims`` what its claim expects.
+
+    Answer: the keys that hold something else, and then nothing was written; empty: it was done. No key is named twice.
+    """
+
+    held: bytes
+    claims: tuple[Claim, ...] = ()
+    writes: tuple[Put | Delete, ...] = ()
+    """Whatever those keys hold. A ``Put`` overwrites."""
+
+    @property
+    def changed(self) -> list[str]:
+        """The keys that it writes."""
+        return [each.key for each in (*self.claims, *self.writes)]
+
+
 class Incr(Operation[int], frozen=True):
     """Add to the counter at ``key``, which begins at 0. Answer: what it is now.
 

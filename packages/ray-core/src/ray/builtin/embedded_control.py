@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ray.abc.answer_box import AnswerBox, Subscription
 from ray.abc.control import ANSWER_S, ControlServer, ControlStore
-from ray.abc.control_operations import Operation
+from ray.abc.control_operations import Commit, Operation
 from ray.builtin.embedded_state import EmbeddedState
 from ray.clock import monotonic
 from ray.exceptions import ControlStoreError, ControlUnavailableError, RayConnectionError
@@ -47,9 +47,10 @@ class EmbeddedControlServer(ControlServer):
                 return ControlUnavailableError(type(op).__name__, op.key, "the node that had it has ended")
             answer, changed = self._state.do(op)
             interested = list(self._subscribers.items()) if changed else []
-        for subscription, box in interested:
-            if op.key.startswith(subscription.prefix):
-                box.hint(subscription, op.key)
+        for key in op.changed if isinstance(op, Commit) else [op.key]:
+            for subscription, box in interested:
+                if key.startswith(subscription.prefix):
+                    box.hint(subscription, key)
         return answer
 
     def subscribe(self, subscription: Subscription, box: AnswerBox) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 from ray.abc.control_operations import (
     Append,
     Claim,
+    Commit,
     Delete,
     Expire,
     Get,
@@ -62,6 +63,7 @@ class EmbeddedState:
             Delete: self._delete,
             Keys: self._keys,
             Claim: self._claim,
+            Commit: self._commit,
             Incr: self._incr,
             Ttl: self._ttl,
             Expire: self._expire,
@@ -136,6 +138,16 @@ class EmbeddedState:
             self._set(op.key, op.new, op.ttl_s)
             return True, True
         return True, self._free(op.key)
+
+    def _commit(self, op: Commit) -> tuple[list[str], bool]:
+        wanted = {op.key: op.held, **{claim.key: claim.old for claim in op.claims}}
+        other = [key for key, value in wanted.items() if self._of(bytes, Get(key)) != value]
+        if not other:
+            for claim in op.claims:
+                self._claim(claim)
+            for write in op.writes:
+                self._steps[type(write)](write)
+        return other, not other
 
     def _incr(self, op: Incr) -> tuple[int, bool]:
         value = self._of(bytes, op)

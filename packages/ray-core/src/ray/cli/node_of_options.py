@@ -147,6 +147,7 @@ def cluster_config(given: Mapping[str, Any], name: str, host: str, node_name: st
         node_name=given["node_name"] or node_name or machine_name(),
         labels=given["labels"] or {},
         data_encryption=given["data_encryption"] or "auto",
+        **({"control_timeout_s": given["control_timeout"]} if given["control_timeout"] else {}),
     )
 
 

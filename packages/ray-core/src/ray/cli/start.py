@@ -59,6 +59,12 @@ _OF_HEAD = {
 @click.option("--control-file", metavar="PATH", help="A file with such a URL and its password; '-': standard input.")
 @click.option("--key-file", metavar="PATH", help="The key file of the cluster; '-': standard input.")
 @click.option("--data-encryption", type=_ENCRYPTION, help="Of objects between nodes: 'auto', if it is not given.")
+@click.option(
+    "--control-timeout",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="What needs the control store waits so long for one that does not answer: 60.",
+)
 @click.option("--block", is_flag=True, help="Stay in the foreground; the node ends with this command.")
 def start(**given: Any) -> int:
     """Start a node on this machine: the head of a new cluster, or one more of a cluster that is there."""

@@ -6,6 +6,7 @@ mean what they mean between an owner and its node manager: the home speaks for i
 
 from __future__ import annotations
 
+from ray.messages.node import ActorSpec, ExitCause
 from ray.messages.wire import Amount, Count, Depth, Struct
 
 
@@ -221,14 +222,115 @@ class DemandRow(Struct, frozen=True):
     """For how long the oldest has waited; 0 where that was not looked at."""
 
 
-class AskDemands(Struct, frozen=True, tag=140):
+class AskDemands(Struct, frozen=True, tag=146):
     """A node manager to another one: what waits at you? Answered with ``Demands`` of the same number."""
 
     number: Count
 
 
-class Demands(Struct, frozen=True, tag=141):
+class Demands(Struct, frozen=True, tag=147):
     """That is what waits here."""
 
     number: Count
     rows: list[DemandRow]
+
+
+# --- actors that the director keeps ----------------------------------------------------------------------------------
+
+
+class BornActor(Struct, frozen=True):
+    """What the control store has of an actor for as long as it lives: all that it takes to start it anew."""
+
+    spec: ActorSpec
+    job: str
+    config: bytes
+    """What its job wants: a ``JobConfig`` as JSON."""
+    ready: bool = True
+    """False: its arguments are not there, so that neither they nor its code are in ``spec``."""
+
+
+class KeptActor(Struct, frozen=True):
+    """What the control store has of an actor: where its newest process is, or why it is dead."""
+
+    id: bytes
+    incarnation: Count = 0
+    process: bytes = b""
+    """Id of its process; empty: it has none yet, or none any more."""
+    pid: int = 0
+    address: str = ""
+    dead: bool = False
+    cause: ExitCause | None = None
+    error: bytes = b""
+    exiting: str = ""
+    """It has announced its end, for this reason, and has no name any more."""
+    class_name: str = ""
+    """With ``name``, ``namespace`` and ``owner``: what is known of it once it is dead."""
+    name: str = ""
+    namespace: str = ""
+    owner: str = ""
+
+
+class Order(Struct, frozen=True, tag=140):
+    """Home to the director, for a process of its own: do this about an actor. Answered with ``Ordered``.
+
+    An order that is not answered is given again, to the next director as well. Orders of one home are in order.
+    """
+
+    number: int
+    job: str
+    message: bytes
+    """A message of one frame: ``CreateActor``, ``KillActor``, ``ActorUnheld`` or ``ProcessGone``."""
+
+
+class Ordered(Struct, frozen=True, tag=141):
+    """Director: it is done, and on record; or it cannot be."""
+
+    number: int
+    ok: bool = True
+    error: str = ""
+    unavailable: bool = False
+    """For want of a control store."""
+
+
+class ProcessGone(Struct, frozen=True, tag=142):
+    """In an order: this process has ended, which has made actors."""
+
+    process: bytes
+
+
+class StartDirected(Struct, frozen=True, tag=143):
+    """Director to a lender: let the worker of that lease be this actor. The lease is the lender's own from then on."""
+
+    term: Count
+    lease: bytes
+    spec: ActorSpec
+    incarnation: Count
+    gpu_ids: list[str] = []
+
+
+class AskHosted(Struct, frozen=True, tag=144):
+    """Director: tell me of all actors that you host for directors, and from now on of every change."""
+
+    term: Count
+
+
+class HostedActor(Struct, frozen=True):
+    """One process of an actor that a director keeps, on the node that says this."""
+
+    id: bytes
+    incarnation: Count
+    process: bytes
+    state: str
+    cause: ExitCause | None = None
+    error: bytes = b""
+    exiting: str = ""
+    begun: bool = True
+    """It had come to the actor's own code, if it is dead."""
+
+
+class Hosting(Struct, frozen=True, tag=145):
+    """Host to the director: these have changed; or all that there are."""
+
+    actors: list[HostedActor]
+    whole: bool = False
+    """All that run here, and the last of those that have ended."""

@@ -291,6 +291,8 @@ class Answer(Struct, frozen=True, tag=49):
     ok: bool
     data: bytes = b""
     error: str = ""
+    unavailable: bool = False
+    """Not ok, for want of a control store or of a director."""
 
 
 class ErrorRecord(Struct, frozen=True):

@@ -8,20 +8,35 @@ The shell asks for a worker when told to, passes on what happens to it, and publ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import msgspec
 
-from ray.ids import process_of
-from ray.messages.node import ActorSpec, ActorUpdate, ExitCause
+from ray.messages.node import ActorSpec, ExitCause
+from ray.protocol.actor_entries import (
+    ALIVE,
+    DEAD,
+    PLACING,
+    RESTARTING,
+    STARTING,
+    ActorEntry,
+    Effect,
+    EndOrderly,
+    ExpectEnd,
+    KillWorker,
+    Place,
+    Publish,
+    Settle,
+    Unplace,
+)
 from ray.protocol.story import check
 
-PLACING, STARTING, ALIVE, RESTARTING, DEAD = "placing", "starting", "alive", "restarting", "dead"
 #: {(state, the state that follows): the events that bring it about}; None: the actor is not known yet. What restarts is
 #: placed again, as a new process; a kill meanwhile counts as another restart.
 TRANSITIONS: Mapping[tuple[str | None, str], tuple[str, ...]] = {
-    (None, PLACING): ("create",),
+    (None, PLACING): ("create", "restore"),
+    (None, STARTING): ("host", "restore"),
+    (None, RESTARTING): ("restore",),
+    (None, DEAD): ("bury",),
     (PLACING, STARTING): ("granted",),
     (STARTING, ALIVE): ("started",),
     (STARTING, PLACING): ("worker_lost",),
@@ -37,8 +52,6 @@ TRANSITIONS: Mapping[tuple[str | None, str], tuple[str, ...]] = {
 }
 #: Why an actor is dead whose constructor failed.
 INIT_RAISED = "its __init__ raised"
-#: Calls that an actor with an event loop runs at a time, unless it says otherwise.
-DEFAULT_PLACES = 1000
 #: Processes in a row that may end before they have begun with an actor, at no cost to it.
 FREE_PLACES = 3
 #: Restarts of one actor beyond this many wait, ever longer.
@@ -50,102 +63,6 @@ def restart_delay_s(restarts: int) -> float:
     """How long an actor's restart waits that is its ``restarts``-th: for none of the first, then longer each time."""
     excess = restarts - FREE_RESTARTS
     return min(MAX_RESTART_DELAY_S, 0.1 * 2.0 ** min(excess, 10)) if excess > 0 else 0.0
-
-
-@dataclass(slots=True)
-class ActorEntry:
-    """One actor. ``incarnation`` counts processes, from 0."""
-
-    spec: ActorSpec
-    #: The job that it is of: that of its creator.
-    job: str = ""
-    #: Its arguments are there: it may be placed.
-    ready: bool = True
-    state: str = PLACING
-    incarnation: int = 0
-    restarts: int = 0
-    #: Processes in a row that ended before they had begun with it.
-    unbegun: int = 0
-    worker: bytes | None = None
-    address: str = ""
-    pid: int = 0
-    cause: ExitCause | None = None
-    error: bytes = b""
-    #: What no node has that it needs, while that is so: a predicate.
-    lack: str = ""
-    #: The actor announced its own end: the death that follows is not a failure and not restarted. Its name is free.
-    exiting: str = ""
-    #: Processes that asked to be told, by process id.
-    watchers: set[bytes] = field(default_factory=set)
-
-    def update(self) -> ActorUpdate:
-        """The state as others may see it."""
-        spec = self.spec
-        places = places_of(spec)
-        return ActorUpdate(
-            spec.id, self.state, self.incarnation, self.address, self.pid, self.cause, self.error, spec.class_name,
-            spec.is_async or places > 1 or bool(spec.groups), self.lack, places,
-            list(spec.groups), self.worker or b"",
-        )  # fmt: skip
-
-
-def places_of(spec: ActorSpec) -> int:
-    """How many calls the actor runs at a time, besides those of concurrency groups."""
-    return spec.max_concurrency or (DEFAULT_PLACES if spec.is_async else 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Get the actor a worker, after ``delay_s``."""
-
-    actor: ActorEntry
-    delay_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Unplace:
-    """The actor needs no worker any more."""
-
-    actor: ActorEntry
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Tell the watchers."""
-
-    actor: ActorEntry
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """The actor runs: keep only what it holds for life."""
-
-    actor: ActorEntry
-
-
-@dataclass(frozen=True, slots=True)
-class KillWorker:
-    """End the process now."""
-
-    worker: bytes
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class EndOrderly:
-    """Tell the process to end after the calls it has received."""
-
-    worker: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ExpectEnd:
-    """The process is ending in order: see that it comes to that."""
-
-    worker: bytes
-
-
-Effect: TypeAlias = Place | Unplace | Publish | Settle | KillWorker | EndOrderly | ExpectEnd
 
 
 class ActorTable:
@@ -161,8 +78,8 @@ class ActorTable:
         #: Those that are not dead, by id.
         self._living: dict[bytes, ActorEntry] = {}
         self._dead: dict[bytes, None] = {}
-        #: (namespace, name, actor id) of names that have become free since ``take_freed``.
-        self._freed: list[tuple[str, str, bytes]] = []
+        #: Ids of actors whose names have become free since ``take_freed``.
+        self._freed: list[bytes] = []
         self._max_dead = max_dead
 
     def create(self, spec: ActorSpec, job: str = "", *, ready: bool = True) -> list[Effect]:
@@ -188,6 +105,33 @@ class ActorTable:
             self.names[key] = spec.id
         entry = self.actors[spec.id] = self._living[spec.id] = ActorEntry(spec, job, ready)
         return [Place(entry)] if ready else []
+
+    def host(self, spec: ActorSpec, job: str, incarnation: int, worker: bytes, pid: int, address: str) -> None:
+        """A process of this node is to be an actor that another node manager keeps.
+
+        Raises:
+            ValueError: an earlier one of the actor is here.
+        """
+        if spec.id in self._living:
+            raise ValueError(f"There is a process of the actor {spec.id.hex()} already.")
+        self._dead.pop(spec.id, None)
+        entry = ActorEntry(spec, job, True, STARTING, incarnation, incarnation, hosted=True)
+        self.actors[spec.id] = self._living[spec.id] = entry
+        self.granted(spec.id, worker, pid, address)
+
+    def restore(self, entry: ActorEntry) -> None:
+        """Another table had this living actor, which is placed, is to be, or restarts."""
+        spec = entry.spec
+        self.actors[spec.id] = self._living[spec.id] = entry
+        if spec.name and not entry.exiting:
+            self.names[(spec.namespace, spec.name)] = spec.id
+        if entry.worker is not None:
+            self.by_worker[entry.worker] = spec.id
+
+    def bury(self, entry: ActorEntry) -> None:
+        """Another table had this actor, which is dead."""
+        self.actors[entry.spec.id] = entry
+        self._forget_oldest(entry.spec.id)
 
     def named(self, namespace: str, name: str) -> ActorEntry | None:
         """The actor of that name that lives, and is not about to end."""
@@ -246,6 +190,9 @@ class ActorTable:
         if entry.exiting:
             reason = f"{entry.exiting}; {cause.reason}" if cause.reason else entry.exiting
             return self._die(entry, ExitCause(reason=reason, pid=cause.pid, running=cause.running))
+        if entry.hosted:
+            entry.begun = begun
+            return self._die(entry, cause)
         if not begun and entry.state == STARTING and entry.unbegun < FREE_PLACES:
             entry.unbegun += 1
             entry.state, entry.address, entry.pid = RESTARTING if entry.incarnation else PLACING, "", 0
@@ -290,10 +237,13 @@ class ActorTable:
         return [EndOrderly(entry.worker)]
 
     def owner_lost(self, owner: bytes) -> list[Effect]:
-        """A process died: the actors it made, other than detached ones, die with it, or end as they were about to."""
+        """A process died: the actors it made, other than detached ones, die with it, or end as they were about to.
+
+        ``owner`` is its id, or the number of a node that has died with all of its processes.
+        """
         effects: list[Effect] = []
         for entry in list(self._living.values()):
-            if process_of(entry.spec.id) != owner or (entry.spec.detached and entry.ready):
+            if not entry.spec.id.startswith(owner) or (entry.spec.detached and entry.ready) or entry.hosted:
                 continue
             if entry.exiting and entry.worker is not None:
                 effects.append(ExpectEnd(entry.worker))
@@ -302,8 +252,11 @@ class ActorTable:
         return effects
 
     def outlives(self, job: str) -> bool:
-        """Whether an actor of the job lives that does not need its creator."""
-        return any(entry.job == job and entry.spec.detached and entry.ready for entry in self._living.values())
+        """Whether an actor of the job lives that does not need its creator, or whose end others decide."""
+        return any(
+            entry.job == job and ((entry.spec.detached and entry.ready) or entry.hosted)
+            for entry in self._living.values()
+        )
 
     def watcher_lost(self, process: bytes) -> None:
         """A process died: it need not be told any more."""
@@ -344,10 +297,10 @@ class ActorTable:
     def _free_name(self, spec: ActorSpec) -> None:
         if spec.name and self.names.get((spec.namespace, spec.name)) == spec.id:
             del self.names[(spec.namespace, spec.name)]
-            self._freed.append((spec.namespace, spec.name, spec.id))
+            self._freed.append(spec.id)
 
-    def take_freed(self) -> list[tuple[str, str, bytes]]:
-        """(namespace, name, actor id) of names that have become free since the last call."""
+    def take_freed(self) -> list[bytes]:
+        """Ids of actors whose names have become free since the last call."""
         freed, self._freed = self._freed, []
         return freed
 
@@ -375,9 +328,13 @@ class ActorTable:
             spec.id, spec.class_name, b"", b"", b"", spec.address, {}, {}, b"", name=spec.name, namespace=spec.namespace
         )
         self._living.pop(spec.id, None)
-        self._dead[spec.id] = None
+        self._forget_oldest(spec.id)
+        return [Publish(entry)] if placed else [Unplace(entry), Publish(entry)]
+
+    def _forget_oldest(self, dead: bytes) -> None:
+        """One more is dead: of those only so many are remembered."""
+        self._dead[dead] = None
         if len(self._dead) > self._max_dead:
             oldest = next(iter(self._dead))
             del self._dead[oldest]
             self.actors.pop(oldest, None)
-        return [Publish(entry)] if placed else [Unplace(entry), Publish(entry)]

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from ray.messages.node import ActorUpdate, ExitCause
-from ray.protocol import actors
+from ray.protocol.actor_entries import ALIVE, DEAD, RESTARTING
 
 #: Calls handed to one actor ahead of its replies, besides those that it runs at a time; more wait here. Those in front
 #: may wait for one that is behind them, as long as there is a place for it.
@@ -139,7 +139,10 @@ class Callee(Generic[T]):
 
     def says_ended(self, update: ActorUpdate) -> bool:
         """Whether the process that was known so far has ended."""
-        return update.incarnation > self.incarnation >= 0 or update.state in (actors.RESTARTING, actors.DEAD)
+        return update.incarnation > self.incarnation >= 0 or update.state in (
+            RESTARTING,
+            DEAD,
+        )
 
     def is_to_connect(self, update: ActorUpdate) -> bool:
         """Whether its process is the one that ``update`` tells of, and there is no connection to it."""
@@ -154,4 +157,4 @@ class Callee(Generic[T]):
 
 def _age(update: ActorUpdate) -> tuple[int, int]:
     """Orders what is said of one actor."""
-    return update.incarnation, 2 if update.state == actors.DEAD else update.state == actors.ALIVE
+    return update.incarnation, 2 if update.state == DEAD else update.state == ALIVE

@@ -23,7 +23,7 @@ from typing import Generic, TypeVar
 from msgspec.structs import replace
 
 from ray.messages.node import ActorUpdate, ExitCause
-from ray.protocol import actors
+from ray.protocol import actor_entries
 from ray.protocol.call_effects import (
     Cancel,
     Connect,
@@ -267,11 +267,11 @@ class CallTable(Generic[T]):
         if callee.concurrent:
             callee.many = MANY_CALLS
         callee.lack = update.lack
-        if update.state == actors.ALIVE:
+        if update.state == actor_entries.ALIVE:
             callee.window = _WITHOUT_LIMIT if update.groups else MAX_AHEAD + update.places
             callee.groups = update.groups
             callee.place = update
-        elif update.state == actors.DEAD:
+        elif update.state == actor_entries.DEAD:
             callee.error, callee.cause = update.error, update.cause
             callee.closed = callee.dead = True
         self.out.extend(effects)
@@ -297,7 +297,7 @@ class CallTable(Generic[T]):
         callee.limits.clear()
         if callee.latest is not update:
             return
-        callee.closed = update.state == actors.DEAD
+        callee.closed = update.state == actor_entries.DEAD
         callee.place = None
         callee.fallen.extend(fallen)
         self._meet_fates(callee, now)
@@ -310,7 +310,7 @@ class CallTable(Generic[T]):
                 return
             one = fallen[0]
             call, fate, update = one
-            restarts = update.state != actors.DEAD
+            restarts = update.state != actor_entries.DEAD
             effect: Effect[T] | None = None
             repeated = False
             if call.done:
@@ -479,7 +479,7 @@ class CallTable(Generic[T]):
 def _known_cause(update: ActorUpdate, *, heard_out: bool) -> ExitCause | None:
     """How a process has ended. One that ends by plan has answered all: that is of use where its answers have come."""
     cause = update.cause
-    if heard_out or cause is None or update.state != actors.DEAD or any(cause.running):
+    if heard_out or cause is None or update.state != actor_entries.DEAD or any(cause.running):
         return cause
     return replace(cause, running=b"")
 
@@ -488,12 +488,12 @@ def _effects(callee: Callee[T], update: ActorUpdate) -> list[Effect[T]]:
     """What is to be done when that is said of an actor."""
     found: list[Effect[T]] = []
     state = update.state
-    if state in (actors.ALIVE, actors.DEAD) or update.lack:  # what nobody can place need not be kept
-        found.append(Placed(callee, state == actors.ALIVE))
-    if state == actors.RESTARTING:
+    if state in (actor_entries.ALIVE, actor_entries.DEAD) or update.lack:  # what nobody can place need not be kept
+        found.append(Placed(callee, state == actor_entries.ALIVE))
+    if state == actor_entries.RESTARTING:
         found.append(Restarts(callee, update))
-    elif state == actors.ALIVE:
+    elif state == actor_entries.ALIVE:
         found.append(Connect(callee, update))
-    elif state == actors.DEAD:
+    elif state == actor_entries.DEAD:
         found.append(Ended(callee, update.error if callee.created_here else b"", asked=bool(callee.queue)))
     return found

@@ -80,6 +80,11 @@ class Mandate:
         """Whether this node directs, as far as it can know; while the store says nothing, nobody else can."""
         return self.term > 0 and not self._is_doubtful
 
+    @property
+    def right(self) -> bytes:
+        """What the key holds while this node directs; empty while it does not, as far as it can know."""
+        return self._value if self.holds else b""
+
     def doubt(self) -> None:
         """This node has stood still: before it decides anything, it has to renew its right."""
         self._is_doubtful, self._due = True, float("-inf")

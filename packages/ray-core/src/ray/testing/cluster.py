@@ -101,6 +101,7 @@ class Cluster:
         name: str = "test",
         data_encryption: str = "auto",
         isolation: Literal["process", "netns"] = "process",
+        control_timeout_s: float = 60.0,
         options: Mapping[str, Mapping[str, Any]] | None = None,
         **parts: str,
     ) -> None:
@@ -116,6 +117,7 @@ class Cluster:
             name: of the cluster.
             data_encryption: of objects between nodes, as for ``ray start``.
             isolation: ``netns`` if each node is on a host of its own.
+            control_timeout_s: how long nodes wait for a control store that does not answer.
             options: {part: {option: value}} as for ``ray.init``.
             **parts: ``store``, ``transport``, ``scheduler`` and others as for ``ray.init``; ``control`` is ``redis``.
 
@@ -136,6 +138,7 @@ class Cluster:
             parts = {"transport": "routed", **parts}
             options = {"control": {"host": self._network.address_of(0)}, **(options or {})}
         self._far_keys = ""
+        self._control_timeout_s = control_timeout_s
         if parts.get("transport") == "routed":  # all nodes have the same keys
             self._far_keys = os.path.join(self._keys, "far-keys.json")
             write_private(self._far_keys, msgspec.json.encode(CurveKeys.fresh()).decode())
@@ -192,6 +195,7 @@ class Cluster:
             labels=dict(labels or {}),
             data_encryption=self._data_encryption,
             host=LOOPBACK if host is None else host.address,
+            control_timeout_s=self._control_timeout_s,
         )
         with contextlib.nullcontext() if host is None else host.entered():
             node = ClusterNode(StartedNode(options, config, "" if head is None else head.session), name, host)

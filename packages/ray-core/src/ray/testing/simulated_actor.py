@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.ids import TASK_ID_BYTES
 from ray.messages import codec, node, wire
-from ray.protocol.actors import places_of
+from ray.protocol.actor_entries import places_of
 from ray.protocol.references import PENDING, ObjectEntry
 from ray.protocol.run_slot import SLOT_BYTES, RunSlot
 from ray.runtime.process.peers import Peer

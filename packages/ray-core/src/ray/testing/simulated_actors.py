@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ray.abc.scheduler import ResourceRequest
 from ray.messages import node, wire
+from ray.protocol import actor_entries as entries
 from ray.protocol import actors
 from ray.protocol.leases import Effect, Lease, LeaseTable
 from ray.testing.simulated_world import World
@@ -81,7 +82,7 @@ class SimulatedActors:
         entry = self.table.actors.get(actor)
         if entry is None:
             cause = node.ExitCause(reason="no such actor")
-            self._tell(sender, node.ActorUpdate(actor, actors.DEAD, 0, cause=cause))
+            self._tell(sender, node.ActorUpdate(actor, entries.DEAD, 0, cause=cause))
             return
         entry.watchers.add(sender.encode())
         self._tell(sender, entry.update())
@@ -112,7 +113,7 @@ class SimulatedActors:
         """There is a worker for an actor that was to be placed."""
         actor = self._waiting.pop(lease.key[1], b"")
         entry = self.table.actors.get(actor)
-        if entry is None or entry.state == actors.DEAD:
+        if entry is None or entry.state == entries.DEAD:
             self._host.apply(self._host.table.release(lease.id))
             return
         address = self._host.become(lease.worker, entry.spec)
@@ -142,40 +143,40 @@ class SimulatedActors:
 
     # --- effects ------------------------------------------------------------------------------------------------------
 
-    def apply(self, effects: Sequence[actors.Effect]) -> None:
+    def apply(self, effects: Sequence[entries.Effect]) -> None:
         """Carry out what the table has decided."""
         for effect in effects:
             match effect:
-                case actors.Publish():
+                case entries.Publish():
                     update = effect.actor.update()
                     for watcher in sorted(effect.actor.watchers):
                         self._tell(watcher.decode(), update)
-                case actors.Place():
+                case entries.Place():
                     self._world.clock.after(effect.delay_s, self._place, effect.actor)
-                case actors.Unplace():
+                case entries.Unplace():
                     self._unplace(effect.actor)
-                case actors.Settle():
+                case entries.Settle():
                     lease = self._host.table.by_worker.get(effect.actor.worker or b"")
                     if lease is not None:
                         self._host.apply(self._host.table.shrink(lease, dict(effect.actor.spec.resources)))
-                case actors.KillWorker():
+                case entries.KillWorker():
                     self._host.kill_worker(effect.worker)
-                case actors.EndOrderly():
+                case entries.EndOrderly():
                     self._host.tell_worker(effect.worker, wire.Terminate())
-                case actors.ExpectEnd():
+                case entries.ExpectEnd():
                     pass  # they end by themselves
 
     def _tell(self, watcher: str, message: wire.Struct) -> None:
         self._world.network.send(self._host.address, watcher, message)
 
-    def _place(self, entry: actors.ActorEntry) -> None:
-        if entry.state == actors.DEAD:
+    def _place(self, entry: entries.ActorEntry) -> None:
+        if entry.state == entries.DEAD:
             return
         number = next(self._numbers)
         self._waiting[number] = entry.spec.id
         self._demand(number, entry.spec, 1)
 
-    def _unplace(self, entry: actors.ActorEntry) -> None:
+    def _unplace(self, entry: entries.ActorEntry) -> None:
         for number in [number for number, actor in self._waiting.items() if actor == entry.spec.id]:
             del self._waiting[number]
             self._demand(number, entry.spec, 0)
@@ -188,4 +189,4 @@ class SimulatedActors:
 
     def is_settled(self) -> bool:
         """Whether no actor lives."""
-        return not self._waiting and all(entry.state == actors.DEAD for entry in self.table.actors.values())
+        return not self._waiting and all(entry.state == entries.DEAD for entry in self.table.actors.values())

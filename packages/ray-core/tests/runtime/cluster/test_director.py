@@ -98,7 +98,7 @@ class Setting:
         self.members = Members(self.transport, lambda: None, Timers())  # type: ignore[arg-type, return-value]
         self.state = state or State()
         self.clients: list[Client] = []
-        self.buried: list[int] = []
+        self.terms = 0
         self.failed: list[str] = []
         self.office = Office(self.state, record(number), ended, Timers())  # type: ignore[arg-type]
         self.director = Director(
@@ -109,11 +109,14 @@ class Setting:
             Timers(),
             lambda: self.clients,
             self.apply,
-            self.buried.append,
+            self.begin_term,
         )
         self.is_ready = False
         self.director.begin(self.ready, self.failed.append)
         self.state.deliver()
+
+    def begin_term(self) -> None:
+        self.terms += 1
 
     def ready(self) -> None:
         self.is_ready = True
@@ -175,7 +178,7 @@ def test_only_a_call_that_is_refused_proves_a_death(setting: Setting, monkeypatc
     assert 2 not in setting.director.roster.members
     setting.state.deliver()
     assert setting.state.states()[2] == DEAD
-    assert setting.buried == [2]
+    assert [*setting.director.roster.dead] == [2]
 
 
 def test_a_node_that_has_missed_a_roster_is_told_with_its_next_beat(setting: Setting) -> None:
@@ -230,7 +233,7 @@ def test_silence_is_death_once_it_is_written(setting: Setting, monkeypatch: pyte
     setting.state.deliver()
     assert "not heard of for 9 s" in setting.director.roster.dead[2]
     assert setting.state.states()[2] == DEAD
-    assert setting.buried == [2]
+    assert [*setting.director.roster.dead] == [2]
     assert isinstance(client.sent[-1], cluster.Roster)
 
 

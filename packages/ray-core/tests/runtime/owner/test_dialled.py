@@ -7,7 +7,7 @@ from tests.owners import Owner
 
 from ray.exceptions import RayConnectionError
 from ray.messages import node, wire
-from ray.protocol import actors
+from ray.protocol import actor_entries
 from ray.protocol.references import FAILED, PENDING, READY
 from ray.runtime.owner.shortage import AGAIN_S
 from ray.runtime.process.own_faults import CutOffError, OutOfDescriptorsError
@@ -73,7 +73,7 @@ def test_a_process_that_is_cut_off_asks_again_for_a_while(owner):
 
 
 def alive(incarnation=0, address="a"):
-    return node.ActorUpdate(ACTOR, actors.ALIVE, incarnation, address, process=address.encode())
+    return node.ActorUpdate(ACTOR, actor_entries.ALIVE, incarnation, address, process=address.encode())
 
 
 def called(owner, count=1):
@@ -136,7 +136,7 @@ def test_a_call_while_an_actor_is_dialled_again_dials_no_more(owner):
 def test_an_actor_that_moves_while_it_is_dialled_is_reached_where_it_is(owner):
     client, records = called(owner)
     owner.calls.updated(alive())
-    owner.calls.updated(node.ActorUpdate(ACTOR, actors.RESTARTING, 1))
+    owner.calls.updated(node.ActorUpdate(ACTOR, actor_entries.RESTARTING, 1))
     owner.calls.updated(alive(1, "b"))
     assert pushed(owner, "b") == [record.id for record in records]
     owner.peers.decide("a", ConnectionError("nobody listens there"))

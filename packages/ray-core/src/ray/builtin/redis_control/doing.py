@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ray.abc.control_operations import Append, Claim, Expire, Keys, Operation, Put, StreamAppend
+from ray.abc.control_operations import Append, Claim, Commit, Expire, Keys, Operation, Put, StreamAppend
 from ray.builtin.redis_control.failures import RefusedError, refusal_of
 from ray.builtin.redis_control.index import Index
 from ray.builtin.redis_control.keys import KeySpace, text
@@ -89,7 +89,8 @@ class Doing:
         step = self._steps.of(op, f"{self._name}.{number}".encode())
         if step is None:
             return ControlStoreError(type(op).__name__, op.key, "this store does not know the operation")
-        if isinstance(op, (Put, Claim, Expire)) and op.ttl_s is not None:
+        parts = (*op.claims, *op.writes) if isinstance(op, Commit) else (op,)
+        if any(isinstance(each, (Put, Claim, Expire)) and each.ttl_s is not None for each in parts):
             self._index.expect_end()
         return self._change(link, number, op, step) if step.writes else self._look(link, step)
 
@@ -106,7 +107,7 @@ class Doing:
             step = outcome
 
     def _change(self, link: Link, number: int, op: Operation[Any], step: Step) -> Any:
-        watched = [self._keys.key(op.key)] if step.watches else []
+        watched = self._steps.watched(op) if step.watches else []
         while self._owed(number):
             watching, *seen = link.call(("WATCH", self._mark, *watched), *step.looks)
             self._check([watching, *seen])
@@ -134,7 +135,8 @@ class Doing:
 
         commands = list(write.commands)
         if write.hinted:
-            commands.append(("PUBLISH", self._keys.hints, text(op.key)))
+            keys = op.changed if isinstance(op, Commit) else [op.key]
+            commands += (("PUBLISH", self._keys.hints, text(key)) for key in keys)
         try:
             return link.transact([*commands, ("SET", self._mark, number, "PX", _MARK_MS)])
         except OutOfMemoryError:

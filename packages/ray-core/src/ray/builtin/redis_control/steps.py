@@ -15,6 +15,7 @@ from msgspec import structs
 from ray.abc.control_operations import (
     Append,
     Claim,
+    Commit,
     Delete,
     Expire,
     Get,
@@ -52,6 +53,7 @@ class Write(NamedTuple):
     known: Any = None
     """The answer, where it is known before."""
     hinted: bool = True
+    """Whether its keys are told to those who want hints."""
     takes_no_memory: bool = False
     """Whether it is to be done by a server that is full, too, though not in one step."""
 
@@ -87,6 +89,7 @@ class Steps:
             Put: self._put,
             Delete: self._delete,
             Claim: self._claim,
+            Commit: self._commit,
             Incr: self._incr,
             Ttl: self._ttl,
             Expire: self._expire,
@@ -100,6 +103,11 @@ class Steps:
         """The step of ``op``, None if it is not known; ``token`` tells an entry of a stream from all others."""
         make = self._makers.get(type(op))
         return None if make is None else make(op, self._keys.key(op.key), token)
+
+    def watched(self, op: Operation[Any]) -> list[bytes]:
+        """The keys on which it depends what ``op`` does."""
+        keys = [op.key, *(claim.key for claim in op.claims)] if isinstance(op, Commit) else [op.key]
+        return [self._keys.key(key) for key in keys]
 
     def _indexed(self, op: Operation[Any]) -> Command:
         return ("ZADD", self._keys.index, 0, text(op.key))
@@ -145,6 +153,25 @@ class Steps:
             return Write([("SET", key, bytes(op.new), *_until(op.ttl_s)), self._indexed(op)], _true, True)
 
         return Step([("GET", key)], decide, writes=True)
+
+    def _commit(self, op: Commit, key: bytes, token: bytes) -> Step:
+        wanted = {op.key: op.held, **{claim.key: claim.old for claim in op.claims}}
+
+        def decide(seen: list[Any]) -> Answer | Write:
+            other = [key for key, found in zip(wanted, seen, strict=True) if _value(found) != wanted[key]]
+            if other:
+                return Answer(other)
+            commands: list[Command] = []
+            for each in (*op.claims, *op.writes):
+                value = each.new if isinstance(each, Claim) else each.value if isinstance(each, Put) else None
+                if value is None:
+                    commands += ("DEL", self._keys.key(each.key)), self._dropped(each)
+                else:
+                    ttl_s = None if isinstance(each, Delete) else each.ttl_s
+                    commands += ("SET", self._keys.key(each.key), bytes(value), *_until(ttl_s)), self._indexed(each)
+            return Write(commands, _none, [])
+
+        return Step([("GET", self._keys.key(each)) for each in wanted], decide, writes=True)
 
     def _incr(self, op: Incr, key: bytes, token: bytes) -> Step:
         def decide(seen: list[Any]) -> Answer | Write:
@@ -253,6 +280,11 @@ def _true(results: list[Any]) -> bool:
         if isinstance(result, Exception):
             raise result
     return True
+
+
+def _none(results: list[Any]) -> list[str]:
+    _true(results)
+    return []
 
 
 def _result(result: Any) -> Any:

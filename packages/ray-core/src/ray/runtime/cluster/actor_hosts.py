@@ -5,15 +5,13 @@ from __future__ import annotations
 from ray.ids import node_of
 from ray.messages import cluster, codec, node, wire
 from ray.runtime.cluster.members import Members
-from ray.runtime.cluster.names import ActorNames
 
 
 class ActorHosts:
     """Implements ``ActorsElsewhere``, by messages to the node managers of these workers."""
 
-    def __init__(self, members: Members, names: ActorNames) -> None:
+    def __init__(self, members: Members) -> None:
         self._members = members
-        self._names = names
         #: {lease id: worker id}, and the other way round
         self._worker_of: dict[bytes, bytes] = {}
         self._lease_of: dict[bytes, bytes] = {}
@@ -51,10 +49,6 @@ class ActorHosts:
         lease = self._lease_of.get(worker)
         if lease is not None:
             self._members.send(node_of(lease), cluster.ShrinkLease(lease, resources))
-
-    def name_free(self, namespace: str, name: str, actor: bytes) -> None:
-        """See ``ActorsElsewhere``."""
-        self._names.free(namespace, name, actor)
 
     def _pass(self, worker: bytes, message: object) -> None:
         self._members.send(node_of(worker), cluster.ToProcess(worker, codec.encode(message)))

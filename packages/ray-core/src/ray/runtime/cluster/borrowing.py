@@ -84,8 +84,7 @@ class LeaseBorrowing:
         loans = self._table.look(wishes, now, self._leases.view()) if wishes else []
         for loan in loans:
             wish = loan.wish
-            self._told.add((loan.node, wish.job))
-            self._members.send(loan.node, cluster.AdoptJob(wish.job, self._processes.config_of(wish.job)))
+            self.adopt_at(loan.node, wish.job)
             request = wish.request
             self._members.send(
                 loan.node,
@@ -104,6 +103,19 @@ class LeaseBorrowing:
             self._armed = True
             self._timers.after(_LOOK_S, self._look_again)
         return bool(loans)
+
+    def adopt_at(self, node: bytes, job: str) -> None:
+        """Tell another node manager what a job wants."""
+        self._told.add((node, job))
+        self._members.send(node, cluster.AdoptJob(job, self._processes.config_of(job)))
+
+    def taken(self, lease: bytes) -> None:
+        """A lease of another node is that node's own from now on."""
+        self._table.ended(lease)
+
+    def give_back(self, lease: bytes) -> None:
+        """A lease of another node is not needed."""
+        self.release(node.Release(lease))
 
     def _look_again(self) -> None:
         self._armed = False

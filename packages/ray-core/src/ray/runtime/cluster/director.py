@@ -35,7 +35,7 @@ class Director:
         timers: Timers,
         clients: Callable[[], Iterable[Sender]],
         apply: Callable[[cluster.Roster], None],
-        on_dead: Callable[[int], None],
+        on_term: Callable[[], None],
     ) -> None:
         """It directs nobody yet.
 
@@ -47,7 +47,7 @@ class Director:
             timers: of this node manager.
             clients: the connections that other node managers have dialled.
             apply: takes every new roster, as other nodes do.
-            on_dead: told of every node that dies.
+            on_term: told whenever this node directs, from then on or again.
         """
         self._record = record
         self._own = record.number
@@ -58,7 +58,7 @@ class Director:
         self._timers = timers
         self._clients = clients
         self._apply = apply
-        self._on_dead = on_dead
+        self._on_term = on_term
         self.roster = Roster()
         #: Records of nodes that were dead when this one began to direct.
         self.gone: list[NodeRecord] = []
@@ -97,6 +97,7 @@ class Director:
             self.roster.admit(self._own, now)
             self._office.keep(self._record, ALIVE)
         self._announce()
+        self._on_term()
         if not self._has_begun:
             self._has_begun = True
             self._on_ready()
@@ -192,7 +193,6 @@ class Director:
         self.roster.declare_dead(record.number, cause)
         self._answered.pop(record.number, None)
         self._office.keep(record, DEAD, cause)
-        self._on_dead(record.number)
 
     def beat(self, client: Sender, number: int, message: cluster.Beat) -> None:
         """A node says that it lives; one that was declared dead gets no answer."""
@@ -240,7 +240,6 @@ class Director:
         self._office.forget(number)
         self._refuse(number, cause)
         if self.roster.declare_dead(number, cause):
-            self._on_dead(number)
             self._announce()
 
     def _refuse(self, number: int, reason: str) -> None:

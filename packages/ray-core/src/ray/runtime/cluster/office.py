@@ -47,6 +47,10 @@ class Office:
         """Whether this node may decide: it has a term, and knows what earlier ones have left."""
         return self._mandate.holds and self.term == self._mandate.term
 
+    def right(self) -> bytes:
+        """See ``Mandate``; empty before it is known what earlier directors have left."""
+        return self._mandate.right if self.holds else b""
+
     @property
     def other(self) -> KeptDirector | None:
         """Who directs instead of this node, as far as is known."""

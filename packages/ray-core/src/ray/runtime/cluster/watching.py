@@ -1,14 +1,17 @@
 """Actors of other nodes, for the processes of this one: where they are, and orders to their keepers.
 
-The keeper of an actor is the node manager of its creator's node, whose number its id begins with. Each node manager
-asks a keeper once, and tells all of its processes that want to know.
+The keeper of an actor is the director, if the actor has a name or outlives its creator, else the node manager of its
+creator's node, whose number its id begins with. Each node manager asks a keeper once, and tells all of its processes
+that want to know. A director that dies does not take its actors along: the next one is asked.
 """
 
 from __future__ import annotations
 
-from ray.ids import node_of
+from collections.abc import Callable
+
+from ray.ids import is_directed, node_of
 from ray.messages import node
-from ray.protocol.actors import DEAD
+from ray.protocol.actor_entries import DEAD
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.cluster.peering import Processes, Sender
 
@@ -16,8 +19,12 @@ from ray.runtime.cluster.peering import Processes, Sender
 class ActorWatching:
     """Of one node manager."""
 
-    def __init__(self, members: Members, processes: Processes) -> None:
+    def __init__(self, members: Members, processes: Processes, director: Callable[[], bytes]) -> None:
         self._members = members
+        #: Number of the node that directs, as far as is known.
+        self._director = director
+        #: The connection to the director that was asked last.
+        self._asked_of: Member | None = None
         self._processes = processes
         #: {actor id: processes of this node that want to know where it is}
         self._watchers: dict[bytes, set[bytes]] = {}
@@ -36,12 +43,30 @@ class ActorWatching:
         newest = self._newest.get(actor)
         if newest is not None:
             client.send(newest)
-        if is_new and not self._members.send(node_of(actor), node.WatchActor(actor)):
+        is_told = not is_new or self._members.send(self._keeper_of(actor), node.WatchActor(actor))
+        if not is_told and not is_directed(actor):
             self._tell(_dead(actor, "its node is dead"))
+
+    def created(self, process: bytes, actor: bytes) -> None:
+        """A process has an actor made that the director keeps, and is told of it without asking."""
+        self._watchers.setdefault(actor, set()).add(process)
+
+    def _keeper_of(self, actor: bytes) -> bytes:
+        return self._director() if is_directed(actor) else node_of(actor)
+
+    def look(self) -> None:
+        """There may be another director, or another connection to it: it is asked for all that is wanted of it."""
+        member = self._members.members.get(self._director())
+        if member is None or not member.stands or member is self._asked_of:
+            return
+        self._asked_of = member
+        for actor in self._watchers:
+            if is_directed(actor):
+                member.send(node.WatchActor(actor))
 
     def updated(self, member: Member, message: node.ActorUpdate) -> None:
         """A keeper says where an actor is."""
-        if node_of(message.id) == member.node:
+        if self._keeper_of(message.id) == member.node:
             self._tell(message)
 
     def _tell(self, update: node.ActorUpdate) -> None:
@@ -73,7 +98,7 @@ class ActorWatching:
         """A node is gone, and with it the actors that it kept."""
         for number in [number for number, asked in self._asked.items() if asked[2] == member.node]:
             self.answered(node.Answer(number, False))
-        for actor in [actor for actor in self._watchers if node_of(actor) == member.node]:
+        for actor in [actor for actor in self._watchers if node_of(actor) == member.node and not is_directed(actor)]:
             self._tell(_dead(actor, reason))
 
     def process_lost(self, process: bytes) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ray.abc.control import ControlStore
 from ray.abc.scheduler import SchedulerPolicy
 from ray.abc.store import StoreServer
-from ray.ids import node_bytes, node_number
+from ray.ids import node_number
 from ray.messages.cluster import Demands, KeptDirector, NodeRecord
 from ray.plugins.compose import Composition
 from ray.protocol import handshake
@@ -17,9 +17,9 @@ from ray.protocol.lending import LendingTable
 from ray.runtime.cluster.belonging import Belonging
 from ray.runtime.cluster.director import Director
 from ray.runtime.cluster.members import Members
-from ray.runtime.cluster.names import ActorNames
 from ray.runtime.cluster.office import Office
 from ray.runtime.cluster.survey import Survey
+from ray.runtime.mains.directed_of_node import DirectedParts
 from ray.runtime.mains.objects_of_node import objects_of
 from ray.runtime.node.joined import Joined
 from ray.runtime.node.node import NodeManager
@@ -85,20 +85,19 @@ def join(
         manager.timers,
     )
     processes = NodeProcesses(manager.peers, manager.pool, manager.jobs, manager.job_ends, manager.output)
-
-    names = ActorNames(control, lambda text: print(text, flush=True))
-
+    office = None if known is not None else Office(control, record, config.ended, manager.timers)
+    directed = DirectedParts(manager, config, control, members, processes, office)
     director = None
-    if known is None:
+    if office is not None:
         director = Director(
             record,
             config.ended,
             members,
-            Office(control, record, config.ended, manager.timers),
+            office,
             manager.timers,
             processes.homes,
             lambda roster: joined.take_roster(record, roster),
-            lambda number: names.node_dead(node_bytes(number)),
+            directed.term_begins,
         )
     life = NodeLife(manager, on_joined)
     belonging = Belonging(record, known or KeptDirector(record, 0), members, control, manager.timers, life, director)
@@ -110,7 +109,7 @@ def join(
         manager.leases,
         manager.actors,
         processes,
-        names,
+        directed.make,
     )
     stored = objects_of(manager, config, composition, store, members, processes)
     if stored is not None:

@@ -13,7 +13,10 @@ from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
 from ray.messages.placement import Placement
+from ray.protocol import actor_entries as entries
 from ray.protocol import actors, leases
+from ray.runtime.cluster.peering import Sender
+from ray.runtime.node.actor_records import ActorRecords, AtOnce
 from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.desk import NodeDesk
 from ray.runtime.node.ends import expect_end
@@ -70,6 +73,8 @@ class NodeActors:
         self.table = actors.ActorTable()
         #: Workers of other nodes; set before anything is served.
         self.elsewhere: ActorsElsewhere = Alone()
+        #: Likewise.
+        self.records: ActorRecords = AtOnce()
         self._numbers = itertools.count(1).__next__
         #: {number of the demand: actors that wait for a worker}
         self._placing: dict[int, Placing] = {}
@@ -83,8 +88,8 @@ class NodeActors:
         """What the node manager passes on."""
         return {
             node.CreateActor: self.create,
-            node.WatchActor: self._watch,
-            node.KillActor: self._kill,
+            node.WatchActor: lambda client, message, frames: self.watch(client, message.id),
+            node.KillActor: lambda client, message, frames: self._kill(client, message),
             node.ActorStarted: lambda client, message, frames: self.apply(self.table.started(client.id, message.error)),
             node.ActorExiting: lambda client, message, frames: self.exiting(client.id, message.reason),
             node.ActorUnheld: lambda client, message, frames: self.apply(self.table.unheld(message.id)),
@@ -100,42 +105,65 @@ class NodeActors:
     def exiting(self, worker: bytes, reason: str) -> None:
         """The process of an actor says that it ends by its own will."""
         self.table.exiting(worker, reason)
+        entry = self.table.actors.get(self.table.by_worker.get(worker, b""))
+        if entry is not None and entry.hosted:
+            self.records.hosted(entry)
         self.apply(())
 
     def create(self, client: Client, message: node.CreateActor, frames: Sequence[Frame] = ()) -> None:
         """A process wants an actor; a name that it has is its own."""
-        spec = message.spec
-        if any(amount > spec.placement.get(name, 0) for name, amount in spec.resources.items()):
-            raise RemoteProtocolError(
-                f"an actor that needs {spec.resources} to live, and {spec.placement} to be placed"
-            )
-        if spec.resources.get("GPU", 0) != spec.placement.get("GPU", 0):
-            raise RemoteProtocolError("an actor that needs other GPUs to live than to be placed")
+        check_needs(message.spec)
         try:
-            effects = self.table.create(spec, client.job, ready=message.ready)
+            effects = self.add(message.spec, client.job, client.id, ready=message.ready)
         except ValueError as error:
             client.send(node.Answer(message.request, False, error=str(error)))
             return
-        self.table.actors[message.spec.id].watchers.add(client.id)
         if message.request:
             client.send(node.Answer(message.request, True))
+        self.added(message.spec.id, effects)
+
+    def add(self, spec: node.ActorSpec, job: str, watcher: bytes, *, ready: bool) -> Sequence[entries.Effect]:
+        """An actor of a job is there, which ``watcher`` wants to know of; returns what is to be applied.
+
+        Raises:
+            ValueError: its name is taken, or its id.
+        """
+        effects = self.table.create(spec, job, ready=ready)
+        self.table.actors[spec.id].watchers.add(watcher)
+        return effects
+
+    def added(self, actor: bytes, effects: Sequence[entries.Effect]) -> None:
+        """Go on with an actor that was added."""
         self.apply(effects)
-        self._take_early(message.spec.id)
+        self._take_early(actor)
 
-    def _kill(self, client: Client, message: node.KillActor, frames: Sequence[Frame]) -> None:
-        def kill() -> None:
-            entry = self.table.actors.get(message.id)
-            worker = None if entry is None or entry.worker is None else self._pool.workers.get(entry.worker)
-            began = b"" if worker is None else worker.note.running
-            self.apply(self.table.kill(message.id, message.no_restart, message.reason, message.error, began))
-            client.send(node.Answer(message.request, message.id in self.table.actors))
+    def host(self, worker: WorkerProcess, job: str, start: node.StartActor) -> None:
+        """A worker of this node is to be an actor that another node manager keeps.
 
-        self._when_known(message.id, kill)
+        Raises:
+            ValueError: it cannot be.
+        """
+        if worker.connection is None:
+            raise ValueError("the worker has died")
+        self.table.host(start.spec, job, start.incarnation, worker.id, worker.pid, worker.address)
+        worker.connection.send([codec.encode(start)])
 
-    def _watch(self, client: Client, message: node.WatchActor, frames: Sequence[Frame]) -> None:
-        self._when_known(message.id, lambda: self._show(client, message))
+    def kill(self, message: node.KillActor) -> bool:
+        """End the process of an actor; False if it is not known."""
+        entry = self.table.actors.get(message.id)
+        worker = None if entry is None or entry.worker is None else self._pool.workers.get(entry.worker)
+        began = b"" if worker is None else worker.note.running
+        self.apply(self.table.kill(message.id, message.no_restart, message.reason, message.error, began))
+        return entry is not None
 
-    def _when_known(self, actor: bytes, act: Callable[[], None]) -> None:
+    def _kill(self, client: Client, message: node.KillActor) -> None:
+        self.when_known(message.id, lambda: client.send(node.Answer(message.request, self.kill(message))))
+
+    def watch(self, client: Sender, actor: bytes) -> None:
+        """A process, or another node manager, wants to be told where an actor is."""
+        self.when_known(actor, lambda: self._show(client, actor))
+
+    def when_known(self, actor: bytes, act: Callable[[], None]) -> None:
         """Act at once on an actor that is known, or once its creation has come, or when it should have."""
         if actor in self.table.actors:
             act()
@@ -150,13 +178,13 @@ class NodeActors:
         for act in self._early.pop(actor, ()):
             act()
 
-    def _show(self, client: Client, message: node.WatchActor) -> None:
+    def _show(self, client: Sender, actor: bytes) -> None:
         if self._clients.get(client.id) is not client:  # it has died meanwhile
             return
-        entry = self.table.actors.get(message.id)
+        entry = self.table.actors.get(actor)
         if entry is None:
             cause = node.ExitCause(reason="no such actor, or it died long ago")
-            client.send(node.ActorUpdate(message.id, actors.DEAD, 0, cause=cause))
+            client.send(node.ActorUpdate(actor, entries.DEAD, 0, cause=cause))
             return
         entry.watchers.add(client.id)
         client.send(entry.update())
@@ -168,8 +196,13 @@ class NodeActors:
             self.desk.apply(self._leases.release(lease.id))
             return
         self.apply(self.table.granted(entry.spec.id, worker.id, worker.pid, worker.address))
-        gpu_ids = list(lease.allocation.gpu_ids)
-        worker.connection.send([codec.encode(node.StartActor(entry.spec, entry.incarnation, gpu_ids))])
+        order = node.StartActor(entry.spec, entry.incarnation, list(lease.allocation.gpu_ids))
+
+        def start() -> None:
+            if entry.worker == worker.id and worker.connection is not None:
+                worker.connection.send([codec.encode(order)])
+
+        self.records.placed(entry, start)
 
     def granted_elsewhere(self, number: int, granted: node.Granted) -> node.StartActor | None:
         """The same, of another node; returns what the worker is to be told, or None: the worker is not needed."""
@@ -179,7 +212,7 @@ class NodeActors:
         self.apply(self.table.granted(entry.spec.id, granted.process, granted.pid, granted.address))
         return node.StartActor(entry.spec, entry.incarnation, granted.gpu_ids)
 
-    def _next_of(self, number: int) -> actors.ActorEntry | None:
+    def _next_of(self, number: int) -> entries.ActorEntry | None:
         """The actor that has waited for longest of those that a demand is for; it waits no more."""
         placing = self._placing.get(number)
         actor = next(iter(placing.waiting)) if placing is not None else None
@@ -187,7 +220,7 @@ class NodeActors:
             return None
         self._leave(actor)
         entry = self.table.actors.get(actor)
-        return None if entry is None or entry.state == actors.DEAD else entry
+        return None if entry is None or entry.state == entries.DEAD else entry
 
     def worker_lost_elsewhere(self, worker: bytes, cause: node.ExitCause) -> None:
         """The process of an actor on another node has ended."""
@@ -217,55 +250,62 @@ class NodeActors:
 
     # --- effects ----------------------------------------------------------------------------------------------------
 
-    def apply(self, effects: Sequence[actors.Effect]) -> None:
+    def apply(self, effects: Sequence[entries.Effect]) -> None:
         """Carry out what the actor table decided."""
-        for name in self.table.take_freed():
-            self.elsewhere.name_free(*name)
+        for actor in self.table.take_freed():
+            self.records.changed(self.table.actors[actor])  # of the dead the newest are known
         for effect in effects:
-            if type(effect) is actors.Publish:
+            if type(effect) is entries.Publish:
                 self._publish(effect.actor)
-                if effect.actor.state == actors.DEAD:
+                if effect.actor.state == entries.DEAD:
+                    self.records.changed(effect.actor)
                     self.desk.actor_died(effect.actor.job)
-            elif type(effect) is actors.Place:
+            elif type(effect) is entries.Place:
                 self._place_after(effect.actor, effect.delay_s)
-            elif type(effect) is actors.Unplace:
+            elif type(effect) is entries.Unplace:
                 self._unplace(effect.actor)
-            elif type(effect) is actors.Settle:
+            elif type(effect) is entries.Settle:
                 self._settle(effect.actor)
-            elif type(effect) is actors.KillWorker:
+            elif type(effect) is entries.KillWorker:
                 worker = self._pool.workers.get(effect.worker)
                 if worker is not None:
                     self._pool.kill(worker, effect.reason)
                 else:
                     self.elsewhere.kill(effect.worker, effect.reason)
-            elif type(effect) is actors.ExpectEnd:
+            elif type(effect) is entries.ExpectEnd:
                 worker = self._pool.workers.get(effect.worker)
                 if worker is not None:
                     expect_end(self._pool, worker)
                 else:
                     self.elsewhere.expect_end(effect.worker)
-            elif type(effect) is actors.EndOrderly:
+            elif type(effect) is entries.EndOrderly:
                 worker = self._pool.workers.get(effect.worker)
                 if worker is None:
                     self.elsewhere.end_orderly(effect.worker)
                 elif worker.connection is not None:
                     worker.connection.send([codec.encode(wire.Terminate())])
 
-    def _publish(self, entry: actors.ActorEntry) -> None:
+    def _publish(self, entry: entries.ActorEntry) -> None:
+        if entry.hosted:
+            self.records.hosted(entry)
+            return
         update = entry.update()
         for process in list(entry.watchers):
             client = self._clients.get(process)
             if client is not None:
                 client.send(update)
 
-    def _place_after(self, entry: actors.ActorEntry, delay_s: float) -> None:
-        if delay_s:
-            self.timers.after(delay_s, lambda: self._place(entry))
-        else:
-            self._place(entry)
+    def _place_after(self, entry: entries.ActorEntry, delay_s: float) -> None:
+        def place() -> None:
+            if delay_s:
+                self.timers.after(delay_s, lambda: self._place(entry))
+            else:
+                self._place(entry)
 
-    def _place(self, entry: actors.ActorEntry) -> None:
-        if entry.state == actors.DEAD:
+        self.records.may_place(entry, place)
+
+    def _place(self, entry: entries.ActorEntry) -> None:
+        if entry.state == entries.DEAD:
             return
         spec = entry.spec
         where = spec.where
@@ -278,7 +318,7 @@ class NodeActors:
         placing.waiting[spec.id] = None
         self._waiting[spec.id] = placing
         self._demand(placing)
-        if placing.lack and not entry.lack and entry.state != actors.DEAD:
+        if placing.lack and not entry.lack and entry.state != entries.DEAD:
             self.apply(self.table.infeasible(spec.id, placing.lack))
 
     def _demand(self, placing: Placing) -> None:
@@ -299,12 +339,12 @@ class NodeActors:
                 del self._by_shape[placing.shape]
         return placing
 
-    def _unplace(self, entry: actors.ActorEntry) -> None:
+    def _unplace(self, entry: entries.ActorEntry) -> None:
         placing = self._leave(entry.spec.id)
         if placing is not None:
             self._demand(placing)
 
-    def _settle(self, entry: actors.ActorEntry) -> None:
+    def _settle(self, entry: entries.ActorEntry) -> None:
         lease = entry.worker and self._leases.by_worker.get(entry.worker)
         if lease:
             self.desk.apply(self._leases.shrink(lease, dict(entry.spec.resources)))
@@ -334,3 +374,15 @@ class NodeActors:
             }
             for entry in self.table.actors.values()
         ]
+
+
+def check_needs(spec: node.ActorSpec) -> None:
+    """See that an actor needs no more to live than to be placed.
+
+    Raises:
+        RemoteProtocolError: it does.
+    """
+    if any(amount > spec.placement.get(name, 0) for name, amount in spec.resources.items()):
+        raise RemoteProtocolError(f"an actor that needs {spec.resources} to live, and {spec.placement} to be placed")
+    if spec.resources.get("GPU", 0) != spec.placement.get("GPU", 0):
+        raise RemoteProtocolError("an actor that needs other GPUs to live than to be placed")

@@ -21,8 +21,8 @@ class Job:
     """One run of a program."""
 
     __slots__ = (
-        "config", "cwd", "driver", "goes_on", "id", "is_orphaned", "is_over", "is_prepared", "is_swept", "leaver",
-        "postponed",
+        "config", "cwd", "driver", "goes_on", "id", "is_left", "is_orphaned", "is_over", "is_prepared", "is_swept",
+        "leaver", "postponed",
     )  # fmt: skip
 
     def __init__(self, id: str) -> None:
@@ -38,6 +38,8 @@ class Job:
         self.driver: Sender | None = None
         #: Of a job of another node: its driver has ended, so that nobody asks for what was not begun.
         self.is_orphaned = False
+        #: The same: no home needs workers for it here, and what it has here lives on by itself.
+        self.is_left = False
         #: The same: what is over is this node's part in it.
         self.goes_on = False
         #: Its driver has gone: no more workers are started for it, unless a detached actor lives on.

@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 
-from ray.abc.scheduler import NodeView, ResourceRequest
 from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
 from ray.ids import node_bytes, node_of, process_of
 from ray.messages import cluster, codec, finding, jobs, node, objects, wire
 from ray.messages.cluster import NodeRecord
-from ray.messages.placement import Placement
 from ray.protocol.leases import LeaseTable
 from ray.protocol.lending import LendingTable
-from ray.runtime.cluster.absence import Absence
 from ray.runtime.cluster.actor_hosts import ActorHosts
 from ray.runtime.cluster.belonging import Belonging
 from ray.runtime.cluster.borrowing import LeaseBorrowing
 from ray.runtime.cluster.lending import LeaseLending
 from ray.runtime.cluster.members import Member, Members
-from ray.runtime.cluster.names import ActorNames
 from ray.runtime.cluster.watching import ActorWatching
 from ray.runtime.cluster.whereabouts import Whereabouts
 from ray.runtime.node.actors import NodeActors
 from ray.runtime.node.client import Client, Handler, of_node
+from ray.runtime.node.directed import Directed
 from ray.runtime.node.jobs import answer_of
+from ray.runtime.node.known_nodes import KnownNodes
 from ray.runtime.node.no_objects import NoObjects
 from ray.runtime.node.objects import NodeObjects
 from ray.runtime.node.processes import NodeProcesses
-from ray.runtime.process.hardware import node_row
 from ray.runtime.process.output_window import weight
 
 Heard: TypeAlias = Callable[[Member, Any], None]
 """What takes a kind of message of another node manager."""
 
 
+MakeDirected: TypeAlias = Callable[[Belonging, LeaseBorrowing, ActorWatching], Directed]
+
+#: What may be about an actor that the director keeps.
+ABOUT_ACTORS = (node.CreateActor, node.WatchActor, node.KillActor, node.ActorUnheld, node.Question)
+
+
 class Joined:
-    """Implements ``Others`` and ``Elsewhere``."""
+    """Implements ``Others``."""
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class Joined:
         leases: LeaseTable,
         actors: NodeActors,
         processes: NodeProcesses,
-        names: ActorNames,
+        directed: MakeDirected,
     ) -> None:
         """Nothing was heard yet.
 
@@ -63,9 +65,8 @@ class Joined:
             leases: of this node.
             actors: that this node keeps.
             processes: of this node.
-            names: of actors.
+            directed: makes its part in the actors that the director keeps.
         """
-        self._names = names
         self._stored: NodeObjects | NoObjects = NoObjects()
         self._looks = False
         self._own = own
@@ -76,8 +77,8 @@ class Joined:
         self._leases = leases
         self._actors = actors
         self._processes = processes
-        self._hosts = actors.elsewhere = ActorHosts(members, names)
-        self._watching = ActorWatching(members, processes)
+        self._hosts = actors.elsewhere = ActorHosts(members)
+        self._watching = ActorWatching(members, processes, lambda: node_bytes(belonging.director_number))
         self._whereabouts = Whereabouts(self._node, members, processes.of_this_node)
         self._lending = LeaseLending(leases, processes, actors.timers, processes.homes, actors.desk.apply)
         self._borrowing = LeaseBorrowing(
@@ -90,6 +91,8 @@ class Joined:
             self._actor_granted,
             self._actor_ended,
         )
+        self._directed = directed(belonging, self._borrowing, self._watching)
+        self.known = KnownNodes(belonging, lent, self._transfers)
         leases.others = lent
         self._heard: dict[type, Heard] = {
             cluster.Roster: lambda member, message: self.take_roster(member.record, message),
@@ -100,6 +103,8 @@ class Joined:
             finding.Found: self._whereabouts.found,
             cluster.ToDriver: self._to_driver,
             cluster.OfProcess: self._of_process,
+            cluster.Ordered: self._directed.heard,
+            cluster.Hosting: self._directed.heard,
             node.Granted: self._borrowing.granted,
             node.LeaseEnded: self._borrowing.lease_ended,
             node.Revoke: self._of_lease,
@@ -136,6 +141,7 @@ class Joined:
                 member.stands = True
                 self._borrowing.node_up(member)
                 self._belonging.reached(member)
+                self._directed.node_up(member)
                 self._actors.desk.look_at_infeasible()
             return
         heard = self._heard.get(type(message))
@@ -158,6 +164,7 @@ class Joined:
             self._borrowing.owner_lost(client.id, "the process that submitted its task has died")
             self._watching.process_lost(client.id)
             self._whereabouts.process_lost(client.id)
+            self._directed.process_lost(client)
 
     def _down(self, member: Member, reason: str) -> None:
         self._borrowing.node_down(member, reason)
@@ -175,6 +182,8 @@ class Joined:
             self._down(member, cause)
         for number, cause in causes.items():
             self._stored.node_down(node_bytes(number), f"it was on node {number:08x}, which is dead: {cause}")
+        self._directed.look()
+        self._directed.nodes_dead(causes, self._belonging.gone)
         self._actors.desk.look_at_infeasible()
 
     def awake(self) -> bool:
@@ -199,21 +208,10 @@ class Joined:
         self._borrowing.look()
         self._lending.changed()
 
-    def could_serve(self, request: ResourceRequest, placement: Placement | None) -> bool:
-        """See ``Elsewhere``."""
-        return self._lent.could_serve(request, placement)
-
-    def views(self) -> Sequence[NodeView]:
-        """See ``Elsewhere``."""
-        return tuple(self._lent.nodes.values())
-
-    def absence(self, name: str) -> tuple[Absence, str]:
-        """See ``Elsewhere``."""
-        return self._belonging.absence(name)
-
     def job_over(self, job: str, *, goes_on: bool) -> None:
         """See ``Others``."""
         self._borrowing.job_over(job, goes_on=goes_on)
+        self._directed.job_over(job)
 
     def _of_lease(self, member: Member, message: node.Revoke | node.LeaseRecalled) -> None:
         self._borrowing.tell_owner(message.lease, message)
@@ -240,13 +238,15 @@ class Joined:
         order = self._actors.granted_elsewhere(number, granted)
         if order is None:
             self._borrowing.release(node.Release(granted.lease))
-        else:
+        elif not self._directed.start(granted, order):
             self._hosts.begin(granted, order)
 
     def _actor_ended(self, lease: bytes, cause: node.ExitCause) -> None:
         worker = self._hosts.ended(lease)
         if worker is not None:
             self._actors.worker_lost_elsewhere(worker, cause)
+        else:
+            self._directed.lease_ended(lease, cause)
 
     def _of_process(self, member: Member, message: cluster.OfProcess) -> None:
         """The process of an actor says something of itself."""
@@ -269,10 +269,10 @@ class Joined:
     def pass_on(self, client: Client, message: Any) -> bool:
         """See ``Others``."""
         kind = type(message)
-        if kind is node.CreateActor:
-            return self._claim_name(client, message)
-        if kind is node.Question:
-            return message.what == "actor" and self._find_named(client, message)
+        if kind in ABOUT_ACTORS and self._directed.pass_on(client, message):
+            return True
+        if kind in (node.CreateActor, node.Question, node.ActorUnheld):
+            return False
         if kind in (node.ActorStarted, node.ActorExiting, node.Lingering):
             lease = self._leases.by_worker.get(client.id)
             if lease is None or lease.key[0] == self._own:
@@ -297,38 +297,6 @@ class Joined:
             client.send(node.LeaseEnded(message.lease, node.ExitCause(reason="the lease had ended before")))
         return True
 
-    def _claim_name(self, client: Client, message: node.CreateActor) -> bool:
-        """A named actor is created once it has its name, and its creator is told then."""
-        spec = message.spec
-        if not spec.name or not message.request:
-            return False
-
-        def claimed(problem: str) -> None:
-            if problem:
-                client.send(node.Answer(message.request, False, error=problem))
-            elif self._processes.is_connected(client):
-                try:
-                    self._actors.create(client, message)
-                except RemoteProtocolError as error:
-                    client.send(node.Answer(message.request, False, error=str(error)))
-            if self._actors.table.names.get((spec.namespace, spec.name)) != spec.id:
-                self._names.free(spec.namespace, spec.name, spec.id)  # also where the claim was done and not answered
-
-        self._names.claim(spec, claimed)
-        return True
-
-    def _find_named(self, client: Client, message: node.Question) -> bool:
-        """An actor that this node does not keep is looked for in the control store."""
-        if self._actors.find_named(message.data) is not None:
-            return False
-
-        def found(actor: tuple[bytes, bytes] | None) -> None:
-            client.send(node.Answer(message.request, True, msgspec.msgpack.encode(actor)))
-
-        namespace, name = msgspec.msgpack.decode(message.data, type=tuple[str, str])
-        self._names.find(namespace, name, found)
-        return True
-
     def handlers(self) -> dict[type, Handler]:
         """See ``Others``."""
         lending, processes = self._lending, self._processes
@@ -348,8 +316,12 @@ class Joined:
             cluster.KillProcess: of_node(lambda client, message: processes.kill(message.process, message.reason)),
             cluster.ExpectProcess: of_node(lambda client, message: processes.expect_end(message.process)),
             cluster.ShrinkLease: of_node(self._shrink),
+            **self._directed.handlers(),
             **self._stored.handlers(),
         }
+
+    def _transfers(self) -> Mapping[str, int]:
+        return {**self._stored.counts, "pid": self._stored.pid}
 
     def _to_process(self, client: Client, message: cluster.ToProcess) -> None:
         said = codec.decode([message.message])
@@ -361,39 +333,3 @@ class Joined:
         lease = self._leases.leases.get(message.lease)
         if lease is not None and lease.key[0] == client.id:
             self._actors.desk.apply(self._leases.shrink(lease, dict(message.resources)))
-
-    # --- questions ----------------------------------------------------------------------------------------------------
-
-    def rows(self) -> list[dict[str, Any]]:
-        """See ``Elsewhere``."""
-        gone = [{**_row(record), "Alive": False} for record in self._belonging.gone]
-        return [*map(_row, self._belonging.others), *gone]
-
-    def total(self) -> Mapping[str, int]:
-        """See ``Elsewhere``."""
-        return _sum(view.total for view in self._lent.nodes.values())
-
-    def available(self) -> Mapping[str, int]:
-        """See ``Elsewhere``."""
-        return _sum(view.available for view in self._lent.nodes.values())
-
-    def director(self) -> tuple[str, bool]:
-        """See ``Elsewhere``."""
-        return f"{self._belonging.director_number:08x}", self._belonging.hears_director
-
-    def transfers(self) -> Mapping[str, int]:
-        """See ``Elsewhere``."""
-        return {**self._stored.counts, "pid": self._stored.pid}
-
-
-def _row(record: NodeRecord) -> dict[str, Any]:
-    return node_row(
-        f"{record.number:08x}", record.host, record.hostname, record.pid, record.total, record.name, record.labels
-    )
-
-
-def _sum(amounts: Any) -> Mapping[str, int]:
-    total: Counter[str] = Counter()
-    for each in amounts:
-        total.update(each)
-    return total

@@ -56,7 +56,8 @@ LOST_GRACE_S = 0.3
 #: What may be about something of another node.
 PASSED_ON = frozenset({
     node.Release, node.Suspect, node.KillLease, node.RecallLease, node.Interrupt, node.WatchActor, node.KillActor,
-    node.ActorStarted, node.ActorExiting, node.Lingering, node.CreateActor, node.Question, jobs.Path,
+    node.ActorStarted, node.ActorExiting, node.Lingering, node.CreateActor, node.ActorUnheld, node.Question,
+    jobs.Path,
 })  # fmt: skip
 _TICK_S = 5.0
 #: The context of a connection that was dropped before it said who it is; more of its messages may be under way here.
@@ -199,7 +200,7 @@ class NodeManager:
 
     def join(self, others: Joined, survey: Survey) -> None:
         """This node is one of several; called before it serves."""
-        self.others = self.elsewhere = others
+        self.others, self.elsewhere = others, others.known
         self._awake = others.awake
         self._survey = survey
         self._handlers |= {**others.handlers(), AskDemands: of_node(survey.tell)}

@@ -30,9 +30,6 @@ class ActorsElsewhere(Protocol):
     def settle(self, worker: bytes, resources: dict[str, int]) -> None:
         """One runs, and holds only this from here on."""
 
-    def name_free(self, namespace: str, name: str, actor: bytes) -> None:
-        """An actor that this node manager keeps has lost its name, wherever its process is."""
-
 
 class Others(Protocol):
     """The other nodes."""
@@ -168,7 +165,4 @@ class Alone:
         pass
 
     def settle(self, worker: bytes, resources: dict[str, int]) -> None:
-        pass
-
-    def name_free(self, namespace: str, name: str, actor: bytes) -> None:
         pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,10 +14,20 @@ from ray.runtime.cluster.peering import Sender
 from ray.runtime.node.client import Client
 from ray.runtime.node.ends import expect_end
 from ray.runtime.node.job_ends import JobEnds
-from ray.runtime.node.jobs import Jobs
+from ray.runtime.node.jobs import Job, Jobs
 from ray.runtime.node.output import NodeOutput
 from ray.runtime.node.worker_pool import WorkerPool
 from ray.runtime.process.node_start import JobConfig
+
+
+class Nobody:
+    """A home that is not there. Implements ``Sender``."""
+
+    id = b""
+    job = ""
+
+    def send(self, message: Any) -> None:
+        """Nobody hears it."""
 
 
 class NodeProcesses:
@@ -38,6 +48,8 @@ class NodeProcesses:
         self._output = output
         #: {adopted job: {node manager that borrows workers for it: what takes the words to its driver}}
         self._homes: dict[str, dict[bytes, Sender]] = {}
+        #: Whether a node manager directs this node; set before anything is served.
+        self.leads: Callable[[bytes], bool] = lambda home: False
 
     def homes(self) -> Iterable[Client]:
         """Other node managers that are connected."""
@@ -76,16 +88,44 @@ class NodeProcesses:
     def adopt(self, job: str, config: bytes, home: bytes, driver: Sender) -> None:
         """See ``Processes``: where its directory is not on this machine, workers begin in that of the node manager."""
         known = self._jobs.get(job)
-        if known is not None and (known.is_over or not isinstance(known.driver, RemoteDriver)):
+        if known is not None and (known.is_over or not self._takes(known, home)):
             return
         wanted = JobConfig.from_json(config)
         self._homes.setdefault(job, {})[home] = driver
+        if known is not None and known.driver is not None and self._is_nearer(known, known.driver, home):
+            return  # words to the driver go the way that they went
         adopted = self._jobs.adopt(job, driver)
+        if adopted.is_left:
+            adopted.is_left = False
+            self._jobs.packages.changed(adopted)
         if adopted.config is None:
             try:
                 self._jobs.configure(adopted, wanted)
             except ValueError:
                 self._jobs.configure(adopted, msgspec.structs.replace(wanted, cwd=""))
+
+    def _takes(self, job: Job, home: bytes) -> bool:
+        """Whether a home may have a job here: if nobody has it any more, the words of its workers must not go round."""
+        if not job.is_left:
+            return isinstance(job.driver, RemoteDriver)
+        return self.leads(home) or (job.config is not None and job.config.home == node_number(home))
+
+    def _is_nearer(self, job: Job, driver: Sender, home: bytes) -> bool:
+        """Whether the way to a job's driver is to stay as it is, though another home has workers for it here."""
+        assert isinstance(driver, RemoteDriver)
+        own = 0 if job.config is None else job.config.home
+        if own == node_number(home):
+            return False
+        return bool(driver.home.id) and (own == node_number(driver.home.id) or self.leads(driver.home.id))
+
+    def take_over(self, job: str, config: bytes) -> None:
+        """A job has actors that live, whatever has become of its driver; its home is expected to adopt it here."""
+        if self._jobs.get(job) is None:
+            self.adopt(job, config, b"", RemoteDriver(Nobody(), job))
+
+    def let_go(self, job: str) -> None:
+        """The home of a job that was taken over has adopted it by now, or has not."""
+        self.end_job(job, b"", goes_on=True)
 
     def serves(self, job: str) -> bool:
         """See ``Processes``."""
@@ -112,6 +152,7 @@ class NodeProcesses:
         del self._homes[job]
         if known is not None and isinstance(known.driver, RemoteDriver):
             known.goes_on = not known.is_orphaned
+            known.is_left = True
             self._job_ends.begin(known, None)
 
     def home_lost(self, home: bytes) -> None:

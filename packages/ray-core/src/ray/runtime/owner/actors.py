@@ -50,7 +50,7 @@ class Actors:
         with self._lock:
             client = self._calls.clients.get(actor.actor_id)
             place = None if client is None else client.callee.place
-        answer = self._node.request(lambda number: node.KillActor(number, actor.actor_id, no_restart, reason))
+        answer = self._node.request(lambda number: node.KillActor(number, actor.actor_id, no_restart, reason), None)
         if not answer.ok:  # it died long ago
             with self._lock:
                 self._calls.updated(node.ActorUpdate(actor.actor_id, "dead", 0, cause=node.ExitCause(reason=reason)))
@@ -63,7 +63,7 @@ class Actors:
         self._host.check_open()
         with self._lock:  # the node manager is to know which actors this process has let go of
             self._host.collect()
-        found = self._node.ask("actor", (namespace or self._here.namespace, name))
+        found = self._node.ask("actor", (namespace or self._here.namespace, name), None)
         core = None if found is None else self._handles.adopt_packed(*found)
         if core is None or not self._is_held(core):
             raise ValueError(

@@ -9,7 +9,7 @@ import msgspec
 
 from ray.exceptions import UnpicklableError
 from ray.headroom import TAKING, check
-from ray.ids import task_of
+from ray.ids import directed, task_of
 from ray.messages import node, wire
 from ray.protocol.references import LARGE_BYTES
 from ray.runtime.interface import ActorCore, ActorOptions, FunctionDescriptor, MethodOptions
@@ -85,6 +85,8 @@ class Creating:
             recording.keep_arguments(record)
         record.pins += tuple(entry_in(table, ref) for ref in export.refs)
         actor_id = task_of(recording.new_object_id())
+        if options.name or options.detached:
+            actor_id = directed(actor_id)
         life: ObjectRef[Any] | None = None
         with self._lock:
             if not options.detached:

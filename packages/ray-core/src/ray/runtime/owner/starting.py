@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ray.exceptions import UnpicklableError
+from ray.exceptions import ControlUnavailableError, UnpicklableError
 from ray.messages import node
 from ray.protocol.references import AWAY, FAILED, PENDING, READY, STORED, ObjectEntry
 from ray.runtime.interface import ActorOptions
@@ -42,13 +42,16 @@ class Starting:
 
         Raises:
             ValueError: the name is taken.
+            ControlUnavailableError: it is not known whether the name is free.
             UnpicklableError: it holds what no message can hold.
         """
         ready = all(entry.status in (READY, STORED, AWAY) for _, entry in record.deps)
         if options.name:
             with self._lock:  # the node manager is to know which actors this process has let go of
                 self._host.collect()
-            answer = self._node.request(lambda number: node.CreateActor(number, spec(ready), ready))
+            answer = self._node.request(lambda number: node.CreateActor(number, spec(ready), ready), None)
+            if answer.unavailable:
+                raise ControlUnavailableError(reason=answer.error)
             if not answer.ok:
                 raise ValueError(answer.error)
         else:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ray.abc.transport import Connection, Found
-from ray.exceptions import NodeDiedError, RayConnectionError, RaySystemError
+from ray.exceptions import ControlUnavailableError, NodeDiedError, RayConnectionError, RaySystemError
 from ray.headroom import SENDING, check
 from ray.messages import finding, node
 from ray.runtime.process.encoding import encode
@@ -114,14 +114,17 @@ class NodeLink:
         if self.dead is not None:
             raise NodeDiedError(self.address, self.dead)
 
-    def ask(self, what: str, data: Any = None, timeout_s: float = 10.0) -> Any:
+    def ask(self, what: str, data: Any = None, timeout_s: float | None = 10.0) -> Any:
         """The decoded answer to a question.
 
         Raises:
             NodeDiedError: see ``request``.
+            ControlUnavailableError: the control store does not know, or does not answer.
         """
         payload = msgspec.msgpack.encode(data)
         answer = self.request(lambda number: node.Question(number, what, payload), timeout_s)
+        if answer.unavailable:
+            raise ControlUnavailableError(reason=answer.error)
         if not answer.ok:
             raise ValueError(answer.error)
         return msgspec.msgpack.decode(answer.data)

@@ -89,6 +89,8 @@ class ClusterConfig(Told, frozen=True):
     """Of a head that takes the place of one that has ended: the number of that one."""
     data_encryption: str = "auto"
     """``auto``, ``aes-gcm`` or ``none``: that of the whole cluster; the head says it."""
+    control_timeout_s: float = 60.0
+    """What needs the control store waits so long for one that does not answer."""
 
 
 class NodeConfig(Told, frozen=True):

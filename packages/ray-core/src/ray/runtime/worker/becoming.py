@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ray.messages import node
-from ray.protocol.actors import places_of
+from ray.protocol.actor_entries import places_of
 from ray.runtime.worker.creation import ActorCreation
 from ray.runtime.worker.termination import ActorEnd
 

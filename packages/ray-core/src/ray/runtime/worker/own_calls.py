@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray.exceptions import BlockingCallError
 from ray.ids import task_of
-from ray.protocol.actors import places_of
+from ray.protocol.actor_entries import places_of
 from ray.protocol.call_records import Callee
 from ray.protocol.references import ObjectEntry
 from ray.runtime.owner.records import TaskRecord

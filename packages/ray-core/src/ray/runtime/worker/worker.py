@@ -16,7 +16,7 @@ from ray.abc.transport import Transport
 from ray.exceptions import RayConnectionError, RaySystemError
 from ray.messages import node
 from ray.plugins.compose import Composition
-from ray.protocol.actors import places_of
+from ray.protocol.actor_entries import places_of
 from ray.protocol.resources import UNIT
 from ray.protocol.run_slot import RunSlot
 from ray.runtime.interface import ActorCore

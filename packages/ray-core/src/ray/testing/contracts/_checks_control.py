@@ -9,6 +9,7 @@ from ray.abc.control import ControlStore
 from ray.abc.control_operations import (
     Append,
     Claim,
+    Commit,
     Delete,
     Expire,
     Get,
@@ -93,6 +94,67 @@ def a_claim_compares_and_sets(subject: ControlSubject) -> None:
     expect_answer(control, Claim("a", b"1", None), False, "a claim frees a key only with the right old value")
     expect_answer(control, Claim("a", b"2", None), True, "a claim frees a key")
     expect_answer(control, Put("a", b"1", False), True, "a key that a claim has freed is free")
+
+
+def several_keys_are_written_in_one_step(subject: ControlSubject) -> None:
+    control = subject.control
+    for key in ("right", "old", "gone"):
+        answer_to(control, Put(key, b"1"))
+    done = Commit(
+        "right", b"1", (Claim("old", b"1", b"2"), Claim("new", None, b"3")), (Put("put", b"4"), Delete("gone"))
+    )
+    expect_answer(control, done, [], "a commit is answered with the keys that hold something else")
+    for key, value in {"right": b"1", "old": b"2", "new": b"3", "put": b"4", "gone": None}.items():
+        expect_answer(control, Get(key), value, "a commit writes and frees all its keys")
+    freed = Commit("right", b"1", (Claim("old", b"2", None),))
+    expect_answer(control, freed, [], "a claim of a commit may free its key")
+    expect_answer(control, Keys(""), ["new", "put", "right"], "keys that a commit has freed are free")
+
+
+def a_commit_is_whole_or_not_at_all(subject: ControlSubject) -> None:
+    control = subject.control
+    for key in ("right", "a"):
+        answer_to(control, Put(key, b"1"))
+    for held, old, other in (
+        (b"0", b"1", ["right"]),
+        (b"1", b"0", ["a"]),
+        (b"1", None, ["a"]),
+        (b"0", b"0", ["right", "a"]),
+    ):
+        op = Commit("right", held, (Claim("b", None, b"2"), Claim("a", old, b"2")), (Put("c", b"2"), Delete("right")))
+        answer = answer_to(control, op)
+        expect_equal(
+            sorted(answer), sorted(other), "a commit that cannot be done names the keys that hold something else"
+        )
+        expect_answer(control, Keys(""), ["a", "right"], "a commit that cannot be done writes nothing")
+        expect_answer(control, Get("a"), b"1", "a commit that cannot be done writes nothing")
+    expect_answer(control, Commit("free", b"1"), ["free"], "a commit needs what it is held by")
+    answer_to(control, Append("list", b"1"))
+    answer = answer_to(control, Commit("right", b"1", (Claim("list", None, b"2"),)))
+    expect(
+        isinstance(answer, ControlKindError), "a commit of a key that holds a list is answered with ControlKindError"
+    )
+
+
+def one_of_many_commits(subject: ControlSubject) -> None:
+    answer_to(subject.control, Put("right", b"1"))
+    won: dict[int, Any] = {}
+    control = subject.control
+    rule = "any thread may ask"
+
+    def op(index: int) -> Operation[Any]:
+        return Commit("right", b"1", (Claim("name", None, b"%d" % index),), (Put(f"of-{index}", b""),))
+
+    on_threads(8, lambda index: control.ask(op(index), lambda answer: won.__setitem__(index, answer)), rule)
+
+    def all_answered() -> bool:
+        control.deliver()
+        return len(won) == 8
+
+    eventually(all_answered, "what is asked is answered")
+    winners = [index for index, answer in won.items() if answer == []]
+    expect_equal(len(winners), 1, "of many that commit with one key at once, exactly one does")
+    expect_answer(control, Keys("of-"), [f"of-{winners[0]}"], "only the one that has committed has written")
 
 
 def counters_count(subject: ControlSubject) -> None:
@@ -247,6 +309,9 @@ REQUIRED: tuple[Check, ...] = (
     one_of_many_puts_a_key,
     one_of_many_claims_a_key,
     a_claim_compares_and_sets,
+    several_keys_are_written_in_one_step,
+    a_commit_is_whole_or_not_at_all,
+    one_of_many_commits,
     counters_count,
     no_count_is_lost,
     delete_frees,

@@ -1,0 +1,113 @@
+"""Actors as a table of them knows each, and what it decides about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from ray.messages.node import ActorSpec, ActorUpdate, ExitCause
+
+#: What an actor may be; ``ray.protocol.actors`` has what leads from one to the other.
+PLACING, STARTING, ALIVE, RESTARTING, DEAD = "placing", "starting", "alive", "restarting", "dead"
+#: Calls that an actor with an event loop runs at a time, unless it says otherwise.
+DEFAULT_PLACES = 1000
+
+
+@dataclass(slots=True)
+class ActorEntry:
+    """One actor. ``incarnation`` counts processes, from 0."""
+
+    spec: ActorSpec
+    #: The job that it is of: that of its creator.
+    job: str = ""
+    #: Its arguments are there: it may be placed.
+    ready: bool = True
+    state: str = PLACING
+    incarnation: int = 0
+    restarts: int = 0
+    #: Processes in a row that ended before they had begun with it.
+    unbegun: int = 0
+    worker: bytes | None = None
+    address: str = ""
+    pid: int = 0
+    cause: ExitCause | None = None
+    error: bytes = b""
+    #: What no node has that it needs, while that is so: a predicate.
+    lack: str = ""
+    #: The actor announced its own end: the death that follows is not a failure and not restarted. Its name is free.
+    exiting: str = ""
+    #: Another node manager keeps the actor: this is its process, which is of this node, and no other follows it here.
+    hosted: bool = False
+    #: A hosted one that is dead had come to its own code.
+    begun: bool = True
+    #: Processes that asked to be told, by process id.
+    watchers: set[bytes] = field(default_factory=set)
+
+    def update(self) -> ActorUpdate:
+        """The state as others may see it."""
+        spec = self.spec
+        places = places_of(spec)
+        return ActorUpdate(
+            spec.id, self.state, self.incarnation, self.address, self.pid, self.cause, self.error, spec.class_name,
+            spec.is_async or places > 1 or bool(spec.groups), self.lack, places,
+            list(spec.groups), self.worker or b"",
+        )  # fmt: skip
+
+
+def places_of(spec: ActorSpec) -> int:
+    """How many calls the actor runs at a time, besides those of concurrency groups."""
+    return spec.max_concurrency or (DEFAULT_PLACES if spec.is_async else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Get the actor a worker, after ``delay_s``."""
+
+    actor: ActorEntry
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unplace:
+    """The actor needs no worker any more."""
+
+    actor: ActorEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Tell the watchers."""
+
+    actor: ActorEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The actor runs: keep only what it holds for life."""
+
+    actor: ActorEntry
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    """End the process now."""
+
+    worker: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndOrderly:
+    """Tell the process to end after the calls it has received."""
+
+    worker: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectEnd:
+    """The process is ending in order: see that it comes to that."""
+
+    worker: bytes
+
+
+Effect: TypeAlias = Place | Unplace | Publish | Settle | KillWorker | EndOrderly | ExpectEnd

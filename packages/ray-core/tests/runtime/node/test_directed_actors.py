@@ -1,0 +1,462 @@
+"""A director keeps actors: what it says after it has written, what it asks hosts, and what the next one makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ray.abc.control_operations import Get, Keys, Operation, Put
+from ray.builtin.embedded_state import EmbeddedState
+from ray.builtin.schedulers import HybridPolicy
+from ray.exceptions import ControlTimeoutError
+from ray.ids import directed, make_lease_ids, node_manager_of
+from ray.messages import cluster, codec, node
+from ray.protocol.actor_entries import ALIVE, DEAD, PLACING, RESTARTING, STARTING
+from ray.protocol.actors import INIT_RAISED
+from ray.protocol.director import DIRECTOR
+from ray.protocol.leases import LeaseTable
+from ray.protocol.resources import NodeResources
+from ray.runtime.cluster.actor_book import ActorBook
+from ray.runtime.cluster.sealing import Seal
+from ray.runtime.node.actors import NodeActors
+from ray.runtime.node.directed_actors import DirectedActors
+from ray.runtime.process.timers import Timers
+
+OWN, HOME, HOST, OTHER = b"node", b"home", b"host", b"othr"
+CRASH = node.ExitCause(exit_code=1)
+
+
+class Store:
+    """A control store that answers when told to."""
+
+    def __init__(self) -> None:
+        self._state = EmbeddedState(lambda: 0.0)
+        self.is_there = True
+        self.waiting: list[tuple[Operation[Any], Callable[[Any], object]]] = []
+        self.do(Put(DIRECTOR, b"one"))
+
+    def ask(self, op: Operation[Any], on_answer: Callable[[Any], object], *, timeout_s: float = 0.0) -> None:
+        self.waiting.append((op, on_answer))
+
+    def do(self, op: Operation[Any]) -> Any:
+        return self._state.do(op)[0]
+
+    def deliver(self) -> None:
+        while self.is_there and self.waiting:
+            op, on_answer = self.waiting.pop(0)
+            on_answer(self.do(op))
+
+    def fail(self) -> None:
+        """What was asked is not answered in time."""
+        for _, on_answer in self.waiting[:]:
+            del self.waiting[0]
+            on_answer(ControlTimeoutError("Commit", "director", 2.0, "10.0.0.9:6379 has not been there for 3 s"))
+
+    def names(self) -> list[str]:
+        return self.do(Keys("name:"))
+
+
+class Link:
+    """A home or a host, as a connection of its own or as a member."""
+
+    kind, job = "node", ""
+
+    def __init__(self, number: bytes) -> None:
+        self.id, self.node, self.stands = node_manager_of(number), number, True
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def take(self, kind: type) -> list[Any]:
+        found = [message for message in self.sent if isinstance(message, kind)]
+        self.sent = [message for message in self.sent if not isinstance(message, kind)]
+        return found
+
+
+class Desk:
+    """The parts of a node manager that offers nothing itself."""
+
+    def apply(self, effects: Any) -> None: ...
+
+    def attend(self) -> None: ...
+
+    def actor_died(self, job: str) -> None: ...
+
+
+class Pool:
+    workers: dict[bytes, Any] = {}
+
+
+class Elsewhere:
+    def __init__(self) -> None:
+        self.killed: list[bytes] = []
+        self.ended: list[bytes] = []
+
+    def kill(self, worker: bytes, reason: str) -> None:
+        self.killed.append(worker)
+
+    def end_orderly(self, worker: bytes) -> None:
+        self.ended.append(worker)
+
+    def expect_end(self, worker: bytes) -> None: ...
+
+    def settle(self, worker: bytes, resources: dict[str, int]) -> None: ...
+
+
+class Members:
+    def __init__(self, *links: Link) -> None:
+        self.members = {link.node: link for link in links}
+
+
+class Director:
+    """One of them, with the parts of its node manager, over a store that others have used."""
+
+    def __init__(self, store: Store, right: bytes = b"one", alive: tuple[bytes, ...] = (HOME, HOST, OTHER)) -> None:
+        self.store, self.right, self.nodes = store, right, {OWN, *alive}
+        store.do(Put(DIRECTOR, right))
+        self.home, self.host, self.other = Link(HOME), Link(HOST), Link(OTHER)
+        self.links = {link.node: link for link in (self.home, self.host, self.other) if link.node in alive}
+        self.timers = Timers()
+        leases = LeaseTable(node_manager_of(OWN), NodeResources({}, ()), HybridPolicy(), make_lease_ids(OWN))
+        clients: Any = {link.id: link for link in self.links.values()}
+        self.actors = NodeActors(Desk(), leases, clients, Pool(), self.timers, node_manager_of(OWN), None)  # type: ignore[arg-type]
+        self.elsewhere = self.actors.elsewhere = Elsewhere()
+        self.book = ActorBook(store, Seal(b"key", "s"), self.timers, lambda: self.right, 60.0, self.said)  # type: ignore[arg-type]
+        self.directed = DirectedActors(self.actors, self.book, Members(*self.links.values()), self, self, self)  # type: ignore[arg-type]
+        self.actors.records = self.directed
+        self.given_back: list[bytes] = []
+        self.jobs: list[str] = []
+        self.texts: list[str] = []
+        self.numbers = iter(range(1, 1000))
+        self.directed.begin()
+        store.deliver()
+
+    def said(self, text: str) -> None:
+        self.texts.append(text)
+
+    # --- what it is told of the rest ----------------------------------------------------------------------------------
+
+    def term(self) -> int:
+        return 7
+
+    def alive(self) -> set[bytes]:
+        return self.nodes
+
+    def config_of(self, job: str) -> bytes:
+        return b"config"
+
+    def take_over(self, job: str, config: bytes) -> None:
+        self.jobs.append(job)
+
+    def let_go(self, job: str) -> None: ...
+
+    def give_back(self, lease: bytes) -> None:
+        self.given_back.append(lease)
+
+    def taken(self, lease: bytes) -> None: ...
+
+    def adopt_at(self, node: bytes, job: str) -> None: ...
+
+    # --- what happens -------------------------------------------------------------------------------------------------
+
+    def order(self, message: Any, home: Link | None = None, number: int = 0) -> int:
+        number = number or next(self.numbers)
+        self.directed.take(home or self.home, cluster.Order(number, "job", codec.encode(message)))
+        return number
+
+    def create(self, spec: node.ActorSpec, ready: bool = True) -> int:
+        return self.order(node.CreateActor(1, spec, ready))
+
+    def lend(self, actor: bytes, process: bytes) -> None:
+        """A worker is lent for the actor that waits."""
+        number = next(number for number, placing in self.actors._placing.items() if actor in placing.waiting)
+        granted = node.Granted(number, process[:4] + b"lease123", "addr", 7, [], process)
+        order = self.actors.granted_elsewhere(number, granted)
+        assert order is not None
+        self.directed.start(granted, order)
+
+    def says(self, actor: bytes, process: bytes, state: str, number: int = 0, whole: bool = False, **more: Any) -> None:
+        told = cluster.HostedActor(actor, number, process, state, **more)
+        self.directed.hosting(self.links[process[:4]], cluster.Hosting([told], whole))  # type: ignore[arg-type]
+
+    def state(self, actor: bytes) -> tuple[str, int]:
+        entry = self.actors.table.actors[actor]
+        self.actors.table.validate()
+        return entry.state, entry.incarnation
+
+    def waits(self, actor: bytes) -> bool:
+        return actor in self.actors._waiting
+
+
+def spec(number: int = 1, owner: bytes = HOME + b"proc", **fields: Any) -> node.ActorSpec:
+    id = directed(owner + number.to_bytes(8, "big"))
+    fields = {"name": f"n{number}", "namespace": "default", "max_restarts": 1, **fields}
+    return node.ActorSpec(id, "C", b"f", b"code", b"args", "unix:/owner", {}, {"CPU": 1}, b"handle", **fields)
+
+
+FIRST, SECOND = HOST + b"wrk1", OTHER + b"wrk2"
+
+
+def running(director: Director, made: node.ActorSpec, process: bytes = FIRST) -> None:
+    director.create(made)
+    director.store.deliver()
+    director.lend(made.id, process)
+    director.store.deliver()
+    director.says(made.id, process, ALIVE)
+    director.home.take(cluster.Ordered)
+
+
+def test_nothing_is_said_and_started_before_it_is_written() -> None:
+    director, made = Director(Store()), spec()
+    director.store.is_there = False
+    number = director.create(made)
+    assert director.home.take(cluster.Ordered) == []
+    assert not director.store.names()
+    director.store.is_there = True
+    director.store.deliver()
+    assert director.home.take(cluster.Ordered) == [cluster.Ordered(number)]
+    assert len(director.store.names()) == 1
+    director.store.is_there = False
+    director.lend(made.id, FIRST)
+    assert director.host.take(cluster.StartDirected) == []
+    director.store.is_there = True
+    director.store.deliver()
+    (start,) = director.host.take(cluster.StartDirected)
+    assert (start.term, start.spec.id, start.incarnation) == (7, made.id, 0)
+    director.says(made.id, FIRST, ALIVE)
+    assert director.state(made.id) == (ALIVE, 0)
+    (update,) = director.home.take(node.ActorUpdate)
+    assert (update.state, update.process) == (ALIVE, FIRST)
+
+
+def test_two_homes_want_a_name() -> None:
+    director = Director(Store())
+    first = director.create(spec(1, name="n"))
+    second = director.order(node.CreateActor(1, spec(2, OTHER + b"proc", name="n")), director.other)
+    director.store.deliver()
+    assert director.home.take(cluster.Ordered) == [cluster.Ordered(first)]
+    (answer,) = director.other.take(cluster.Ordered)
+    text = "The name 'n' is already taken by a live actor in namespace 'default'."
+    assert answer == cluster.Ordered(second, False, text)
+    director.order(node.CreateActor(1, spec(2, OTHER + b"proc", name="n")), director.other, second)
+    assert director.other.take(cluster.Ordered) == [answer]
+
+
+def test_an_order_that_comes_twice_is_done_once() -> None:
+    director, made = Director(Store()), spec()
+    number = director.create(made)
+    director.order(node.CreateActor(1, made), number=number)
+    director.store.deliver()
+    director.order(node.CreateActor(1, made), number=number)
+    assert director.home.take(cluster.Ordered) == [cluster.Ordered(number)] * 3
+    assert director.state(made.id) == (PLACING, 0)
+
+
+def test_a_kill_is_answered_once_it_is_written() -> None:
+    director, made = Director(Store()), spec()
+    running(director, made)
+    director.store.is_there = False
+    number = director.order(node.KillActor(1, made.id, True, "killed"))
+    assert director.elsewhere.killed == [FIRST]
+    assert director.home.take(cluster.Ordered) == []
+    director.store.is_there = True
+    director.store.deliver()
+    assert director.home.take(cluster.Ordered) == [cluster.Ordered(number)]
+    assert director.store.names() == []
+
+
+def test_a_restart_waits_for_the_certain_end_of_the_process_before() -> None:
+    director, made = Director(Store()), spec()
+    running(director, made)
+    director.order(node.KillActor(1, made.id, False, "killed"))
+    assert director.state(made.id) == (RESTARTING, 1)
+    assert not director.waits(made.id)
+    director.says(made.id, FIRST, DEAD, cause=CRASH)
+    assert director.waits(made.id)
+
+
+def test_what_a_host_does_not_have_any_more_has_ended() -> None:
+    """And what it has that is not wanted is to end: the order for that was lost."""
+    director, made, gone = Director(Store()), spec(1), spec(2, max_restarts=0)
+    running(director, made)
+    running(director, gone, HOST + b"wrk9")
+    director.order(node.KillActor(1, made.id, False, "killed"))
+    director.says(made.id, FIRST, ALIVE, whole=True)
+    assert director.elsewhere.killed == [FIRST, FIRST]
+    assert not director.waits(made.id)
+    assert director.state(gone.id) == (DEAD, 0)
+    assert director.actors.table.actors[gone.id].cause == node.ExitCause(
+        reason="its node does not have its process any more"
+    )
+
+
+def test_a_lost_connection_is_no_death() -> None:
+    """I-2: its node manager stands still, its actor goes on. Nothing takes its place before the verdict."""
+    director, made = Director(Store()), spec()
+    running(director, made)
+    director.directed._members.members.pop(HOST)  # type: ignore[attr-defined]
+    assert director.state(made.id) == (ALIVE, 0)
+    again = Link(HOST)
+    director.directed._members.members[HOST] = again  # type: ignore[assignment]
+    director.directed.node_up(again)  # type: ignore[arg-type]
+    assert again.take(cluster.AskHosted) == [cluster.AskHosted(7)]
+    director.says(made.id, FIRST, ALIVE, whole=True)
+    assert director.state(made.id) == (ALIVE, 0)
+    director.directed.node_dead(HOST, node.ExitCause(reason="it was not heard of for 9 s", node="host"))
+    assert director.state(made.id) == (RESTARTING, 1)
+    assert director.waits(made.id)
+
+
+def test_a_node_takes_along_what_its_processes_have_made() -> None:
+    director, named, kept = Director(Store()), spec(1, max_restarts=0), spec(2, detached=True, max_restarts=0)
+    running(director, named)
+    running(director, kept, SECOND)
+    director.directed.node_dead(HOME, node.ExitCause(reason="dead"))
+    assert director.state(named.id)[0] == DEAD
+    assert director.elsewhere.killed == [FIRST]
+    assert director.state(kept.id)[0] == ALIVE
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_creator_that_dies_before_its_actor_is_written(detached: bool) -> None:
+    director, made = Director(Store()), spec(detached=detached)
+    director.store.is_there = False
+    director.create(made)
+    director.order(cluster.ProcessGone(HOME + b"proc"))
+    director.store.is_there = True
+    director.store.deliver()
+    assert director.state(made.id)[0] == (PLACING if detached else DEAD)
+    assert len(director.store.names()) == detached
+
+
+def test_an_actor_that_fails_is_dead_with_its_error() -> None:
+    director, made = Director(Store()), spec()
+    director.create(made)
+    director.store.deliver()
+    director.lend(made.id, FIRST)
+    director.store.deliver()
+    director.says(made.id, FIRST, DEAD, cause=node.ExitCause(reason=INIT_RAISED), error=b"error")
+    assert director.state(made.id) == (DEAD, 0)
+    assert director.actors.table.actors[made.id].error == b"error"
+
+
+def test_a_worker_that_never_begins_costs_no_restart() -> None:
+    director, made = Director(Store()), spec(max_restarts=0)
+    director.create(made)
+    director.store.deliver()
+    director.lend(made.id, FIRST)
+    director.directed.lease_ended(HOST + b"lease123", CRASH)
+    director.store.deliver()
+    assert director.host.take(cluster.StartDirected) == []
+    assert director.state(made.id) == (PLACING, 0)
+    assert director.waits(made.id)
+
+
+def test_while_the_store_is_away_nothing_is_made_and_that_is_said() -> None:
+    director, made = Director(Store()), spec()
+    director.store.is_there = False
+    number = director.create(made)
+    director.store.fail()
+    director.book._give_up(cluster.KeptActor(made.id), director.book._new[made.id])
+    (answer,) = director.home.take(cluster.Ordered)
+    assert answer == cluster.Ordered(number, False, "10.0.0.9:6379 has not been there for 3 s", True)
+    director.store.is_there = True
+    director.book.turn()
+    director.store.deliver()
+    director.book.turn()
+    director.store.deliver()
+    assert director.store.names() == []
+
+
+# --- the next one -----------------------------------------------------------------------------------------------------
+
+
+def test_the_next_director_waits_for_the_hosts() -> None:
+    """It knows names and actors; what their hosts have is as it was, and watchers hear of it then."""
+    store, made = Store(), spec(detached=True)
+    running(Director(store), made)
+    new = Director(store, b"two")
+    assert new.jobs == ["job"]
+    assert new.state(made.id) == (STARTING, 0)
+    assert new.host.take(cluster.AskHosted) == [cluster.AskHosted(7)]
+    new.directed.watch(new.home, made.id)
+    assert new.home.take(node.ActorUpdate) == []
+    new.says(made.id, FIRST, ALIVE, whole=True)
+    assert [update.state for update in new.home.take(node.ActorUpdate)] == [ALIVE]
+    number = new.create(spec(2, name="n1"))
+    store.deliver()
+    assert [(answer.number, answer.ok) for answer in new.home.take(cluster.Ordered)] == [(number, False)]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_what_died_meanwhile_is_started_again(is_known: bool) -> None:
+    """Its host has it among the dead, or knows nothing of it."""
+    store, made = Store(), spec(detached=True)
+    running(Director(store), made)
+    new = Director(store, b"two")
+    if is_known:
+        new.says(made.id, FIRST, DEAD, whole=True, cause=CRASH)
+    else:
+        new.directed.hosting(new.host, cluster.Hosting([], whole=True))  # type: ignore[arg-type]
+    assert new.waits(made.id)
+
+
+def test_nodes_that_died_meanwhile() -> None:
+    store = Store()
+    old = Director(store)
+    there, named, kept = spec(1, detached=True), spec(2), spec(3, detached=True)
+    for made, process in ((there, FIRST), (named, SECOND), (kept, OTHER + b"wrk3")):
+        running(old, made, process)
+    new = Director(store, b"two", (OTHER,))
+    assert new.state(there.id) == (RESTARTING, 1)
+    assert new.waits(there.id)
+    assert new.state(named.id)[0] == DEAD
+    assert new.elsewhere.killed == [SECOND]
+    assert new.state(kept.id)[0] == STARTING
+    store.deliver()
+    assert len(store.names()) == 2
+
+
+def test_what_was_not_started_is_placed_and_what_is_dead_stays_so() -> None:
+    store = Store()
+    old = Director(store)
+    waits, early, dead = spec(1), spec(2), spec(3)
+    running(old, dead)
+    old.create(waits)
+    old.create(early, ready=False)
+    old.order(node.KillActor(1, dead.id, True, "killed"))
+    store.deliver()
+    new = Director(store, b"two")
+    assert new.waits(waits.id)
+    assert not new.waits(early.id)
+    assert new.state(dead.id)[0] == DEAD
+    new.create(early)
+    store.deliver()
+    assert new.waits(early.id)
+
+
+def test_what_comes_before_it_directs_waits() -> None:
+    store, made = Store(), spec()
+    store.is_there = False
+    director = Director(store)
+    number = director.create(made)
+    director.directed.watch(director.home, made.id)
+    assert director.home.take(cluster.Ordered) == []
+    store.is_there = True
+    store.deliver()
+    assert director.home.take(cluster.Ordered) == [cluster.Ordered(number)]
+    assert [update.state for update in director.home.take(node.ActorUpdate)] == [PLACING]
+
+
+def test_what_somebody_else_has_written_is_not_used() -> None:
+    store, made = Store(), spec(detached=True)
+    running(Director(store), made)
+    (key,) = store.do(Keys("born:"))
+    value = store.do(Get(key))
+    store.do(Put(key, value[:-1] + b"?"))
+    new = Director(store, b"two")
+    assert made.id not in new.actors.table.actors
+    assert new.texts == [f"the record of actor {made.id.hex()} was not written by this cluster, and is not used"]
