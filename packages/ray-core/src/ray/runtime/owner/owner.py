@@ -155,7 +155,7 @@ class OwnerRuntime(ABC):
             self.losses.of_entry,
             self.losses.of_store,
             lambda: not self.guarded or self.may_wait(),
-            Away(here, table, views, timers, self.node.request, tell_node, lock),
+            Away(here, table, views, timers, self.node.request, self.node.request_later, tell_node, lock),
         )
         self.moving = MovingIn(self.values, lock)
         self.outcomes = Outcomes(table, self.values, self.borrowing, self.reports, self.events, self.moving, rests)

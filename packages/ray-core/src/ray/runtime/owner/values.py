@@ -67,8 +67,13 @@ class Values:
         self.serves = False
         self._restoring = Restoring(self.stored_blob)
 
-    def value(self, entry: ObjectEntry, copy: bool = False, timeout_s: float | None = None) -> Any:
-        """The value of a complete entry, or raise its failure; it is not waited longer than ``timeout_s`` for it."""
+    def value(
+        self, entry: ObjectEntry, copy: bool = False, timeout_s: float | None = None, end: float | None = None
+    ) -> Any:
+        """The value of a complete entry, or raise its failure; it is not waited longer than ``timeout_s`` for it.
+
+        ``end``: when that time is over, if it has begun already.
+        """
         status = entry.status
         blob: Blob | None
         if status == READY:
@@ -78,7 +83,7 @@ class Values:
             raise error_of(entry)
         else:
             try:
-                blob = self.stored_blob(entry.id) if status == STORED else self.away.blob(entry, timeout_s)
+                blob = self.stored_blob(entry.id) if status == STORED else self.away.blob(entry, timeout_s, end=end)
             except ObjectLostError as error:
                 raise self._why_lost(entry, error) from None
         try:
