@@ -8,7 +8,7 @@ among themselves have any.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,7 +26,7 @@ from ray.ids import MAX_EDITION, node_number, node_of, stored_id
 from ray.ids import node_bytes as node_id
 from ray.messages import node, objects, wire
 from ray.messages.objects import GET
-from ray.protocol.references import Place
+from ray.protocol.references import STORED, Place
 from ray.runtime.owner.arriving import OnDisk, Restoring
 
 if TYPE_CHECKING:
@@ -265,6 +265,16 @@ class Away:
     def here(self, entry: ObjectEntry) -> wire.At:
         """Of a value of this process that is in the store of its node, for others."""
         return wire.At(node_number(self._process.process_id), entry.nbytes)
+
+    def nodes_of(self, entry: ObjectEntry) -> Collection[bytes]:
+        """Those whose stores have a value, as far as this process knows."""
+        own = node_of(self._process.process_id)
+        if entry.status == STORED:
+            return (own,)
+        place = self._table.places.get(entry.id)
+        if place is None:
+            return ()
+        return {place.node, own} if entry.id in self._here else (place.node,)
 
     def let_go(self, entry: ObjectEntry) -> None:
         """Nobody here holds the entry any more; its owner frees the value."""

@@ -5,7 +5,7 @@ Without the runtime's lock, unless a method says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ray.abc.store import SHARED, SPILLING, Store
@@ -196,6 +196,10 @@ class Values:
             return self.away.here(entry) if large else None
         place = entry.table.places.get(entry.id)
         return None if place is None else at_of(place)
+
+    def nodes_of(self, entry: ObjectEntry) -> Collection[bytes]:
+        """The nodes whose stores have the value of an entry, as far as this process knows. Under the lock."""
+        return self.away.nodes_of(entry)
 
     def discard(self, ids: Iterable[bytes]) -> None:
         """Results that may be in the store though nobody will ever be told. Under the lock."""
