@@ -258,13 +258,21 @@ def test_a_node_that_dies(world: World) -> None:
     world.orders()
     world.objects.node_down(OTHER, "it has died")
     world.objects.node_down(OTHER, "it has died")
+    assert world.orders() == [orders.Gone(OTHER), orders.Remove(1, [], OTHER)]
+    assert world.answers == []  # a third node may have it
+    world.reports(orders.Ended(KEY, pulls.AGAIN, "no connection"))
     assert world.answers == [(ASKER, node.Answer(1, False, error="it has died"))]
-    assert world.orders() == [orders.GiveUp(KEY), orders.Remove(1, [], OTHER)]
     world.clock.passes(5)
     assert world.orders() == [orders.Remove(2, [], OTHER)]
     world.pull(2)
-    assert world.asker.said == [node.Answer(2, False, error="it has died")]
+    assert world.answers[1:] == [(ASKER, node.Answer(2, False, error="it has died"))]
     assert world.orders() == []
+
+
+def test_what_was_sent_to_other_nodes_is_counted(world: World) -> None:
+    world.reports(orders.Served(KEY, OTHER, NBYTES))
+    world.reports(orders.Served(KEY, OTHER, busy=True))
+    assert (world.objects.counts["sent_bytes"], world.objects.counts["busy"]) == (NBYTES, 1)
 
 
 # --- its own end ------------------------------------------------------------------------------------------------------

@@ -106,7 +106,9 @@ class NodeObjects:
         self._rests = False
         self._is_needed = self._is_closed = False
         #: What has happened so far.
-        self.counts = {"brought": 0, "failed": 0, "received_bytes": 0, "bad_frames": 0, "restarts": 0}
+        self.counts = dict.fromkeys(
+            ("brought", "failed", "received_bytes", "sent_bytes", "busy", "bad_frames", "restarts"), 0
+        )
 
     # --- the object manager -------------------------------------------------------------------------------------------
 
@@ -182,6 +184,9 @@ class NodeObjects:
                 self._order(orders.Way(report.node, reason="there is no connection to its node manager"))
         elif isinstance(report, orders.Removed):
             self._removing.pop(report.number, None)
+        elif isinstance(report, orders.Served):
+            self.counts["sent_bytes"] += report.sent
+            self.counts["busy"] += report.busy
         else:
             self.port = report.port
             self._carry_out(self._table.mover_ready())
@@ -207,6 +212,8 @@ class NodeObjects:
                 self._order(orders.Bring(effect.key, effect.node, effect.nbytes))
             elif isinstance(effect, pulls.GiveUp):
                 self._order(orders.GiveUp(effect.key))
+            elif isinstance(effect, pulls.Gone):
+                self._order(orders.Gone(effect.node))
             else:
                 self._tell(effect)
         if removed:
@@ -261,10 +268,6 @@ class NodeObjects:
     def _pull(self, client: Client, message: objects.Pull) -> None:
         at = node_bytes(message.node)
         self._need()
-        gone = self._gone.get(at)
-        if gone is not None:
-            client.send(node.Answer(message.request, False, error=gone))
-            return
         self._carry_out(self._table.ask(client.id, message.request, message.key, at, message.nbytes, message.urgency))
 
     def _let_go(self, client: Client, message: objects.LetGo) -> None:
