@@ -105,6 +105,8 @@ class NodeObjects:
         self._gone: dict[bytes, str] = {}
         self._rests = False
         self._is_needed = self._is_closed = False
+        #: Those that have asked where it listens before it did.
+        self._waiting: list[Client] = []
         #: What has happened so far.
         self.counts = dict.fromkeys(
             ("brought", "failed", "received_bytes", "sent_bytes", "busy", "bad_frames", "restarts"), 0
@@ -190,6 +192,9 @@ class NodeObjects:
         else:
             self.port = report.port
             self._carry_out(self._table.mover_ready())
+            waiting, self._waiting = self._waiting, []
+            for client in waiting:
+                self._say_door(client)
 
     def _ended(self, report: orders.Ended) -> None:
         counts = self.counts
@@ -261,6 +266,7 @@ class NodeObjects:
             objects.LetGo: lambda client, message, frames: self._let_go(client, message),
             objects.FreeAt: lambda client, message, frames: self._free(node_bytes(message.node), message.keys),
             objects.AskTicket: of_node(self._give_ticket),
+            objects.AskDoor: of_node(lambda client, message: self._say_door(client)),
             objects.FreeObjects: of_node(self._free_objects),
             objects.ProcessOver: of_node(self._process_over),
         }
@@ -319,6 +325,13 @@ class NodeObjects:
         self._timers.after(_SWEEP_S, lambda: self._node_manager.owner_lost(process))
 
     # --- other nodes --------------------------------------------------------------------------------------------------
+
+    def _say_door(self, client: Client) -> None:
+        """To a director that calls this node."""
+        if self._door.host and not self.port:
+            self._waiting.append(client)
+        else:
+            client.send(objects.Door(self._door.host, self.port if self._door.host else 0))
 
     def _give_ticket(self, client: Client, message: objects.AskTicket) -> None:
         if not (self._door.host and self.port):
