@@ -33,6 +33,7 @@ import processes
 from actors import Server, with_actor
 from adapter import ray, remote, versions
 from cluster_nodes import LIMIT_S, Nodes
+from cluster_objects import broadcast_lines
 from harness import Budget, Line, latencies, measure, rates
 from report import MISSED, number, pipe_table
 from tasks import PIPELINED, nothing
@@ -81,6 +82,9 @@ ROWS = (
     Row("borrow_idle", "demand to first push, an idle worker of another node, p50", "lower", 3),
     Row("borrow_forked", "demand to first push, a worker that is to be forked there, p50", "lower", 80),
     Row("redis_commands", "Redis commands while 100,000 tasks run", "lower", 200),
+    Row("broadcast", "one value of 256 MiB to 8 nodes", "lower", None, "broadcast_single", 1.3),
+    Row("broadcast_sent", "of that, what the source sends, in values", "lower", 2.05),
+    Row("broadcast_received", "of that, what a node receives at most, in values", "lower", 1.02),
     Row("nodes_up", "all nodes of a large cluster, started at once", "lower", 20),
     Row("node_pss", "memory (PSS) of one of these", "lower", 50),
     Row("nodes_idle", "all of these, idle", "lower", 4),
@@ -318,6 +322,7 @@ def measured(run: Run, nodes: Nodes, transport: str, rounds: int, count: int) ->
             Line("borrow_idle", "ms", borrow_idle),
             Line("redis_commands", "", redis_commands(nodes)),
         ]
+        run.take(broadcast_lines(nodes))
         if run.wants([*forked, *lines]):
             with two_nodes(nodes):
                 run.take(forked)

@@ -301,6 +301,94 @@ def test_get_waits_no_longer_than_it_is_told(cluster: Cluster) -> None:
     assert ray.get(ref, timeout=LIMIT_S) == pattern(1)
 
 
+@ray.remote(**FAR)
+def make_later(delay_s: float, seed: int = 1) -> bytes:
+    time.sleep(delay_s)
+    return pattern(seed)
+
+
+@both_stores
+def test_a_limit_is_for_the_task_and_the_way_together(cluster: Cluster) -> None:
+    ray.get(make.remote(0), timeout=LIMIT_S)  # there is a worker
+    several = make.remote(2), make.remote(3)
+    ray.wait(list(several), num_returns=2, timeout=LIMIT)
+    for refs in (make_later.remote(0.6), [make_later.remote(0.6), *several]):
+        with stopped(mover_of(cluster.nodes[0])):
+            began = time.monotonic()
+            with pytest.raises(ray.exceptions.GetTimeoutError):
+                ray.get(refs, timeout=1.0)
+            assert 0.95 < time.monotonic() - began < 1.5
+
+
+@both_stores
+def test_limits_of_those_that_await(cluster: Cluster) -> None:
+    refs = [make.remote(seed) for seed in range(6)]
+    ray.wait(refs, num_returns=6, timeout=LIMIT)
+    mine = ray.put(pattern(9))
+
+    async def all_of_them() -> None:
+        began = time.monotonic()
+        waits = [asyncio.wait_for(ref.as_future(), 0.5) for ref in refs]
+        found = await asyncio.gather(*waits, return_exceptions=True)
+        assert {type(each) for each in found} == {TimeoutError}
+        assert time.monotonic() - began < 1.5
+        assert await asyncio.wait_for(mine.as_future(), 5) == pattern(9)
+
+    with stopped(mover_of(cluster.nodes[0])):
+        asyncio.run(all_of_them())
+        assert not [thread for thread in threading.enumerate() if thread.name == "ray-restore"]
+    assert asyncio.run(awaited(refs[0], 1)) == [pattern(0)]
+
+
+@both_stores
+def test_wait_brings_values_if_it_is_to(cluster: Cluster) -> None:
+    refs = [make.remote(seed) for seed in range(4)]
+    assert ray.wait(refs[:1], timeout=LIMIT) == (refs[:1], [])
+    assert received(cluster.nodes[0]) == 0
+    assert ray.wait(refs, num_returns=4, timeout=LIMIT, fetch_local=True) == (refs, [])
+    assert received(cluster.nodes[0]) > 4 * NBYTES
+    with stopped(mover_of(cluster.nodes[0])):
+        assert [ray.get(ref, timeout=0) for ref in refs] == [pattern(seed) for seed in range(4)]
+    failed = fails.remote()
+    mine = ray.put(pattern(9))
+    assert ray.wait([failed, mine], num_returns=2, timeout=LIMIT, fetch_local=True) == ([failed, mine], [])
+    assert received(cluster.nodes[0]) < 4 * NBYTES + 4096
+
+
+@ray.remote(**FAR)
+def fails() -> None:
+    raise ValueError("no")
+
+
+@both_stores
+def test_wait_for_values_that_do_not_come_yet(cluster: Cluster) -> None:
+    ref, mine = make.remote(1), ray.put(1)
+    ray.wait([ref], timeout=LIMIT)
+    with stopped(mover_of(cluster.nodes[0])):
+        began = time.monotonic()
+        assert ray.wait([ref, mine], num_returns=2, timeout=300, fetch_local=True) == ([mine], [ref])
+        assert 0.25 < time.monotonic() - began < 1.2
+        assert ray.wait([ref], timeout=0, fetch_local=True) == ([], [ref])
+    eventually(lambda: ray.wait([ref], timeout=0, fetch_local=True) == ([ref], []), 10, "it comes")
+    assert ray.get(ref, timeout=0) == pattern(1)
+
+
+@both_stores
+def test_what_wait_cannot_bring_is_as_ready_as_it_gets(cluster: Cluster) -> None:
+    ref = make.remote(1)
+    ray.wait([ref], timeout=LIMIT)
+    with stopped(mover_of(cluster.nodes[0])):
+        found: list[Any] = []
+        thread = threading.Thread(target=lambda: found.append(ray.wait([ref], timeout=LIMIT, fetch_local=True)))
+        thread.start()
+        time.sleep(0.2)
+        cluster.kill(cluster.nodes[1])
+        thread.join(LIMIT_S)
+        assert found == [([ref], [])]
+    with pytest.raises(ray.exceptions.ObjectLostError):
+        ray.get(ref, timeout=LIMIT_S)
+
+
 @both_stores
 def test_a_receiver_without_room(cluster: Cluster) -> None:
     mine = [ray.put(bytearray(12 * MiB)) for _ in range(4)]

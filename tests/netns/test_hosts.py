@@ -91,6 +91,29 @@ def test_a_port_that_is_blocked_is_named(network):
     second.done("start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "1")
 
 
+@pytest.mark.slow
+def test_a_data_port_that_is_blocked_is_named(network):
+    """The director reaches the node's manager, and not what moves values: the first of its calls gets through."""
+    head, second, _ = network.hosts
+    head.done("start", "--head", "--host", head.address_of_host, "--num-cpus", "1")
+    second.take_key(head)
+    later = "ct state new limit rate over 1/day burst 1 packets"
+    with head.dropping(f"ip daddr {second.address_of_host} tcp dport 22000-22010 {later}"):
+        began = time.monotonic()
+        said = second.refused(
+            3, "start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "1", "--port-range", "22000-22010"
+        )
+        assert time.monotonic() - began < 25
+    assert re.search(
+        rf"{second.address_of_host}:220\d\d \(data\) of this node cannot be reached from the director at "
+        rf"{head.address_of_host}:\d+: no answer within 2 s",
+        said,
+    )
+    assert "--port-range" in said
+    assert second.processes() == []
+    second.done("start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "1")
+
+
 def test_a_program_on_a_machine_without_a_node(network):
     """It starts no process. Its home is any node; all goes as it does there, and ends with the program."""
     head, second, third = network.hosts

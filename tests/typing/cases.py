@@ -206,7 +206,9 @@ def objects(number: ray.ObjectRef[int], text: ray.ObjectRef[str]) -> None:
     ray.get((number,))  # E
     ray.get(number, timeout="1")  # E
     ray.get(object_ids=number)  # E
-    ray.wait([number], fetch_local=True)  # E
+    ray.wait([number], worker=1)  # E
+    ray.wait([number], fetch_local=1)  # E
+    ray.wait([number], fetch_local=True)
     ray.put(1, weakref=True)  # E
     ray.wait(number)  # E
     ray.wait([1])  # E

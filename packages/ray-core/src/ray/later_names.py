@@ -181,7 +181,6 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
     "ray.wait": {
         "object_ids": _alias("object_refs"),
         "worker": _ignored("a process has one session"),
-        "fetch_local": _ignored("objects are ready where they are made; ray.get() brings a value here"),
     },
     "ray": {
         "errors": _alias("error_info"),

@@ -151,9 +151,13 @@ class Others:
     def __init__(self, *nodes):
         self.nodes = {node.node_id: node for node in nodes}
         self.under_way = {}
+        self.kept = set()
 
     def asked(self, key):
         return self.under_way.get(key, 0)
+
+    def keeps(self, entry):
+        return entry.key in self.kept
 
 
 def other(name, free, cpus=4, **labels):
@@ -173,6 +177,26 @@ def test_the_policy_may_prefer_other_nodes():
     table.others.nodes = {b"oth1": other(b"oth1", 0)}
     assert len(granted(table.schedule())) == 1
     assert (entry.elsewhere, entry.count) == (False, 1)
+
+
+def test_what_waits_for_the_node_of_its_arguments_is_not_served_here():
+    table = with_workers(make(CPU=4), b"1", b"2", b"3")
+    table.others = Others(other(b"oth1", 4))
+    table.others.kept = {(b"a", 1)}
+    assert table.demand((b"a", 1), ask(), 1, prefer=b"oth1") == []
+    assert len(granted(table.demand((b"b", 1), ask(), 1))) == 1
+    [(entry, count)] = table.unmet()
+    assert (entry.prefer, count) == (b"oth1", 1)
+    table.others.kept.clear()
+    assert len(granted(table.schedule())) == 1
+
+
+def test_where_the_arguments_are_here_nothing_goes_elsewhere():
+    table = with_workers(make(CPU=4), b"1", b"2", b"3", b"4")
+    table.others = Others(other(b"oth1", 4))
+    assert len(granted(table.demand((b"a", 1), ask(), 2))) == 2
+    assert table.demand((b"a", 2), ask(), 1) == []
+    assert len(granted(table.demand((b"a", 3), ask(), 2, prefer=NODE))) == 2
 
 
 def test_what_workers_will_hold_that_start_is_not_free():

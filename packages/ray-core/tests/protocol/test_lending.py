@@ -13,8 +13,9 @@ from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
 from ray.ids import make_lease_ids, node_of
 from ray.messages.placement import LabelRule, Placement
 from ray.protocol.leases import Grant, LeaseTable
-from ray.protocol.lending import HEAD_START_S, MOST_FREE, MOST_LOANS, PATIENCE_S, LendingTable, Wish
+from ray.protocol.lending import HEAD_START_S, KEEP_S, MOST_FREE, MOST_LOANS, PATIENCE_S, LendingTable, Wish
 from ray.protocol.resources import UNIT, NodeResources
+from ray.protocol.waiting import DemandEntry
 
 ONE = ResourceRequest({"CPU": UNIT})
 HOME, A, B = b"\0\0\0\1", b"\0\0\0\2", b"\0\0\0\3"
@@ -104,6 +105,98 @@ def test_a_loan_is_given_up_after_a_time() -> None:
     made.tick(1.0 + PATIENCE_S)
     assert not made.loans
     assert made.granted(loan.number, make_lease_ids(A)()) is None
+
+
+# --- the node that has the arguments ----------------------------------------------------------------------------------
+
+
+def home_view(free: float = 4) -> NodeView:
+    return NodeView(HOME + bytes(4), {"CPU": 4 * UNIT}, {"CPU": round(free * UNIT)})
+
+
+def entry(prefer: bytes = A, key: int = 1) -> DemandEntry:
+    return DemandEntry((OWNER, key), ONE, 1, "f", 1, prefer=prefer)
+
+
+def test_the_node_that_has_the_arguments_is_asked_first_and_alone() -> None:
+    made = table(a=2, b=4)
+    wishes = [wish(5, prefer=A, elsewhere=True)]
+    assert [(loan.node, loan.left) for loan in made.look(wishes, 0.0, home_view())] == [(A, 2)]
+    assert made.look(wishes, 0.1, home_view()) == []
+    assert made.keeps(entry())
+    assert made.keeps_until() is None, "what was asked for is on its way"
+    made.validate()
+
+
+def test_it_is_waited_for_while_it_is_full_but_not_for_long() -> None:
+    made = table(a=0, b=4)
+    assert made.look([wish(5, prefer=A)], 1.0) == []
+    assert made.keeps_until() == 1.0 + KEEP_S
+    assert made.look([wish(5, prefer=A)], 1.0 + KEEP_S / 2) == []
+    assert made.keeps(entry())
+    assert [(loan.node, loan.left) for loan in made.look([wish(5, prefer=A)], 1.0 + KEEP_S)] == [(B, 4)]
+    assert not made.keeps(entry())
+    assert made.keeps_until() is None
+
+
+def test_it_has_as_long_again_after_each_worker_that_it_lends() -> None:
+    made = table(a=1, b=4)
+    (loan,) = made.look([wish(5, prefer=A)], 1.0)
+    made.granted(loan.number, make_lease_ids(A)())
+    assert made.look([wish(4, prefer=A)], 5.0) == []
+    assert made.keeps_until() == 5.0 + KEEP_S
+
+
+def test_one_that_was_given_up_is_asked_first_when_it_has_room_again() -> None:
+    made = table(a=0, b=1)
+    made.look([wish(5, prefer=A)], 1.0)
+    assert [loan.node for loan in made.look([wish(5, prefer=A)], 2.0)] == [B]
+    made.node_free(A, {"CPU": UNIT})
+    assert made.keeps(entry())
+    assert [loan.node for loan in made.look([wish(5, prefer=A)], 2.1)] == [A]
+    assert not made.keeps(entry())
+
+
+def test_others_are_asked_later_where_the_home_itself_has_the_arguments() -> None:
+    made = table(a=4)
+    wishes = [wish(2, prefer=HOME)]
+    assert made.look(wishes, 1.0, home_view(0)) == []
+    assert not made.keeps(entry(HOME)), "the home serves it as it has room"
+    assert made.look([wish(2, prefer=HOME, starts=True)], 1.0 + KEEP_S, home_view(0)) == [], "workers start there"
+    assert made.look(wishes, 2.0, home_view(0)) == []
+    assert [loan.left for loan in made.look(wishes, 2.0 + KEEP_S, home_view(0))] == [2]
+
+
+def test_a_demand_that_comes_again_is_patient_again() -> None:
+    made = table(a=0, b=4)
+    for now in (1.0, 2.0):
+        made.look([wish(prefer=A)], now)
+    assert not made.keeps(entry())
+    made.look([], 3.0)
+    assert made.keeps(entry())
+    assert made.look([wish(prefer=A)], 4.0) == []
+
+
+@pytest.mark.parametrize("placement", [Placement(node="b"), Placement(labels=[LabelRule("zone", ["b"])])])
+def test_a_node_that_is_excluded_is_not_preferred(placement: Placement) -> None:
+    made = table(a=4)
+    made.node_up(B, {"CPU": 4 * UNIT}, {"zone": "b"}, "b")
+    made.node_free(B, {"CPU": UNIT})
+    assert [loan.node for loan in made.look([wish(prefer=A, placement=placement)], 0.0)] == [B]
+
+
+def test_a_node_that_is_gone_is_not_waited_for() -> None:
+    made = table(a=0, b=4)
+    made.look([wish(prefer=A)], 1.0)
+    made.node_down(A)
+    assert not made.keeps(entry())
+    assert [loan.node for loan in made.look([wish(prefer=A)], 1.0)] == [B]
+
+
+def test_work_without_needs_goes_where_its_arguments_are() -> None:
+    made = table(a=1, b=4)
+    free = ResourceRequest({})
+    assert [(loan.node, loan.left) for loan in made.look([wish(99, free, prefer=A)], 0.0)] == [(A, MOST_FREE)]
 
 
 def test_tasks_that_need_nothing_are_asked_for_in_portions() -> None:

@@ -20,6 +20,7 @@ from ray.protocol.pulls import (
     Effect,
     Failure,
     GiveUp,
+    Gone,
     PullTable,
     Tell,
 )
@@ -196,10 +197,27 @@ def test_a_node_that_dies(table: PullTable) -> None:
     ask(table, 3, 900)
     ask(table, 4, 900, node=OTHER)
     gone = Failure(LOST, "dead")
-    assert table.node_down(NODE, "dead") == [Tell(A, 2, gone), GiveUp(key(2)), Tell(A, 3, gone)]
+    assert table.node_down(NODE, "dead") == [Gone(NODE), Tell(A, 3, gone)]
     table.validate()
-    assert begun(table.ended(key(2), Failure(AGAIN))) == [4]
+    assert table.ended(key(2), Failure(AGAIN)) == [Tell(A, 2, gone), Begin(key(4), OTHER, 900)]
     assert ask(table, 1, asker=B) == [Tell(B, 1)]  # the copy is here
+    assert ask(table, 5) == [Tell(A, 5, gone)]
+
+
+def test_what_others_have_of_a_dead_node_comes_all_the_same(table: PullTable) -> None:
+    ask(table, 1)
+    assert table.node_down(NODE, "dead") == [Gone(NODE)]
+    assert table.ended(key(1), None) == [Tell(A, 1)]
+    table.validate()
+
+
+def test_what_came_from_a_dead_node_is_not_begun_again(table: PullTable) -> None:
+    gone = Failure(LOST, "dead")
+    ask(table, 1)
+    table.node_down(NODE, "dead")
+    table.mover_lost()
+    assert table.mover_ready() == [Tell(A, 1, gone)]
+    assert table.copies == {}
 
 
 class Node:
@@ -225,9 +243,12 @@ class Node:
                 assert self.is_up
                 assert effect.key not in self.coming
                 assert effect.key not in self.store
+                assert effect.node not in self.table._gone
                 self.coming.add(effect.key)
             elif isinstance(effect, GiveUp):
                 assert effect.key in self.coming
+            elif isinstance(effect, Gone):
+                assert effect.node == OTHER
             elif isinstance(effect, Delete):
                 assert effect.key in self.store
                 assert not any(held == effect.key for _, held in self.given)

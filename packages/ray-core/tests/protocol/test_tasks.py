@@ -137,6 +137,16 @@ def test_short_tasks_are_shared_between_workers(owner):
     assert len(owner.pushed[b"two"]) >= 1
 
 
+def test_of_idle_workers_the_one_with_the_arguments_is_taken(owner):
+    near = owner.table.classes.setdefault(1, SchedulingClass(1, {"CPU": 1}, 0, 0, near=b"far1"))
+    first = [owner.submit(near), owner.submit(near)]
+    leases = [owner.grant(b"far2lease"), owner.grant(b"far1lease")]
+    for lease, task in zip(leases, first, strict=True):
+        owner.reply(lease, task)
+    task = owner.submit(near)
+    assert task.place is leases[1]
+
+
 def busy(owner, *names):
     """Workers that each have a task, and a function that is known to be short."""
     owner.function.time.observe(100_000)

@@ -121,14 +121,19 @@ def wait(
     object_refs: list[ObjectRef[R]] | SeveralRefs[R] = _MISSING,
     num_returns: int = 1,
     timeout: float | datetime.timedelta | None = None,
+    fetch_local: bool = False,
     **later: Never,
 ) -> tuple[list[ObjectRef[R]], list[ObjectRef[R]]]:
     """Wait until some objects are ready. A failed task counts as ready; its error is not raised here.
+
+    A value is ready on the node where it is made. With ``fetch_local=True`` it is brought to the node of this program,
+    and ready once it is there, so that ``ray.get`` need not wait for it; so is one that cannot be brought.
 
     Args:
         object_refs: references, no two alike.
         num_returns: how many to wait for.
         timeout: **milliseconds**, a timedelta, or None to wait for as long as it takes; 0 looks and returns.
+        fetch_local: bring the values to this node.
         **later: keywords of other releases, see ``ray.later_names``.
 
     Returns:
@@ -142,8 +147,16 @@ def wait(
     __tracebackhide__ = True
     refs: Any = object_refs
     if later or refs is _MISSING:
-        settled = _settled("ray.wait", later, object_refs=object_refs, num_returns=num_returns, timeout=timeout)
-        return wait(**settled)
+        return wait(
+            **_settled(
+                "ray.wait",
+                later,
+                object_refs=object_refs,
+                num_returns=num_returns,
+                timeout=timeout,
+                fetch_local=fetch_local,
+            )
+        )
     if not isinstance(refs, list):
         from ray.api import advice  # not before it is needed
 
@@ -151,6 +164,8 @@ def wait(
     if type(num_returns) is not int or timeout is not None:
         _refuse_more_refs("ray.wait", num_returns, timeout)
     timeout_s = seconds_from_milliseconds(timeout)
+    if type(fetch_local) is not bool:
+        raise TypeError(f"fetch_local must be True or False, not {fetch_local!r}")
     current = interface._current
     if current is None or not current.remembers(refs):
         _check_elements("wait()", refs)
@@ -167,7 +182,7 @@ def wait(
             f"num_returns cannot be greater than the number of objects provided to ray.wait: {count} of {len(refs)}."
         )
     try:
-        return runtime.wait(refs, count, timeout_s)
+        return runtime.wait(refs, count, timeout_s, True) if fetch_local else runtime.wait(refs, count, timeout_s)
     except BaseException as error:
         cut_wait(error)
         raise

@@ -18,6 +18,8 @@ class Demand(Struct, frozen=True, tag=31):
     priority: int = 0
     name: str = ""
     placement: Placement | None = None
+    prefer: Count = 0
+    """The node that has most of what these tasks take as arguments, 1 MiB more than others at least; 0: none has."""
 
 
 class Granted(Struct, frozen=True, tag=32):

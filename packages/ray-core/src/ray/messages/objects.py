@@ -61,6 +61,17 @@ class DataTicket(Struct, frozen=True, tag=161):
     """What goes over the connection is encrypted."""
 
 
+class AskDoor(Struct, frozen=True, tag=164):
+    """Director: where do other nodes reach your object manager? Answered with ``Door``, once it listens."""
+
+
+class Door(Struct, frozen=True, tag=165):
+    """There; port 0: it serves nobody."""
+
+    host: str
+    port: Annotated[int, Meta(ge=0, lt=1 << 16)]
+
+
 class FreeObjects(Struct, frozen=True, tag=162):
     """Their owners are of this node, and nobody holds these any more: delete them from your store."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
+from ray.ids import node_of
 from ray.messages.placement import Placement
 from ray.protocol import keeping
 from ray.protocol.idle_workers import IdleWorkers
@@ -144,10 +145,11 @@ class LeaseTable:
         for_life: bool = False,
         placement: Placement | None = None,
         on_loan: bool = False,
+        prefer: bytes = b"",
     ) -> list[Effect]:
         """An owner, which is of ``job``, wants ``count`` more workers, of actors ``for_life``; 0 withdraws.
 
-        ``on_loan``: it is another node manager, and wants them of this node.
+        ``on_loan``: it is another node manager, and wants them of this node. ``prefer``: the node to ask first.
         """
         entry = self.demands.get(key)
         if not count:
@@ -160,7 +162,16 @@ class LeaseTable:
             return self.schedule()
         self._turn += 1
         entry = self.demands[key] = DemandEntry(
-            key, request, count, name, self._turn, job, for_life or key[0] == self.node_id, placement, on_loan
+            key,
+            request,
+            count,
+            name,
+            self._turn,
+            job,
+            for_life or key[0] == self.node_id,
+            placement,
+            on_loan,
+            prefer=prefer,
         )
         if not self._could_serve(entry):
             entry.infeasible = True
@@ -344,6 +355,8 @@ class LeaseTable:
             lacking, job = 0, line.job
             entry.placed, entry.elsewhere = 0, False
             asked = self.others.asked(entry.key) if others else 0
+            if entry.prefer and others and self.others.keeps(entry):
+                continue
             while entry.count - asked > lacking:
                 if others and (line in elsewhere or self._goes_elsewhere(entry)):
                     elsewhere.add(line)
@@ -441,7 +454,7 @@ class LeaseTable:
 
     def _goes_elsewhere(self, entry: DemandEntry) -> bool:
         """Whether there is room here, and the policy prefers another node."""
-        if entry.on_loan:
+        if entry.on_loan or (entry.prefer and entry.prefer == node_of(self.node_id)):
             return False
         others: Collection[NodeView] = self.others.nodes.values()
         request, here = entry.request, self.view()

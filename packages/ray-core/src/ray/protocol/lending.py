@@ -16,19 +16,21 @@ Invariants (``validate``):
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
 from ray.ids import node_of
 from ray.messages.placement import Placement
-from ray.protocol.placement import candidates
-from ray.protocol.waiting import DemandKey
+from ray.protocol.placement import candidates, has
+from ray.protocol.waiting import DemandEntry, DemandKey
 
 #: A loan that is not settled after this time is forgotten; what comes of it later is given back.
 PATIENCE_S = 5.0
 #: Its home gives no worker of its own for what it has asked for, for so long.
 HEAD_START_S = 0.5
+#: A demand waits so long for the node that it prefers, where nothing is on its way from there.
+KEEP_S = 0.2
 #: Loans of one class that may be under way at a time.
 MOST_LOANS = 8
 #: Workers of one class that are asked for at a time.
@@ -50,6 +52,10 @@ class Wish:
     placement: Placement | None = None
     #: Its own node has room, and is not the one that the policy prefers.
     elsewhere: bool = False
+    #: Number of the node that is to be asked first; empty: none.
+    prefer: bytes = b""
+    #: Workers start for it at its own node.
+    starts: bool = False
 
 
 @dataclass(slots=True)
@@ -92,6 +98,10 @@ class LendingTable:
         #: {lease id: lease of another node}
         self.lent: dict[bytes, Lent] = {}
         self._asked: Counter[DemandKey] = Counter()
+        #: {demand: since when nothing is on its way from the node that it prefers}
+        self._since: dict[DemandKey, float] = {}
+        #: Those that have waited long enough for that: any node will do.
+        self._tired: set[DemandKey] = set()
         self._last = 0
 
     # --- nodes --------------------------------------------------------------------------------------------------------
@@ -136,6 +146,11 @@ class LendingTable:
             now: monotonic time in seconds.
             home: the node where they wait.
         """
+        wishes = list(wishes)
+        if self._since or self._tired:
+            keys = {wish.key for wish in wishes}
+            self._since = {key: since for key, since in self._since.items() if key in keys}
+            self._tired &= keys
         asked: list[Loan] = []
         under_way: dict[DemandKey, list[Loan]] = {}
         for loan in self.loans.values():
@@ -143,12 +158,62 @@ class LendingTable:
         for wish in wishes:
             loans = under_way.get(wish.key, [])
             missing = wish.count - sum(loan.left for loan in loans)
-            for node, count in self._chosen(wish, missing, MOST_LOANS - len(loans), home).items():
+            most = MOST_LOANS - len(loans)
+            chosen = self._preferred(wish, missing) if wish.prefer and most > 0 else {}
+            coming = {loan.node for loan in loans} | chosen.keys()
+            if not (wish.prefer and self._waits(wish, coming, now, home)):
+                chosen |= self._chosen(wish, missing - sum(chosen.values()), most - len(chosen), home)
+            for node, count in chosen.items():
                 self._last += 1
                 loan = self.loans[self._last] = Loan(self._last, node, wish, count, now + PATIENCE_S)
                 self._asked[wish.key] += count
                 asked.append(loan)
         return asked
+
+    # --- the node that a demand prefers -------------------------------------------------------------------------------
+
+    def keeps(self, entry: DemandEntry) -> bool:
+        """See ``OtherNodes``."""
+        view = self.nodes.get(entry.prefer)
+        return view is not None and (entry.key not in self._tired or _has_room(view, entry.request.resources))
+
+    def keeps_until(self) -> float | None:
+        """When the first of those that wait for one node have waited long enough; None: none do."""
+        left = [since for key, since in self._since.items() if key not in self._tired]
+        return min(left) + KEEP_S if left else None
+
+    def _preferred(self, wish: Wish, missing: int) -> dict[bytes, int]:
+        """How many workers the preferred node is to be asked for: what it has room for."""
+        view = self.nodes.get(wish.prefer)
+        if view is None or missing <= 0 or not candidates(wish.placement, wish.request.resources, (view,)):
+            return {}
+        needs = {name: amount for name, amount in wish.request.resources.items() if amount > 0}
+        count, most = 0, min(missing, MOST_ASKED if needs else MOST_FREE)
+        while count < most and _has_room(view, needs):
+            left = {name: free - needs.get(name, 0) for name, free in view.available.items()}
+            view = replace(view, available=left)
+            count += 1
+        self.nodes[wish.prefer] = view
+        return {wish.prefer: count} if count else {}
+
+    def _waits(self, wish: Wish, coming: Collection[bytes], now: float, home: NodeView | None) -> bool:
+        """Whether it waits for that node alone, as it may serve soon."""
+        key, view = wish.key, self.nodes.get(wish.prefer)
+        is_home = home is not None and node_of(home.node_id) == wish.prefer
+        if view is None and is_home:
+            view = home
+        if key in self._tired:
+            return False
+        if view is None or not candidates(wish.placement, wish.request.resources, (view,)):
+            self._tired.add(key)
+            return False
+        if wish.starts or wish.prefer in coming:
+            self._since.pop(key, None)
+            return True
+        if now < self._since.setdefault(key, now) + KEEP_S:
+            return True
+        self._tired.add(key)
+        return False
 
     def _chosen(self, wish: Wish, missing: int, most: int, home: NodeView | None) -> dict[bytes, int]:
         """How many workers each of up to ``most`` nodes is to be asked for; from now on that much is not free there."""
@@ -185,6 +250,7 @@ class LendingTable:
             return None
         self.lent[lease] = Lent(lease, loan.wish.key)
         self._has_leased(loan.node, 1)
+        self._since.pop(loan.wish.key, None)
         self._settle(loan, 1)
         return loan.wish.key
 
@@ -264,3 +330,8 @@ class LendingTable:
         counts = Counter(lent.node for lent in self.lent.values())
         for node, view in self.nodes.items():
             assert view.leased == counts[node], (view, counts)
+
+
+def _has_room(view: NodeView, needs: Mapping[str, int]) -> bool:
+    """Whether a node has said that there is room."""
+    return bool(view.available) and has(view.available, needs)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ray.abc.scheduler import NodeView
-from ray.protocol.waiting import DemandKey
+from ray.protocol.waiting import DemandEntry, DemandKey
 
 
 class OtherNodes(Protocol):
@@ -19,6 +19,9 @@ class OtherNodes(Protocol):
     def asked(self, key: DemandKey) -> int:
         """How many workers others were asked for just now, for a demand."""
 
+    def keeps(self, entry: DemandEntry) -> bool:
+        """Whether a demand waits for the node that it prefers, so that this one is not to serve it."""
+
 
 class NoOtherNodes:
     """A node that is alone."""
@@ -28,3 +31,7 @@ class NoOtherNodes:
     def asked(self, key: DemandKey) -> int:
         """See ``OtherNodes``."""
         return 0
+
+    def keeps(self, entry: DemandEntry) -> bool:
+        """See ``OtherNodes``."""
+        return False

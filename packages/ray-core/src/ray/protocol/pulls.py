@@ -59,6 +59,13 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """That node is dead: what comes from there goes on from other nodes that have it, or is lost."""
+
+    node: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """Nobody needs this copy."""
 
@@ -74,7 +81,7 @@ class Tell:
     failure: Failure | None = None
 
 
-Effect: TypeAlias = Begin | GiveUp | Delete | Tell
+Effect: TypeAlias = Begin | GiveUp | Gone | Delete | Tell
 
 
 @dataclass(slots=True)
@@ -118,12 +125,16 @@ class PullTable:
         #: What is on its way.
         self._coming: dict[bytes, Copy] = {}
         self._coming_bytes = 0
+        #: {dead node: what to say of its objects}
+        self._gone: dict[bytes, str] = {}
 
     # --- processes ----------------------------------------------------------------------------------------------------
 
     def ask(self, asker: bytes, request: int, key: bytes, node: bytes, nbytes: int, urgency: int) -> list[Effect]:
         """A process needs an object, and waits for an answer."""
         copy = self.copies.get(key)
+        if copy is None and node in self._gone:
+            return [Tell(asker, request, Failure(LOST, self._gone[node]))]
         if copy is None:
             self._orders += 1
             copy = self.copies[key] = Copy(key, node, nbytes, urgency, self._orders)
@@ -201,6 +212,8 @@ class PullTable:
             self._enqueue(copy)
             return [*self._drop(list(self._resting.values())), *self._admit()]
         copy.tries += 1
+        if failure.kind != FULL and copy.node in self._gone:
+            failure = Failure(LOST, self._gone[copy.node])
         if failure.kind == AGAIN and copy.tries < MAX_TRIES:
             self._enqueue(copy)
             return self._admit()
@@ -249,20 +262,12 @@ class PullTable:
         return effects
 
     def node_down(self, node: bytes, reason: str) -> list[Effect]:
-        """A node is gone: what has not come from there never will."""
-        effects: list[Effect] = []
+        """A node is gone: what has not begun to come from there never will, and the rest only if others have it."""
+        self._gone[node] = reason
+        effects: list[Effect] = [Gone(node)]
         for copy in list(self.copies.values()):
-            if copy.node != node or copy.state == HERE:
-                continue
-            failure = Failure(LOST, reason)
-            waiting, copy.waiting = copy.waiting, []
-            effects += [Tell(asker, request, failure) for asker, request in waiting]
-            copy.askers.clear()
-            if copy.state == QUEUED:
-                del self.copies[copy.key]
-            elif copy.state == COMING:
-                copy.state = ENDING
-                effects.append(GiveUp(copy.key))
+            if copy.node == node and copy.state == QUEUED:
+                effects += self._fail(copy, Failure(LOST, reason))
         return [*effects, *self._admit()]
 
     def _admit(self) -> list[Effect]:
@@ -278,6 +283,9 @@ class PullTable:
             if coming and self._coming_bytes + copy.nbytes > self._budget:
                 break
             heappop(queue)
+            if copy.node in self._gone:  # it was on its way when that node died
+                effects += self._fail(copy, Failure(LOST, self._gone[copy.node]))
+                continue
             copy.state = COMING
             coming[key] = copy
             self._coming_bytes += copy.nbytes

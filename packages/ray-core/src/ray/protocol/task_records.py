@@ -52,8 +52,8 @@ class SchedulingClass(Generic[T]):
     """Tasks with the same needs: one queue, and the leases that serve it."""
 
     __slots__ = (
-        "checking", "demanded", "depth", "lack", "leases", "number", "paused", "placement", "priority", "queue",
-        "resources", "resting",
+        "checking", "demanded", "depth", "lack", "leases", "near", "number", "paused", "placement", "priority",
+        "queue", "resources", "resting",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +63,7 @@ class SchedulingClass(Generic[T]):
         priority: int,
         depth: int,
         placement: Placement | None = None,
+        near: bytes = b"",
     ) -> None:
         #: Messages name the class by it.
         self.number = number
@@ -71,6 +72,8 @@ class SchedulingClass(Generic[T]):
         self.priority = priority
         #: Where they may run.
         self.placement = placement
+        #: Number of the node that has most of what they take as arguments; empty: none has.
+        self.near = near
         #: Of the tasks that have submitted these, in the tree of tasks.
         self.depth = depth
         self.queue: deque[T] = deque()

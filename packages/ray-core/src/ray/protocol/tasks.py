@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from ray.ids import node_of
 from ray.messages.node import ExitCause
 from ray.protocol.recalls import Recalls
 from ray.protocol.story import Story, check
@@ -111,6 +112,8 @@ class TaskTable(Generic[T]):
                 if self._starving:
                     self._yield(cls, now)
                 open_leases = cls.open_leases()
+                if cls.near:
+                    open_leases.sort(key=lambda lease: node_of(lease.id) != cls.near)
                 left = len(open_leases)
             else:
                 left = len(cls.leases) or 1

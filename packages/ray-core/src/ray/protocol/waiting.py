@@ -41,6 +41,8 @@ class DemandEntry:
     on_loan: bool = False
     #: This node can never serve it: it has too little, or the placement wants another one.
     infeasible: bool = False
+    #: Number of the node that is to serve it if that is soon; empty: none.
+    prefer: bytes = b""
     #: This node has room, and the policy prefers another one.
     elsewhere: bool = False
     #: Its owner was told that no node could ever serve it.
@@ -56,14 +58,15 @@ class DemandEntry:
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """Entries of one job that need the same, at the same nodes, with the same depth and priority: owners that hold
-    nothing first, then by turn.
+    """Entries of one job that need the same, at the same nodes, preferably the same one, with the same depth and
+    priority: owners that hold nothing first, then by turn.
     """
 
     rank: tuple[int, int]
     shape: Shape
     job: str
     placement: Placement | None
+    prefer: bytes
     #: Nothing but a number limits these.
     free: bool
     #: ((holds, turn), entry); turns are unique.
@@ -74,7 +77,7 @@ class WaitingLines:
     """Deeper askers go first, then higher priority, then owners that hold no worker of the class, then by turn."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[int, int, bool, Shape, str, Placement | None], Line] = {}
+        self._lines: dict[tuple[int, int, bool, Shape, str, Placement | None, bytes], Line] = {}
         #: {key of an entry: its line, and its place there}
         self._places: dict[DemandKey, tuple[Line, tuple[bool, int]]] = {}
 
@@ -83,10 +86,10 @@ class WaitingLines:
         self.remove(entry.key)
         request = entry.request
         shape = frozenset(request.resources.items())
-        key = (-request.depth, -request.priority, free, shape, entry.job, entry.placement)
+        key = (-request.depth, -request.priority, free, shape, entry.job, entry.placement, entry.prefer)
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line(key[:2], shape, entry.job, entry.placement, free)
+            line = self._lines[key] = Line(key[:2], shape, entry.job, entry.placement, entry.prefer, free)
         place = (holds, entry.turn)
         bisect.insort(line.entries, (place, entry), key=_place)
         self._places[entry.key] = line, place
@@ -98,7 +101,7 @@ class WaitingLines:
             return
         del line.entries[bisect.bisect_left(line.entries, place, key=_place)]
         if not line.entries:
-            del self._lines[*line.rank, line.free, line.shape, line.job, line.placement]
+            del self._lines[*line.rank, line.free, line.shape, line.job, line.placement, line.prefer]
 
     def in_order(self, closed: set[Line]) -> Iterator[tuple[Line, DemandEntry]]:
         """All entries in the order of service, without the rest of the lines that the caller adds to ``closed``.

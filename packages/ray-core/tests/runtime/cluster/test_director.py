@@ -167,6 +167,39 @@ def test_a_node_that_cannot_be_called_back_is_refused(setting: Setting) -> None:
     assert "Too many open files" in refused.reason
 
 
+class Calls:
+    """The data ports of nodes, which answer when the test says so."""
+
+    def __init__(self) -> None:
+        self.then: dict[bytes, Callable[[str], None]] = {}
+
+    def begin(self, member: Member, then: Callable[[str], None]) -> None:
+        self.then[member.node] = then
+
+    def place_of(self, node: bytes) -> str:
+        return "127.0.0.1:41000" if node in self.then else ""
+
+    def give_up(self, node: bytes) -> None:
+        self.then.pop(node, None)
+
+
+@pytest.mark.parametrize("why", ["", "Connection refused"])
+def test_a_node_is_called_back_at_its_data_port_as_well(setting: Setting, why: str) -> None:
+    calls: Any = Calls()
+    setting.director.data = calls
+    client = setting.join(2)
+    setting.answer(2)
+    assert setting.state.states() == {1: ALIVE}
+    (then,) = calls.then.values()
+    then(why)
+    setting.state.deliver()
+    assert setting.state.states() == ({1: ALIVE} if why else {1: ALIVE, 2: ALIVE})
+    refused = [message.reason for message in client.sent if isinstance(message, cluster.JoinRefused)]
+    text = "127.0.0.1:41000 (data) of this node cannot be reached from the director at unix:/node/1: Connection refused"
+    assert [reason.startswith(text) for reason in refused] == [True] * bool(why)
+    assert all("--port-range" in reason for reason in refused)
+
+
 def test_only_a_call_that_is_refused_proves_a_death(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     setting.join(2)
     setting.answer(2)

@@ -258,13 +258,39 @@ def test_a_node_that_dies(world: World) -> None:
     world.orders()
     world.objects.node_down(OTHER, "it has died")
     world.objects.node_down(OTHER, "it has died")
+    assert world.orders() == [orders.Gone(OTHER), orders.Remove(1, [], OTHER)]
+    assert world.answers == []  # a third node may have it
+    world.reports(orders.Ended(KEY, pulls.AGAIN, "no connection"))
     assert world.answers == [(ASKER, node.Answer(1, False, error="it has died"))]
-    assert world.orders() == [orders.GiveUp(KEY), orders.Remove(1, [], OTHER)]
     world.clock.passes(5)
     assert world.orders() == [orders.Remove(2, [], OTHER)]
     world.pull(2)
-    assert world.asker.said == [node.Answer(2, False, error="it has died")]
+    assert world.answers[1:] == [(ASKER, node.Answer(2, False, error="it has died"))]
     assert world.orders() == []
+
+
+def test_a_director_is_told_where_it_listens_once_it_does(world: World) -> None:
+    early = Client(OTHER_MANAGER, "node")
+    world.objects.port = 0
+    world.hears(early, objects.AskDoor())
+    assert early.said == []
+    world.reports(orders.Listens(4321))
+    world.hears(world.other, objects.AskDoor())
+    assert early.said == world.other.said == [objects.Door("127.0.0.1", 4321)]
+
+
+def test_one_that_serves_nobody_says_so() -> None:
+    world = World(host="")
+    world.hears(world.other, objects.AskDoor())
+    assert world.other.said == [objects.Door("", 0)]
+    with pytest.raises(RemoteProtocolError):
+        world.hears(world.asker, objects.AskDoor())
+
+
+def test_what_was_sent_to_other_nodes_is_counted(world: World) -> None:
+    world.reports(orders.Served(KEY, OTHER, NBYTES))
+    world.reports(orders.Served(KEY, OTHER, busy=True))
+    assert (world.objects.counts["sent_bytes"], world.objects.counts["busy"]) == (NBYTES, 1)
 
 
 # --- its own end ------------------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ import pytest
 from ray.abc.store import Store
 from ray.builtin.heap_store import HeapStore
 from ray.clock import monotonic
+from ray.ids import stored_id
 from ray.protocol.pulls import AGAIN, FULL, LOST
-from ray.runtime.object_manager import orders, tickets, ways
+from ray.runtime.object_manager import orders, sources, tickets, ways
 from ray.runtime.object_manager.frames import FRAME_BYTES, HEADER_BYTES
 from ray.runtime.object_manager.object_manager import ObjectManager
 from ray.runtime.object_manager.serving import ENTER_S
@@ -35,7 +36,9 @@ class Side:
         self.store = store or HeapStore()
         self.channel, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.settimeout(20)
-        manager = ObjectManager(self._theirs, self.store, "127.0.0.1", (0, 0), sampled=sampled)
+        #: What it has sent, and to whom.
+        self.served: list[orders.Served] = []
+        manager = ObjectManager(self._theirs, HERE, self.store, "127.0.0.1", (0, 0), sampled=sampled)
         self._thread = threading.Thread(target=manager.serve, daemon=True)
         self._thread.start()
         listens = self.hear()
@@ -46,7 +49,11 @@ class Side:
         self.channel.send(orders.encode(order))
 
     def hear(self) -> orders.Report:
-        return orders.decode_report(self.channel.recv(orders.MAX_PACKET_BYTES))
+        while True:
+            report = orders.decode_report(self.channel.recv(orders.MAX_PACKET_BYTES))
+            if not isinstance(report, orders.Served):
+                return report
+            self.served.append(report)
 
     def close(self) -> None:
         self.channel.close()
@@ -201,10 +208,13 @@ def test_nobody_listens_there(world: World) -> None:
 def test_no_ticket_is_given(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "_TICKET_S", 0.1)
     world.bring()
-    for _ in range(2):
-        assert isinstance(world.here.hear(), orders.Ask)
+    began, asked = monotonic(), 0
+    while isinstance(report := world.here.hear(), orders.Ask):
         world.here.order(orders.Way(THERE, reason="not now"))
-    assert world.ended() == orders.Ended(KEY, AGAIN, "not now")
+        asked += 1
+    assert report == orders.Ended(KEY, AGAIN, "not now")
+    assert asked == 4
+    assert monotonic() - began > sources.PATIENCE_S
 
 
 # --- who may come in --------------------------------------------------------------------------------------------------
@@ -408,6 +418,62 @@ def test_frames_in_another_order_cost_a_connection_and_nothing_else(world: World
     assert (ended.kind, ended.bad_frames) == ("", 1)
     assert world.here.store.get(KEY) == VALUE
     assert proxy.connections == 2
+
+
+def test_frames_of_another_ticket_are_none() -> None:
+    """What was sealed for one connection does not pass on another, though it is of the same object."""
+    made = World(Side(), Side(), sealed=True)
+    put(made.there)
+    kept = bytearray()
+
+    def keep(seen: int, data: bytearray) -> bytes | None:
+        kept.extend(data)
+        return None if len(kept) > HEADER_AT + 2 * FRAME_BYTES else bytes(data)
+
+    proxy = Proxy(made, keep)
+    made.bring()
+    assert made.ended().kind == ""
+    assert proxy.connections == 2
+
+    def repeat(seen: int, data: bytearray) -> bytes:
+        end = seen + len(data)
+        return bytes(data[: max(0, HEADER_AT - seen)]) + bytes(kept[max(seen, HEADER_AT) : end])
+
+    made.close()
+    made = World(Side(), Side(), sealed=True)
+    put(made.there)
+    Proxy(made, repeat)
+    made.bring()
+    ended = made.ended()
+    assert (ended.kind, ended.bad_frames) == ("", 1)
+    assert made.here.store.get(KEY) == VALUE
+    made.close()
+
+
+def test_two_editions_of_an_object_are_two_objects(world: World) -> None:
+    """The task runs again, and makes something else, while what it made first is half here."""
+    first, second = stored_id(bytes(20), 1), stored_id(bytes(20), 2)
+    other = bytes(byte ^ 255 for byte in VALUE)
+    put(world.there, first)
+    again = threading.Event()
+
+    def stop(seen: int, data: bytearray) -> bytes | None:
+        if seen + len(data) < FRAME_BYTES + FRAME_BYTES // 2:
+            return bytes(data)
+        world.there.store.delete(first)
+        put(world.there, second, other)
+        again.set()
+        return None
+
+    Proxy(world, stop)
+    world.bring(first)
+    ended = world.ended()
+    assert again.is_set()
+    assert (ended.key, ended.kind) == (first, LOST)
+    assert not world.here.store.contains(first)
+    world.bring(second)
+    assert world.ended().kind == ""
+    assert world.here.store.get(second) == other
 
 
 def test_samples_tell_what_is_in_the_wrong_place() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,9 +19,10 @@ from ray.exceptions import (
 )
 from ray.ids import edition_of, node_number, node_of, stored_id
 from ray.messages import node, objects, wire
-from ray.messages.objects import GET
+from ray.messages.objects import GET, WAIT
 from ray.protocol.references import AWAY, FAILED, STORED, ObjectEntry, Place
 from ray.runtime.owner import away as module
+from ray.runtime.owner.arrival_waiter import ArrivalWaiter
 from ray.runtime.owner.away import AWAY_BYTES, Away, place_of
 from ray.runtime.owner.lending import Lending
 from ray.runtime.owner.letting_go import LettingGo
@@ -76,23 +78,39 @@ class Process(Owner):
         self.peers.far.add(FAR)
         self.peers.knows_far = True
         anything: Any = None
-        parts: Any = (self.here, self.table, self.values.views, self.clock, self.ask, self.told.append, nullcontext())
-        self.values.away = self.away = Away(*parts)
+        tell = self.told.append
+        parts: Any = (self.here, self.table, self.values.views, self.clock, self.ask, self.ask_later, tell)
+        self.values.away = self.away = Away(*parts, nullcontext())
         self.lending = Lending(self.table, self.values, self.borrowing, self.reports, nullcontext())
         self.letting_go = LettingGo(
             self.here, self.table, self.values, self.borrowing, self.peers, Lives(), anything, anything
         )
         self.pulls: list[objects.Pull] = []
+        #: How long it was to wait for each.
+        self.limits: list[float | None] = []
+        #: What takes the answers to those that nobody waits for.
+        self.later: list[Callable[[node.Answer], None]] = []
         self.answer: node.Answer | Exception = node.Answer(1, True)
 
     def ask(self, make: Any, timeout_s: float | None) -> node.Answer:
         pull = make(1)
         self.pulls.append(pull)
+        self.limits.append(timeout_s)
         if isinstance(self.answer, Exception):
             raise self.answer
         if self.answer.ok:
             self.values.views.blobs[pull.key] = memoryview(b"blob")
         return self.answer
+
+    def ask_later(self, make: Any, on_answer: Any) -> None:
+        self.told.append(make(7))
+        self.later.append(on_answer)
+
+    def answers(self, answer: node.Answer) -> None:
+        """To the question that waits for longest, without a thread."""
+        if answer.ok:
+            self.values.views.blobs[self.said(objects.Pull)[-1].key] = memoryview(b"blob")
+        self.later.pop(0)(answer)
 
     def lend(self) -> Any:
         """A worker of another node."""
@@ -297,6 +315,94 @@ def test_several_are_brought_at_a_time(process: Process) -> None:
     assert [pull.key for pull in process.said(objects.Pull)] == [key_of(entry) for entry in entries[1:]]
     process.drop(entries[1])
     assert process.said(objects.LetGo) == [objects.LetGo([key_of(entries[1])])]
+
+
+def test_a_limit_is_for_all_tries_and_for_what_was_waited_before(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = process.made_away()
+    now = [100.0]
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+
+    def ask(make: Any, timeout_s: float | None) -> node.Answer:
+        process.limits.append(timeout_s)
+        now[0] += 4.0  # and the copy is gone again
+        return node.Answer(1, True)
+
+    monkeypatch.setattr(process.away, "_ask", ask)
+    with pytest.raises(GetTimeoutError):
+        process.away.blob(entry, 10.0, end=106.0)
+    assert process.limits == [6.0, 2.0]
+    process.limits.clear()
+    with pytest.raises(GetTimeoutError):
+        process.away.blob(entry, 10.0, end=now[0])
+    assert process.limits == []
+
+
+def test_a_look_begins_a_transfer_once_and_says_how_it_has_ended(process: Process) -> None:
+    entry = process.made_away()
+    for _ in range(3):
+        with pytest.raises(GetTimeoutError):
+            process.away.blob(entry, 0)
+    assert len(process.said(objects.Pull)) == 3  # two of them are for the case that they are more urgent
+    assert len(process.later) == 1
+    process.answers(node.Answer(7, False, error="it is gone"))
+    with pytest.raises(ObjectLostError, match="it is gone"):
+        process.away.blob(entry, 0)
+    with pytest.raises(GetTimeoutError):
+        process.away.blob(entry, 0)
+    process.answers(node.Answer(7, True))
+    assert process.away.blob(entry, 0) == b"blob"
+    assert process.pulls == []
+
+
+def test_several_that_wait_for_one_are_told_once_each(process: Process) -> None:
+    entry, told = process.made_away(), []
+    process.away.bring(entry, WAIT, lambda: told.append(1))
+    process.away.bring(entry, GET, lambda: told.append(2))
+    assert not process.away.is_here(entry)
+    assert [pull.urgency for pull in process.said(objects.Pull)] == [WAIT, GET]
+    process.answers(node.Answer(7, True))
+    assert (told, process.away.is_here(entry)) == ([1, 2], True)
+    process.away.bring(entry, GET, lambda: told.append(3))
+    assert told == [1, 2, 3]
+    assert process.later == []
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_one_that_is_let_go_of_while_it_comes(process: Process, ok: bool) -> None:
+    entry = process.made_away()
+    process.away.bring(entry, WAIT)
+    process.drop(entry)
+    process.answers(node.Answer(7, ok))
+    assert not process.away.is_here(entry)
+    assert (process.away._coming, process.away._failed) == ({}, {})
+
+
+def test_who_waits_for_values_here_has_them_brought(process: Process) -> None:
+    process.table.watchers = ()
+    away, pending, ready = process.made_away(), process.submit().entries[0], process.stored()
+    waiter = ArrivalWaiter(3, [away, pending, ready], process.away)
+    waiter.begin()
+    assert waiter.here == {ready}
+    process.table.complete_away(pending, place_of(pending.id, wire.At(NODE, NBYTES, 1)))
+    assert [pull.urgency for pull in process.said(objects.Pull)] == [WAIT, WAIT]
+    process.answers(node.Answer(7, False, error="it is gone"))
+    assert not waiter.block(0)
+    process.answers(node.Answer(7, True))
+    assert waiter.block(0)
+    assert waiter.here == {away, pending, ready}
+    waiter.end()
+
+
+def test_who_waits_no_longer_has_nothing_brought(process: Process) -> None:
+    pending = process.submit().entries[0]
+    waiter = ArrivalWaiter(1, [pending], process.away)
+    waiter.begin()
+    waiter.end()
+    assert not pending.waiters
+    process.table.complete_away(pending, place_of(pending.id, wire.At(NODE, NBYTES, 1)))
+    assert process.said(objects.Pull) == []
 
 
 def test_an_argument_keeps_its_copy_until_the_call_ends(process: Process) -> None:

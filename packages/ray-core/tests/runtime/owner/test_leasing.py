@@ -183,3 +183,14 @@ def test_what_is_said_of_a_lease_while_its_worker_is_dialled_counts(owner):
     assert owner.sent("w1", wire.Push) == owner.sent("w2", wire.Push) == []
     grant(owner, b"lease 3", "w3")
     assert [task.id for task in owner.sent("w3", wire.Push)[0].tasks] == [record.id]
+
+
+def test_what_a_dead_worker_has_stored_and_not_told_of_goes_before_the_next_attempt(owner):
+    record = owner.submit(retries=1)
+    link = grant(owner)
+    owner.leasing.lease_ended(node.LeaseEnded(link.lease.id, node.ExitCause(signal=9, running=record.id)))
+    owner.clock.passes(1)
+    assert (record.attempt, record.entries[0].status) == (1, PENDING)
+    assert owner.values.discarded == [record.entries[0].id]
+    reply(owner, grant(owner, b"lease 2", "w2"), record)
+    assert record.entries[0].status == READY

@@ -56,7 +56,7 @@ class LeaseBorrowing:
         self._on_actor_end = on_actor_end
         #: {(node, job)} of the nodes that were asked for workers of a job.
         self._told: set[tuple[bytes, str]] = set()
-        self._armed = False
+        self._armed = self._keeps = False
 
     def look(self) -> None:
         """An owner may wait for what this node has no room for, or another node may have come to have it."""
@@ -75,7 +75,16 @@ class LeaseBorrowing:
         self._table.tick(now)
         wishes = [
             Wish(
-                entry.key, entry.request, count, entry.job, entry.name, entry.for_life, entry.placement, entry.elsewhere
+                entry.key,
+                entry.request,
+                count,
+                entry.job,
+                entry.name,
+                entry.for_life,
+                entry.placement,
+                entry.elsewhere,
+                entry.prefer,
+                entry.placed > 0,
             )
             for entry, count in self._leases.unmet()
             # What homes of other nodes wait for they ask for themselves.
@@ -102,6 +111,10 @@ class LeaseBorrowing:
         if wishes and not self._armed:
             self._armed = True
             self._timers.after(_LOOK_S, self._look_again)
+        until = self._table.keeps_until()
+        if until is not None and not self._keeps:
+            self._keeps = True
+            self._timers.after(max(0.0, until - now), self._kept)
         return bool(loans)
 
     def adopt_at(self, node: bytes, job: str) -> None:
@@ -116,6 +129,11 @@ class LeaseBorrowing:
     def give_back(self, lease: bytes) -> None:
         """A lease of another node is not needed."""
         self.release(node.Release(lease))
+
+    def _kept(self) -> None:
+        """Some have waited long enough for the node that they prefer."""
+        self._keeps = False
+        self._look_anew()
 
     def _look_again(self) -> None:
         self._armed = False

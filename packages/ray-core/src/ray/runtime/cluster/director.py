@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ray.clock import boottime, monotonic
+from ray.ids import node_bytes
 from ray.messages import cluster
 from ray.messages.cluster import KeptNode, NodeRecord
 from ray.protocol.director import FoundDead, Lives, News, Outranked, Taken, Written
 from ray.protocol.membership import ALIVE, BEAT_S, DEAD, DEAD_S, LATE_S, Roster
+from ray.runtime.cluster.data_calls import DataCalls
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.cluster.office import Office
 from ray.runtime.cluster.peering import Sender
@@ -68,6 +70,8 @@ class Director:
         self._answered: dict[int, tuple[Sender, Member]] = {}
         #: Who has asked to join before this node directs.
         self._early: list[tuple[Sender, cluster.Join]] = []
+        #: Calls the data ports of those; None: the values of this cluster travel in messages.
+        self.data: DataCalls | None = None
         self._has_begun = False
         self._turned = boottime()
 
@@ -139,7 +143,16 @@ class Director:
         self._timers.after(DIAL_BACK_S, lambda: self._unreached(record, f"no answer within {DIAL_BACK_S:g} s"))
 
     def reached(self, member: Member) -> None:
-        """A node has answered the director's call: it is one of them once that is written down."""
+        """A node has answered the director's call: its data port is called as well."""
+        if member.record.number not in self._joining:
+            return
+        if self.data is None:
+            self._answers(member)
+        else:
+            self.data.begin(member, lambda why: self._unreached(member.record, why) if why else self._answers(member))
+
+    def _answers(self, member: Member) -> None:
+        """A node was reached: it is one of them once that is written down."""
         client = self._joining.pop(member.record.number, None)
         if client is not None:
             self._answered[member.record.number] = client, member
@@ -155,10 +168,14 @@ class Director:
     def _unreached(self, record: NodeRecord, why: str) -> None:
         client = self._joining.pop(record.number, None)
         if client is not None:
+            place = self.data.place_of(node_bytes(record.number)) if self.data is not None else ""
+            place = f"{place} (data)" if place else self._members.place_of(record)
             self.roster.declare_dead(record.number, why)
+            if self.data is not None:
+                self.data.give_up(node_bytes(record.number))
             client.send(
                 cluster.JoinRefused(
-                    f"{self._members.place_of(record)} of this node cannot be reached from the director at "
+                    f"{place} of this node cannot be reached from the director at "
                     f"{self._members.place_of(self._record)}: {why}. Open that port, or start with --port-range or "
                     "--host"
                 )

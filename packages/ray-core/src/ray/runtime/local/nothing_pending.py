@@ -19,7 +19,9 @@ class NothingPending:
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
 
-    def wait(self, refs: list[Ref], num_returns: int, timeout_s: float | None) -> tuple[list[Ref], list[Ref]]:
+    def wait(
+        self, refs: list[Ref], num_returns: int, timeout_s: float | None, fetch: bool = False
+    ) -> tuple[list[Ref], list[Ref]]:
         """The first ready ones; at once, because nothing is ever pending."""
         ready = [ref for ref in refs if self._entries.of(ref).status != PENDING][:num_returns]
         chosen = set(ready)

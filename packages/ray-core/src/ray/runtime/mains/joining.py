@@ -15,6 +15,7 @@ from ray.plugins.compose import Composition
 from ray.protocol import handshake
 from ray.protocol.lending import LendingTable
 from ray.runtime.cluster.belonging import Belonging
+from ray.runtime.cluster.data_calls import DataCalls
 from ray.runtime.cluster.director import Director
 from ray.runtime.cluster.members import Members
 from ray.runtime.cluster.office import Office
@@ -113,7 +114,10 @@ def join(
     )
     stored = objects_of(manager, config, composition, store, members, processes)
     if stored is not None:
-        joined.share(stored)
+        calls = DataCalls(manager.transport)
+        if director is not None:
+            director.data = calls
+        joined.share(stored, calls)
         stored.begin()
     survey = Survey(members, manager.timers, manager.demands.rows)
     joined.hear_also(Demands, survey.heard)

@@ -11,12 +11,18 @@ from ray.runtime.object_manager.object_manager import ObjectManager
 
 
 def serve(
-    channel: socket.socket, composition: Composition, store_address: str, host: str, ports: tuple[int, int]
+    channel: socket.socket,
+    own: bytes,
+    composition: Composition,
+    store_address: str,
+    host: str,
+    ports: tuple[int, int],
 ) -> None:
     """Serve until the node manager has gone.
 
     Args:
         channel: to it.
+        own: the number of the node.
         composition: of the node.
         store_address: of its store.
         host: where it listens.
@@ -24,4 +30,4 @@ def serve(
     """
     interface.own_process = "the object manager"
     store = composition.open_store(store_address)
-    ObjectManager(channel, store, host, ports, sampled=is_loopback(host)).serve()
+    ObjectManager(channel, own, store, host, ports, sampled=is_loopback(host)).serve()

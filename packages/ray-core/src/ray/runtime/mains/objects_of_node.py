@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from ray.abc.store import SHARED, StoreServer
+from ray.ids import node_of
 from ray.plugins.compose import Composition
 from ray.protocol.pulls import PullTable
 from ray.runtime.cluster.members import Members
@@ -41,7 +42,12 @@ def objects_of(
     manager.reception.serves = bool(door.host)
     host, ports = (config.host, config.ports) if door.host else (LOOPBACK, (0, 0))
     serve = functools.partial(
-        object_manager.serve, composition=composition, store_address=store.address, host=host, ports=ports
+        object_manager.serve,
+        own=node_of(manager.process_id),
+        composition=composition,
+        store_address=store.address,
+        host=host,
+        ports=ports,
     )
     desk = ObjectsDesk(processes, manager.pool, store, manager.fail)
     return NodeObjects(

@@ -17,6 +17,7 @@ from ray.protocol.lending import LendingTable
 from ray.runtime.cluster.actor_hosts import ActorHosts
 from ray.runtime.cluster.belonging import Belonging
 from ray.runtime.cluster.borrowing import LeaseBorrowing
+from ray.runtime.cluster.data_calls import DataCalls
 from ray.runtime.cluster.lending import LeaseLending
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.cluster.watching import ActorWatching
@@ -115,10 +116,11 @@ class Joined:
             node.Answer: lambda member, message: self._watching.answered(message),
         }
 
-    def share(self, stored: NodeObjects) -> None:
-        """Others read what is in the store of this node."""
+    def share(self, stored: NodeObjects, calls: DataCalls) -> None:
+        """Others read what is in the store of this node; ``calls`` to their data ports, if it is the director."""
         self._stored = stored
         self.hear_also(objects.DataTicket, stored.take_ticket)
+        self.hear_also(objects.Door, calls.answered)
 
     def hear_also(self, kind: type, take: Heard) -> None:
         """Another part of the node manager takes what others say of this kind."""

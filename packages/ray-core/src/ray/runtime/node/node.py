@@ -15,7 +15,7 @@ from ray.abc.store import StoreServer
 from ray.abc.transport import Connection, Frame, Transport
 from ray.clock import wall_time
 from ray.exceptions import RemoteProtocolError, RuntimeEnvSetupError
-from ray.ids import ProcessIds, embedded_node, make_lease_ids, node_manager_of, node_number
+from ray.ids import ProcessIds, embedded_node, make_lease_ids, node_bytes, node_manager_of, node_number
 from ray.messages import codec, jobs, node
 from ray.messages.cluster import AskDemands
 from ray.plugins.specs import EventSink
@@ -358,7 +358,10 @@ class NodeManager:
         spread = placement is not None and placement.spread
         request = ResourceRequest(message.resources, message.depth, message.priority, spread)
         key = (peer.id, message.key)
-        self.apply(self.leases.demand(key, request, message.count, message.name, peer.job, placement=placement))
+        prefer = node_bytes(message.prefer) if message.prefer else b""
+        self.apply(
+            self.leases.demand(key, request, message.count, message.name, peer.job, placement=placement, prefer=prefer)
+        )
         self.attend()
 
     def _release(self, peer: Client, message: node.Release, frames: Sequence[Frame]) -> None:

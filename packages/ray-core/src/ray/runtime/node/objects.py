@@ -105,8 +105,12 @@ class NodeObjects:
         self._gone: dict[bytes, str] = {}
         self._rests = False
         self._is_needed = self._is_closed = False
+        #: Those that have asked where it listens before it did.
+        self._waiting: list[Client] = []
         #: What has happened so far.
-        self.counts = {"brought": 0, "failed": 0, "received_bytes": 0, "bad_frames": 0, "restarts": 0}
+        self.counts = dict.fromkeys(
+            ("brought", "failed", "received_bytes", "sent_bytes", "busy", "bad_frames", "restarts"), 0
+        )
 
     # --- the object manager -------------------------------------------------------------------------------------------
 
@@ -182,9 +186,15 @@ class NodeObjects:
                 self._order(orders.Way(report.node, reason="there is no connection to its node manager"))
         elif isinstance(report, orders.Removed):
             self._removing.pop(report.number, None)
+        elif isinstance(report, orders.Served):
+            self.counts["sent_bytes"] += report.sent
+            self.counts["busy"] += report.busy
         else:
             self.port = report.port
             self._carry_out(self._table.mover_ready())
+            waiting, self._waiting = self._waiting, []
+            for client in waiting:
+                self._say_door(client)
 
     def _ended(self, report: orders.Ended) -> None:
         counts = self.counts
@@ -207,6 +217,8 @@ class NodeObjects:
                 self._order(orders.Bring(effect.key, effect.node, effect.nbytes))
             elif isinstance(effect, pulls.GiveUp):
                 self._order(orders.GiveUp(effect.key))
+            elif isinstance(effect, pulls.Gone):
+                self._order(orders.Gone(effect.node))
             else:
                 self._tell(effect)
         if removed:
@@ -254,6 +266,7 @@ class NodeObjects:
             objects.LetGo: lambda client, message, frames: self._let_go(client, message),
             objects.FreeAt: lambda client, message, frames: self._free(node_bytes(message.node), message.keys),
             objects.AskTicket: of_node(self._give_ticket),
+            objects.AskDoor: of_node(lambda client, message: self._say_door(client)),
             objects.FreeObjects: of_node(self._free_objects),
             objects.ProcessOver: of_node(self._process_over),
         }
@@ -261,10 +274,6 @@ class NodeObjects:
     def _pull(self, client: Client, message: objects.Pull) -> None:
         at = node_bytes(message.node)
         self._need()
-        gone = self._gone.get(at)
-        if gone is not None:
-            client.send(node.Answer(message.request, False, error=gone))
-            return
         self._carry_out(self._table.ask(client.id, message.request, message.key, at, message.nbytes, message.urgency))
 
     def _let_go(self, client: Client, message: objects.LetGo) -> None:
@@ -316,6 +325,13 @@ class NodeObjects:
         self._timers.after(_SWEEP_S, lambda: self._node_manager.owner_lost(process))
 
     # --- other nodes --------------------------------------------------------------------------------------------------
+
+    def _say_door(self, client: Client) -> None:
+        """To a director that calls this node."""
+        if self._door.host and not self.port:
+            self._waiting.append(client)
+        else:
+            client.send(objects.Door(self._door.host, self.port if self._door.host else 0))
 
     def _give_ticket(self, client: Client, message: objects.AskTicket) -> None:
         if not (self._door.host and self.port):

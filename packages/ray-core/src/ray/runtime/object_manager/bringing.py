@@ -1,52 +1,101 @@
-"""One object on its way here: straight into the memory that the store has reserved for it."""
+"""One object on its way here: straight into the memory that the store has reserved for it.
+
+Other nodes may be sent what is here and right of it before it is complete; no other process of this one sees that.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 
 from ray.abc.store import Store
-from ray.clock import sleep
+from ray.clock import monotonic, sleep
 from ray.exceptions import ObjectExistsError, ObjectStoreFullError, OutOfDiskError, RayError
+from ray.ids import NODE_NUMBER_BYTES
 from ray.protocol.pulls import AGAIN, FULL, LOST
-from ray.runtime.object_manager.frames import REFUSED, WAIT, Request
+from ray.runtime.object_manager.frames import BUSY, HOLDERS, REFUSED, WAIT, Request
 from ray.runtime.object_manager.lines import ChangedError, Line
 from ray.runtime.object_manager.orders import Bring, Ended
-from ray.runtime.object_manager.ways import Ways
+from ray.runtime.object_manager.sources import RefusedError, Sources
+from ray.runtime.object_manager.ways import PROGRESS_S, Ways
 
-#: In a row, without a byte in between.
-_MAX_FAILURES = 2
-_PAUSE_S = 0.1
+#: What has become of a transfer, as those see it who are sent a part of it.
+GROWS, DONE, STUCK = range(3)
 
 
-class _RefusedError(Exception):
-    """The other node does not have it."""
+class _BusyError(Exception):
+    """The other node has enough others to send it to."""
 
 
 class Bringing:
     """One transfer. ``run`` is called once, on a thread of its own."""
 
-    def __init__(self, order: Bring, store: Store, ways: Ways) -> None:
+    def __init__(self, order: Bring, own: bytes, store: Store, ways: Ways) -> None:
+        """``own``: the number of this node."""
         self._order = order
         self._store = store
         self._ways = ways
-        #: What is here and right.
-        self._offset = 0
+        self._sources = Sources(own, order.node)
+        self._changed = threading.Condition()
+        #: Where it is written to, for as long as it is.
+        self._view: memoryview | None = None
+        #: What is here and right, and since when.
+        self._offset, self._since = 0, monotonic()
+        self._state = GROWS
         self._is_over = False
+        #: The one that sends it now, and the node at its other end.
         self._connection: socket.socket | None = None
+        self._from = b""
         #: Bytes that came, and frames that were not what they said.
         self.received = self.bad_frames = 0
 
     def give_up(self) -> None:
         """Nobody needs it any more. Any thread."""
         self._is_over = True
+        self._hang_up()
+
+    def node_gone(self, node: bytes) -> None:
+        """A node is dead; others may have the object. Any thread."""
+        self._sources.gone(node)
+        if self._from == node:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
         connection = self._connection
         if connection is not None:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
+    def read(self, offset: int, into: memoryview, wait_s: float) -> tuple[int, int]:
+        """Copy what there is from ``offset`` on, for which it waits; how much that was, and the state. Any thread.
+
+        DONE: the store has it. STUCK: nothing more comes, as far as can be told.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._offset > offset or self._state != GROWS, wait_s)
+            if self._state != GROWS:
+                return 0, self._state
+            count = min(len(into), self._offset - offset)
+            if self._view is not None and count > 0:
+                with self._view[offset : offset + count] as part:
+                    into[:count] = part
+                return count, GROWS
+            return 0, GROWS if monotonic() - self._since < PROGRESS_S else STUCK
+
     def run(self) -> Ended:
         """Bring it; returns how that has ended."""
+        state = STUCK
+        try:
+            ended = self._run()
+            state = STUCK if ended.kind else DONE
+        finally:
+            with self._changed:
+                self._state = state
+                self._changed.notify_all()
+        return ended
+
+    def _run(self) -> Ended:
         key, store = self._order.key, self._store
         try:
             if store.contains(key):  # an object manager that has died had brought it
@@ -61,13 +110,18 @@ class Bringing:
         except RayError as error:
             return Ended(key, AGAIN, str(error))
         try:
+            self._view, self._since = view, monotonic()
             self._fill(view)
         except BaseException as error:
-            view.release()
+            with self._changed:  # nobody reads it now
+                self._view = None
+                view.release()
             with contextlib.suppress(RayError, KeyError):
                 store.abort(key)
-            return self._ended(LOST if isinstance(error, _RefusedError) else AGAIN, str(error))
-        view.release()
+            return self._ended(LOST if isinstance(error, RefusedError) else AGAIN, str(error))
+        with self._changed:
+            self._view = None
+            view.release()
         store.seal(key)
         return self._ended()
 
@@ -75,35 +129,59 @@ class Bringing:
         return Ended(self._order.key, kind, text, self.received, self.bad_frames)
 
     def _fill(self, view: memoryview) -> None:
-        node, failures = self._order.node, 0
+        sources = self._sources
         while self._offset < self._order.nbytes:
+            node = sources.next()
+            if node is None:
+                sleep(sources.again(monotonic()))
+                if self._is_over:
+                    raise ConnectionError("it was given up")
+                continue
             before = self._offset
-            used = self._ways.idle(node)
             try:
-                line = used or self._ways.open(node)
-                self._connection = line.connection
-                try:
-                    if self._is_over:
-                        raise ConnectionError("it was given up")
-                    self._receive(line, view)
-                    self._ways.give(node, line)
-                except BaseException:
-                    line.close()
-                    raise
-                finally:
-                    self._connection = None
+                self._bring_from(node, view)
+            except _BusyError:
+                sources.busy(node)
+            except RefusedError as error:
+                sources.refused(node, str(error))
             except OSError as error:
-                self.bad_frames += isinstance(error, ChangedError)
                 if self._is_over:
                     raise
-                if used is not None:  # it may have been closed while nobody used it, and others as well
-                    self._ways.close_idle(node)
-                    if self._offset == before:
-                        continue
-                failures = 0 if self._offset > before else failures + 1
-                if failures >= _MAX_FAILURES:
+                sources.failed(node, error)
+            if self._offset > before:
+                sources.sent()
+
+    def _bring_from(self, node: bytes, view: memoryview) -> None:
+        """Over a connection that nobody uses, if there is one that the other end has not closed meanwhile."""
+        before, used = self._offset, self._ways.idle(node)
+        if used is not None:
+            try:
+                self._bring_over(used, node, view)
+            except OSError:
+                self._ways.close_idle(node)
+                if self._is_over or self._offset > before:
                     raise
-                sleep(_PAUSE_S * failures)
+            else:
+                return
+        self._bring_over(self._ways.open(node), node, view)
+
+    def _bring_over(self, line: Line, node: bytes, view: memoryview) -> None:
+        self._from, self._connection = node, line.connection
+        try:
+            if self._is_over:
+                raise ConnectionError("it was given up")
+            self._receive(line, view)
+        except _BusyError:
+            self._ways.give(node, line)
+            raise
+        except BaseException as error:
+            self.bad_frames += isinstance(error, ChangedError)
+            line.close()
+            raise
+        else:
+            self._ways.give(node, line)
+        finally:
+            self._connection, self._from = None, b""
 
     def _receive(self, line: Line, view: memoryview) -> None:
         request = Request(1, self._order.key, self._offset, self._order.nbytes)
@@ -112,15 +190,26 @@ class Bringing:
             header = line.header()
             if header.stream != request.stream or header.offset != self._offset:
                 raise ChangedError("a frame of another object, or of another place in it")
-            if header.kind in (WAIT, REFUSED):
-                reason = bytearray(header.length)
-                line.take(request, header, memoryview(reason))
-                if header.kind == REFUSED:
-                    raise _RefusedError(reason.decode(errors="replace"))
+            if header.kind in (WAIT, REFUSED, HOLDERS, BUSY):
+                said = bytearray(header.length)
+                line.take(request, header, memoryview(said))
+                self._hear(header.kind, bytes(said))
                 continue
             if not 0 < header.length <= request.nbytes - self._offset:
                 raise ChangedError("a frame that does not fit into its object")
             with view[self._offset : self._offset + header.length] as part:
                 line.take(request, header, part)
             self.received += header.length
-            self._offset += header.length
+            with self._changed:
+                self._offset += header.length
+                self._since = monotonic()
+                self._changed.notify_all()
+
+    def _hear(self, kind: int, said: bytes) -> None:
+        if kind == REFUSED:
+            raise RefusedError(said.decode(errors="replace"))
+        if kind in (HOLDERS, BUSY):
+            count = NODE_NUMBER_BYTES
+            self._sources.named(said[at : at + count] for at in range(0, len(said) - count + 1, count))
+        if kind == BUSY:
+            raise _BusyError

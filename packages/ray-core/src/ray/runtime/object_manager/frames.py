@@ -20,8 +20,9 @@ FRAME_BYTES = 1 << 20
 #: Of the reason in a refusal.
 MAX_REASON_BYTES = 1000
 #: What a frame holds: bytes of the object; nothing, as the sender is still reading it; a reason why there are none;
-#: bytes of the object whose checksum is that of samples.
-DATA, WAIT, REFUSED, SAMPLED = range(4)
+#: bytes of the object whose checksum is that of samples; the numbers of other nodes that have it, at least in part;
+#: the same, as this one has others to send it to.
+DATA, WAIT, REFUSED, SAMPLED, HOLDERS, BUSY = range(6)
 #: So many bytes are a sample, and so far is it from one to the next.
 _SAMPLE_BYTES, _STRIDE_BYTES = 256, 64 * 1024
 

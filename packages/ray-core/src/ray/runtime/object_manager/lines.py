@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Protocol
 
 from ray.runtime.object_manager.frames import Header, Request
@@ -9,6 +10,8 @@ from ray.runtime.object_manager.frames import Header, Request
 
 class Line(Protocol):
     """One end of a connection that has been let in."""
+
+    connection: socket.socket
 
     def ask(self, request: Request) -> None:
         """Send a request."""

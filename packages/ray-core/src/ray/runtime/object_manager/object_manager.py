@@ -20,6 +20,7 @@ from ray.runtime.object_manager.orders import (
     Ended,
     Expect,
     GiveUp,
+    Gone,
     Listens,
     Order,
     Remove,
@@ -39,12 +40,20 @@ class ObjectManager:
     """``serve`` returns when the node manager has gone."""
 
     def __init__(
-        self, channel: socket.socket, store: Store, host: str, ports: tuple[int, int], *, sampled: bool = False
+        self,
+        channel: socket.socket,
+        own: bytes,
+        store: Store,
+        host: str,
+        ports: tuple[int, int],
+        *,
+        sampled: bool = False,
     ) -> None:
         """Listen.
 
         Args:
             channel: to the node manager, of packets.
+            own: the number of this node.
             store: of the node; used by this process alone.
             host: where other nodes reach this one.
             ports: the first and the last one to listen on; zeros: the system chooses.
@@ -52,9 +61,10 @@ class ObjectManager:
         """
         self._channel = channel
         self._store = store
-        self._serving = Serving(store, host, ports, sampled=sampled)
-        self._ways = Ways(lambda node: self._say(Ask(node)))
+        self._own = own
         self._bringing: dict[bytes, Bringing] = {}
+        self._serving = Serving(store, self._bringing.get, self._say, host, ports, sampled=sampled)
+        self._ways = Ways(lambda node: self._say(Ask(node)))
 
     def _say(self, report: Report) -> None:
         with contextlib.suppress(OSError):  # the node manager has gone, and this process goes as well
@@ -82,7 +92,7 @@ class ObjectManager:
 
     def _take(self, order: Order) -> None:
         if isinstance(order, Bring):
-            bringing = self._bringing[order.key] = Bringing(order, self._store, self._ways)
+            bringing = self._bringing[order.key] = Bringing(order, self._own, self._store, self._ways)
             try:
                 UnawaitedThread(target=self._bring, args=(order.key, bringing), name="ray-bring", daemon=True).start()
             except RuntimeError as error:  # there is no room for one more thread
@@ -92,6 +102,10 @@ class ObjectManager:
             known = self._bringing.get(order.key)
             if known is not None:
                 known.give_up()
+        elif isinstance(order, Gone):
+            self._ways.node_gone(order.node)
+            for each in list(self._bringing.values()):
+                each.node_gone(order.node)
         elif isinstance(order, Expect):
             self._serving.expected.add(Ticket(order.id, order.secret, order.client, order.server, order.sealed))
         elif isinstance(order, Way):
@@ -111,6 +125,7 @@ class ObjectManager:
         store = self._store
         for key in order.keys:
             store.delete(key)
+            self._serving.receivers.forget(key)
         if order.prefix and isinstance(store, Listing) and LISTING in store.capabilities:
             with contextlib.suppress(RayError):  # the store has gone, and the node with it
                 for stored in store.list():

@@ -29,6 +29,12 @@ class GiveUp(_Said, frozen=True):
     key: bytes
 
 
+class Gone(_Said, frozen=True):
+    """That node is dead: what was to come from there may come from others."""
+
+    node: bytes
+
+
 class Remove(_Said, frozen=True):
     """Delete these objects from the store, or all whose keys begin with ``prefix``. Answered with ``Removed``."""
 
@@ -93,8 +99,18 @@ class Removed(_Said, frozen=True):
     number: int
 
 
-Order: TypeAlias = Bring | GiveUp | Remove | Expect | Way
-Report: TypeAlias = Listens | Ask | Ended | Removed
+class Served(_Said, frozen=True):
+    """An object manager of another node has asked for an object, and was sent so much of it."""
+
+    key: bytes
+    node: bytes
+    sent: int = 0
+    busy: bool = False
+    """It was told of others that have it."""
+
+
+Order: TypeAlias = Bring | GiveUp | Gone | Remove | Expect | Way
+Report: TypeAlias = Listens | Ask | Ended | Removed | Served
 
 encode = msgspec.msgpack.Encoder().encode
 decode_order = msgspec.msgpack.Decoder(Order).decode

@@ -8,13 +8,18 @@ import random
 import socket
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from ray.abc.store import SPILLING, Spilling, Store
 from ray.clock import monotonic, sleep
 from ray.exceptions import RayError
+from ray.ids import node_of
+from ray.runtime.object_manager.bringing import DONE, STUCK
 from ray.runtime.object_manager.frames import (
+    BUSY,
     DATA,
     FRAME_BYTES,
+    HOLDERS,
     MAX_REASON_BYTES,
     REFUSED,
     WAIT,
@@ -22,7 +27,9 @@ from ray.runtime.object_manager.frames import (
     limit_waits,
 )
 from ray.runtime.object_manager.lines import Line
+from ray.runtime.object_manager.orders import Served
 from ray.runtime.object_manager.plain import PlainLine
+from ray.runtime.object_manager.receivers import Receivers
 from ray.runtime.object_manager.sealed import SealedLine
 from ray.runtime.object_manager.tickets import Ticket, admit
 from ray.threads import UnawaitedThread
@@ -39,6 +46,8 @@ _EXPECT_S = 0.5
 _IDLE_S, _STALLED_S = 60.0, 30.0
 #: How often a client is told that an object is still being read.
 _WAIT_S = 1.0
+#: How long one that asks for what comes waits for this node to have more of it.
+_AHEAD_S = 0.1
 _BACKLOG = 128
 #: Where no connection can be taken now.
 _PAUSE_S = 0.01
@@ -69,14 +78,31 @@ class Expected:
             return ticket
 
 
+class Part(Protocol):
+    """An object that is on its way here."""
+
+    def read(self, offset: int, into: memoryview, wait_s: float) -> tuple[int, int]: ...
+
+
 class Serving:
     """The listener, and who is connected."""
 
-    def __init__(self, store: Store, host: str, ports: tuple[int, int], *, sampled: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        part: Callable[[bytes], Part | None],
+        served: Callable[[Served], None],
+        host: str,
+        ports: tuple[int, int],
+        *,
+        sampled: bool,
+    ) -> None:
         """Listen.
 
         Args:
             store: of the node.
+            part: finds what is on its way here.
+            served: told of what was asked for.
             host: the one address at which this is to be reached.
             ports: the first and the last one that it may be; zeros: the system chooses.
             sampled: whether samples of what is sent are checked, or all of it.
@@ -85,6 +111,9 @@ class Serving:
             OSError: there is none.
         """
         self._store = store
+        self._part = part
+        self._served = served
+        self.receivers = Receivers()
         self._sampled = sampled
         self._spilling = store if isinstance(store, Spilling) and SPILLING in store.capabilities else None
         self.expected = Expected()
@@ -122,23 +151,25 @@ class Serving:
             try:
                 try:
                     limit_waits(connection, ENTER_S, ENTER_S)
-                    line = self._line(connection)
+                    line, node = self._enter(connection)
                 finally:
                     self._entering.release()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 limit_waits(connection, _IDLE_S, _STALLED_S)
                 while True:
-                    self._answer(line, line.asked())
+                    self._answer(line, node, line.asked())
             except OSError:  # the client has gone, or is none
                 return
             finally:
                 self._connections.discard(connection)
 
-    def _line(self, connection: socket.socket) -> Line:
+    def _enter(self, connection: socket.socket) -> tuple[Line, bytes]:
+        """Let a client in; returns the line to it, and its node."""
         ticket, keys = admit(connection, self.expected.strike_off)
+        node = node_of(ticket.client)
         if ticket.sealed:
-            return SealedLine(connection, keys.to_client, keys.to_server)
-        return PlainLine(connection, sampled=self._sampled)
+            return SealedLine(connection, keys.to_client, keys.to_server), node
+        return PlainLine(connection, sampled=self._sampled), node
 
     def close(self) -> None:
         """Let nobody in any more, and hang up on all."""
@@ -148,25 +179,68 @@ class Serving:
                 each.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def _answer(self, line: Line, request: Request) -> None:
+    def _answer(self, line: Line, node: bytes, request: Request) -> None:
+        admitted, others = self.receivers.enter(request.key, node, request.nbytes)
+        if not admitted:
+            line.send(request, request.offset, BUSY, b"".join(others))
+            self._served(Served(request.key, node, busy=True))
+            return
+        answer = _Answer(line, request)
         try:
-            found = self._read(request.key, lambda: line.send(request, request.offset, WAIT, b""))
+            if others:
+                answer.say(HOLDERS, b"".join(others))
+            self._send(answer)
+        finally:
+            self.receivers.leave(request.key, node)
+            self._served(Served(request.key, node, answer.offset - request.offset))
+
+    def _send(self, answer: _Answer) -> None:
+        """What is complete, or else what is here of it, as it comes."""
+        request = answer.request
+        try:
+            part = self._part(request.key)
+            if part is not None and not self._send_part(answer, part):
+                return
+            found = self._read(request.key, lambda: answer.say(WAIT))
         except RayError as error:
-            line.send(request, request.offset, REFUSED, str(error).encode()[:MAX_REASON_BYTES])
+            answer.say(REFUSED, str(error).encode()[:MAX_REASON_BYTES])
             return
         if found is None:
-            line.send(request, request.offset, REFUSED, b"it is not in the store of its node any more")
+            answer.say(REFUSED, b"it is not in the store of its node any more")
             return
         try:
             with found:
                 if len(found) != request.nbytes:
-                    line.send(request, request.offset, REFUSED, f"it has {len(found):,} bytes".encode())
+                    answer.say(REFUSED, f"it has {len(found):,} bytes".encode())
                     return
-                for offset in range(request.offset, request.nbytes, FRAME_BYTES):
-                    with found[offset : offset + FRAME_BYTES] as part:
-                        line.send(request, offset, DATA, part)
+                while answer.offset < request.nbytes:
+                    with found[answer.offset : answer.offset + FRAME_BYTES] as data:
+                        answer.give(data)
         finally:
             self._store.release(request.key)
+
+    def _send_part(self, answer: _Answer, part: Part) -> bool:
+        """Send what is here of an object that comes; whether the store has it now, and the rest is to follow.
+
+        Who asks is sent nothing if this node is not ahead of it: so no two wait for each other, nor more in a circle.
+        """
+        scratch = memoryview(bytearray(FRAME_BYTES))
+        patience_s = _AHEAD_S
+        while True:
+            count, state = part.read(answer.offset, scratch, patience_s)
+            if count:
+                answer.give(scratch[:count])
+            elif state == DONE:
+                return True
+            elif state == STUCK:
+                answer.say(REFUSED, b"it does not come to this node either")
+                return False
+            elif answer.offset == answer.request.offset:
+                answer.say(BUSY)
+                return False
+            else:
+                answer.say(WAIT)
+            patience_s = _WAIT_S
 
     def _read(self, key: bytes, still: Callable[[], None]) -> memoryview | None:
         """An object's memory; ``still`` is called now and then while that takes its time."""
@@ -193,6 +267,25 @@ class Serving:
             answers.put(self._store.get(key))
         except RayError as error:
             answers.put(error)
+
+
+class _Answer:
+    """To one request."""
+
+    def __init__(self, line: Line, request: Request) -> None:
+        self._line = line
+        self.request = request
+        #: What was sent ends there.
+        self.offset = request.offset
+
+    def say(self, kind: int, text: bytes = b"") -> None:
+        """Send a frame without a part of the object."""
+        self._line.send(self.request, self.offset, kind, text)
+
+    def give(self, data: memoryview) -> None:
+        """Send the next part."""
+        self._line.send(self.request, self.offset, DATA, data)
+        self.offset += len(data)
 
 
 def _listen(host: str, ports: tuple[int, int]) -> socket.socket:

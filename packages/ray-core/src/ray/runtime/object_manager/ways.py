@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ray.clock import monotonic
 from ray.runtime.object_manager.frames import limit_waits
+from ray.runtime.object_manager.lines import Line
 from ray.runtime.object_manager.orders import Way
 from ray.runtime.object_manager.plain import PlainLine
 from ray.runtime.object_manager.sealed import SealedLine
@@ -31,11 +32,13 @@ class Ways:
         self._ask = ask
         self._changed = threading.Condition()
         #: {node: (connection, since when nobody uses it)}
-        self._idle: dict[bytes, deque[tuple[SealedLine | PlainLine, float]]] = {}
+        self._idle: dict[bytes, deque[tuple[Line, float]]] = {}
         #: {node: answers that nobody has taken}
         self._found: dict[bytes, deque[Way]] = {}
+        #: Dead nodes.
+        self._gone: set[bytes] = set()
 
-    def idle(self, node: bytes) -> SealedLine | PlainLine | None:
+    def idle(self, node: bytes) -> Line | None:
         """One that nobody uses, if there is one; its other end may have closed it."""
         limit = monotonic() - _IDLE_S
         with self._changed:
@@ -47,7 +50,7 @@ class Ways:
                 connection.close()
         return None
 
-    def open(self, node: bytes) -> SealedLine | PlainLine:
+    def open(self, node: bytes) -> Line:
         """A new one.
 
         Raises:
@@ -72,7 +75,8 @@ class Ways:
 
     def _await(self, node: bytes) -> Way:
         with self._changed:
-            if not self._changed.wait_for(lambda: self._found.get(node), _TICKET_S):
+            self._changed.wait_for(lambda: self._found.get(node) or node in self._gone, _TICKET_S)
+            if not self._found.get(node):
                 raise ConnectionError("its node manager has given no ticket")
             return self._found[node].popleft()
 
@@ -82,7 +86,13 @@ class Ways:
             self._found.setdefault(way.node, deque()).append(way)
             self._changed.notify_all()
 
-    def give(self, node: bytes, connection: SealedLine | PlainLine) -> None:
+    def node_gone(self, node: bytes) -> None:
+        """A node is dead: nobody waits for a ticket from there."""
+        with self._changed:
+            self._gone.add(node)
+            self._changed.notify_all()
+
+    def give(self, node: bytes, connection: Line) -> None:
         """Nobody uses it any more; it is as it was when it was new."""
         with self._changed:
             self._idle.setdefault(node, deque()).append((connection, monotonic()))

@@ -10,6 +10,7 @@ from ray.clock import monotonic
 from ray.exceptions import RayError
 from ray.messages.objects import ARGUMENT
 from ray.protocol.references import AWAY, FAILED, STORED, ObjectEntry
+from ray.runtime.owner.arrival_waiter import ArrivalWaiter
 from ray.runtime.owner.entries import entry_in
 from ray.runtime.owner.lacking import timed_out
 from ray.runtime.owner.records import TaskRecord
@@ -91,14 +92,16 @@ class Access:
         if not entry.status:
             # The collector may have finalised ``ref``, together with the object whose destructor asks.
             held: ObjectRef[Any] = ObjectRef(entry)
+            end = None if timeout_s is None else monotonic() + timeout_s
             if not self.wait_entry(entry, timeout_s) and not entry.status:
                 raise timed_out(timeout_s, (entry,), 1, self._host.trouble)
-            return self._values.value(held._entry, copy, timeout_s)
+            return self._values.value(held._entry, copy, timeout_s, end)
         return self._values.value(entry, copy, timeout_s)
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
         if self._host.guarded and timeout_s != 0:
             self._host.check_blocking("ray.get")
+        end = None if timeout_s is None else monotonic() + timeout_s
         entries = list(map(_entry_of, refs))
         if set(map(_table_of, entries)) != {self._table}:
             for ref in refs:
@@ -117,18 +120,19 @@ class Access:
                     if entry.status == FAILED:
                         value(entry)
             if self._table.places and AWAY in map(_status_of, entries):
-                return self._with_away(entries, timeout_s, copy)
+                return self._with_away(entries, timeout_s, end, copy)
             return [value(entry, copy) for entry in entries]
         except RayError:
             self.asked_for(refs)
             raise
 
-    def _with_away(self, entries: Sequence[ObjectEntry], timeout_s: float | None, copy: bool) -> list[Any]:
+    def _with_away(
+        self, entries: Sequence[ObjectEntry], timeout_s: float | None, end: float | None, copy: bool
+    ) -> list[Any]:
         """The same where values may have to come from other nodes: all at a time."""
-        end = None if timeout_s is None else monotonic() + timeout_s
         value, away = self._values.value, self._values.away
         away.begin(entry for entry in entries if entry.status == AWAY)
-        return [value(entry, copy, None if end is None else max(0.0, end - monotonic())) for entry in entries]
+        return [value(entry, copy, timeout_s, end) for entry in entries]
 
     def asked_for(self, refs: Sequence[CountedRef[Any]]) -> None:
         """See ``Runtime``. Nor those that are yet to fail need be printed."""
@@ -142,11 +146,15 @@ class Access:
                 elif type(entry.task) is TaskRecord:
                     entry.task.asked = True
 
-    def wait(self, refs: list[Ref], num_returns: int, timeout_s: float | None) -> tuple[list[Ref], list[Ref]]:
+    def wait(
+        self, refs: list[Ref], num_returns: int, timeout_s: float | None, fetch: bool = False
+    ) -> tuple[list[Ref], list[Ref]]:
         if self._here.closed:
             self._host.check_open()
         if self._host.guarded and timeout_s != 0:
             self._host.check_blocking("ray.wait")
+        if fetch:
+            return self._wait_here(refs, num_returns, timeout_s)
         with self._lock:
             last, self._rest = self._rest, NO_REST
         entries = last.entries_of(refs)
@@ -172,6 +180,24 @@ class Access:
             del entries[index]
             self._rest = last.without(index, rest) if known else Rest(rest, rest[:], entries)
         return [refs[index]], rest
+
+    def _wait_here(self, refs: list[Ref], num_returns: int, timeout_s: float | None) -> tuple[list[Ref], list[Ref]]:
+        """The same where what is ready has to be on this node as well, and is brought here."""
+        entries = [entry_in(self._table, ref) for ref in refs]
+        waiter = ArrivalWaiter(num_returns, entries, self._values.away)
+        try:
+            with self._lock:
+                waiter.begin()
+            self._want(entries)  # may fail some at once
+            if timeout_s != 0:
+                self._host.block(waiter, timeout_s)
+            with self._lock:
+                here = set(waiter.here)
+            ready = [index for index, entry in enumerate(entries) if entry in here][:num_returns]
+            return _split(refs, ready)
+        finally:
+            with self._lock:
+                waiter.end()
 
     def remembers(self, refs: list[ObjectRef[Any]]) -> bool:
         """Whether ``refs`` is the list that ``wait`` returned last, unchanged: it needs no check."""

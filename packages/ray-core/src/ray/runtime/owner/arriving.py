@@ -23,12 +23,19 @@ class Wanted(Protocol):
         """Called once, on a thread; ``read`` gives an object's memory."""
 
 
+class Reader(Protocol):
+    """Has objects read."""
+
+    def put(self, wanted: OnDisk) -> None:
+        """Have ``wanted.read`` called."""
+
+
 class OnDisk:
     """One spilled object and the listener that waits for it: told when it is read, as if it were complete then."""
 
     __slots__ = ("_blob", "_error", "_restoring", "listener", "object_id")
 
-    def __init__(self, object_id: bytes, restoring: Restoring) -> None:
+    def __init__(self, object_id: bytes, restoring: Reader) -> None:
         self.object_id = object_id
         #: None: nobody waits.
         self.listener: Listener | None = None

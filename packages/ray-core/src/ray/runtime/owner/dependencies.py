@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ray.runtime.owner.borrowing import Borrowing
     from ray.runtime.owner.failed_chains import FailedChains
     from ray.runtime.owner.leasing import Leasing
+    from ray.runtime.owner.locality import Locality
     from ray.runtime.owner.outcomes import Outcomes
 
 
@@ -25,13 +26,21 @@ class Dependencies:
     """Goes on with a task when its arguments are there."""
 
     def __init__(
-        self, borrowing: Borrowing, outcomes: Outcomes, chains: FailedChains, leasing: Leasing, calls: ActorCalls
+        self,
+        borrowing: Borrowing,
+        outcomes: Outcomes,
+        chains: FailedChains,
+        leasing: Leasing,
+        calls: ActorCalls,
+        locality: Locality,
     ) -> None:
         self._borrowing = borrowing
         self._outcomes = outcomes
         self._chains = chains
         self._leasing = leasing
         self._calls = calls
+        #: The class for a task whose arguments are all there.
+        self.nearest = locality.nearest
 
     def are_ready(self, record: TaskRecord) -> bool:
         """Whether all arguments are there; if not, the record goes on when they are, or fails with the first."""
@@ -66,6 +75,7 @@ class Dependencies:
         elif record.waiting:
             return
         elif isinstance(place := record.place, SchedulingClass):
+            place = self.nearest(place, record)
             self._leasing.enqueue(place, record, has_room=True)  # the thread that takes messages has
         elif isinstance(place, Callee):
             self._calls.pump(place)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic
 from ray.exceptions import TaskUnschedulableError, UnpicklableError
-from ray.ids import make_task_ids
+from ray.ids import make_task_ids, node_number
 from ray.messages import node, wire
 from ray.protocol import task_effects as effects
 from ray.protocol.tasks import TaskTable
@@ -90,6 +90,10 @@ class Leasing:
     def place(self, options: TaskOptions) -> tuple[TaskOptions, SchedulingClass[TaskRecord], bool]:
         """The class of tasks with these options, and whether a worker needs to know nothing of them."""
         return self._classes.find(options, self._here.depth)
+
+    def near(self, cls: SchedulingClass[TaskRecord], at: bytes) -> SchedulingClass[TaskRecord]:
+        """The class of those of ``cls`` that are to run on that node if it has room soon."""
+        return self._classes.near(cls, at)
 
     def enqueue(self, cls: SchedulingClass[TaskRecord], record: TaskRecord, *, has_room: bool = False) -> None:
         """All arguments are there: push the task, or queue it. ``has_room``: on the stack."""
@@ -235,7 +239,8 @@ class Leasing:
         name, count = cls.queue[0].name if cls.queue else "", 0 if cls.paused else cls.demanded
         try:
             depth, placement = self._here.depth, cls.placement
-            self._tell_node(node.Demand(cls.number, cls.resources, count, depth, cls.priority, name, placement))
+            near = node_number(cls.near) if cls.near else 0
+            self._tell_node(node.Demand(cls.number, cls.resources, count, depth, cls.priority, name, placement, near))
         except UnpicklableError as error:
             self.tasks.unasked(cls)
             for record in self.tasks.drain(cls):

@@ -250,7 +250,8 @@ class Outcomes:
                 self.refused(record, error)
 
     def dies_again(self, record: TaskRecord, cause: node.ExitCause) -> None:
-        """Its worker died, and it is run once more."""
+        """Its worker died, and it is run once more: what it has stored and not told of is not to be found."""
+        self._values.discard(_pending_ids((record,)))
         self._reports.dies_again(record, cause)
 
     def actor_ended(
@@ -270,7 +271,8 @@ class Outcomes:
         self.fail(record, self._reports.actor_dead(record, callee, fate, cause, error, restarts=restarts, lives=lives))
 
     def actor_restarts(self, callee: Callee[TaskRecord], update: node.ActorUpdate) -> None:
-        """The process of an actor died, and another one takes its place."""
+        """The process of an actor died, and another one takes its place, and repeats calls."""
+        self._values.discard(_pending_ids([record for record in list(callee.queue) if record.attempt]))
         self._reports.restarts(callee, update)
 
     def actor_failed(self, callee: Callee[TaskRecord], error: bytes, *, asked: bool) -> None:
@@ -285,3 +287,7 @@ class Outcomes:
 
 def _ids(record: TaskRecord) -> list[bytes]:
     return [entry.id for entry in record.entries]
+
+
+def _pending_ids(records: Iterable[TaskRecord]) -> list[bytes]:
+    return [entry.id for record in records for entry in record.entries if entry.status == PENDING]

@@ -47,6 +47,7 @@ from ray.runtime.owner.joining import PluginLife
 from ray.runtime.owner.leasing import Leasing
 from ray.runtime.owner.lending import Lending
 from ray.runtime.owner.letting_go import LettingGo
+from ray.runtime.owner.locality import Locality
 from ray.runtime.owner.losses import Losses
 from ray.runtime.owner.moving_in import MovingIn
 from ray.runtime.owner.outcomes import Outcomes
@@ -155,7 +156,7 @@ class OwnerRuntime(ABC):
             self.losses.of_entry,
             self.losses.of_store,
             lambda: not self.guarded or self.may_wait(),
-            Away(here, table, views, timers, self.node.request, tell_node, lock),
+            Away(here, table, views, timers, self.node.request, self.node.request_later, tell_node, lock),
         )
         self.moving = MovingIn(self.values, lock)
         self.outcomes = Outcomes(table, self.values, self.borrowing, self.reports, self.events, self.moving, rests)
@@ -207,7 +208,8 @@ class OwnerRuntime(ABC):
         here, lock, table, calls = self.here, self.lock, self.table, self.calls
         exports = Exports(here, self.known_code, self.check_open, watch=not self.is_worker)
         recording = Recording(here, self, table, self.values, self.streams, self.next_id, nested=self.is_worker)
-        dependencies = Dependencies(self.borrowing, self.outcomes, self._chains, self.leasing, calls)
+        locality = Locality(here, table, self.values, self.leasing.near)
+        dependencies = Dependencies(self.borrowing, self.outcomes, self._chains, self.leasing, calls, locality)
         self.handles = Handles(here, lock, table, self.borrowing, calls, self.check_open)
         adopt = self.handles.adopt_for_call
         self.submission = Submission(

@@ -32,7 +32,7 @@ class SchedulingClasses:
         found = self._by_options.get(id(options))
         if found is not None and found[0] is options:
             return found
-        key = (tuple(sorted(options.resources.items())), options.priority, options.placement)
+        key = (tuple(sorted(options.resources.items())), options.priority, options.placement, b"")
         cls = self._by_needs.get(key)
         if cls is None:
             cls = SchedulingClass(self._numbers(), options.resources, options.priority, depth, options.placement)
@@ -44,4 +44,16 @@ class SchedulingClasses:
         if len(self._by_options) > 1000:
             self._by_options.clear()
         found = self._by_options[id(options)] = (options, cls, plain)
+        return found
+
+    def near(self, cls: SchedulingClass[TaskRecord], node: bytes) -> SchedulingClass[TaskRecord]:
+        """The class of those of ``cls`` that are to run on a node if that is soon."""
+        key = (tuple(sorted(cls.resources.items())), cls.priority, cls.placement, node)
+        found = self._by_needs.get(key)
+        if found is None:
+            made = SchedulingClass[TaskRecord](
+                self._numbers(), cls.resources, cls.priority, cls.depth, cls.placement, node
+            )
+            found = self._by_needs.setdefault(key, made)
+            self._by_number[found.number] = found
         return found

@@ -76,8 +76,10 @@ class Submission:
                     record.name = record.label = options.name
             try:
                 refs = recording.register(record)
-                if not record.deps or self._dependencies.are_ready(record):
+                if not (record.deps or record.stored):
                     self._leasing.enqueue(place[1], record)
+                elif not record.deps or self._dependencies.are_ready(record):
+                    self._leasing.enqueue(self._dependencies.nearest(place[1], record), record)
             except BaseException:  # hardly any call would succeed here: there is no room left for calls, or no memory
                 self._cut_short(record)
                 raise

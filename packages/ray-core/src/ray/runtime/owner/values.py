@@ -5,7 +5,7 @@ Without the runtime's lock, unless a method says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ray.abc.store import SHARED, SPILLING, Store
@@ -67,8 +67,13 @@ class Values:
         self.serves = False
         self._restoring = Restoring(self.stored_blob)
 
-    def value(self, entry: ObjectEntry, copy: bool = False, timeout_s: float | None = None) -> Any:
-        """The value of a complete entry, or raise its failure; it is not waited longer than ``timeout_s`` for it."""
+    def value(
+        self, entry: ObjectEntry, copy: bool = False, timeout_s: float | None = None, end: float | None = None
+    ) -> Any:
+        """The value of a complete entry, or raise its failure; it is not waited longer than ``timeout_s`` for it.
+
+        ``end``: when that time is over, if it has begun already.
+        """
         status = entry.status
         blob: Blob | None
         if status == READY:
@@ -78,7 +83,7 @@ class Values:
             raise error_of(entry)
         else:
             try:
-                blob = self.stored_blob(entry.id) if status == STORED else self.away.blob(entry, timeout_s)
+                blob = self.stored_blob(entry.id) if status == STORED else self.away.blob(entry, timeout_s, end=end)
             except ObjectLostError as error:
                 raise self._why_lost(entry, error) from None
         try:
@@ -191,6 +196,10 @@ class Values:
             return self.away.here(entry) if large else None
         place = entry.table.places.get(entry.id)
         return None if place is None else at_of(place)
+
+    def nodes_of(self, entry: ObjectEntry) -> Collection[bytes]:
+        """The nodes whose stores have the value of an entry, as far as this process knows. Under the lock."""
+        return self.away.nodes_of(entry)
 
     def discard(self, ids: Iterable[bytes]) -> None:
         """Results that may be in the store though nobody will ever be told. Under the lock."""

@@ -92,7 +92,7 @@ class AllOrFailureWaiter(GroupWaiter):
                 self.count()
 
 
-def remove_waiter(entry: ObjectEntry, waiter: Waiter) -> None:
+def remove_waiter(entry: ObjectEntry, waiter: Callable[[ObjectEntry], None]) -> None:
     """No longer have ``waiter`` called, after a time-out or an interrupt."""
     waiters = entry.waiters
     if entry.status == PENDING and waiters is not None:

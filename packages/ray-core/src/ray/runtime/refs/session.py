@@ -67,8 +67,13 @@ class Waits(Protocol):
     def get_one(self, ref: CountedRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
         """The value, or raise why there is none."""
 
-    def wait(self, refs: list[Ref], num_returns: int, timeout_s: float | None) -> tuple[list[Ref], list[Ref]]:
-        """At most ``num_returns`` ready refs, and the rest, both in input order."""
+    def wait(
+        self, refs: list[Ref], num_returns: int, timeout_s: float | None, fetch: bool = False
+    ) -> tuple[list[Ref], list[Ref]]:
+        """At most ``num_returns`` ready refs, and the rest, both in input order.
+
+        ``fetch``: values are brought to this node, and ready once they are there.
+        """
 
     def wait_for_next(self, ref: CountedRef[Any]) -> None:
         """Wait for what comes next in a stream, or for its end."""
