@@ -194,7 +194,7 @@ class Owner:
             tell,
             self.outcomes,
             handing,
-            UnreachedWorkers(peers, timers, tell, shortage, self.outcomes),
+            UnreachedWorkers(self.here, peers, timers, tell, shortage, self.outcomes),
             lambda: True,
         )
         self.calls = ActorCalls(

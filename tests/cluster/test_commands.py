@@ -312,6 +312,26 @@ def test_memory_of_several_nodes(machine, store):
         assert held["holders"] == [held["owner"]]
 
 
+ELSEWHERE = """
+@ray.remote(num_cpus=0, resources={"far": 1})
+def make():
+    return bytearray(2_000_000)
+made = make.remote()
+ray.wait([made])
+"""
+
+
+def test_memory_of_a_value_that_another_node_holds(machine):
+    """Its owner there has it freed as soon as nobody holds it, so it is held."""
+    machine.environ["RAY_STORE"] = "plasma"
+    machine.done("start", "--head", "--num-cpus", "1", "--node-name", "first")
+    machine.done("start", "--address", "auto", "--num-cpus", "1", "--node-name", "second", "--resources", "far=1")
+    (head,) = [node for node in machine.status()["nodes"] if node["is_head"]]
+    [line] = machine.run(f'ray.init("unix:{head["session_dir"]}")' + ELSEWHERE + HOLD.replace("ref =", "unused ="))
+    [held] = [entry for node in json.loads(line) if node["node_name"] == "second" for entry in node["objects"]]
+    assert held["holders"] == [held["owner"]] == [f"process of node {head['node_id']}"]
+
+
 @pytest.mark.parametrize("name", ["auto", "local"])
 def test_words_that_mean_something_as_addresses_are_no_names(machine, name):
     assert "as an address it means something else" in machine.refused(2, "start", "--head", "--name", name)

@@ -74,18 +74,25 @@ def report(observer: SessionObserver) -> dict[str, Any]:
     references = observer.holders([object_of(entry.object_id) for entry in listed or ()], list(pids)) if listed else {}
     silent = [_process(pid, names) for address, pid in pids.items() if listed and address not in references]
 
+    def elsewhere(entry: StoredObject) -> str:
+        """Its owner, if that is of another node."""
+        number = node_number(entry.object_id)
+        is_here = process_of(entry.object_id) in owners or observer.facts.node in (0, number)
+        return "" if is_here else f"process of node {number:08x}"
+
     def holders(entry: StoredObject) -> list[str]:
-        """Processes that use its memory, and those that have references to it."""
+        """Processes that use its memory, and those that have references to it.
+
+        What an owner elsewhere has left here it has freed as soon as nobody holds it, on any node.
+        """
         found = dict.fromkeys(entry.holders)
         found |= {pids[address]: None for address, ids in references.items() if object_of(entry.object_id) in ids}
-        return [_process(pid, names) for pid in found] or [f"{name}?" for name in silent]
+        here = [_process(pid, names) for pid in found]
+        owner = elsewhere(entry)
+        return here or ([owner] if owner else [f"{name}?" for name in silent])
 
     def owner(entry: StoredObject) -> str:
-        pid = owners.get(process_of(entry.object_id), 0)
-        number = node_number(entry.object_id)
-        if not pid and observer.facts.node not in (0, number):
-            return f"process of node {number:08x}"
-        return _process(pid, names)
+        return elsewhere(entry) or _process(owners.get(process_of(entry.object_id), 0), names)
 
     objects = [
         {

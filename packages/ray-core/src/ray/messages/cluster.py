@@ -136,6 +136,18 @@ class Abandon(Struct, frozen=True, tag=113):
     reason: str = ""
 
 
+class LeasesLent(Struct, frozen=True, tag=123):
+    """Lender, on each new connection of a home: that is all that I have lent to you. Answered with ``LeasesHeld``."""
+
+    leases: list[bytes]
+
+
+class LeasesHeld(Struct, frozen=True, tag=124):
+    """Home: those of them I have; I know nothing of the others."""
+
+    leases: list[bytes]
+
+
 class AdoptJob(Struct, frozen=True, tag=114):
     """Home, before the first worker of a job is lent: what that job wants."""
 

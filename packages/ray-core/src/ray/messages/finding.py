@@ -27,6 +27,13 @@ class Listens(Struct, frozen=True, tag=92):
     error: str = ""
 
 
+class Lives(Struct, frozen=True, tag=95):
+    """Any process: my connection to that process, of another node, was lost. Does it live? Answered with ``Answer``."""
+
+    request: int
+    process: bytes
+
+
 class Seek(Struct, frozen=True, tag=130):
     """Home, for one of its processes: where can that process of yours be reached? Answered with ``Found``."""
 
@@ -40,3 +47,17 @@ class Found(Struct, frozen=True, tag=131):
     number: int
     address: str
     reason: str = ""
+
+
+class SeekLife(Struct, frozen=True, tag=132):
+    """Home, for one of its processes: does that process of yours live? Answered with ``FoundLife``."""
+
+    number: int
+    process: bytes
+
+
+class FoundLife(Struct, frozen=True, tag=133):
+    """The answer to ``SeekLife``."""
+
+    number: int
+    lives: bool

@@ -133,6 +133,17 @@ class Function(Struct, frozen=True):
     name: str = ""
 
 
+class Again(Struct, frozen=True):
+    """An end of a conversation, whose connection was lost, dials anew. See ``ray.protocol.conversations``."""
+
+    have: Amount
+    """It has all messages of the other end up to this number,"""
+    ahead: list[Amount] = []
+    """and these."""
+    known: bool = False
+    """The other end knows of the conversation, unless it has ended it."""
+
+
 class Hello(Struct, frozen=True, tag=1):
     """First message on a connection, from the end that has opened it."""
 
@@ -150,6 +161,28 @@ class Hello(Struct, frozen=True, tag=1):
     """Of its plan."""
     to: bytes = b""
     """Id of the process that it wants; empty where any process there will do."""
+    talk: bytes = b""
+    """Id of the conversation that begins or goes on: with a process of another node."""
+    again: Again | None = None
+    """It goes on; answered with ``GoesOn`` or ``Forgotten``."""
+
+
+class GoesOn(Struct, frozen=True, tag=19):
+    """The answer to ``Hello``: go on; I have all of your messages up to this number, and those ahead."""
+
+    have: Amount
+    ahead: list[Amount] = []
+
+
+class Forgotten(Struct, frozen=True, tag=20):
+    """The conversation is over: I do not have any more what it takes to go on."""
+
+
+class Got(Struct, frozen=True, tag=21):
+    """I have all of your messages up to this number, and those ahead."""
+
+    have: Amount
+    ahead: list[Amount] = []
 
 
 class Welcome(Struct, frozen=True, tag=17):

@@ -107,8 +107,12 @@ class LendingTable:
     # --- nodes --------------------------------------------------------------------------------------------------------
 
     def node_up(self, node: bytes, total: Mapping[str, int], labels: Mapping[str, str], name: str = "") -> None:
-        """A node has come; what is free there is not known yet."""
-        self.nodes[node] = NodeView(node, dict(total), {}, is_local=False, labels=dict(labels), name=name)
+        """A node has come, or is heard again; what is free there is not known yet."""
+        before = self.nodes.get(node)
+        leased = 0 if before is None else before.leased
+        self.nodes[node] = NodeView(
+            node, dict(total), {}, is_local=False, labels=dict(labels), name=name, leased=leased
+        )
 
     def node_free(self, node: bytes, free: Mapping[str, int]) -> None:
         """A node says what is free there."""

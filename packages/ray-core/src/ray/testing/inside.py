@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ray.abc.store import Store
+from ray.abc.transport import Connection
 from ray.protocol.references import ObjectEntry
 from ray.runtime import interface
 from ray.runtime.owner.owner import OwnerRuntime
+from ray.runtime.process.peers import Peer
 from ray.runtime.refs.ref import ObjectRef
 from ray.testing import leaks
 
@@ -68,6 +70,61 @@ def has_lock() -> bool:
 def forget_executor(name: str) -> None:
     """Go on as if the plugin of that executor were not installed."""
     _owner().composition.plan.executors.pop(name)
+
+
+# --- connections to processes of other nodes --------------------------------------------------------------------------
+
+
+def cut_far(process: bytes = b"") -> int:
+    """Lose the connections to other nodes' processes, or to one of them, with what is in their queues; how many."""
+    runtime, count = _owner(), 0
+    with runtime.lock:
+        for peer in list(runtime.peers.by_process.values()):
+            if peer.talk is not None and peer.talk.is_open and process in (b"", peer.process):
+                _cut(runtime, peer)
+                count += 1
+    return count
+
+
+def cut_far_with_next_message(process: bytes) -> None:
+    """The same for one of them, as soon as something is said to it, which is lost."""
+    runtime = _owner()
+    peer = runtime.peers.by_process[process]
+    assert peer.talk is not None
+    connection = peer.talk.inner
+
+    def lose(frames: Sequence[Any]) -> None:
+        del connection.send
+        _cut(runtime, peer)
+
+    connection.send = lose  # type: ignore[method-assign]
+
+
+def _cut(runtime: OwnerRuntime, peer: Peer) -> None:
+    assert peer.talk is not None
+    connection = peer.talk.inner
+    connection.abort()
+    runtime.timers.soon(0.0, lambda: _hear_of_it(runtime, peer, connection))
+
+
+def _hear_of_it(runtime: OwnerRuntime, peer: Peer, connection: Connection) -> None:
+    runtime.inbox.conversations.broken(peer, connection)
+
+
+def reconnections() -> int:
+    """How often connections to processes of other nodes were lost, of those that there are."""
+    return sum(peer.talk.losses for peer in list(_owner().peers.by_process.values()) if peer.talk is not None)
+
+
+def unconfirmed() -> int:
+    """How many messages are kept for processes of other nodes."""
+    peers = list(_owner().peers.by_process.values())
+    return sum(len(peer.talk.conversation.kept) for peer in peers if peer.talk is not None)
+
+
+def process_id() -> bytes:
+    """Of this process."""
+    return _owner().here.process_id
 
 
 # --- what it knows of objects -----------------------------------------------------------------------------------------

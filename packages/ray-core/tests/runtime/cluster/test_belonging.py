@@ -9,7 +9,7 @@ import pytest
 
 from ray.abc.control_operations import Get, Operation, Put
 from ray.builtin.embedded_state import EmbeddedState
-from ray.messages import cluster, codec
+from ray.messages import cluster, codec, wire
 from ray.messages.cluster import KeptDirector, KeptNode, NodeRecord
 from ray.protocol.director import DIRECTOR, decode_node, encode, node_key
 from ray.protocol.membership import ALIVE, DEAD, QUIET_S, SELF_END_S
@@ -17,6 +17,7 @@ from ray.runtime.cluster import belonging as belonging_module
 from ray.runtime.cluster import lookout as lookout_module
 from ray.runtime.cluster.belonging import Belonging
 from ray.runtime.cluster.members import Member, Members
+from ray.runtime.process.kept_connection import opened
 from ray.runtime.process.timers import Timers
 
 
@@ -33,7 +34,7 @@ class Link:
         self.sent: list[Any] = []
 
     def send(self, frames: Any) -> None:
-        self.sent.append(codec.decode(frames))
+        self.sent.append(codec.decode(opened(frames)[1]))
 
     def abort(self) -> None:
         pass
@@ -74,7 +75,7 @@ class Node:
     def __init__(self) -> None:
         self.now = 100.0
         self.dials, self.store = Dials(), Store()
-        self.members = Members(self.dials, lambda: cluster.Beat(0), Timers())  # type: ignore[arg-type, return-value]
+        self.members = Members(self.dials, lambda *talk: cluster.Beat(0), Timers())  # type: ignore[arg-type, return-value]
         self.failures: list[str] = []
         self.renewals: list[float] = []
         self.is_in = False
@@ -108,6 +109,7 @@ class Node:
     def reach(self, number: int) -> Member:
         member = self.members.members[number.to_bytes(4, "big")]
         member.stands = True
+        self.members.resumed(member, wire.GoesOn(0))  # where it was called again
         self.belonging.reached(member)
         return member
 

@@ -95,7 +95,7 @@ class Setting:
 
     def __init__(self, state: State | None = None, number: int = 1, ended: int = 0) -> None:
         self.transport = Dials()
-        self.members = Members(self.transport, lambda: None, Timers())  # type: ignore[arg-type, return-value]
+        self.members = Members(self.transport, lambda *talk: None, Timers())  # type: ignore[arg-type, return-value]
         self.state = state or State()
         self.clients: list[Client] = []
         self.terms = 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
+
+from tests.owners import Clock
 
 from ray.builtin.schedulers import HybridPolicy
 from ray.messages import cluster
-from ray.protocol.leases import LeaseTable, StartWorkers
+from ray.protocol.leases import Grant, LeaseTable, StartWorkers
 from ray.protocol.resources import UNIT, NodeResources
 from ray.runtime.cluster.lending import LeaseLending
 from ray.runtime.process.timers import Timers
@@ -33,6 +36,12 @@ class Processes:
 
     ready = False
 
+    def __init__(self) -> None:
+        self.killed: list[bytes] = []
+
+    def kill(self, process: bytes, reason: str) -> None:
+        self.killed.append(process)
+
     def serves(self, job: str) -> bool:
         return self.ready
 
@@ -57,5 +66,52 @@ def test_a_job_that_is_not_prepared() -> None:
     processes.ready = True
     lending.changed()  # nothing has, but that
     assert eventually(said, within_s=1) == [ROOM]
-    lending.borrow(home, ASKED)
+    lending.borrow(home, cluster.Borrow(8, {"CPU": UNIT}, 2, "00000001"))
     assert (home.heard, effects) == ([], [StartWorkers(2, "00000001")])
+
+
+def granted(effects: list[Any]) -> list[bytes]:
+    found = [effect.lease.id for effect in effects if isinstance(effect, Grant)]
+    effects.clear()
+    return found
+
+
+def lender() -> tuple[LeaseLending, LeaseTable, Home, list[Any], Processes]:
+    processes, effects, home, numbers = Processes(), [], Home(), count(1)  # type: ignore[var-annotated]
+    processes.ready = True
+    resources = NodeResources({"CPU": 4 * UNIT})
+    table = LeaseTable(b"lender..", resources, HybridPolicy(), lambda: b"lease%d" % next(numbers))
+    for number in range(3):
+        table.worker_ready(b"worker %d" % number, "00000001")
+    lending = LeaseLending(table, processes, Clock(), lambda: [home], effects.extend)  # type: ignore[arg-type]
+    return lending, table, home, effects, processes
+
+
+def test_a_question_that_comes_twice_is_answered_from_what_there_is() -> None:
+    """What has been given back is not in the answer; where nothing is left, the node does not lend."""
+    lending, table, home, effects, _ = lender()
+    lending.borrow(home, ASKED)
+    first, second = granted(effects)
+    lending.borrow(home, ASKED)
+    assert (granted(effects), home.heard) == ([first, second], [])
+    table.release(first)
+    lending.borrow(home, ASKED)
+    assert (granted(effects), home.heard) == ([second], [cluster.Refuse(7, 1)])
+    table.release(second)
+    lending.borrow(home, ASKED)
+    assert (granted(effects), home.heard[1:]) == ([], [cluster.Refuse(7, 2)])
+    assert table.leases == {}
+
+
+def test_what_the_home_does_not_name_ends_after_two_seconds() -> None:
+    lending, table, home, effects, processes = lender()
+    lending.borrow(home, ASKED)
+    known, unknown = granted(effects)
+    lending.meet(home)
+    assert home.heard[0] == cluster.LeasesLent([known, unknown])
+    lending.compare(home, cluster.LeasesHeld([known]))
+    clock: Any = lending._timers
+    clock.passes(1.9)
+    assert processes.killed == []
+    clock.passes(0.2)
+    assert processes.killed == [table.leases[unknown].worker]

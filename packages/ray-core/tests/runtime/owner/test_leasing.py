@@ -122,8 +122,18 @@ def test_a_task_that_cannot_be_sent_holds_up_no_other(owner):
 def test_a_worker_that_cannot_be_reached_is_suspected(owner):
     owner.submit()
     owner.peers.away["w1"] = ConnectionError("nobody is there")
-    grant(owner)
-    assert owner.said(node.Suspect) == [node.Suspect(b"lease 1")]
+    grant(owner, b"proclease")
+    assert owner.said(node.Suspect) == [node.Suspect(b"proclease")]
+    grant(owner, b"lease 2", "w2")
+    assert len(owner.sent("w2", wire.Push)) == 1
+
+
+def test_a_worker_of_another_node_that_cannot_be_reached_is_given_back(owner):
+    """Something in between may have answered the call: its own node manager knows whether it lives."""
+    owner.submit()
+    owner.peers.away["w1"] = ConnectionError("nobody is there")
+    grant(owner, b"far.lease")
+    assert (owner.said(node.Suspect), owner.said(node.Release)) == ([], [node.Release(b"far.lease")])
     grant(owner, b"lease 2", "w2")
     assert len(owner.sent("w2", wire.Push)) == 1
 
@@ -132,7 +142,7 @@ def test_many_in_a_row_are_not_to_blame(owner):
     record = owner.submit()
     for number in range(MAX_WORKERS + 1):
         owner.peers.away[f"w{number}"] = ConnectionError("nobody is there")
-        grant(owner, b"%d" % number, f"w{number}")
+        grant(owner, b"proc%d" % number, f"w{number}")
     assert len(owner.said(node.Suspect)) == MAX_WORKERS
     assert record.entries[0].status == FAILED
     assert f"{MAX_WORKERS} workers in a row could not be reached" in str(open_envelope(record.entries[0].value))
@@ -162,9 +172,9 @@ def test_a_worker_that_is_dialled_gets_tasks_once_it_stands(owner):
 def test_a_worker_that_was_dialled_in_vain_is_suspected(owner):
     record = owner.submit()
     owner.peers.slow.add("w1")
-    grant(owner)
+    grant(owner, b"proclease")
     owner.peers.decide("w1", ConnectionError("no answer"))
-    assert owner.said(node.Suspect) == [node.Suspect(b"lease 1")]
+    assert owner.said(node.Suspect) == [node.Suspect(b"proclease")]
     grant(owner, b"lease 2", "w2")
     assert [task.id for task in owner.sent("w2", wire.Push)[0].tasks] == [record.id]
 

@@ -275,6 +275,10 @@ class Belonging:
             self._to_director(cluster.Join(self._record, self._following.term))
         return causes
 
+    def is_one(self, number: int) -> bool:
+        """Whether that node is one of the others, as far as this one has heard."""
+        return any(record.number == number for record in self.others)
+
     def admit(self, node: bytes) -> None:
         """Another node manager has connected.
 

@@ -188,6 +188,14 @@ class LeaseBorrowing:
         if lent is not None and lent.key[0] != self._own:
             self._processes.send_to(lent.key[0], message)
 
+    def compare(self, member: Member, message: cluster.LeasesLent) -> None:
+        """On a new connection a node says what it lends: what it does not name has ended."""
+        named = set(message.leases)
+        for lent in [lent for lent in self._table.lent.values() if lent.node == member.node and lent.id not in named]:
+            self._table.ended(lent.id)
+            self._end(lent, node.ExitCause(reason="its lease had ended when its node manager was heard again"))
+        member.send(cluster.LeasesHeld([id for id in message.leases if id in self._table.lent]))
+
     # --- what owners say ----------------------------------------------------------------------------------------------
 
     def release(self, message: node.Release) -> None:
@@ -222,6 +230,10 @@ class LeaseBorrowing:
         record = member.record
         self._table.node_up(member.node, record.total, record.labels, record.name)
         self._apply(self._leases.nodes_changed())
+
+    def node_lost(self, member: Member) -> None:
+        """A node cannot be told anything for a while: it is asked for nothing more."""
+        self._table.node_free(member.node, {})
 
     def node_down(self, member: Member, reason: str) -> None:
         """A node is gone, and with it what it has lent."""

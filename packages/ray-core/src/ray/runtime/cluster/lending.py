@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from ray.abc.scheduler import ResourceRequest
+from ray.clock import monotonic
 from ray.messages import cluster, codec
-from ray.protocol.leases import Effect, LeaseTable
+from ray.protocol.leases import Effect, Grant, LeaseTable
+from ray.protocol.waiting import DemandKey
 from ray.runtime.cluster.peering import Processes, Sender
 from ray.runtime.process.timers import Timers
 
 #: Workers that were promised and do not come to be ready in this time are not lent.
 _READY_S = 3.0
+#: Questions are remembered for so long, so that one which comes twice is not answered twice.
+_REMEMBERED_S = 60.0
+#: Leases of which their home knows nothing end after this time.
+_UNKNOWN_S = 2.0
 #: The least time between two words on what is free here.
 _SAY_S = 0.05
 #: What is free here is said again after this time to homes that have asked.
@@ -60,13 +66,22 @@ class LeaseLending:
         self._armed = False
         #: Ids of homes that have asked since: they reckon by themselves what is left here.
         self._asked: set[bytes] = set()
+        #: {(home, number of a question): until when it is remembered}, oldest first
+        self._answered: dict[DemandKey, float] = {}
         #: Of those whose last question was refused, at least in part: they may be waiting for a word.
         self._refused: set[bytes] = set()
+        #: {home: leases that it was told of, and has not compared with its own}
+        self._compared: dict[bytes, list[bytes]] = {}
         timers.after(_SAY_AGAIN_S, self._say_again)
 
     def borrow(self, home: Sender, message: cluster.Borrow) -> None:
         """A home asks for workers: as many as there is room for are granted as they are ready."""
         self._asked.add(home.id)
+        key = (home.id, message.number)
+        if key in self._answered:
+            self._answer_again(home, message)
+            return
+        self._answered[key] = monotonic() + _REMEMBERED_S
         request = ResourceRequest(message.resources, message.depth, message.priority)
         serves = self._processes.serves(message.job)
         if not serves:  # not yet: the home asks again when it hears that there is room, which is said once more then
@@ -79,12 +94,21 @@ class LeaseLending:
             self._refused.discard(home.id)
         if not count:
             return
-        key = (home.id, message.number)
         self._apply(
             self._leases.demand(key, request, count, message.name, message.job, for_life=message.for_life, on_loan=True)
         )
         if key in self._leases.demands:
             self._timers.after(_READY_S, lambda: self._withdraw(home, message.number))
+
+    def _answer_again(self, home: Sender, message: cluster.Borrow) -> None:
+        """A question has come once more: what is lent for it now is said again, and the rest is not lent."""
+        key = (home.id, message.number)
+        lent = [lease for lease in self._leases.leases.values() if lease.key == key]
+        entry = self._leases.demands.get(key)
+        left = message.count - len(lent) - (0 if entry is None else entry.count)
+        self._apply([Grant(lease) for lease in lent])
+        if left > 0:
+            home.send(cluster.Refuse(message.number, left))
 
     def _withdraw(self, home: Sender, number: int) -> None:
         entry = self._leases.demands.get((home.id, number))
@@ -100,6 +124,27 @@ class LeaseLending:
             lease = self._leases.leases.get(id)
             if lease is not None and lease.key[0] == home.id:
                 self._processes.kill(lease.worker, message.reason)
+
+    # --- new connections ----------------------------------------------------------------------------------------------
+
+    def meet(self, home: Sender) -> None:
+        """A home is new, or there again; what was said to it before has been repeated."""
+        lent = [lease.id for lease in self._leases.leases.values() if lease.key[0] == home.id]
+        self._compared[home.id] = lent
+        home.send(cluster.LeasesLent(lent))
+        self.greet()
+
+    def compare(self, home: Sender, message: cluster.LeasesHeld) -> None:
+        """It says which of these leases it has: the others, of which nobody knows, end soon."""
+        unknown = set(self._compared.pop(home.id, ())).difference(message.leases)
+        if unknown:
+            self._timers.after(_UNKNOWN_S, lambda: self._end(home.id, unknown))
+
+    def _end(self, home: bytes, unknown: Collection[bytes]) -> None:
+        for id in unknown:
+            lease = self._leases.leases.get(id)
+            if lease is not None and lease.key[0] == home:  # nobody knows what it runs
+                self._processes.kill(lease.worker, "the node manager that has borrowed it knows nothing of it")
 
     def adopt(self, home: Sender, message: cluster.AdoptJob) -> None:
         """A job of another node is to have workers here."""
@@ -124,6 +169,9 @@ class LeaseLending:
 
     def _say_again(self) -> None:
         """A home that was refused asks again when it hears this. To tell all would cost the square of the nodes."""
+        now = monotonic()
+        while self._answered and next(iter(self._answered.values())) <= now:
+            del self._answered[next(iter(self._answered))]
         told = self._asked | self._refused
         self._asked.clear()
         homes = {home.id: home for home in self._homes()} if told else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from ray.ids import node_bytes
+from ray.ids import node_bytes, node_of
 from ray.messages import finding, node
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.cluster.peering import Sender
@@ -53,6 +53,22 @@ class Whereabouts:
         if not self._members.send(target, finding.Seek(self._last, message.address)):
             self._conclude(self._last, "", "its node is not connected")
 
+    def ask_life(self, client: Addressed, message: finding.Lives) -> None:
+        """A process of this node has lost its connection to one of another node; or to a driver elsewhere."""
+        target = node_of(message.process)
+        if target == self._node:
+            client.send(node.Answer(message.request, self._is_connected(message.process), error=_ENDED))
+            return
+        self._last += 1
+        self._asked[self._last] = target, client, message.request
+        if not self._members.send(target, finding.SeekLife(self._last, message.process)):
+            self._conclude(self._last, "", "its node is not there")
+
+    def found_life(self, member: Member, message: finding.FoundLife) -> None:
+        """Its node manager has answered."""
+        if message.number in self._asked and self._asked[message.number][0] == member.node:
+            self._conclude(message.number, "it lives" * message.lives, "" if message.lives else _ENDED)
+
     def found(self, member: Member, message: finding.Found) -> None:
         """Its node manager has answered."""
         if message.number in self._asked and self._asked[message.number][0] == member.node:
@@ -72,6 +88,13 @@ class Whereabouts:
     def sought(self, home: Sender, message: finding.Seek) -> None:
         """Another node wants to know where a process of this one can be reached."""
         self._look(message.address, lambda address, reason: home.send(finding.Found(message.number, address, reason)))
+
+    def sought_life(self, home: Sender, message: finding.SeekLife) -> None:
+        """Another node wants to know whether a process of this one lives."""
+        home.send(finding.FoundLife(message.number, self._is_connected(message.process)))
+
+    def _is_connected(self, process: bytes) -> bool:
+        return any(each.id == process for each in self._processes())
 
     def _look(self, address: str, tell: Callable[[str, str], None]) -> None:
         process = next((each for each in self._processes() if each.address == address), None)

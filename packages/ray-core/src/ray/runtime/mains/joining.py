@@ -6,6 +6,8 @@ import os
 import socket
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from ray.abc.control import ControlStore
 from ray.abc.scheduler import SchedulerPolicy
 from ray.abc.store import StoreServer
@@ -82,7 +84,9 @@ def join(
     here = handshake.Membership(manager.config.session, record.number, digest=composition.plan.digest)
     members = Members(
         manager.transport,
-        lambda: handshake.hello(here, "node", manager.process_id, record.address, record.pid),
+        lambda talk, again: replace(
+            handshake.hello(here, "node", manager.process_id, record.address, record.pid), talk=talk, again=again
+        ),
         manager.timers,
     )
     processes = NodeProcesses(manager.peers, manager.pool, manager.jobs, manager.job_ends, manager.output)

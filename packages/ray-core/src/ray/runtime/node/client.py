@@ -9,12 +9,13 @@ from ray.abc.transport import Connection, Frame
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, wire
 from ray.runtime.node.worker_process import WorkerProcess
+from ray.runtime.process.kept_connection import KeptConnection
 
 
 class Client:
     """A connected process: a driver or a worker."""
 
-    __slots__ = ("address", "connection", "far_address", "id", "job", "kind", "pid", "worker")
+    __slots__ = ("address", "connection", "far_address", "id", "job", "kind", "pid", "talk", "worker")
 
     def __init__(
         self, connection: Connection, hello: wire.Hello, id: bytes, job: str, worker: WorkerProcess | None
@@ -29,6 +30,8 @@ class Client:
         self.far_address = ""
         self.pid = hello.pid
         self.worker = worker
+        #: The connection of another node manager, where what is said goes on if it is lost.
+        self.talk: KeptConnection | None = None
 
     def send(self, message: Any) -> None:
         self.connection.send([codec.encode(message)])

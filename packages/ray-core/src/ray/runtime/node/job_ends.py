@@ -110,7 +110,8 @@ class JobEnds:
             self._timers.after(_SWEEP_S, lambda: self._sweep(job, patient))
             return
         self._let_go(job)
-        self._recorded.expire(job.id)
+        if not job.goes_on:
+            self._recorded.expire(job.id)
         self._output.forget(job.id)
         self._jobs.forget(job)
 

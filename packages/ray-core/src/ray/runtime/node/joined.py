@@ -9,7 +9,7 @@ import msgspec
 
 from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
-from ray.ids import node_bytes, node_of, process_of
+from ray.ids import node_bytes, node_number, node_of, process_of
 from ray.messages import cluster, codec, finding, jobs, node, objects, wire
 from ray.messages.cluster import NodeRecord
 from ray.protocol.leases import LeaseTable
@@ -70,6 +70,8 @@ class Joined:
         """
         self._stored: NodeObjects | NoObjects = NoObjects()
         self._looks = False
+        #: Ends what another node manager has here, which is dead; set before anything is heard.
+        self.home_gone: Callable[[Client], None] = lambda client: None
         self._own = own
         self._node = node_of(own)
         self._members = members
@@ -96,12 +98,15 @@ class Joined:
         self.known = KnownNodes(belonging, lent, self._transfers)
         leases.others = lent
         self._heard: dict[type, Heard] = {
+            **members.handlers(self._begin_anew),
+            cluster.LeasesLent: self._borrowing.compare,
             cluster.Roster: lambda member, message: self.take_roster(member.record, message),
             cluster.JoinRefused: lambda member, message: belonging.refused(message.reason),
             cluster.Heard: lambda member, message: belonging.heard(member, message.number),
             cluster.Load: self._borrowing.load,
             cluster.Refuse: self._borrowing.refused,
             finding.Found: self._whereabouts.found,
+            finding.FoundLife: self._whereabouts.found_life,
             cluster.ToDriver: self._to_driver,
             cluster.OfProcess: self._of_process,
             cluster.Ordered: self._directed.heard,
@@ -131,13 +136,23 @@ class Joined:
     def admit(self, client: Client) -> None:
         """See ``Others``."""
         self._belonging.admit(node_of(client.id))
-        self._lending.greet()
+
+    def met(self, client: Client) -> None:
+        """Another node manager is there, or there again: what was said before has been repeated."""
+        self._lending.meet(client)
+
+    def keeps(self, client: Client) -> bool:
+        """Whether another node manager, whose connection is lost, is one of the cluster: only a verdict ends it."""
+        return self._belonging.is_one(node_number(client.id))
 
     def hear(self, member: Member, frames: Sequence[Frame]) -> None:
         """See ``Others``."""
         if self._members.members.get(member.node) is not member:
             return  # it was hung up on
-        message = codec.decode(frames)
+        said = self._members.opened(member, frames)
+        if not said:
+            return  # it was said before
+        message = codec.decode(said)
         if type(message) is wire.Welcome:
             if not member.stands:
                 member.stands = True
@@ -154,8 +169,13 @@ class Joined:
     def member_lost(self, member: Member) -> None:
         """See ``Others``."""
         if self._members.lost(member):
-            self._down(member, "the connection to its node manager was lost")
+            self._borrowing.node_lost(member)
             self._belonging.lost(member)
+
+    def _begin_anew(self, member: Member) -> None:
+        """What was said to another node manager is lost, or was lost there; what it lends is going to be compared."""
+        self._unheard(member, "what was said to its node manager was lost")
+        self.member_lost(member)
 
     def client_lost(self, client: Client) -> None:
         """See ``Others``."""
@@ -170,15 +190,24 @@ class Joined:
 
     def _down(self, member: Member, reason: str) -> None:
         self._borrowing.node_down(member, reason)
+        self._unheard(member, reason)
+
+    def _unheard(self, member: Member, reason: str) -> None:
+        """What was asked of a node will not be answered."""
         self._watching.node_down(member, f"{member.title} died: {reason}")
         self._whereabouts.node_down(member, reason)
         self._actors.desk.look_at_infeasible()
 
     def take_roster(self, director: NodeRecord, roster: cluster.Roster) -> None:
         """A director says which nodes there are."""
+        before = {record.number for record in self._belonging.others}
         causes = self._belonging.take(director, roster)
         if causes is None:
             return
+        gone = before.difference(record.number for record in self._belonging.others).union(causes)
+        for home in self._processes.homes():
+            if node_number(home.id) in gone:
+                self.home_gone(home)
         for member in self._members.want(self._belonging.others):
             cause = causes.get(member.record.number, "it has left the cluster")
             self._down(member, cause)
@@ -306,8 +335,11 @@ class Joined:
             **{kind: of_node(take) for kind, take in self._belonging.handlers().items()},
             cluster.Borrow: of_node(lending.borrow),
             cluster.Abandon: of_node(lending.abandon),
+            cluster.LeasesHeld: of_node(lending.compare),
             cluster.AdoptJob: of_node(lending.adopt),
             finding.Seek: of_node(self._whereabouts.sought),
+            finding.SeekLife: of_node(self._whereabouts.sought_life),
+            finding.Lives: lambda client, message, frames: self._whereabouts.ask_life(client, message),
             finding.Where: lambda client, message, frames: self._whereabouts.ask(client, message),
             finding.Listens: lambda client, message, frames: self._whereabouts.listens(client, message),
             cluster.JobOver: of_node(

@@ -16,7 +16,7 @@ from ray.abc.transport import Connection, Frame, Transport
 from ray.clock import wall_time
 from ray.exceptions import RemoteProtocolError, RuntimeEnvSetupError
 from ray.ids import ProcessIds, embedded_node, make_lease_ids, node_bytes, node_manager_of, node_number
-from ray.messages import codec, jobs, node
+from ray.messages import codec, jobs, node, wire
 from ray.messages.cluster import AskDemands
 from ray.plugins.specs import EventSink
 from ray.protocol import handshake, leases, waiting
@@ -28,6 +28,7 @@ from ray.runtime.node.chores import Chores
 from ray.runtime.node.client import Client, Handler, of_node
 from ray.runtime.node.ends import NodeEnds, expect_end
 from ray.runtime.node.failures import NodeFailures
+from ray.runtime.node.homes import Homes
 from ray.runtime.node.job_ends import JobEnds
 from ray.runtime.node.jobs import Job, Jobs, answer_of
 from ray.runtime.node.others import Alone, Elsewhere, Others
@@ -130,9 +131,12 @@ class NodeManager:
             self._prepared,
             others_may_ask=config.cluster is not None,
         )
+        self._homes = Homes(self.timers)
+        #: Whether another node manager whose connection is lost is not lost with that.
+        self._keeps: Callable[[Client], bool] = lambda home: False
         membership = handshake.Membership(config.session, node_number(self.node), digest=digest)
         self.reception = Reception(
-            membership, control, self.peers, self.pool, self.jobs, self._new_id, self._refusals, self._admit
+            membership, control, self.peers, self.pool, self.jobs, self._new_id, self._refusals, self._homes
         )
         keep_idle = max(1, min(config.resources.get("CPU", 0) // UNIT, 64))
         self.ends = NodeEnds(self, self.leases, self.pool, self.timers, self._actor_leaves, keep_idle)
@@ -191,6 +195,8 @@ class NodeManager:
             jobs.Path: self._path,
             jobs.PackagePiece: self._packages.take,
             node.Printed: self.output.printed,
+            wire.Got: self._homes.confirmed,
+            wire.Forgotten: self._homes.forgotten,
             **self.actors.handlers(),
             **self.ends.handlers(),
             **running.handlers(),
@@ -204,14 +210,8 @@ class NodeManager:
         self._awake = others.awake
         self._survey = survey
         self._handlers |= {**others.handlers(), AskDemands: of_node(survey.tell)}
-
-    def _admit(self, client: Client) -> None:
-        """Another node manager has connected; an older connection of it is one that it has lost."""
-        older = self.peers.get(client.id)
-        if older is not None and older.kind == "node":
-            older.connection.abort()
-            self._lost(older.connection)
-        self.others.admit(client)
+        self.reception.join(others.admit, others.met)
+        others.home_gone, self._keeps = self._home_gone, others.keeps
 
     # --- loop -------------------------------------------------------------------------------------------------------
 
@@ -265,6 +265,10 @@ class NodeManager:
             if type(peer) is Member:
                 self.others.hear(peer, frames)
                 return
+            if type(peer) is Client and peer.talk is not None:
+                frames = self._homes.opened(peer, frames)
+                if not frames:
+                    return
             message = codec.decode(frames)
             if peer is None:
                 self.reception.receive(connection, message)
@@ -294,6 +298,9 @@ class NodeManager:
             peer.is_gone = True
         if not isinstance(peer, Client):
             return
+        if peer.kind == "node":
+            self._home_lost(peer, connection)
+            return
         if self.peers.get(peer.id) is not peer:  # a driver that has left may have been killed before it has cleaned up
             self.pool.place.remove(peer.address)
             return
@@ -301,6 +308,17 @@ class NodeManager:
             self.pool.expect_end(peer.worker, LOST_GRACE_S, "it closed its connections (exec, or closed descriptors)")
         else:
             self._driver_lost(peer, None)
+
+    def _home_lost(self, home: Client, connection: Connection) -> None:
+        """The connection of another node manager is lost: it comes again, or the director says that it is dead."""
+        if self._homes.broken(home, connection) and not self._keeps(home):
+            self._home_gone(home)
+
+    def _home_gone(self, home: Client) -> None:
+        """Another node manager is dead: what was lent to it ends."""
+        self._homes.end(home)
+        if self.peers.get(home.id) is home:
+            self._owner_lost(home.id)
 
     def _driver_lost(self, peer: Client, leaver: Client | None) -> None:
         """A driver has gone, or is about to; an observer likewise."""

@@ -108,7 +108,13 @@ class Alone:
 
         def ignore(client: Client, message: Any, frames: Sequence[Frame]) -> None: ...
 
-        return {finding.Where: refuse, objects.Pull: refuse, objects.FreeAt: ignore, objects.LetGo: ignore}
+        return {
+            finding.Where: refuse,
+            finding.Lives: refuse,
+            objects.Pull: refuse,
+            objects.FreeAt: ignore,
+            objects.LetGo: ignore,
+        }
 
     def admit(self, client: Client) -> None:
         raise RemoteProtocolError("a node manager that would join one which is alone")

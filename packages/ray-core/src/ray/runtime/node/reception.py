@@ -12,12 +12,17 @@ from ray.exceptions import ControlStoreError, RemoteProtocolError
 from ray.messages import codec, node, wire
 from ray.protocol import handshake
 from ray.runtime.node.client import Client
+from ray.runtime.node.homes import Homes
 from ray.runtime.node.jobs import Job, Jobs
 from ray.runtime.node.worker_pool import WorkerPool
 from ray.runtime.process.refusals import Refusals
 
 #: The counter of jobs in the control store.
 JOBS = "jobs"
+
+
+def _refuse(client: Client) -> None:
+    raise RemoteProtocolError("a node manager that would join one which is alone")
 
 
 class Arriving:
@@ -41,9 +46,20 @@ class Reception:
         jobs: Jobs,
         new_id: Callable[[], bytes],
         refusals: Refusals,
-        admit: Callable[[Client], None],
+        homes: Homes,
     ) -> None:
-        """``admit``: takes another node manager, or raises RemoteProtocolError."""
+        """Make one.
+
+        Args:
+            membership: of the node.
+            control: the state of record.
+            clients: by their ids; added to.
+            pool: of workers.
+            jobs: of this node.
+            new_id: gives the ids of processes.
+            refusals: notes why some are not let in.
+            homes: the connections of other node managers.
+        """
         self._membership = membership
         self._control = control
         self._clients = clients
@@ -51,9 +67,20 @@ class Reception:
         self._jobs = jobs
         self._new_id = new_id
         self._refusals = refusals
-        self._admit = admit
+        self._homes = homes
+        self._admit: Callable[[Client], None] = _refuse
+        self._met: Callable[[Client], None] = _refuse
         #: Whether processes of other nodes may read what is in the node's store.
         self.serves = False
+
+    def join(self, admit: Callable[[Client], None], met: Callable[[Client], None]) -> None:
+        """Other node managers may come.
+
+        Args:
+            admit: raises RemoteProtocolError if one does not belong here.
+            met: told of one that has come, or come again.
+        """
+        self._admit, self._met = admit, met
 
     def receive(self, connection: Connection, message: Any) -> None:
         """Take the first message of a connection.
@@ -65,9 +92,7 @@ class Reception:
         if hello.kind == "worker":
             self._receive_worker(connection, hello)
         elif hello.kind == "node":
-            client = Client(connection, hello, hello.process, "", None)
-            self._admit(client)
-            self._let_in(connection, client)
+            self._receive_home(connection, hello)
         elif hello.kind != "driver":
             self._let_in(connection, Client(connection, hello, hello.process or self._new_id(), "", None))
         elif hello.job:
@@ -85,6 +110,22 @@ class Reception:
         handshake.check_job(hello, worker.job)
         self._let_in(connection, Client(connection, hello, hello.process, worker.job, worker))
         worker.connection, worker.address = connection, hello.address
+
+    def _receive_home(self, connection: Connection, hello: wire.Hello) -> None:
+        """Another node manager connects, or does so again."""
+        known = self._clients.get(hello.process)
+        if self._homes.is_over(known, hello):
+            self._homes.refuse(connection)
+            return
+        client = known or Client(connection, hello, hello.process, "", None)
+        self._admit(client)
+        if known is None or not self._homes.knows(client, hello):
+            self._homes.begin(client, connection, hello, self._welcome(client))
+            self._clients[client.id] = client
+        elif not self._homes.go_on(client, connection, hello, self._welcome(client)):
+            self._homes.refuse(connection)
+            return
+        self._met(client)
 
     def _name_job(self, connection: Connection, hello: wire.Hello) -> None:
         """Have the control store give the job a number; the driver is welcome then."""
@@ -112,6 +153,9 @@ class Reception:
             raise RemoteProtocolError("a process that is connected already")
         connection.context = client
         self._clients[client.id] = client
+        connection.send((codec.encode(self._welcome(client)),))
+
+    def _welcome(self, client: Client) -> wire.Welcome:
         here, job = self._membership, self._jobs.get(client.job)
         serves = self.serves and not (job is not None and job.config is not None and job.config.is_guest)
-        client.send(wire.Welcome(here.node, client.id, client.job, here.digest, serves))
+        return wire.Welcome(here.node, client.id, client.job, here.digest, serves)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ray.runtime.owner.lending import Lending
     from ray.runtime.owner.overdue import Overdue
     from ray.runtime.owner.reachable import Reachable
+    from ray.runtime.owner.reconnecting import Reconnecting
     from ray.runtime.owner.streams import Streams
     from ray.runtime.owner.values import Values
     from ray.runtime.process.node_link import NodeLink
@@ -40,6 +41,7 @@ def peer_handlers(
     clock: Overdue,
     claim: Callable[[Sequence[Frame]], bool],
     take_late: Callable[[Sequence[wire.Done], Peer], None],
+    reconnecting: Reconnecting,
 ) -> dict[type, Handler]:
     """The handlers of what other processes send; ``claim``: see ``Inbox``, ``take_late``: see ``Outcomes``."""
 
@@ -77,6 +79,9 @@ def peer_handlers(
         wire.Began: lambda peer, message, frames: clock.began(peer, message),
         node.Question: lambda peer, message, frames: peer.send(answer(table, message)),
         wire.Hello: lambda peer, message, frames: None,
+        wire.Got: reconnecting.on_got,
+        wire.GoesOn: reconnecting.on_resumed,
+        wire.Forgotten: reconnecting.on_forgotten,
     }
 
 

@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from ray.abc.transport import Frame
+from ray.abc.transport import Connection, Frame
 from ray.clock import perf_counter
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec, node, wire
+from ray.protocol.conversations import number_of
+from ray.runtime.process.kept_connection import opened
 from ray.runtime.process.node_link import NODE_DIED, NodeLink
 from ray.runtime.process.own_faults import DROPPED
 from ray.runtime.process.peers import Peer
@@ -41,6 +43,16 @@ class Losses(Protocol):
     def peer_lost(self, peer: Peer) -> None: ...
 
 
+class Conversations(Protocol):
+    """What is said between this process and those of other nodes, by one connection after another."""
+
+    def broken(self, peer: Peer, connection: Connection) -> bool:
+        """A connection is lost; False if the peer is lost with it."""
+
+    def took(self, peer: Peer, number: int, frames: Sequence[Frame]) -> None:
+        """A message of that number was taken."""
+
+
 class Inbox:
     """Gives messages to the parts of an owner."""
 
@@ -49,6 +61,7 @@ class Inbox:
         table: ReferenceTable,
         peers: PeerTable,
         losses: Losses,
+        conversations: Conversations,
         handlers: dict[type, Handler],
         node_handlers: dict[type, NodeHandler],
         rests: list[Callable[[], None]],
@@ -60,6 +73,7 @@ class Inbox:
             table: of the process.
             peers: the others.
             losses: as it says.
+            conversations: likewise.
             handlers: {message type: what takes it from a peer}.
             node_handlers: the same for the node manager; drivers and workers add theirs.
             rests: of messages that tell many things, what goes on with the rest of them.
@@ -68,6 +82,7 @@ class Inbox:
         self._table = table
         self._peers = peers
         self._losses = losses
+        self.conversations = conversations
         self.handlers = handlers
         self.node_handlers = node_handlers
         self.rests = rests
@@ -104,8 +119,16 @@ class Inbox:
         pending = self.pending
         if not pending or pending[0][1] is not frames:
             return False
-        pending.popleft()
+        connection, _ = pending.popleft()
+        context = connection.context
+        if type(context) is Peer and context.talk is not None:
+            self._took(context, frames)
         return True
+
+    def _took(self, peer: Peer, frames: Sequence[Frame]) -> None:
+        number = number_of(frames[0])
+        if number:
+            self.conversations.took(peer, number, frames)
 
     def _take(self, event: Event) -> None:
         """Take the first of what is pending, and remove it once it is handled or nobody else could handle it again."""
@@ -117,15 +140,28 @@ class Inbox:
                 if pending and pending[0] is event:
                     if frames is None:
                         pending.popleft()
-                        self._lost(context)
+                        if not (
+                            type(context) is Peer and context.talk and self.conversations.broken(context, connection)
+                        ):
+                            self._lost(context)
                     else:  # those behind it need to know whose they are
                         self._peers.accept(connection, frames, self._lost)
                         if pending and pending[0] is event:
                             pending.popleft()
                 return
-            message = codec.decode(frames)
-            kind = type(message)
             is_peer = type(context) is Peer
+            talk = context.talk if is_peer else None
+            if talk is None:
+                message = codec.decode(frames)
+            else:
+                number, said = opened(frames)
+                if number and not (said and talk.conversation.is_new(number)):  # it came before, or there is nothing
+                    if pending and pending[0] is event:
+                        pending.popleft()
+                        self.conversations.took(context, number, frames)
+                    return
+                message = codec.decode(said)
+            kind = type(message)
             handler: Any = None
             if is_peer:
                 handler = self.handlers.get(kind)
@@ -137,6 +173,8 @@ class Inbox:
             is_repeatable = kind in _REPEATABLE  # what a call that interrupts this waits for may hang on it
             if not is_repeatable:
                 pending.popleft()
+                if talk is not None:
+                    self._took(context, frames)
             if handler is None:
                 raise RemoteProtocolError(f"unexpected {kind.__name__}")
             if is_peer:
@@ -145,12 +183,16 @@ class Inbox:
                 handler(message)
             if is_repeatable and pending and pending[0] is event:
                 pending.popleft()
+                if talk is not None:
+                    self._took(context, frames)
         except Exception as error:  # costs nobody but the peer
             if pending and pending[0] is event:
                 pending.popleft()
             if context is DROPPED:
                 return
             self._refusals.note(error)
+            if type(context) is Peer and context.talk is not None:
+                context.talk.forget()
             connection.abort()
             connection.context = DROPPED
             if type(context) is NodeLink:

@@ -54,6 +54,7 @@ from ray.runtime.owner.outcomes import Outcomes
 from ray.runtime.owner.overdue import Overdue
 from ray.runtime.owner.putting import Putting
 from ray.runtime.owner.reachable import Reachable
+from ray.runtime.owner.reconnecting import Reconnecting
 from ray.runtime.owner.recording import Recording
 from ray.runtime.owner.records import Link
 from ray.runtime.owner.recovery import Recovery
@@ -173,7 +174,7 @@ class OwnerRuntime(ABC):
             tell_node,
             outcomes,
             handing,
-            UnreachedWorkers(peers, timers, tell_node, self.shortage, outcomes),
+            UnreachedWorkers(here, peers, timers, tell_node, self.shortage, outcomes),
             self.may_send,
         )
         self.calls = ActorCalls(
@@ -225,10 +226,12 @@ class OwnerRuntime(ABC):
         """What arrives, and the parts that take it."""
         self.collecting = Collecting(self.calls.holds_handles, self.transport.wake)
         reachable = Reachable(self.transport, self.here, self.peers, self.node)
+        reconnecting = Reconnecting(self.here, self.peers, self.timers, self.node, self.peer_lost)
         self.inbox = Inbox(
             self.table,
             self.peers,
             self,
+            reconnecting,
             peer_handlers(
                 self.table,
                 self.leasing,
@@ -240,6 +243,7 @@ class OwnerRuntime(ABC):
                 self.clock,
                 self._claim,
                 self.outcomes.take_late,
+                reconnecting,
             ),
             node_handlers(
                 self.leasing,

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ray.exceptions import RayConnectionError
+from ray.ids import node_of
 from ray.messages import node, wire
 from ray.runtime.owner.shortage import AGAIN_S
 from ray.runtime.process.own_faults import CutOffError, OutOfDescriptorsError
 
 if TYPE_CHECKING:
     from ray.protocol.task_records import SchedulingClass
+    from ray.runtime.owner.here import Here
     from ray.runtime.owner.outcomes import Outcomes
     from ray.runtime.owner.records import TaskRecord
     from ray.runtime.owner.shortage import Shortage
@@ -40,12 +42,14 @@ class UnreachedWorkers:
 
     def __init__(
         self,
+        here: Here,
         peers: PeerTable,
         timers: Timers,
         tell_node: Callable[[wire.Struct], None],
         shortage: Shortage,
         outcomes: Outcomes,
     ) -> None:
+        self._node = node_of(here.process_id)
         self._peers = peers
         self._timers = timers
         self._tell_node = tell_node
@@ -69,7 +73,9 @@ class UnreachedWorkers:
                 self._in_a_row, self._made = 0, self._peers.made
             self._in_a_row += 1
             if self._in_a_row <= MAX_WORKERS:
-                self._tell_node(node.Suspect(lease))
+                # Something in between may have answered the call: the node manager of a worker elsewhere knows better.
+                is_near = node_of(lease) == self._node
+                self._tell_node(node.Suspect(lease) if is_near else node.Release(lease))
                 tasks.pump(cls)
                 return
             lasts, text = True, f"{MAX_WORKERS} workers in a row could not be reached. The last one: {error}"

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
+
+from msgspec.structs import replace
 
 from ray.abc.transport import Connection, Frame, Transport
 from ray.ids import node_number, node_of
 from ray.messages import codec, wire
 from ray.protocol import handshake
+from ray.protocol.conversations import Conversation
 from ray.protocol.references import ObjectEntry
 from ray.runtime.process import descriptors
 from ray.runtime.process.encoding import encode
+from ray.runtime.process.kept_connection import KeptConnection, new_conversation
 from ray.runtime.process.own_faults import DROPPED, CutOffError, OutOfDescriptorsError, OwnFaultError, Probe, told_again
-
-if TYPE_CHECKING:
-    pass
+from ray.runtime.process.resuming import Resuming
 
 #: Large argument values are kept by the workers that got them, for the next task with the same ref, up to this much.
 MAX_KEPT_BYTES = 1 << 30
@@ -54,6 +56,7 @@ class Peer:
         "second",
         "sink",
         "stands",
+        "talk",
         "waiting",
     )
 
@@ -61,6 +64,8 @@ class Peer:
         self, connection: Connection, process: bytes, address: str, *, near: bool = True, is_guest: bool = False
     ) -> None:
         self.connection = connection
+        #: The same where it outlives the loss of what it runs over, as it does for processes of other nodes.
+        self.talk = connection if isinstance(connection, KeptConnection) else None
         #: Its id; empty of one that owns nothing and is asked nothing.
         self.process = process
         self.address = address
@@ -178,6 +183,7 @@ class PeerTable:
         self.dialling: dict[Peer, Probe | None] = {}
         #: How often a peer was reached that was not connected.
         self.made = 0
+        self.resuming: Resuming[Peer] = Resuming(transport, process, self.hello_to)
         #: Monotonic time since when this process is known to reach nobody; 0 if it is not.
         self.cut_off = 0.0
 
@@ -198,7 +204,7 @@ class PeerTable:
         peer = self.by_process.get(process)
         if peer is None:
             connection, probe = self._dial(address)
-            dialled = self._peer(connection, process, address)
+            dialled = self._peer(connection, process, address, None)
             if connection.dialling or probe is not None:
                 dialled.stands = False
                 self.dialling[dialled] = probe
@@ -210,9 +216,15 @@ class PeerTable:
                 self.dialling.pop(dialled, None)
                 connection.abort()
         if not peer.greeted:  # the same may have to say it first; twice does no harm
-            peer.connection.send((codec.encode(self.hello_of(self.address, process)),))
+            connection = peer.connection if peer.talk is None else peer.talk.inner
+            connection.send((codec.encode(self.hello_to(peer)),))
             peer.greeted = True
         return peer
+
+    def hello_to(self, peer: Peer) -> wire.Hello:
+        """The first message to a peer."""
+        hello = self.hello_of(self.address, peer.process)
+        return hello if peer.talk is None else replace(hello, talk=peer.talk.conversation.id)
 
     def stand(
         self, process: bytes, address: str, key: object, again: Again, failure: ConnectionError | None
@@ -281,13 +293,15 @@ class PeerTable:
                 again(error)
                 waiting.pop(key, None)
 
-    def _peer(self, connection: Connection, process: bytes, address: str) -> Peer:
+    def _peer(self, connection: Connection, process: bytes, address: str, talk: bytes | None) -> Peer:
         # A driver on a machine without a node has the id of its home's, and an address of its own.
         number = self._transport.node_in(address) if process else 0
         near = not process or (node_of(process) == self._node and not number)
         if not near:
             self.knows_far = True
         is_guest = number not in (0, node_number(process)) if process else False
+        if not near and talk != b"":
+            connection = KeptConnection(new_conversation() if talk is None else Conversation(talk), connection)
         return Peer(connection, process, address, near=near, is_guest=is_guest)
 
     def _has_reached(self) -> None:
@@ -327,7 +341,7 @@ class PeerTable:
         cut_off.__cause__ = error
         return cut_off
 
-    def accept(self, connection: Connection, frames: Sequence[Frame], lost: Callable[[Peer], None]) -> Peer:
+    def accept(self, connection: Connection, frames: Sequence[Frame], lost: Callable[[Peer], None]) -> Peer | None:
         """Take an incoming connection's first message; ``lost`` is told of one that it takes the place of.
 
         A call that interrupts this takes the same message: there is one peer then, whichever of the two has made it.
@@ -337,7 +351,9 @@ class PeerTable:
         """
         hello, by_process = handshake.check(codec.decode(frames), self._membership, self._process), self.by_process
         process = hello.process
-        made = self._peer(connection, process, hello.address)
+        if hello.talk and self.resuming.accept(self.by_process.get(process), connection, hello, lost):
+            return None
+        made = self._peer(connection, process, hello.address, hello.talk)
         made.greeted = made.incoming = True
         if process in by_process:
             self._transport.cut_off()
@@ -354,6 +370,8 @@ class PeerTable:
             if not (peer.incoming or peer.second is not None or peer.connection.closed):
                 # Both ends connect at the same time: each then sends on its own connection only, and so in order.
                 peer.second, connection.context = connection, peer
+                if peer.talk is not None and hello.talk:  # and both know one conversation by the same id
+                    peer.talk.conversation.id = min(peer.talk.conversation.id, hello.talk)
                 break
             # It has lost that connection, and this end has not heard of it yet. What has come that way and was not
             # taken has come too late: nothing is to begin behind what comes now that was sent before it.
@@ -365,11 +383,17 @@ class PeerTable:
             if process in by_process and by_process[process] is peer:  # no call comes between the look and the step
                 del by_process[process]
         accepted: Peer = connection.context
+        if hello.again is not None and accepted.talk is not None and accepted is made:
+            accepted.talk.raw(wire.GoesOn(0))
         return accepted
 
     def forget(self, peer: Peer) -> None:
         """The connection is gone."""
         peer.lost = True
+        talk = peer.talk
+        if talk is not None:
+            talk.is_over = True
+            self.resuming.ended(talk.conversation)
         process, by_process = peer.process, self.by_process
         if process in by_process and by_process[process] is peer:
             del by_process[process]
