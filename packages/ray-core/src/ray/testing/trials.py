@@ -9,6 +9,8 @@ double and reorder. Workers keep their interpreters, wait for others, end by pla
 talk to each other are cut off for a while; connections break, programs and nodes die, tasks and calls are cancelled,
 actors are killed. The invariants of all tables are checked after every few events. In the end every task and call has
 ended once, no attempt has begun twice, calls have begun in their order, and nothing is held.
+
+With each seed some node managers live as well that lend each other workers: see ``lending_lives``.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from concurrent.futures import ProcessPoolExecutor
 from ray.abc.scheduler import ResourceRequest, SchedulerPolicy
 from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
 from ray.protocol.resources import UNIT
+from ray.testing import lending_lives
 from ray.testing.simulated_program import SimulatedProgram
 from ray.testing.simulation import Behaviour, Cluster, LinkQuality
 
@@ -178,6 +181,7 @@ def failures(seeds: Iterable[int]) -> list[str]:
     for seed in seeds:
         try:
             live(seed)
+            lending_lives.live(seed)
         except Exception:
             found.append(f"--seed {seed}\n{traceback.format_exc()}")
     return found
@@ -193,6 +197,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.seed is not None:
         cluster = live(chosen.seed)
+        lending_lives.live(chosen.seed)
         print(f"seed {chosen.seed}: all is well after {cluster.clock.now:.3f} s, digest {cluster.digest:08x}")
         return 0
     last = chosen.first + chosen.seeds
