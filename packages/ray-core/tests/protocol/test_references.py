@@ -12,6 +12,7 @@ import gc
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count, pairwise
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -20,11 +21,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.owners import Clock
 
 from ray.messages import codec, wire
 from ray.protocol import references
 from ray.protocol.references import FAILED, PENDING, READY, STORED, ObjectEntry, ReferenceTable
-from ray.runtime.owner.borrowing import Borrowing
+from ray.runtime.owner.borrowing import STRIKE_S, Borrowing
 from ray.runtime.owner.handed_refs import ActorLife, address_of_owner, describe
 from ray.runtime.owner.here import Here
 from ray.runtime.owner.lending import Lending
@@ -511,7 +513,7 @@ class Process:
         here = Here("session", address.encode(), "")
         here.address = address
         reports: Any = SimpleNamespace(envelope=lambda *facts: LOST, retrieved=lambda entry: None)
-        timers: Any = None  # nobody is out of reach here
+        timers: Any = SimpleNamespace(after=self.after)
         lock = contextlib.nullcontext()
         self.borrowing = Borrowing(here, self.table, self.peers, reports, timers, None, lambda peer: None, lock)
         values: Any = SimpleNamespace(
@@ -528,6 +530,9 @@ class Process:
         self.running: dict[bytes, tuple[str, wire.Task, list[ObjectRef[Any]]]] = {}
         #: {task id: entries that hold the borrowed ones of its arguments}
         self.held: dict[bytes, list[ObjectEntry]] = {}
+
+    def after(self, delay_s: float, callback: Callable[[], object]) -> None:
+        self.world.clock.after(delay_s, lambda: self.world.processes.get(self.address) is self and callback())
 
     def new_id(self) -> bytes:
         return self.address.encode() + self.world.new_number()
@@ -619,6 +624,7 @@ class Process:
             entry = self.table.entries.get(ref.id)
             if entry is not None and entry.owner is not None and not ref.credits and (entry.local or entry.pins):
                 entry.handed += 1
+                self.borrowing.keeps(entry, submitter.encode())
                 kept.append(ref.id)
         peer.send(wire.Replies([wire.Done(task_id, True, [b"value"], 0, kept, [refs])]))
 
@@ -633,28 +639,30 @@ class Process:
                 self.borrowing.on_fetched(peer, message, [])
             case wire.Credit():
                 self.borrowing.on_credit(peer, message, [])
+            case wire.Holds():
+                self.borrowing.on_holds(peer, message, [])
             case wire.Push(tasks=[task]):
-                self.held[task.id] = self.borrowing.receive_arguments(task)
+                self.held[task.id] = self.borrowing.receive_arguments(task, sender.encode())
                 inner = [*task.refs, *(ref for dependency in task.deps for ref in dependency.refs)]
                 entries = [self.borrowing.borrow(ref.id, ref.address) for ref in inner]
                 arguments = [ObjectRef(entry) for entry in entries]
                 self.table.unpin(entries)
                 self.running[task.id] = (sender, task, arguments)
             case wire.Yielded():
-                self.take_yielded(message)
+                self.take_yielded(message, sender.encode())
             case wire.Replies(done=[done]):
                 self.finish(sender, done)
             case _:
                 raise AssertionError(message)
 
-    def take_yielded(self, message: wire.Yielded) -> None:
+    def take_yielded(self, message: wire.Yielded, giver: bytes) -> None:
         record = self.records[message.task]
         if record.done:  # the consumer has left
             self.borrowing.drop_refs(message.refs)
             return
         entry = self.table.own(self.new_id())
         self.refs.append(ObjectRef(entry))
-        self.borrowing.receive_refs(entry, message.refs, credits=1)
+        self.borrowing.receive_refs(entry, message.refs, credits=1, giver=giver)
         entry.table.complete(entry, READY, b"value")
 
     def finish(self, worker: str, done: wire.Done) -> None:
@@ -664,7 +672,7 @@ class Process:
         if record.done:
             self.borrowing.drop_refs(done.refs[0])
         else:
-            self.borrowing.receive_refs(record.entry, done.refs[0], credits=1)
+            self.borrowing.receive_refs(record.entry, done.refs[0], credits=1, giver=worker.encode())
             record.entry.table.complete(record.entry, READY, b"value")
         self.unpin(record)
 
@@ -681,7 +689,10 @@ class Process:
                 del self.records[task_id]
                 if not record.done:
                     record.entry.table.complete(record.entry, FAILED, b"error")
-                self.unpin(record)
+                if self.world.far:
+                    self.world.clock.after(STRIKE_S, partial(self.unpin, record))
+                else:
+                    self.unpin(record)
 
 
 DEATH = b""
@@ -690,8 +701,12 @@ DEATH = b""
 class World:
     """All processes and what is under way between them."""
 
-    def __init__(self, seed: int, processes: int, *, deaths: bool, torn: bool = False) -> None:
+    def __init__(self, seed: int, processes: int, *, deaths: bool, torn: bool = False, far: bool = False) -> None:
         self.rng = random.Random(seed)
+        #: Each process is on a node of its own, and what is in its queues is lost with it.
+        self.far = far
+        self.clock = Clock()
+        self.steps = 0
         #: Whether a process may die in the middle of what it does, some of its messages not sent.
         self.torn = torn
         #: What was sent in this step: (sender, the link whose last message it is).
@@ -705,7 +720,7 @@ class World:
             self.start_process()
 
     def start_process(self) -> None:
-        address = f"p{next(self.numbers):07}"
+        address = f"{next(self.numbers):04}proc" if self.far else f"p{next(self.numbers):07}"
         self.processes[address] = Process(self, address)
 
     def new_number(self) -> bytes:
@@ -743,7 +758,16 @@ class World:
                 self.replace(process.address)
         if self.torn and self.sent and rng.random() < 0.02:
             self.tear(self.sent[0][0])
+        self.steps += 1
+        if self.far and not self.steps % 20:
+            self.passes(0.9)
         self.check()
+
+    def passes(self, seconds: float) -> None:
+        """Nothing is under way for longer than that, so what is claimed comes before anything is struck out."""
+        while self.deliver():
+            self.check()
+        self.clock.passes(seconds)
 
     def submit(self, process: Process) -> None:
         free = [other.address for other in self.processes.values() if other.serves() <= {process.address}]
@@ -791,6 +815,10 @@ class World:
         """What it has sent still arrives, and then the news. Workers that run its tasks are killed by their node."""
         dead = self.processes.pop(address)
         workers = [record.worker for record in dead.records.values()]
+        if self.far:
+            for (sender, _), link in self.links.items():
+                while sender == address and link and self.rng.random() < 0.5:
+                    link.pop()
         for other in dead.peers.by_process:
             self.links.setdefault((address, other.decode()), deque()).append(DEATH)
         dead.refs.clear()
@@ -846,11 +874,14 @@ class World:
         for process in self.processes.values():
             process.refs.clear()
         gc.collect(0)
+        end = self.clock.now + 2 * STRIKE_S
         for _ in range(100_000):
             for process in self.processes.values():
                 process.collect()
             if not self.deliver() and not any(process.table.dropped for process in self.processes.values()):
-                break
+                if not self.far or self.clock.now > end:
+                    break
+                self.passes(0.2)
         return {
             address: [(item.id.hex(), item.local, item.pins, item.credits) for item in process.table.entries.values()]
             for address, process in self.processes.items()
@@ -889,6 +920,44 @@ def test_processes_that_exchange_refs(seed: int) -> None:
 def test_processes_that_exchange_refs_and_die(seed: int) -> None:
     world = World(seed, 4 + seed % 4, deaths=True)
     for _ in range(600):
+        world.step()
+    world.end()
+
+
+def test_a_giver_that_dies_with_the_credit_in_its_queue() -> None:
+    """What it has handed on lives, as the receiver has told the owner; it is freed when the receiver lets go."""
+    world = World(0, 3, deaths=True, far=True)
+    owner, giver, receiver = world.processes.values()
+    owner.put([])
+    id = owner.refs[0].binary()
+    for submitter, worker in ((owner, giver), (giver, receiver)):
+        submitter.submit(worker.address, submitter.refs[:1], [])
+        world.hand_on(submitter.address, worker.address)
+        worker.end_task(next(iter(worker.running)), True, [])
+        world.hand_on(worker.address, submitter.address)
+        submitter.refs.clear()
+    world.links[giver.address, owner.address].clear()
+    world.kill(giver.address)
+    for seconds in (0.06, 1.0, 1.0, 1.0):
+        world.passes(seconds)
+        owner.collect()
+        world.check()
+        assert id in owner.table.entries
+    assert not owner.table.entries[id].credits.keys() - {receiver.address.encode()}
+    receiver.refs.clear()
+    gc.collect(0)
+    receiver.collect()
+    world.passes(0.0)
+    owner.collect()
+    assert id not in owner.table.entries
+    owner.table.validate()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_processes_of_several_nodes_that_die_with_what_is_in_their_queues(seed: int) -> None:
+    """Nothing is freed that is held, and nothing is kept for ever: who keeps a ref says how often it was handed it."""
+    world = World(seed, 4 + seed % 4, deaths=True, far=True)
+    for _ in range(1000):
         world.step()
     world.end()
 

@@ -280,6 +280,15 @@ class Credit(Struct, frozen=True, tag=18):
     """Where to dial the borrower; empty where it returns."""
 
 
+class Holds(Struct, frozen=True, tag=22):
+    """To an owner: I keep ``id``, which I have from a process of another node than yours, and was handed so many
+    credits.
+    """
+
+    id: bytes
+    credits: Count
+
+
 class Terminate(Struct, frozen=True, tag=11):
     """To an actor: end after the calls received so far."""
 

@@ -357,6 +357,14 @@ class ReferenceTable:
                 if credits is not None and borrower in credits:
                     self.grant(entry, borrower, -credits[borrower])
 
+    def owing(self) -> list[tuple[ObjectEntry, bytes, int]]:
+        """At the owner: (object, borrower, its credits) where more was returned than is known to be given."""
+        lent = list(self._lent.items())
+        found = [
+            (entry, process, (entry.credits or {}).get(process, 0)) for process, of in lent for entry in of.values()
+        ]
+        return [each for each in found if each[2] < 0]
+
     def owner_lost(self, owner: bytes) -> list[ObjectEntry]:
         """At a borrower: the process is gone. Returns the entries of its objects, which owe it nothing any more."""
         if owner not in self._borrowed:

@@ -12,6 +12,7 @@ from ray.exceptions import ObjectLostError, OwnerDiedError, RayError, RemoteProt
 from ray.headroom import SENDING, check
 from ray.ids import OBJECT_ID_BYTES, PROCESS_ID_BYTES, node_of
 from ray.messages import codec, wire
+from ray.protocol.claims import Claims
 from ray.protocol.references import AWAY, FAILED, PENDING, READY, STORED, Maker, ObjectEntry
 from ray.runtime.owner.away import place_of
 from ray.runtime.owner.entries import entry_in
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from ray.runtime.process.timers import Timers
     from ray.runtime.refs.counted import CountedRef
 
+#: A process that keeps a ref which it has from somebody else than the owner, on another node, says so after this time.
+HOLDS_S = 0.05
+#: What a process of another node held is struck out so long after its end is known: what others hold is known by then.
+STRIKE_S = 2.0
 #: Marks a borrowed entry whose value has been asked for.
 _WANTED = Maker()
 
@@ -78,6 +83,10 @@ class Borrowing:
         self._lock = lock
         #: Whether this process has ever borrowed an object.
         self.borrows = False
+        #: What borrowers of other nodes say that they hold.
+        self.claims = Claims(table)
+        #: {object id: entry} of what is about to be claimed.
+        self._unclaimed: dict[bytes, ObjectEntry] = {}
 
     def retrieved(self, entry: ObjectEntry) -> None:
         """A failure is raised to the user, or asked for: no need to print it, here or by its owner.
@@ -151,7 +160,7 @@ class Borrowing:
         if entry is None or entry.status != PENDING or entry.owner is None:
             self.drop_refs(message.refs)  # nobody waits any more; only the refs inside are taken, and returned
             return
-        self.receive_refs(entry, message.refs, credits=1)
+        self.receive_refs(entry, message.refs, credits=1, giver=peer.process)
         value = None if message.status >= STORED else codec.detach(message.data or b"", frames)
         if entry.status != PENDING:
             return
@@ -187,9 +196,9 @@ class Borrowing:
         except ConnectionError:
             self._table.borrower_lost(borrower)
 
-    def receive_refs(self, entry: ObjectEntry, refs: Collection[wire.Ref], credits: int) -> None:
-        """A value came with refs inside: hold them for as long as the value's entry lives."""
-        inner = [self._receive(ref, credits) for ref in refs]
+    def receive_refs(self, entry: ObjectEntry, refs: Collection[wire.Ref], credits: int, giver: bytes = b"") -> None:
+        """A value came with refs inside: hold them for as long as the value's entry lives; ``giver`` has sent it."""
+        inner = [self._receive(ref, credits, giver) for ref in refs]
         if not inner:
             return
         table, here = self._table, self._here.process_id
@@ -199,13 +208,36 @@ class Borrowing:
             if ref.credits and ref.id[:PROCESS_ID_BYTES] == here:
                 table.arrived(ref.id, here, ref.credits)
 
+    def keeps(self, entry: ObjectEntry, giver: bytes) -> None:
+        """A ref has come from a process of another node than its owner's, which is told if it is still held in a while.
+
+        What is said within a node does not die with who has said it.
+        """
+        if entry.owner is None or node_of(giver) == node_of(entry.id):
+            return
+        if not self._unclaimed:
+            self._timers.after(HOLDS_S, self._claim)
+        self._unclaimed[entry.id] = entry
+
+    def _claim(self) -> None:
+        unclaimed, self._unclaimed = self._unclaimed, {}
+        for entry in unclaimed.values():
+            if not entry.freed and entry.handed and entry.owner is not None:
+                self.send_to_owner(entry, wire.Holds(entry.id, entry.handed))
+
+    def on_holds(self, peer: Peer, message: wire.Holds, frames: Any) -> None:
+        """A process keeps a ref of ours, which it has from one of another node."""
+        self.claims.claim(message.id, peer.process, message.credits)
+
     def drop_refs(self, refs: Iterable[wire.Ref]) -> None:
         """A value that nobody wants came with refs inside, of which the sender counts one credit each for us."""
         self.receive_refs(self._table.unwanted(), list(refs), credits=1)
 
-    def _receive(self, ref: wire.Ref, credits: int) -> ObjectEntry:
+    def _receive(self, ref: wire.Ref, credits: int, giver: bytes = b"") -> ObjectEntry:
         """The entry of a ref that arrived here, pinned, with what came along of its object."""
         entry = self.borrow(ref.id, ref.address, credits)
+        if giver and node_of(giver) != node_of(ref.id) and entry.handed:
+            self.keeps(entry, giver)
         if ref.status:
             take_note(entry, ref, shared=self._expect is not None)
         return entry
@@ -265,10 +297,10 @@ class Borrowing:
                     else:
                         handed.add(key)
 
-    def receive_arguments(self, task: wire.Task) -> list[ObjectEntry]:
+    def receive_arguments(self, task: wire.Task, submitter: bytes = b"") -> list[ObjectEntry]:
         """Hold, for the time of a call, the argument refs that were handed over with it."""
         refs = (*task.refs, *(ref for dependency in task.deps for ref in dependency.refs))
-        held = [self._receive(ref, ref.credits) for ref in refs if ref.credits or ref.status]
+        held = [self._receive(ref, ref.credits, submitter) for ref in refs if ref.credits or ref.status]
         for dependency in task.deps:
             if dependency.away is not None:  # while it is held, so is the copy that is brought here
                 entry = self.borrow(dependency.id, dependency.address)
@@ -303,6 +335,8 @@ class Borrowing:
         table = self._table
         if message.credits < 0:
             table.take_back(message.id, message.borrower, -message.credits)
+            if self.claims.held:
+                self.claims.returned(message.id, message.borrower)
             return
         entry = table.entries.get(message.id)
         if entry is not None:
@@ -311,8 +345,15 @@ class Borrowing:
 
     def peer_lost(self, process: bytes) -> None:
         """A process is gone: it holds nothing any more, and what it owned is lost."""
-        self._table.borrower_lost(process)
+        if node_of(process) == self._node:
+            self._table.borrower_lost(process)
+        else:  # others may hold what it has handed to them, and has not said so
+            self._timers.after(STRIKE_S, lambda: self._strike_out(process))
         if self.borrows:
             # An owner that lives has lost the connection as well, and counts no credits of this process any more.
             for entry in self._table.owner_lost(process):
                 self.fail(entry, OwnerDiedError(entry.id))
+
+    def _strike_out(self, process: bytes) -> None:
+        if process not in self._peers.by_process:  # else only the connection was lost, and it has come again
+            self.claims.strike_out(process)

@@ -74,6 +74,7 @@ def peer_handlers(
         wire.Fetch: lending.on_fetch,
         wire.Fetched: borrowing.on_fetched,
         wire.Credit: borrowing.on_credit,
+        wire.Holds: borrowing.on_holds,
         wire.CancelMade: cancel_made,
         wire.Yielded: lambda peer, message, frames: streams.on_yielded(peer, message, frames, claim),
         wire.Began: lambda peer, message, frames: clock.began(peer, message),

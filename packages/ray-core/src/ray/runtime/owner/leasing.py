@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ray.clock import monotonic
 from ray.exceptions import TaskUnschedulableError, UnpicklableError
-from ray.ids import make_task_ids, node_number
+from ray.ids import make_task_ids, node_number, node_of
 from ray.messages import node, wire
 from ray.protocol import task_effects as effects
+from ray.protocol.task_records import Lease
 from ray.protocol.tasks import TaskTable
+from ray.runtime.owner.borrowing import STRIKE_S
 from ray.runtime.owner.carrying_out import CarryingOut
 from ray.runtime.owner.pushing import TaskPushes
 from ray.runtime.owner.records import Link, TaskRecord
@@ -58,6 +60,7 @@ class Leasing:
             may_send: whether this thread has room on its stack to send; if not, another one goes on with this.
         """
         self._here = here
+        self._node = node_of(here.process_id)
         self._peers = peers
         self._timers = timers
         self._tell_node = tell_node
@@ -269,8 +272,13 @@ class Leasing:
             self._outcomes.cancelled(effect.task)
 
     def _crash(self, effect: effects.Crash[TaskRecord]) -> None:
-        if not effect.task.done:
-            self._outcomes.crashed(effect.task, effect.cause)
+        record = effect.task
+        if record.done:
+            return
+        if record.pins and isinstance(record.place, Lease) and node_of(record.place.id) != self._node:
+            # The worker may have handed refs in them to others, and not have come to say so.
+            self._timers.after(STRIKE_S, self._outcomes.arguments_for_later(record))
+        self._outcomes.crashed(record, effect.cause)
 
     def _after(self, delay_s: float, then: Callable[[float], None]) -> None:
         def run() -> None:

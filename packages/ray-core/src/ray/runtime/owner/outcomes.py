@@ -142,7 +142,8 @@ class Outcomes:
                 data = frames[data]
                 moved = peer is not None and not peer.near and self._moving.takes(data)
             if done.refs:
-                borrowing.receive_refs(entry, done.refs[index], credits=1)
+                giver = b"" if peer is None else peer.process
+                borrowing.receive_refs(entry, done.refs[index], credits=1, giver=giver)
             if moved:
                 self._moving.begin(entry, data, record.name)
                 continue
@@ -227,6 +228,11 @@ class Outcomes:
     def refused(self, record: TaskRecord, error: RayError) -> None:
         """It was not sent, and is not going to be."""
         self.fail(record, self._reports.envelope(error, record.name, record.id, record.attempt))
+
+    def arguments_for_later(self, record: TaskRecord) -> Callable[[], None]:
+        """They are needed no more for this task, and let go of when this is called: others may hold refs in them."""
+        pins, record.pins = record.pins, ()
+        return lambda: self._table.unpin(pins)
 
     def crashed(self, record: TaskRecord, cause: node.ExitCause) -> None:
         """Its worker died and there is no retry left."""

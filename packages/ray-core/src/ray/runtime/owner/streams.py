@@ -103,7 +103,7 @@ class Streams:
         self._table.entries[following.id] = following
         stream.full = message.full
         stream.refs.append(ref)
-        self._borrowing.receive_refs(entry, message.refs, credits=1)
+        self._borrowing.receive_refs(entry, message.refs, credits=1, giver=peer.process)
         if message.away is not None:
             self._values.came_away(entry, message.away)
         elif data is None:

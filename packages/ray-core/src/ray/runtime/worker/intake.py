@@ -71,7 +71,7 @@ class Intake:
             for task in message.tasks:
                 if task.refs or task.deps:  # what was handed over with it goes back
                     call = TaskCall(self._host, peer, task, frames, message)
-                    call.held = self._receive(task)
+                    call.held = self._receive(task, peer.process)
                     desk.let_go(call)
             ids = [task.id for task in message.tasks]
             peer.send(wire.Replies([], True, ids, actor.announced) if actor.id else wire.Returned(ids))
@@ -91,9 +91,9 @@ class Intake:
             call = TaskCall(host, peer, task, frames, message)
             if task.deps:
                 call.values = self._arguments.take(task.deps, frames)
-                call.held = self._receive(task)
+                call.held = self._receive(task, peer.process)
             elif task.refs:
-                call.held = self._receive(task)
+                call.held = self._receive(task, peer.process)
             if closing.reason and closing.refuses():
                 desk.let_go(call)
                 refused.append(task.id)

@@ -122,7 +122,7 @@ class Replies:
         if outcome.refs is not None:
             refs = [self._borrowing.hand_over([ref._entry for ref in inner], peer) for inner in outcome.refs]
             outcome.refs = None
-        kept = self._kept(task) if task.refs or task.deps else []
+        kept = self._kept(task, peer.process) if task.refs or task.deps else []
         done = wire.Done(
             task.id, outcome.ok, values, duration_us, kept, refs, outcome.sizes, outcome.retry, outcome.away
         )
@@ -140,7 +140,7 @@ class Replies:
             away = outcome.away or [None] * len(ids)
             self._values.discard(stored_id(id, at.edition if at else 0) for id, at in zip(ids, away, strict=True))
 
-    def _kept(self, task: wire.Task) -> list[bytes]:
+    def _kept(self, task: wire.Task, submitter: bytes) -> list[bytes]:
         """Argument refs that this process still holds; each becomes a credit that the submitter registers."""
         kept = []
         entries = self._table.entries
@@ -148,6 +148,7 @@ class Replies:
             entry = entries.get(ref.id)
             if entry is not None and entry.owner is not None and not ref.credits and (entry.local or entry.pins):
                 self._table.hand_on(entry)
+                self._borrowing.keeps(entry, submitter)
                 kept.append(ref.id)
         return kept
 
