@@ -13,6 +13,7 @@ from tests.redis_servers import server_binary
 
 import ray
 from ray.plugins.compose import Composition
+from ray.plugins.planning import resolve_plan
 from ray.runtime.process.session_dirs import session_in
 from ray.testing import eventually, inside, leaks
 from ray.testing.cluster import Cluster
@@ -69,7 +70,7 @@ def stored(cluster: Cluster) -> list[int]:
     counts = []
     for node in cluster.nodes:
         address = session_in(node.started.session_dir).store_address
-        with contextlib.closing(Composition(cluster.plan).open_store(address)) as store:
+        with contextlib.closing(Composition(resolve_plan(store="plasma")).open_store(address)) as store:
             counts.append(store.stats().objects)
     return counts
 

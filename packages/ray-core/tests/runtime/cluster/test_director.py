@@ -9,6 +9,7 @@ import pytest
 
 from ray.abc.control_operations import Get, Keys, Operation
 from ray.builtin.embedded_state import EmbeddedState
+from ray.ids import node_bytes
 from ray.messages import cluster
 from ray.messages.cluster import NodeRecord
 from ray.protocol.director import decode_node
@@ -80,6 +81,7 @@ class Client:
 
     def __init__(self, id: bytes) -> None:
         self.id = id
+        self.is_there = True
         self.sent: list[Any] = []
 
     def send(self, message: Any) -> None:
@@ -212,6 +214,18 @@ def test_only_a_call_that_is_refused_proves_a_death(setting: Setting, monkeypatc
     setting.state.deliver()
     assert setting.state.states()[2] == DEAD
     assert [*setting.director.roster.dead] == [2]
+
+
+def test_a_node_that_calls_is_not_dead_where_calls_to_it_are_refused(setting: Setting) -> None:
+    """A firewall answers them. Once the node's own connection is lost as well, that is proof."""
+    client = setting.join(2)
+    client.id = node_bytes(2)
+    setting.answer(2)
+    setting.director.lost(Member(record(2), Link()))  # type: ignore[arg-type]
+    assert 2 in setting.director.roster.members
+    client.is_there = False
+    setting.director.lost(Member(record(2), Link()))  # type: ignore[arg-type]
+    assert 2 not in setting.director.roster.members
 
 
 def test_a_node_that_has_missed_a_roster_is_told_with_its_next_beat(setting: Setting) -> None:

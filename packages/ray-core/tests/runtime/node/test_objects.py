@@ -40,7 +40,8 @@ class World:
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.clock, self.watched = Clock(), dict[int, Any]()
         self.member = SimpleNamespace(node=OTHER, send=lambda message: self.sent.append(message))
-        self.members = SimpleNamespace(members={OTHER: self.member}, send=self.send)
+        members = {OTHER: self.member}
+        self.members = SimpleNamespace(members=members, send=self.send, tell_all=self.member.send)
         self.sent: list[Any] = []
         self.answers: list[tuple[bytes, node.Answer]] = []
         self.lost: list[bytes] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ray.clock import boottime, monotonic
-from ray.ids import node_bytes
+from ray.ids import node_bytes, node_of
 from ray.messages import cluster
 from ray.messages.cluster import KeptNode, NodeRecord
 from ray.protocol.director import FoundDead, Lives, News, Outranked, Taken, Written
@@ -13,7 +13,7 @@ from ray.protocol.membership import ALIVE, BEAT_S, DEAD, DEAD_S, LATE_S, Roster
 from ray.runtime.cluster.data_calls import DataCalls
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.cluster.office import Office
-from ray.runtime.cluster.peering import Sender
+from ray.runtime.cluster.peering import Caller, Sender
 from ray.runtime.process.timers import Timers
 
 #: A new node has to answer the director's call within this time.
@@ -35,7 +35,7 @@ class Director:
         members: Members,
         office: Office,
         timers: Timers,
-        clients: Callable[[], Iterable[Sender]],
+        clients: Callable[[], Iterable[Caller]],
         apply: Callable[[cluster.Roster], None],
         on_term: Callable[[], None],
     ) -> None:
@@ -189,8 +189,12 @@ class Director:
         number = member.record.number
         if number in self._joining:
             self._unreached(member.record, "the connection was refused")
-        elif not member.stands and monotonic() - member.dialled < REFUSED_S:  # it was called again, in vain
-            self.declare_dead(number, _ENDED)
+        elif not member.stands and monotonic() - member.dialled < REFUSED_S and not self._is_called_by(member.node):
+            self.declare_dead(number, _ENDED)  # it was called again, in vain
+
+    def _is_called_by(self, node: bytes) -> bool:
+        """Whether the connection that a node has dialled stands: where calls to it fail, that is not its fault."""
+        return any(node_of(client.id) == node and client.is_there for client in self._clients())
 
     def suspect(self, number: int) -> None:
         """Another node has lost its connection to one: the director's own is looked at, or dialled, by its members."""

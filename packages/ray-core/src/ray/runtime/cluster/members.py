@@ -171,3 +171,8 @@ class Members:
             return False
         member.send(message)
         return True
+
+    def tell_all(self, message: Any) -> None:
+        """Queue a message for each of them."""
+        for member in self._newest.values():
+            member.send(message)

@@ -15,6 +15,14 @@ class Sender(Protocol):
         """Queue a message."""
 
 
+class Caller(Sender, Protocol):
+    """Another node manager that has dialled this one."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its connection stands; else it is expected to dial again."""
+
+
 class Processes(Protocol):
     """The processes of this node, and its jobs, as seen from other nodes. Implemented in the node's room."""
 

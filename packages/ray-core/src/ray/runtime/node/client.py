@@ -33,6 +33,11 @@ class Client:
         #: The connection of another node manager, where what is said goes on if it is lost.
         self.talk: KeptConnection | None = None
 
+    @property
+    def is_there(self) -> bool:
+        """See ``Caller``."""
+        return self.talk is None or self.talk.is_open
+
     def send(self, message: Any) -> None:
         self.connection.send([codec.encode(message)])
 

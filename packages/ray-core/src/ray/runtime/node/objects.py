@@ -286,8 +286,7 @@ class NodeObjects:
         if client.kind == "node":
             return
         self._carry_out(self._table.asker_lost(client.id, monotonic()))
-        for member in self._members.members.values():
-            member.send(objects.ProcessOver(client.id))
+        self._members.tell_all(objects.ProcessOver(client.id))
 
     # --- freeing ------------------------------------------------------------------------------------------------------
 
