@@ -26,6 +26,8 @@ from ray.runtime.node.kept_actors import buried, kept_of, restored
 _UNKNOWN = "its node does not have its process any more"
 _GONE = "its node has died"
 _MOST_REFUSED = 1000
+#: A kill is answered after this time at the latest, whether or not it is written.
+_KILLED_S = 2.0
 #: Homes find a new director within this time.
 _ADOPTED_S = 10.0
 
@@ -175,6 +177,8 @@ class DirectedActors(AtOnce):
         message = codec.decode([order.message])
         if isinstance(message, node.CreateActor):
             check_needs(message.spec)
+            if not is_directed(message.spec.id):
+                raise RemoteProtocolError("an actor that the director does not keep")
         elif not isinstance(message, (node.KillActor, node.ActorUnheld, cluster.ProcessGone)):
             raise RemoteProtocolError(f"{type(message).__name__} is no order to a director")
         self._when_ready(lambda: self._carry_out(client, order, message))
@@ -200,8 +204,6 @@ class DirectedActors(AtOnce):
 
     def _create(self, client: Sender, order: cluster.Order, message: node.CreateActor) -> None:
         spec = message.spec
-        if not is_directed(spec.id):
-            raise RemoteProtocolError("an actor that the director does not keep")
         if spec.id in self._refused:  # it is ordered again, and was told so already
             client.send(cluster.Ordered(order.number, False, *self._refused[spec.id]))
             return
@@ -257,8 +259,15 @@ class DirectedActors(AtOnce):
         self._book.write(kept_of(known), written, born)
 
     def _kill(self, client: Sender, number: int, message: node.KillActor) -> None:
-        known = self._actors.kill(message)
-        self._book.when_written(message.id, lambda: client.send(cluster.Ordered(number, known)))
+        """A store that is away keeps nobody from killing."""
+        known, answers = self._actors.kill(message), [client]
+
+        def answer() -> None:
+            if answers:
+                answers.pop().send(cluster.Ordered(number, known))
+
+        self._book.when_written(message.id, answer)
+        self._actors.timers.after(_KILLED_S, answer)
 
     def watch(self, client: Sender, actor: bytes) -> None:
         """A home, or a process of this node, wants to be told where an actor is."""
