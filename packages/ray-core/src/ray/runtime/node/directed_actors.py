@@ -7,6 +7,7 @@ and none runs twice. Their processes are of their hosts, the node managers of th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -116,6 +117,9 @@ class DirectedActors(AtOnce):
         self._starting: dict[bytes, bytes] = {}
         #: {process on another node: the actor that it is}, until it has certainly ended
         self._running: dict[bytes, bytes] = {}
+        #: {host: (number of the newest question to it, the processes that it was to have then)}
+        self._asked: dict[bytes, tuple[int, list[bytes]]] = {}
+        self._numbers = itertools.count(1)
         #: {actor that is to have another process: what places it}
         self._held: dict[bytes, Callable[[], None]] = {}
         #: {actor of an earlier director: what waits until its host has told of it}
@@ -333,7 +337,9 @@ class DirectedActors(AtOnce):
     def node_up(self, member: Member) -> None:
         """Another node has answered: what it hosts may not be what is known here."""
         if self._is_ready and member.stands:
-            member.send(cluster.AskHosted(self._cluster.term()))
+            number = next(self._numbers)
+            self._asked[member.node] = number, [worker for worker in self._running if node_of(worker) == member.node]
+            member.send(cluster.AskHosted(self._cluster.term(), number))
 
     def hosting(self, member: Member, message: cluster.Hosting) -> None:
         """A host tells of its processes."""
@@ -342,8 +348,9 @@ class DirectedActors(AtOnce):
                 self._heard(each)
         if message.whole:
             told = {each.process for each in message.actors}
-            for worker in [worker for worker in self._running if node_of(worker) == member.node]:
-                if worker not in told:
+            number, asked_of = self._asked.get(member.node, (0, []))
+            for worker in asked_of if number == message.number else ():
+                if worker in self._running and worker not in told:
                     began = self._table.actors[self._running[worker]].state != STARTING
                     self._over(worker, node.ExitCause(reason=_UNKNOWN), begun=began)
 

@@ -69,7 +69,7 @@ class HostedActors(AtOnce):
         """A director wants to know of all."""
         if self._obeys(client, message.term):
             here = [self._words(self._actors.table.actors[actor]) for actor in self._process_of]
-            client.send(cluster.Hosting([*self._ended, *here], whole=True))
+            client.send(cluster.Hosting([*self._ended, *here], whole=True, number=message.number))
 
     def _obeys(self, client: Client, term: int) -> bool:
         if term < self._term:
