@@ -15,7 +15,7 @@ from ray.runtime.cluster.watching import ActorWatching
 from ray.runtime.process.timers import Timers
 
 ONE, TWO = b"one_", b"two_"
-ACTOR = directed(b"home" + bytes(12))
+ACTOR = directed(ONE + bytes(12))
 GONE = cluster.ProcessGone(b"process1")
 
 

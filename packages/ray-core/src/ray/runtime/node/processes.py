@@ -103,6 +103,8 @@ class NodeProcesses:
                 self._jobs.configure(adopted, wanted)
             except ValueError:
                 self._jobs.configure(adopted, msgspec.structs.replace(wanted, cwd=""))
+                assert adopted.config is not None
+                adopted.config = msgspec.structs.replace(adopted.config, cwd=wanted.cwd)  # others may have it
 
     def _takes(self, job: Job, home: bytes) -> bool:
         """Whether a home may have a job here: if nobody has it any more, the words of its workers must not go round."""
