@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from ray.exceptions import RemoteProtocolError
 from ray.ids import is_directed, node_of, process_of
@@ -22,6 +22,7 @@ from ray.runtime.cluster.members import Member, Members
 from ray.runtime.cluster.peering import Sender
 from ray.runtime.node.actor_records import AtOnce
 from ray.runtime.node.actors import NodeActors, check_needs
+from ray.runtime.node.directing import Cluster, Loans, OrphanJobs
 from ray.runtime.node.kept_actors import buried, kept_of, restored
 
 _UNKNOWN = "its node does not have its process any more"
@@ -31,42 +32,6 @@ _MOST_REFUSED = 1000
 _KILLED_S = 2.0
 #: Homes find a new director within this time.
 _ADOPTED_S = 10.0
-
-
-class Cluster(Protocol):
-    """What is known of the rest."""
-
-    def term(self) -> int:
-        """The number of the term of this node."""
-
-    def alive(self) -> set[bytes]:
-        """Numbers of the nodes that are alive, this one's among them."""
-
-
-class OrphanJobs(Protocol):
-    """Jobs of this node."""
-
-    def config_of(self, job: str) -> bytes:
-        """What a job wants."""
-
-    def take_over(self, job: str, config: bytes) -> None:
-        """A job has actors that live, whatever has become of its driver; its home is expected to adopt it here."""
-
-    def let_go(self, job: str) -> None:
-        """The home of a job that was taken over has adopted it by now, or has not."""
-
-
-class Loans(Protocol):
-    """Workers of other nodes."""
-
-    def give_back(self, lease: bytes) -> None:
-        """A worker is not needed."""
-
-    def taken(self, lease: bytes) -> None:
-        """The lease of a worker is its own node's from now on."""
-
-    def adopt_at(self, node: bytes, job: str) -> None:
-        """Tell another node manager what a job wants, and tell it of the end of the job."""
 
 
 class _Creation:
