@@ -373,3 +373,78 @@ def test_while_the_control_store_is_away() -> None:
             new = Counter.options(name="new").remote()
             assert ray.get(new.add.remote(), timeout=LIMIT_S) == 1
     leaks.assert_clean(before)
+
+
+GUEST = """
+import ray
+ray.init({address!r})
+
+@ray.remote
+class Counter:
+    def __init__(self):
+        self.count = 0
+
+    def add(self):
+        self.count += 1
+        return self.count
+"""
+
+
+def test_programs_on_machines_without_a_node(machines: Any) -> None:
+    """They make named actors, find those of others, and end them; a detached one outlives the program."""
+    pytest.importorskip("ray_transport_zmq")
+    head, other = machines(), machines()
+    head.environ["RAY_TRANSPORT"] = "routed"
+    head.done("start", "--head", "--num-cpus", "2")
+    other.key_path().parent.mkdir(parents=True, mode=0o700)
+    other.key_path().write_bytes(head.key_path().read_bytes())
+    os.chmod(other.key_path(), 0o600)
+    guest = GUEST.format(address=head.address())
+    made = other.run(
+        f"{guest}\n"
+        'kept = Counter.options(name="kept", lifetime="detached").remote()\n'
+        'named = Counter.options(name="named").remote()\n'
+        "print(ray.get(kept.add.remote()), ray.get(named.add.remote()))"
+    )
+    assert made == ["1 1"]
+    found = "print([ray.get(ray.get_actor(n).add.remote()) for n in ['kept']])"
+    assert head.run(f"ray.init('auto')\n{found}") == ["[2]"]
+    gone = """
+try:
+    ray.get_actor("named")
+except ValueError as error:
+    print("it does not exist" in str(error))
+kept = ray.get_actor("kept")
+print(ray.get(kept.add.remote()))
+ray.kill(kept)
+try:
+    ray.get_actor("kept")
+except ValueError:
+    print("gone")
+"""
+    assert other.run(f"{guest}{gone}") == ["True", "3", "gone"]
+    head.done("stop")
+    other.key_path().unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_node_manager_that_stands_still_is_over_before_its_actor_begins_elsewhere(
+    three: Cluster, tmp_path: Path
+) -> None:
+    """I-2: its actor goes on until the zygote ends the node. Beside it the second one would fail: it has the lock."""
+    a, b = three.nodes[1:]
+    lock = str(tmp_path / "lock")
+    with ray.init(three.address):
+        options = {"max_restarts": 1, "max_task_retries": -1, "lifetime": "detached", "resources": {"far": 1}}
+        counter = Counter.options(name="one", **options).remote(lock)
+        node, pid = ray.get(counter.where.remote(), timeout=LIMIT_S)
+        victim, other = (a, b) if node == a.node_id else (b, a)
+        began = time.monotonic()
+        os.kill(victim.pid, signal.SIGSTOP)
+        assert ray.get(counter.add.remote(), timeout=LIMIT_S) == 1  # between two processes nobody stands still
+        eventually(lambda: not alive(pid), LIMIT_S, "it has ended")
+        assert time.monotonic() - began > 5
+        assert ray.get(ray.get_actor("one").where.remote(), timeout=LIMIT_S)[0] == other.node_id
+        ray.kill(counter)
+        three.kill(victim)

@@ -324,6 +324,8 @@ class AskHosted(Struct, frozen=True, tag=144):
     """Director: tell me of all actors that you host for directors, and from now on of every change."""
 
     term: Count
+    number: Count = 0
+    """Of the question."""
 
 
 class HostedActor(Struct, frozen=True):
@@ -345,4 +347,6 @@ class Hosting(Struct, frozen=True, tag=145):
 
     actors: list[HostedActor]
     whole: bool = False
-    """All that run here, and the last of those that have ended."""
+    """All that run here, and the last of those that have ended: the answer to a question."""
+    number: Count = 0
+    """Of the question. What has begun since it was asked may be missing."""

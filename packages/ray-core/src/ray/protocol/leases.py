@@ -235,10 +235,9 @@ class LeaseTable:
         return self.schedule()
 
     def hand_over(self, lease: Lease, key: DemandKey) -> None:
-        """A lease that is for life is another owner's from now on."""
-        self._holds_less(lease.key)
+        """A lease that is for life is another owner's from now on: such leases count for no demand."""
+        assert lease.for_life
         lease.key = key
-        self._holders[key] += 1
 
     def blocked(self, worker: bytes) -> list[Effect]:
         """The worker's task waits for others: its CPU serves them meanwhile."""
@@ -530,19 +529,17 @@ class LeaseTable:
     def _end(self, lease: Lease) -> None:
         del self.leases[lease.id]
         del self.by_worker[lease.worker]
-        self._holds_less(lease.key)
+        if self._holders[lease.key] > 1:
+            self._holders[lease.key] -= 1
+        else:
+            del self._holders[lease.key]
+            if lease.key in self.demands:
+                self._line_up(self.demands[lease.key])
         if lease.blocked:
             self.resources.reacquire_cpu(lease.allocation)
         else:
             self._free_running -= lease.is_free
         self.resources.release(lease.allocation)
-
-    def _holds_less(self, key: DemandKey) -> None:
-        self._holders[key] -= 1
-        if not self._holders[key]:
-            del self._holders[key]
-            if key in self.demands:
-                self._line_up(self.demands[key])
 
     def surplus(self, keep: int) -> list[bytes]:
         """Idle workers beyond ``keep``, longest idle first; the caller ends them and forgets them here."""

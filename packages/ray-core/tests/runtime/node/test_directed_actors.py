@@ -2,201 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
+from tests.directors import HOME, HOST, OTHER, Director, Link, Store, spec
 
-from ray.abc.control_operations import Get, Keys, Operation, Put
-from ray.builtin.embedded_state import EmbeddedState
-from ray.builtin.schedulers import HybridPolicy
-from ray.exceptions import ControlTimeoutError
-from ray.ids import directed, make_lease_ids, node_manager_of
-from ray.messages import cluster, codec, node
+from ray.abc.control_operations import Get, Keys, Put
+from ray.messages import cluster, node
 from ray.protocol.actor_entries import ALIVE, DEAD, PLACING, RESTARTING, STARTING
 from ray.protocol.actors import INIT_RAISED
-from ray.protocol.director import DIRECTOR
-from ray.protocol.leases import LeaseTable
-from ray.protocol.resources import NodeResources
-from ray.runtime.cluster.actor_book import ActorBook
-from ray.runtime.cluster.sealing import Seal
-from ray.runtime.node.actors import NodeActors
-from ray.runtime.node.directed_actors import DirectedActors
-from ray.runtime.process.timers import Timers
 
-OWN, HOME, HOST, OTHER = b"node", b"home", b"host", b"othr"
 CRASH = node.ExitCause(exit_code=1)
-
-
-class Store:
-    """A control store that answers when told to."""
-
-    def __init__(self) -> None:
-        self._state = EmbeddedState(lambda: 0.0)
-        self.is_there = True
-        self.waiting: list[tuple[Operation[Any], Callable[[Any], object]]] = []
-        self.do(Put(DIRECTOR, b"one"))
-
-    def ask(self, op: Operation[Any], on_answer: Callable[[Any], object], *, timeout_s: float = 0.0) -> None:
-        self.waiting.append((op, on_answer))
-
-    def do(self, op: Operation[Any]) -> Any:
-        return self._state.do(op)[0]
-
-    def deliver(self) -> None:
-        while self.is_there and self.waiting:
-            op, on_answer = self.waiting.pop(0)
-            on_answer(self.do(op))
-
-    def fail(self) -> None:
-        """What was asked is not answered in time."""
-        for _, on_answer in self.waiting[:]:
-            del self.waiting[0]
-            on_answer(ControlTimeoutError("Commit", "director", 2.0, "10.0.0.9:6379 has not been there for 3 s"))
-
-    def names(self) -> list[str]:
-        return self.do(Keys("name:"))
-
-
-class Link:
-    """A home or a host, as a connection of its own or as a member."""
-
-    kind, job = "node", ""
-
-    def __init__(self, number: bytes) -> None:
-        self.id, self.node, self.stands = node_manager_of(number), number, True
-        self.sent: list[Any] = []
-
-    def send(self, message: Any) -> None:
-        self.sent.append(message)
-
-    def take(self, kind: type) -> list[Any]:
-        found = [message for message in self.sent if isinstance(message, kind)]
-        self.sent = [message for message in self.sent if not isinstance(message, kind)]
-        return found
-
-
-class Desk:
-    """The parts of a node manager that offers nothing itself."""
-
-    def apply(self, effects: Any) -> None: ...
-
-    def attend(self) -> None: ...
-
-    def actor_died(self, job: str) -> None: ...
-
-
-class Pool:
-    workers: dict[bytes, Any] = {}
-
-
-class Elsewhere:
-    def __init__(self) -> None:
-        self.killed: list[bytes] = []
-        self.ended: list[bytes] = []
-
-    def kill(self, worker: bytes, reason: str) -> None:
-        self.killed.append(worker)
-
-    def end_orderly(self, worker: bytes) -> None:
-        self.ended.append(worker)
-
-    def expect_end(self, worker: bytes) -> None: ...
-
-    def settle(self, worker: bytes, resources: dict[str, int]) -> None: ...
-
-
-class Members:
-    def __init__(self, *links: Link) -> None:
-        self.members = {link.node: link for link in links}
-
-
-class Director:
-    """One of them, with the parts of its node manager, over a store that others have used."""
-
-    def __init__(self, store: Store, right: bytes = b"one", alive: tuple[bytes, ...] = (HOME, HOST, OTHER)) -> None:
-        self.store, self.right, self.nodes = store, right, {OWN, *alive}
-        store.do(Put(DIRECTOR, right))
-        self.home, self.host, self.other = Link(HOME), Link(HOST), Link(OTHER)
-        self.links = {link.node: link for link in (self.home, self.host, self.other) if link.node in alive}
-        self.timers = Timers()
-        leases = LeaseTable(node_manager_of(OWN), NodeResources({}, ()), HybridPolicy(), make_lease_ids(OWN))
-        clients: Any = {link.id: link for link in self.links.values()}
-        self.actors = NodeActors(Desk(), leases, clients, Pool(), self.timers, node_manager_of(OWN), None)  # type: ignore[arg-type]
-        self.elsewhere = self.actors.elsewhere = Elsewhere()
-        self.book = ActorBook(store, Seal(b"key", "s"), self.timers, lambda: self.right, 60.0, self.said)  # type: ignore[arg-type]
-        self.directed = DirectedActors(self.actors, self.book, Members(*self.links.values()), self, self, self)  # type: ignore[arg-type]
-        self.actors.records = self.directed
-        self.given_back: list[bytes] = []
-        self.jobs: list[str] = []
-        self.texts: list[str] = []
-        self.numbers = iter(range(1, 1000))
-        self.directed.begin()
-        store.deliver()
-
-    def said(self, text: str) -> None:
-        self.texts.append(text)
-
-    # --- what it is told of the rest ----------------------------------------------------------------------------------
-
-    def term(self) -> int:
-        return 7
-
-    def alive(self) -> set[bytes]:
-        return self.nodes
-
-    def config_of(self, job: str) -> bytes:
-        return b"config"
-
-    def take_over(self, job: str, config: bytes) -> None:
-        self.jobs.append(job)
-
-    def let_go(self, job: str) -> None: ...
-
-    def give_back(self, lease: bytes) -> None:
-        self.given_back.append(lease)
-
-    def taken(self, lease: bytes) -> None: ...
-
-    def adopt_at(self, node: bytes, job: str) -> None: ...
-
-    # --- what happens -------------------------------------------------------------------------------------------------
-
-    def order(self, message: Any, home: Link | None = None, number: int = 0) -> int:
-        number = number or next(self.numbers)
-        self.directed.take(home or self.home, cluster.Order(number, "job", codec.encode(message)))
-        return number
-
-    def create(self, spec: node.ActorSpec, ready: bool = True) -> int:
-        return self.order(node.CreateActor(1, spec, ready))
-
-    def lend(self, actor: bytes, process: bytes) -> None:
-        """A worker is lent for the actor that waits."""
-        number = next(number for number, placing in self.actors._placing.items() if actor in placing.waiting)
-        granted = node.Granted(number, process[:4] + b"lease123", "addr", 7, [], process)
-        order = self.actors.granted_elsewhere(number, granted)
-        assert order is not None
-        self.directed.start(granted, order)
-
-    def says(self, actor: bytes, process: bytes, state: str, number: int = 0, whole: bool = False, **more: Any) -> None:
-        told = cluster.HostedActor(actor, number, process, state, **more)
-        self.directed.hosting(self.links[process[:4]], cluster.Hosting([told], whole))  # type: ignore[arg-type]
-
-    def state(self, actor: bytes) -> tuple[str, int]:
-        entry = self.actors.table.actors[actor]
-        self.actors.table.validate()
-        return entry.state, entry.incarnation
-
-    def waits(self, actor: bytes) -> bool:
-        return actor in self.actors._waiting
-
-
-def spec(number: int = 1, owner: bytes = HOME + b"proc", **fields: Any) -> node.ActorSpec:
-    id = directed(owner + number.to_bytes(8, "big"))
-    fields = {"name": f"n{number}", "namespace": "default", "max_restarts": 1, **fields}
-    return node.ActorSpec(id, "C", b"f", b"code", b"args", "unix:/owner", {}, {"CPU": 1}, b"handle", **fields)
-
-
 FIRST, SECOND = HOST + b"wrk1", OTHER + b"wrk2"
 
 
@@ -284,6 +98,7 @@ def test_what_a_host_does_not_have_any_more_has_ended() -> None:
     running(director, made)
     running(director, gone, HOST + b"wrk9")
     director.order(node.KillActor(1, made.id, False, "killed"))
+    director.directed.node_up(director.host)  # type: ignore[arg-type]
     director.says(made.id, FIRST, ALIVE, whole=True)
     assert director.elsewhere.killed == [FIRST, FIRST]
     assert not director.waits(made.id)
@@ -302,12 +117,20 @@ def test_a_lost_connection_is_no_death() -> None:
     again = Link(HOST)
     director.directed._members.members[HOST] = again  # type: ignore[assignment]
     director.directed.node_up(again)  # type: ignore[arg-type]
-    assert again.take(cluster.AskHosted) == [cluster.AskHosted(7)]
+    assert [asked.term for asked in again.take(cluster.AskHosted)] == [7]
     director.says(made.id, FIRST, ALIVE, whole=True)
     assert director.state(made.id) == (ALIVE, 0)
     director.directed.node_dead(HOST, node.ExitCause(reason="it was not heard of for 9 s", node="host"))
     assert director.state(made.id) == (RESTARTING, 1)
     assert director.waits(made.id)
+
+
+def test_what_has_begun_since_it_was_asked_may_be_missing() -> None:
+    director, made = Director(Store()), spec()
+    director.directed.node_up(director.host)  # type: ignore[arg-type]
+    running(director, made)
+    director.hosts(HOST, [])
+    assert director.state(made.id) == (ALIVE, 0)
 
 
 def test_a_node_takes_along_what_its_processes_have_made() -> None:
@@ -381,7 +204,7 @@ def test_the_next_director_waits_for_the_hosts() -> None:
     new = Director(store, b"two")
     assert new.jobs == ["job"]
     assert new.state(made.id) == (STARTING, 0)
-    assert new.host.take(cluster.AskHosted) == [cluster.AskHosted(7)]
+    assert [asked.term for asked in new.host.take(cluster.AskHosted)] == [7]
     new.directed.watch(new.home, made.id)
     assert new.home.take(node.ActorUpdate) == []
     new.says(made.id, FIRST, ALIVE, whole=True)
@@ -400,7 +223,7 @@ def test_what_died_meanwhile_is_started_again(is_known: bool) -> None:
     if is_known:
         new.says(made.id, FIRST, DEAD, whole=True, cause=CRASH)
     else:
-        new.directed.hosting(new.host, cluster.Hosting([], whole=True))  # type: ignore[arg-type]
+        new.hosts(HOST, [])
     assert new.waits(made.id)
 
 

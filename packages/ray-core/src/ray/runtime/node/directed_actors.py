@@ -7,9 +7,10 @@ and none runs twice. Their processes are of their hosts, the node managers of th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from ray.exceptions import RemoteProtocolError
 from ray.ids import is_directed, node_of, process_of
@@ -21,49 +22,16 @@ from ray.runtime.cluster.members import Member, Members
 from ray.runtime.cluster.peering import Sender
 from ray.runtime.node.actor_records import AtOnce
 from ray.runtime.node.actors import NodeActors, check_needs
+from ray.runtime.node.directing import Cluster, Loans, OrphanJobs
 from ray.runtime.node.kept_actors import buried, kept_of, restored
 
 _UNKNOWN = "its node does not have its process any more"
 _GONE = "its node has died"
 _MOST_REFUSED = 1000
+#: A kill is answered after this time at the latest, whether or not it is written.
+_KILLED_S = 2.0
 #: Homes find a new director within this time.
 _ADOPTED_S = 10.0
-
-
-class Cluster(Protocol):
-    """What is known of the rest."""
-
-    def term(self) -> int:
-        """The number of the term of this node."""
-
-    def alive(self) -> set[bytes]:
-        """Numbers of the nodes that are alive, this one's among them."""
-
-
-class OrphanJobs(Protocol):
-    """Jobs of this node."""
-
-    def config_of(self, job: str) -> bytes:
-        """What a job wants."""
-
-    def take_over(self, job: str, config: bytes) -> None:
-        """A job has actors that live, whatever has become of its driver; its home is expected to adopt it here."""
-
-    def let_go(self, job: str) -> None:
-        """The home of a job that was taken over has adopted it by now, or has not."""
-
-
-class Loans(Protocol):
-    """Workers of other nodes."""
-
-    def give_back(self, lease: bytes) -> None:
-        """A worker is not needed."""
-
-    def taken(self, lease: bytes) -> None:
-        """The lease of a worker is its own node's from now on."""
-
-    def adopt_at(self, node: bytes, job: str) -> None:
-        """Tell another node manager what a job wants, and tell it of the end of the job."""
 
 
 class _Creation:
@@ -114,6 +82,9 @@ class DirectedActors(AtOnce):
         self._starting: dict[bytes, bytes] = {}
         #: {process on another node: the actor that it is}, until it has certainly ended
         self._running: dict[bytes, bytes] = {}
+        #: {host: (number of the newest question to it, the processes that it was to have then)}
+        self._asked: dict[bytes, tuple[int, list[bytes]]] = {}
+        self._numbers = itertools.count(1)
         #: {actor that is to have another process: what places it}
         self._held: dict[bytes, Callable[[], None]] = {}
         #: {actor of an earlier director: what waits until its host has told of it}
@@ -175,6 +146,8 @@ class DirectedActors(AtOnce):
         message = codec.decode([order.message])
         if isinstance(message, node.CreateActor):
             check_needs(message.spec)
+            if not is_directed(message.spec.id):
+                raise RemoteProtocolError("an actor that the director does not keep")
         elif not isinstance(message, (node.KillActor, node.ActorUnheld, cluster.ProcessGone)):
             raise RemoteProtocolError(f"{type(message).__name__} is no order to a director")
         self._when_ready(lambda: self._carry_out(client, order, message))
@@ -200,8 +173,6 @@ class DirectedActors(AtOnce):
 
     def _create(self, client: Sender, order: cluster.Order, message: node.CreateActor) -> None:
         spec = message.spec
-        if not is_directed(spec.id):
-            raise RemoteProtocolError("an actor that the director does not keep")
         if spec.id in self._refused:  # it is ordered again, and was told so already
             client.send(cluster.Ordered(order.number, False, *self._refused[spec.id]))
             return
@@ -257,8 +228,15 @@ class DirectedActors(AtOnce):
         self._book.write(kept_of(known), written, born)
 
     def _kill(self, client: Sender, number: int, message: node.KillActor) -> None:
-        known = self._actors.kill(message)
-        self._book.when_written(message.id, lambda: client.send(cluster.Ordered(number, known)))
+        """A store that is away keeps nobody from killing."""
+        known, answers = self._actors.kill(message), [client]
+
+        def answer() -> None:
+            if answers:
+                answers.pop().send(cluster.Ordered(number, known))
+
+        self._book.when_written(message.id, answer)
+        self._actors.timers.after(_KILLED_S, answer)
 
     def watch(self, client: Sender, actor: bytes) -> None:
         """A home, or a process of this node, wants to be told where an actor is."""
@@ -324,7 +302,9 @@ class DirectedActors(AtOnce):
     def node_up(self, member: Member) -> None:
         """Another node has answered: what it hosts may not be what is known here."""
         if self._is_ready and member.stands:
-            member.send(cluster.AskHosted(self._cluster.term()))
+            number = next(self._numbers)
+            self._asked[member.node] = number, [worker for worker in self._running if node_of(worker) == member.node]
+            member.send(cluster.AskHosted(self._cluster.term(), number))
 
     def hosting(self, member: Member, message: cluster.Hosting) -> None:
         """A host tells of its processes."""
@@ -333,8 +313,9 @@ class DirectedActors(AtOnce):
                 self._heard(each)
         if message.whole:
             told = {each.process for each in message.actors}
-            for worker in [worker for worker in self._running if node_of(worker) == member.node]:
-                if worker not in told:
+            number, asked_of = self._asked.get(member.node, (0, []))
+            for worker in asked_of if number == message.number else ():
+                if worker in self._running and worker not in told:
                     began = self._table.actors[self._running[worker]].state != STARTING
                     self._over(worker, node.ExitCause(reason=_UNKNOWN), begun=began)
 

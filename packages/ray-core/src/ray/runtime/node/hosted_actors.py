@@ -53,22 +53,23 @@ class HostedActors(AtOnce):
             return
         lease = self._leases.leases.get(message.lease)
         worker = None if lease is None else self._pool.workers.get(lease.worker)
-        if lease is None or worker is None or lease.key[0] != client.id:
+        if lease is None or worker is None or lease.key[0] != client.id or not lease.for_life:
             return  # the director hears of its end, or asks
         self._leases.hand_over(lease, (self._leases.node_id, _KEY))
-        self._process_of[message.spec.id] = worker.id
         try:
             self._actors.host(worker, lease.job, node.StartActor(message.spec, message.incarnation, message.gpu_ids))
         except ValueError as error:
             self._pool.kill(worker, str(error))
             cause = node.ExitCause(reason=str(error))
-            self._tell(_ended(message.spec.id, message.incarnation, worker.id, cause))
+            self._tell(cluster.HostedActor(message.spec.id, message.incarnation, worker.id, DEAD, cause, begun=False))
+        else:
+            self._process_of[message.spec.id] = worker.id
 
     def asked(self, client: Client, message: cluster.AskHosted) -> None:
         """A director wants to know of all."""
         if self._obeys(client, message.term):
             here = [self._words(self._actors.table.actors[actor]) for actor in self._process_of]
-            client.send(cluster.Hosting([*self._ended, *here], whole=True))
+            client.send(cluster.Hosting([*self._ended, *here], whole=True, number=message.number))
 
     def _obeys(self, client: Client, term: int) -> bool:
         if term < self._term:
@@ -94,10 +95,7 @@ class HostedActors(AtOnce):
 
     def _tell(self, actor: cluster.HostedActor) -> None:
         if actor.state == DEAD:
-            self._process_of.pop(actor.id, None)
+            if self._process_of.get(actor.id) == actor.process:
+                del self._process_of[actor.id]
             self._ended.append(actor)
         self._processes.send_to(self.director, cluster.Hosting([actor]))
-
-
-def _ended(actor: bytes, incarnation: int, process: bytes, cause: node.ExitCause) -> cluster.HostedActor:
-    return cluster.HostedActor(actor, incarnation, process, DEAD, cause, begun=False)

@@ -103,6 +103,7 @@ class NodeProcesses:
                 self._jobs.configure(adopted, wanted)
             except ValueError:
                 self._jobs.configure(adopted, msgspec.structs.replace(wanted, cwd=""))
+                _keep_directory(adopted, wanted.cwd)
 
     def _takes(self, job: Job, home: bytes) -> bool:
         """Whether a home may have a job here: if nobody has it any more, the words of its workers must not go round."""
@@ -180,3 +181,9 @@ class NodeProcesses:
         """See ``Processes``: a driver that has gone was given up, and words on it are late."""
         if self._jobs.driver_of(job) is not None:
             self._output.has_room(job, amount)
+
+
+def _keep_directory(job: Job, cwd: str) -> None:
+    """Other machines, to which this one may pass the job on, may have the directory that is not here."""
+    if job.config is not None:
+        job.config = msgspec.structs.replace(job.config, cwd=cwd)
