@@ -195,6 +195,21 @@ def test_a_part_is_sent_on_before_the_rest_has_come(net: Net) -> None:
     assert [each.busy for each in net.source.served if each.node == third.number] == [True]
 
 
+def test_who_is_not_ahead_sends_nothing(net: Net) -> None:
+    """Else two that have as much of it would wait for each other."""
+    first, second = net.others[:2]
+    net.source.pause_s = 0.3
+    first.bring(net.source)
+    time.sleep(0.1)
+    second.bring(first)
+    time.sleep(1)
+    assert len(first.served) >= 2
+    assert not any(each.sent for each in first.served)
+    net.source.pause_s = 0.0
+    came(first)
+    came(second)
+
+
 def test_what_is_small_goes_to_all_at_once(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receivers, "TREE_BYTES", NBYTES + 1)
     net.source.pause_s = 0.002
