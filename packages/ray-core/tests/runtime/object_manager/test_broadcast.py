@@ -120,7 +120,8 @@ class Node:
 class Net:
     """Several of them."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, sealed: bool = False) -> None:
+        self._sealed = sealed
         self.nodes: dict[bytes, Node] = {}
         self.dead: set[bytes] = set()
         for number in range(1, count + 1):
@@ -132,7 +133,7 @@ class Net:
     def ticket(self, client: bytes, server: bytes) -> orders.Way:
         if server in self.dead:
             return orders.Way(server, reason="it is dead")
-        ticket = new_ticket(node_manager_of(client), node_manager_of(server))
+        ticket = new_ticket(node_manager_of(client), node_manager_of(server), sealed=self._sealed)
         self.nodes[server].order(orders.Expect(*ticket))
         return orders.Way(server, "127.0.0.1", self.nodes[server].way.port, *ticket)
 
@@ -173,6 +174,17 @@ def test_a_source_sends_it_twice_and_each_gets_it_once(net: Net) -> None:
     assert sum(node.sent for node in net.nodes.values()) >= sum(received)
     assert net.source.sent <= 2.05 * NBYTES
     assert all(node.sent <= 2.05 * NBYTES for node in net.others)
+
+
+def test_what_is_encrypted_is_sent_on_as_well() -> None:
+    pytest.importorskip("cryptography")
+    net = Net(6, sealed=True)
+    net.source.pause_s = 0.004
+    for node in net.others:
+        node.bring(net.source)
+    assert [came(node).received for node in net.others] == [NBYTES] * len(net.others)
+    assert net.source.sent <= 2.05 * NBYTES
+    net.close()
 
 
 def test_a_part_is_sent_on_before_the_rest_has_come(net: Net) -> None:
