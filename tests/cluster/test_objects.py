@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import datetime
 import os
@@ -338,6 +339,36 @@ def test_limits_of_those_that_await(cluster: Cluster) -> None:
         asyncio.run(all_of_them())
         assert not [thread for thread in threading.enumerate() if thread.name == "ray-restore"]
     assert asyncio.run(awaited(refs[0], 1)) == [pattern(0)]
+
+
+@both_stores
+def test_futures_and_callbacks_have_values_that_are_elsewhere(cluster: Cluster) -> None:
+    async def waited(ref: ray.ObjectRef[bytes]) -> bytes:
+        done, _ = await asyncio.wait([ref])
+        return done.pop().result()
+
+    async def wrapped(ref: ray.ObjectRef[bytes]) -> bytes:
+        return await asyncio.wrap_future(ref.future())
+
+    assert make.remote(1).future().result(timeout=LIMIT_S) == pattern(1)
+    assert make.remote(2).future().exception(timeout=LIMIT_S) is None
+    assert asyncio.run(waited(make.remote(3))) == pattern(3)
+    assert asyncio.run(wrapped(make.remote(4))) == pattern(4)
+    futures = [make.remote(seed).future() for seed in range(3)]
+    assert {future.result() for future in concurrent.futures.as_completed(futures)} == {
+        pattern(0),
+        pattern(1),
+        pattern(2),
+    }
+    ref = make.remote(5)
+    ray.wait([ref], timeout=LIMIT)
+    with stopped(mover_of(cluster.nodes[0])):
+        for call in (ref.future().result, ref.future().exception):
+            began = time.monotonic()
+            with pytest.raises(TimeoutError):
+                call(timeout=0.4)
+            assert 0.35 < time.monotonic() - began < 1.0
+    assert ref.result() == pattern(5)
 
 
 @both_stores

@@ -98,7 +98,7 @@ def test_a_data_port_that_is_blocked_is_named(network):
     head.done("start", "--head", "--host", head.address_of_host, "--num-cpus", "1")
     second.take_key(head)
     later = "ct state new limit rate over 1/day burst 1 packets"
-    with head.dropping(f"ip daddr {second.address_of_host} tcp dport 22000-22010 {later}"):
+    with head.net.dropping(f"ip daddr {second.address_of_host} tcp dport 22000-22010 {later}"):
         began = time.monotonic()
         said = second.refused(
             3, "start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "1", "--port-range", "22000-22010"
@@ -110,7 +110,7 @@ def test_a_data_port_that_is_blocked_is_named(network):
         said,
     )
     assert "--port-range" in said
-    assert second.processes() == []
+    assert second.net.processes() == []
     second.done("start", "--address", f"{head.address_of_host}:6379", "--num-cpus", "1")
 
 

@@ -211,6 +211,12 @@ def test_what_others_have_of_a_dead_node_comes_all_the_same(table: PullTable) ->
     table.validate()
 
 
+def test_what_others_do_not_have_either_is_lost_with_its_node(table: PullTable) -> None:
+    ask(table, 1)
+    table.node_down(NODE, "dead")
+    assert table.ended(key(1), Failure(LOST, "not here")) == [Tell(A, 1, Failure(LOST, "dead"))]
+
+
 def test_what_came_from_a_dead_node_is_not_begun_again(table: PullTable) -> None:
     gone = Failure(LOST, "dead")
     ask(table, 1)

@@ -254,7 +254,6 @@ class LendingTable:
             return None
         self.lent[lease] = Lent(lease, loan.wish.key)
         self._has_leased(loan.node, 1)
-        self._since.pop(loan.wish.key, None)
         self._settle(loan, 1)
         return loan.wish.key
 

@@ -204,6 +204,11 @@ class Cluster:
         self.nodes.append(node)
         return node
 
+    @property
+    def plan(self) -> ResolvedPlan:
+        """The parts of all nodes."""
+        return self._plan(LOOPBACK)
+
     def _plan(self, host: str) -> ResolvedPlan:
         """Of a node that listens at this address."""
         options = self._options

@@ -120,7 +120,8 @@ class Node:
 class Net:
     """Several of them."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, sealed: bool = False) -> None:
+        self._sealed = sealed
         self.nodes: dict[bytes, Node] = {}
         self.dead: set[bytes] = set()
         for number in range(1, count + 1):
@@ -132,7 +133,7 @@ class Net:
     def ticket(self, client: bytes, server: bytes) -> orders.Way:
         if server in self.dead:
             return orders.Way(server, reason="it is dead")
-        ticket = new_ticket(node_manager_of(client), node_manager_of(server))
+        ticket = new_ticket(node_manager_of(client), node_manager_of(server), sealed=self._sealed)
         self.nodes[server].order(orders.Expect(*ticket))
         return orders.Way(server, "127.0.0.1", self.nodes[server].way.port, *ticket)
 
@@ -175,6 +176,17 @@ def test_a_source_sends_it_twice_and_each_gets_it_once(net: Net) -> None:
     assert all(node.sent <= 2.05 * NBYTES for node in net.others)
 
 
+def test_what_is_encrypted_is_sent_on_as_well() -> None:
+    pytest.importorskip("cryptography")
+    net = Net(6, sealed=True)
+    net.source.pause_s = 0.004
+    for node in net.others:
+        node.bring(net.source)
+    assert [came(node).received for node in net.others] == [NBYTES] * len(net.others)
+    assert net.source.sent <= 2.05 * NBYTES
+    net.close()
+
+
 def test_a_part_is_sent_on_before_the_rest_has_come(net: Net) -> None:
     first, second, third = net.others[:3]
     net.source.pause_s = 0.01  # 2 s for all
@@ -193,6 +205,21 @@ def test_a_part_is_sent_on_before_the_rest_has_come(net: Net) -> None:
     assert time.monotonic() - began < 5
     assert {each.node for each in net.source.served if each.sent} == {first.number, second.number}
     assert [each.busy for each in net.source.served if each.node == third.number] == [True]
+
+
+def test_who_is_not_ahead_sends_nothing(net: Net) -> None:
+    """Else two that have as much of it would wait for each other."""
+    first, second = net.others[:2]
+    net.source.pause_s = 0.3
+    first.bring(net.source)
+    time.sleep(0.1)
+    second.bring(first)
+    time.sleep(1)
+    assert len(first.served) >= 2
+    assert not any(each.sent for each in first.served)
+    net.source.pause_s = 0.0
+    came(first)
+    came(second)
 
 
 def test_what_is_small_goes_to_all_at_once(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -374,6 +374,7 @@ def test_one_that_is_let_go_of_while_it_comes(process: Process, ok: bool) -> Non
     entry = process.made_away()
     process.away.bring(entry, WAIT)
     process.drop(entry)
+    assert process.away._coming == {}, "there may be no answer"
     process.answers(node.Answer(7, ok))
     assert not process.away.is_here(entry)
     assert (process.away._coming, process.away._failed) == ({}, {})
@@ -401,6 +402,15 @@ def test_who_waits_no_longer_has_nothing_brought(process: Process) -> None:
     waiter.begin()
     waiter.end()
     assert not pending.waiters
+    process.table.complete_away(pending, place_of(pending.id, wire.At(NODE, NBYTES, 1)))
+    assert process.said(objects.Pull) == []
+
+
+def test_who_stops_to_wait_while_others_are_told_has_nothing_brought(process: Process) -> None:
+    pending = process.submit().entries[0]
+    waiter = ArrivalWaiter(1, [pending], process.away)
+    pending.call_when_done(lambda entry: waiter.end())
+    waiter.begin()
     process.table.complete_away(pending, place_of(pending.id, wire.At(NODE, NBYTES, 1)))
     assert process.said(objects.Pull) == []
 

@@ -57,6 +57,10 @@ class Values:
         """``get`` of one."""
         return self._value(ref, copy)
 
+    def get_done(self, ref: CountedRef[Any], timeout_s: float | None = None) -> Any:
+        """See ``Waits``."""
+        return self._value(ref)
+
     def _value(self, ref: CountedRef[Any], copy: bool = False) -> Any:
         entry = self._entries.of(ref)
         if entry.status == READY:

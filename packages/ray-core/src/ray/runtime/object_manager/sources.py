@@ -48,7 +48,7 @@ class Sources:
 
     def named(self, nodes: Iterable[bytes]) -> None:
         """These have it, or will have it soon."""
-        found = [node for node in nodes if node not in (self._own, self._origin) and node not in self._gone]
+        found = [node for node in nodes if node not in (self._own, self._origin)]
         self._others = found + [node for node in self._others if node not in found]
 
     def busy(self, node: bytes) -> None:

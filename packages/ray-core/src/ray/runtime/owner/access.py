@@ -98,6 +98,13 @@ class Access:
             return self._values.value(held._entry, copy, timeout_s, end)
         return self._values.value(entry, copy, timeout_s)
 
+    def get_done(self, ref: CountedRef[Any], timeout_s: float | None = None) -> Any:
+        entry = ref._entry
+        if entry.status != AWAY or entry.table is not self._table:
+            return self.get_one(ref, 0)
+        held: ObjectRef[Any] = ObjectRef(entry)  # see ``get_one``
+        return self._values.value(held._entry, False, timeout_s)
+
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, copy: bool = False) -> list[Any]:
         if self._host.guarded and timeout_s != 0:
             self._host.check_blocking("ray.get")

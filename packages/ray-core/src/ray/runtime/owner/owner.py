@@ -272,7 +272,7 @@ class OwnerRuntime(ABC):
         self.put = self.putting.put
         access = self.access
         self.get, self.get_one, self.wait, self.asked_for = access.get, access.get_one, access.wait, access.asked_for
-        self.remembers, self.wait_for_next = access.remembers, access.wait_for_next
+        self.remembers, self.wait_for_next, self.get_done = access.remembers, access.wait_for_next, access.get_done
         self.create_actor, self.adopt_actor = self.creating.create_actor, self.handles.adopt
         self.kill_actor, self.get_named_actor = self.actors.kill_actor, self.actors.get_named_actor
         listening = self.listening

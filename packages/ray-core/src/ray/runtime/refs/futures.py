@@ -13,7 +13,8 @@ import sys
 import threading
 from typing import Any, Generic, TypeVar
 
-from ray.exceptions import RayError
+from ray.clock import monotonic
+from ray.exceptions import GetTimeoutError, RayError
 from ray.exceptions.base import cut_frames
 from ray.headroom import SENDING, check
 from ray.protocol.references import FAILED, PENDING
@@ -79,10 +80,11 @@ class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
             BlockingCallError: it would block the event loop of an async actor.
             RayError: as ``ray.get``.
         """
+        end = None if timeout is None else monotonic() + timeout
         self._await(timeout)
         if not self._found:
             try:
-                self._found.append(value_of(self.object_ref))
+                self._found.append(value_of(self.object_ref, _left(end)))
             except RayError as error:
                 cut_frames(error)
                 raise
@@ -90,10 +92,13 @@ class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What ``result`` would raise, or None; raises as it where the wait fails."""
+        end = None if timeout is None else monotonic() + timeout
         self._await(timeout)
         try:
-            self.result()
+            self.result(_left(end))
         except Exception as error:
+            if type(error) is GetTimeoutError:  # its way from another node takes longer
+                raise
             return error
         return None
 
@@ -125,6 +130,10 @@ class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
                 self.set_exception(_FAILED)
             else:
                 self.set_result(None)  # type: ignore[arg-type]
+
+
+def _left(end: float | None) -> float | None:
+    return None if end is None else max(0.0, end - monotonic())
 
 
 class _FutureListener(Listener):

@@ -140,7 +140,9 @@ class ObjectRef(NotAValue, Generic[T_co]):
         return self.done() and isinstance(session.failure_of(self), TaskCancelledError)
 
     def result(self) -> T_co:
-        """The value of an object that is ready; waits for nothing but a disk. Raises as ``ray.get`` if it failed.
+        """The value of an object that is ready; waits for nothing but a disk, or a large value's way from another node.
+
+        Raises as ``ray.get`` if it failed.
 
         Raises:
             asyncio.InvalidStateError: it is not ready; ``ray.get(ref)`` and ``await ref`` wait.

@@ -67,6 +67,12 @@ class Waits(Protocol):
     def get_one(self, ref: CountedRef[Any], timeout_s: float | None, copy: bool = False) -> Any:
         """The value, or raise why there is none."""
 
+    def get_done(self, ref: CountedRef[Any], timeout_s: float | None = None) -> Any:
+        """The value of a ref that is done, or raise why there is none; waits for its way from another node alone.
+
+        Not longer than ``timeout_s``. Raises GetTimeoutError as well if the ref is not done.
+        """
+
     def wait(
         self, refs: list[Ref], num_returns: int, timeout_s: float | None, fetch: bool = False
     ) -> tuple[list[Ref], list[Ref]]:
@@ -164,15 +170,17 @@ def is_done(ref: CountedRef[Any]) -> bool:
     return runtime is None or not runtime.knows(ref) or runtime.is_done(ref)
 
 
-def value_of(ref: CountedRef[R]) -> R:
-    """The value of an object for which ``is_done`` is true, or raise its failure. Waits for nothing but a disk.
+def value_of(ref: CountedRef[R], timeout_s: float | None = None) -> R:
+    """The value of an object for which ``is_done`` is true, or raise its failure.
+
+    Waits for nothing but a disk, or another node that has it, and for that not longer than ``timeout_s``.
 
     Raises:
-        GetTimeoutError: the object is not done.
+        GetTimeoutError: the object is not done, or does not come in that time.
         RayConnectionError: the ref belongs to a session that has ended.
         RayError: as ``ray.get``.
     """
-    value: R = session_of(ref).get_one(ref, 0)
+    value: R = session_of(ref).get_done(ref, timeout_s)
     return value
 
 
