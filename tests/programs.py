@@ -53,3 +53,23 @@ try:
 except ray.exceptions.NodeDiedError as error:
     print(error, flush=True)
 """
+
+#: Joins where it is told, and once somebody says so, prints of many tasks when each has run, where, and for whom.
+SLEEPS = """
+import json, os, sys, time
+import ray
+
+@ray.remote
+def nap(seconds, owner):
+    start = time.monotonic()
+    time.sleep(seconds)
+    return start, time.monotonic(), ray.get_runtime_context().node_id, owner
+
+address, count, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+with ray.init(address, log_to_driver=False):
+    ray.get([nap.remote(0.1, 0) for _ in range(4)])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(json.dumps(ray.get([nap.remote(seconds, os.getpid()) for _ in range(count)])), flush=True)
+    sys.stdin.readline()
+"""

@@ -230,3 +230,30 @@ def test_choices_that_the_cluster_has_made(machine: Machine) -> None:
     machine.done("start", "--address", "auto", "--num-cpus", "1")
     assert len(machine.status()["nodes"]) == 2
     assert machine.names() == ["default.json"]
+
+
+def test_a_head_with_key_files_that_are_not_right(machine: Machine) -> None:
+    """It starts nothing, and leaves the file as it is."""
+    path = machine.key_path()
+    path.parent.mkdir(parents=True, mode=0o700)
+    cases = {"others can read it": (0o644, b"{}", "its mode is 0644"), "empty": (0o600, b"", "it is empty")}
+    for mode, data, text in cases.values():
+        path.write_bytes(data)
+        os.chmod(path, mode)
+        said = machine.refused(2, "start", "--head", "--num-cpus", "1")
+        assert text in said
+        assert "it is not overwritten: remove it, if no cluster needs it" in said
+        assert path.read_bytes() == data
+        path.unlink()
+    for folder_mode in (0o777, 0o770):
+        os.chmod(path.parent, folder_mode)
+        machine.done("start", "--head", "--num-cpus", "1")
+        assert os.stat(path.parent).st_mode & 0o777 == 0o700
+        machine.done("stop")
+    path.parent.rmdir()
+    (machine.home / "elsewhere").mkdir(mode=0o700)
+    path.parent.symlink_to(machine.home / "elsewhere")
+    said = machine.refused(2, "start", "--head", "--num-cpus", "1")
+    assert "it is a symbolic link" in said
+    path.parent.unlink()
+    assert [str(each) for each in machine.runtime.glob("ray-*/*")] == []

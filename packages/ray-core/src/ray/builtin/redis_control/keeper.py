@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from ray.builtin.redis_control.doorman import LOOK_S, Doorman
 from ray.builtin.redis_control.restarts import LIMIT, Restarts
 from ray.builtin.redis_control.server import RedisServer
 from ray.clock import monotonic
@@ -26,7 +27,13 @@ class Keeper:
     """The loop of a process or thread that does nothing else."""
 
     def __init__(
-        self, server: RedisServer, lifeline: socket.socket, say: Callable[[str], None], *, end_s: float = 0.0
+        self,
+        server: RedisServer,
+        lifeline: socket.socket,
+        say: Callable[[str], None],
+        *,
+        end_s: float = 0.0,
+        doorman: Doorman | None = None,
     ) -> None:
         """Begin nothing yet.
 
@@ -35,7 +42,9 @@ class Keeper:
             lifeline: to the owner, who is told on it when the server is ready, and whose end of it ends with the owner.
             say: shows a line to people.
             end_s: what the server is given to write out what it has, when it is ended.
+            doorman: looks after a server that others reach.
         """
+        self._doorman = doorman
         self._server, self._lifeline, self._say, self._end_s = server, lifeline, say, end_s
         self._restarts = Restarts()
 
@@ -62,7 +71,11 @@ class Keeper:
         poll.register(self._lifeline, select.POLLIN)
         if pause_s is None:
             poll.register(self._server.pidfd, select.POLLIN)
-        ready = poll.poll(None if pause_s is None else pause_s * 1000)
+        if pause_s is not None or self._doorman is None:
+            ready = poll.poll(None if pause_s is None else pause_s * 1000)
+        else:
+            while not (ready := poll.poll(LOOK_S * 1000)):
+                self._doorman.look()
         return self._lifeline.fileno() not in [fd for fd, _ in ready]
 
     def _start_again(self) -> bool:

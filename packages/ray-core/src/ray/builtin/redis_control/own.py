@@ -21,6 +21,7 @@ from ray.builtin.redis_control.access import Access, save, write_private
 from ray.builtin.redis_control.binary import check_version, find_server
 from ray.builtin.redis_control.certificate import make_certificate
 from ray.builtin.redis_control.commands import USER
+from ray.builtin.redis_control.doorman import Doorman
 from ray.builtin.redis_control.keeper import READY_S, Keeper, Told
 from ray.builtin.redis_control.options import RedisOptions
 from ray.builtin.redis_control.server import RedisServer
@@ -71,7 +72,7 @@ class OwnRedis(ControlServer):
             raise ControlStoreError(reason=f"the path of its socket is too long: {here.path}")
         settings = ServerSettings(
             folder=self._folder, name=options.name, password=password, host=options.host,
-            port=options.port, memory_bytes=options.memory_bytes,
+            port=options.port, memory_bytes=options.memory_bytes, doorman_password=secrets.token_hex(32),
         )  # fmt: skip
         if options.host:
             write_private(os.path.join(self._folder, CERTIFICATE), pems[0])
@@ -105,7 +106,7 @@ class OwnRedis(ControlServer):
         self.pid = os.fork()
         """Of the keeper."""
         if not self.pid:
-            _run(self._owner, server, theirs)
+            _run(self._owner, server, settings, theirs)
         theirs.close()
         self._pidfd = os.pidfd_open(self.pid)
 
@@ -139,12 +140,12 @@ def _free_port(host: str) -> int:
     return port
 
 
-def _run(parent: int, server: RedisServer, lifeline: socket.socket) -> NoReturn:
+def _run(parent: int, server: RedisServer, settings: ServerSettings, lifeline: socket.socket) -> NoReturn:
     """Be the keeper. Never returns to what the parent was doing."""
     try:
         _become_its_own(parent, lifeline.fileno())
         gc.freeze()
-        Keeper(server, lifeline, _say).keep()
+        Keeper(server, lifeline, _say, doorman=Doorman(settings) if settings.host else None).keep()
     except BaseException:
         _say(traceback.format_exc())
         os._exit(1)

@@ -10,6 +10,8 @@ import msgspec
 from ray.builtin.redis_control.commands import USER, acl_rules
 
 SOCKET = "s"
+#: The user that may hang up on others, and nothing else; of the process that keeps the server.
+DOORMAN = "doorman"
 CERTIFICATE = "certificate.pem"
 KEY = "key.pem"
 MEMORY_BYTES = 256 * 1024 * 1024
@@ -27,6 +29,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Listen there, with TLS, too; empty: on the unix socket alone."""
     port: int = 0
     memory_bytes: int = MEMORY_BYTES
+    doorman_password: str = ""
+    """Where it listens on a network."""
 
     def __repr__(self) -> str:
         return f"ServerSettings({self.folder!r}, host={self.host!r}, port={self.port})"
@@ -56,7 +60,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             f"user {USER} on #{hashlib.sha256(self.password.encode()).hexdigest()} {acl_rules(self.name)}",
         ]
         if self.host:
+            secret = hashlib.sha256(self.doorman_password.encode()).hexdigest()
             lines += [
+                f"user {DOORMAN} on #{secret} resetkeys resetchannels -@all +client|list +client|kill",
                 f"bind {self.host}",
                 f"tls-port {self.port}",
                 f"tls-cert-file {_quoted(os.path.join(self.folder, CERTIFICATE))}",

@@ -38,6 +38,8 @@ class KeeperAnswer(Told, frozen=True):
     """Why there is no cluster; nothing is left of it then."""
     is_unreachable: bool = False
     """It is because a server cannot be reached."""
+    key_reason: str = ""
+    """Why the key file that is there cannot be used, if that is the reason."""
 
 
 #: What the program says when it has heard the answer; otherwise the cluster ends.

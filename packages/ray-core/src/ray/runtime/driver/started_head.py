@@ -8,7 +8,7 @@ import signal
 import socket
 
 from ray._paths import KEEPER_MAIN
-from ray.exceptions import RayConnectionError, RaySystemError
+from ray.exceptions import KeyFileError, RayConnectionError, RaySystemError
 from ray.runtime.cluster.keeper_start import HEARD, KeeperAnswer, KeeperConfig
 from ray.runtime.driver.embedded_node import launch_node_manager, read_line, wait_for_end
 from ray.runtime.driver.node_log import NodeLog
@@ -27,6 +27,7 @@ class StartedHead:
 
         Raises:
             RayConnectionError: a server that it needs cannot be reached.
+            KeyFileError: there is a key file that cannot be used, and may be that of another cluster.
             RaySystemError: it does not start. Nothing is left of it, in either case.
         """
         log = NodeLog()
@@ -48,6 +49,8 @@ class StartedHead:
         if answer.error:
             self._lifeline.close()
             self._await_end()
+            if answer.key_reason:
+                raise KeyFileError(config.key_path, answer.key_reason)
             raise (RayConnectionError if answer.is_unreachable else RaySystemError)(answer.error)
         self.answer = answer
         """Where it is."""

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 
-from ray.exceptions import RayConnectionError, RayError
+from ray.exceptions import KeyFileError, RayConnectionError, RayError
 from ray.exceptions.base import printable
 from ray.runtime import interface
 from ray.runtime.cluster.keeper_start import HEARD, KeeperAnswer, KeeperConfig
@@ -64,7 +64,11 @@ def _has_started(cluster: KeptCluster, lifeline: socket.socket) -> bool:
         answer = cluster.start()
     except Exception as error:
         text = str(error) if isinstance(error, RayError) else f"{type(error).__name__}: {error}"
-        answer = KeeperAnswer(error=printable(text), is_unreachable=isinstance(error, RayConnectionError))
+        answer = KeeperAnswer(
+            error=printable(text),
+            is_unreachable=isinstance(error, RayConnectionError),
+            key_reason=error.reason if isinstance(error, KeyFileError) else "",
+        )
     with contextlib.suppress(OSError):  # it is gone, and so says nothing either
         lifeline.sendall(answer.to_json() + b"\n")
         return not answer.error and lifeline.recv(1) == HEARD

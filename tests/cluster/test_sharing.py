@@ -1,0 +1,176 @@
+"""Many tasks, of one program and of several, share the nodes of a cluster: all are busy, each has its part."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from tests.programs import SLEEPS
+from tests.redis_servers import server_binary
+
+import ray
+from ray.testing import eventually, inside, leaks
+from ray.testing.cluster import Cluster
+
+LIMIT_S = 60
+NODES, CPUS = 4, 2
+#: What part of the processors is in use, beside whatever else this machine runs.
+BUSY = 0.8
+#: Jain's index of what the programs get. A program that has one worker takes none of those that another one has.
+FAIR = 0.8
+
+
+@pytest.fixture
+def four() -> Iterator[Cluster]:
+    """Four nodes of two processors."""
+    server_binary()
+    before = leaks.snapshot()
+    with Cluster(initialize_head=True, head_node_args={"num_cpus": CPUS}, store="heap") as cluster:
+        for _ in range(NODES - 1):
+            cluster.add_node(num_cpus=CPUS)
+        cluster.wait_for_nodes()
+        yield cluster
+    leaks.assert_clean(before)
+
+
+def all_is_free(cluster: Cluster) -> bool:
+    return all(node.ask("available") == node.ask("resources") for node in cluster.nodes)
+
+
+def busy(intervals: list[tuple[float, float, str, int]], begin: float, end: float) -> float:
+    """What part of all processors slept for tasks between two moments."""
+    worked = sum(max(0.0, min(stop, end) - max(start, begin)) for start, stop, _, _ in intervals)
+    return worked / ((end - begin) * NODES * CPUS)
+
+
+def most_at_a_time(intervals: list[tuple[float, float, str, int]]) -> dict[str, int]:
+    """{node: how many ran there at a time, at most}"""
+    most: collections.Counter[str] = collections.Counter()
+    for node in {each[2] for each in intervals}:
+        events = sorted((at, change) for start, stop, there, _ in intervals if there == node
+                        for at, change in ((start, 1), (stop, -1)))  # fmt: skip
+        now = 0
+        for _, change in events:
+            now += change
+            most[node] = max(most[node], now)
+    return dict(most)
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds"), [(160, 0.2), pytest.param(2000, 0.05, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_tasks_of_one_program_keep_all_nodes_busy(four: Cluster, count: int, seconds: float) -> None:
+    with ray.init(four.address):
+
+        @ray.remote
+        def nap(seconds: float) -> tuple[float, float, str, int]:
+            start = time.monotonic()
+            time.sleep(seconds)
+            return start, time.monotonic(), ray.get_runtime_context().node_id, 0
+
+        ray.get([nap.remote(seconds) for _ in range(NODES * CPUS * 4)], timeout=LIMIT_S)  # workers are there
+        intervals = ray.get([nap.remote(seconds) for _ in range(count)], timeout=LIMIT_S)
+        assert len({each[2] for each in intervals}) == NODES
+        assert most_at_a_time(intervals) == {node.node_id: CPUS for node in four.nodes}
+        begin, end = min(each[0] for each in intervals), max(each[0] for each in intervals)
+        assert busy(intervals, begin + 0.2, end - 0.2) >= BUSY
+        ended = time.monotonic()
+        eventually(lambda: all_is_free(four), LIMIT_S, "all is free again")
+        assert time.monotonic() - ended < 10
+        inside.settled()
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds"), [(60, 0.2), pytest.param(500, 0.05, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_programs_on_each_node_have_parts_alike(four: Cluster, count: int, seconds: float) -> None:
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-c", SLEEPS, node.address, str(count), str(seconds)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for node in four.nodes
+    ]  # fmt: skip
+    try:
+        for driver in drivers:
+            assert driver.stdout is not None
+            assert driver.stdout.readline() == "ready\n"
+        for driver in drivers:
+            assert driver.stdin is not None
+            driver.stdin.write("go\n")
+            driver.stdin.flush()
+        found = []
+        for driver in drivers:
+            assert driver.stdout is not None
+            found.append([tuple(each) for each in json.loads(driver.stdout.readline())])
+        begin = max(min(each[0] for each in intervals) for intervals in found)
+        end = min(max(each[0] for each in intervals) for intervals in found)
+        every = [each for intervals in found for each in intervals]
+        shares = [sum(begin <= each[0] < end for each in intervals) for intervals in found]
+        assert busy(every, begin + 0.2, end - 0.2) >= BUSY, (begin, end, shares)
+        assert sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares)) >= FAIR, shares
+        assert max(most_at_a_time(every).values()) <= CPUS
+        eventually(lambda: all_is_free(four), LIMIT_S, "all is free while they are there")
+    finally:
+        for driver in drivers:
+            driver.communicate("", timeout=LIMIT_S)
+    assert [driver.returncode for driver in drivers] == [0] * NODES
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"), [(40, 5), pytest.param(1000, 10, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
+)
+def test_a_nested_fan(four: Cluster, outer: int, inner: int) -> None:
+    """Those that wait give their processor away, and no node has more workers than it can use."""
+
+    @ray.remote(num_cpus=1)
+    def leaf(number: int) -> tuple[int, str]:
+        return number, ray.get_runtime_context().node_id
+
+    @ray.remote(num_cpus=1)
+    def branch(number: int) -> tuple[int, set[str]]:
+        found = ray.get([leaf.remote(number * inner + each) for each in range(inner)])
+        return sum(each for each, _ in found), {node for _, node in found}
+
+    with ray.init(four.address):
+        refs = [branch.remote(number) for number in range(outer)]
+        most, left = 0, refs
+        end = time.monotonic() + 240
+        while left and time.monotonic() < end:
+            _, left = ray.wait(left, num_returns=len(left), timeout=0.2)
+            most = max(most, *(len(node.workers()) for node in four.nodes))
+        assert left == []
+        found = ray.get(refs)
+        total = outer * inner
+        assert sum(each for each, _ in found) == total * (total - 1) // 2
+        assert len(set().union(*(nodes for _, nodes in found))) >= 2
+        assert most <= CPUS + 16
+        inside.settled()
+
+
+@pytest.mark.parametrize("depth", [24, pytest.param(100, marks=pytest.mark.slow)])
+def test_recursion_from_node_to_node(four: Cluster, depth: int) -> None:
+    """Each call waits for one on the next node."""
+    names = [node.name for node in four.nodes]
+
+    @ray.remote(num_cpus=1)
+    def down(left: int) -> tuple[int, list[str]]:
+        here = ray.get_runtime_context().node_id
+        if not left:
+            return 0, [here]
+        count, nodes = ray.get(down.options(node=names[(left - 1) % NODES]).remote(left - 1))
+        return count + 1, [here, *nodes]
+
+    with ray.init(four.address):
+        count, nodes = ray.get(down.options(node=names[depth % NODES]).remote(depth), timeout=LIMIT_S)
+        assert count == depth
+        assert collections.Counter(nodes).keys() == {node.node_id for node in four.nodes}
+        assert all(first != second for first, second in itertools.pairwise(nodes))
+        assert all(len(node.workers()) <= CPUS + depth // NODES + 8 for node in four.nodes)
+        inside.settled()
