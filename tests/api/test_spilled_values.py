@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from tests.quick import crossed
 
 import ray
 from ray.exceptions import ObjectLostError, RayConnectionError, TaskCancelledError
@@ -126,8 +127,7 @@ RUNS = [asyncio.run, run_poll, run_epoll]
 WAYS = [awaits, awaits_in_a_group, is_awaited_by_many, gets_a_future, gets, gets_a_list, converts, gathers]
 
 
-@pytest.mark.parametrize("run", RUNS, ids=["asyncio", "poll", "epoll"])
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize(("run", "way"), crossed(RUNS, WAYS))
 def test_the_loop_goes_on_while_the_disk_is_read(spilled, disk, run, way):
     async def main():
         waiting = asyncio.ensure_future(way(spilled[0]))

@@ -5,6 +5,7 @@ import dataclasses
 from importlib.metadata import entry_points
 
 import pytest
+from tests.quick import first_of
 
 import ray
 from ray.testing import inside
@@ -145,7 +146,7 @@ def installed_kinds():
             yield kind
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", first_of(STORES, 2))
 def test_values_lie_in_the_store(start, store):
     start(num_cpus=1, store=store)
     array = np.arange(BIG, dtype="f8")
@@ -166,7 +167,7 @@ def test_values_lie_in_the_store(start, store):
             assert given == (True, False, BIG - 1), kind
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", first_of(STORES, 2))
 def test_copies_are_ones_own(start, store):
     start(num_cpus=1, store=store)
     for kind in installed_kinds():
@@ -181,7 +182,7 @@ def test_copies_are_ones_own(start, store):
             assert path(ray.get(ref))[0] == other[0], kind
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", first_of(STORES, 2))
 def test_a_slice_of_a_table_is_stored_alone(start, store):
     pyarrow = pytest.importorskip("pyarrow")
     start(num_cpus=1, store=store)
@@ -192,7 +193,7 @@ def test_a_slice_of_a_table_is_stored_alone(start, store):
     assert ray.get(ref).equals(table.slice(1000, BIG // 10))
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", first_of(STORES, 2))
 def test_slices_of_arrow_data_are_stored_alone(start, store):
     arrow = pytest.importorskip("pyarrow")
     start(num_cpus=1, store=store)
@@ -211,7 +212,7 @@ def test_slices_of_arrow_data_are_stored_alone(start, store):
         del ref
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", first_of(STORES, 2))
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_bytes_are_written_once_beside_the_pickle(start, store, kind):
     """Python cannot show other memory as ``bytes``: reading is one copy, and the copy is the reader's own."""
@@ -229,7 +230,7 @@ def test_bytes_are_written_once_beside_the_pickle(start, store, kind):
         assert ray.get(ref)["data"] == second == data
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", first_of(STORES, 2))
 def test_values_outlive_their_refs(start, store):
     polars = pytest.importorskip("polars")
     start(num_cpus=1, store=store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,11 @@ TAKE_FACTS = {"RayActorError", "RayTaskError", "Cluster"}
 BASES = {"Listener", "LoopListener", "EpollSelector", "PlasmaObjectFuture", "ActorClass"}
 
 
-def classes() -> Iterator[tuple[Path, ast.ClassDef]]:
-    for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ClassDef):
-                yield path, node
-
-
-CLASSES = list(classes())
+@functools.cache
+def classes() -> list[tuple[Path, ast.ClassDef]]:
+    """Of all modules. Not before a test asks: each process that runs tests imports this file."""
+    trees = ((path, ast.parse(path.read_text())) for path in MODULES)
+    return [(path, node) for path, tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
 
 
 def names(node: ast.ClassDef) -> list[str]:
@@ -51,13 +48,13 @@ def where(path: Path, node: ast.ClassDef) -> str:
 
 
 def test_classes_are_found() -> None:
-    assert len(CLASSES) > 300
-    assert sum(map(has_state, (node for _, node in CLASSES))) > 100
+    assert len(classes()) > 300
+    assert sum(map(has_state, (node for _, node in classes()))) > 100
 
 
 def test_constructors_take_few_collaborators() -> None:
     found = []
-    for path, node in CLASSES:
+    for path, node in classes():
         for method in methods(node):
             count = len(method.args.args) - 1 + len(method.args.kwonlyargs)
             if method.name == "__init__" and count > MOST_COLLABORATORS and node.name not in TAKE_FACTS:
@@ -66,15 +63,15 @@ def test_constructors_take_few_collaborators() -> None:
 
 
 def test_protocols_are_narrow() -> None:
-    found = {node.name for _, node in CLASSES if "Protocol" in names(node) and len(methods(node)) > MOST_METHODS}
+    found = {node.name for _, node in classes() if "Protocol" in names(node) and len(methods(node)) > MOST_METHODS}
     assert found == set()
 
 
 def test_no_state_is_inherited_from_another_file_of_the_room() -> None:
-    by_room = {(path.parent, node.name): path for path, node in CLASSES if has_state(node)}
+    by_room = {(path.parent, node.name): path for path, node in classes() if has_state(node)}
     found = {
         node.name
-        for path, node in CLASSES
+        for path, node in classes()
         for base in names(node)
         if base not in BASES
         and path.parent.name not in ("abc", "exceptions", "contracts")
@@ -85,4 +82,4 @@ def test_no_state_is_inherited_from_another_file_of_the_room() -> None:
 
 @pytest.mark.parametrize("name", sorted(TAKE_FACTS | BASES))
 def test_exceptions_are_of_classes_that_there_are(name: str) -> None:
-    assert any(node.name == name for _, node in CLASSES)
+    assert any(node.name == name for _, node in classes())

@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from tests.quick import first_of
 
 pytest.importorskip("numpy")
 PROGRAM = Path(__file__).parents[2] / "examples" / "shared_matrix.py"
@@ -17,7 +18,7 @@ STORES = sorted({entry.name for entry in entry_points(group="ray.store")} & {"pl
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", first_of(STORES))
 def test_one_copy_for_all(store: str) -> None:
     done = subprocess.run(
         [sys.executable, str(PROGRAM), "--megabytes", "128", "--workers", "3"],

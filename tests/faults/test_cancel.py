@@ -8,6 +8,7 @@ import signal
 import time
 
 import pytest
+from tests.quick import first_of
 from tests.stopwatch import Stopwatch
 
 import ray
@@ -92,7 +93,7 @@ def race(chance, make, bystanders, x):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("make", [sleep.remote, compute.remote], ids=["sleep", "compute"])
-@pytest.mark.parametrize("bystanders", [0, 20])
+@pytest.mark.parametrize("bystanders", first_of([20, 0]))
 def test_races_of_tasks(start, rounds, make, bystanders):
     start(num_cpus=1)
     chance = random.Random(bystanders)
@@ -102,7 +103,7 @@ def test_races_of_tasks(start, rounds, make, bystanders):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("make", [parent.remote, grandparent.remote], ids=["parent", "grandparent"])
+@pytest.mark.parametrize("make", first_of([grandparent.remote, parent.remote]), ids=["grandparent", "parent"])
 def test_races_of_nested_tasks(start, rounds, make):
     start(num_cpus=2)
     chance = random.Random(2)
@@ -201,7 +202,7 @@ class SlowToUnpickle:
         return slowly, (0.3,)
 
 
-@pytest.mark.parametrize("moment", [0.05, 0.2, 0.45])
+@pytest.mark.parametrize("moment", first_of([0.2, 0.05, 0.45]))
 def test_cancel_while_arguments_are_unpickled(start, moment):
     start(num_cpus=1)
     actor = Actor.remote()

@@ -6,6 +6,7 @@ import os
 
 import pytest
 from tests import sessions
+from tests.quick import first_of
 
 import ray
 from ray.testing.interruption import interrupted
@@ -94,7 +95,7 @@ def test_to_a_new_actor(waits_for, first):
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("first", [1, *(pytest.param(first, marks=pytest.mark.slow) for first in (2, 3))])
-@pytest.mark.parametrize("waits_for", WAITS)
+@pytest.mark.parametrize("waits_for", first_of(WAITS))
 def test_to_one_that_restarts(waits_for, first, tmp_path):
     begun = 0
 

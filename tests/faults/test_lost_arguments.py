@@ -4,6 +4,7 @@ import gc
 import time
 
 import pytest
+from tests.quick import first_of
 
 import ray
 from ray.exceptions import ObjectLostError, OwnerDiedError
@@ -54,7 +55,7 @@ def test_of_an_owner_that_has_died(start):
             ray.get(lost, timeout=LIMIT_S)
 
 
-@pytest.mark.parametrize("nbytes", [10, SIZE], ids=["small", "large"])
+@pytest.mark.parametrize("nbytes", first_of([10, SIZE]), ids=["small", "large"])
 def test_of_a_ref_that_was_finalised_with_the_object_that_hands_it_on(start, nbytes):
     """The collector finalises all of a cycle: some refs have gone by the time that others' destructors use them."""
     start(num_cpus=2)

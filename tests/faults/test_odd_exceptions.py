@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from tests.quick import crossed
 
 import ray
 from ray.exceptions import DeserializationError, RayTaskError
@@ -87,9 +88,8 @@ def test_a_task_fails_once(session, tmp_path, kind):
     assert runs(path) == 1
 
 
-@pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize(
-    "options", [{}, {"max_concurrency": 2}, {"concurrency_groups": {"io": 1}}], ids=["serial", "threads", "groups"]
+    ("kind", "options"), crossed(ODD, [{}, {"max_concurrency": 2}, {"concurrency_groups": {"io": 1}}])
 )
 def test_an_actor_lives_on(session, tmp_path, kind, options):
     actor = Plain.options(**options).remote()

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests import victims
+from tests.quick import crossed
 from tests.redis_servers import RedisUnderTest, server_binary, server_of, servers_in, stopped
 
 import ray
@@ -223,8 +224,13 @@ time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("victim", ["driver", "node manager", "both", "keeper and driver", "stopped server and driver"])
+@pytest.mark.parametrize(
+    ("victim", "how"),
+    crossed(
+        ["driver", "node manager", "both", "keeper and driver", "stopped server and driver"],
+        [signal.SIGKILL, signal.SIGTERM, signal.SIGINT],
+    ),
+)
 def test_no_server_outlives_its_session(how: int, victim: str) -> None:
     before = leaks.snapshot()
     with victims.program(DRIVER) as driver:

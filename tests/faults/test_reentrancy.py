@@ -12,6 +12,7 @@ import threading
 import time
 
 import pytest
+from tests.quick import crossed
 
 import ray
 import ray_transport_zmq
@@ -164,8 +165,7 @@ INSIDE = {
 }
 
 
-@pytest.mark.parametrize("inside", INSIDE)
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("call", "inside"), crossed(list(CALLS), list(INSIDE)))
 def test_a_wait_at_any_point_of_a_call_has_its_value(session, call, inside):
     actor = Closer.remote()
     assert CALLS[call](actor)

@@ -14,6 +14,7 @@ from collections import defaultdict
 
 import pytest
 from tests.faults.store_clients import Node, an_id
+from tests.quick import first_of
 from tests.soak import SOAK
 
 from ray.exceptions import ObjectExistsError
@@ -377,9 +378,7 @@ def write_on(open_store, chance, board, writer):
 PORTABLE = "tests.faults.portable_store"
 
 
-@pytest.mark.parametrize(
-    "store", [*STORES, *([pytest.param(PORTABLE, marks=pytest.mark.slow)] if "shm" in STORES else [])]
-)
+@pytest.mark.parametrize("store", first_of([*reversed(STORES), *([PORTABLE] if "shm" in STORES else [])]))
 def test_nobody_ever_sees_bytes_of_another_object(start, store, rounds):
     node = start(store, 256 * MIB)
     chance = random.Random()

@@ -12,6 +12,7 @@ import sys
 import time
 
 import pytest
+from tests.quick import first_of
 from tests.soak import SOAK
 
 import ray
@@ -31,6 +32,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the stores need Linux"),
 ]
 each_store = pytest.mark.parametrize("store", STORES)
+mostly_plasma = pytest.mark.parametrize("store", first_of(reversed(STORES)))
 plasma_only = pytest.mark.skipif("plasma" not in STORES, reason="ray-store-plasma is not installed")
 
 
@@ -90,7 +92,7 @@ def test_a_loop_needs_room_for_what_lives_and_one_more(start, store, rounds):
     eventually(lambda: not used(), 0.5)
 
 
-@each_store
+@mostly_plasma
 def test_a_loop_over_refs_of_results_keeps_one(start, store):
     size = 10 * MB
     start(num_cpus=2, store=store, object_store_memory=8 * size, log_to_driver=False)
@@ -149,7 +151,7 @@ def changed(views):
     return [number for number, view in views.items() if not (view == number).all()]
 
 
-@each_store
+@mostly_plasma
 def test_memory_in_use_is_given_to_nobody_else(start, store, rounds):
     """All that is free is overwritten again and again; what a process looks at keeps its content."""
     capacity = 64 * MB
@@ -213,7 +215,7 @@ def die_holding(refs):
     time.sleep(60)
 
 
-@each_store
+@mostly_plasma
 def test_workers_killed_while_they_write_or_read(start, store, rounds):
     start(num_cpus=2, store=store, object_store_memory=256 * MB, log_to_driver=False)
     refs = [ray.put(content(number, 150_000)) for number in range(1000)]
@@ -259,7 +261,7 @@ def test_ten_times_half_the_store_is_read_twice(start, tmp_path):
 
 
 @plasma_only
-@pytest.mark.parametrize("shape", ["chain", "fan", "net"])
+@pytest.mark.parametrize("shape", first_of(["net", "chain", "fan"]))
 def test_half_as_much_again_as_the_store(start, tmp_path, shape):
     """100 objects, each made of earlier ones by a task, all kept and read twice."""
     size = 3 * MB // 2
@@ -317,7 +319,7 @@ def make_writable_in_c(array):
     return libc.mprotect(ctypes.c_void_p(page), 4096, 3), os.strerror(ctypes.get_errno())
 
 
-@each_store
+@mostly_plasma
 def test_writers_in_c_end_with_a_fault_and_change_nothing(start, store):
     start(num_cpus=1, store=store, log_to_driver=False)
     put, result = ray.put(np.arange(100_000)), make.remote(7, MB)

@@ -8,6 +8,7 @@ import traceback
 
 import pytest
 from tests import sessions
+from tests.quick import first_of
 
 import ray
 from ray.testing.interruption import interrupted
@@ -120,7 +121,7 @@ def every_point(submit, inside, path, *, warm, step=1):
     assert point > 20
 
 
-@pytest.mark.parametrize("warm", [True, False], ids=["a lease is kept", "no lease"])
+@pytest.mark.parametrize("warm", first_of([False, True]), ids=["no lease", "a lease is kept"])
 @pytest.mark.parametrize(
     ("submit", "step"),
     [(one, 1), (several, 1), (large, 1), (unknown, 1), (many, 13)],

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 from tests.faults.values import MIB, STORES, AsyncKeeper, Keeper, first, here, start
+from tests.quick import first_of
 
 import ray
 from ray.exceptions import OwnerDiedError
@@ -15,7 +16,7 @@ from ray.testing.inside import keepers, leave_result, stored_objects
 from ray.testing.waiting import eventually
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=first_of(STORES, 2))
 def mixed(request):
     with start(request.param, here=2):
         yield request.param

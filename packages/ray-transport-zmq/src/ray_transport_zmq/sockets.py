@@ -52,7 +52,8 @@ OPTIONS: dict[zmq.SocketOption, int] = {
 #: For sockets over TCP, in addition. On ``ipc`` the kernel tells at once when a peer dies, and a process that is
 #: stopped for a while is not dead.
 TCP_OPTIONS: dict[zmq.SocketOption, int] = {
-    zmq.HEARTBEAT_IVL: 1_000,
+    # Each costs both ends a turn of their threads, and of nodes there are pairs. A silent peer is lost in 10 to 15 s.
+    zmq.HEARTBEAT_IVL: 5_000,
     # Longer than it takes a cluster to declare a silent node dead (9 s): a lost connection must not come before that.
     zmq.HEARTBEAT_TIMEOUT: 10_000,
     zmq.TCP_MAXRT: 10_000,
