@@ -34,54 +34,13 @@ from ray.runtime.node.client import Client
 from ray.runtime.node.homes import Homes
 from ray.runtime.node.reception import Reception
 from ray.runtime.process.refusals import Refusals
+from ray.testing.breaking_wires import Wire
 from ray.testing.virtual_time import VirtualClock
 
 _JOB = "1"
 _START_S = 0.05
 _MOST_EVENTS = 200_000
 _ONE = ResourceRequest({"CPU": UNIT})
-
-
-class Wire(Connection):
-    """One end of a connection between two nodes."""
-
-    other: Wire
-
-    def __init__(self, world: World, here: SimulatedManager) -> None:
-        self._world, self._here = world, here
-        self._busy_until = 0.0
-
-    def send(self, frames: Sequence[Frame]) -> None:
-        if not self.closed:
-            world = self._world
-            self._busy_until = max(self._busy_until, world.clock.now + world.delay_s())
-            world.clock.at(self._busy_until, self.other._arrives, tuple(frames))
-
-    def _arrives(self, frames: Sequence[Frame]) -> None:
-        if not self.closed and self._here.lives:
-            self._here.hears(self, frames)
-
-    def breaks(self) -> None:
-        """What is under way is lost; the end hears of it in a while."""
-        if not self.closed:
-            self.closed = True
-            self._world.clock.after(self._world.delay_s(), self._is_lost)
-
-    def _is_lost(self) -> None:
-        if self._here.lives:
-            self._here.loses(self)
-
-    def abort(self) -> None:
-        """What was sent arrives, and the end of it behind that."""
-        if not self.closed:
-            self.closed = True
-            self._world.clock.at(max(self._busy_until, self._world.clock.now), self.other.breaks)
-
-    close = abort
-
-    @property
-    def queued_bytes(self) -> int:
-        return 0
 
 
 class SimulatedManager:
@@ -340,7 +299,7 @@ class World:
         for lease in gone.held:
             self.let_go(lease)
         for each in self.wires:
-            if gone in (each._here, each.other._here):
+            if gone in (each.here, each.other.here):
                 each.breaks()
                 each.other.breaks()
         self._tell()
