@@ -59,6 +59,8 @@ class ActorBook:
         self._timers = timers
         self._right = right
         self._timeout_s = timeout_s
+        #: So that what waits for a store has heard of it why.
+        self._answer_s = min(_ANSWER_S, timeout_s / 3)
         self._say = say
         self._ledger = ActorLedger()
         #: {actor id: [(version, what is called once that is written)]}
@@ -121,10 +123,11 @@ class ActorBook:
         """Ask the store for what is due."""
         self._ledger.right = self._right()
         for actor, question in self._ledger.ask():
-            self._control.ask(question, partial(self._answered, actor), timeout_s=_ANSWER_S)
+            self._control.ask(question, partial(self._answered, actor), timeout_s=self._answer_s)
 
     def _answered(self, actor: bytes, answer: Any) -> None:
         news = self._ledger.answered(actor, answer)
+        self._trouble = ""
         if isinstance(answer, ControlStoreError):
             self._trouble = answer.trouble if isinstance(answer, ControlTimeoutError) else answer.reason
         if isinstance(news, Written):
