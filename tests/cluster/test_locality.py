@@ -18,7 +18,7 @@ MiB = 1 << 20
 LIMIT_S = 40
 LIMIT = datetime.timedelta(seconds=LIMIT_S)
 #: How long blockers hold the CPUs of a node.
-HELD_S = 5.0
+HELD_S = 30.0
 
 
 @pytest.fixture(scope="module", params=["unix", pytest.param("routed", marks=pytest.mark.slow)])
@@ -91,7 +91,9 @@ def test_tasks_go_elsewhere_where_that_node_is_busy(cluster: Cluster) -> None:
     assert far not in found
     assert received(cluster) > received_before
     assert time.monotonic() - began < HELD_S - 1
-    ray.get(holds, timeout=LIMIT_S)
+    for held in holds:
+        ray.cancel(held, force=True)
+    ray.wait(holds, num_returns=2, timeout=LIMIT)
 
 
 def ray_free(node_id: str) -> bool:

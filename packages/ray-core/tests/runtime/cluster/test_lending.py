@@ -106,6 +106,21 @@ def test_a_change_is_said_to_all(lending: LeaseLending, homes: list[Home], timer
     assert [home.loads() for home in homes] == 2 * [[FREE, {"CPU": 10_000}]]
 
 
+def test_who_was_told_something_else_hears_of_the_change_back(
+    lending: LeaseLending, homes: list[Home], timers: Timers, leases: Leases
+) -> None:
+    lending.greet()
+    timers.run()
+    leases.room, leases.free = 1, {"CPU": 10_000}
+    lending.borrow(homes[0], cluster.Borrow(1, {"CPU": 10_000}, 1, "00000001", 0, 0, "f", False))
+    timers.run()  # before anybody has looked for changes
+    assert [home.loads() for home in homes] == [[FREE, {"CPU": 10_000}], [FREE]]
+    leases.free = dict(FREE)
+    lending.changed()
+    timers.run()
+    assert homes[0].loads()[-1] == FREE
+
+
 def test_a_home_that_was_refused_is_told_until_it_is_served(
     lending: LeaseLending, homes: list[Home], timers: Timers, leases: Leases
 ) -> None:

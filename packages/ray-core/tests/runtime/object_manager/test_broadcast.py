@@ -20,7 +20,7 @@ from ray.runtime.object_manager.object_manager import ObjectManager
 from ray.runtime.object_manager.tickets import new_ticket
 
 KEY = b"k" * 20
-NBYTES = 12 * FRAME_BYTES + 777
+NBYTES = 8 * FRAME_BYTES + 777
 VALUE = (bytes(range(251)) * (NBYTES // 251 + 1))[:NBYTES]
 
 
@@ -189,7 +189,7 @@ def test_what_is_encrypted_is_sent_on_as_well() -> None:
 
 def test_a_part_is_sent_on_before_the_rest_has_come(net: Net) -> None:
     first, second, third = net.others[:3]
-    net.source.pause_s = 0.01  # 2 s for all
+    net.source.pause_s = 0.015  # 2 s for all
     for node in (first, second):
         node.bring(net.source)
     time.sleep(0.3)
@@ -224,7 +224,6 @@ def test_who_is_not_ahead_sends_nothing(net: Net) -> None:
 
 def test_what_is_small_goes_to_all_at_once(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receivers, "TREE_BYTES", NBYTES + 1)
-    net.source.pause_s = 0.002
     for node in net.others:
         node.bring(net.source)
     for node in net.others:

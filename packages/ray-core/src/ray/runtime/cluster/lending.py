@@ -176,8 +176,11 @@ class LeaseLending:
         self._asked.clear()
         homes = {home.id: home for home in self._homes()} if told else {}
         self._refused &= homes.keys()
+        free = dict(self._leases.resources.available())
         for id in sorted(told & homes.keys()):
-            homes[id].send(cluster.Load(dict(self._leases.resources.available())))
+            homes[id].send(cluster.Load(free))
+            if free != self._said:
+                self._said = {}  # it is told of the next change, also of one back to what all were told
         self._timers.after(_SAY_AGAIN_S, self._say_again)
 
     def greet(self) -> None:
