@@ -129,7 +129,7 @@ class Getting(threading.Thread):
         return self.found
 
 
-@pytest.mark.parametrize("seed", seeds(2, 20))
+@pytest.mark.parametrize("seed", seeds(1, 20))
 @pytest.mark.parametrize("side", ["sender", "receiver"])
 def test_a_mover_is_killed_at_any_byte(cluster: Cluster, side: str, seed: int) -> None:
     chance = random.Random(seed)
@@ -165,7 +165,7 @@ def test_the_node_that_has_it_is_killed_at_any_byte(cluster: Cluster, others: in
     del ref, found
 
 
-@pytest.mark.parametrize("seed", seeds(2, 20))
+@pytest.mark.parametrize("seed", seeds(1, 20))
 def test_who_asks_is_killed_at_any_byte(cluster: Cluster, seed: int) -> None:
     chance = random.Random(seed)
     ref = make.options(resources={"far": 1}).remote(seed)
@@ -212,7 +212,7 @@ def differs(nbytes: int, folder: str, deaths: int) -> bytes:
     return bytes([random.randrange(256)]) * nbytes
 
 
-@pytest.mark.parametrize("seed", seeds(2, 20))
+@pytest.mark.parametrize("seed", seeds(1, 20))
 def test_a_task_that_runs_again_has_one_result(cluster: Cluster, tmp_path: Any, seed: int) -> None:
     chance = random.Random(seed)
     ref = differs.remote(8 * MiB, str(tmp_path), chance.randrange(3))
