@@ -16,6 +16,7 @@ import psutil
 import pytest
 from tests.commands import LIMIT_S
 from tests.programs import REMOTE_PARTS
+from tests.quick import first_of
 from tests.redis_servers import RedisUnderTest
 from tests.victims import alive
 
@@ -146,8 +147,9 @@ def test_an_interrupted_start_leaves_nothing(machine):
         eventually(lambda: pids(machine) == [], LIMIT_S, "the processes are gone")
 
 
-@pytest.mark.parametrize(("how", "code"), [("SIGTERM", 0), ("SIGINT", 130), ("SIGKILL", -9)])
-def test_in_the_foreground(machine, how, code):
+@pytest.mark.parametrize("how", first_of(["SIGTERM", "SIGINT", "SIGKILL"]))
+def test_in_the_foreground(machine, how):
+    code = {"SIGTERM": 0, "SIGINT": 130, "SIGKILL": -9}[how]
     start = machine.start("start", "--head", "--num-cpus", "1", "--block")
     assert start.stdout.readline().startswith("Cluster 'default' runs at ")
     machine.done("wait", "--timeout", "30")
@@ -234,7 +236,7 @@ def test_what_a_killed_keeper_has_left_is_ended(machine, whole):
     assert list(machine.runtime.glob("ray-*/*")) == []
 
 
-@pytest.mark.parametrize("way", ["stop", "start", "init"])
+@pytest.mark.parametrize("way", first_of(["stop", "start", "init"], 2))
 def test_what_was_killed_at_its_start_is_taken_away(machine, way):
     """By the next command or program: nobody else is there who would."""
     machine.done("start", "--head", "--num-cpus", "1")
@@ -259,7 +261,7 @@ def test_what_was_killed_at_its_start_is_taken_away(machine, way):
     assert list(machine.runtime.glob("ray-start-*")) == []
 
 
-@pytest.mark.parametrize("wait_s", [0.3, 0.8, *(pytest.param(each, marks=pytest.mark.slow) for each in (0.1, 0.5))])
+@pytest.mark.parametrize("wait_s", first_of([0.3, 0.1, 0.5, 0.8]))
 @pytest.mark.parametrize("block", [(), ("--block",)], ids=["leaves", "stays"])
 def test_sigterm_while_a_node_starts(machine, block, wait_s):
     """Nothing of it is left, at whatever moment; and no file with the password."""
@@ -342,7 +344,7 @@ def test_words_that_mean_something_as_addresses_are_no_names(machine, name):
     assert "as an address it means something else" in machine.refused(2, "start", "--head", "--name", name)
 
 
-@pytest.mark.parametrize("transport", ["unix", "routed"])
+@pytest.mark.parametrize("transport", first_of(["unix", "routed"]))
 def test_a_node_manager_of_the_head_that_is_killed(machine, transport):
     """There is another one, which is the head, and the old one keeps its name."""
     if transport == "routed":

@@ -16,7 +16,7 @@ from ray.exceptions import (
     TaskUnschedulableError,
 )
 from ray.protocol.resources import UNIT
-from ray.testing import eventually, inside, leaks
+from ray.testing import eventually, inside
 from ray.testing.cluster import Cluster
 from ray.util.scheduling_strategies import (
     DoesNotExist,
@@ -54,18 +54,21 @@ class Actor:
 
 
 @pytest.fixture
-def zones(request):
+def zones(request, kept_cluster):
     """A head, and nodes in the zones a and b."""
-    before = leaks.snapshot()
     parts = getattr(request, "param", {})
-    with Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "node_name": "head"}, **parts) as cluster:
+
+    def make():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "node_name": "head"}, **parts)
         cluster.add_node(num_cpus=2, node_name="first", labels={"zone": "a", "kind": "big"})
         cluster.add_node(num_cpus=2, node_name="second", labels={"zone": "b"})
         cluster.wait_for_nodes()
-        with ray.init(cluster.address):
-            yield cluster
-            inside.settled()
-    leaks.assert_clean(before)
+        return cluster
+
+    with ray.init(kept_cluster.take(tuple(parts), make).address):
+        yield kept_cluster.take(tuple(parts), make)
+        inside.settled()
+    kept_cluster.give_back()
 
 
 def ids(cluster):

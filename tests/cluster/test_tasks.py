@@ -13,6 +13,7 @@ import ray
 from ray.testing import eventually
 
 FAR = {"resources": {"far": 1}}
+KEEPS_CLUSTERS = True
 
 
 @ray.remote
