@@ -328,13 +328,15 @@ def test_hosts_and_creators_die_while_nobody_directs(machine: Machine) -> None:
     with ray.init(address):
         options = {"lifetime": "detached", "resources": {"far": 1}, "max_restarts": 1, "max_task_retries": -1}
         there = Counter.options(name="there", node="b", soft=True, **options).remote()
-        assert ray.get(there.where.remote(), timeout=LIMIT_S)[0] == before["b"]["node_id"]
+        node, host = ray.get(there.where.remote(), timeout=LIMIT_S)
+        assert node == before["b"]["node_id"]
         with creator(address, "ends", resources={"a": 1}) as driver:
             _, pid = told(driver)
             for victim in (before["head"]["pid"], before["b"]["pid"]):
                 os.kill(victim, signal.SIGKILL)
             driver.kill()
             driver.wait()
+        eventually(lambda: not alive(host), LIMIT_S, "it has ended with its node")
         assert ray.get(there.where.remote(), timeout=LIMIT_S)[0] == before["a"]["node_id"]
         eventually(lambda: has_gone("ends") and not alive(pid), LIMIT_S, "it has ended with its creator")
         ray.kill(there)
