@@ -22,8 +22,8 @@ LIMIT_S = 60
 NODES, CPUS = 4, 2
 #: What part of the processors is in use, beside whatever else this machine runs.
 BUSY = 0.8
-#: Jain's index of what the programs get. A program that has one worker takes none of those that another one has.
-FAIR = 0.8
+#: Jain's index of what the programs get.
+FAIR = 0.9
 
 
 @pytest.fixture

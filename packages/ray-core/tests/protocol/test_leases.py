@@ -380,6 +380,46 @@ def test_actors_of_one_class_that_wait_do_not_rely_on_those_that_live():
     assert table.demand((NODE, 1), ask(), 1) == [RevokeLease(lease)]
 
 
+def test_a_job_with_less_takes_from_the_one_with_most_until_they_have_as_much():
+    table = make(CPU=5)
+    for number in range(5):
+        table.worker_ready(b"a%d" % number, "1")
+        table.worker_ready(b"b%d" % number, "2")
+    assert len(granted(table.demand((b"a", 1), ask(), 9, job="1"))) == 5
+    effects = table.demand((b"b", 1), ask(), 9, job="2")
+    for _ in range(8):
+        for revoke in of_type(RevokeLease, effects):
+            assert (revoke.lease.job, revoke.soft) == ("1", False)
+            effects = table.release(revoke.lease.id)
+    assert Counter(lease.job for lease in table.leases.values()) == {"1": 3, "2": 2}
+    (lease,) = granted(table.release(next(each.id for each in table.leases.values() if each.job == "1")))
+    assert lease.job == "1"  # nothing goes to and fro
+    assert table.schedule() == []
+
+
+def test_what_is_lent_is_taken_back_for_the_nodes_own():
+    table = make(CPU=4)
+    for number in range(4):
+        table.worker_ready(b"a%d" % number, "1")
+        table.worker_ready(b"b%d" % number, "2")
+    assert len(granted(table.demand((b"far", 1), ask(), 4, job="1", on_loan=True))) == 4
+    effects = table.demand((b"b", 1), ask(), 9, job="2")
+    for _ in range(4):
+        (revoke, *_) = of_type(RevokeLease, effects)
+        effects = table.release(revoke.lease.id)
+    assert {lease.job for lease in table.leases.values()} == {"2"}
+    assert of_type(RevokeLease, table.demand((b"far", 1), ask(), 1, job="1", on_loan=True)) != []  # it has none
+    table.demand((b"far", 1), ask(), 0, job="1")
+
+
+def test_owners_of_one_job_do_not_share():
+    table = with_workers(make(CPU=4), b"t", b"u", b"v", b"w")
+    assert len(granted(table.demand((b"a", 1), ask(), 9))) == 4
+    (revoke,) = table.demand((b"b", 1), ask(), 9)
+    assert len(granted(table.release(revoke.lease.id))) == 1
+    assert table.schedule() == []
+
+
 def test_deeper_workers_are_only_asked_for_softly():
     table = with_workers(make(CPU=1), b"v", b"w")
     (parent,) = granted(table.demand((b"a", 1), ask(), 1))

@@ -16,7 +16,7 @@ from typing import TypeAlias
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
 from ray.ids import node_of
 from ray.messages.placement import Placement
-from ray.protocol import keeping
+from ray.protocol import keeping, sharing
 from ray.protocol.idle_workers import IdleWorkers
 from ray.protocol.other_nodes import NoOtherNodes, OtherNodes
 from ray.protocol.placement import candidates, has
@@ -40,6 +40,8 @@ class Lease:
     """Of the owner and of the worker."""
     for_life: bool = False
     """An actor's: it ends with its worker."""
+    on_loan: bool = False
+    """The owner is of another node."""
     revoked: bool = False
     #: The owner was asked to release it as soon as it has nothing for it.
     wanted: bool = False
@@ -116,6 +118,8 @@ class LeaseTable:
         #: {key: leases} of owners, and how many leases without needs run: both follow ``leases``.
         self._holders: Counter[DemandKey] = Counter()
         self._free_running = 0
+        #: {job: leases} that are not for life.
+        self._of_job: Counter[str] = Counter()
         #: More workers were missing than were to be started at a time.
         self._held_back = False
         #: What is not given to owners that come after the one that it is kept for.
@@ -404,10 +408,13 @@ class LeaseTable:
 
     def _grant(self, entry: DemandEntry, allocation: Allocation) -> Lease:
         worker = self.idle.take(entry.job)
-        lease = Lease(self._new_id(), worker, entry.key, entry.request, allocation, entry.job, entry.for_life)
+        lease = Lease(
+            self._new_id(), worker, entry.key, entry.request, allocation, entry.job, entry.for_life, entry.on_loan
+        )
         self.leases[lease.id] = self.by_worker[worker] = lease
         if not entry.for_life:
             self._holders[entry.key] += 1
+            self._of_job[entry.job] += 1
         self._free_running += lease.is_free
         entry.count -= 1
         entry.placed = max(0, entry.placed - 1)
@@ -486,14 +493,20 @@ class LeaseTable:
         Actors keep theirs for life: nobody could answer for them. So those that wait cannot use what others of their
         class hold. Where there is nobody to take from, the line is closed.
         """
-        if entry.key in self._holders or (entry.revoked >= entry.count and not self._needs_more(entry)):
+        if entry.revoked >= entry.count and not self._needs_more(entry):
+            return
+        if entry.key in self._holders:
+            if len(self._of_job) > 1:
+                lease = sharing.to_take(entry, self.leases.values(), self.demands.values(), self._lacking(entry))
+                if lease is not None:
+                    self._revoke(lease, entry, moved, effects)
             return
         held: dict[bytes, list[Lease]] = {}
-        free = self.resources.available()
-        needed = entry.request.resources
-        lacking = {name for name, amount in needed.items() if free.get(name, 0) < amount} or set(needed)
+        lacking = self._lacking(entry)
         others = [
-            lease for lease in self.leases.values() if not lease.for_life and _helps(lease.request.resources, lacking)
+            lease
+            for lease in self.leases.values()
+            if not lease.for_life and sharing.helps(lease.request.resources, lacking)
         ]
         own = entry.key[0]
         usable = False
@@ -509,15 +522,26 @@ class LeaseTable:
         if not held and not usable:
             closed.add(line)
         if held:
-            lease = max(held.values(), key=len)[-1]
-            lease.revoked = True
-            entry.revoked += 1
-            loser = self.demands.get(lease.key)
-            if loser is not None:  # goes to the end of the queue, or it would get the worker back
-                self._turn += 1
-                loser.turn = self._turn
-                moved[loser.key] = loser
-            effects.append(RevokeLease(lease))
+            self._revoke(max(held.values(), key=len)[-1], entry, moved, effects)
+
+    def _lacking(self, entry: DemandEntry) -> set[str]:
+        """What there is not enough of; all that it needs if there is enough of everything."""
+        free = self.resources.available()
+        needed = entry.request.resources
+        return {name for name, amount in needed.items() if free.get(name, 0) < amount} or set(needed)
+
+    def _revoke(
+        self, lease: Lease, entry: DemandEntry, moved: dict[DemandKey, DemandEntry], effects: list[Effect]
+    ) -> None:
+        """An owner gives a worker back when its task has ended, for another one that waits."""
+        lease.revoked = True
+        entry.revoked += 1
+        loser = self.demands.get(lease.key)
+        if loser is not None:  # goes to the end of the queue, or it would get the worker back
+            self._turn += 1
+            loser.turn = self._turn
+            moved[loser.key] = loser
+        effects.append(RevokeLease(lease))
 
     def _needs_more(self, entry: DemandEntry) -> bool:
         """Whether what was revoked gives no room to an owner that has waited long."""
@@ -535,6 +559,10 @@ class LeaseTable:
             del self._holders[lease.key]
             if lease.key in self.demands:
                 self._line_up(self.demands[lease.key])
+        if not lease.for_life:
+            self._of_job[lease.job] -= 1
+            if not self._of_job[lease.job]:
+                del self._of_job[lease.job]
         if lease.blocked:
             self.resources.reacquire_cpu(lease.allocation)
         else:
@@ -554,8 +582,3 @@ class LeaseTable:
         """These idle workers are being ended."""
         for worker in workers:
             self.idle.discard(worker)
-
-
-def _helps(resources: Mapping[str, int], lacking: set[str]) -> bool:
-    """Whether the end of a lease with ``resources`` gives room to an owner that lacks some, or needs none at all."""
-    return not lacking.isdisjoint(resources) if lacking else not resources
