@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 from tests.redis_servers import server_binary
 
 import ray
+from ray.testing import eventually
 from ray.testing.namespaces import Host, Network, lack
 from ray.testing.slow_cable import bytes_per_s
 
@@ -143,6 +145,20 @@ def test_a_short_partition(cluster, direction):
             ray.get(ref, timeout=1)
     assert ray.get(ref, timeout=20) == cluster.nodes[1].host.address
     assert [node["Alive"] for node in ray.nodes()] == [True, True]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_long_partition(cluster):
+    """The node ends by itself, and then the others take it for dead."""
+    far = cluster.nodes[1]
+    ray.init(cluster.address)
+    assert ray.get(address.remote()) == far.host.address
+    with cluster.partition([far]):
+        eventually(lambda: [row["Alive"] for row in ray.nodes()] == [True, False], 30, "it is dead")
+        assert not os.path.exists(f"/proc/{far.pid}") or far.started.ended
+    cluster.add_node(resources={"far": 1})
+    assert ray.get(address.remote(), timeout=30) == cluster.nodes[2].host.address
 
 
 def test_bad_calls(cluster):

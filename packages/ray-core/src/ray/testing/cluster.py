@@ -27,7 +27,8 @@ from typing import Any, Literal, Self
 import msgspec
 
 from ray.api.options import custom_resources, memory_bytes, quantity, whole_quantity
-from ray.builtin.redis_control.access import write_private
+from ray.builtin.redis_control import access
+from ray.builtin.redis_control.settings import CERTIFICATE
 from ray.clock import monotonic, sleep
 from ray.ids import node_bytes
 from ray.plugins.plan import ResolvedPlan
@@ -42,6 +43,8 @@ from ray.testing.namespaces import Host, Network
 from ray.testing.slow_cable import bytes_per_s
 
 _LOOK_S = 0.02
+#: Of the Redis server on the head's host, where hosts have networks of their own.
+_CONTROL_PORT = 6379
 
 
 class ClusterNode:
@@ -136,12 +139,12 @@ class Cluster:
             self._network = Network()
             self._end.callback(self._network.close)
             parts = {"transport": "routed", **parts}
-            options = {"control": {"host": self._network.address_of(0)}, **(options or {})}
+            options = {"control": {"host": self._network.address_of(0), "port": _CONTROL_PORT}, **(options or {})}
         self._far_keys = ""
         self._control_timeout_s = control_timeout_s
         if parts.get("transport") == "routed":  # all nodes have the same keys
             self._far_keys = os.path.join(self._keys, "far-keys.json")
-            write_private(self._far_keys, msgspec.json.encode(CurveKeys.fresh()).decode())
+            access.write_private(self._far_keys, msgspec.json.encode(CurveKeys.fresh()).decode())
         self._parts = {"control": "redis", **parts}
         self._options = options or {}
         self.nodes: list[ClusterNode] = []
@@ -190,7 +193,7 @@ class Cluster:
         config = ClusterConfig(
             self.name,
             head is None,
-            control="" if head is None else head.facts.control,
+            control="" if head is None else self._control(head),
             node_name=name,
             labels=dict(labels or {}),
             data_encryption=self._data_encryption,
@@ -208,6 +211,17 @@ class Cluster:
     def plan(self) -> ResolvedPlan:
         """The parts of all nodes."""
         return self._plan(LOOPBACK)
+
+    def _control(self, head: StartedNode) -> str:
+        """How other nodes reach the control store: from other hosts by their network alone."""
+        if self._network is None:
+            return head.facts.control
+        here = access.load(head.facts.control)
+        with open(os.path.join(os.path.dirname(here.path), CERTIFICATE), encoding="ascii") as file:
+            certificate = file.read()
+        place = (self._network.address_of(0), _CONTROL_PORT)
+        far = msgspec.structs.replace(here, path="", hosts=[place], tls=True, certificate=certificate)
+        return access.save(far, os.path.join(self._keys, f"control-{len(os.listdir(self._keys))}"))
 
     def _plan(self, host: str) -> ResolvedPlan:
         """Of a node that listens at this address."""
