@@ -113,7 +113,7 @@ def test_how_long_an_answer_is_waited_for(listening, monkeypatch):
 
 
 def _late(place, timeout_s):
-    raise TimeoutError(f"timed out after {timeout_s:g}")
+    raise TimeoutError(f"timed out after {timeout_s:.2g}")
 
 
 ADDRESSES = ["auto", "local", "10.0.0.5", "10.0.0.5:80", "http://10.0.0.5:6379", "redis://:6379", "nonsense", " ", "4"]

@@ -166,11 +166,13 @@ def test_a_node_that_is_not_there(zones):
 def test_a_node_that_dies(zones):
     """What ran there is tried again where it is to run, and that is nowhere."""
     first, gone = zones.nodes[1], ids(zones)["first"]
-    once = slow.options(node=gone, max_retries=0).remote(60)
-    often = [slow.options(node=gone).remote(60), slow.options(node=gone).remote(60)]
     actor = Actor.options(node=gone, max_restarts=-1, max_task_retries=-1).remote()
     wish = Actor.options(node=gone, soft=True, max_restarts=-1, max_task_retries=-1).remote()
-    assert get([actor.where.remote(), wish.where.remote()]) == [gone, gone]
+    assert get([actor.where.remote(), wish.where.remote()]) == [gone, gone]  # before others take all processors
+    eventually(lambda: ray.available_resources()["CPU"] == 6, LIMIT_S, "only their starts take any")
+    once = slow.options(node=gone, max_retries=0).remote(60)
+    eventually(lambda: ray.available_resources()["CPU"] == 5, LIMIT_S, "it runs")
+    often = [slow.options(node=gone).remote(60), slow.options(node=gone).remote(60)]
     later = where.options(node="first").remote
     eventually(lambda: ray.available_resources()["CPU"] == 4, LIMIT_S, "they run")
     zones.kill(first)

@@ -31,7 +31,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class StoreLooks:
-    """A thread that looks, for as long as some owner does not answer. ``expect`` is called under the runtime's lock."""
+    """A thread that looks, for as long as some owner does not answer."""
 
     def __init__(self, views: StoredViews, lock: Any, timers: Timers, wake: Callable[[], None], here: Here) -> None:
         """Make one.
@@ -53,7 +53,7 @@ class StoreLooks:
         self._armed = False
 
     def expect(self, entry: ObjectEntry) -> None:
-        """The owner was asked for it."""
+        """The owner was asked for it. Called under the runtime's lock."""
         self._asked[entry.id] = entry, monotonic()
         if not self._armed:
             self._armed = True
