@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from tests.quick import first_of
 from tests.redis_servers import server_binary
 
 import ray
@@ -71,6 +72,7 @@ def test_a_delay_there_and_back(hosts):
         assert round_trip_s(*ends) < 0.1
 
 
+@pytest.mark.slow
 def test_a_rate(hosts):
     data = bytes(range(256)) * 4096
     with connected(*hosts) as ends, hosts[0].slowed(bytes_per_s=bytes_per_s("20mbit")):
@@ -79,6 +81,7 @@ def test_a_rate(hosts):
         assert pass_all(*ends, data) < 0.3
 
 
+@pytest.mark.slow
 def test_losses_are_sent_again(hosts):
     data = bytes(range(256)) * 8192
     with connected(*hosts) as ends, hosts[0].slowed(loss=0.02):
@@ -87,6 +90,7 @@ def test_losses_are_sent_again(hosts):
         pass
 
 
+@pytest.mark.slow
 def test_blocks_within_each_other(hosts):
     with connected(*hosts) as ends, hosts[1].slowed(delay_s=0.1):
         with hosts[1].slowed(delay_s=0.0, loss=0.0):
@@ -128,6 +132,7 @@ def test_each_node_on_a_host(cluster):
         assert time.monotonic() - start >= 0.2
 
 
+@pytest.mark.slow
 def test_a_program_at_another_node(cluster):
     with cluster.on(cluster.nodes[1]):
         ray.init(cluster.nodes[1].address)
@@ -135,7 +140,7 @@ def test_a_program_at_another_node(cluster):
         ray.shutdown()
 
 
-@pytest.mark.parametrize("direction", ["both", "in", "out"])
+@pytest.mark.parametrize("direction", first_of(["both", "in", "out"]))
 def test_a_short_partition(cluster, direction):
     ray.init(cluster.address)
     ray.get(address.remote())
@@ -161,6 +166,7 @@ def test_a_long_partition(cluster):
     assert ray.get(address.remote(), timeout=30) == cluster.nodes[2].host.address
 
 
+@pytest.mark.slow
 def test_bad_calls(cluster):
     with pytest.raises(ValueError, match="direction='up'"), cluster.partition([], "up"):
         pass
@@ -168,6 +174,7 @@ def test_bad_calls(cluster):
         pass
 
 
+@pytest.mark.slow
 def test_a_node_that_comes(cluster):
     ray.init(cluster.address)
     assert len(ray.wait_for_nodes(2, resources={"far": 2})) == 2
