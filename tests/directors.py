@@ -105,6 +105,11 @@ class Members:
     def __init__(self, *links: Link) -> None:
         self.members = {link.node: link for link in links}
 
+    def send(self, node: bytes, message: Any) -> bool:
+        if node in self.members:
+            self.members[node].send(message)
+        return node in self.members
+
 
 class Director:
     """One of them, with the parts of its node manager, over a store that others have used."""
@@ -112,7 +117,7 @@ class Director:
     def __init__(
         self, store: Store, right: bytes = b"one", alive: tuple[bytes, ...] = (HOME, HOST, OTHER), term: int = 7
     ) -> None:
-        self.number = term
+        self.number, self.config = term, b"config"
         self.store, self.right, self.nodes = store, right, {OWN, *alive}
         store.do(Put(DIRECTOR, right))
         self.home, self.host, self.other = Link(HOME), Link(HOST), Link(OTHER)
@@ -128,6 +133,7 @@ class Director:
         self.actors.records = self.directed
         self.given_back: list[bytes] = []
         self.jobs: list[str] = []
+        self.adopted: list[tuple[bytes, str]] = []
         self.texts: list[str] = []
         self.numbers = iter(range(1, 1000))
         self.directed.begin()
@@ -145,7 +151,7 @@ class Director:
         return self.nodes
 
     def config_of(self, job: str) -> bytes:
-        return b"config"
+        return self.config
 
     def take_over(self, job: str, config: bytes) -> None:
         self.jobs.append(job)
@@ -157,7 +163,8 @@ class Director:
 
     def taken(self, lease: bytes) -> None: ...
 
-    def adopt_at(self, node: bytes, job: str) -> None: ...
+    def adopt_at(self, node: bytes, job: str) -> None:
+        self.adopted.append((node, job))
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
@@ -201,5 +208,6 @@ class Director:
 
 def spec(number: int = 1, owner: bytes = HOME + b"proc", **fields: Any) -> node.ActorSpec:
     id = directed(owner + number.to_bytes(8, "big"))
-    fields = {"name": f"n{number}", "namespace": "default", "max_restarts": 1, **fields}
-    return node.ActorSpec(id, "C", b"f", b"code", b"args", "unix:/owner", {}, {"CPU": 1}, b"handle", **fields)
+    fields = {"name": f"n{number}", "namespace": "default", "max_restarts": 1, "resources": {}, **fields}
+    code = b"f", b"code", b"args"
+    return node.ActorSpec(id, "C", *code, address="unix:/owner", placement={"CPU": 1}, handle=b"handle", **fields)

@@ -21,6 +21,7 @@ def test_what_is_there_is_not_waited_for(ray_session):
         ({"n": 2}, "1 of 2 nodes"),
         ({"resources": {"CPU": 10_000}}, "of 10000 CPU"),
         ({"n": 3, "resources": {"tape": 0.5}}, "1 of 3 nodes and 0 of 0.5 tape"),
+        ({"n": 2, "resources": {"nodes": 1}}, "1 of 2 nodes and 0 of 1 nodes"),
     ],
 )
 def test_what_does_not_come(ray_session, given, said):
@@ -40,6 +41,9 @@ def test_what_does_not_come(ray_session, given, said):
         ({"resources": {"CPU": float("nan")}}, ValueError),
         ({"resources": {"CPU": float("inf")}}, ValueError),
         ({"resources": {"CPU": "1"}}, TypeError),
+        ({"resources": {1: 1}}, TypeError),
+        ({"resources": ["CPU"]}, TypeError),
+        ({"resources": "CPU"}, TypeError),
         ({"timeout_s": -1}, ValueError),
         ({"timeout_s": float("nan")}, ValueError),
         ({"timeout_s": datetime.timedelta(seconds=1)}, TypeError),

@@ -63,9 +63,9 @@ def wait_for_nodes(
     Raises:
         RayConnectionError: there is no session.
         TimeoutError: there is less by then; it says what is missing.
-        TypeError, ValueError: an argument is none.
+        TypeError, ValueError: an argument is of no use.
     """
-    wanted = _wanted(n, resources)
+    count, wanted = _count(n), _amounts(resources)
     if timeout_s is not None and (isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float))):
         raise TypeError(f"timeout_s must be seconds or None, not {timeout_s!r}")
     if timeout_s is not None and not timeout_s >= 0:
@@ -74,27 +74,36 @@ def wait_for_nodes(
     end = math.inf if timeout_s is None else monotonic() + timeout_s
     while True:
         alive = [row for row in runtime.nodes() if row["Alive"]]
-        found = {"nodes": float(len(alive))}
+        found: dict[str, float] = {}
         for row in alive:
             for name, amount in row["Resources"].items():
                 found[name] = found.get(name, 0.0) + amount
-        less = [name for name, amount in wanted.items() if found.get(name, 0.0) < amount]
-        if not less:
+        missing = [] if len(alive) >= count else [f"{len(alive)} of {count} nodes"]
+        for name, amount in wanted.items():
+            if found.get(name, 0.0) < amount:
+                missing.append(f"{found.get(name, 0.0):g} of {amount:g} {name}")
+        if not missing:
             return alive
         if monotonic() >= end:
-            missing = " and ".join(f"{found.get(name, 0.0):g} of {wanted[name]:g} {name}" for name in less)
-            raise TimeoutError(f"after {timeout_s:g} s, the session has {missing}")
+            raise TimeoutError(f"after {timeout_s:g} s, the session has {' and '.join(missing)}")
         sleep(min(_LOOK_S, max(0.0, end - monotonic())))
 
 
-def _wanted(n: int | None, resources: Mapping[str, float] | None) -> dict[str, float]:
+def _count(n: int | None) -> int:
     if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
         raise TypeError(f"n must be a number of nodes or None, not {n!r}")
     if n is not None and n < 1:
         raise ValueError(f"n must be at least 1, not {n}")
-    wanted = {"nodes": float(n or 1)}
-    for name, amount in (resources or {}).items():
-        if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+    return n or 1
+
+
+def _amounts(resources: Mapping[str, float] | None) -> dict[str, float]:
+    wanted: dict[str, float] = {}
+    given: Any = {} if resources is None else resources
+    if not isinstance(given, Mapping):
+        raise TypeError(f"resources must be numbers by name, not {resources!r}")
+    for name, amount in given.items():
+        if not isinstance(name, str) or isinstance(amount, bool) or not isinstance(amount, (int, float)):
             raise TypeError(f"resources must be numbers by name, not {resources!r}")
         if not 0 <= amount < math.inf:
             raise ValueError(f"resources[{name!r}] must not be negative or infinite: {amount!r}")

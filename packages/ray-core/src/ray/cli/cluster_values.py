@@ -21,6 +21,8 @@ T = TypeVar("T")
 _UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1024 * GIB}
 _DECIMAL = {"kb", "mb", "gb", "tb", "k", "m", "g", "t"}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
+#: What can be waited for; a day is as good as for ever.
+SECONDS_MIN, SECONDS_MAX = 0.1, 86_400.0
 _LABEL = re.compile(NAME_FORM)
 
 
@@ -117,6 +119,14 @@ def node_name(text: str) -> str:
     return text
 
 
+def seconds(text: str) -> float:
+    """How long something is waited for."""
+    found = _number("SECONDS", text)
+    if not SECONDS_MIN <= found <= SECONDS_MAX:
+        raise ValueError(f"{text!r} is no time from {SECONDS_MIN:g} to {SECONDS_MAX:g} seconds")
+    return found
+
+
 def cpus(text: str) -> int:
     """In fixed point."""
     return quantity("num_cpus", _number("num_cpus", text))
@@ -161,5 +171,6 @@ PORT_RANGE = Value("lo-hi", port_range)
 CLUSTER_NAME = Value("name", cluster_name)
 NODE_NAME = Value("name", node_name)
 CONTROL_URL = Value("url", control_url)
+SECONDS = Value("seconds", seconds)
 CPUS = Value("number", cpus)
 GPUS = Value("number", gpus)

@@ -17,6 +17,7 @@ from ray.cli.cluster_values import (
     PORT,
     PORT_RANGE,
     RESOURCES,
+    SECONDS,
     SIZE,
 )
 from ray.cli.commands import command
@@ -61,7 +62,7 @@ _OF_HEAD = {
 @click.option("--data-encryption", type=_ENCRYPTION, help="Of objects between nodes: 'auto', if it is not given.")
 @click.option(
     "--control-timeout",
-    type=click.FloatRange(min=0.1),
+    type=SECONDS,
     metavar="SECONDS",
     help="What needs the control store waits so long for one that does not answer: 60.",
 )

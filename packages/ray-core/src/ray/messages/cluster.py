@@ -290,6 +290,7 @@ class Order(Struct, frozen=True, tag=140):
 
     number: int
     job: str
+    """Of the process; empty where the director need not know it."""
     message: bytes
     """A message of one frame: ``CreateActor``, ``KillActor``, ``ActorUnheld`` or ``ProcessGone``."""
 
@@ -318,6 +319,8 @@ class StartDirected(Struct, frozen=True, tag=143):
     spec: ActorSpec
     incarnation: Count
     gpu_ids: list[str] = []
+    process: bytes = b""
+    """Id of the worker. If it cannot be the actor, the lender says of this process that it has ended."""
 
 
 class AskHosted(Struct, frozen=True, tag=144):

@@ -20,8 +20,8 @@ GONE = cluster.ProcessGone(b"process1")
 
 
 class Member:
-    def __init__(self, node: bytes, stands: bool = True) -> None:
-        self.node, self.stands = node, stands
+    def __init__(self, node: bytes, stands: bool = True, talk: object = None) -> None:
+        self.node, self.stands, self.talk = node, stands, talk or object()
         self.sent: list[Any] = []
 
     def send(self, message: Any) -> None:
@@ -58,10 +58,10 @@ class Home:
         self.heard.append((process, message))
         return True
 
-    def connect(self, number: bytes) -> Member:
-        """There is a connection to a director, or a new one."""
+    def connect(self, number: bytes, talk: object = None) -> Member:
+        """There is a connection to a director, or a new one; what was said before, in ``talk``, is not lost."""
         self.director = number
-        member = self.members.members[number] = Member(number)
+        member = self.members.members[number] = Member(number, talk=talk)
         self.orders.look()
         self.watching.look()
         return member
@@ -99,6 +99,19 @@ def test_a_new_connection_to_the_same_director() -> None:
     one = home.connect(ONE)
     again = home.connect(ONE)
     assert home.numbers(one) == home.numbers(again) == [1]
+    assert home.told == [(ONE, "a")] * 2
+
+
+def test_what_goes_on_over_another_connection_is_not_said_twice() -> None:
+    """An actor that a kill restarts would be killed twice."""
+    home = Home()
+    home.orders.give("a", GONE)
+    one = home.connect(ONE)
+    del home.members.members[ONE]
+    home.orders.give("a", GONE)
+    again = home.connect(ONE, one.talk)
+    home.orders.give("a", GONE)
+    assert (home.numbers(one), home.numbers(again)) == ([1], [2, 3])
     assert home.told == [(ONE, "a")]
 
 
@@ -136,6 +149,7 @@ def test_what_takes_too_long_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer.error == "the director of the cluster has not answered for 5.1 s"
     one = home.connect(ONE)
     assert [codec.decode([order.message]) for order in one.sent] == [undo]
+    assert home.told == []  # the job may be over, and nobody would say so again
 
 
 def test_a_director_that_dies_does_not_take_its_actors_along() -> None:

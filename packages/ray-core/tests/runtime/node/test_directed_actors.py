@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.directors import HOME, HOST, OTHER, Director, Link, Store, spec
 
-from ray.abc.control_operations import Get, Keys, Put
+from ray.abc.control_operations import Append, Get, Keys, Put
 from ray.messages import cluster, node
 from ray.protocol.actor_entries import ALIVE, DEAD, PLACING, RESTARTING, STARTING
 from ray.protocol.actors import INIT_RAISED
@@ -109,7 +109,7 @@ def test_what_a_host_does_not_have_any_more_has_ended() -> None:
 
 
 def test_a_lost_connection_is_no_death() -> None:
-    """I-2: its node manager stands still, its actor goes on. Nothing takes its place before the verdict."""
+    """Its node manager stands still, its actor goes on. Nothing takes its place before the verdict."""
     director, made = Director(Store()), spec()
     running(director, made)
     director.directed._members.members.pop(HOST)  # type: ignore[attr-defined]
@@ -261,6 +261,79 @@ def test_what_was_not_started_is_placed_and_what_is_dead_stays_so() -> None:
     assert new.waits(early.id)
 
 
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_home_that_dies_before_it_directs_takes_along_what_it_has_ordered(detached: bool) -> None:
+    store, made = Store(), spec(detached=detached)
+    store.is_there = False
+    director = Director(store)
+    director.create(made)
+    director.nodes.discard(HOME)
+    director.directed.node_dead(HOME, node.ExitCause(reason="dead"))
+    store.is_there = True
+    store.deliver()
+    assert director.state(made.id)[0] == (PLACING if detached else DEAD)
+    assert len(store.names()) == detached
+
+
+@pytest.mark.parametrize("host", [HOST, OTHER])
+def test_earlier_processes_of_an_actor_say_nothing_of_its_newest(host: bytes) -> None:
+    """Its host is told of the job when it speaks of that one, and watchers wait for it."""
+    store, made, newest = Store(), spec(detached=True), HOST + b"wrk2"
+    old = Director(store)
+    running(old, made, host + b"wrk1")
+    old.says(made.id, host + b"wrk1", DEAD, cause=CRASH)
+    old.lend(made.id, newest)
+    store.deliver()
+    old.says(made.id, newest, ALIVE, 1)
+    new = Director(store, b"two")
+    new.directed.watch(new.home, made.id)
+    before = cluster.HostedActor(made.id, 0, host + b"wrk1", DEAD, CRASH)
+    now = cluster.HostedActor(made.id, 1, newest, ALIVE)
+    if host == HOST:
+        new.hosts(HOST, [before, now])
+    else:
+        new.hosts(OTHER, [before])
+        assert new.home.take(node.ActorUpdate) == []
+        new.hosts(HOST, [now])
+    assert [update.state for update in new.home.take(node.ActorUpdate)] == [ALIVE]
+    assert new.adopted == [(HOST, "job")]
+
+
+def test_what_the_store_has_lost_is_ended_where_it_runs() -> None:
+    made = spec(detached=True)
+    running(Director(Store()), made)
+    new = Director(Store(), b"two")
+    new.says(made.id, FIRST, ALIVE, whole=True)
+    assert new.elsewhere.killed == [FIRST]
+    assert new.adopted == []
+    new.directed.node_up(new.host)  # type: ignore[arg-type]
+    new.hosts(HOST, [])
+    new.says(made.id, FIRST, DEAD, cause=CRASH)
+    assert made.id not in new.actors.table.actors
+
+
+def test_what_died_under_another_director_is_ended_where_it_runs() -> None:
+    """The order for that was lost with the director."""
+    store, made = Store(), spec(detached=True)
+    old = Director(store)
+    running(old, made)
+    old.order(node.KillActor(1, made.id, True, "killed"))
+    store.deliver()
+    new = Director(store, b"two")
+    new.says(made.id, FIRST, ALIVE, whole=True)
+    assert new.elsewhere.killed == [FIRST]
+    assert new.adopted == []
+
+
+def test_no_actor_of_a_job_of_which_nothing_is_known_any_more() -> None:
+    director, made = Director(Store()), spec(detached=True)
+    director.config = b""
+    number = director.create(made)
+    director.store.deliver()
+    assert director.home.take(cluster.Ordered) == [cluster.Ordered(number, False, "its job is over")]
+    assert director.store.do(Keys("")) == ["director"]
+
+
 def test_what_comes_before_it_directs_waits() -> None:
     store, made = Store(), spec()
     store.is_there = False
@@ -272,6 +345,16 @@ def test_what_comes_before_it_directs_waits() -> None:
     store.deliver()
     assert director.home.take(cluster.Ordered) == [cluster.Ordered(number)]
     assert [update.state for update in director.home.take(node.ActorUpdate)] == [PLACING]
+
+
+def test_keys_that_somebody_else_has_written_are_not_read() -> None:
+    store, made = Store(), spec(detached=True)
+    running(Director(store), made)
+    store.do(Put("actor:mine", b"1"))
+    store.do(Append("actor:0a", b"1"))
+    new = Director(store, b"two")
+    assert new.state(made.id)[0] == STARTING
+    assert len(new.actors.table.actors) == 1
 
 
 def test_what_somebody_else_has_written_is_not_used() -> None:

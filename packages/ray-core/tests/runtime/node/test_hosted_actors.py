@@ -73,7 +73,7 @@ class Host:
         return granted.id
 
     def start(self, term: int = 7, incarnation: int = 0, director: Link | None = None) -> None:
-        order = cluster.StartDirected(term, self.lease, SPEC, incarnation)
+        order = cluster.StartDirected(term, self.lease, SPEC, incarnation, [], self.worker.id)
         self.hosted.start(director or self.director, order)  # type: ignore[arg-type]
 
     # --- a node manager -----------------------------------------------------------------------------------------------
@@ -154,6 +154,16 @@ def test_a_lease_that_is_not_the_directors_makes_no_actor() -> None:
     host = Host()
     host.start(director=Link(b"othr" + bytes(4)))
     assert host.worker.connection.take() == []
+    assert ACTOR not in host.actors.table.actors
+
+
+def test_a_worker_that_dies_before_it_is_to_be_the_actor() -> None:
+    """The director has given up the lease already, and is told of the end by this."""
+    host = Host()
+    host.leases.worker_lost(host.worker.id)
+    host.start()
+    ((told_of,),) = [message.actors for message in host.director.take()]
+    assert (told_of.id, told_of.state, told_of.process, told_of.begun) == (ACTOR, DEAD, host.worker.id, False)
     assert ACTOR not in host.actors.table.actors
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -10,7 +11,7 @@ import msgspec
 
 from ray.abc.control import ControlStore
 from ray.abc.control_operations import Get, Keys
-from ray.exceptions import ControlStoreError, ControlTimeoutError
+from ray.exceptions import ControlKindError, ControlStoreError, ControlTimeoutError
 from ray.messages.cluster import BornActor, KeptActor
 from ray.protocol.actor_ledger import ACTORS, ActorLedger, Failed, NameTaken, Written, actor_key, born_key, name_key
 from ray.protocol.director import AGAIN_S
@@ -20,6 +21,9 @@ from ray.runtime.process.timers import Timers
 
 #: What has no answer after so long is asked again.
 _ANSWER_S = 2.0
+
+#: Other keys that begin so somebody else has written.
+_KEY = re.compile(f"{ACTORS}([0-9a-f]{{2}})+")
 
 #: Why a name cannot be had.
 TAKEN = "taken"
@@ -217,10 +221,11 @@ class _Reading:
             self._timers.after(AGAIN_S, self.begin)
             return
         self._found = {}
-        self._left = len(keys)
-        for key in keys:
-            self._get(bytes.fromhex(key.removeprefix(ACTORS)))
-        if not keys:
+        actors = [bytes.fromhex(key.removeprefix(ACTORS)) for key in keys if _KEY.fullmatch(key)]
+        self._left = len(actors)
+        for actor in actors:
+            self._get(actor)
+        if not actors:
             self._on_read({})
 
     def _get(self, actor: bytes) -> None:
@@ -228,10 +233,10 @@ class _Reading:
         values: list[bytes] = []
 
         def got(value: bytes | ControlStoreError | None) -> None:
-            if isinstance(value, ControlStoreError):
+            if isinstance(value, ControlStoreError) and not isinstance(value, ControlKindError):
                 self._timers.after(AGAIN_S, lambda: self._get(actor))
                 return
-            values.append(value or b"")
+            values.append(value if isinstance(value, bytes) else b"")
             if len(values) < 2:
                 self._control.ask(Get(born_key(actor)), got, timeout_s=_ANSWER_S)
                 return

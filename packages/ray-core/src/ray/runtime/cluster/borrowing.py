@@ -118,9 +118,11 @@ class LeaseBorrowing:
         return bool(loans)
 
     def adopt_at(self, node: bytes, job: str) -> None:
-        """Tell another node manager what a job wants."""
-        self._told.add((node, job))
-        self._members.send(node, cluster.AdoptJob(job, self._processes.config_of(job)))
+        """Tell another node manager what a job wants, unless nothing is known of the job any more."""
+        config = self._processes.config_of(job)
+        if config:
+            self._told.add((node, job))
+            self._members.send(node, cluster.AdoptJob(job, config))
 
     def taken(self, lease: bytes) -> None:
         """A lease of another node is that node's own from now on."""

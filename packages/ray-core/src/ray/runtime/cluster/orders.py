@@ -1,7 +1,8 @@
 """Orders of a home to the director, about actors that the director keeps.
 
-They are kept until they are answered, and given again, in order, to a director that is new, or that was not connected
-for a while. Each may come twice; to do it twice is to do it once.
+They are kept until they are answered, and given again, in order, to a director that is new, or with which what was
+said before is lost. So one may come twice. To do it twice is to do it once, but for a kill after which an actor
+restarts: that is another one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from ray.clock import monotonic
 from ray.messages import cluster, codec
 from ray.messages.wire import Struct
 from ray.runtime.cluster.members import Member, Members
+from ray.runtime.process.kept_connection import KeptConnection
 from ray.runtime.process.timers import Timers
 
 #: How often it is looked whether an order has waited for too long.
@@ -64,8 +66,10 @@ class Orders:
         #: {number: order that is not answered}, oldest first
         self._given: dict[int, _Given] = {}
         self._last = 0
-        #: The connection over which they went last, and {job} of those that the director there knows.
-        self._over: Member | None = None
+        #: The same, of those that wait for a director.
+        self._unsent: dict[int, cluster.Order] = {}
+        #: The conversation in which they were given last, and {job} of those that the director there knows.
+        self._over: KeptConnection | None = None
         self._adopted: set[str] = set()
         self._armed = False
 
@@ -83,7 +87,8 @@ class Orders:
         """Have the director do something.
 
         Args:
-            job: of the process for which it is.
+            job: that the director has to know for it; empty: none. What ends with a job comes behind the word that the
+                job is over, and must not make it known again.
             message: what is to be done.
             on_answer: told what has become of it.
             undo: what makes it undone, if it is not answered in time; None: it is waited for.
@@ -93,28 +98,29 @@ class Orders:
         self._given[order.number] = _Given(order, on_answer, monotonic(), undo)
         if self.take_here is not None:
             self.take_here(order)
-        elif self._over is not None and self._members.members.get(self._director()) is self._over:
-            self._send(self._over, order)
         else:
+            self._unsent[order.number] = order
             self.look()
         if undo is not None and not self._armed:
             self._armed = True
             self._timers.after(_LOOK_S, self._look_at_times)
 
     def look(self) -> None:
-        """There may be another director, or another connection to it: it gets all that is not answered."""
+        """There may be another director, or a connection to it: it gets what it was not given, or may have lost."""
         if self._is_director:
             return
         member = self._members.members.get(self._director())
-        if member is None or not member.stands or member is self._over:
+        if member is None or not member.stands:
             return
-        if self._over is None or self._over.node != member.node:
+        if member.talk is not self._over:
+            self._over = member.talk
+            self._unsent = {number: given.order for number, given in self._given.items()}
             known, self._adopted = self._adopted, set()
             for job in known:
                 self._adopt(member, job)
-        self._over = member
-        for given in list(self._given.values()):
-            self._send(member, given.order)
+        unsent, self._unsent = self._unsent, {}
+        for order in unsent.values():
+            self._send(member, order)
 
     def _send(self, member: Member, order: cluster.Order) -> None:
         self._adopt(member, order.job)
@@ -131,6 +137,7 @@ class Orders:
 
     def answered(self, message: cluster.Ordered) -> None:
         """The director has done it, or cannot."""
+        self._unsent.pop(message.number, None)
         given = self._given.pop(message.number, None)
         if given is not None:
             given.on_answer(message)
@@ -145,7 +152,8 @@ class Orders:
                 self._armed = True
                 continue
             del self._given[number]
-            self.give(given.order.job, given.undo)
+            self._unsent.pop(number, None)
+            self.give("", given.undo)
             why = f"the director of the cluster has not answered for {now - given.since:.1f} s"
             given.on_answer(cluster.Ordered(number, False, why, unavailable=True))
         if self._armed:

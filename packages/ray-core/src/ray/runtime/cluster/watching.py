@@ -51,6 +51,13 @@ class ActorWatching:
         """A process has an actor made that the director keeps, and is told of it without asking."""
         self._watchers.setdefault(actor, set()).add(process)
 
+    def not_created(self, process: bytes, actor: bytes, cause: node.ExitCause) -> None:
+        """The director does not make it; that process, its creator, is told so otherwise."""
+        watchers = self._watchers.get(actor)
+        if watchers is not None:
+            watchers.discard(process)
+            self._tell(node.ActorUpdate(actor, DEAD, 0, cause=cause))
+
     def _keeper_of(self, actor: bytes) -> bytes:
         return self._director() if is_directed(actor) else node_of(actor)
 

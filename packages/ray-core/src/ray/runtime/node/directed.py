@@ -11,10 +11,12 @@ from ray.exceptions import ControlStoreError, ControlTimeoutError
 from ray.ids import is_directed, node_bytes
 from ray.messages import cluster, node
 from ray.messages.cluster import NodeRecord
+from ray.protocol.actor_entries import DEAD
 from ray.runtime.cluster.members import Member
 from ray.runtime.cluster.names import ActorNames
 from ray.runtime.cluster.orders import Orders
 from ray.runtime.cluster.watching import ActorWatching
+from ray.runtime.node.actors import check_needs
 from ray.runtime.node.client import Client, Handler, of_node
 from ray.runtime.node.directed_actors import DirectedActors
 from ray.runtime.node.hosted_actors import HostedActors
@@ -99,13 +101,13 @@ class Directed:
         elif client.kind == "node":
             return False
         elif kind is node.ActorUnheld:
-            self._orders.give(client.job, message)
+            self._orders.give("", message)
         else:
 
             def killed(answer: cluster.Ordered) -> None:
                 client.send(node.Answer(message.request, answer.ok, error=answer.error))
 
-            self._orders.give(client.job, message, killed)
+            self._orders.give("", message, killed)
         return True
 
     def _watch(self, client: Client, message: node.WatchActor) -> None:
@@ -115,17 +117,20 @@ class Directed:
             self._watching.watch(client, message)
 
     def _create(self, client: Client, message: node.CreateActor) -> bool:
+        check_needs(message.spec)  # else the director would hang up on this node
         actor = message.spec.id
         self._creators.add(client.id)
         if self._keeper is None:
             self._watching.created(client.id, actor)
 
         def created(answer: cluster.Ordered) -> None:
+            cause = node.ExitCause(reason=answer.error, unplaced=True)
+            if not answer.ok:
+                self._watching.not_created(client.id, actor, cause)
             if message.request:
                 client.send(node.Answer(message.request, answer.ok, error=answer.error, unavailable=answer.unavailable))
             elif not answer.ok:
-                cause = node.ExitCause(reason=answer.error, unplaced=True)
-                client.send(node.ActorUpdate(actor, "dead", 0, cause=cause))
+                client.send(node.ActorUpdate(actor, DEAD, 0, cause=cause))
 
         undo = node.KillActor(0, actor, True, "it was not created in time")
         self._orders.give(client.job, message, created, undo)
@@ -147,7 +152,7 @@ class Directed:
         """A process of this node has ended."""
         if client.id in self._creators:
             self._creators.discard(client.id)
-            self._orders.give(client.job, cluster.ProcessGone(client.id))
+            self._orders.give("", cluster.ProcessGone(client.id))
 
     def job_over(self, job: str) -> None:
         """The driver of a job has ended."""

@@ -27,6 +27,8 @@ from ray.runtime.node.kept_actors import buried, kept_of, restored
 
 _UNKNOWN = "its node does not have its process any more"
 _GONE = "its node has died"
+_NOT_WANTED = "the director has another process for the actor, or none"
+_JOB_OVER = "its job is over"
 _MOST_REFUSED = 1000
 #: A kill is answered after this time at the latest, whether or not it is written.
 _KILLED_S = 2.0
@@ -87,7 +89,7 @@ class DirectedActors(AtOnce):
         self._numbers = itertools.count(1)
         #: {actor that is to have another process: what places it}
         self._held: dict[bytes, Callable[[], None]] = {}
-        #: {actor of an earlier director: what waits until its host has told of it}
+        #: {process of an actor of an earlier director: what waits until its host has told of it}
         self._unconfirmed: dict[bytes, list[Callable[[], None]]] = {}
 
     # --- the beginning ------------------------------------------------------------------------------------------------
@@ -118,7 +120,7 @@ class DirectedActors(AtOnce):
             worker = entry.worker
             if worker is not None and node_of(worker) in alive:
                 self._running[worker] = entry.spec.id
-                self._unconfirmed[entry.spec.id] = []
+                self._unconfirmed[worker] = []
         for number in {node_of(entry.spec.id) for entry, _ in living} - alive:
             self._actors.apply(self._table.owner_lost(number))
         for entry, _ in living:
@@ -181,6 +183,10 @@ class DirectedActors(AtOnce):
         if known is not None:
             self._create_again(client, order, message, known, born)
             return
+        if not born.config:  # nobody can tell what its processes would need
+            self._refuse(spec.id, _JOB_OVER, lacks=False)
+            client.send(cluster.Ordered(order.number, False, _JOB_OVER))
+            return
         self._creating[spec.id] = _Creation()
 
         def done(problem: str, lacks: bool) -> None:
@@ -194,14 +200,14 @@ class DirectedActors(AtOnce):
                 if creation.is_orphaned:
                     self._actors.apply(self._table.owner_lost(spec.id))
             else:
-                self._refuse(spec.id, problem, lacks)
+                self._refuse(spec.id, problem, lacks=lacks)
                 client.send(cluster.Ordered(order.number, False, problem, lacks))
             for act in creation.behind:
                 act()
 
         self._book.create(born, done)
 
-    def _refuse(self, actor: bytes, problem: str, lacks: bool) -> None:
+    def _refuse(self, actor: bytes, problem: str, *, lacks: bool) -> None:
         self._refused[actor] = problem, lacks
         if len(self._refused) > _MOST_REFUSED:
             del self._refused[next(iter(self._refused))]
@@ -243,7 +249,8 @@ class DirectedActors(AtOnce):
         self._when_ready(lambda: self._watch(client, actor))
 
     def _watch(self, client: Sender, actor: bytes) -> None:
-        creation, unconfirmed = self._creating.get(actor), self._unconfirmed.get(actor)
+        creation, known = self._creating.get(actor), self._table.actors.get(actor)
+        unconfirmed = None if known is None or known.worker is None else self._unconfirmed.get(known.worker)
         waits = unconfirmed if creation is None else creation.behind
         if waits is None:
             self._actors.watch(client, actor)
@@ -288,7 +295,14 @@ class DirectedActors(AtOnce):
             self._loans.taken(granted.lease)
             self._running[granted.process] = order.spec.id
             member.send(
-                cluster.StartDirected(self._cluster.term(), granted.lease, order.spec, order.incarnation, order.gpu_ids)
+                cluster.StartDirected(
+                    self._cluster.term(),
+                    granted.lease,
+                    order.spec,
+                    order.incarnation,
+                    order.gpu_ids,
+                    granted.process,
+                )
             )
 
         self.placed(entry, start)
@@ -316,19 +330,21 @@ class DirectedActors(AtOnce):
             number, asked_of = self._asked.get(member.node, (0, []))
             for worker in asked_of if number == message.number else ():
                 if worker in self._running and worker not in told:
-                    began = self._table.actors[self._running[worker]].state != STARTING
+                    known = self._table.actors.get(self._running[worker])
+                    began = known is not None and known.state != STARTING
                     self._over(worker, node.ExitCause(reason=_UNKNOWN), begun=began)
 
     def _heard(self, host: cluster.HostedActor) -> None:
         worker = host.process
         is_mine = self._table.by_worker.get(worker) == host.id
         if host.state != DEAD:
-            if worker not in self._running or host.id in self._unconfirmed:
-                self._loans.adopt_at(node_of(worker), self._table.actors[host.id].job)
+            is_new = worker not in self._running or worker in self._unconfirmed
             self._running[worker] = host.id
-            if not is_mine:  # it was to end, and the order was lost
-                self._actors.elsewhere.kill(worker, "another process has its place")
+            if not is_mine:  # it was to end, and the order was lost; or the store has lost the actor
+                self._actors.elsewhere.kill(worker, _NOT_WANTED)
                 return
+            if is_new:
+                self._loans.adopt_at(node_of(worker), self._table.actors[host.id].job)
         if host.exiting and is_mine:
             self._actors.exiting(worker, host.exiting)
         if host.state == DEAD:
@@ -337,7 +353,7 @@ class DirectedActors(AtOnce):
             self._over(worker, host.cause or node.ExitCause(), begun=host.begun)
         elif host.state != STARTING:
             self._actors.apply(self._table.started(worker, b""))
-        self._confirm(host.id)
+        self._confirm(worker)
 
     def _over(self, worker: bytes, cause: node.ExitCause, *, begun: bool = True) -> None:
         """A process on another node has certainly ended."""
@@ -349,14 +365,17 @@ class DirectedActors(AtOnce):
             place = self._held.pop(actor, None)
             if place is not None:
                 place()
-        self._confirm(actor)
+        self._confirm(worker)
 
-    def _confirm(self, actor: bytes) -> None:
-        for act in self._unconfirmed.pop(actor, ()):
+    def _confirm(self, worker: bytes) -> None:
+        for act in self._unconfirmed.pop(worker, ()):
             act()
 
     def node_dead(self, number: bytes, cause: node.ExitCause) -> None:
-        """The verdict on another node."""
+        """The verdict on another node: what it had ordered before is carried out first."""
+        self._when_ready(lambda: self._node_dead(number, cause))
+
+    def _node_dead(self, number: bytes, cause: node.ExitCause) -> None:
         for actor, creation in self._creating.items():
             creation.is_orphaned |= actor.startswith(number)
         self._actors.apply(self._table.owner_lost(number))

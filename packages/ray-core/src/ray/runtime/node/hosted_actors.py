@@ -19,6 +19,7 @@ from ray.runtime.node.worker_pool import WorkerPool
 
 #: Ends that a new director is told of: those that the one before it may not have heard of.
 _MOST_ENDED = 1000
+_LEASE_OVER = "its worker had ended before it was to be the actor"
 #: Of the leases that this node manager holds itself: no demand has this number.
 _KEY = 0
 
@@ -54,16 +55,21 @@ class HostedActors(AtOnce):
         lease = self._leases.leases.get(message.lease)
         worker = None if lease is None else self._pool.workers.get(lease.worker)
         if lease is None or worker is None or lease.key[0] != client.id or not lease.for_life:
-            return  # the director hears of its end, or asks
+            self._refuse(message, message.process, _LEASE_OVER)
+            return
         self._leases.hand_over(lease, (self._leases.node_id, _KEY))
         try:
             self._actors.host(worker, lease.job, node.StartActor(message.spec, message.incarnation, message.gpu_ids))
         except ValueError as error:
             self._pool.kill(worker, str(error))
-            cause = node.ExitCause(reason=str(error))
-            self._tell(cluster.HostedActor(message.spec.id, message.incarnation, worker.id, DEAD, cause, begun=False))
+            self._refuse(message, worker.id, str(error))
         else:
             self._process_of[message.spec.id] = worker.id
+
+    def _refuse(self, message: cluster.StartDirected, process: bytes, reason: str) -> None:
+        """The director hears of the end of a process that was none, and looks for another one."""
+        cause = node.ExitCause(reason=reason)
+        self._tell(cluster.HostedActor(message.spec.id, message.incarnation, process, DEAD, cause, begun=False))
 
     def asked(self, client: Client, message: cluster.AskHosted) -> None:
         """A director wants to know of all."""
