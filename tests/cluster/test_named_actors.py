@@ -434,7 +434,7 @@ except ValueError:
 def test_a_node_manager_that_stands_still_is_over_before_its_actor_begins_elsewhere(
     three: Cluster, tmp_path: Path
 ) -> None:
-    """I-2: its actor goes on until the zygote ends the node. Beside it the second one would fail: it has the lock."""
+    """Its actor goes on until the zygote ends the node. Beside it the second one would fail: it has the lock."""
     a, b = three.nodes[1:]
     lock = str(tmp_path / "lock")
     with ray.init(three.address):
