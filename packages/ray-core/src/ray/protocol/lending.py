@@ -181,6 +181,11 @@ class LendingTable:
         view = self.nodes.get(entry.prefer)
         return view is not None and (entry.key not in self._tired or _has_room(view, entry.request.resources))
 
+    @property
+    def remembers(self) -> bool:
+        """Whether anything is noted of demands that prefer a node: ``look`` forgets it where they are no more."""
+        return bool(self._since or self._tired)
+
     def keeps_until(self) -> float | None:
         """When the first of those that wait for one node have waited long enough; None: none do."""
         left = [since for key, since in self._since.items() if key not in self._tired]

@@ -90,7 +90,8 @@ class LeaseBorrowing:
             # What homes of other nodes wait for they ask for themselves.
             if self._processes.serves(entry.job) and node_of(entry.key[0]) == node_of(self._own)
         ]
-        loans = self._table.look(wishes, now, self._leases.view()) if wishes else []
+        looks = wishes or self._table.remembers
+        loans = self._table.look(wishes, now, self._leases.view()) if looks else []
         for loan in loans:
             wish = loan.wish
             self.adopt_at(loan.node, wish.job)
