@@ -56,6 +56,10 @@ class Claims:
                         table.grant(entry, borrower, handed - counted)
         for entry, borrower, credits in table.owing():
             table.grant(entry, borrower, -credits)  # it has returned what nobody has told of
+        self.let_go(gone)
+
+    def let_go(self, gone: bytes) -> None:
+        """A process has ended: it holds nothing."""
         for id in list(self.held.get(gone, ())):
             self.returned(id, gone)
-        table.borrower_lost(gone)
+        self._table.borrower_lost(gone)

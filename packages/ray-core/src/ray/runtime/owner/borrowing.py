@@ -335,7 +335,7 @@ class Borrowing:
         table = self._table
         if message.credits < 0:
             table.take_back(message.id, message.borrower, -message.credits)
-            if self.claims.held:
+            if self.claims.held and message.borrower == peer.process:  # else a giver takes back what it has not sent
                 self.claims.returned(message.id, message.borrower)
             return
         entry = table.entries.get(message.id)
@@ -346,7 +346,7 @@ class Borrowing:
     def peer_lost(self, process: bytes) -> None:
         """A process is gone: it holds nothing any more, and what it owned is lost."""
         if node_of(process) == self._node:
-            self._table.borrower_lost(process)
+            self.claims.let_go(process)
         else:  # others may hold what it has handed to them, and has not said so
             self._timers.after(STRIKE_S, lambda: self._strike_out(process))
         if self.borrows:
