@@ -29,6 +29,31 @@ def test_what_is_confirmed_is_not_kept() -> None:
     one.validate()
 
 
+class Interrupting(bytes):
+    """Has something else done whenever its length is asked for."""
+
+    act = staticmethod(lambda: None)
+
+    def __len__(self) -> int:
+        self.act()
+        return super().__len__()
+
+
+def test_what_is_kept_is_counted_whatever_comes_in_between() -> None:
+    one = Conversation(b"1")
+    text = Interrupting(b"abc")
+    one.kept[one.next()] = (text,)
+    text.act = lambda: said(one, b"x") if len(one.kept) == 1 else 0
+    one.count((text,))
+    text.act = lambda: None
+    assert list(one.kept) == [1, 2]
+    one.validate()
+    text.act = lambda: one.confirmed(2)
+    one.confirmed(1)
+    assert list(one.kept) == []
+    one.validate()
+
+
 def test_what_comes_twice_is_taken_once() -> None:
     other = Conversation(b"1")
     for number in (1, 3, 1, 2, 3):

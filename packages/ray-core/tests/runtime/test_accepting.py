@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from ray.exceptions import RemoteProtocolError
 from ray.messages import codec
 from ray.protocol import handshake
+from ray.protocol.conversations import KEPT_BYTES, Conversation
 from ray.protocol.handshake import Membership
 from ray.runtime.process import peers
+from ray.runtime.process.kept_connection import KeptConnection
 from ray.runtime.process.peers import DROPPED, Peer, PeerTable
 from ray.testing.interruption import interrupted
 
@@ -72,6 +75,39 @@ def test_one_that_connects_is_accepted_once(kind):
         if point > points:
             break
     assert point > 3
+
+
+class Recorded(Connection):
+    def __init__(self):
+        super().__init__()
+        self.sent = []
+
+    def send(self, frames):
+        self.sent.append(frames)
+
+
+def far_hello(talk):
+    said = handshake.hello(Membership("session"), "worker", ID, ADDRESS, 1)
+    return [codec.encode(replace(said, talk=talk))]
+
+
+@pytest.mark.parametrize("has_answered", [False, True])
+def test_one_of_another_node_that_begins_anew_has_given_up_what_was_said_before(has_answered):
+    """Else what it says now would be taken for what it has said already: its numbers begin anew as well."""
+    table, connection, lost = known("unknown"), Recorded(), []
+    talk = KeptConnection(Conversation(b"z"), Recorded())
+    old = table.by_process[ID] = talk.inner.context = Peer(talk, ID, ADDRESS, near=False)
+    talk.send((bytes(KEPT_BYTES),))  # more than is kept, which tells nothing of the other end
+    if has_answered:
+        talk.took(1, [b"of the other one"], lambda delay_s, callback: None)
+    peer = table.accept(connection, far_hello(b"a"), lost.append)
+    assert connection.context is peer
+    if has_answered:
+        assert (lost, peer is old, talk.is_over) == ([old], False, True)
+        assert peer.talk.conversation.is_new(1)
+    else:  # both have begun at the same time
+        assert (lost, peer is old, peer.second) == ([], True, connection)
+        assert talk.conversation.id == b"a"
 
 
 def test_one_without_an_id_is_answered_and_known_to_nobody():

@@ -6,7 +6,8 @@ again on the next connection if the other end lacks it; a receiver takes what co
 limit: where a connection is lost together with more than that, the conversation is over.
 
 Messages of one end may overtake each other, as a call that interrupts the sender may send as well. So a receiver knows
-up to where it has all of them, and which of the next ones.
+up to where it has all of them, and which of the next ones. Such a call may come wherever something is called, here as
+well: no sum is read before a call and written behind it.
 """
 
 from __future__ import annotations
@@ -62,16 +63,20 @@ class Conversation:
 
     def count(self, message: Sequence[Frame]) -> None:
         """A message was added to ``kept``."""
-        self._bytes += _nbytes(message)
+        nbytes = _nbytes(message)
+        self._bytes += nbytes
         while self._bytes > KEPT_BYTES and self.kept:
-            number = next(iter(self.kept))
-            self.forgotten = max(self.forgotten, number)
-            self._drop(number)
+            for number in self.kept:  # the oldest; no call comes between the look and the step
+                if number > self.forgotten:
+                    self.forgotten = number
+                self._drop(number)
+                break
 
     def _drop(self, number: int) -> None:
         message = self.kept.pop(number, None)
         if message is not None:
-            self._bytes -= _nbytes(message)
+            nbytes = _nbytes(message)
+            self._bytes -= nbytes
 
     def confirmed(self, have: int, ahead: Collection[int] = ()) -> None:
         """The other end has all messages up to that number, and those ahead."""
@@ -99,9 +104,9 @@ class Conversation:
             self._ahead.add(number)
         elif number == self._have + 1:
             self._have = number
-            while self._ahead and self._have + 1 in self._ahead:
-                self._have += 1
-                self._ahead.discard(self._have)
+            while (number := self._have + 1) in self._ahead:
+                self._have = number
+                self._ahead.discard(number)
         self._news += 1
         self._news_bytes += nbytes
         return self._news >= CONFIRM_MESSAGES or self._news_bytes >= CONFIRM_BYTES
@@ -117,9 +122,14 @@ class Conversation:
         return self._have, sorted(self._ahead)
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the other end has said anything in this conversation, or confirmed anything."""
+        return self._is_told or self._have > 0 or bool(self._ahead)
+
+    @property
     def is_known(self) -> bool:
-        """Whether the other end is sure to have heard of this conversation."""
-        return self._is_told or self._have > 0 or bool(self._ahead) or self.forgotten > 0
+        """Whether it cannot go on unless the other end has heard of it."""
+        return self.is_answered or self.forgotten > 0
 
     def validate(self) -> None:
         """Check the invariants.

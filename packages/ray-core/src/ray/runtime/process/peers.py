@@ -165,10 +165,8 @@ class PeerTable:
     """All peers of this process. The caller holds the runtime's lock."""
 
     def __init__(self, transport: Transport, membership: handshake.Membership, kind: str, process: bytes) -> None:
-        self._transport = transport
-        self._membership = membership
-        self._kind = kind
-        self._process = process
+        self._transport, self._membership = transport, membership
+        self._kind, self._process = kind, process
         self._node = node_of(process)
         #: Whether there has ever been a peer of another node.
         self.knows_far = False
@@ -367,7 +365,8 @@ class PeerTable:
                 by_process[process] = connection.context = made
                 break
             peer = by_process[process]
-            if not (peer.incoming or peer.second is not None or peer.connection.closed):
+            is_over = self.resuming.is_given_up(peer)  # first, as it is a call
+            if not (is_over or peer.incoming or peer.second is not None or peer.connection.closed):
                 # Both ends connect at the same time: each then sends on its own connection only, and so in order.
                 peer.second, connection.context = connection, peer
                 if peer.talk is not None and hello.talk:  # and both know one conversation by the same id

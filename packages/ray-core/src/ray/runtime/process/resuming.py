@@ -113,6 +113,14 @@ class Resuming(Generic[P]):
                 lost(peer)
         return True
 
+    @staticmethod
+    def is_given_up(peer: P) -> bool:
+        """Whether the other end of what is said to a peer has given that up, as it connects and begins anew.
+
+        Else it has not answered yet: both ends have begun at the same time.
+        """
+        return peer.talk is not None and peer.talk.conversation.is_answered
+
     def _go_on(self, peer: P, connection: Connection, have: int, ahead: Sequence[int], *, answers: bool) -> bool:
         assert peer.talk is not None
         if peer.talk.go_on(connection, have, ahead, answers=answers):
