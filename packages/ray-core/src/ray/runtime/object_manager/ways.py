@@ -87,15 +87,19 @@ class Ways:
             self._changed.notify_all()
 
     def node_gone(self, node: bytes) -> None:
-        """A node is dead: nobody waits for a ticket from there."""
+        """A node is dead: nobody waits for a ticket from there, or uses what leads there."""
         with self._changed:
             self._gone.add(node)
             self._changed.notify_all()
+        self.close_idle(node)
 
     def give(self, node: bytes, connection: Line) -> None:
         """Nobody uses it any more; it is as it was when it was new."""
         with self._changed:
-            self._idle.setdefault(node, deque()).append((connection, monotonic()))
+            if node not in self._gone:
+                self._idle.setdefault(node, deque()).append((connection, monotonic()))
+                return
+        connection.close()
 
     def close(self) -> None:
         """Close those that nobody uses."""
