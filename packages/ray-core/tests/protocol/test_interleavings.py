@@ -37,7 +37,7 @@ from ray.messages.cluster import NodeRecord
 from ray.protocol.conversations import Conversation
 from ray.protocol.leases import Grant, LeaseTable
 from ray.protocol.lending import LendingTable
-from ray.protocol.pulls import Begin, Delete, Failure, GiveUp, PullTable
+from ray.protocol.pulls import Begin, Delete, Failure, GiveUp, PullTable, Tell
 from ray.protocol.resources import UNIT, NodeResources
 from ray.runtime.cluster.borrowing import LeaseBorrowing
 from ray.runtime.cluster.lending import LeaseLending
@@ -262,7 +262,7 @@ def test_11_the_last_ref_goes_while_a_copy_is_under_way(came: bool) -> None:
     key = stored_id(LENDER + bytes(16), 1)
     asked = table.ask(b"reader", next(numbers), key, LENDER, 1 << 20, objects.GET)
     assert [type(effect) for effect in asked] == [Begin]
-    assert [type(effect) for effect in table.let_go(b"reader", key, 1.0)] == [GiveUp]
+    assert [type(effect) for effect in table.let_go(b"reader", key, 1.0)] == [Tell, GiveUp]
     ended = table.ended(key, None) if came else table.ended(key, Failure("given up", ""))
     rested = table.rest_over(10.0)
     assert (Delete(key) in [*ended, *rested]) is came

@@ -90,7 +90,13 @@ def test_a_copy_that_is_needed_again_stays(table: PullTable) -> None:
 
 def test_what_nobody_waits_for_any_more_is_given_up(table: PullTable) -> None:
     ask(table, 1)
-    assert table.let_go(A, key(1), 0.0) == [GiveUp(key(1))]
+    ask(table, 1, asker=B)
+    (answer,) = table.let_go(A, key(1), 0.0)
+    assert isinstance(answer, Tell)
+    assert (answer.asker, answer.request) == (A, 1), "it need not keep the question"
+    assert answer.failure is not None
+    assert table.let_go(B, key(1), 0.0)[1:] == [GiveUp(key(1))]
+    assert table.let_go(B, key(1), 0.0) == []
     table.validate()
     assert table.ended(key(1), Failure(AGAIN)) == []
     assert table.copies == {}
@@ -268,10 +274,8 @@ class Node:
 
     def let_go(self, asker: bytes, wanted: bytes) -> None:
         self.given.discard((asker, wanted))
-        for waits, at in list(self.waiting.items()):
-            if waits[0] == asker and at == wanted:
-                del self.waiting[waits]
         self.take(self.table.let_go(asker, wanted, self.now))
+        assert not any(waits[0] == asker and at == wanted for waits, at in self.waiting.items())
 
     def end(self, ended: bytes, failure: Failure | None) -> None:
         self.coming.remove(ended)

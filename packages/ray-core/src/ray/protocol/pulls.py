@@ -42,6 +42,10 @@ class Failure:
     """FULL: the bytes needed, the size of the store, and what is in use of it."""
 
 
+#: Told to a process that has let go of what it has asked for.
+_NOT_NEEDED = Failure(LOST, "the process that has asked for it needs it no more")
+
+
 @dataclass(frozen=True, slots=True)
 class Begin:
     """The mover is to bring this."""
@@ -155,7 +159,13 @@ class PullTable:
         heappush(self._queue, (copy.urgency, copy.order, copy.key))
 
     def let_go(self, asker: bytes, key: bytes, now: float) -> list[Effect]:
-        """A process needs it no more."""
+        """A process needs it no more; what it still waits for is answered, so that it need not keep the question."""
+        copy = self.copies.get(key)
+        waiting = [] if copy is None else copy.waiting
+        answers = [Tell(asker, request, _NOT_NEEDED) for each, request in waiting if each == asker]
+        return [*answers, *self._leave(asker, key, now)]
+
+    def _leave(self, asker: bytes, key: bytes, now: float) -> list[Effect]:
         copy = self.copies.get(key)
         if copy is None or asker not in copy.askers:
             return []
@@ -176,7 +186,7 @@ class PullTable:
     def asker_lost(self, asker: bytes, now: float) -> list[Effect]:
         """A process has ended."""
         found = [copy.key for copy in self.copies.values() if asker in copy.askers]
-        return [effect for key in found for effect in self.let_go(asker, key, now)]
+        return [effect for key in found for effect in self._leave(asker, key, now)]
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
