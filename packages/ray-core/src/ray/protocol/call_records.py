@@ -139,10 +139,7 @@ class Callee(Generic[T]):
 
     def says_ended(self, update: ActorUpdate) -> bool:
         """Whether the process that was known so far has ended."""
-        return update.incarnation > self.incarnation >= 0 or update.state in (
-            RESTARTING,
-            DEAD,
-        )
+        return update.incarnation > self.incarnation >= 0 or update.state in (RESTARTING, DEAD)
 
     def is_to_connect(self, update: ActorUpdate) -> bool:
         """Whether its process is the one that ``update`` tells of, and there is no connection to it."""
