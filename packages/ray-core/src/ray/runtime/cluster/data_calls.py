@@ -22,7 +22,7 @@ class DataCalls:
     def __init__(self, transport: Transport) -> None:
         """``transport`` watches the connections."""
         self._transport = transport
-        #: {node: (where it is called, if that is known, what to call, the connection)}
+        #: {node: the call to it}
         self._calls: dict[bytes, _Call] = {}
 
     def begin(self, member: Member, then: Callable[[str], None]) -> None:

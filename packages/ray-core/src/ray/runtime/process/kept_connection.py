@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.abc.transport import Connection, Frame
 from ray.messages import codec, wire
-from ray.protocol.conversations import Conversation, head_of, number_of
+from ray.protocol.conversations import HEAD_BYTES, Conversation, head_of, number_of
 from ray.runtime.process.own_faults import DROPPED
 
 #: A conversation that does not go on in this time after its connection was lost is over.
@@ -191,5 +191,5 @@ def opened(frames: Sequence[Frame]) -> tuple[int, Sequence[Frame]]:
     number = number_of(frames[0])
     if not number:
         return 0, frames
-    body = frames[0][8:]
+    body = frames[0][HEAD_BYTES:]
     return number, (body, *frames[1:]) if len(body) else ()
