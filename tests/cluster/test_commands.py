@@ -94,6 +94,7 @@ def test_one_machine(machine):
     assert "No cluster answers at" in said or "There is no key file for the cluster at" in said
 
 
+@pytest.mark.slow
 def test_two_clusters_at_once(machine):
     """Started at the same moment, with further nodes; the end of one is none of the other's business."""
     starts = [machine.start("start", "--head", "--name", name, "--num-cpus", "1") for name in "ab"]
@@ -136,6 +137,7 @@ def test_a_port_that_is_taken(machine):
     assert machine.address() == f"127.0.0.1:{port}"
 
 
+@pytest.mark.slow
 def test_an_interrupted_start_leaves_nothing(machine):
     for after_s in (0.3, 0.8, 1.3):
         start = machine.start("start", "--head", "--num-cpus", "1", "--block")
@@ -160,6 +162,7 @@ def test_in_the_foreground(machine, how):
     eventually(lambda: pids(machine) == [], LIMIT_S, "the processes are gone")
 
 
+@pytest.mark.slow
 def test_in_the_foreground_until_it_is_stopped(machine):
     start = machine.start("start", "--head", "--num-cpus", "1", "--block")
     assert start.stdout.readline()
@@ -175,6 +178,7 @@ def test_in_the_foreground_until_it_is_stopped(machine):
     assert start.returncode == 0
 
 
+@pytest.mark.slow
 def test_what_stands_still_is_killed(machine):
     machine.done("start", "--head", "--num-cpus", "1")
     stopped = pids(machine)
@@ -305,6 +309,7 @@ print(found.stdout.decode().replace("\\n", ""))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["plasma", *(pytest.param(each, marks=pytest.mark.slow) for each in ("shm", "heap"))])
 def test_memory_of_several_nodes(machine, store):
     machine.environ["RAY_STORE"] = store
@@ -328,6 +333,7 @@ ray.wait([made])
 """
 
 
+@pytest.mark.slow
 def test_memory_of_a_value_that_another_node_holds(machine):
     """Its owner there has it freed as soon as nobody holds it, so it is held."""
     machine.environ["RAY_STORE"] = "plasma"
@@ -373,6 +379,7 @@ def test_a_reader_that_hears_the_first_line_only(machine):
     assert [node["state"] for node in machine.status()["nodes"]] == ["alive"] * 2
 
 
+@pytest.mark.slow
 def test_a_key_file_that_is_left_is_overwritten(machine):
     """As nobody answers where it leads."""
     machine.done("start", "--head", "--num-cpus", "1")
@@ -387,6 +394,7 @@ def test_a_key_file_that_is_left_is_overwritten(machine):
     assert machine.key_path().read_bytes() != left
 
 
+@pytest.mark.slow
 def test_a_key_file_of_an_earlier_life(machines):
     """Who has it is told so; and one that others can read is not used."""
     head, other = machines(), machines()
@@ -409,6 +417,7 @@ def test_a_key_file_of_an_earlier_life(machines):
     other.key_path().unlink()
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_key_file_lets_a_machine_in(machines):
     """A second place on this machine, with sessions of its own, as another machine has them."""
     head, other = machines(), machines()
@@ -509,6 +518,7 @@ def test_a_server_that_exists(machines, tmp_path):
         server.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer(machine):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

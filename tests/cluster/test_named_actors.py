@@ -288,6 +288,7 @@ def test_the_node_manager_that_directs_dies(machine: Machine, tmp_path: Path) ->
     machine.done("stop")
 
 
+@pytest.mark.slow
 def test_it_dies_under_creations_and_lookups(machine: Machine) -> None:
     before = start(machine, "a")
     with ray.init(f"unix:{before['a']['session_dir']}"):
@@ -322,6 +323,7 @@ def test_it_dies_under_creations_and_lookups(machine: Machine) -> None:
     machine.done("stop")
 
 
+@pytest.mark.slow
 def test_hosts_and_creators_die_while_nobody_directs(machine: Machine) -> None:
     before = start(machine, "a", "b")
     address = f"unix:{before['a']['session_dir']}"
@@ -392,6 +394,7 @@ class Counter:
 """
 
 
+@pytest.mark.slow
 def test_programs_on_machines_without_a_node(machines: Any) -> None:
     """They make named actors, find those of others, and end them; a detached one outlives the program."""
     pytest.importorskip("ray_transport_zmq")
