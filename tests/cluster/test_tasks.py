@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import os
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -246,3 +248,24 @@ def found(name):
         return ray.get_actor(name)
     except ValueError:
         return None
+
+
+PRINTS = """
+import sys
+import ray
+
+@ray.remote(resources={"far": 1} if sys.argv[2] == "far" else {})
+def prints():
+    for number in range(2_000):
+        print("line", number, "of the last words")
+
+ray.init(sys.argv[1])
+ray.get(prints.remote())
+"""
+
+
+@pytest.mark.parametrize("where", ["near", "far"])
+def test_a_program_that_ends_prints_all_that_its_workers_have_printed(cluster, where):
+    program = [sys.executable, "-c", PRINTS, cluster.address, where]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
+    assert [line for line in range(2_000) if f"line {line} of the last words\n" not in done.stdout] == []

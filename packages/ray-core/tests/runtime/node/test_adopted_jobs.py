@@ -11,6 +11,7 @@ from ray.builtin.unix_transport import UnixTransport
 from ray.exceptions import RemoteProtocolError
 from ray.messages import cluster, codec, node
 from ray.runtime.cluster.lending import RemoteDriver
+from ray.runtime.node.job_ends import LEFT
 from ray.runtime.node.jobs import Jobs
 from ray.runtime.node.output import NodeOutput
 from ray.runtime.node.processes import NodeProcesses
@@ -32,6 +33,11 @@ class Home:
 
     def send(self, message: Any) -> None:
         self.sent.append(message)
+
+
+def decoded(sent: Any) -> Any:
+    """What is for the driver."""
+    return codec.decode([sent.message])
 
 
 class Ends:
@@ -76,7 +82,8 @@ def test_a_job_of_two_homes_is_over_with_the_last(made: Node) -> None:
     made.processes.home_lost(A)
     assert made.ends.over == []
     made.jobs.tell("00000001", node.Ping(1))
-    assert (first.sent, len(second.sent)) == ([], 1)
+    assert [decoded(each) for each in first.sent] == [node.Ending(LEFT)]
+    assert [decoded(each) for each in second.sent] == [node.Ping(1)]
     made.processes.end_job("00000001", B)
     made.processes.end_job("00000001", B)
     assert made.ends.over == ["00000001"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ray.clock import monotonic
@@ -220,11 +220,15 @@ class LeaseBorrowing:
         for node_number, ids in by_node.items():
             self._members.send(node_number, cluster.Abandon(ids, reason))
 
-    def job_over(self, job: str, *, goes_on: bool) -> None:
-        """No other node is needed for a job any more; ``goes_on``: its driver may live, on another node."""
-        for node_number, told in [each for each in self._told if each[1] == job]:
-            self._told.discard((node_number, told))
-            self._members.send(node_number, cluster.JobOver(job, goes_on))
+    def job_over(self, job: str, *, goes_on: bool) -> Collection[bytes]:
+        """No other node is needed for a job any more; ``goes_on``: its driver may live, on another node.
+
+        Returns those that were told, which say when they have ended what they had of it.
+        """
+        told = [number for number, named in self._told if named == job]
+        for number in told:
+            self._told.discard((number, job))
+        return [number for number in told if self._members.send(number, cluster.JobOver(job, goes_on))]
 
     # --- nodes --------------------------------------------------------------------------------------------------------
 

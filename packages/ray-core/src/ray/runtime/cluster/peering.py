@@ -51,8 +51,11 @@ class Processes(Protocol):
     def config_of(self, job: str) -> bytes:
         """What a job wants, as JSON; empty if it is not known here."""
 
-    def tell_driver(self, job: str, message: Any) -> None:
-        """Send something to the driver of a job, if it is connected to this node manager."""
+    def tell_driver(self, job: str, message: Any, other: bytes) -> None:
+        """Send something of another node to the driver of a job, if it is connected to this node manager.
+
+        An ``Ending`` is for this node manager: the other node has ended what it had of the job, and said all before.
+        """
 
     def printed(self, job: str, amount: int) -> None:
         """The home of a job has room for so much more of what its workers print."""

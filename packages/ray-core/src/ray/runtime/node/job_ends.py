@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ray.clock import monotonic
 from ray.messages import node
@@ -24,6 +24,8 @@ _SWEEP_S = 0.02
 #: How often it is looked whether a job whose driver has ended needs other nodes.
 _LOOK_S = 0.1
 _OVER = "the driver of its job has ended"
+#: Other nodes end what is left of a job within this time, or are not waited for.
+_PATIENCE_S = 1.0
 LEFT = "the job has ended"
 
 
@@ -49,20 +51,21 @@ class JobEnds:
         self._output = output
         self._recorded = recorded
         self._timers = timers
-        #: Told of a job that is over; set before anything is served.
-        self.on_over: Callable[[str], None] = lambda job: None
+        #: Tells other nodes of a job that is over, and returns their numbers; set before anything is served.
+        self.on_over: Callable[[str], Collection[bytes]] = lambda job: ()
 
     def begin(self, job: Job, leaver: Sender | None) -> None:
         """The driver goes; what it has submitted was ended already.
 
         Args:
             job: its job.
-            leaver: the driver, if it waits to be told that all is over.
+            leaver: the driver, if it waits to be told that all is over. Until then it hears what workers print.
         """
         if job.driver is None:
             return
         job.driver, job.leaver = None, leaver
-        self._output.driver_lost(job.id)
+        if leaver is None:
+            self._output.driver_lost(job.id)
         self.look(job.id)
         self._jobs.packages.changed(job)
 
@@ -92,7 +95,8 @@ class JobEnds:
         if not job.is_over:
             job.is_over = True
             self._leases.end_job(id)
-            self.on_over(id)
+            job.awaited = set(self.on_over(id))
+            job.patience = monotonic() + _PATIENCE_S
             for worker in left:
                 self._pool.kill(worker, _OVER)
         if not left and not job.is_swept:
@@ -108,6 +112,13 @@ class JobEnds:
                 os.kill(pid, signal.SIGCONT if tracks else signal.SIGKILL)
         if left:
             self._timers.after(_SWEEP_S, lambda: self._sweep(job, patient))
+        else:
+            self._end(job)
+
+    def _end(self, job: Job) -> None:
+        """All has ended here. The last words of workers of other nodes come while the leaver is still there."""
+        if job.leaver is not None and job.awaited and monotonic() < job.patience:
+            self._timers.after(_SWEEP_S, lambda: self._end(job))
             return
         self._let_go(job)
         if not job.goes_on:
@@ -115,7 +126,21 @@ class JobEnds:
         self._output.forget(job.id)
         self._jobs.forget(job)
 
+    def ended_there(self, id: str, other: bytes) -> None:
+        """Another node has ended what it had of a job, and said all that this has printed."""
+        job = self._jobs.get(id)
+        if job is not None:
+            job.awaited.discard(other)
+
+    def leaver_lost(self, id: str, leaver: Sender) -> None:
+        """The driver does not wait any longer: nobody hears the last words."""
+        job = self._jobs.get(id)
+        if job is not None and job.leaver is leaver:
+            job.leaver = None
+            self._output.driver_lost(id)
+
     def _let_go(self, job: Job) -> None:
         leaver, job.leaver = job.leaver, None
         if leaver is not None:
+            self._output.driver_lost(job.id)
             leaver.send(node.Ending(LEFT))

@@ -21,8 +21,8 @@ class Job:
     """One run of a program."""
 
     __slots__ = (
-        "config", "cwd", "driver", "goes_on", "id", "is_left", "is_orphaned", "is_over", "is_prepared", "is_swept",
-        "leaver", "postponed",
+        "awaited", "config", "cwd", "driver", "goes_on", "id", "is_left", "is_orphaned", "is_over", "is_prepared",
+        "is_swept", "leaver", "patience", "postponed",
     )  # fmt: skip
 
     def __init__(self, id: str) -> None:
@@ -46,8 +46,11 @@ class Job:
         self.is_over = False
         #: Its last worker has ended, and what they have left is being ended.
         self.is_swept = False
-        #: The driver that waits, with its connection open, for the end of what was left.
+        #: The driver that waits, with its connection open, for the end of what was left, and hears what that prints.
         self.leaver: Sender | None = None
+        #: Other nodes where the job has not ended yet, and until when they are waited for.
+        self.awaited: set[bytes] = set()
+        self.patience = 0.0
 
 
 class JobPackages(Protocol):
@@ -176,9 +179,11 @@ class Jobs:
         return None if job is None else job.driver
 
     def hears(self, id: str) -> Sender | None:
-        """The driver of that job, if it is there and wants to know what workers print."""
+        """The driver of that job, if it is there or about to go, and wants to know what workers print."""
         job = self._jobs.get(id)
-        return job.driver if job is not None and job.config is not None and job.config.log_to_driver else None
+        if job is None or job.config is None or not job.config.log_to_driver:
+            return None
+        return job.driver or job.leaver
 
     def tell(self, id: str, message: Any) -> None:
         """Send something to the driver of that job, if it is there."""

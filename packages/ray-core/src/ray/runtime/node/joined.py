@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -239,10 +239,10 @@ class Joined:
         self._borrowing.look()
         self._lending.changed()
 
-    def job_over(self, job: str, *, goes_on: bool) -> None:
+    def job_over(self, job: str, *, goes_on: bool) -> Collection[bytes]:
         """See ``Others``."""
-        self._borrowing.job_over(job, goes_on=goes_on)
         self._directed.job_over(job)
+        return self._borrowing.job_over(job, goes_on=goes_on)
 
     def _of_lease(self, member: Member, message: node.Revoke | node.LeaseRecalled) -> None:
         self._borrowing.tell_owner(message.lease, message)
@@ -255,11 +255,11 @@ class Joined:
         if isinstance(told, jobs.AskPackage):
             member.send(self._processes.piece_of(message.job, told.offset))
             return
-        if not isinstance(told, (node.Logs, node.RecordError, node.ShowFailure, jobs.AskPath)):
+        if not isinstance(told, (node.Ending, node.Logs, node.RecordError, node.ShowFailure, jobs.AskPath)):
             raise RemoteProtocolError(f"{type(told).__name__} is not for a driver of another node")
         if isinstance(told, node.Logs) and not told.node:
             told = msgspec.structs.replace(told, node=member.name)
-        self._processes.tell_driver(message.job, told)
+        self._processes.tell_driver(message.job, told, member.node)
         if isinstance(told, node.Logs):
             member.send(cluster.JobPrinted(message.job, weight(told)))
 

@@ -6,7 +6,7 @@ effects into messages and processes. It never unpickles what users send.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.abc.control import ControlStore
@@ -303,6 +303,7 @@ class NodeManager:
             return
         if self.peers.get(peer.id) is not peer:  # a driver that has left may have been killed before it has cleaned up
             self.pool.place.remove(peer.address)
+            self.job_ends.leaver_lost(peer.job, peer)
             return
         if peer.worker is not None:
             self.pool.expect_end(peer.worker, LOST_GRACE_S, "it closed its connections (exec, or closed descriptors)")
@@ -429,9 +430,9 @@ class NodeManager:
         self.apply(effects)
         self._owner_lost(worker.id)
 
-    def _job_over(self, job: str) -> None:
+    def _job_over(self, job: str) -> Collection[bytes]:
         known = self.jobs.get(job)
-        self.others.job_over(job, goes_on=known is not None and known.goes_on)
+        return self.others.job_over(job, goes_on=known is not None and known.goes_on)
 
     def actor_died(self, job: str) -> None:
         """See ``NodeDesk``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from ray.abc.scheduler import NodeView, ResourceRequest
@@ -59,8 +59,11 @@ class Others(Protocol):
     def pass_on(self, client: Client, message: Any) -> bool:
         """Pass on what a process of this node says about something of another node; False if it is of none."""
 
-    def job_over(self, job: str, *, goes_on: bool) -> None:
-        """No other node is needed for a job any more; ``goes_on``: its driver may live, on another node."""
+    def job_over(self, job: str, *, goes_on: bool) -> Collection[bytes]:
+        """No other node is needed for a job any more; ``goes_on``: its driver may live, on another node.
+
+        Returns the numbers of those that have something of it, and say when they have ended that.
+        """
 
     def leave(self, reason: str) -> None:
         """This node manager ends; ``reason`` is empty if it was asked to."""
@@ -143,8 +146,8 @@ class Alone:
     def pass_on(self, client: Client, message: Any) -> bool:
         return False
 
-    def job_over(self, job: str, *, goes_on: bool) -> None:
-        pass
+    def job_over(self, job: str, *, goes_on: bool) -> Collection[bytes]:
+        return ()
 
     def leave(self, reason: str) -> None:
         pass

@@ -13,7 +13,7 @@ from ray.runtime.cluster.lending import RemoteDriver
 from ray.runtime.cluster.peering import Sender
 from ray.runtime.node.client import Client
 from ray.runtime.node.ends import expect_end
-from ray.runtime.node.job_ends import JobEnds
+from ray.runtime.node.job_ends import LEFT, JobEnds
 from ray.runtime.node.jobs import Job, Jobs
 from ray.runtime.node.output import NodeOutput
 from ray.runtime.node.worker_pool import WorkerPool
@@ -139,13 +139,15 @@ class NodeProcesses:
         Nodes may be each other's homes. So once the driver has ended each of them gives up what it does not need.
         """
         homes = self._homes.get(job, {})
-        if homes.pop(home, None) is None:
+        driver = homes.pop(home, None)
+        if driver is None:
             return
         known = self._jobs.get(job)
         if known is not None and known.config is not None:
             known.is_orphaned |= not goes_on or known.config.home == node_number(home)
         if homes and known is not None:
             known.driver = next(iter(homes.values()))
+            driver.send(node.Ending(LEFT))
             self._jobs.packages.changed(known)
             if known.is_orphaned:
                 self._job_ends.give_up(known)
@@ -154,7 +156,7 @@ class NodeProcesses:
         if known is not None and isinstance(known.driver, RemoteDriver):
             known.goes_on = not known.is_orphaned
             known.is_left = True
-            self._job_ends.begin(known, None)
+            self._job_ends.begin(known, known.driver)
 
     def home_lost(self, home: bytes) -> None:
         """See ``Processes``."""
@@ -170,16 +172,18 @@ class NodeProcesses:
         known = self._jobs.get(job)
         return b"" if known is None or known.config is None else known.config.to_json()
 
-    def tell_driver(self, job: str, message: Any) -> None:
+    def tell_driver(self, job: str, message: Any, other: bytes) -> None:
         """See ``Processes``."""
-        if isinstance(message, node.Logs):
+        if isinstance(message, node.Ending):
+            self._job_ends.ended_there(job, other)
+        elif isinstance(message, node.Logs):
             self._output.forward(job, message)
         else:
             self._jobs.tell(job, message)
 
     def printed(self, job: str, amount: int) -> None:
         """See ``Processes``: a driver that has gone was given up, and words on it are late."""
-        if self._jobs.driver_of(job) is not None:
+        if self._jobs.hears(job) is not None:
             self._output.has_room(job, amount)
 
 
