@@ -10,6 +10,7 @@ stay at the driver's node, and those that ask for "far" run at the other one. Ne
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import dataclasses
 import datetime
@@ -396,7 +397,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
     parser.add_argument("--nodes", type=int, default=20, help="of the large cluster (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=Budget.seconds, help="time per line (default %(default)s)")
-    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}/DATE-cluster.md")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}/DATE-cluster-TRANSPORT.md")
     parser.add_argument("--child", metavar="ADDRESS", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -413,6 +414,8 @@ def main() -> int:
     wanted = {name.replace("between", same) for row in rows for name in (row.line, row.of) if name}
     run = Run(wanted, Budget(seconds=given.seconds, limit=3 * LIMIT_S))
     load = os.getloadavg()[0]
+    # As in an installed package. Where PYTHONDONTWRITEBYTECODE is set, each process would compile what it imports.
+    compileall.compile_dir(pathlib.Path(ray.__file__).parent, quiet=2)
     with tempfile.TemporaryDirectory(prefix="rb", dir="/tmp") as folder:  # short: it holds sockets
         os.environ |= {"XDG_RUNTIME_DIR": folder, "RAY_HOME": os.path.join(folder, "home")}
         measured(run, Nodes(folder, given.transport), given.transport, given.rounds, given.nodes)
@@ -420,7 +423,7 @@ def main() -> int:
     text = "\n".join([pipe_table(rows_of_table), *(f"- {note}" for note in notes(given, load))]) + "\n"
     print(text, end="")
     if given.save:
-        (RESULTS / f"{today()}-cluster.md").write_text(text)
+        (RESULTS / f"{today()}-cluster-{given.transport}.md").write_text(text)
     return int(any(record["problem"] for record in run.records.values()))
 
 

@@ -55,7 +55,7 @@ DONE = f"{8 * 2_000_000}\n"
 
 
 class Canary:
-    """Whoever unpickles it makes a file."""
+    """A process that unpickles it makes a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Peers that have said nothing yet, where calls interrupt calls: whoever polls inside a poll lets them in, or out."""
+"""Peers that have said nothing yet, where calls interrupt calls: one that polls inside a poll lets them in, or out."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_peer_is_let_in_once(make) -> None:
 
 
 def test_a_pause_ends_once(make, monkeypatch) -> None:
-    """Where there was no descriptor for one more: whoever ends the pause, peers are let in afterwards."""
+    """Where there was no descriptor for one more: no matter who ends the pause, peers are let in afterwards."""
     monkeypatch.setattr(unix_listener, "PAUSE_S", 0.0)
     server, client = make(), make()
     address = server.listen("server")

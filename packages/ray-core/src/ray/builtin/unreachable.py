@@ -8,7 +8,7 @@ from ray.abc.transport import Connection, Frame
 
 
 class UnreachableConnection(Connection):
-    """It has ended before it began; whoever makes it reports its loss."""
+    """It has ended before it began; its maker reports its loss."""
 
     def __init__(self, failure: ConnectionError) -> None:
         self.context = None

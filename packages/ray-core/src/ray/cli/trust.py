@@ -15,6 +15,6 @@ def warn_of_trust() -> None:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         user = str(os.geteuid())
-    click.echo(f"\nWhoever has the key file can run programs on all nodes; on this one as user {user!r}.")
+    click.echo(f"\nAnyone who has the key file can run programs on all nodes; on this one as user {user!r}.")
     if os.geteuid() == 0:
         click.echo("You are root, and so is every task here. Start nodes as another user if you do not want that.")

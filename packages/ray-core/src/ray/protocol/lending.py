@@ -306,7 +306,7 @@ class LendingTable:
     # --- leases -------------------------------------------------------------------------------------------------------
 
     def ended(self, lease: bytes) -> Lent | None:
-        """A lease of another node is over, whoever has ended it; returns it, if it was one."""
+        """A lease of another node is over, on either side; returns it, if it was one."""
         lent = self.lent.pop(lease, None)
         if lent is not None:
             self._has_leased(lent.node, -1)

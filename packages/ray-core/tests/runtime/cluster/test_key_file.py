@@ -212,7 +212,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_none(path):
 
 
 def test_the_lock_is_held_by_one(path):
-    """And its file is gone in the end, whoever was last."""
+    """And its file is gone in the end, no matter which one was last."""
     inside, most, failed = [0], [0], []
 
     def work():

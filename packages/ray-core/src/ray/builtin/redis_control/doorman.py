@@ -34,7 +34,7 @@ class Doorman:
             link.call("AUTH", DOORMAN, self._settings.doorman_password)
             try:
                 found = link.call("CLIENT", "LIST")
-            except RefusedError:  # there are thousands: whoever is just about to say the password comes again
+            except RefusedError:  # there are thousands: one that is just about to say the password comes again
                 self._clear_out()
                 return
             for id, age, _ in _STRANGER.findall(found if isinstance(found, bytes) else b""):

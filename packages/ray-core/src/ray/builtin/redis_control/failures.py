@@ -18,7 +18,7 @@ class RefusedError(Exception):
     kind: type[ControlStoreError] = ControlStoreError
 
     def answer(self, op: Operation[Any]) -> ControlStoreError:
-        """As whoever asked is answered."""
+        """As the caller is answered."""
         return self.kind(type(op).__name__, op.key, str(self))
 
 

@@ -1,4 +1,4 @@
-"""A server of our own: its process. Whoever runs this ends it, and it ends with them: see ``keeper``."""
+"""A server of our own: its process. What runs this ends it, and it ends with that: see ``keeper``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ends of processes that are no children of this one: of exactly those that are meant, whoever has a number by then."""
+"""Ends of processes that are no children of this one: never of another one that has got the number of one of them."""
 
 from __future__ import annotations
 

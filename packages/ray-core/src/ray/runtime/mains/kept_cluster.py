@@ -157,7 +157,7 @@ class KeptCluster:
     def _free_port(self) -> int:
         """The port that was asked for if it is free; else another one, if that will do.
 
-        So it is said here what is wrong; whoever is faster is found out by the server.
+        So it is said here what is wrong; the server finds out which of two is faster.
 
         Raises:
             RaySystemError: it is taken.

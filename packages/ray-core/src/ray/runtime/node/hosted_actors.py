@@ -1,7 +1,7 @@
 """Processes of this node that are actors which a director keeps.
 
 The lease of such a worker is this node manager's own, so that neither a lost connection nor the end of a director ends
-the actor. Whoever directs is told what becomes of it.
+the actor. The director is told what becomes of it.
 """
 
 from __future__ import annotations

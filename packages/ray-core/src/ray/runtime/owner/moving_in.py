@@ -61,7 +61,7 @@ class MovingIn:
             if not entry.freed:
                 values.store_result(entry.id, Serialized(data, []))
                 stored = True
-        except Exception:  # it is full, or lost: whoever asks it next is told why
+        except Exception:  # it is full, or lost: the next one who asks it is told why
             pass
         with self._lock:
             if entry.status == PENDING and not entry.freed:
