@@ -1,6 +1,6 @@
 """Values of a gibibyte on their way between nodes, while processes and nodes die at any byte of them.
 
-The soak session has such, and many rounds; the slow one has smaller values, and a few.
+The soak session has such, and many rounds, for which it needs 6 GiB of memory; the slow one has smaller values.
 """
 
 from __future__ import annotations
