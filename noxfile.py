@@ -200,10 +200,12 @@ def simulation(session: nox.Session) -> None:
 
 @nox.session(python=False, default=False)
 def soak(session: nox.Session) -> None:
-    """The fault tests, and those of the packages, for many more rounds."""
+    """The fault tests, those of the packages, and of values between nodes, for many more rounds."""
     pytest_session(
         session,
         "tests/faults",
+        "tests/cluster/test_big_transfers.py",
+        "tests/cluster/test_transfers_and_attempts.py",
         "packages",
         *EVERYTHING,
         "-o",

@@ -292,6 +292,8 @@ def test_what_was_sent_to_other_nodes_is_counted(world: World) -> None:
     world.reports(orders.Served(KEY, OTHER, NBYTES))
     world.reports(orders.Served(KEY, OTHER, busy=True))
     assert (world.objects.counts["sent_bytes"], world.objects.counts["busy"]) == (NBYTES, 1)
+    world.reports(orders.Served(b"", OTHER, bad_frames=1))
+    assert world.objects.counts["bad_frames"] == 1
 
 
 # --- its own end ------------------------------------------------------------------------------------------------------

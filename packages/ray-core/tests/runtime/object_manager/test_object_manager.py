@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import pytest
 
@@ -328,13 +329,23 @@ def test_no_key_is_that_of_another_connection() -> None:
 # --- what happens on the way ------------------------------------------------------------------------------------------
 
 
-class Proxy:
-    """Between the two; ``change`` sees what comes from there, so many bytes from the beginning of a connection."""
+Change: TypeAlias = Callable[[int, bytearray], "bytes | None"]
 
-    def __init__(self, world: World, change: Callable[[int, bytearray], bytes | None]) -> None:
+
+def unchanged(at: int, data: bytearray) -> bytes:
+    return bytes(data)
+
+
+class Proxy:
+    """Between the two; ``change`` sees what comes from there, so many bytes from the beginning of a connection.
+
+    ``asks`` sees what goes there.
+    """
+
+    def __init__(self, world: World, change: Change, asks: Change = unchanged) -> None:
         self._port = world.port
         self._listener = world.listener()
-        self._change = change
+        self._change, self._asks = change, asks
         self._sockets = world.sockets
         self.connections = 0
         threading.Thread(target=self._accept, daemon=True).start()
@@ -348,14 +359,15 @@ class Proxy:
             self.connections += 1
             server = socket.create_connection(("127.0.0.1", self._port))
             self._sockets += client, server
-            threading.Thread(target=self._pump, args=(client, server, False), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, self.connections == 1), daemon=True).start()
+            asks, change = (self._asks, self._change) if self.connections == 1 else (unchanged, unchanged)
+            threading.Thread(target=self._pump, args=(client, server, asks), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, change), daemon=True).start()
 
-    def _pump(self, source: socket.socket, target: socket.socket, changed: bool) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, change: Change) -> None:
         seen = 0
         try:
             while data := source.recv(65536):
-                out = self._change(seen, bytearray(data)) if changed else data
+                out = change(seen, bytearray(data))
                 seen += len(data)
                 if out is None:
                     break
@@ -392,9 +404,22 @@ def test_a_bit_that_changes_costs_a_connection_and_nothing_else(world: World, at
     put(world.there)
     proxy = Proxy(world, flip(at))
     world.bring()
-    assert world.ended().kind == ""
+    ended = world.ended()
+    assert (ended.kind, ended.bad_frames) == ("", int(at >= HEADER_AT))
     assert world.here.store.get(KEY) == VALUE
     assert proxy.connections == 2
+
+
+@pytest.mark.parametrize("at", [64, 75, 100])
+def test_a_request_that_changes_is_not_answered(world: World, at: int) -> None:
+    put(world.there)
+    proxy = Proxy(world, unchanged, flip(at))
+    world.bring()
+    assert world.ended() == orders.Ended(KEY, received=NBYTES)
+    assert world.here.store.get(KEY) == VALUE
+    assert proxy.connections == 2
+    said = world.there.channel.recv(orders.MAX_PACKET_BYTES)
+    assert orders.decode_report(said) == orders.Served(b"", HERE, bad_frames=1)
 
 
 @pytest.mark.parametrize("what", ["swapped", "replayed", "left out"])

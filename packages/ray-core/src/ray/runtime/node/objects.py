@@ -189,6 +189,7 @@ class NodeObjects:
         elif isinstance(report, orders.Served):
             self.counts["sent_bytes"] += report.sent
             self.counts["busy"] += report.busy
+            self.counts["bad_frames"] += report.bad_frames
         else:
             self.port = report.port
             self._carry_out(self._table.mover_ready())

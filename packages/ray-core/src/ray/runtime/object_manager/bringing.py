@@ -14,8 +14,8 @@ from ray.clock import monotonic, sleep
 from ray.exceptions import ObjectExistsError, ObjectStoreFullError, OutOfDiskError, RayError
 from ray.ids import NODE_NUMBER_BYTES
 from ray.protocol.pulls import AGAIN, FULL, LOST
-from ray.runtime.object_manager.frames import BUSY, HOLDERS, REFUSED, WAIT, Request
-from ray.runtime.object_manager.lines import ChangedError, Line
+from ray.runtime.object_manager.frames import BUSY, HOLDERS, REFUSED, WAIT, ChangedError, Request
+from ray.runtime.object_manager.lines import Line
 from ray.runtime.object_manager.orders import Bring, Ended
 from ray.runtime.object_manager.sources import RefusedError, Sources
 from ray.runtime.object_manager.ways import PROGRESS_S, Ways

@@ -32,6 +32,10 @@ _REQUEST = struct.Struct(f"!I{OBJECT_ID_BYTES}sQQI")
 REQUEST_BYTES = _REQUEST.size
 
 
+class ChangedError(ConnectionError):
+    """What came is not what was sent."""
+
+
 class Request(NamedTuple):
     """Send the object under ``key``, of ``nbytes`` in all, from ``offset`` on."""
 
@@ -51,12 +55,12 @@ class Request(NamedTuple):
         """Undo ``to_bytes``.
 
         Raises:
-            ConnectionError: it is no request.
+            ChangedError: it is no request.
         """
         stream, key, offset, nbytes, checksum = _REQUEST.unpack(data)
         request = cls(stream, key, offset, nbytes)
         if zlib.crc32(_REQUEST.pack(*request, 0)) != checksum or offset > nbytes:
-            raise ConnectionError("what came is no request for an object")
+            raise ChangedError("what came is no request for an object")
         return request
 
 
@@ -79,12 +83,12 @@ class Header(NamedTuple):
         """Undo ``to_bytes``.
 
         Raises:
-            ConnectionError: it is no header.
+            ChangedError: it is no header.
         """
         *fields, checksum = _HEADER.unpack(data)
         header = cls(*fields)
         if zlib.crc32(_HEADER.pack(*header, 0)) != checksum or header.length > FRAME_BYTES:
-            raise ConnectionError("what came is no frame of an object")
+            raise ChangedError("what came is no frame of an object")
         return header
 
 

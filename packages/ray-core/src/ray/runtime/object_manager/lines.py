@@ -20,7 +20,8 @@ class Line(Protocol):
         """Wait for one.
 
         Raises:
-            OSError: it is none, or the other end has gone.
+            ChangedError: it is none, or not what was sent.
+            OSError: the other end has gone.
         """
 
     def send(self, request: Request, offset: int, kind: int, data: bytes | memoryview) -> None:
@@ -39,7 +40,3 @@ class Line(Protocol):
 
     def close(self) -> None:
         """Hang up."""
-
-
-class ChangedError(ConnectionError):
-    """What came is not what was sent."""

@@ -107,6 +107,8 @@ class Served(_Said, frozen=True):
     sent: int = 0
     busy: bool = False
     """It was told of others that have it."""
+    bad_frames: int = 0
+    """What came was not what it had sent: then it has asked for nothing."""
 
 
 Order: TypeAlias = Bring | GiveUp | Gone | Remove | Expect | Way

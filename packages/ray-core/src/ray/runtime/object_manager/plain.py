@@ -9,13 +9,13 @@ from ray.runtime.object_manager.frames import (
     HEADER_BYTES,
     REQUEST_BYTES,
     SAMPLED,
+    ChangedError,
     Header,
     Request,
     checksum,
     receive_bytes,
     receive_exactly,
 )
-from ray.runtime.object_manager.lines import ChangedError
 
 
 class PlainLine:

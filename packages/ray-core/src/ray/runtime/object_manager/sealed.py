@@ -13,12 +13,12 @@ from ray.runtime.object_manager.frames import (
     FRAME_BYTES,
     HEADER_BYTES,
     REQUEST_BYTES,
+    ChangedError,
     Header,
     Request,
     receive_bytes,
     receive_exactly,
 )
-from ray.runtime.object_manager.lines import ChangedError
 
 _TAG_BYTES, _NONCE_BYTES = 16, 12
 #: A connection ends after so many frames of a direction.

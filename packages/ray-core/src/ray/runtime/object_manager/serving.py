@@ -23,6 +23,7 @@ from ray.runtime.object_manager.frames import (
     MAX_REASON_BYTES,
     REFUSED,
     WAIT,
+    ChangedError,
     Request,
     limit_waits,
 )
@@ -157,7 +158,7 @@ class Serving:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 limit_waits(connection, _IDLE_S, _STALLED_S)
                 while True:
-                    self._answer(line, node, line.asked())
+                    self._answer(line, node, self._asked(line, node))
             except OSError:  # the client has gone, or is none
                 return
             finally:
@@ -178,6 +179,13 @@ class Serving:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def _asked(self, line: Line, node: bytes) -> Request:
+        try:
+            return line.asked()
+        except ChangedError:
+            self._served(Served(b"", node, bad_frames=1))
+            raise
 
     def _answer(self, line: Line, node: bytes, request: Request) -> None:
         admitted, others = self.receivers.enter(request.key, node, request.nbytes)

@@ -1,0 +1,106 @@
+"""Eight nodes want one value; two of them, and a node that has it, are killed while it goes round."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import zlib
+from collections.abc import Iterator
+
+import pytest
+from tests.data_ways import DataWays, cluster_with_ways
+
+import ray
+from ray.testing import eventually, inside
+from ray.testing.cluster import Cluster, ClusterNode
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+MiB = 1 << 20
+RECEIVERS, NBYTES = 8, 64 * MiB
+STORE_BYTES = NBYTES + 64 * MiB
+LIMIT_S = 120
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[Cluster, DataWays]]:
+    """A head, with a driver that has no value itself."""
+    with cluster_with_ways(num_cpus=1, object_store_memory=STORE_BYTES) as (made, ways), ray.init(made.address):
+        yield made, ways
+        inside.settled()
+
+
+@ray.remote(num_cpus=0)
+def make(seed: int) -> bytes:
+    return random.Random(seed).randbytes(NBYTES)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def read(refs: list[ray.ObjectRef[bytes]]) -> int:
+    return hash_of(ray.get(refs[0]))
+
+
+@ray.remote(num_cpus=0)
+class Keeper:
+    def keep(self, refs: list[ray.ObjectRef[bytes]]) -> int:
+        self.kept = refs  # as long as it has the ref, its node has a copy
+        return hash_of(ray.get(refs[0]))
+
+
+def hash_of(value: bytes) -> int:
+    return zlib.crc32(value)
+
+
+def transfers(node: ClusterNode) -> dict[str, int]:
+    return dict(node.ask("transfers"))
+
+
+def pids(nodes: list[ClusterNode]) -> list[int]:
+    """Of their object managers, and of their node managers."""
+    return [pid for node in nodes for pid in (int(transfers(node)["pid"]), node.pid)]
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("dies", ["origin", "copy"])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_others_finish(cluster: tuple[Cluster, DataWays], dies: str, seed: int) -> None:
+    """The node that has made the value dies, or one that has had a copy before: the receivers know both by then."""
+    chance = random.Random(f"{dies}{seed}")
+    made, ways = cluster
+    settings = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
+    origin, copy = made.add_node(**settings), made.add_node(**settings)
+    receivers = [made.add_node(**settings) for _ in range(RECEIVERS)]
+    made.wait_for_nodes()
+    ref = make.options(node=origin.node_id).remote(seed)
+    keeper = Keeper.options(node=copy.node_id).remote()
+    expected = ray.get(keeper.keep.remote([ref]), timeout=LIMIT_S)
+    way, before = ways.to(origin), transfers(origin)["sent_bytes"]
+    victims = [{"origin": origin, "copy": copy}[dies], *chance.sample(receivers, 2)]
+    dying, told = pids(victims), way.told + RECEIVERS
+
+    def strike() -> None:
+        with contextlib.suppress(TimeoutError, AssertionError):
+            eventually(lambda: way.told >= told, LIMIT_S)
+        kill(dying)
+
+    way.after(chance.randrange(NBYTES // 2, 3 * NBYTES // 2), strike)
+    reads = {node.name: read.options(node=node.node_id).remote([ref]) for node in receivers}
+    for node in receivers:
+        try:
+            assert ray.get(reads[node.name], timeout=LIMIT_S) == expected
+        except ray.exceptions.RayError:
+            assert node in victims
+    left = [node for node in receivers if node not in victims]
+    assert max(transfers(node)["received_bytes"] for node in left) <= 1.02 * NBYTES
+    if dies == "copy":
+        # Those that have died may have been sent all of it as well.
+        assert transfers(origin)["sent_bytes"] - before <= (2.05 + 2) * NBYTES
+    for node in victims:
+        made.kill(node)
