@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import secrets
 import socket
 from collections.abc import Mapping
@@ -147,8 +148,21 @@ def cluster_config(given: Mapping[str, Any], name: str, host: str, node_name: st
         node_name=given["node_name"] or node_name or machine_name(),
         labels=given["labels"] or {},
         data_encryption=given["data_encryption"] or "auto",
+        same_host=_same_host(),
         **({"control_timeout_s": given["control_timeout"]} if given["control_timeout"] else {}),
     )
+
+
+def _same_host() -> bool:
+    """Whether nodes of this machine may read each other's stores.
+
+    Raises:
+        click.UsageError: ``RAY_SAME_HOST`` is nothing that says so.
+    """
+    said = os.environ.get("RAY_SAME_HOST", "") or "1"
+    if said not in ("0", "1"):
+        raise click.UsageError(f"RAY_SAME_HOST={said!r}: it is 0 or 1")
+    return said == "1"
 
 
 def machine_name() -> str:

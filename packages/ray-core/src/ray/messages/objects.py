@@ -59,6 +59,10 @@ class DataTicket(Struct, frozen=True, tag=161):
     reason: str = ""
     sealed: bool = False
     """What goes over the connection is encrypted."""
+    store: str = ""
+    """Address of my store; …"""
+    machine: bytes = b""
+    """… if you are on this machine, your object manager may read it there. Empty: it may not."""
 
 
 class AskDoor(Struct, frozen=True, tag=164):

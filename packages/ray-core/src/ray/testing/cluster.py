@@ -105,6 +105,7 @@ class Cluster:
         data_encryption: str = "auto",
         isolation: Literal["process", "netns"] = "process",
         control_timeout_s: float = 60.0,
+        same_host: bool = False,
         options: Mapping[str, Mapping[str, Any]] | None = None,
         **parts: str,
     ) -> None:
@@ -121,6 +122,7 @@ class Cluster:
             data_encryption: of objects between nodes, as for ``ray start``.
             isolation: ``netns`` if each node is on a host of its own.
             control_timeout_s: how long nodes wait for a control store that does not answer.
+            same_host: nodes may read each other's stores, as those of one machine do; else as if each were on its own.
             options: {part: {option: value}} as for ``ray.init``.
             **parts: ``store``, ``transport``, ``scheduler`` and others as for ``ray.init``; ``control`` is ``redis``.
 
@@ -132,6 +134,7 @@ class Cluster:
             raise ValueError(f"isolation={isolation!r}: it is 'process' or 'netns'")
         self.name = name
         self._data_encryption = data_encryption
+        self._same_host = same_host
         self._end = contextlib.ExitStack()
         self._keys = self._end.enter_context(tempfile.TemporaryDirectory(prefix="ray-keys-"))
         self._network: Network | None = None
@@ -199,6 +202,7 @@ class Cluster:
             data_encryption=self._data_encryption,
             host=LOOPBACK if host is None else host.address,
             control_timeout_s=self._control_timeout_s,
+            same_host=self._same_host,
         )
         with contextlib.nullcontext() if host is None else host.entered():
             node = ClusterNode(StartedNode(options, config, "" if head is None else head.session), name, host)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ray.builtin.heap_store import HeapStore
+from ray.exceptions import RayConnectionError
 from ray.ids import node_bytes, node_manager_of
 from ray.protocol.pulls import AGAIN, LOST
 from ray.runtime.object_manager import bringing, orders, receivers
@@ -22,6 +23,10 @@ from ray.runtime.object_manager.tickets import new_ticket
 KEY = b"k" * 20
 NBYTES = 8 * FRAME_BYTES + 777
 VALUE = (bytes(range(251)) * (NBYTES // 251 + 1))[:NBYTES]
+
+
+def no_neighbour(address: str) -> HeapStore:
+    raise RayConnectionError("the nodes are on machines of their own")
 
 
 class Slow:
@@ -74,7 +79,7 @@ class Node:
         self.pause_s = 0.0
         self._net = net
         self._channel, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        manager = ObjectManager(self._theirs, self.number, self.store, "127.0.0.1", (0, 0))
+        manager = ObjectManager(self._theirs, self.number, self.store, "127.0.0.1", (0, 0), no_neighbour)
         self._threads = [threading.Thread(target=run, daemon=True) for run in (manager.serve, self._hear)]
         self._listens = threading.Event()
         for thread in self._threads:

@@ -14,6 +14,7 @@ import pytest
 from ray.abc.store import Store
 from ray.builtin.heap_store import HeapStore
 from ray.clock import monotonic
+from ray.exceptions import RayConnectionError
 from ray.ids import stored_id
 from ray.protocol.pulls import AGAIN, FULL, LOST
 from ray.runtime.object_manager import orders, sources, tickets, ways
@@ -30,6 +31,16 @@ VALUE = bytes(range(251)) * (NBYTES // 251 + 1)
 VALUE = VALUE[:NBYTES]
 
 
+#: {address: a store of another node of this machine}
+STORES: dict[str, Store] = {}
+
+
+def opened(address: str) -> Store:
+    if address not in STORES:
+        raise RayConnectionError("it is not on this machine")
+    return STORES[address]
+
+
 class Side:
     """One node: its object manager runs on a thread."""
 
@@ -39,7 +50,7 @@ class Side:
         self.channel.settimeout(20)
         #: What it has sent, and to whom.
         self.served: list[orders.Served] = []
-        manager = ObjectManager(self._theirs, HERE, self.store, "127.0.0.1", (0, 0), sampled=sampled)
+        manager = ObjectManager(self._theirs, HERE, self.store, "127.0.0.1", (0, 0), opened, sampled=sampled)
         self._thread = threading.Thread(target=manager.serve, daemon=True)
         self._thread.start()
         listens = self.hear()
@@ -69,6 +80,8 @@ class World:
     def __init__(self, here: Side, there: Side, *, sealed: bool = False) -> None:
         self.here, self.there = here, there
         self.sealed = sealed
+        #: Where the other store is on this machine.
+        self.near = ""
         self.port = there.port
         self.tickets: list[Ticket] = []
         #: Closed in the end.
@@ -94,7 +107,7 @@ class World:
         ticket = new_ticket(MINE, THEIRS, sealed=self.sealed)
         self.tickets.append(ticket)
         self.there.order(orders.Expect(*ticket))
-        return orders.Way(THERE, "127.0.0.1", self.port, *ticket)
+        return orders.Way(THERE, "127.0.0.1", self.port, *ticket, store=self.near)
 
     def bring(self, key: bytes = KEY, nbytes: int = NBYTES) -> None:
         self.here.order(orders.Bring(key, THERE, nbytes))
@@ -545,3 +558,51 @@ def test_a_way_without_a_byte_is_given_up(world: World, monkeypatch: pytest.Monk
     assert world.ended().kind == ""
     assert monotonic() - began < 1.5
     assert world.here.store.get(KEY) == VALUE
+
+
+@pytest.fixture
+def near() -> Iterator[World]:
+    made = World(Side(), Side())
+    made.near = "near"
+    STORES["near"] = made.there.store
+    yield made
+    made.close()
+    del STORES["near"]
+
+
+def test_what_a_store_of_this_machine_has_complete_is_copied(near: World) -> None:
+    put(near.there)
+    near.bring()
+    assert near.ended() == orders.Ended(KEY, copied=NBYTES)
+    assert near.here.store.get(KEY) == VALUE
+    assert near.there.served == []
+    near.there.store.delete(KEY)
+    assert near.there.store.stats().objects == 0
+
+
+def test_the_next_copy_needs_no_ticket(near: World) -> None:
+    for number in range(5):
+        key = bytes([number]) * 20
+        put(near.there, key, VALUE)
+        near.bring(key, NBYTES)
+        assert near.ended() == orders.Ended(key, copied=NBYTES)
+    assert len(near.tickets) == 1
+
+
+def test_a_store_that_cannot_be_opened_is_no_obstacle(near: World) -> None:
+    near.near = "unknown"
+    put(near.there)
+    near.bring()
+    assert near.ended() == orders.Ended(KEY, received=NBYTES)
+
+
+def test_an_object_of_another_size_is_not_copied(near: World) -> None:
+    put(near.there)
+    near.bring(nbytes=NBYTES + 1)
+    ended = near.ended()
+    assert (ended.kind, ended.copied) == (LOST, 0)
+
+
+def test_what_is_not_in_a_store_of_this_machine_is_lost(near: World) -> None:
+    near.bring()
+    assert near.ended().kind == LOST

@@ -1,8 +1,10 @@
-"""The address under which others reach this machine."""
+"""The address under which others reach this machine, and how its nodes know each other."""
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import os
 import socket
 
 from ray.runtime.cluster.places import Place
@@ -36,6 +38,15 @@ def own_host(given: str) -> str:
             f"{given}{meant} is no address of this machine, which has {_described(interfaces)}: {error.strerror}"
         ) from None
     return address
+
+
+def this_machine() -> bytes:
+    """The same for all processes of this user since the machine has started; empty: the system does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return hashlib.sha256(b"%d %b" % (os.geteuid(), file.read())).digest()
+    except OSError:
+        return b""
 
 
 def host_towards(place: Place) -> str:

@@ -30,4 +30,4 @@ def serve(
     """
     interface.own_process = "the object manager"
     store = composition.open_store(store_address)
-    ObjectManager(channel, own, store, host, ports, sampled=is_loopback(host)).serve()
+    ObjectManager(channel, own, store, host, ports, composition.open_store, sampled=is_loopback(host)).serve()

@@ -9,6 +9,7 @@ from ray.ids import node_of
 from ray.plugins.compose import Composition
 from ray.protocol.pulls import PullTable
 from ray.runtime.cluster.members import Members
+from ray.runtime.cluster.own_host import this_machine
 from ray.runtime.cluster.places import is_loopback
 from ray.runtime.mains import object_manager
 from ray.runtime.node.node import NodeManager
@@ -38,7 +39,8 @@ def objects_of(
         return None
     wanted = config.data_encryption
     clear = wanted == "none" or (wanted == "auto" and is_loopback(config.host))
-    door = Door(config.host, sealed=not clear) if clear or is_possible() else Door("")
+    machine = this_machine() if config.same_host else b""
+    door = Door(config.host, not clear, store.address, machine) if clear or is_possible() else Door("")
     manager.reception.serves = bool(door.host)
     host, ports = (config.host, config.ports) if door.host else (LOOPBACK, (0, 0))
     serve = functools.partial(

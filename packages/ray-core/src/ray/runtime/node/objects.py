@@ -109,7 +109,7 @@ class NodeObjects:
         self._waiting: list[Client] = []
         #: What has happened so far.
         self.counts = dict.fromkeys(
-            ("brought", "failed", "received_bytes", "sent_bytes", "busy", "bad_frames", "restarts"), 0
+            ("brought", "failed", "received_bytes", "copied_bytes", "sent_bytes", "busy", "bad_frames", "restarts"), 0
         )
 
     # --- the object manager -------------------------------------------------------------------------------------------
@@ -201,6 +201,7 @@ class NodeObjects:
         counts = self.counts
         counts["failed" if report.kind else "brought"] += 1
         counts["received_bytes"] += report.received
+        counts["copied_bytes"] += report.copied
         counts["bad_frames"] += report.bad_frames
         failure = pulls.Failure(report.kind, report.text, report.full) if report.kind else None
         self._carry_out(self._table.ended(report.key, failure))
@@ -339,13 +340,16 @@ class NodeObjects:
             return
         ticket = new_ticket(client.id, self._own, sealed=self._door.sealed)
         self._order(orders.Expect(*ticket))
-        client.send(objects.DataTicket(self._door.host, self.port, ticket.id, ticket.secret, sealed=ticket.sealed))
+        door = self._door
+        near = (door.store, door.machine) if door.machine else ()
+        client.send(objects.DataTicket(door.host, self.port, ticket.id, ticket.secret, "", ticket.sealed, *near))
 
     def take_ticket(self, member: Member, message: objects.DataTicket) -> None:
         """Another node manager has answered."""
         server = member.node + self._own[len(member.node) :]  # both are node managers
         ticket = (message.id, message.secret, self._own, server, message.sealed)
-        self._order(orders.Way(member.node, message.host, message.port, *ticket, message.reason))
+        store = message.store if message.machine and message.machine == self._door.machine else ""
+        self._order(orders.Way(member.node, message.host, message.port, *ticket, message.reason, store))
 
     def node_down(self, gone: bytes, reason: str) -> None:
         """A node is dead: nothing comes from there any more, and nobody holds what its processes owned."""

@@ -14,8 +14,9 @@ from ray.clock import monotonic, sleep
 from ray.exceptions import ObjectExistsError, ObjectStoreFullError, OutOfDiskError, RayError
 from ray.ids import NODE_NUMBER_BYTES
 from ray.protocol.pulls import AGAIN, FULL, LOST
-from ray.runtime.object_manager.frames import BUSY, HOLDERS, REFUSED, WAIT, ChangedError, Request
+from ray.runtime.object_manager.frames import BUSY, FRAME_BYTES, HOLDERS, REFUSED, WAIT, ChangedError, Request
 from ray.runtime.object_manager.lines import Line
+from ray.runtime.object_manager.neighbours import Neighbours
 from ray.runtime.object_manager.orders import Bring, Ended
 from ray.runtime.object_manager.sources import RefusedError, Sources
 from ray.runtime.object_manager.ways import PROGRESS_S, Ways
@@ -31,11 +32,12 @@ class _BusyError(Exception):
 class Bringing:
     """One transfer. ``run`` is called once, on a thread of its own."""
 
-    def __init__(self, order: Bring, own: bytes, store: Store, ways: Ways) -> None:
+    def __init__(self, order: Bring, own: bytes, store: Store, ways: Ways, neighbours: Neighbours) -> None:
         """``own``: the number of this node."""
         self._order = order
         self._store = store
         self._ways = ways
+        self._neighbours = neighbours
         self._sources = Sources(own, order.node)
         self._changed = threading.Condition()
         #: Where it is written to, for as long as it is.
@@ -47,8 +49,8 @@ class Bringing:
         #: The one that sends it now, and the node at its other end.
         self._connection: socket.socket | None = None
         self._from = b""
-        #: Bytes that came, and frames that were not what they said.
-        self.received = self.bad_frames = 0
+        #: Bytes that came over the network, and from memory of this machine; frames that were not what they said.
+        self.received = self.copied = self.bad_frames = 0
 
     def give_up(self) -> None:
         """Nobody needs it any more. Any thread."""
@@ -126,7 +128,7 @@ class Bringing:
         return self._ended()
 
     def _ended(self, kind: str = "", text: str = "") -> Ended:
-        return Ended(self._order.key, kind, text, self.received, self.bad_frames)
+        return Ended(self._order.key, kind, text, self.received, self.copied, self.bad_frames)
 
     def _fill(self, view: memoryview) -> None:
         sources = self._sources
@@ -152,7 +154,9 @@ class Bringing:
                 sources.sent()
 
     def _bring_from(self, node: bytes, view: memoryview) -> None:
-        """Over a connection that nobody uses, if there is one that the other end has not closed meanwhile."""
+        """Copy it, if it is complete on this machine; else over a connection that nobody uses, if one is not closed."""
+        if self._copy_from(node, view):
+            return
         before, used = self._offset, self._ways.idle(node)
         if used is not None:
             try:
@@ -163,7 +167,28 @@ class Bringing:
                     raise
             else:
                 return
-        self._bring_over(self._ways.open(node), node, view)
+        way = self._ways.ask(node)
+        if way.store:
+            self._neighbours.meet(node, way.store)
+            if self._copy_from(node, view):
+                return
+        self._bring_over(self._ways.open(way), node, view)
+
+    def _copy_from(self, node: bytes, view: memoryview) -> bool:
+        """Copy it from the store of a node of this machine; whether it was there."""
+        nbytes = self._order.nbytes
+        with self._neighbours.reading(node, self._order.key) as found:
+            if found is None or len(found) != nbytes:
+                return False
+            while self._offset < nbytes:
+                if self._is_over:
+                    raise ConnectionError("it was given up")
+                count = min(FRAME_BYTES, nbytes - self._offset)
+                with found[self._offset : self._offset + count] as part:
+                    view[self._offset : self._offset + count] = part
+                self.copied += count
+                self._add(count)
+        return True
 
     def _bring_over(self, line: Line, node: bytes, view: memoryview) -> None:
         self._from, self._connection = node, line.connection
@@ -200,10 +225,14 @@ class Bringing:
             with view[self._offset : self._offset + header.length] as part:
                 line.take(request, header, part)
             self.received += header.length
-            with self._changed:
-                self._offset += header.length
-                self._since = monotonic()
-                self._changed.notify_all()
+            self._add(header.length)
+
+    def _add(self, count: int) -> None:
+        """So much more is here and right."""
+        with self._changed:
+            self._offset += count
+            self._since = monotonic()
+            self._changed.notify_all()
 
     def _hear(self, kind: int, said: bytes) -> None:
         if kind == REFUSED:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
 
 from ray.abc.store import LISTING, Listing, Store
 from ray.exceptions import RayError
 from ray.protocol.pulls import AGAIN
 from ray.runtime.object_manager.bringing import Bringing
+from ray.runtime.object_manager.neighbours import Neighbours
 from ray.runtime.object_manager.orders import (
     MAX_PACKET_BYTES,
     Ask,
@@ -46,6 +48,7 @@ class ObjectManager:
         store: Store,
         host: str,
         ports: tuple[int, int],
+        open_store: Callable[[str], Store],
         *,
         sampled: bool = False,
     ) -> None:
@@ -57,6 +60,7 @@ class ObjectManager:
             store: of the node; used by this process alone.
             host: where other nodes reach this one.
             ports: the first and the last one to listen on; zeros: the system chooses.
+            open_store: opens the store of another node of this machine, by its address.
             sampled: whether samples of what is sent are checked, or all of it.
         """
         self._channel = channel
@@ -65,6 +69,7 @@ class ObjectManager:
         self._bringing: dict[bytes, Bringing] = {}
         self._serving = Serving(store, self._bringing.get, self._say, host, ports, sampled=sampled)
         self._ways = Ways(lambda node: self._say(Ask(node)))
+        self._neighbours = Neighbours(open_store)
 
     def _say(self, report: Report) -> None:
         with contextlib.suppress(OSError):  # the node manager has gone, and this process goes as well
@@ -77,6 +82,7 @@ class ObjectManager:
         finally:
             self._serving.close()
             self._ways.close()
+            self._neighbours.close()
 
     def _serve(self) -> None:
         self._serving.begin()
@@ -92,7 +98,8 @@ class ObjectManager:
 
     def _take(self, order: Order) -> None:
         if isinstance(order, Bring):
-            bringing = self._bringing[order.key] = Bringing(order, self._own, self._store, self._ways)
+            bringing = Bringing(order, self._own, self._store, self._ways, self._neighbours)
+            self._bringing[order.key] = bringing
             try:
                 UnawaitedThread(target=self._bring, args=(order.key, bringing), name="ray-bring", daemon=True).start()
             except RuntimeError as error:  # there is no room for one more thread
@@ -104,6 +111,7 @@ class ObjectManager:
                 known.give_up()
         elif isinstance(order, Gone):
             self._ways.node_gone(order.node)
+            self._neighbours.gone(order.node)
             for each in list(self._bringing.values()):
                 each.node_gone(order.node)
         elif isinstance(order, Expect):

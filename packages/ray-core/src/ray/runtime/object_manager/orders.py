@@ -65,6 +65,8 @@ class Way(_Said, frozen=True):
     server: bytes = b""
     sealed: bool = False
     reason: str = ""
+    store: str = ""
+    """Address of the node's store, if the node is on this machine, so that it may be read from memory to memory."""
 
 
 class Listens(_Said, frozen=True):
@@ -87,6 +89,8 @@ class Ended(_Said, frozen=True):
     text: str = ""
     received: int = 0
     """Bytes that came over the network for it."""
+    copied: int = 0
+    """Bytes that came from the memory of another node of this machine."""
     bad_frames: int = 0
     """Frames that were not what they said."""
     full: tuple[int, int, int] = (0, 0, 0)

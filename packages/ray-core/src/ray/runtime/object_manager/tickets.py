@@ -49,6 +49,10 @@ class Door(NamedTuple):
     """Empty: nowhere."""
     sealed: bool = False
     """What they are sent is encrypted."""
+    store: str = ""
+    """Address of the node's store; …"""
+    machine: bytes = b""
+    """… those of the same machine may read it there. Empty: none may."""
 
 
 class Keys(NamedTuple):

@@ -50,8 +50,8 @@ class Ways:
                 connection.close()
         return None
 
-    def open(self, node: bytes) -> Line:
-        """A new one.
+    def ask(self, node: bytes) -> Way:
+        """Where a new one leads to, and the ticket for it.
 
         Raises:
             OSError: it cannot be had now.
@@ -60,6 +60,14 @@ class Ways:
         way = self._await(node)
         if way.reason:
             raise ConnectionError(way.reason)
+        return way
+
+    def open(self, way: Way) -> Line:
+        """A new one.
+
+        Raises:
+            OSError: it cannot be had now.
+        """
         connection = socket.create_connection((way.host, way.port), _CONNECT_S)
         try:
             connection.settimeout(None)

@@ -91,6 +91,8 @@ class ClusterConfig(Told, frozen=True):
     """``auto``, ``aes-gcm`` or ``none``: that of the whole cluster; the head says it."""
     control_timeout_s: float = 60.0
     """What needs the control store waits so long for one that does not answer."""
+    same_host: bool = True
+    """Other nodes of this machine read its store in place of a data connection."""
 
 
 class NodeConfig(Told, frozen=True):
