@@ -178,6 +178,25 @@ def test_a_director_that_is_lost_is_looked_for_and_not_called_in_a_circle(joined
     assert joined.failures == []
 
 
+def test_beats_are_not_confirmed_nor_said_again(joined: Node) -> None:
+    member = joined.members.members[(1).to_bytes(4, "big")]
+    link, kept = joined.dials.made[0], dict(member.talk.conversation.kept)
+    joined.belonging._beat()
+    assert link.sent[-1] == cluster.Beat(2, 1), "the first was sent when it was let in"
+    assert member.talk.conversation.kept == kept, "nothing waits for the director to say that it has come"
+    joined.lose(1)
+    said = len(link.sent)
+    joined.belonging._beat()
+    assert len(link.sent) == said
+    joined.now += QUIET_S
+    joined.belonging._beat()  # calls it
+    again = joined.dials.made[-1]
+    joined.reach(1)
+    assert [each for each in again.sent[1:] if isinstance(each, cluster.Beat)] == [], "the first is its hello here"
+    joined.belonging._beat()
+    assert again.sent[-1] == cluster.Beat(5, 1)
+
+
 def test_orders_of_a_lower_term_are_refused(joined: Node) -> None:
     joined.tell(3, 6, 1, 1, 2, 3)
     assert joined.tell(1, 5, 100, 1, 3, dead=2) is None

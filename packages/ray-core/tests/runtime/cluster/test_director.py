@@ -87,6 +87,8 @@ class Client:
     def send(self, message: Any) -> None:
         self.sent.append(message)
 
+    say = send
+
 
 def record(number: int) -> NodeRecord:
     return NodeRecord(number, f"unix:/node/{number}", f"n{number}")

@@ -176,7 +176,8 @@ class Belonging:
                     self._call_director()
                 self._lookout.look()
                 self._lookout.prove()
-            self._to_director(cluster.Beat(self._standing.beat(now), self._following.version))
+            beat = cluster.Beat(self._standing.beat(now), self._following.version)
+            self._members.say(node_bytes(self._following.record.number), beat)
         self._timers.after(BEAT_S, self._beat)
 
     def _shown(self, sent: float) -> None:

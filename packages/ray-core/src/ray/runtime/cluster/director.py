@@ -215,13 +215,13 @@ class Director:
         self._answered.pop(record.number, None)
         self._office.keep(record, DEAD, cause)
 
-    def beat(self, client: Sender, number: int, message: cluster.Beat) -> None:
+    def beat(self, client: Caller, number: int, message: cluster.Beat) -> None:
         """A node says that it lives; one that was declared dead gets no answer."""
         is_in = self.roster.beat(number, boottime())
         if not self._office.holds or (is_in and self._office.dooms(number)):
             return
         if is_in:
-            client.send(cluster.Heard(message.number))
+            client.say(cluster.Heard(message.number))
         if not is_in or message.version != self.roster.version:  # what was said last may have been lost
             client.send(self._words())
 

@@ -47,6 +47,10 @@ class Member:
         """Queue a message; if the connection is lost it goes by the next one, unless the node is dead."""
         self.talk.send((codec.encode(message),))
 
+    def say(self, message: wire.Struct) -> None:
+        """Queue a message that is of no use later: it is lost with the connection."""
+        self.talk.now(message)
+
     @property
     def name(self) -> str:
         """Its name, or its number where it has none."""
@@ -171,6 +175,12 @@ class Members:
             return False
         member.send(message)
         return True
+
+    def say(self, node: bytes, message: wire.Struct) -> None:
+        """Queue a message for a node that is of no use later: it is lost with the connection."""
+        member = self._newest.get(node)
+        if member is not None:
+            member.say(message)
 
     def tell_all(self, message: Any) -> None:
         """Queue a message for each of them."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from ray.messages import wire
+
 
 class Sender(Protocol):
     """A process that is connected to this node manager."""
@@ -21,6 +23,9 @@ class Caller(Sender, Protocol):
     @property
     def is_there(self) -> bool:
         """Whether its connection stands; else it is expected to dial again."""
+
+    def say(self, message: wire.Struct) -> None:
+        """Queue a message that is of no use later: it is lost with the connection."""
 
 
 class Processes(Protocol):

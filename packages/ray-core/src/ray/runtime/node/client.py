@@ -41,6 +41,13 @@ class Client:
     def send(self, message: Any) -> None:
         self.connection.send([codec.encode(message)])
 
+    def say(self, message: wire.Struct) -> None:
+        """See ``Caller``."""
+        if self.talk is None:
+            self.send(message)
+        else:
+            self.talk.now(message)
+
 
 Handler: TypeAlias = Callable[[Client, Any, Sequence[Frame]], None]
 """What takes a kind of message: (the client that has sent it, the message, its frames)."""

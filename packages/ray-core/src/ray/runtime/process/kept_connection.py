@@ -113,6 +113,11 @@ class KeptConnection(Connection):
         """Send what has no number."""
         self.inner.send((codec.encode(message),))
 
+    def now(self, message: wire.Struct) -> None:
+        """Send what is of no use later. It has no number: nobody confirms it, and it is lost with the real one."""
+        if self.is_open and not self.is_over:
+            self.raw(message)
+
     def forget(self) -> None:
         """This end does not go on; the other one is told, if it can be."""
         self.inner.send((_FORGOTTEN,))
