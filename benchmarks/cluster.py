@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import itertools
 import json
 import os
 import pathlib
@@ -33,6 +32,7 @@ from typing import Any, Literal
 import processes
 from actors import Server, with_actor
 from adapter import ray, remote, versions
+from cluster_births import birth_lines
 from cluster_nodes import LIMIT_S, Nodes
 from cluster_objects import broadcast_lines
 from harness import Budget, Line, latencies, measure, rates
@@ -46,9 +46,6 @@ MARK = "attach-sample "
 FAR: dict[str, Any] = {"num_cpus": 0, "resources": {"far": 1}}
 MANY = 100_000
 BORROWS = 20
-BIRTHS = 20
-#: Many of these have room at a time.
-FAR_ACTOR: dict[str, Any] = {"num_cpus": 0, "resources": {"far": 0.01}}
 #: An owner gives up what it has not used for 0.1 s.
 IDLE_S = 0.3
 SETTLE_S = 5.0
@@ -79,7 +76,12 @@ ROWS = (
     Row("here_task_sync", "one task on the driver's node, synchronous, p50", "lower", None, "alone_task_sync"),
     Row("here_actor_sync", "one call of an actor on the driver's node, p50", "lower", None, "alone_actor_sync"),
     Row("named_lookup", "`ray.get_actor`, p50", "lower", 2),
-    Row("named_births", "births of named actors on another node", "higher", 60),
+    Row("named_births", "births of 100 named actors at once on two other nodes", "higher", 60),
+    Row("named_birth_cpu", "processor time of one of these, in all processes", "lower"),
+    Row("far_births", "the same of actors without a name", "higher"),
+    Row("far_birth_cpu", "processor time of one of these", "lower"),
+    Row("here_births", "the same on the driver's node", "higher"),
+    Row("here_birth_cpu", "processor time of one of these", "lower"),
     Row("borrow_idle", "demand to first push, an idle worker of another node, p50", "lower", 3),
     Row("borrow_forked", "demand to first push, a worker that is to be forked there, p50", "lower", 80),
     Row("redis_commands", "Redis commands while 100,000 tasks run", "lower", 200),
@@ -165,21 +167,6 @@ def named_lookup(budget: Budget) -> list[float]:
         return [each / 1000 for each in latencies(lambda: ray.get_actor("looked-up"), budget)]
     finally:
         ray.kill(actor)
-
-
-def named_births(budget: Budget) -> list[float]:
-    """From the first order to the last answer, of actors that are made one after the other."""
-    numbers = itertools.count()
-    found = []
-    for _ in range(BORROWS // 4):
-        start = time.perf_counter()
-        made = [Server.options(name=f"born-{next(numbers)}", **FAR_ACTOR).remote() for _ in range(BIRTHS)]
-        ray.get([actor.ping.remote() for actor in made])
-        found.append(BIRTHS / (time.perf_counter() - start))
-        for actor in made:
-            ray.kill(actor)
-        time.sleep(IDLE_S)
-    return found
 
 
 def borrow_idle(budget: Budget) -> list[float]:
@@ -319,11 +306,11 @@ def measured(run: Run, nodes: Nodes, transport: str, rounds: int, count: int) ->
             *call_lines("here", {}),
             *call_lines("far", FAR),
             Line("named_lookup", "ms", named_lookup),
-            Line("named_births", "/s", named_births),
             Line("borrow_idle", "ms", borrow_idle),
             Line("redis_commands", "", redis_commands(nodes)),
         ]
         run.take(broadcast_lines(nodes))
+        run.take(birth_lines(nodes))
         if run.wants([*forked, *lines]):
             with two_nodes(nodes):
                 run.take(forked)
