@@ -35,6 +35,7 @@ from adapter import ray, remote, versions
 from cluster_births import birth_lines
 from cluster_nodes import LIMIT_S, Nodes
 from cluster_objects import broadcast_lines
+from cluster_pulls import pull_lines
 from harness import Budget, Line, latencies, measure, rates
 from report import MISSED, number, pipe_table
 from tasks import PIPELINED, nothing
@@ -85,6 +86,23 @@ ROWS = (
     Row("borrow_idle", "demand to first push, an idle worker of another node, p50", "lower", 3),
     Row("borrow_forked", "demand to first push, a worker that is to be forked there, p50", "lower", 80),
     Row("redis_commands", "Redis commands while 100,000 tasks run", "lower", 200),
+    Row(
+        "pull_clear",
+        "1 GiB from another node in the clear, beside a plain socket",
+        "higher",
+        None,
+        "socket",
+        0.8,
+    ),
+    Row("pull_clear_cpu", "processor time of that, both object managers", "lower", 0.36),
+    Row("pull_sealed", "the same with AES-256-GCM, beside a plain socket", "higher", None, "socket", 0.4),
+    Row("pull_sealed_cpu", "processor time of that", "lower", 0.55),
+    Row("pull_near", "the same from store to store of one machine, beside a plain socket", "higher", None, "socket"),
+    Row("pull_near_cpu", "processor time of that", "lower"),
+    Row("pull_many", "1,000 values of 1 MiB, beside one of 1 GiB", "higher", None, "pull_clear", 0.6),
+    Row("pull_100k", "one value of 100 KiB, p50", "lower", 0.8),
+    Row("pull_1m", "one value of 1 MiB, p50", "lower", 2.5),
+    Row("get_pulled", "`get` of a value that has come", "higher", 50_000),
     Row("broadcast", "one value of 256 MiB to 8 nodes", "lower", None, "broadcast_single", 1.3),
     Row("broadcast_sent", "of that, what the source sends, in values", "lower", 2.05),
     Row("broadcast_received", "of that, what a node receives at most, in values", "lower", 1.02),
@@ -309,6 +327,7 @@ def measured(run: Run, nodes: Nodes, transport: str, rounds: int, count: int) ->
             Line("borrow_idle", "ms", borrow_idle),
             Line("redis_commands", "", redis_commands(nodes)),
         ]
+        run.take(pull_lines(nodes))
         run.take(broadcast_lines(nodes))
         run.take(birth_lines(nodes))
         if run.wants([*forked, *lines]):

@@ -25,7 +25,7 @@ class Nodes:
 
     def __init__(self, folder: str, transport: str) -> None:
         self.folder = folder
-        self.environ = os.environ | {"RAY_TRANSPORT": transport}
+        self.environ = os.environ | {"RAY_TRANSPORT": transport, "RAY_SAME_HOST": "0"}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "ray", *arguments]
