@@ -8,7 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from ray.cli import status
-from ray.runtime.cluster.local_clusters import LocalCluster
+from ray.exceptions import RayConnectionError
+from ray.runtime.cluster.local_clusters import KeeperFacts, LocalCluster, LocalKeeper
+from ray.runtime.cluster.process_ends import Process
 
 
 @pytest.fixture
@@ -40,3 +42,10 @@ def test_what_is_not_known_to_be_in_use_is_not_said_to_be(found: dict[str, Any])
 def test_what_is_in_use(found: dict[str, Any]) -> None:
     found |= {"resources": {"CPU": 4.0}, "available": {"CPU": 1.0}}
     assert "  CPU: 3 of 4 in use\n" in printed()
+
+
+@pytest.mark.parametrize(("has_keeper", "said"), [(True, "its keeper is starting another one"), (False, "no node of")])
+def test_a_node_manager_that_is_started_again(has_keeper: bool, said: str) -> None:
+    keeper = LocalKeeper("folder", KeeperFacts("default", "s", "127.0.0.1:6379", "path"), Process(1, ""))
+    with pytest.raises(RayConnectionError, match=said):
+        status.report(LocalCluster("default", "s", "127.0.0.1:6379", keeper=keeper if has_keeper else None))

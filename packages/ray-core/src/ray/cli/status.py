@@ -69,6 +69,11 @@ def report(cluster: LocalCluster, *, waiting: bool = False) -> dict[str, Any]:
                 "nodes": [_of_node(row, director, here.get(row["NodeID"])) for row in rows],
                 "waiting": [_of_demand(row) for row in demands],
             }
+    if cluster.keeper is not None:
+        raise RayConnectionError(
+            f"the node manager of the head of cluster {cluster.name!r} does not answer; if it has died, its keeper is "
+            "starting another one: ask again"
+        )
     raise RayConnectionError(f"no node of cluster {cluster.name!r} on this machine answers")
 
 
