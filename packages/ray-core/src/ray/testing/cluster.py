@@ -263,7 +263,7 @@ class Cluster:
         """
         if direction not in ("both", "in", "out"):
             raise ValueError(f"direction={direction!r}: it is 'both', 'in' or 'out'")
-        given = [nodes] if isinstance(nodes, ClusterNode) else nodes
+        given: Any = [nodes] if isinstance(nodes, ClusterNode) else nodes
         if isinstance(given, str) or not isinstance(given, Iterable):
             raise TypeError(f"nodes={nodes!r}: give a node that add_node has returned, or a list of them")
         cut = list(given)
