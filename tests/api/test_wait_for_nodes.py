@@ -12,7 +12,8 @@ import ray
 def test_what_is_there_is_not_waited_for(ray_session):
     assert ray.wait_for_nodes() == ray.nodes()
     assert ray.wait_for_nodes(1, resources={"CPU": 1}, timeout_s=0) == ray.nodes()
-    assert ray.wait_for_nodes(timeout_s=None) == ray.nodes()
+    for timeout_s in (None, datetime.timedelta(0), float("inf")):
+        assert ray.wait_for_nodes(timeout_s=timeout_s) == ray.nodes()
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,8 @@ def test_what_is_there_is_not_waited_for(ray_session):
     ],
 )
 def test_what_does_not_come(ray_session, given, said):
-    with pytest.raises(TimeoutError, match=f"after 0.1 s, the session has .*{said}"):
+    there = ray.nodes()[0]["NodeID"]
+    with pytest.raises(TimeoutError, match=f"after 0.1 s, the session has .*{said}; alive: {there}$"):
         ray.wait_for_nodes(**given, timeout_s=0.1)
 
 
@@ -46,7 +48,9 @@ def test_what_does_not_come(ray_session, given, said):
         ({"resources": "CPU"}, TypeError),
         ({"timeout_s": -1}, ValueError),
         ({"timeout_s": float("nan")}, ValueError),
-        ({"timeout_s": datetime.timedelta(seconds=1)}, TypeError),
+        ({"timeout_s": datetime.timedelta(seconds=-1)}, ValueError),
+        ({"timeout_s": 10**400}, ValueError),
+        ({"timeout_s": "1"}, TypeError),
         ({"timeout_s": True}, TypeError),
     ],
 )

@@ -13,6 +13,7 @@ import ray.abc
 import ray.exceptions
 from ray.plugins import specs
 from ray.plugins.seams import SEAMS
+from ray.testing.cluster import Cluster, ClusterNode
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -68,6 +69,30 @@ def test_seam_with_a_built_in_part_has_a_contract_suite(seam: str) -> None:
     name = f"{seam.capitalize()}Contract"
     assert inspect.isclass(getattr(suite, name))
     assert name in (importlib.import_module("ray.testing.contracts").__doc__ or "")
+
+
+def described(value: type, name: str) -> str:
+    """A class or a method of it as a heading of the reference has it: without types, and ``self``."""
+    found = inspect.signature(value if name == value.__name__ else getattr(value, name))
+    given = [each.replace(annotation=each.empty) for each in found.parameters.values() if each.name != "self"]
+    text = str(inspect.Signature(given))
+    return f"{value.__name__}{text}" if name == value.__name__ else f"{value.__name__}.{name}{text}"
+
+
+def test_the_reference_of_the_test_cluster_is_true() -> None:
+    """Each public method has its signature as a heading, each attribute a row of a table; there are no others."""
+    text = (DOCS / "reference" / "testing-cluster.md").read_text()
+    headings = re.findall(r"^### `(.+)`$", text, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+\.\w+)` \|", text, re.MULTILINE)
+    wanted, attributes = [described(Cluster, "Cluster")], []
+    for kind in (Cluster, ClusterNode):
+        for name in [*vars(kind), *re.findall(r"self\.([a-z]\w*)(?:: .*)? = ", inspect.getsource(kind))]:
+            if not name.startswith("_") and inspect.isfunction(getattr(kind, name, None)):
+                wanted.append(described(kind, name))
+            elif not name.startswith("_"):
+                attributes.append(f"{kind.__name__}.{name}")
+    assert sorted(headings) == sorted(wanted)
+    assert sorted(rows) == sorted(attributes)
 
 
 def test_every_hook_of_a_seam_exists() -> None:

@@ -259,10 +259,12 @@ def test_what_was_on_a_node_that_has_died_is_lost(cluster: Cluster) -> None:
     kept, read = make.remote(1), make.remote(2)
     assert ray.get(read, timeout=LIMIT_S) == pattern(2)
     ray.wait([kept], timeout=LIMIT)
-    cluster.kill(cluster.nodes[1])
+    dead = cluster.nodes[1]
+    cluster.kill(dead)
     eventually(lambda: sum(row["Alive"] for row in ray.nodes()) == 1, 10, "the node is known to be dead")
     assert ray.get(read, timeout=LIMIT_S) == pattern(2)  # its copy is here
-    with pytest.raises(ray.exceptions.ObjectLostError, match="dead"):
+    whose = rf"it was on the node {dead.name} \(at 127\.0\.0\.1, NodeID {dead.node_id}\), which is dead: "
+    with pytest.raises(ray.exceptions.ObjectLostError, match=whose):
         ray.get(kept, timeout=LIMIT_S)
     del kept, read
     is_empty(cluster)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -124,20 +125,21 @@ def looked(actor):
 
 def test_a_node_that_cannot_have_it_says_so_for_every_task(cluster, program):
     far = cluster.nodes[1]
+    title = f"{far.name} (at 127.0.0.1, NodeID {far.node_id})"
     with ray.init(cluster.address, working_dir=program):
         job = ray.get_runtime_context().job_id
         in_the_way = Path(far.started.session_dir, f"working_dir-{job}-1.zip")
         in_the_way.write_text("")
         for _ in range(2):
-            with pytest.raises(RuntimeEnvSetupError, match=f"is not there on node {far.name}") as told:
+            with pytest.raises(RuntimeEnvSetupError, match=re.escape(f"is not there on node {title}, and")) as told:
                 ray.get(look.options(max_retries=0, **FAR).remote(), timeout=30)
-            assert (told.value.node, "cannot be written down" in told.value.reason) == (far.name, True)
+            assert (told.value.node, "cannot be written down" in told.value.reason) == (title, True)
         with pytest.raises(RuntimeEnvSetupError) as raised:
             ray.get(Looking.options(num_cpus=0, **FAR).remote().look.remote(), timeout=30)
         assert isinstance(raised.value, RayActorError)
         assert ray.get(look.options(num_cpus=2, max_retries=0).remote(), timeout=30)[0] == cluster.nodes[0].node_id
         rows = [row for row in ray.error_info() if row["type"] == "runtime_env_setup_failed"]
-        assert [far.name in row["message"] for row in rows] == [True]
+        assert [title in row["message"] for row in rows] == [True]
         inside.settled()
     eventually(lambda: copies(cluster) == [])
 

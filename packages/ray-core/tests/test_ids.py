@@ -82,3 +82,10 @@ def test_no_attempt_has_the_edition_of_the_owners_node() -> None:
     assert min(editions) == 1
     assert max(editions) == ids.MAX_EDITION
     assert editions[:3] == [1, 2, 3]
+
+
+def test_a_node_is_named_by_all_that_users_know_of_it() -> None:
+    process = ids.node_bytes(42) + b"proc"
+    assert ids.node_title(process) == ids.node_title(process, "", "10.0.0.7") == "0000002a"
+    assert ids.node_title(process, "second", "10.0.0.7") == "second (at 10.0.0.7, NodeID 0000002a)"
+    assert ids.node_title(process, "second") == "second (NodeID 0000002a)"

@@ -46,6 +46,13 @@ def node_of(id: bytes) -> bytes:
     return id[:NODE_NUMBER_BYTES]
 
 
+def node_title(id: bytes, name: str = "", host: str = "") -> str:
+    """How messages name the node that a process, task, object, actor or lease is of: by all that users know of it."""
+    node_id = node_of(id).hex()
+    address = f"at {host}, " if host else ""
+    return f"{name} ({address}NodeID {node_id})" if name else node_id
+
+
 def node_number(id: bytes) -> int:
     """The same as a number."""
     return int.from_bytes(id[:NODE_NUMBER_BYTES], "big")

@@ -66,7 +66,7 @@ def test_a_number_is_given_once() -> None:
 def test_a_name_is_of_one_living_node() -> None:
     made = Roster()
     made.join(record(1, "a"), 0.0)
-    assert "there is a node of the name 'a' already: 00000001" in made.join(record(2, "a"), 0.0)
+    assert "there is a node of the name 'a' already: NodeID 00000001" in made.join(record(2, "a"), 0.0)
     made.declare_dead(1, "why")
     assert made.join(record(3, "a"), 0.0) == ""
 

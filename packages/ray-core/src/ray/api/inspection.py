@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import platform
 import re
@@ -9,10 +10,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from ray.api.options import node_count, seconds
 from ray.clock import monotonic, sleep
 from ray.runtime.interface import current_session
 
 _LOOK_S = 0.05
+#: Nodes that a message names.
+_MAX_NAMED = 8
 
 
 def error_info(job_id: str | None = None) -> list[dict[str, Any]]:
@@ -42,7 +46,7 @@ def _check_job(job_id: object) -> None:
 
 
 def nodes() -> list[dict[str, Any]]:
-    """The machines of the session, one dict each.
+    """The nodes of the session, one dict each: the head of a cluster first, others as they have joined, then dead ones.
 
     Raises:
         RayConnectionError: there is no session.
@@ -51,27 +55,27 @@ def nodes() -> list[dict[str, Any]]:
 
 
 def wait_for_nodes(
-    n: int | None = None, *, resources: Mapping[str, float] | None = None, timeout_s: float | None = 60.0
+    n: int | None = None,
+    *,
+    resources: Mapping[str, float] | None = None,
+    timeout_s: float | datetime.timedelta | None = 60.0,
 ) -> list[dict[str, Any]]:
     """Wait until the session has so many nodes and resources; returns those that are alive, as ``nodes`` does.
 
     Args:
         n: nodes that are alive; None: one is enough.
         resources: what they have together, in use or not, by name: ``{"CPU": 8, "disk": 2}``.
-        timeout_s: None: as long as it takes.
+        timeout_s: seconds, or a ``datetime.timedelta``; None: as long as it takes.
 
     Raises:
         RayConnectionError: there is no session.
-        TimeoutError: there is less by then; it says what is missing.
+        TimeoutError: there is less by then; it says what is missing, and which nodes are there.
         TypeError, ValueError: an argument is of no use.
     """
-    count, wanted = _count(n), _amounts(resources)
-    if timeout_s is not None and (isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float))):
-        raise TypeError(f"timeout_s must be seconds or None, not {timeout_s!r}")
-    if timeout_s is not None and not timeout_s >= 0:
-        raise ValueError(f"timeout_s must not be negative: {timeout_s!r}")
+    count, wanted = node_count("n", n), _amounts(resources)
+    limit_s = seconds("timeout_s", timeout_s)
     runtime = current_session()
-    end = math.inf if timeout_s is None else monotonic() + timeout_s
+    end = math.inf if limit_s is None else monotonic() + limit_s
     while True:
         alive = [row for row in runtime.nodes() if row["Alive"]]
         found: dict[str, float] = {}
@@ -85,16 +89,13 @@ def wait_for_nodes(
         if not missing:
             return alive
         if monotonic() >= end:
-            raise TimeoutError(f"after {timeout_s:g} s, the session has {' and '.join(missing)}")
+            names = [row["NodeName"] or row["NodeID"] for row in alive]
+            there = ", ".join(names[:_MAX_NAMED])
+            more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+            raise TimeoutError(
+                f"after {limit_s:g} s, the session has {' and '.join(missing)}; alive: {there or 'none'}{more}"
+            )
         sleep(min(_LOOK_S, max(0.0, end - monotonic())))
-
-
-def _count(n: int | None) -> int:
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
-        raise TypeError(f"n must be a number of nodes or None, not {n!r}")
-    if n is not None and n < 1:
-        raise ValueError(f"n must be at least 1, not {n}")
-    return n or 1
 
 
 def _amounts(resources: Mapping[str, float] | None) -> dict[str, float]:

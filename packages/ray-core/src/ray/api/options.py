@@ -269,6 +269,20 @@ def whole_number(name: str, value: object, least: int | None, most: int = MOST) 
     return number
 
 
+def node_count(name: str, n: int | None) -> int:
+    """A number of nodes to wait for; one by default.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it is less than one.
+    """
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
+        raise TypeError(f"{name} must be a number of nodes or None, not {n!r}")
+    if n is not None and n < 1:
+        raise ValueError(f"{name} must be at least 1, not {n}")
+    return n or 1
+
+
 def _float(name: str, value: SupportsFloat) -> float:
     __tracebackhide__ = True
     try:

@@ -116,6 +116,8 @@ def node_name(text: str) -> str:
     """What a node is called over all its lives."""
     if not _LABEL.fullmatch(text):
         raise ValueError(f"{text!r} is no name: up to 63 letters, digits and . _ - / between letters or digits")
+    if re.fullmatch("[0-9a-f]{8}", text):
+        raise ValueError(f"{text!r} is no name of a node: 8 hexadecimal digits are a NodeID")
     return text
 
 

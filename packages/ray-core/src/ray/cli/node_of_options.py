@@ -22,6 +22,7 @@ from ray.runtime.cluster.places import is_loopback
 from ray.runtime.process import hardware
 from ray.runtime.process.node_start import ClusterConfig
 from ray.runtime.start_options import StartOptions
+from ray.units import counted
 
 #: A node listens on so many ports, and on so many more for each CPU.
 _PORTS, _PORTS_PER_CPU = 3, 2
@@ -66,8 +67,8 @@ def check_ports(given: Mapping[str, Any]) -> tuple[int, int]:
     needed = _PORTS + _PORTS_PER_CPU * cpus
     if last - first + 1 < needed:
         raise click.UsageError(
-            f"--port-range {first}-{last} holds {last - first + 1} ports, and a node of {cpus} CPUs needs {needed}: "
-            f"{_PORTS} and {_PORTS_PER_CPU} for each CPU"
+            f"--port-range {first}-{last} holds {last - first + 1} ports, and a node of {counted(cpus, 'CPU')} needs "
+            f"{needed}: {_PORTS} and {_PORTS_PER_CPU} for each CPU"
         )
     return first, last
 

@@ -35,8 +35,10 @@ def status(name: str | None, address: str | None, form: str) -> int:
     print(f"Cluster {cluster.name!r} at {cluster.address}: {counted(alive, 'node')}{dead}.")
     total, free = found["resources"], found["available"]
     for resource, amount in sorted(total.items()):
-        taken = _amount(resource, amount - free.get(resource, 0.0))
-        print(f"  {resource}: {taken} of {_amount(resource, amount)} in use")
+        unheard = found["unheard"].get(resource, 0.0)
+        taken = _amount(resource, amount - unheard - free.get(resource, 0.0))
+        rest = f"; {_amount(resource, unheard)} on nodes that do not answer" if unheard else ""
+        print(f"  {resource}: {taken} of {_amount(resource, amount)} in use{rest}")
     print(as_table([("NODE", "NAME", "MACHINE", "STATE", "LABELS", "OFFERS"), *(_row(node) for node in nodes)]))
     if any(node["state"] == "silent" for node in nodes):
         print("The node manager of the head does not answer this machine: it has ended, or cannot be reached.")
@@ -55,28 +57,34 @@ def report(cluster: LocalCluster, *, waiting: bool = False) -> dict[str, Any]:
     """
     for node in cluster.nodes:
         with contextlib.suppress(ConnectionError, TimeoutError, RayError):
-            rows, director, total, free, demands = _asked(node, waiting=waiting)
-            here = {f"{each.facts.node:08x}": each for each in cluster.nodes}
+            rows, director, (total, free, unheard), demands = _asked(node, waiting=waiting)
+            here = {each.node_id: each for each in cluster.nodes}
             return {
                 "name": cluster.name,
                 "session": cluster.session,
                 "address": cluster.address,
                 "resources": total,
                 "available": free,
+                "unheard": unheard,
                 "nodes": [_of_node(row, director, here.get(row["NodeID"])) for row in rows],
                 "waiting": [_of_demand(row) for row in demands],
             }
+    if cluster.keeper is not None:
+        raise RayConnectionError(
+            f"the node manager of the head of cluster {cluster.name!r} does not answer; if it has died, its keeper is "
+            "starting another one: ask again"
+        )
     raise RayConnectionError(f"no node of cluster {cluster.name!r} on this machine answers")
 
 
 def _asked(
     node: LocalNode, *, waiting: bool
-) -> tuple[list[dict[str, Any]], tuple[str, bool], dict[str, float], dict[str, float], list[dict[str, Any]]]:
+) -> tuple[list[dict[str, Any]], tuple[str, bool], list[dict[str, float]], list[dict[str, Any]]]:
     with contextlib.closing(SessionObserver(node.session_dir, node.facts)) as observer:
         rows, director = (observer.ask(what, _ANSWER_S) for what in ("nodes", "director"))
         demands = observer.ask("demands", _ANSWER_S) if waiting else []
-        total, free = (observer.ask(what, _ANSWER_S) for what in ("resources", "available"))
-    return rows, (director[0], director[1]), _plain(total), _plain(free), demands
+        amounts = [_plain(observer.ask(what, _ANSWER_S)) for what in ("resources", "available", "unheard")]
+    return rows, (director[0], director[1]), amounts, demands
 
 
 def _plain(amounts: dict[str, int]) -> dict[str, float]:

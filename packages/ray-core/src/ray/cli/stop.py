@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -11,11 +12,11 @@ from ray.cli import exits
 from ray.cli.commands import command
 from ray.cli.which_cluster import local_cluster, with_cluster
 from ray.clock import monotonic, sleep
-from ray.exceptions import RayConnectionError, RaySystemError
+from ray.exceptions import KeyFileError, RayConnectionError, RaySystemError
 from ray.runtime.cluster.key_folder import KeyFolder, remove_key_file
 from ray.runtime.cluster.local_clusters import LocalCluster, LocalNode
 from ray.runtime.cluster.own_host import own_host
-from ray.runtime.cluster.places import parse_place
+from ray.runtime.cluster.places import Place, parse_place
 from ray.runtime.cluster.process_ends import GRACE_S, Process, end_processes
 from ray.runtime.process.session_dirs import remove_session_dir, sweep_sessions
 from ray.units import counted
@@ -28,7 +29,7 @@ _ASK_S = 2.0
 
 @command("stop")
 @with_cluster
-@click.option("--node", metavar="NODE", help="End this node alone: its name, or the number of its process.")
+@click.option("--node", metavar="NODE", help="End this node alone: its name, NodeID or pid.")
 @click.option("--cluster", "whole", is_flag=True, help="End the whole cluster: all nodes, and the control server.")
 def stop(name: str | None, address: str | None, node: str | None, whole: bool) -> int:
     """End the nodes of this user on this machine, all of one cluster; where its head is, the cluster ends with it."""
@@ -86,12 +87,33 @@ def _has_lost_head(cluster: LocalCluster) -> bool:
     try:
         if place is None or own_host(place.host) != place.host:
             return False
-        socket.create_connection(place, _ASK_S).close()
     except ValueError:  # it is no address of this machine
         return False
-    except OSError:
-        return True
+    return _has_own_server(cluster) and _is_refused(place)
+
+
+def _has_own_server(cluster: LocalCluster) -> bool:
+    """Whether the control server ends with the head; one that was there before may be down, and the head elsewhere."""
+    with contextlib.suppress(OSError, KeyFileError):
+        key = KeyFolder().read(cluster.name).key
+        return key.session == cluster.session and key.has_own_server
     return False
+
+
+def _is_refused(place: Place) -> bool:
+    """Whether nobody listens there, and is not being started again either."""
+    end = monotonic() + _ASK_S
+    while True:
+        try:
+            socket.create_connection(place, _ASK_S).close()
+        except ConnectionRefusedError:
+            if monotonic() > end:
+                return True
+        except OSError:
+            return False
+        else:
+            return False
+        sleep(_LOOK_S)
 
 
 def _rest(cluster: LocalCluster, *, ends: bool) -> str:
@@ -111,13 +133,17 @@ def _sweep() -> None:
 
 
 def _chosen(cluster: LocalCluster, node: str) -> LocalNode:
-    found = [each for each in cluster.nodes if node == each.cluster.node_name]
-    found = found or [each for each in cluster.nodes if node == str(each.process.pid)]
-    names = ", ".join(f"{each.cluster.node_name} (process {each.process.pid})" for each in found or cluster.nodes)
+    found: list[LocalNode] = []
+    for said in (lambda each: each.cluster.node_name, lambda each: each.node_id, lambda each: str(each.process.pid)):
+        found = found or [each for each in cluster.nodes if node == said(each)]
+    names = ", ".join(
+        f"{each.cluster.node_name} (NodeID {each.node_id}, process {each.process.pid})"
+        for each in found or cluster.nodes
+    )
     if not found:
         raise RayConnectionError(f"no node {node!r} of cluster {cluster.name!r} runs on this machine: there is {names}")
     if len(found) > 1:
-        raise click.UsageError(f"--node {node}: that is more than one: {names}. Give the number of the process")
+        raise click.UsageError(f"--node {node}: that is more than one: {names}. Give the NodeID")
     return found[0]
 
 

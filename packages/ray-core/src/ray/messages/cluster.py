@@ -6,6 +6,7 @@ mean what they mean between an owner and its node manager: the home speaks for i
 
 from __future__ import annotations
 
+from ray.ids import node_bytes, node_title
 from ray.messages.node import ActorSpec, ExitCause
 from ray.messages.wire import Amount, Count, Depth, Struct
 
@@ -23,6 +24,16 @@ class NodeRecord(Struct, frozen=True):
     labels: dict[str, str] = {}
     host: str = ""
     """Where other nodes reach it."""
+
+    @property
+    def node_id(self) -> str:
+        """As users know it."""
+        return node_bytes(self.number).hex()
+
+    @property
+    def title(self) -> str:
+        """How messages name it."""
+        return node_title(node_bytes(self.number), self.name, self.host)
 
 
 class KeptNode(Struct, frozen=True):

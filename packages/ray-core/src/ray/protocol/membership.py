@@ -95,7 +95,7 @@ class Roster:
             return f"its number, {number}, was given before; the highest is {self._highest}"
         same = [member.record for member in self.members.values() if member.record.name == record.name]
         if record.name and same:
-            return f"there is a node of the name {record.name!r} already: {same[0].number:08x}"
+            return f"there is a node of the name {record.name!r} already: NodeID {same[0].node_id}"
         self._highest = max(self._highest, number)
         self.members[number] = Member(record, now)
         return ""

@@ -35,6 +35,11 @@ class SentCode:
         """The facts of the directory."""
         return None if self.directory is None else self.directory.package
 
+    @property
+    def root(self) -> str:
+        """The path of the directory on this machine; empty: none is sent."""
+        return "" if self.directory is None else self.directory.root
+
     def close(self) -> None:
         """Nobody is going to ask for it."""
         if self.directory is not None:

@@ -17,16 +17,18 @@ The control store is a Redis server that the head starts, so ``redis-server`` or
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import msgspec
 
-from ray.api.options import custom_resources, memory_bytes, quantity, whole_quantity
+from ray.api.options import custom_resources, memory_bytes, node_count, quantity, seconds, whole_quantity
 from ray.builtin.redis_control import access
 from ray.builtin.redis_control.settings import CERTIFICATE
 from ray.clock import monotonic, sleep
@@ -40,7 +42,7 @@ from ray.runtime.process.node_start import LOOPBACK, ClusterConfig
 from ray.runtime.process.session_dirs import session_in
 from ray.runtime.start_options import StartOptions
 from ray.testing.namespaces import Host, Network
-from ray.testing.slow_cable import bytes_per_s
+from ray.testing.slow_cable import bytes_per_s, delay_s, share_of_frames
 
 _LOOK_S = 0.02
 #: Of the Redis server on the head's host, where hosts have networks of their own.
@@ -58,6 +60,9 @@ class ClusterNode:
         row = next(row for row in self.ask("nodes") if row["Pid"] == started.pid)
         #: As ``ray.nodes()`` and ``RuntimeContext.node_id`` give it.
         self.node_id: str = row["NodeID"]
+
+    def __repr__(self) -> str:
+        return f"ClusterNode({self.name!r}, node_id={self.node_id!r}, pid={self.pid})"
 
     @property
     def address(self) -> str:
@@ -158,9 +163,18 @@ class Cluster:
                 self.shutdown()
                 raise
 
+    def __repr__(self) -> str:
+        return f"Cluster({self.name!r}, nodes={[node.name for node in self.nodes]})"
+
     @property
     def head_node(self) -> ClusterNode:
-        """The first node, which is the director."""
+        """The first node, which is the director.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not self.nodes:
+            raise ValueError("the cluster has no node: Cluster(initialize_head=True), or add_node()")
         return self.nodes[0]
 
     @property
@@ -234,82 +248,93 @@ class Cluster:
             options = {"transport": {"far_options": {"host": host, "key_file": self._far_keys}}, **options}
         return resolve_plan(**self._parts, options=options)  # type: ignore[arg-type]
 
-    @contextlib.contextmanager
-    def on(self, node: ClusterNode) -> Iterator[None]:
+    def on(self, node: ClusterNode) -> AbstractContextManager[None]:
         """Give this thread, and what it starts, the network of the node's host, for as long as the block takes."""
-        with _host(node).entered():
-            yield
+        return _host(node).entered()
 
-    @contextlib.contextmanager
     def partition(
-        self, nodes: Collection[ClusterNode], direction: Literal["both", "in", "out"] = "both"
-    ) -> Iterator[None]:
-        """Drop what is sent between these nodes and all others: both ways, or only to them, or only from them."""
+        self, nodes: ClusterNode | Iterable[ClusterNode], direction: Literal["both", "in", "out"] = "both"
+    ) -> AbstractContextManager[None]:
+        """Drop what is sent between these nodes and all others: both ways, or only to them, or only from them.
+
+        Args:
+            nodes: one, or several, between which all goes on.
+            direction: ``both``; ``in``: what is sent to them; ``out``: what they send.
+
+        Raises:
+            TypeError: what is given are no nodes.
+            ValueError: there is no such direction, no node, or none with a network of its own.
+        """
         if direction not in ("both", "in", "out"):
             raise ValueError(f"direction={direction!r}: it is 'both', 'in' or 'out'")
-        others = [_host(node).address for node in self.nodes if node not in nodes]
-        listed = f"{{ {', '.join(others)} }}"
-        with contextlib.ExitStack() as stack:
-            for host in map(_host, nodes if others else []):
-                if direction != "in":
-                    stack.enter_context(host.dropping(f"ip daddr {listed}"))
-                if direction != "out":
-                    stack.enter_context(host.dropping(f"ip saddr {listed}", "input"))
-            yield
+        given: Any = [nodes] if isinstance(nodes, ClusterNode) else nodes
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise TypeError(f"nodes={nodes!r}: give a node that add_node has returned, or a list of them")
+        cut = list(given)
+        if not cut:
+            raise ValueError("nodes=[]: give at least one node that is to be cut off")
+        hosts = [_host(node) for node in cut]
+        others = [_host(node).address for node in self.nodes if node not in cut]
+        return _parted(hosts if others else [], f"{{ {', '.join(others)} }}", direction)
 
-    @contextlib.contextmanager
-    def delay(self, node: ClusterNode, seconds: float) -> Iterator[None]:
+    def delay(self, node: ClusterNode, seconds: float) -> AbstractContextManager[None]:
         """Have each frame to and from the node's host arrive so much later."""
-        with _host(node).slowed(delay_s=seconds):
-            yield
+        return _host(node).slowed(delay_s=delay_s(seconds))
 
-    @contextlib.contextmanager
-    def loss(self, node: ClusterNode, share: float) -> Iterator[None]:
+    def loss(self, node: ClusterNode, share: float) -> AbstractContextManager[None]:
         """Lose this share of the frames to and from the node's host, 0 to 1."""
-        with _host(node).slowed(loss=share):
-            yield
+        return _host(node).slowed(loss=share_of_frames(share))
 
-    @contextlib.contextmanager
-    def rate(self, node: ClusterNode, rate: str) -> Iterator[None]:
+    def rate(self, node: ClusterNode, rate: str) -> AbstractContextManager[None]:
         """Let so much through, to and from the node's host, in a second: ``"10mbit"``, ``"500kbit"``."""
-        with _host(node).slowed(bytes_per_s=bytes_per_s(rate)):
-            yield
+        return _host(node).slowed(bytes_per_s=bytes_per_s(rate))
 
     def remove_node(self, node: ClusterNode) -> None:
         """Stop a node as ``ray stop`` does."""
+        self._check(node)
         node.started.stop()
         self.nodes.remove(node)
 
     def kill(self, node: ClusterNode) -> None:
         """Kill a node's manager; its survivor ends the rest."""
+        self._check(node)
         os.kill(node.pid, signal.SIGKILL)
         node.started.stop()
         self.nodes.remove(node)
 
-    @contextlib.contextmanager
-    def pause(self, node: ClusterNode) -> Iterator[None]:
+    def pause(self, node: ClusterNode) -> AbstractContextManager[None]:
         """Stop a node's manager for as long as the block takes."""
-        os.kill(node.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(node.pid, signal.SIGCONT)
+        self._check(node)
+        return _paused(node.pid)
 
-    def wait_for_nodes(self, count: int | None = None, timeout: float = 30.0) -> None:
-        """Wait until every node knows of so many that are alive; of all that were started, by default.
+    def _check(self, node: ClusterNode) -> None:
+        """See that it runs: its process id may be another's by now."""
+        if node not in self.nodes:
+            _host_of(node)
+            names = ", ".join(each.name for each in self.nodes) or "none"
+            raise ValueError(f"{node!r} is no node of this cluster any more, or is one of another; there are: {names}")
+
+    def wait_for_nodes(self, count: int | None = None, timeout: float | None = 30.0) -> None:
+        """Wait until every node knows of so many that are alive, itself among them.
+
+        Args:
+            count: None: of all that were started and not ended.
+            timeout: in seconds; None: as long as it takes.
 
         Raises:
-            TimeoutError: it takes longer.
+            TimeoutError: it takes longer; it says which nodes know of fewer or more.
+            TypeError, ValueError: an argument is of no use.
         """
-        wanted = len(self.nodes) if count is None else count
-        end = monotonic() + timeout
+        wanted = len(self.nodes) if count is None else node_count("count", count)
+        timeout_s = seconds("timeout", timeout)
+        end = math.inf if timeout_s is None else monotonic() + timeout_s
         while True:
-            known = [sum(row["Alive"] for row in node.ask("nodes")) for node in self.nodes]
-            if all(each == wanted for each in known):
+            known = {node.name: sum(row["Alive"] for row in node.ask("nodes")) for node in self.nodes}
+            if all(each == wanted for each in known.values()):
                 return
             if monotonic() > end:
-                raise TimeoutError(f"nodes know of {known} others after {timeout:g} s, not of {wanted}")
+                shown = ", ".join(f"{name} of {each}" for name, each in known.items() if each != wanted)
+                raise TimeoutError(f"after {timeout_s:g} s, not all nodes know of {wanted} that are alive: {shown}")
             sleep(_LOOK_S)
 
     def shutdown(self) -> None:
@@ -328,6 +353,41 @@ class Cluster:
 
 
 def _host(node: ClusterNode) -> Host:
-    if node.host is None:
+    """Its host.
+
+    Raises:
+        TypeError: it is no node.
+        ValueError: it has no host of its own.
+    """
+    host = _host_of(node)
+    if host is None:
         raise ValueError("the node has no network of its own: Cluster(isolation='netns')")
+    return host
+
+
+def _host_of(node: ClusterNode) -> Host | None:
+    if not isinstance(node, ClusterNode):
+        raise TypeError(f"node={node!r}: give a node that add_node has returned, or head_node")
     return node.host
+
+
+@contextlib.contextmanager
+def _parted(hosts: Iterable[Host], others: str, direction: str) -> Iterator[None]:
+    """``others``: the addresses of hosts, as nft has a set of them."""
+    with contextlib.ExitStack() as stack:
+        for host in hosts:
+            if direction != "in":
+                stack.enter_context(host.dropping(f"ip daddr {others}"))
+            if direction != "out":
+                stack.enter_context(host.dropping(f"ip saddr {others}", "input"))
+        yield
+
+
+@contextlib.contextmanager
+def _paused(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

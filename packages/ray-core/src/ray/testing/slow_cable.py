@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import heapq
+import math
 import os
 import random
 import re
@@ -41,12 +42,44 @@ def bytes_per_s(rate: str) -> float:
     """Of a rate such as ``10mbit``.
 
     Raises:
+        TypeError: it is no text.
         ValueError: it is none.
     """
+    example = "give one such as '10mbit' or '500kbit'"
+    if not isinstance(rate, str):
+        raise TypeError(f"rate={rate!r}: {example}")
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(bit|kbit|mbit|gbit)", rate)
-    if found is None or not float(found[1]):
-        raise ValueError(f"rate={rate!r}: give one such as '10mbit' or '500kbit'")
+    if found is None or not 0 < float(found[1]) < math.inf:
+        raise ValueError(f"rate={rate!r}: {example}")
     return float(found[1]) * _BITS[found[2]] / 8
+
+
+def share_of_frames(share: float) -> float:
+    """Checked.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is none from 0 to 1.
+    """
+    if isinstance(share, bool) or not isinstance(share, (int, float)):
+        raise TypeError(f"share={share!r}: it is a number from 0 to 1, such as 0.05 for 5 %")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share={share!r}: it is from 0 to 1, such as 0.05 for 5 %")
+    return share
+
+
+def delay_s(seconds: float) -> float:
+    """Checked.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is no time that a frame can take.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"seconds={seconds!r}: it is a number, such as 0.1")
+    if not 0 <= seconds <= sys.float_info.max:
+        raise ValueError(f"seconds={seconds!r}: it is a time such as 0.1, neither negative nor infinite")
+    return seconds
 
 
 @dataclass(frozen=True)

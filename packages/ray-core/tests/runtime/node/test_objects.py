@@ -50,6 +50,7 @@ class World:
         self.ends: list[socket.socket] = []
         self.asker, self.other = Client(ASKER, "worker"), Client(OTHER_MANAGER, "node")
         node_manager = SimpleNamespace(
+            title="second (NodeID 00000002)",
             send_to=lambda process, message: self.answers.append((process, message)),
             owner_lost=self.lost.append,
             expect_stop=self.stops.append,
@@ -146,7 +147,7 @@ def test_a_process_that_ends_lets_go_and_others_hear_of_it(world: World) -> None
     ("ended", "data", "text"),
     [
         (orders.Ended(KEY, pulls.LOST, "it is gone"), False, "it is gone"),
-        (orders.Ended(KEY, pulls.FULL, "full", full=(9, 7, 5)), True, "node 00000001"),
+        (orders.Ended(KEY, pulls.FULL, "full", full=(9, 7, 5)), True, "the node second "),
     ],
 )
 def test_why_it_could_not_be_brought(world: World, ended: orders.Ended, data: bool, text: str) -> None:

@@ -210,13 +210,18 @@ class Belonging:
 
     def absence(self, node: str) -> tuple[Absence, str]:
         """What is known of a node that is not there, by its number (8 hexadecimal digits) or name; why it has died."""
-        if any(node in (record.name, f"{record.number:08x}") for record in self.others):
+        if any(node in (record.name, record.node_id) for record in self.others):
             return Absence.JOINS, ""
         if re.fullmatch("[0-9a-f]{8}", node):
             cause = self._dead.get(int(node, 16))
             return (Absence.UNKNOWN, "") if cause is None else (Absence.OVER, cause)
         numbers = [record.number for record in self.gone if record.name == node]
         return Absence.AWAITED, self._dead.get(numbers[-1], "") if numbers else ""
+
+    def title_of(self, number: int) -> str:
+        """How messages name another node, which may be dead."""
+        known = (record.title for record in reversed([*self.gone, *self.others]) if record.number == number)
+        return next(known, f"{number:08x}")
 
     # --- what others say ----------------------------------------------------------------------------------------------
 

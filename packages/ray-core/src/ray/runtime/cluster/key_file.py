@@ -80,6 +80,11 @@ class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
         """The address that users give."""
         return Place(self.host, self.port)
 
+    @property
+    def has_own_server(self) -> bool:
+        """The control server was started for the cluster, and ends with it."""
+        return bool(self.certificate)
+
     def to_json(self) -> bytes:
         """As it is in the file."""
         return msgspec.json.format(msgspec.json.encode(self)) + b"\n"

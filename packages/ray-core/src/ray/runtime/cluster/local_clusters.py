@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from ray.ids import node_bytes
 from ray.runtime.cluster.process_ends import Process
 from ray.runtime.process.session_dirs import (
     ClusterFacts,
@@ -41,6 +42,11 @@ class LocalNode:
     cluster: ClusterFacts
     process: Process
     """The node manager."""
+
+    @property
+    def node_id(self) -> str:
+        """As ``ray.nodes()`` has it."""
+        return node_bytes(self.facts.node).hex()
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,12 @@ class Member:
     @property
     def name(self) -> str:
         """Its name, or its number where it has none."""
-        return self.record.name or f"{self.record.number:08x}"
+        return self.record.name or self.record.node_id
 
     @property
     def title(self) -> str:
         """How messages name it."""
-        return f"{self.name} ({self.record.address})"
+        return self.record.title
 
 
 class Members:

@@ -91,7 +91,7 @@ class GuestNode:
             node=node_number(embedded_node()),
             host=self._host,
             cluster=str(self._key.key.place),
-            home=home.name or f"{home.number:08x}",
+            home=home.name or home.node_id,
         )
 
     def _reached(self, nodes: list[tuple[NodeRecord, str]]) -> NodeRecord:

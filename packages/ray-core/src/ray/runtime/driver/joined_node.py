@@ -121,7 +121,7 @@ def job_config(options: JoinOptions) -> JobConfig:
         cwd = ""
     code = options.code
     return JobConfig(
-        driver_path.current_path(),
+        driver_path.current_path(code.root),
         options.namespace,
         options.log_to_driver,
         "" if code.package else cwd,

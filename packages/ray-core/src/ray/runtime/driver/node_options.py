@@ -46,7 +46,7 @@ def job_config(options: StartOptions) -> JobConfig:
     """What this program wants of a node that it starts, whose processes begin where it has begun."""
     code = options.code
     return JobConfig(
-        driver_path.current_path(),
+        driver_path.current_path(code.root),
         options.namespace,
         options.log_to_driver,
         env_vars=dict(code.env_vars),

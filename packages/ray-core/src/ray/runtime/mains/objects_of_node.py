@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from ray.abc.store import SHARED, StoreServer
-from ray.ids import node_of
+from ray.ids import node_of, node_title
 from ray.plugins.compose import Composition
 from ray.protocol.pulls import PullTable
 from ray.runtime.cluster.members import Members
@@ -51,7 +51,8 @@ def objects_of(
         host=host,
         ports=ports,
     )
-    desk = ObjectsDesk(processes, manager.pool, store, manager.fail)
+    title = node_title(manager.process_id, config.node_name, config.host)
+    desk = ObjectsDesk(title, processes, manager.pool, store, manager.fail)
     return NodeObjects(
         manager.process_id,
         door,

@@ -77,7 +77,7 @@ def worker_main(
     interface.own_process = ""  # a child that a task forks may start a session of its own
     watch_forks(runtime)
     runtime.polling.start()
-    sys.meta_path.append(DriverPath(runtime))
+    sys.meta_path.append(DriverPath(runtime, sends=job.package is not None))
     runtime.plugins.join()
     os.umask(job.umask)  # for the program's files; those of the session are private whatever it is
     runtime.node.send(node.Ready(worker_id, runtime.address))

@@ -180,7 +180,7 @@ class Directed:
             if number not in self._buried:
                 self._buried.add(number)
                 record = records.get(number)
-                title = f"{number:08x}" if record is None else f"{record.name or number} ({record.address})"
+                title = f"{number:08x}" if record is None else record.title
                 self._keeper.node_dead(node_bytes(number), node.ExitCause(reason=reason, node=title))
 
     # --- workers of other nodes ---------------------------------------------------------------------------------------

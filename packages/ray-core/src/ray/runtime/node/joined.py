@@ -212,7 +212,8 @@ class Joined:
             cause = causes.get(member.record.number, "it has left the cluster")
             self._down(member, cause)
         for number, cause in causes.items():
-            self._stored.node_down(node_bytes(number), f"it was on node {number:08x}, which is dead: {cause}")
+            lost = f"it was on the node {self._belonging.title_of(number)}, which is dead: {cause}"
+            self._stored.node_down(node_bytes(number), lost)
         self._directed.look()
         self._directed.nodes_dead(causes, self._belonging.gone)
         self._actors.desk.look_at_infeasible()

@@ -61,9 +61,7 @@ class KnownNodes:
 
 
 def _row(record: NodeRecord) -> dict[str, Any]:
-    return node_row(
-        f"{record.number:08x}", record.host, record.hostname, record.pid, record.total, record.name, record.labels
-    )
+    return node_row(record.node_id, record.host, record.hostname, record.pid, record.total, record.name, record.labels)
 
 
 def _sum(amounts: Iterable[Mapping[str, int]]) -> Mapping[str, int]:

@@ -40,6 +40,10 @@ _RESTART_S, _MAX_BARREN = 0.05, 8
 class Host(Protocol):
     """What this needs of its node manager."""
 
+    @property
+    def title(self) -> str:
+        """How messages name the node."""
+
     def send_to(self, process: bytes, message: Any) -> bool:
         """Send to a process of this node; False if it is not there."""
 
@@ -232,7 +236,9 @@ class NodeObjects:
         if failure is None:
             answer = node.Answer(told.request, True)
         elif failure.kind == pulls.FULL:
-            text = f"{failure.text}; it is the store of node {self._node.hex()}, for an object of another node"
+            text = (
+                f"{failure.text}; it is the store of the node {self._node_manager.title}, for an object of another node"
+            )
             answer = node.Answer(told.request, False, msgspec.msgpack.encode(failure.full), text)
         else:
             answer = node.Answer(told.request, False, error=failure.text or "it could not be read from its node")

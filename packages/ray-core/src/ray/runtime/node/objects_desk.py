@@ -14,8 +14,9 @@ class ObjectsDesk:
     """Implements ``Host`` of ``NodeObjects``."""
 
     def __init__(
-        self, processes: NodeProcesses, pool: WorkerPool, store: StoreServer, fail: Callable[[str], None]
+        self, title: str, processes: NodeProcesses, pool: WorkerPool, store: StoreServer, fail: Callable[[str], None]
     ) -> None:
+        self.title = title
         self._pool = pool
         self._store = store
         self.send_to: Callable[[bytes, Any], bool] = processes.send_to

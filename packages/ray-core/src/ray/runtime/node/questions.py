@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
+from ray.abc.scheduler import NodeView
 from ray.abc.transport import Frame
 from ray.exceptions import ControlStoreError, RemoteProtocolError
 from ray.messages import node
@@ -56,7 +57,8 @@ class Questions:
             "resources": lambda data: _sum(leases.resources.total(), elsewhere().total()),
             "available": lambda data: _sum(leases.resources.available(), elsewhere().available()),
             "director": lambda data: elsewhere().director(),
-            "nodes": lambda data: [describe(), *elsewhere().rows()],
+            "unheard": lambda data: _unheard(elsewhere().views()),
+            "nodes": lambda data: _ordered([describe(), *elsewhere().rows()], elsewhere().director()[0]),
             "actor": actors.find_named,
             "actors": lambda data: actors.describe(),
             "workers": lambda data: pool.diagnostics(),
@@ -106,6 +108,20 @@ class Questions:
 
 def _odd(question: node.Question, error: Exception) -> RemoteProtocolError:
     return RemoteProtocolError(f"a question after {question.what!r} of {len(question.data)} bytes: {error}")
+
+
+def _ordered(rows: list[dict[str, Any]], head: str) -> list[dict[str, Any]]:
+    """The head, then the others as they have joined, as their numbers are; then those that are dead."""
+    return sorted(rows, key=lambda row: (not row["Alive"], row["NodeID"] != head, row["NodeID"]))
+
+
+def _unheard(views: Sequence[NodeView]) -> dict[str, int]:
+    """What nodes have that do not say how much of it is free."""
+    total: dict[str, int] = {}
+    for view in views:
+        if not view.available:
+            total = _sum(total, view.total)
+    return total
 
 
 def _sum(here: Mapping[str, int], elsewhere: Mapping[str, int]) -> dict[str, int]:

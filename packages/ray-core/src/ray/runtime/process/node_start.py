@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import msgspec
 
-from ray.ids import node_of
+from ray.ids import node_title
 
 #: Where others reach what only its own machine reaches.
 LOOPBACK = "127.0.0.1"
@@ -132,7 +132,7 @@ class NodeConfig(Told, frozen=True):
 
     def shown_node(self, id: bytes) -> str:
         """How messages call the node; ``id`` begins with its number."""
-        return (self.cluster.node_name if self.cluster is not None else "") or node_of(id).hex()
+        return node_title(id) if self.cluster is None else node_title(id, self.cluster.node_name, self.cluster.host)
 
 
 class NodeFacts(Told, frozen=True):

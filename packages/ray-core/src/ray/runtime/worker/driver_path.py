@@ -23,20 +23,38 @@ from ray.serialization.missing import lies_beside
 if TYPE_CHECKING:
     from ray.runtime.process.node_link import NodeLink
 
+#: Modules of Python itself.
+_LIBRARY = os.path.dirname(os.__file__)
 #: The driver's reader answers, unless the program keeps the interpreter to itself.
 _ASK_S = 5.0
 
 
-def current_path() -> list[str]:
-    """``sys.path`` of this process as others can use it.
+def current_path(sent: str = "") -> list[str]:
+    """``sys.path`` of this process as others can use it, who begin elsewhere: what is relative there is not, here.
 
     Without its working directory where that is gone: Python looks for nothing there either.
+
+    Args:
+        sent: the directory that the program sends along, or empty. What is relative and lies in it is relative to it:
+            workers begin in their copy.
     """
     try:
         here = os.getcwd()
     except OSError:
         here = ""
-    return [entry for path in sys.path if (entry := os.fsdecode(path) or here)]
+    return [entry for path in sys.path if (entry := _seen_from_elsewhere(os.fsdecode(path), here, sent))]
+
+
+def _seen_from_elsewhere(entry: str, here: str, sent: str) -> str:
+    if not entry or not here or os.path.isabs(entry):
+        return entry or here
+    whole = os.path.normpath(os.path.join(here, entry))
+    real = os.path.realpath(whole)
+    return os.path.relpath(real, sent) if _is_in(real, sent) and real != sent else whole
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return bool(folder) and (path == folder or path.startswith(os.path.join(folder, "")))
 
 
 def answer_to(question: jobs.AskPath, sent: str = "") -> jobs.Path:
@@ -46,16 +64,17 @@ def answer_to(question: jobs.AskPath, sent: str = "") -> jobs.Path:
         question: of a worker.
         sent: the directory that the program has sent along, or empty.
     """
-    path = current_path()
+    path = current_path(sent)
     named = [entry for entry in path if entry == printable(entry)]
     odd = [os.fsencode(entry) for entry in path if entry != printable(entry)]
     return jobs.Path(question.request, question.worker, named, odd, _beside(question.module, sent))
 
 
 def _beside(module: str, sent: str) -> str:
-    """The folder in which a module lies: that of the program's file, or the working directory; empty if neither.
+    """The folder in which the program has a module of its own; empty if it has none.
 
-    Also where it was sent along: what of it is not sent is left out on purpose.
+    That of the program's file, the working directory, or one where it looks for modules and nothing is installed.
+    Empty as well where it was sent along: what of it is not sent is left out on purpose.
     """
     if not module.isidentifier():
         return ""
@@ -64,11 +83,11 @@ def _beside(module: str, sent: str) -> str:
         file = str(getattr(sys.modules.get("__main__"), "__file__", None) or "")
         folders.append(os.path.dirname(os.path.abspath(file)))
         folders.append(os.getcwd())
+    folders += [entry for entry in current_path() if not _is_in(entry, sys.prefix) and not _is_in(entry, _LIBRARY)]
     for folder in folders:
         path = os.path.join(folder, module)
         if os.path.isfile(f"{path}.py") or os.path.isfile(os.path.join(path, "__init__.py")):
-            is_sent = sent and (folder == sent or folder.startswith(os.path.join(sent, "")))
-            return "" if is_sent else printable(folder)
+            return "" if _is_in(os.path.realpath(folder), sent) else printable(folder)
     return ""
 
 
@@ -84,8 +103,10 @@ class Process(Protocol):
 class DriverPath:
     """The last finder on a worker's ``sys.meta_path``."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, *, sends: bool) -> None:
+        """``sends``: the program has sent a directory along."""
         self._process = process
+        self._sends = sends
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -101,7 +122,7 @@ class DriverPath:
             importlib.invalidate_caches()
             found = PathFinder.find_spec(name, missing)
         if found is None and beside:
-            lies_beside(name, beside)
+            lies_beside(name, beside, sends_another=self._sends)
         return found
 
     def _ask(self, name: str) -> tuple[Iterable[str], str]:
