@@ -27,18 +27,18 @@ STORE = ("--num-cpus", "1", "--object-store-memory", "3GiB")
 KINDS = {"clear": ((), "0"), "sealed": (("--data-encryption", "aes-gcm"), "0"), "near": ((), "1")}
 
 
-@remote(**FAR)
+@remote
 def made(nbytes: int) -> bytes:
     block = os.urandom(min(nbytes, MIB))
     return block * (nbytes // len(block))
 
 
-@remote(**FAR)
+@remote
 def made_array(nbytes: int) -> Any:
     return numpy.zeros(nbytes, numpy.uint8)
 
 
-@remote(**FAR)
+@remote
 def made_many(count: int, nbytes: int) -> list[Any]:
     return [ray.put(os.urandom(nbytes)) for _ in range(count)]
 
@@ -69,7 +69,7 @@ def _measured(nodes: Nodes, *, small: bool) -> dict[str, list[float]]:
     rates, costs = [], []
     movers = [pid for pid, name in nodes.pids().items() if name.startswith("ray::objects")]
     for _ in range(TIMES):
-        ref = made.remote(GIB)
+        ref = made.options(**FAR).remote(GIB)
         ray.wait([ref])
         before = processes.cpu_seconds(movers)
         rates.append(GIB / _brought([ref]) / 1e9)
@@ -80,10 +80,10 @@ def _measured(nodes: Nodes, *, small: bool) -> dict[str, list[float]]:
     if not small:
         return found
     for name, nbytes in (("100k", 100 * KIB), ("1m", MIB)):
-        found[name] = [1000 * _read(ref) for ref in ray.get(made_many.remote(SMALL_TIMES, nbytes))]
-    refs = ray.get(made_many.remote(MANY, MIB))
+        found[name] = [1000 * _read(ref) for ref in ray.get(made_many.options(**FAR).remote(SMALL_TIMES, nbytes))]
+    refs = ray.get(made_many.options(**FAR).remote(MANY, MIB))
     found["many"] = [MANY * MIB / _brought(refs) / 1e9]
-    value = made_array.remote(MIB)
+    value = made_array.options(**FAR).remote(MIB)
     ray.get(value)
     start, count = time.perf_counter(), 0
     while time.perf_counter() < start + 1:
