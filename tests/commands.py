@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -90,3 +91,11 @@ class Machine:
         """The clusters of which there are key files."""
         folder = self.home / "clusters"
         return sorted(os.listdir(folder)) if folder.exists() else []
+
+    def pids(self) -> list[int]:
+        """Of all that has its session directory there: node managers and keepers."""
+        found = []
+        for path in self.runtime.glob("ray-*/*/node.pid"):
+            with contextlib.suppress(FileNotFoundError, IndexError):  # it goes, or comes, at this moment
+                found.append(int(path.read_text().split()[0]))
+        return found
