@@ -7,10 +7,15 @@ import gc
 import signal
 
 import pytest
+from tests import killed_runs
 
 
 def pytest_configure() -> None:
-    """Ctrl-C works in the programs that tests start, also where this one was started without: behind ``nohup … &``."""
+    """Ctrl-C works in the programs that tests start, also where this one was started without: behind ``nohup … &``.
+
+    What runs that were killed have left takes no time from this one.
+    """
+    killed_runs.begin()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
