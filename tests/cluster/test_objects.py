@@ -117,13 +117,25 @@ def test_a_task_reads_an_argument_where_it_is(cluster: Cluster) -> None:
 
 @both_stores
 def test_an_argument_of_the_driver_comes_once(cluster: Cluster) -> None:
+    """For all that need it while somebody does: here an actor of that node, which has the ref as well."""
+
+    @ray.remote(num_cpus=0, **FAR)
+    class Holder:
+        def __init__(self, refs: list[ray.ObjectRef[bytes]]) -> None:
+            self.refs = refs
+
+        def look(self) -> tuple[int, str]:
+            return sum(ray.get(self.refs[0])[::4096]), ray.get_runtime_context().node_id
+
     value = pattern(4)
     ref = ray.put(value)
     expected = sum(value[::4096]), cluster.nodes[1].node_id
+    holder = Holder.remote([ref])
+    assert ray.get(holder.look.remote(), timeout=LIMIT_S) == expected
     assert ray.get([look.remote(ref) for _ in range(8)], timeout=LIMIT_S) == [expected] * 8
     assert NBYTES < received(cluster.nodes[1]) < 2 * NBYTES
     assert ray.get(look.remote(value), timeout=LIMIT_S) == expected  # as part of the arguments, not by reference
-    del ref
+    del ref, holder
     is_empty(cluster)
 
 
