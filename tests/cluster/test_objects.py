@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.quick import first_of
 from tests.redis_servers import server_binary
 
 import ray
@@ -33,6 +34,18 @@ MiB = 1 << 20
 NBYTES = 5 * MiB
 
 joins = pytest.mark.usefixtures("joined")
+
+KEEPS_CLUSTERS = True
+#: {node: bytes that had come to it when the test began}
+_before: dict[str, int] = {}
+
+
+@pytest.fixture(autouse=True)
+def received_before(request: pytest.FixtureRequest) -> None:
+    """Nodes that are kept have got values of other tests."""
+    _before.clear()
+    if "cluster" in request.fixturenames:
+        _before.update((node.node_id, received(node)) for node in request.getfixturevalue("cluster").nodes)
 
 
 STORES = ["plasma", pytest.param("shm", marks=pytest.mark.slow)]
@@ -61,8 +74,8 @@ def stored(cluster: Cluster) -> list[int]:
 
 
 def received(node: ClusterNode) -> int:
-    """How many bytes have come to a node over data connections."""
-    return int(node.ask("transfers")["received_bytes"])
+    """How many bytes have come to a node over data connections, during this test."""
+    return int(node.ask("transfers")["received_bytes"]) - _before.get(node.node_id, 0)
 
 
 def is_empty(cluster: Cluster) -> None:
@@ -239,7 +252,7 @@ def get_all(found: list[bytes], refs: list[ray.ObjectRef[bytes]]) -> None:
 
 
 @both_stores
-@pytest.mark.parametrize("which", [0, 1], ids=["receiver", "holder"])
+@pytest.mark.parametrize("which", first_of([0, 1]), ids=["receiver", "holder"])
 def test_an_object_manager_that_is_killed_is_replaced(cluster: Cluster, which: int) -> None:
     refs = [make.remote(seed, 10 * MiB) for seed in range(4)]
     ray.wait(refs, num_returns=4, timeout=LIMIT)
@@ -567,7 +580,7 @@ def test_a_driver_that_is_killed_leaves_nothing(cluster: Cluster) -> None:
     is_empty(cluster)
 
 
-@pytest.mark.parametrize("encryption", ["aes-gcm", "none"])
+@pytest.mark.parametrize("encryption", first_of(["aes-gcm", "none"]))
 def test_what_is_encrypted_comes_as_it_was(encryption: str) -> None:
     pytest.importorskip("cryptography")
     server_binary()
