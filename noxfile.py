@@ -28,10 +28,11 @@ TESTS = [ROOT / "tests", *sorted(ROOT.glob("packages/*/tests"))]
 #: The tests start thousands of processes: none is to compile what it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 COMPILE = ["-m", "compileall", "-q", *map(str, [*sorted(ROOT.glob("packages/*/src")), *TESTS])]
-#: Two more at a time than there are processors, as most tests wait for processes to start or to end. The tests of a
-#: file stay together, as they may share a session. Files go out in the order of the paths: ordered by the number of
-#: their tests, those with few and long ones would come last, when nothing is left for the other processors.
-SIDE_BY_SIDE = [f"--numprocesses={min(6, (os.cpu_count() or 1) + 2)}", "--dist=loadfile", "--no-loadscope-reorder"]
+#: Twice as many at a time as there are processors, and one, as most tests wait for processes to start or to end. The
+#: tests of a file stay together, as they may share a session. Files go out in the order of the paths, but for those
+#: that wait (see conftest.py): ordered by the number of their tests, those with few and long ones would come last, when
+#: nothing is left for the other processors.
+SIDE_BY_SIDE = [f"--numprocesses={min(6, 2 * (os.cpu_count() or 1) + 1)}", "--dist=loadfile", "--no-loadscope-reorder"]
 EVERYTHING = ["-m", ""]  # pytest's own -m: also what is marked slow, also soak; used with explicit paths only
 
 nox.needs_version = ">=2025.2.9"
