@@ -301,9 +301,15 @@ def _in_use(path: str) -> bool:
 
 def _starts_elsewhere(path: str) -> bool:
     """Whether it is of another container that has the directory as well, and may not listen yet."""
+    with contextlib.suppress(OSError):
+        return made_elsewhere(path) and wall_time() - os.stat(os.path.join(path, _PIDS_FILE)).st_mtime < _YOUNG_S
+    return False
+
+
+def made_elsewhere(path: str) -> bool:
+    """Whether pids mean something else where that session is: it is in another container."""
     with contextlib.suppress(OSError), open(os.path.join(path, _PIDS_FILE)) as file:
-        is_young = wall_time() - os.fstat(file.fileno()).st_mtime < _YOUNG_S
-        return is_young and file.read() != _meaning_of_pids()
+        return file.read() not in ("", _meaning_of_pids())
     return False
 
 
