@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -78,6 +79,13 @@ class Machine:
         """What is in a key file."""
         found: dict[str, Any] = json.loads(self.key_path(name).read_text())
         return found
+
+    def take_key(self, other: Machine, name: str = "default") -> None:
+        """Copy the key file of a cluster from another machine, as ``scp`` would."""
+        path = self.key_path(name)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copy(other.key_path(name), path)
+        os.chmod(path, 0o600)
 
     def address(self, name: str = "default") -> str:
         key = self.key(name)

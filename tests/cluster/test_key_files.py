@@ -66,9 +66,7 @@ def test_a_copy_of_the_key_file_lets_a_machine_in(machines):
     [said] = other.run(text)
     assert f"There is no key file for the cluster at {address}" in said
     assert f"scp '127.0.0.1:.ray/clusters/NAME.json' {other.home}/clusters/" in said
-    other.key_path().parent.mkdir(parents=True, mode=0o700)
-    other.key_path().write_bytes(head.key_path().read_bytes())
-    os.chmod(other.key_path(), 0o600)
+    other.take_key(head)
     [said] = other.run(text)
     assert f"Cluster 'default' answers at {address}" in said
     assert (
@@ -89,9 +87,7 @@ def test_a_program_on_a_machine_without_a_node(machines):
     head, other = machines(), machines()
     head.environ["RAY_TRANSPORT"] = "routed"
     head.done("start", "--head", "--num-cpus", "2")
-    other.key_path().parent.mkdir(parents=True, mode=0o700)
-    other.key_path().write_bytes(head.key_path().read_bytes())
-    os.chmod(other.key_path(), 0o600)
+    other.take_key(head)
     guest = f"ray.init({head.address()!r})\n{REMOTE_PARTS}{GUEST}"
     program = other.program(guest)
     assert program.stdout.readline() == "1\n"

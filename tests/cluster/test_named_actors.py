@@ -403,9 +403,7 @@ def test_programs_on_machines_without_a_node(machines: Any) -> None:
     head, other = machines(), machines()
     head.environ["RAY_TRANSPORT"] = "routed"
     head.done("start", "--head", "--num-cpus", "2")
-    other.key_path().parent.mkdir(parents=True, mode=0o700)
-    other.key_path().write_bytes(head.key_path().read_bytes())
-    os.chmod(other.key_path(), 0o600)
+    other.take_key(head)
     guest = GUEST.format(address=head.address())
     made = other.run(
         f"{guest}\n"
