@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from tests import killed_runs
+from tests.commands import LIMIT_S
 from tests.victims import alive
 
-from ray.testing import leaks
+from ray.testing import eventually, leaks
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,4 +40,4 @@ def test_the_clusters_of_a_killed_run_are_ended(tmp_path, machine):
         run.kill()
     killed_runs.end_left()
     leaks.assert_clean(before)
-    assert not alive(node)
+    eventually(lambda: not alive(node), LIMIT_S, "it is reaped")
