@@ -11,6 +11,7 @@ import pytest
 from tests.commands import LIMIT_S
 from tests.programs import TASK
 from tests.quick import first_of
+from tests.redis_servers import free_port
 from tests.victims import alive
 
 from ray.testing import eventually
@@ -19,7 +20,7 @@ from ray.testing import eventually
 @pytest.mark.slow
 def test_a_keeper_that_is_killed(machine):
     """Its Redis ends with it, and so do the nodes. The next cluster of that name begins as if nothing had been."""
-    machine.done("start", "--head", "--num-cpus", "1")
+    machine.done("start", "--head", "--port", str(free_port()), "--num-cpus", "1")
     machine.done("start", "--address", "auto", "--num-cpus", "1")
     folder = next(machine.runtime.glob("ray-*/*/keeper.json")).parent
     nodes = [node["pid"] for node in machine.status()["nodes"]]
@@ -38,7 +39,7 @@ def test_a_keeper_that_is_killed(machine):
 @pytest.mark.parametrize("whole", first_of([(), ("--cluster",)]), ids=["nodes", "cluster"])
 def test_what_a_killed_keeper_has_left_is_ended(machine, whole):
     """And until then nobody is told that its head is alive."""
-    machine.done("start", "--head", "--num-cpus", "1", "--node-name", "first")
+    machine.done("start", "--head", "--port", str(free_port()), "--num-cpus", "1", "--node-name", "first")
     machine.done("start", "--address", "auto", "--num-cpus", "1", "--node-name", "second")
     address = machine.address()
     first, second = (node["pid"] for node in machine.status()["nodes"])
