@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import tomllib
 import venv
@@ -23,12 +24,15 @@ SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINNED = ["-c", str(ROOT / "constraints.txt")]
 DISTRIBUTIONS = ["ray-core", "ray-store-shm", "ray-store-plasma", "ray-transport-zmq", "ray-async"]
 PYTEST = ["-m", "pytest"]
-#: The tests start thousands of processes. Where PYTHONDONTWRITEBYTECODE is set, each would compile what it imports.
-COMPILE = ["-m", "compileall", "-q", *map(str, sorted(ROOT.glob("packages/*/src")))]
-#: Two more at a time than there are processors, as most tests wait for processes to start or to end. The tests of a
-#: file stay together, as they may share a session. Files go out in the order of the paths: ordered by the number of
-#: their tests, those with few and long ones would come last, when nothing is left for the other processors.
-SIDE_BY_SIDE = [f"--numprocesses={min(6, (os.cpu_count() or 1) + 2)}", "--dist=loadfile", "--no-loadscope-reorder"]
+TESTS = [ROOT / "tests", *sorted(ROOT.glob("packages/*/tests"))]
+#: The tests start thousands of processes: none is to compile what it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+COMPILE = ["-m", "compileall", "-q", *map(str, [*sorted(ROOT.glob("packages/*/src")), *TESTS])]
+#: Twice as many at a time as there are processors, and one, as most tests wait for processes to start or to end. The
+#: tests of a file stay together, as they may share a session. Files go out in the order of the paths, but for those
+#: that wait (see conftest.py): ordered by the number of their tests, those with few and long ones would come last, when
+#: nothing is left for the other processors.
+SIDE_BY_SIDE = [f"--numprocesses={min(6, 2 * (os.cpu_count() or 1) + 1)}", "--dist=loadfile", "--no-loadscope-reorder"]
 EVERYTHING = ["-m", ""]  # pytest's own -m: also what is marked slow, also soak; used with explicit paths only
 
 nox.needs_version = ">=2025.2.9"
@@ -101,6 +105,15 @@ def pytest_session(session: nox.Session, *arguments: str, **env: str) -> None:
     run(session, python, *PYTEST, *(session.posargs or arguments), **env)
 
 
+def write_asserts(python: str) -> None:
+    """Have pytest rewrite the asserts of all tests once: of those that run side by side, each would do it by itself."""
+    halves = [TESTS[:1], TESTS[1:]]
+    command = [python, *PYTEST, "-qq", "--collect-only"]
+    processes = [subprocess.Popen([*command, *map(str, half)], stdout=subprocess.DEVNULL) for half in halves]
+    for process in processes:
+        process.wait()  # what is wrong with a test is told by those that run it
+
+
 # Quick: these run by default, and nothing less is good enough for a change.
 
 
@@ -138,6 +151,8 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
     """Every test that is not marked slow or soak: units, contracts, API, specification, faults, architecture."""
+    if not session.posargs:
+        write_asserts(dev(session))
     pytest_session(session, *SIDE_BY_SIDE, "tests", "packages")  # long files first
 
 
@@ -189,6 +204,8 @@ def netns(session: nox.Session) -> None:
 @nox.session(python=False, default=False)
 def slow(session: nox.Session) -> None:
     """What the quick run leaves out, of all tests: what takes seconds each, and more of the same kind."""
+    if not session.posargs:
+        write_asserts(dev(session))
     pytest_session(session, *SIDE_BY_SIDE, "tests", "packages", "-m", "slow and not soak")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -78,6 +80,13 @@ class Machine:
         found: dict[str, Any] = json.loads(self.key_path(name).read_text())
         return found
 
+    def take_key(self, other: Machine, name: str = "default") -> None:
+        """Copy the key file of a cluster from another machine, as ``scp`` would."""
+        path = self.key_path(name)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copy(other.key_path(name), path)
+        os.chmod(path, 0o600)
+
     def address(self, name: str = "default") -> str:
         key = self.key(name)
         return f"{key['host']}:{key['port']}"
@@ -90,3 +99,11 @@ class Machine:
         """The clusters of which there are key files."""
         folder = self.home / "clusters"
         return sorted(os.listdir(folder)) if folder.exists() else []
+
+    def pids(self) -> list[int]:
+        """Of all that has its session directory there: node managers and keepers."""
+        found = []
+        for path in self.runtime.glob("ray-*/*/node.pid"):
+            with contextlib.suppress(FileNotFoundError, IndexError):  # it goes, or comes, at this moment
+                found.append(int(path.read_text().split()[0]))
+        return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 from tests.commands import Machine
@@ -18,13 +16,6 @@ class Host(Machine):
         super().__init__(home, runtime, prefix=net.prefix)
         self.net = net
         self.address_of_host = net.address
-
-    def take_key(self, other: Machine, name: str = "default") -> None:
-        """Copy the key file of a cluster from another machine, as ``scp`` would."""
-        path = self.key_path(name)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copy(other.key_path(name), path)
-        os.chmod(path, 0o600)
 
 
 class Network:

@@ -40,6 +40,22 @@ def fails():
     return 1 / 0
 """
 
+#: Runs a task in the session that there is; prints 8.
+TASK = """
+@ray.remote
+def double(number):
+    return 2 * number
+print(ray.get(double.remote(4)))
+"""
+
+#: Prints why it cannot join the cluster at an address, which is to be filled in.
+ASK = """
+try:
+    ray.init(address={0!r})
+except ray.exceptions.RayError as error:
+    print(error)
+"""
+
 #: Waits for a task that does not end, until the node does; says why it waits no more.
 WAITS_FOR_EVER = """
 @ray.remote

@@ -13,9 +13,9 @@ def first_of(values: Iterable[Any], quick: int = 1) -> list[Any]:
     return [value if number < quick else later(value) for number, value in enumerate(values)]
 
 
-def later(value: Any) -> Any:
-    """A parameter that is left to the slow session."""
-    return pytest.param(value, marks=pytest.mark.slow)
+def later(*values: Any) -> Any:
+    """A parameter, or several together, that is left to the slow session."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def crossed(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:

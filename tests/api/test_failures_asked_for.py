@@ -1,6 +1,7 @@
 """A failure that the program has asked for, or has got as the cause of another one, is not printed."""
 
 import asyncio
+import gc
 import time
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.experimental import collections
+from ray.testing import eventually
 
 TOLD = "[ray] A task failed: "
 
@@ -170,6 +172,17 @@ def test_what_fails_after_the_get_of_its_list_has_raised_is_not_printed(capfd, t
         asyncio.run(awaits())
         (tmp_path / "now").touch()
         assert len(ray.wait([ref, other], num_returns=2, timeout=30_000)[0]) == 2
+
+    assert printed(capfd, body) == []
+
+
+def test_what_fails_when_the_refs_that_were_asked_for_are_gone_is_not_printed(capfd, tmp_path):
+    def body():
+        with pytest.raises(ValueError, match="caught"):
+            ray.get([bad.remote(), bad_when.remote(tmp_path / "now")])
+        gc.collect()
+        (tmp_path / "now").touch()
+        eventually(lambda: any("late" in row["message"] for row in ray.error_info()), 30, "it has failed")
 
     assert printed(capfd, body) == []
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from tests.api.one_session import nothing_left, session
+from tests.quick import crossed
 
 import ray
 from ray.exceptions import GetTimeoutError
@@ -19,8 +20,7 @@ def one():
     return 1
 
 
-@pytest.mark.parametrize("timeout", [0, 0.0005])
-@pytest.mark.parametrize("size", [1, 300])
+@pytest.mark.parametrize(("size", "timeout"), crossed([1, 300], [0, 0.0005]))
 def test_what_is_ready_is_returned(timeout, size):
     """There is nothing to say of a limit that has passed while the last of them became ready."""
     end = time.monotonic() + 0.8

@@ -5,6 +5,7 @@ import sys
 import textwrap
 
 import pytest
+from tests.quick import first_of
 
 SCRIPT = """
     import sys, warnings
@@ -37,11 +38,14 @@ SCRIPT = """
 
 @pytest.mark.parametrize(
     "options",
-    [
-        ["-O", "-W", "error::UserWarning", "-X", "utf8", "-X", "frozen_modules=off"],
-        ["-OO", "-B", "-b", "-X", "dev"],
-        ["-E", "-s", "-P", "-W", "error::UserWarning"],
-    ],
+    first_of(
+        [
+            ["-O", "-W", "error::UserWarning", "-X", "utf8", "-X", "frozen_modules=off"],
+            ["-OO", "-B", "-b", "-X", "dev"],
+            ["-E", "-s", "-P", "-W", "error::UserWarning"],
+        ],
+        2,
+    ),
 )
 def test_workers_have_them(options):
     done = subprocess.run(

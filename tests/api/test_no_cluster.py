@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+from tests.quick import first_of
 
 import ray
 from ray.exceptions import GetTimeoutError, RayConnectionError
@@ -128,7 +129,7 @@ def outcome(**given):
         return type(error), str(error)
 
 
-@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("address", first_of(ADDRESSES, 4))
 def test_the_variable_is_treated_as_the_argument(address, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     kind, text = outcome(address=address)

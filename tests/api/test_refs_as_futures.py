@@ -15,6 +15,7 @@ import warnings
 import weakref
 
 import pytest
+from tests.quick import first_of
 
 import ray
 from ray.exceptions import RayActorError, RayConnectionError, RayTaskError, TaskCancelledError
@@ -48,14 +49,12 @@ def uvloop_run(main):
         return runner.run(main)
 
 
-@pytest.fixture(
-    params=[
-        asyncio.run,
-        uvloop_run,
-        pytest.param(functools.partial(asyncio.run, debug=True), marks=pytest.mark.slow),
-    ],
-    ids=["asyncio", "uvloop", "debug"],
-)
+LOOPS = {"asyncio": asyncio.run, "uvloop": uvloop_run, "debug": functools.partial(asyncio.run, debug=True)}
+#: For the tests that hold for uvloop in the quick run what others ask in the slow one.
+on_both_loops = pytest.mark.parametrize("run", first_of(LOOPS.values(), 2), ids=LOOPS, indirect=True)
+
+
+@pytest.fixture(params=first_of(LOOPS.values()), ids=LOOPS)
 def run(request):
     """Runs a coroutine to its end on a new event loop."""
     if request.param is uvloop_run and uvloop is None:
@@ -78,6 +77,7 @@ def quiet(caplog, capfd):
 # --- await ----------------------------------------------------------------------------------------
 
 
+@on_both_loops
 def test_await(ray_session, run):
     async def main():
         ref = echo.remote(1, 0.05)
@@ -161,6 +161,7 @@ async def until(condition):
         await asyncio.sleep(0)
 
 
+@on_both_loops
 def test_the_library_of_asyncio(ray_session, run, mode, quiet):
     async def main():
         refs = [echo.remote(i, 0.01) for i in range(5)]
@@ -270,6 +271,7 @@ def test_result_never_waits(start, run):
 # --- callbacks ------------------------------------------------------------------------------------
 
 
+@on_both_loops
 def test_callbacks(ray_session, run):
     place = contextvars.ContextVar("place", default="nowhere")
     calls = []

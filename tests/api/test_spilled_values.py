@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from tests.quick import crossed
+from tests.quick import crossed, first_of
 
 import ray
 from ray.exceptions import ObjectLostError, RayConnectionError, TaskCancelledError
@@ -213,7 +213,7 @@ def states_spilled(refs):
     return [ref for ref, state in zip(refs[4:], states(refs[4:]), strict=True) if state == "spilled"]
 
 
-@pytest.mark.parametrize("way", [awaits, gets_a_future, gets, converts], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", first_of([awaits, gets, gets_a_future, converts], 2), ids=lambda way: way.__name__)
 def test_what_cannot_be_read_is_an_error(spilled, disk, way):
     def lost(object_id):
         raise ObjectLostError(object_id, "its copy is damaged")
@@ -228,7 +228,7 @@ def test_what_cannot_be_read_is_an_error(spilled, disk, way):
     assert asyncio.run(way(spilled[0])) == bytes([0]) * CHUNK
 
 
-@pytest.mark.parametrize("way", [awaits, gets_a_future, gets, converts], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", first_of([awaits, gets, gets_a_future, converts], 2), ids=lambda way: way.__name__)
 def test_the_session_ends_while_the_disk_is_read(spilled, disk, way):
     async def main():
         waiting = asyncio.ensure_future(way(spilled[0]))

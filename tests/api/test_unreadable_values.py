@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from tests.api.one_session import nothing_left, session
+from tests.quick import crossed
 
 import ray
 from ray.exceptions import DeserializationError
@@ -221,8 +222,10 @@ class AsyncActor:
         return len(args)
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit("x"), asyncio.CancelledError(), BaseException("y")])
-@pytest.mark.parametrize("by_ref", [False, True])
+@pytest.mark.parametrize(
+    ("by_ref", "error"),
+    crossed([False, True], [SystemExit(3), GeneratorExit("x"), asyncio.CancelledError(), BaseException("y")]),
+)
 def test_arguments_that_exit_end_nobody(error, by_ref):
     given = ray.put(Raises(error)) if by_ref else Raises(error)
     for actor in (None, Actor.remote(), ray.remote(AsyncActor).remote()):

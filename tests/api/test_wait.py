@@ -77,30 +77,30 @@ def test_suspicious_timeouts_hint_at_the_unit_once(ray_session, caplog, monkeypa
     assert caplog.text.count("milliseconds") == 1
 
 
-@pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize(
-    ("arguments", "error", "text"),
-    [
-        (lambda ref: (ref,), TypeError, "wait() expected a list of object refs"),
-        (lambda ref: ((ref,),), TypeError, "wait() expected a list of object refs"),
-        (lambda ref: ({ref},), TypeError, "wait() expected a list of object refs"),
-        (lambda ref: (3,), TypeError, "wait() expected a list of object refs, not 3"),
-        (lambda ref: ([3], 1, -1), ValueError, "The 'timeout' argument must be nonnegative. Received -1"),
-        (lambda ref: ([3], 1, "1"), TypeError, "timeout must be"),
-        (lambda ref: ([ref], 1, float("nan")), ValueError, "nonnegative"),
-        (lambda ref: ([ref, 3],), TypeError, "wait() expected a list of object refs, but element 1 is 3"),
-        (lambda ref: ([ref, ref], 0), ValueError, "Wait requires a list of unique object refs"),
-        (lambda ref: ([ref], 0), ValueError, "Invalid number of objects to return 0"),
-        (lambda ref: ([ref], -1), ValueError, "Invalid number of objects to return -1"),
-        (lambda ref: ([ref], 2), ValueError, "num_returns cannot be greater than the number of objects"),
-        (lambda ref: ([ref], 1.0), TypeError, "num_returns must be a whole number, not 1.0"),
-        (lambda ref: ([ref], True), TypeError, "num_returns must be a whole number"),
-    ],
-)
-def test_checks_in_order(arguments, error, text):
-    with pytest.raises(error) as caught:
-        ray.wait(*arguments(ray.put(1)))
-    assert text in str(caught.value)
+IN_ORDER = [
+    (lambda ref: (ref,), TypeError, "wait() expected a list of object refs"),
+    (lambda ref: ((ref,),), TypeError, "wait() expected a list of object refs"),
+    (lambda ref: ({ref},), TypeError, "wait() expected a list of object refs"),
+    (lambda ref: (3,), TypeError, "wait() expected a list of object refs, not 3"),
+    (lambda ref: ([3], 1, -1), ValueError, "The 'timeout' argument must be nonnegative. Received -1"),
+    (lambda ref: ([3], 1, "1"), TypeError, "timeout must be"),
+    (lambda ref: ([ref], 1, float("nan")), ValueError, "nonnegative"),
+    (lambda ref: ([ref, 3],), TypeError, "wait() expected a list of object refs, but element 1 is 3"),
+    (lambda ref: ([ref, ref], 0), ValueError, "Wait requires a list of unique object refs"),
+    (lambda ref: ([ref], 0), ValueError, "Invalid number of objects to return 0"),
+    (lambda ref: ([ref], -1), ValueError, "Invalid number of objects to return -1"),
+    (lambda ref: ([ref], 2), ValueError, "num_returns cannot be greater than the number of objects"),
+    (lambda ref: ([ref], 1.0), TypeError, "num_returns must be a whole number, not 1.0"),
+    (lambda ref: ([ref], True), TypeError, "num_returns must be a whole number"),
+]
+
+
+def test_checks_in_order(ray_session, subtests):
+    for arguments, error, text in IN_ORDER:
+        with subtests.test(text):
+            with pytest.raises(error) as caught:
+                ray.wait(*arguments(ray.put(1)))
+            assert text in str(caught.value)
 
 
 def test_types_are_checked_before_the_connection():

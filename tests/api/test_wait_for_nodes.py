@@ -31,32 +31,32 @@ def test_what_does_not_come(ray_session, given, said):
         ray.wait_for_nodes(**given, timeout_s=0.1)
 
 
-@pytest.mark.parametrize(
-    ("given", "error"),
-    [
-        ({"n": 0}, ValueError),
-        ({"n": -1}, ValueError),
-        ({"n": True}, TypeError),
-        ({"n": 1.0}, TypeError),
-        ({"n": "2"}, TypeError),
-        ({"resources": {"CPU": -1}}, ValueError),
-        ({"resources": {"CPU": float("nan")}}, ValueError),
-        ({"resources": {"CPU": float("inf")}}, ValueError),
-        ({"resources": {"CPU": "1"}}, TypeError),
-        ({"resources": {1: 1}}, TypeError),
-        ({"resources": ["CPU"]}, TypeError),
-        ({"resources": "CPU"}, TypeError),
-        ({"timeout_s": -1}, ValueError),
-        ({"timeout_s": float("nan")}, ValueError),
-        ({"timeout_s": datetime.timedelta(seconds=-1)}, ValueError),
-        ({"timeout_s": 10**400}, ValueError),
-        ({"timeout_s": "1"}, TypeError),
-        ({"timeout_s": True}, TypeError),
-    ],
-)
-def test_bad_calls(ray_session, given, error):
-    with pytest.raises(error):
-        ray.wait_for_nodes(**given)
+BAD = [
+    ({"n": 0}, ValueError),
+    ({"n": -1}, ValueError),
+    ({"n": True}, TypeError),
+    ({"n": 1.0}, TypeError),
+    ({"n": "2"}, TypeError),
+    ({"resources": {"CPU": -1}}, ValueError),
+    ({"resources": {"CPU": float("nan")}}, ValueError),
+    ({"resources": {"CPU": float("inf")}}, ValueError),
+    ({"resources": {"CPU": "1"}}, TypeError),
+    ({"resources": {1: 1}}, TypeError),
+    ({"resources": ["CPU"]}, TypeError),
+    ({"resources": "CPU"}, TypeError),
+    ({"timeout_s": -1}, ValueError),
+    ({"timeout_s": float("nan")}, ValueError),
+    ({"timeout_s": datetime.timedelta(seconds=-1)}, ValueError),
+    ({"timeout_s": 10**400}, ValueError),
+    ({"timeout_s": "1"}, TypeError),
+    ({"timeout_s": True}, TypeError),
+]
+
+
+def test_bad_calls(ray_session, subtests):
+    for given, error in BAD:
+        with subtests.test(str(given)), pytest.raises(error):
+            ray.wait_for_nodes(**given)
 
 
 def test_without_a_session():

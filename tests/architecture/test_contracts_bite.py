@@ -118,9 +118,12 @@ class Subject:
             cleanup()
 
 
-def cases(module_checks, table):
-    """Pytest parameters: (check, broken part), with readable ids; one part for each check in the quick run."""
-    seen = set()
+def cases(module_checks, table, later=()):
+    """Pytest parameters: (check, broken part), with readable ids; one part for each check in the quick run.
+
+    ``later``: checks of which none is for the quick run, as others of the same kind are.
+    """
+    seen = set(later)
     made = []
     for name, broken in table:
         marks = pytest.mark.slow if name in seen else ()
@@ -1513,7 +1516,7 @@ class LetsWaitForAsLongAsAsked(CanBeWatched):
     ("check", "broken"),
     [
         ("its_descriptor_tells_of_messages", ShowsNothing),
-        ("its_descriptor_tells_of_ends", ShowsNothing),
+        pytest.param("its_descriptor_tells_of_ends", ShowsNothing, marks=pytest.mark.slow),
         ("its_descriptor_is_quiet", ShowsAlwaysSomething),
         ("prepare_minds_the_time_of_dials", LetsWaitForAsLongAsAsked),
     ],
@@ -1526,28 +1529,28 @@ def test_transports_that_can_be_watched(check, broken, tmp_path_factory):
     ("check", "broken"),
     [
         ("a_lack_of_descriptors_costs_the_newcomer_alone", AcceptsOrFails),
-        ("a_lack_of_descriptors_costs_the_newcomer_alone", LetsNobodyInAgain),
+        pytest.param("a_lack_of_descriptors_costs_the_newcomer_alone", LetsNobodyInAgain, marks=pytest.mark.slow),
         ("a_large_first_message_is_refused", HearsAnybody),
-        ("strangers_have_to_leave", KeepsEverybody),
-        ("strangers_have_to_leave", ForgetsWhoHasSpoken),
-        ("a_large_first_message_is_refused", WantsEveryMessageSmall),
+        pytest.param("strangers_have_to_leave", KeepsEverybody, marks=pytest.mark.slow),
+        pytest.param("strangers_have_to_leave", ForgetsWhoHasSpoken, marks=pytest.mark.slow),
+        pytest.param("a_large_first_message_is_refused", WantsEveryMessageSmall, marks=pytest.mark.slow),
         ("a_black_hole_blocks_nobody", WaitsForTheListener),
-        ("a_black_hole_blocks_nobody", NeverGivesUp),
-        ("a_black_hole_blocks_nobody", DialsBeforeItPolls),
-        ("a_black_hole_blocks_nobody", FailsWithOthers),
+        pytest.param("a_black_hole_blocks_nobody", NeverGivesUp, marks=pytest.mark.slow),
+        pytest.param("a_black_hole_blocks_nobody", DialsBeforeItPolls, marks=pytest.mark.slow),
+        pytest.param("a_black_hole_blocks_nobody", FailsWithOthers, marks=pytest.mark.slow),
         ("many_black_holes_fail_together", DialsOneAfterTheOther),
         ("a_black_hole_can_be_given_up", AbortsOnlyWhatStands),
-        ("a_black_hole_can_be_given_up", SettlesWhatIsNotSent),
-        ("a_black_hole_can_be_given_up", ClosesForEver),
-        ("a_black_hole_can_be_given_up", KeepsWhatItDialled),
+        pytest.param("a_black_hole_can_be_given_up", SettlesWhatIsNotSent, marks=pytest.mark.slow),
+        pytest.param("a_black_hole_can_be_given_up", ClosesForEver, marks=pytest.mark.slow),
+        pytest.param("a_black_hole_can_be_given_up", KeepsWhatItDialled, marks=pytest.mark.slow),
         ("a_fork_while_it_dials_disturbs_nobody", EndsAllThatIsDialledInAFork),
         ("what_dials_goes_on_inside", ForgetsWhatDialsInside),
         ("a_forked_child_disturbs_nobody", HangsUpForTheParent),
-        ("a_forked_child_disturbs_nobody", RemovesTheParentsSocket),
-        ("a_forked_child_disturbs_nobody", UnregistersForTheParent),
+        pytest.param("a_forked_child_disturbs_nobody", RemovesTheParentsSocket, marks=pytest.mark.slow),
+        pytest.param("a_forked_child_disturbs_nobody", UnregistersForTheParent, marks=pytest.mark.slow),
         ("deaths_of_others_are_not_explained", ExplainsEveryDeath),
         ("what_was_settled_outlives_its_process", SettlesTooSoon),
-        ("what_was_settled_outlives_its_process", SettlesForEver),
+        pytest.param("what_was_settled_outlives_its_process", SettlesForEver, marks=pytest.mark.slow),
         ("what_a_send_has_begun_goes_on_inside", ForgetsWhatASendHasBegun),
         ("a_message_is_sent_by_one_of_two", LetsNobodyElseWrite),
     ],
@@ -2610,6 +2613,21 @@ def selector_subject(kind):
             ("it_keeps_what_is_registered_and_nothing_else", KeepsRefs),
             ("a_closed_selector_lets_go", AnswersAfterClose),
             ("the_end_of_the_session_is_reported", NeverSeesTheEnd),
+        ],
+        later=[  # two sessions each
+            "keys_say_what_was_registered",
+            "nothing_is_registered_twice",
+            "what_is_no_object_is_refused",
+            "what_is_not_registered_is_a_key_error",
+            "what_was_ready_before_is_reported",
+            "failures_are_reported",
+            "word_of_what_was_unregistered_is_dropped",
+            "timeouts_go_by_the_real_clock",
+            "an_early_end_needs_no_more_time",
+            "with_nothing_registered_it_waits_for_its_time",
+            "all_that_is_ready_is_reported_at_once",
+            "a_descriptor_shows_what_select_would",
+            "a_closed_selector_lets_go",
         ],
     ),
 )

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from tests.commands import Machine
 from tests.programs import WAITS_FOR_EVER
+from tests.quick import first_of
 from tests.victims import alive
 
 import ray
@@ -58,7 +59,7 @@ def program(cluster: Cluster, how: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("how", ["killed", "ends"])
+@pytest.mark.parametrize("how", first_of(["killed", "ends"]))
 def test_a_driver_takes_its_own_along_on_all_nodes(cluster: Cluster, how: str) -> None:
     with program(cluster, "wait" if how == "killed" else "go") as driver:
         assert driver.stdout is not None
@@ -85,7 +86,7 @@ def where():
     return ray.get_runtime_context().node_id
 
 
-@pytest.mark.parametrize("how", ["kill", "remove_node"])
+@pytest.mark.parametrize("how", first_of(["kill", "remove_node"]))
 def test_a_node_that_ends(cluster: Cluster, joined: ray.RayContext, how: str) -> None:
     """What ran there fails, or is done again elsewhere; the next node takes its place."""
 

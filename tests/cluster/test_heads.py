@@ -117,6 +117,7 @@ def test_a_driver_at_the_head_is_told(machine: Machine) -> None:
         assert driver.wait(LIMIT_S) == 0
 
 
+@pytest.mark.slow
 def test_what_dies_while_nobody_directs_is_found_dead(machine: Machine) -> None:
     """And one that wants to join meanwhile is let in by the next head."""
     before = start(machine, "a", "b")

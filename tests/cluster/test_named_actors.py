@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.commands import LIMIT_S, Machine
+from tests.quick import first_of
 from tests.redis_servers import server_binary, servers_in, stopped
 from tests.victims import alive, program, told
 
@@ -135,7 +136,7 @@ def test_of_two_that_want_a_name_at_once_one_has_it(three: Cluster) -> None:
             ray.kill(ray.get_actor(f"warm{each}"))
 
 
-@pytest.mark.parametrize("lifetime", [None, "detached"])
+@pytest.mark.parametrize("lifetime", first_of(["detached", None]))
 def test_a_creator_is_killed(three: Cluster, lifetime: str | None) -> None:
     """A detached actor lives on, and any later driver finds it; another one ends with its creator."""
     a, b = three.nodes[1:]
@@ -156,7 +157,7 @@ def test_a_creator_is_killed(three: Cluster, lifetime: str | None) -> None:
         eventually(lambda: not alive(pid), LIMIT_S, "it has ended")
 
 
-@pytest.mark.parametrize("lifetime", [None, "detached"])
+@pytest.mark.parametrize("lifetime", first_of([None, "detached"]))
 def test_the_node_of_a_creator_dies(three: Cluster, lifetime: str | None) -> None:
     a, b = three.nodes[1:]
     with creator(a.address, "kept", lifetime=lifetime, resources={"b": 1}) as driver:
@@ -345,6 +346,7 @@ def test_hosts_and_creators_die_while_nobody_directs(machine: Machine) -> None:
     machine.done("stop")
 
 
+@pytest.mark.slow
 def test_while_the_control_store_is_away() -> None:
     """Names wait, and say in the end which store it is that does not answer; all else goes on."""
     server_binary()
@@ -401,9 +403,7 @@ def test_programs_on_machines_without_a_node(machines: Any) -> None:
     head, other = machines(), machines()
     head.environ["RAY_TRANSPORT"] = "routed"
     head.done("start", "--head", "--num-cpus", "2")
-    other.key_path().parent.mkdir(parents=True, mode=0o700)
-    other.key_path().write_bytes(head.key_path().read_bytes())
-    os.chmod(other.key_path(), 0o600)
+    other.take_key(head)
     guest = GUEST.format(address=head.address())
     made = other.run(
         f"{guest}\n"

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.quick import first_of
 from tests.redis_servers import server_binary
 
 import ray
@@ -33,6 +34,18 @@ MiB = 1 << 20
 NBYTES = 5 * MiB
 
 joins = pytest.mark.usefixtures("joined")
+
+KEEPS_CLUSTERS = True
+#: {node: bytes that had come to it when the test began}
+_before: dict[str, int] = {}
+
+
+@pytest.fixture(autouse=True)
+def received_before(request: pytest.FixtureRequest) -> None:
+    """Nodes that are kept have got values of other tests."""
+    _before.clear()
+    if "cluster" in request.fixturenames:
+        _before.update((node.node_id, received(node)) for node in request.getfixturevalue("cluster").nodes)
 
 
 STORES = ["plasma", pytest.param("shm", marks=pytest.mark.slow)]
@@ -61,8 +74,8 @@ def stored(cluster: Cluster) -> list[int]:
 
 
 def received(node: ClusterNode) -> int:
-    """How many bytes have come to a node over data connections."""
-    return int(node.ask("transfers")["received_bytes"])
+    """How many bytes have come to a node over data connections, during this test."""
+    return int(node.ask("transfers")["received_bytes"]) - _before.get(node.node_id, 0)
 
 
 def is_empty(cluster: Cluster) -> None:
@@ -117,13 +130,25 @@ def test_a_task_reads_an_argument_where_it_is(cluster: Cluster) -> None:
 
 @both_stores
 def test_an_argument_of_the_driver_comes_once(cluster: Cluster) -> None:
+    """For all that need it while somebody does: here an actor of that node, which has the ref as well."""
+
+    @ray.remote(num_cpus=0, **FAR)
+    class Holder:
+        def __init__(self, refs: list[ray.ObjectRef[bytes]]) -> None:
+            self.refs = refs
+
+        def look(self) -> tuple[int, str]:
+            return sum(ray.get(self.refs[0])[::4096]), ray.get_runtime_context().node_id
+
     value = pattern(4)
     ref = ray.put(value)
     expected = sum(value[::4096]), cluster.nodes[1].node_id
+    holder = Holder.remote([ref])
+    assert ray.get(holder.look.remote(), timeout=LIMIT_S) == expected
     assert ray.get([look.remote(ref) for _ in range(8)], timeout=LIMIT_S) == [expected] * 8
     assert NBYTES < received(cluster.nodes[1]) < 2 * NBYTES
     assert ray.get(look.remote(value), timeout=LIMIT_S) == expected  # as part of the arguments, not by reference
-    del ref
+    del ref, holder
     is_empty(cluster)
 
 
@@ -227,7 +252,7 @@ def get_all(found: list[bytes], refs: list[ray.ObjectRef[bytes]]) -> None:
 
 
 @both_stores
-@pytest.mark.parametrize("which", [0, 1], ids=["receiver", "holder"])
+@pytest.mark.parametrize("which", first_of([0, 1]), ids=["receiver", "holder"])
 def test_an_object_manager_that_is_killed_is_replaced(cluster: Cluster, which: int) -> None:
     refs = [make.remote(seed, 10 * MiB) for seed in range(4)]
     ray.wait(refs, num_returns=4, timeout=LIMIT)
@@ -557,7 +582,7 @@ def test_a_driver_that_is_killed_leaves_nothing(cluster: Cluster) -> None:
     is_empty(cluster)
 
 
-@pytest.mark.parametrize("encryption", ["aes-gcm", "none"])
+@pytest.mark.parametrize("encryption", first_of(["aes-gcm", "none"]))
 def test_what_is_encrypted_comes_as_it_was(encryption: str) -> None:
     pytest.importorskip("cryptography")
     server_binary()

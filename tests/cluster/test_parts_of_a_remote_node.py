@@ -223,8 +223,8 @@ def pid_of(victim: str, node: ClusterNode, folder: str) -> int:
 
 
 CELLS = [
-    pytest.param(victim, call, marks=() if call in QUICK else pytest.mark.slow)
-    for QUICK in [("get", "submit")]
+    pytest.param(victim, call, marks=() if call == "get" or (victim, call) in QUICK else pytest.mark.slow)
+    for QUICK in [{("node manager", "submit"), ("worker", "submit")}]
     for victim in ("node manager", "zygote", "store", "worker", "actor")
     for call in ("get", "wait", "await", "put", "submit", "create")
 ]

@@ -42,6 +42,12 @@ def slow(seconds):
 
 
 @ray.remote
+def begins(path):
+    path.touch()
+    time.sleep(60)
+
+
+@ray.remote
 def relay(resources):
     """Asks from the node where this runs."""
     return ray.get(where.options(name="wanted", resources=resources).remote())
@@ -163,15 +169,15 @@ def test_a_node_that_is_not_there(zones):
     assert get([where.remote() for _ in range(10)])
 
 
-def test_a_node_that_dies(zones):
+def test_a_node_that_dies(zones, tmp_path):
     """What ran there is tried again where it is to run, and that is nowhere."""
     first, gone = zones.nodes[1], ids(zones)["first"]
     actor = Actor.options(node=gone, max_restarts=-1, max_task_retries=-1).remote()
     wish = Actor.options(node=gone, soft=True, max_restarts=-1, max_task_retries=-1).remote()
     assert get([actor.where.remote(), wish.where.remote()]) == [gone, gone]  # before others take all processors
     eventually(lambda: ray.available_resources()["CPU"] == 6, LIMIT_S, "only their starts take any")
-    once = slow.options(node=gone, max_retries=0).remote(60)
-    eventually(lambda: ray.available_resources()["CPU"] == 5, LIMIT_S, "it runs")
+    once = begins.options(node=gone, max_retries=0).remote(tmp_path / "begun")
+    eventually((tmp_path / "begun").exists, LIMIT_S, "it runs, so that it counts as tried")
     often = [slow.options(node=gone).remote(60), slow.options(node=gone).remote(60)]
     later = where.options(node="first").remote
     eventually(lambda: ray.available_resources()["CPU"] == 4, LIMIT_S, "they run")

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.commands import Machine
+from tests.quick import first_of
 
 from ray.runtime.cluster.control_server import open_link
 from ray.runtime.cluster.key_file import read_key_file
@@ -172,7 +173,7 @@ def test_key_files(machines, homes, head) -> None:
             assert secret not in trace + said
 
 
-@pytest.mark.parametrize("transport", ["unix", "routed"])
+@pytest.mark.parametrize("transport", first_of(["routed", "unix"]))
 def test_other_versions(machines, homes, transport: str) -> None:
     """A cluster of another Python, another protocol or other parts; another patch level of the same fits."""
     if transport == "routed":

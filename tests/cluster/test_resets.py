@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests import resets
+from tests.quick import first_of
 
 import ray
 from ray.testing import eventually, inside
@@ -182,7 +183,7 @@ def resetting(cluster, managers: bool, pause_s: float = 0.1) -> Iterator[list[in
 
 
 @OVER_TCP
-@pytest.mark.parametrize("managers", [True, False], ids=["node managers", "other processes"])
+@pytest.mark.parametrize("managers", first_of([True, False]), ids=["node managers", "other processes"])
 def test_over_tcp(cluster, joined, tmp_path, managers):
     """Workers are lent, actors begin and end, values come, logs are printed, all while connections are reset."""
     path = tmp_path / "ran"

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from tests.faults.test_descriptors import run
+from tests.quick import later
 
 #: ``python -c BURST count path…``: so many connections to each, as fast as can be; ends when its input does.
 BURST = """
@@ -87,7 +88,7 @@ print("fine", flush=True)
 
 
 @pytest.mark.parametrize(
-    ("limit", "during"), [(128, ATTENDED), (256, ATTENDED), (128, BUSY)], ids=["128", "256", "busy"]
+    ("limit", "during"), [(128, ATTENDED), later(256, ATTENDED), later(128, BUSY)], ids=["128", "256", "busy"]
 )
 def test_bursts_end_nobody(limit, during):
     program = subprocess.Popen(

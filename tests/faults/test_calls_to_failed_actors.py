@@ -42,8 +42,9 @@ class Failing:
 
 @ray.remote
 class FailingLate:
-    def __init__(self):
-        time.sleep(0.6)
+    def __init__(self, path):
+        while not path.exists():
+            time.sleep(0.01)
         raise ValueError("no, not today")
 
     def echo(self): ...
@@ -85,11 +86,13 @@ def test_code_of_the_users_runs_where_somebody_asks(start, tmp_path):
     assert os.getpid() in processes(path)
 
 
-def test_none_is_printed_that_a_get_under_way_raises(start, capfd):
+def test_none_is_printed_that_a_get_under_way_raises(start, capfd, tmp_path):
     """One turn of the thread that polls, which is the one that asks, takes thousands of failures."""
     start(num_cpus=1)
-    actor = FailingLate.remote()
+    actor = FailingLate.remote(tmp_path / "now")
+    refs = [actor.echo.remote() for _ in range(3 * MANY)]
+    (tmp_path / "now").touch()
     with pytest.raises(RayActorError, match="no, not today"):
-        ray.get([actor.echo.remote() for _ in range(3 * MANY)], timeout=LIMIT_S)
+        ray.get(refs, timeout=LIMIT_S)
     time.sleep(PRINTED_AFTER_S)
     assert "A task failed" not in capfd.readouterr().err

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from tests import sessions
+from tests.quick import crossed
 
 import ray
 import ray_async
@@ -154,8 +155,7 @@ def cancelled(ref):
 CHILDREN = {"async": Child.remote, "serial": Serial.remote, "task": lambda: None}
 
 
-@pytest.mark.parametrize("child", [*CHILDREN, "swallows"])
-@pytest.mark.parametrize("route", ["group", "coroutine"])
+@pytest.mark.parametrize(("route", "child"), crossed(["group", "coroutine"], [*CHILDREN, "swallows"]))
 def test_a_child_is_cancelled_with_its_parent_and_by_it(tmp_path, child, route):
     parent, child = Parent.remote(), {**CHILDREN, "swallows": Swallows.remote}[child]()
     for number in range(ROUNDS):

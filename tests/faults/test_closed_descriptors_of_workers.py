@@ -9,6 +9,7 @@ import time
 
 import pytest
 from tests import sessions
+from tests.quick import first_of
 
 import ray
 from ray.exceptions import RayActorError, WorkerCrashedError
@@ -21,7 +22,7 @@ SAID = "closed descriptors"
 TRANSPORTS = ["unix", *(["zmq", "routed"] if importlib.util.find_spec("ray_transport_zmq") else [])]
 
 
-@pytest.fixture(scope="module", autouse=True, params=TRANSPORTS)
+@pytest.fixture(scope="module", autouse=True, params=first_of(TRANSPORTS))
 def session(request):
     before = leaks.snapshot()
     with ray.init(num_cpus=2, transport=request.param):

@@ -10,6 +10,7 @@ import textwrap
 
 import pytest
 from tests import victims
+from tests.quick import crossed
 
 SUBSETS = [
     pytest.param(subset, marks=[] if subset == (0, 1, 2) else [pytest.mark.slow], id="".join(map(str, subset)))
@@ -163,8 +164,7 @@ os._exit(0)
 """
 
 
-@pytest.mark.parametrize("store", ["heap", "plasma", "shm"])
-@pytest.mark.parametrize("when", ["before", "while it waits"])
+@pytest.mark.parametrize(("when", "store"), crossed(["before", "while it waits"], ["plasma", "heap", "shm"]))
 def test_a_program_that_closes_everything_is_told_that_its_session_is_gone(when, store):
     program = [sys.executable, "-c", WITHOUT_DESCRIPTORS, when, store]
     done = subprocess.run(program, capture_output=True, text=True, timeout=50)

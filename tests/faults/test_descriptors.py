@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 import pytest
+from tests.quick import later
 
 #: ``python -c CROWD limit transport store actors``: prints what came of them.
 CROWD = """
@@ -86,7 +87,7 @@ def check_crowd(limit: int, transport: str, store: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "transport", "store"), [(64, "unix", "heap"), (128, "zmq", "plasma"), (64, "zmq", "shm")]
+    ("limit", "transport", "store"), [(64, "unix", "heap"), later(128, "zmq", "plasma"), later(64, "zmq", "shm")]
 )
 def test_actors_that_find_no_descriptor_wait(limit, transport, store):
     check_crowd(limit, transport, store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.faults.test_descriptors import run
+from tests.quick import first_of
 
 BEGIN = """
 import os, resource, sys, time
@@ -88,7 +89,7 @@ ray.shutdown()
 """
 
 
-@pytest.mark.parametrize("transport", ["unix", "zmq"])
+@pytest.mark.parametrize("transport", first_of(["unix", "zmq"]))
 @pytest.mark.parametrize(("program", "limit"), [(NODE, 72), (WORKER, 128), (OWN, 128)], ids=["node", "worker", "own"])
 def test_a_get_that_times_out_names_the_descriptors(program, limit, transport):
     done = run(BEGIN + program, limit, transport)

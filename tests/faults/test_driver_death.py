@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 from tests import victims
+from tests.quick import crossed
 
 from ray.testing import eventually, leaks
 
@@ -129,8 +130,7 @@ def before():
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(("moment", "number"), crossed(list(MOMENTS), [signal.SIGKILL, signal.SIGTERM]))
 def test_session_ends_with_its_driver(before, rounds, moment, number):
     for _ in range(rounds(1, 30)):
         with victims.program(MOMENTS[moment]) as driver:

@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import pytest
+from tests.quick import first_of
 
 STORES = ["heap", "shm", "plasma"]
 TRANSPORTS = ["unix", "zmq"]
@@ -78,7 +79,7 @@ def test_finalisers_put_and_get_while_the_program_does(store, transport):
     assert run(program, store, transport) == "fine\n"
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", first_of(reversed(STORES)))
 def test_signal_handlers_put_and_get_while_the_program_does(store):
     program = """
     import signal, sys, time

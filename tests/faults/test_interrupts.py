@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.quick import first_of
 from tests.stopwatch import Stopwatch
 
 ROOT = Path(__file__).parents[2]
@@ -247,7 +248,7 @@ ray.get([sleep.remote(), ray.put(1)])
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("times", [1, 2, 5])
+@pytest.mark.parametrize("times", first_of([2, 1, 5]))
 def test_uncaught(start, rounds, tmp_path, times):
     """It ends the program, the second one sooner if need be, and says so once."""
     chance = random.Random(3)

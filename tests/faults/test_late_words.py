@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.faults.late_transport import MARK
+from tests.quick import crossed
 
 import ray
 from ray.testing import eventually
@@ -87,8 +88,7 @@ def begin(start: Any, store: str, folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("store", SHARED)
-@pytest.mark.parametrize("kind", ["task", "actor"])
+@pytest.mark.parametrize(("kind", "store"), crossed(["task", "actor"], SHARED[::-1]))
 def test_a_stream(start: Any, kind: str, store: str, tmp_path: Path) -> None:
     begin(start, store, tmp_path)
     actor = Actor.remote() if kind == "actor" else None

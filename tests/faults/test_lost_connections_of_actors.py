@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests import sessions
+from tests.quick import first_of
 
 import ray
 from ray.exceptions import RayActorError, TaskCancelledError
@@ -25,7 +26,7 @@ TRANSPORTS = ["unix", *(["zmq", "routed"] if importlib.util.find_spec("ray_trans
 nothing_left = sessions.unchecked()
 
 
-@pytest.fixture(scope="module", params=TRANSPORTS)
+@pytest.fixture(scope="module", params=first_of(TRANSPORTS))
 def session(request: pytest.FixtureRequest) -> Iterator[str]:
     before = leaks.snapshot()
     with ray.init(num_cpus=2, transport=request.param, log_to_driver=False):

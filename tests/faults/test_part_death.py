@@ -160,7 +160,7 @@ ENDS = {
 
 #: What was stopped is given some seconds.
 NUMBERS = [
-    pytest.param(number, id=number.name, marks=pytest.mark.slow if number == signal.SIGSTOP else ())
+    pytest.param(number, id=number.name, marks=() if number == signal.SIGKILL else pytest.mark.slow)
     for number in victims.SIGNALS
 ]
 

@@ -12,7 +12,7 @@ import threading
 import time
 
 import pytest
-from tests.quick import crossed
+from tests.quick import crossed, first_of
 
 import ray
 import ray_transport_zmq
@@ -40,7 +40,7 @@ class Closer:
         return len(ray.get(refs[0], timeout=30))
 
 
-@pytest.fixture(scope="module", params=TRANSPORTS)
+@pytest.fixture(scope="module", params=first_of(TRANSPORTS))
 def context(request):
     with ray.init(num_cpus=2, transport=request.param, log_to_driver=False) as context:
         yield context

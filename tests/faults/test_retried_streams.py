@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tests.quick import first_of
 
 import ray
 from ray.testing import eventually
@@ -121,7 +122,7 @@ def test_in_local_mode(start):
     ray.shutdown()
 
 
-@pytest.mark.parametrize("store", ["heap", *SHARED])
+@pytest.mark.parametrize("store", first_of([*SHARED[::-1], "heap"]))
 def test_large_values(start, store):
     """More than 16 MiB before the death; at the end the store is empty."""
     start(num_cpus=1, store=store)

@@ -7,6 +7,7 @@ import sys
 import zipfile
 
 import pytest
+from tests.quick import first_of
 
 #: Without a main guard: what imports it runs it.
 PROGRAM = """
@@ -16,7 +17,7 @@ print(ray.get(ray.remote(lambda: 42).remote(), timeout=40))
 """
 
 
-@pytest.mark.parametrize("name", ["asyncio", "concurrent", "ssl", "setproctitle", "numpy", "queue"])
+@pytest.mark.parametrize("name", first_of(["asyncio", "numpy", "concurrent", "ssl", "setproctitle", "queue"], 2))
 def test_a_program_with_the_name_of_what_workers_need(tmp_path, name):
     """The process that forks workers took it for that module, and started a session of its own, and so on for ever."""
     program = tmp_path / f"{name}.py"

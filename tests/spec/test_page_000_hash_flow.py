@@ -9,6 +9,7 @@ import random
 import time
 
 import pytest
+from tests.quick import crossed
 
 import ray
 from ray.experimental import async_api
@@ -115,15 +116,15 @@ def async_wait(network):
     return async_api.run_until_complete(main())
 
 
-@pytest.mark.parametrize("seed", [7, 2018])
-@pytest.mark.parametrize("solve", [plain_get, plain_get_by_layers])
+@pytest.mark.parametrize(("solve", "seed"), crossed([plain_get, plain_get_by_layers], [7, 2018]))
 def test_plain(ray_session, solve, seed):
     network = Network(seed)
     assert solve(network) == network.by_hand()
 
 
-@pytest.mark.parametrize("selector", ["epoll", "poll"])
-@pytest.mark.parametrize("solve", [async_get, async_get_of_everything, async_wait])
+@pytest.mark.parametrize(
+    ("solve", "selector"), crossed([async_get, async_get_of_everything, async_wait], ["epoll", "poll"])
+)
 def test_on_the_event_loop(ray_session, solve, selector):
     network = Network(7)
     async_api._init_eventloop(selector)

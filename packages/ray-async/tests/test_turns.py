@@ -56,7 +56,7 @@ def waits(refs):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("way", ["get", "wait", "get each"])
+@pytest.mark.parametrize("way", ["wait", *(pytest.param(way, marks=pytest.mark.slow) for way in ("get", "get each"))])
 def test_thousands_of_objects(loop, way, tmp_path):
     loop.set_debug(False)
     path = tmp_path / "gate"

@@ -16,6 +16,7 @@ class TestPlasma(StoreContract):
         return start(self.capacity_bytes, full_timeout_s=0.2).connect
 
 
+@pytest.mark.slow
 class TestPlasmaSlow(StoreContract):
     """Behind a wrapper that delays each call, which breaks no promise."""
 

@@ -55,6 +55,7 @@ class TestTcp(WatchableTransportContract):
         return mute_port
 
 
+@pytest.mark.slow
 class TestIpcDelayed(TransportContract):
     """Delay alone breaks no promise."""
 

@@ -45,6 +45,7 @@ class TestEmbeddedFarAway(ControlContract):
         return FaultyControlStore.silent
 
 
+@pytest.mark.slow
 class TestSlowEmbedded(TestEmbeddedFarAway):
     @pytest.fixture
     def open_control(self):

@@ -100,6 +100,7 @@ class TestRoutedNear(TransportContract):
         return open_one
 
 
+@pytest.mark.slow
 class TestUnixDelayed(TransportContract):
     """Delay alone breaks no promise."""
 

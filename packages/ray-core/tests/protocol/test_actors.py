@@ -529,7 +529,7 @@ class Life:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("block", range(8))
+@pytest.mark.parametrize("block", [*range(3), *(pytest.param(block, marks=pytest.mark.slow) for block in range(3, 8))])
 def test_a_random_life_keeps_every_invariant(block):
     for seed in range(block, SEEDS, 8):
         life = Life(seed)

@@ -272,7 +272,7 @@ class Life(Caller):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("block", range(8))
+@pytest.mark.parametrize("block", [*range(3), *(pytest.param(block, marks=pytest.mark.slow) for block in range(3, 8))])
 def test_a_random_life_ends_every_call_once(block):
     for seed in range(block, SEEDS, 8):
         life = Life(seed)

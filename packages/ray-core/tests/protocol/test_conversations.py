@@ -143,7 +143,9 @@ class End:
             self.heard.append(int(message[0]))
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize(
+    "seed", [*range(100), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(100, 300))]
+)
 def test_everything_comes_once_and_in_order(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever the connection is lost, and whatever is lost with it, in either direction."""
     rng = random.Random(seed)

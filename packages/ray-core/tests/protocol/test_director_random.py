@@ -374,7 +374,7 @@ def _replace(world: World, ended: int) -> None:
     world.directors[number] = Boss(world, number, ended)
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", [*range(50), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(50, 150))])
 def test_lives_at_random(seed: int) -> None:
     world = World(seed)
     world.do(Claim("fence", None, b"%d" % (100 if seed % 2 else 1)))

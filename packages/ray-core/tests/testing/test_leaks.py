@@ -238,6 +238,15 @@ def test_a_session_directory_of_another_driver(root):
     assert found(before) == [f"session directory {root / 'ours'}"]
 
 
+def test_a_session_directory_of_another_container(root):
+    """Its pids mean something else there."""
+    before = leaks.snapshot()
+    (root / "theirs").mkdir()
+    (root / "theirs" / "owner.pid").write_text("999999999 123")
+    (root / "theirs" / "pids.txt").write_text("pid:[1]")
+    leaks.assert_clean(before)
+
+
 class Runtime:
     def __init__(self, free):
         self.free = iter(free)

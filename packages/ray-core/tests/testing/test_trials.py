@@ -24,7 +24,9 @@ from ray.testing import trials
 from ray.testing.simulated_actor import SimulatedActor
 
 
-@pytest.mark.parametrize("first", range(0, 200, 25))
+@pytest.mark.parametrize(
+    "first", [*range(0, 75, 25), *(pytest.param(first, marks=pytest.mark.slow) for first in range(75, 200, 25))]
+)
 def test_lives(first: int) -> None:
     assert trials.failures(range(first, first + 25)) == []
 
@@ -184,8 +186,8 @@ _unpin, _flush = ReferenceTable.unpin, SimulatedActor._flush
         (CallTable, "settle", leaves_calls_of_lost_connections),
         (CallTable, "lost", never_connects_again),
         (CallTable, "_take", repeats_without_an_attempt),
-        (CallTable, "_end_queue", repeats_where_no_call_starts),
-        (CallTable, "forget", keeps_actors_with_cancelled_calls),
+        pytest.param(CallTable, "_end_queue", repeats_where_no_call_starts, marks=pytest.mark.slow),
+        pytest.param(CallTable, "forget", keeps_actors_with_cancelled_calls, marks=pytest.mark.slow),
         (ActorTable, "unheld", keeps_unheld_actors),
         (ActorTable, "owner_lost", keeps_actors_of_the_dead),
         (ActorTable, "_restart", counts_no_restarts),

@@ -22,6 +22,7 @@ import psutil
 
 from ray.clock import monotonic, sleep
 from ray.runtime.interface import Runtime
+from ray.runtime.process.session_dirs import made_elsewhere
 from ray.testing.process_list import all_processes, command, environment
 
 SESSION_VARIABLE = "RAY_SESSION"
@@ -225,7 +226,9 @@ def _held(pids: Collection[int]) -> set[str]:
 
 
 def _belongs_to_others(session_dir: str, own: Collection[int]) -> bool:
-    """Whether the process with which that session ends is alive, and none of ours."""
+    """Whether the process with which that session ends is alive, or in another container, and none of ours."""
+    if made_elsewhere(session_dir):
+        return True
     try:
         with open(os.path.join(session_dir, "owner.pid")) as file:
             pid = int(file.read().split()[0])

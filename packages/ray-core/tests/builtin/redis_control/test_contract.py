@@ -68,6 +68,7 @@ class TestTcp(ControlContract):
         return lambda control: server.stopped()
 
 
+@pytest.mark.slow
 class TestSentinel(ControlContract):
     """The primary that a Sentinel names."""
 

@@ -63,7 +63,9 @@ def ask(cut: RedisControlStore) -> Ask:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("when", ["before", "after", "late", "all"])
+@pytest.mark.parametrize(
+    "when", ["all", *(pytest.param(each, marks=pytest.mark.slow) for each in ("before", "after", "late"))]
+)
 def test_everything_is_done_once(when: str, proxy: CuttingProxy, ask: Ask, sound: BlockingControl) -> None:
     assert ask(Incr("warm")) == 1
     proxy.cuts = dict.fromkeys(("before", "after", "late"), 0.15) if when == "all" else {when: 0.4}

@@ -95,7 +95,15 @@ def test_its_user_may_do_nothing_else(own: OwnRedis, command: tuple[str, ...]) -
         client.execute_command(*command)
 
 
-@pytest.mark.parametrize("login", [{}, {"username": "default", "password": ""}, {"password": "x"}, {"username": "ray"}])
+@pytest.mark.parametrize(
+    "login",
+    [
+        {},
+        {"password": "x"},
+        pytest.param({"username": "default", "password": ""}, marks=pytest.mark.slow),
+        pytest.param({"username": "ray"}, marks=pytest.mark.slow),
+    ],
+)
 def test_nobody_else_is_let_in(own: OwnRedis, login: dict[str, str]) -> None:
     import redis
 

@@ -230,7 +230,7 @@ def virtual_time(monkeypatch: pytest.MonkeyPatch) -> list[World]:
     return worlds
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 60))])
 def test_who_can_be_served_is(seed: int, virtual_time: list[World]) -> None:
     """Nobody gets a worker of a node that it does not want; at rest nobody waits where there is room for it."""
     world = World(seed)

@@ -191,9 +191,11 @@ class Reports:
         row = node.ErrorRecord(kind, text, wall_time(), record.id.hex(), record.actor.hex(), opened.pid, record.name)
         self._tell_node(node.RecordError(row))
         passed_on = None if cause is None else self._waiting.pop(task_of(cause.id), None)
+        if hasattr(record, "asked"):
+            return  # a ``get`` has raised another failure instead; the refs may be gone since
         if not record.entries:
             self._show(failed(text))
-        elif not hasattr(record, "asked") and len(self._waiting) < MAX_WAITING:
+        elif len(self._waiting) < MAX_WAITING:
             self._waiting[record.id] = passed_on or (text, monotonic())
             self._arm()
 

@@ -23,6 +23,7 @@ _MAX_ROOT_BYTES = 60
 _PID_FILE = "owner.pid"
 _NODE_FILE = "node.pid"
 _FACTS_FILE = "session.json"
+_PIDS_FILE = "pids.txt"
 #: A directory that is empty for longer is nobody's.
 _YOUNG_S = 60.0
 _SURVIVOR_FILE = "survivor.pid"
@@ -58,10 +59,11 @@ def create_session_dir(path: str, owner_pid: int) -> None:
     """
     try:
         os.mkdir(path, 0o700)
-        for name, pid in ((_NODE_FILE, os.getpid()), (_PID_FILE, owner_pid)):
+        node, owner = (f"{pid} {start_time(pid)}" for pid in (os.getpid(), owner_pid))
+        for name, text in ((_PIDS_FILE, _meaning_of_pids()), (_NODE_FILE, node), (_PID_FILE, owner)):
             descriptor = os.open(os.path.join(path, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, "w") as file:
-                file.write(f"{pid} {start_time(pid)}")
+                file.write(text)
     except OSError as error:
         raise RaySystemError(f"cannot create the session directory {path}: {error}") from error
 
@@ -294,7 +296,28 @@ def _in_use(path: str) -> bool:
         return False
     if start_time(int(pid)) == started:
         return not is_stopped(int(pid))
-    return _answers(path)  # it is dead, or in another container that has the directory as well
+    return _answers(path) or _starts_elsewhere(path)  # else it is dead
+
+
+def _starts_elsewhere(path: str) -> bool:
+    """Whether it is of another container that has the directory as well, and may not listen yet."""
+    with contextlib.suppress(OSError):
+        return made_elsewhere(path) and wall_time() - os.stat(os.path.join(path, _PIDS_FILE)).st_mtime < _YOUNG_S
+    return False
+
+
+def made_elsewhere(path: str) -> bool:
+    """Whether pids mean something else where that session is: it is in another container."""
+    with contextlib.suppress(OSError), open(os.path.join(path, _PIDS_FILE)) as file:
+        return file.read() not in ("", _meaning_of_pids())
+    return False
+
+
+def _meaning_of_pids() -> str:
+    """The same in all processes for which pids mean the same; empty where the system does not say."""
+    with contextlib.suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""
 
 
 def _answers(path: str) -> bool:

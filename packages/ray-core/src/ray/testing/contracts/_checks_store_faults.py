@@ -14,6 +14,8 @@ from ray.testing.faulty_store import FaultyStore
 _IDS = 12
 _CLIENTS = 3
 _MAX_DELAY_S = 0.0005
+#: Views that a client has at a time, so that it is cut off while it holds something.
+_HELD = 2
 
 
 def _content(subject: StoreSubject, number: int) -> bytes:
@@ -135,6 +137,7 @@ def clients_come_and_go_without_a_wrong_byte(subject: StoreSubject) -> None:
             client = FaultyStore(
                 connect(), seed=10 * index + seed, full=0.1, lost=0.02, cut=0.01, max_delay_s=_MAX_DELAY_S
             )
+            held: list[tuple[int, memoryview]] = []
             with contextlib.suppress(RayConnectionError):
                 for _ in range(60):
                     number = chance.randrange(_IDS // _CLIENTS) * _CLIENTS + index
@@ -146,8 +149,14 @@ def clients_come_and_go_without_a_wrong_byte(subject: StoreSubject) -> None:
                     view = client.get(an_id(number))
                     if view is not None:
                         expect_equal(bytes(view), _content(subject, number), "what is read is what was written")
-                        client.release(an_id(number))
+                        held.append((number, view))
                     del view
+                    if len(held) > _HELD:
+                        number, view = held.pop(0)
+                        expect_equal(bytes(view), _content(subject, number), "what is held stays as it was read")
+                        client.release(an_id(number))
+                        del view
+            held.clear()
             client.close()
 
     on_threads(_CLIENTS, live, "clients with faults do not stop each other")
