@@ -172,6 +172,8 @@ class GoesOn(Struct, frozen=True, tag=19):
 
     have: Amount
     ahead: list[Amount] = []
+    talk: bytes = b""
+    """My id of the conversation, where I have begun it as well, and you may not have heard of that."""
 
 
 class Forgotten(Struct, frozen=True, tag=20):
