@@ -280,6 +280,8 @@ class Credit(Struct, frozen=True, tag=18):
     credits: Annotated[int, Meta(gt=-(1 << 32), lt=1 << 32)]
     address: str = ""
     """Where to dial the borrower; empty where it returns."""
+    given: list[tuple[bytes, Count]] = []
+    """Of what it returns: what processes of other nodes than the owner's had handed it."""
 
 
 class Holds(Struct, frozen=True, tag=22):
@@ -289,6 +291,8 @@ class Holds(Struct, frozen=True, tag=22):
 
     id: bytes
     credits: Count
+    given: list[tuple[bytes, Count]] = []
+    """(Id of a process of another node than yours, what it has handed me)."""
 
 
 class Terminate(Struct, frozen=True, tag=11):
