@@ -104,6 +104,9 @@ class Between:
     def delay_s(self) -> float:
         return self.rng.uniform(0.0, self.most_delay_s)
 
+    def doubles(self) -> bool:
+        return self.rng.random() < 0.1
+
     def connect(self, here: Process, there: Process) -> Wire:
         one, other = Wire(self, here), Wire(self, there)
         one.other, other.other = other, one
