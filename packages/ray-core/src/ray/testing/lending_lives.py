@@ -2,10 +2,9 @@
 shells and conversations, on a virtual clock.
 
 Each message takes up to half a second, more where a part of it is lost and sent again; some come twice, the second time
-behind later ones. At any time a connection is
-lost, with all that is under way on it; its ends hear of that sooner or later, and one of them dials anew. At times an
-end does not know any more what was said. Workers and nodes die. No worker ever has two owners; in the end nothing is
-lent, and nobody knows of a lease that there is not.
+behind later ones. At any time a connection is lost, with all that is under way on it; its ends hear of that sooner or
+later, and one of them dials anew. At times an end does not know any more what was said. Workers and nodes die. No
+worker ever has two owners; in the end nothing is lent, and nobody knows of a lease that there is not.
 """
 
 from __future__ import annotations
