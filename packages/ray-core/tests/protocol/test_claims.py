@@ -86,6 +86,17 @@ def test_what_was_returned_is_made_up_where_its_giver_has_not_told_of_it() -> No
     assert list(table.collect()) == [entry]
 
 
+def test_nothing_is_kept_of_what_is_freed() -> None:
+    table = ReferenceTable()
+    entry, claims = lent(table), Claims(table)
+    claims.told(entry.id, OTHER, THIRD, 1)  # of a ref that has not arrived
+    strike_out(claims, ONE)
+    assert list(table.collect()) == [entry]
+    claims.returned(entry.id, OTHER, [(THIRD, 2)])
+    strike_out(claims, ONE)
+    assert (claims._told, claims._lost, claims.held) == ({}, {}, {})
+
+
 def test_one_that_has_come_back_holds_what_it_was_handed_since() -> None:
     table = ReferenceTable()
     entry, claims = lent(table), Claims(table)

@@ -62,7 +62,7 @@ class Claims:
 
     def returned(self, id: bytes, borrower: bytes, given: Iterable[tuple[bytes, int]]) -> None:
         """It has let go, and returned all credits that it was handed, these among them."""
-        for giver, credits in given:
+        for giver, credits in given if id in self._table.entries else ():
             self.told(id, borrower, giver, -credits)
         of_borrower = self.held.get(borrower)
         if of_borrower is None or of_borrower.pop(id, None) is None:
@@ -105,6 +105,8 @@ class Claims:
                 self._table.grant(entry, gone, -credits)
         for id in lost.claimed:
             self._unpin(id)
+        for key in [key for key in list(self._told) if key[1] not in self._table.entries]:
+            self._told.pop(key, None)  # it is freed
         left = self._lost[gone]
         left.remove(lost)
         if not left:
