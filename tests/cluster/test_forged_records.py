@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from tests.commands import Machine
 
+from ray.builtin.redis_control.keys import KeySpace
 from ray.testing import eventually
 
 PROGRAM = """
@@ -61,7 +62,7 @@ class Forged:
             host=key["host"], port=key["port"], ssl=True, ssl_ca_data=key["certificate"], ssl_check_hostname=False,
             username=key["user"], password=key["password"], socket_timeout=10,
         )  # fmt: skip
-        self.prefix = f"ray:{{{key['name']}}}:"
+        self.keys = KeySpace(key["name"], key["session"])
 
     def hears(self) -> str:
         assert self.program.stdout is not None
@@ -73,9 +74,10 @@ class Forged:
         self.program.stdin.flush()
         return self.hears()
 
-    def key_of(self, end: str) -> bytes:
-        (found,) = [key for key in self.client.keys(f"{self.prefix}*") if key.endswith(end.encode())]
-        return bytes(found)
+    def keys_of(self, begin: str) -> list[bytes]:
+        """Names of the keys that begin so."""
+        names = self.client.execute_command("ZRANGE", self.keys.index, "-", "+", "BYLEX")
+        return [self.keys.key(name.decode()) for name in names if name.startswith(begin.encode())]
 
     def head_pid(self) -> int:
         (pid,) = [node["pid"] for node in self.machine.status()["nodes"] if node["is_head"]]
@@ -102,17 +104,16 @@ def forged(machine: Machine) -> Iterator[Forged]:
 def test_what_others_write_about_actors_is_not_used(forged: Forged, tmp_path: Path) -> None:
     canary = tmp_path / "unpickled"
     blob = pickle.dumps(Canary(canary))
-    names = {name: forged.key_of(f"name:7:default:{name}") for name in "abc"}
-    value = forged.client.get(names["c"])
-    forged.client.set(names["a"], bytes(32) + blob)
-    forged.client.set(names["b"], value)
+    first, second, third = sorted(forged.keys_of("name:7:default:"))
+    forged.client.set(first, bytes(32) + blob)
+    forged.client.set(second, forged.client.get(third))
     for name in "ab":
         assert forged.asks("find", name).startswith("ValueError ")
         line = f"what the control store has at 'name:7:default:{name}' was not written by this cluster, and is not used"
         assert eventually(lambda line=line: line in forged.logs()), forged.logs()
         assert forged.asks("have", name) == "it lives", "who has its handle needs no name"
     assert forged.asks("find", "c") == "it lives"
-    born = [key for key in forged.client.keys(f"{forged.prefix}*") if b":born:" in key]
+    born = forged.keys_of("born:")
     assert len(born) == 3
     for key in born:
         forged.client.set(key, bytes(32) + blob)

@@ -378,7 +378,8 @@ class PeerTable:
             lost(peer)
             if process in by_process and by_process[process] is peer:  # no call comes between the look and the step
                 del by_process[process]
-        accepted: Peer = connection.context
+        context: Any = connection.context
+        accepted: Peer = context
         if hello.again is not None and accepted.talk is not None and accepted is made:
             accepted.talk.raw(wire.GoesOn(0))
         return accepted
