@@ -110,6 +110,9 @@ class Members:
             self.members[node].send(message)
         return node in self.members
 
+    def is_there(self, node: bytes) -> bool:
+        return node in self.members
+
 
 class Director:
     """One of them, with the parts of its node manager, over a store that others have used."""

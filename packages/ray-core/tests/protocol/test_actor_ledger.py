@@ -58,6 +58,19 @@ def test_an_actor_is_written_with_its_name_and_goes_with_it():
     assert len(turn(made, store)) == 1
     assert store.holds() == {actor_key(b"a"): b"dead"}
     assert made.write(b"a", b"again") == 0
+    assert not made._due
+
+
+def test_what_is_not_due_is_not_looked_at():
+    store, made = Store(), ledger()
+    for number in range(10):
+        made.create(b"%d" % number, b"value", b"born")
+    turn(made, store)
+    assert not made._due
+    made.write(b"3", b"dead", dead=True)
+    assert list(made._due) == [b"3"]
+    turn(made, store)
+    assert not made._due
 
 
 def test_a_name_of_a_living_actor_is_taken():

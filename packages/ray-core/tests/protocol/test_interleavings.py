@@ -14,7 +14,9 @@ scripts where the machine is that they are about:
 8. all data is lost between a look and a count:
    ``test_membership.test_a_counter_that_begins_anew_gives_no_number_of_the_past``
 9. a giver dies with the credit in its queue:
-   ``test_references.test_a_giver_that_dies_with_the_credit_in_its_queue``
+   ``test_references.test_a_giver_that_dies_with_the_credit_in_its_queue``; another one dies while its word is still on
+   its way: ``test_claims.test_the_word_of_a_living_giver_counts_once_however_late_it_comes``; it comes back, and has
+   lost what was said: ``test_claims.test_one_that_has_come_back_holds_what_it_was_handed_since``
 12. a firewall answers a dial: ``test_membership.test_a_reset_of_a_connection_is_no_death``, and for the director
     ``test_a_node_that_calls_is_not_dead_where_calls_to_it_are_refused``, for owners
     ``test_a_worker_of_another_node_that_cannot_be_reached_is_given_back``

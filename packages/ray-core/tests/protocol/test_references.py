@@ -624,7 +624,7 @@ class Process:
             entry = self.table.entries.get(ref.id)
             if entry is not None and entry.owner is not None and not ref.credits and (entry.local or entry.pins):
                 entry.handed += 1
-                self.borrowing.keeps(entry, submitter.encode())
+                self.borrowing.keeps(entry, submitter.encode(), 1)
                 kept.append(ref.id)
         peer.send(wire.Replies([wire.Done(task_id, True, [b"value"], 0, kept, [refs])]))
 

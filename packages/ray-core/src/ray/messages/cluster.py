@@ -291,6 +291,8 @@ class KeptActor(Struct, frozen=True):
     name: str = ""
     namespace: str = ""
     owner: str = ""
+    kills: list[tuple[bytes, int]] = []
+    """(Id of a home, number of its last order to end a process that another one follows): it is carried out."""
 
 
 class Order(Struct, frozen=True, tag=140):

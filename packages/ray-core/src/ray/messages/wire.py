@@ -172,6 +172,8 @@ class GoesOn(Struct, frozen=True, tag=19):
 
     have: Amount
     ahead: list[Amount] = []
+    talk: bytes = b""
+    """My id of the conversation, where I have begun it as well, and you may not have heard of that."""
 
 
 class Forgotten(Struct, frozen=True, tag=20):
@@ -278,6 +280,8 @@ class Credit(Struct, frozen=True, tag=18):
     credits: Annotated[int, Meta(gt=-(1 << 32), lt=1 << 32)]
     address: str = ""
     """Where to dial the borrower; empty where it returns."""
+    given: list[tuple[bytes, Count]] = []
+    """Of what it returns: what processes of other nodes than the owner's had handed it."""
 
 
 class Holds(Struct, frozen=True, tag=22):
@@ -287,6 +291,8 @@ class Holds(Struct, frozen=True, tag=22):
 
     id: bytes
     credits: Count
+    given: list[tuple[bytes, Count]] = []
+    """(Id of a process of another node than yours, what it has handed me)."""
 
 
 class Terminate(Struct, frozen=True, tag=11):

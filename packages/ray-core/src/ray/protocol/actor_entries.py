@@ -40,6 +40,8 @@ class ActorEntry:
     hosted: bool = False
     #: A hosted one that is dead had come to its own code.
     begun: bool = True
+    #: {home: number of its last order to end a process that another one follows}, where a director keeps the actor.
+    kills: dict[bytes, int] = field(default_factory=dict)
     #: Processes that asked to be told, by process id.
     watchers: set[bytes] = field(default_factory=set)
 

@@ -98,6 +98,8 @@ class ActorLedger:
     _pages: dict[bytes, _Page] = field(default_factory=dict)
     #: {key of a name: the actor that has it, or is to have it next}
     _names: dict[str, bytes] = field(default_factory=dict)
+    #: Ids of those of which something is due and nothing under way: a dict as an ordered set.
+    _due: dict[bytes, None] = field(default_factory=dict)
 
     def known(self, actor: bytes, value: bytes, name: str, named: bytes) -> None:
         """The store has this of a living actor, and of its name if it has one."""
@@ -115,6 +117,7 @@ class ActorLedger:
         if holder is not None and not self._pages[holder].frees:
             return False
         self._pages[actor] = _Page(value, born=born, name=name, named=named, behind=holder or b"")
+        self._due[actor] = None
         if name:
             self._names[name] = actor
         return True
@@ -138,6 +141,8 @@ class ActorLedger:
         page.frees = page.frees or frees or dead
         page.version += 1
         page.is_due = True
+        if page.asked is None:
+            self._due[actor] = None
         return page.version
 
     def pending(self, actor: bytes) -> int:
@@ -148,9 +153,8 @@ class ActorLedger:
     def ask(self) -> list[tuple[bytes, Operation[Any]]]:
         """What to ask the store for: (id of the actor, question)."""
         asked: list[tuple[bytes, Operation[Any]]] = []
-        for actor, page in self._pages.items():
-            if not page.is_due or page.asked is not None or not self.right:
-                continue
+        for actor in list(self._due) if self.right else ():
+            page = self._pages[actor]
             if page.behind:
                 holder = self._pages.get(page.behind)
                 if holder is not None and holder.name == page.name:
@@ -158,6 +162,7 @@ class ActorLedger:
                 page.behind = b""
             question: Operation[Any] = Get(actor_key(actor)) if page.looks else self._commit(actor, page)
             page.asked = question, page.version
+            del self._due[actor]
             asked.append((actor, question))
         return asked
 
@@ -179,7 +184,13 @@ class ActorLedger:
         page = self._pages.get(actor)
         if page is None or page.asked is None:
             return None
-        (question, version), page.asked = page.asked, None
+        news = self._take(actor, page, answer, *page.asked)
+        page.asked = None
+        if page.is_due and self._pages.get(actor) is page:
+            self._due[actor] = None
+        return news
+
+    def _take(self, actor: bytes, page: _Page, answer: Any, question: Operation[Any], version: int) -> News | None:
         if isinstance(answer, ControlStoreError):
             if page.is_new and isinstance(answer, (ControlFullError, ControlKindError)):
                 self._drop(actor, page)

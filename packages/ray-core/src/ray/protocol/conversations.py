@@ -41,12 +41,27 @@ def number_of(first: Frame) -> int:
 
 
 class Conversation:
-    """One end of it. ``id`` names it at both, if both know it."""
+    """One end of it. Each end that begins it has an id for it; both do where they begin at the same time."""
 
-    __slots__ = ("_ahead", "_bytes", "_have", "_is_told", "_news", "_news_bytes", "forgotten", "id", "kept", "next")
+    __slots__ = (
+        "_ahead",
+        "_bytes",
+        "_have",
+        "_is_told",
+        "_news",
+        "_news_bytes",
+        "forgotten",
+        "id",
+        "kept",
+        "next",
+        "other_id",
+    )
 
     def __init__(self, id: bytes) -> None:
+        #: Its id at the end that has begun it; at this one, if both have.
         self.id = id
+        #: Where both have begun it: its id at the other end, which may not know this one's.
+        self.other_id = b""
         #: {number: message}, as far as the other end may not have it; a caller adds to it, see ``number``.
         self.kept: dict[int, Sequence[Frame]] = {}
         #: The highest number of what is not kept any more, though nobody has confirmed it.
@@ -58,6 +73,15 @@ class Conversation:
         self._ahead: set[int] = set()
         self._is_told = False
         self._news = self._news_bytes = 0
+
+    def has_id(self, id: bytes) -> bool:
+        """Whether one of the two ends names it so."""
+        return id in (self.id, self.other_id) and id != b""
+
+    @property
+    def known_id(self) -> bytes:
+        """An id by which the other end knows it, if it has heard of it."""
+        return self.other_id or self.id
 
     # --- what this end says -------------------------------------------------------------------------------------------
 

@@ -357,13 +357,10 @@ class ReferenceTable:
                 if credits is not None and borrower in credits:
                     self.grant(entry, borrower, -credits[borrower])
 
-    def owing(self) -> list[tuple[ObjectEntry, bytes, int]]:
-        """At the owner: (object, borrower, its credits) where more was returned than is known to be given."""
-        lent = list(self._lent.items())
-        found = [
-            (entry, process, (entry.credits or {}).get(process, 0)) for process, of in lent for entry in of.values()
-        ]
-        return [each for each in found if each[2] < 0]
+    def lent_to(self, borrower: bytes) -> dict[bytes, int]:
+        """At the owner: {object id: credits} of a process."""
+        lent = list(self._lent.get(borrower, {}).items())
+        return {id: (entry.credits or {}).get(borrower, 0) for id, entry in lent}
 
     def owner_lost(self, owner: bytes) -> list[ObjectEntry]:
         """At a borrower: the process is gone. Returns the entries of its objects, which owe it nothing any more."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ray.abc.transport import Connection, Frame
+from ray.protocol.conversations import number_of
 from ray.testing.virtual_time import VirtualClock
 
 
@@ -16,6 +17,9 @@ class Between(Protocol):
 
     def delay_s(self) -> float:
         """How long a message takes."""
+
+    def doubles(self) -> bool:
+        """Whether a message of a conversation comes twice, as after a loss that only one end has heard of."""
 
 
 class End(Protocol):
@@ -44,7 +48,10 @@ class Wire(Connection):
         if not self.closed:
             between = self._between
             self._busy_until = max(self._busy_until, between.clock.now + between.delay_s())
-            between.clock.at(self._busy_until, self.other._arrives, tuple(frames))
+            message = tuple(frames)
+            between.clock.at(self._busy_until, self.other._arrives, message)
+            if number_of(message[0]) and between.doubles():
+                between.clock.at(self._busy_until + between.delay_s(), self.other._arrives, message)
 
     def _arrives(self, frames: Sequence[Frame]) -> None:
         if not self.closed and self.here.lives:

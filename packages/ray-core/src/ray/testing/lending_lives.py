@@ -1,10 +1,10 @@
 """Random lives of node managers that lend each other workers, over connections that are slow and break: real tables,
 shells and conversations, on a virtual clock.
 
-Each message takes up to half a second, more where a part of it is lost and sent again. At any time a connection is
-lost, with all that is under way on it; its ends hear of that sooner or later, and one of them dials anew. At times an
-end does not know any more what was said. Workers and nodes die. No worker ever has two owners; in the end nothing is
-lent, and nobody knows of a lease that there is not.
+Each message takes up to half a second, more where a part of it is lost and sent again; some come twice, the second time
+behind later ones. At any time a connection is lost, with all that is under way on it; its ends hear of that sooner or
+later, and one of them dials anew. At times an end does not know any more what was said. Workers and nodes die. No
+worker ever has two owners; in the end nothing is lent, and nobody knows of a lease that there is not.
 """
 
 from __future__ import annotations
@@ -249,6 +249,7 @@ class World:
         self.policy = self.rng.choice([HybridPolicy(), SpreadPolicy(), HybridPolicy(1.0)])
         self.most_delay_s = self.rng.choice([0.001, 0.05, 0.5])
         self.loss = self.rng.choice([0.0, 0.25])
+        self.doubled = self.rng.choice([0.0, 0.25])
         self.refused: list[str] = []
         self.nodes: dict[int, SimulatedManager] = {}
         self.wires: list[Wire] = []
@@ -270,6 +271,10 @@ class World:
         while self.rng.random() < self.loss:
             delay_s += 0.2
         return delay_s
+
+    def doubles(self) -> bool:
+        """Whether a message comes twice."""
+        return self.rng.random() < self.doubled
 
     def connect(self, here: SimulatedManager, number: int) -> Wire:
         """A connection to a node, which is lost at once if that is dead."""

@@ -115,3 +115,18 @@ def test_what_the_home_does_not_name_ends_after_two_seconds() -> None:
     assert processes.killed == []
     clock.passes(0.2)
     assert processes.killed == [table.leases[unknown].worker]
+
+
+def test_a_home_that_ends_leaves_nothing_to_compare() -> None:
+    homes: list[Home] = []
+    home, clock = Home(), Clock()
+    resources = NodeResources({"CPU": 4 * UNIT})
+    table = LeaseTable(b"lender..", resources, HybridPolicy(), lambda: b"lease")
+    lending = LeaseLending(table, Processes(), clock, lambda: homes, lambda effects: None)  # type: ignore[arg-type]
+    homes.append(home)
+    lending.meet(home)
+    clock.passes(3.0)
+    assert lending._compared.keys() == {home.id}, "its answer may take longer"
+    homes.clear()
+    clock.passes(3.0)
+    assert lending._compared == {}

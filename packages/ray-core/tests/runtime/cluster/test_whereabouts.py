@@ -26,7 +26,7 @@ class Process:
 
 
 class Members:
-    """Nodes 2 and 3 are connected."""
+    """Nodes 2 and 3 are connected, and 4 is about to be."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, Any]] = []
@@ -35,9 +35,14 @@ class Members:
         self.sent.append((target, message))
         return target in (node_bytes(2), node_bytes(3))
 
+    def is_there(self, target: bytes) -> bool:
+        return target in (node_bytes(2), node_bytes(3), node_bytes(4))
+
 
 class Other:
     def __init__(self, number: int) -> None:
+        self.sent: list[Any] = []
+        self.send = self.sent.append
         self.record = NodeRecord(number, f"address{number}", f"n{number}")
         self.node = node_bytes(number)
         self.title = f"n{number} (address{number})"
@@ -74,11 +79,23 @@ def test_a_process_of_another_node(whereabouts, members, here):
 def test_a_node_that_is_not_there_or_goes(whereabouts, here):
     asker = here[0]
     whereabouts.ask(asker, finding.Where(7, 9, "x"))
-    assert asker.sent.pop() == node.Answer(7, False, b"", "its node is not connected")
+    assert asker.sent.pop() == node.Answer(7, False, b"", "its node is not there")
     whereabouts.ask(asker, finding.Where(8, 2, "x"))
     whereabouts.ask(asker, finding.Where(9, 3, "x"))
     whereabouts.node_down(Other(2), "why")
     assert asker.sent == [node.Answer(8, False, b"", "n2 (address2) died: why")]
+
+
+def test_a_node_with_which_what_was_said_was_lost_is_asked_again(whereabouts, here):
+    asker, other = here[0], Other(4)
+    whereabouts.ask(asker, finding.Where(7, 4, "x"))
+    whereabouts.ask_life(asker, finding.Lives(8, node_bytes(4) + b"proc"))
+    whereabouts.ask(asker, finding.Where(9, 3, "x"))
+    assert asker.sent == []
+    whereabouts.ask_again(other)
+    assert other.sent == [finding.Seek(1, "x"), finding.SeekLife(2, node_bytes(4) + b"proc")]
+    whereabouts.found_life(other, finding.FoundLife(2, True))
+    assert asker.sent == [node.Answer(8, True, b"it lives")]
 
 
 def test_an_asker_that_ends_hears_nothing(whereabouts, here):

@@ -59,6 +59,18 @@ def test_two_homes_want_a_name() -> None:
     assert director.other.take(cluster.Ordered) == [answer]
 
 
+def test_what_waits_for_an_actor_whose_name_is_taken_goes_on() -> None:
+    """Nothing of it is written any more."""
+    director, went = Director(Store()), []
+    director.store.do(Put("name:7:default:n", b"of somebody else"))
+    made = spec(name="n")
+    director.create(made)
+    director.book.when_written(made.id, lambda: went.append(made.id))
+    director.store.deliver()
+    assert went == [made.id]
+    assert director.book._waiting == {}
+
+
 def test_an_order_that_comes_twice_is_done_once() -> None:
     director, made = Director(Store()), spec()
     number = director.create(made)
@@ -80,6 +92,28 @@ def test_a_kill_is_answered_once_it_is_written() -> None:
     director.store.deliver()
     assert director.home.take(cluster.Ordered) == [cluster.Ordered(number)]
     assert director.store.names() == []
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_kill_that_was_carried_out_and_not_answered_is_not_done_again(is_new: bool) -> None:
+    """It is given again to the next director, or to the same one where what was said is lost; the next is another."""
+    store, made = Store(), spec(detached=True, max_restarts=2)
+    director = Director(store)
+    running(director, made)
+    kill = node.KillActor(1, made.id, False, "killed")
+    number = director.order(kill)
+    store.deliver()
+    director.home.take(cluster.Ordered)  # which is lost
+    if is_new:
+        director = Director(store, b"two")
+    director.order(kill, number=number)
+    store.deliver()
+    assert director.state(made.id) == (RESTARTING, 1)
+    assert director.home.take(cluster.Ordered) == [cluster.Ordered(number)]
+    director.order(kill, number=number + 1)
+    assert director.state(made.id) == (RESTARTING, 2)
+    assert director.order(kill, director.other, number) == number
+    assert director.state(made.id)[0] == DEAD
 
 
 def test_a_restart_waits_for_the_certain_end_of_the_process_before() -> None:

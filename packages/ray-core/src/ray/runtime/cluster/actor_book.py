@@ -143,10 +143,10 @@ class ActorBook:
             for version, then in waiting:
                 if version <= news.version:
                     then()
-        elif isinstance(news, NameTaken):
-            self._created(actor, TAKEN)
-        elif isinstance(news, Failed):
-            self._created(actor, news.error.reason)
+        elif isinstance(news, NameTaken | Failed):
+            self._created(actor, TAKEN if isinstance(news, NameTaken) else news.error.reason)
+            for _, then in self._waiting.pop(actor, ()):  # nothing is to be written of it any more
+                then()
         elif answer is not None and not isinstance(answer, bytes):  # what it was is asked for in a moment
             self._again()
             return

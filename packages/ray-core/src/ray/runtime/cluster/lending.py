@@ -174,8 +174,10 @@ class LeaseLending:
             del self._answered[next(iter(self._answered))]
         told = self._asked | self._refused
         self._asked.clear()
-        homes = {home.id: home for home in self._homes()} if told else {}
+        homes = {home.id: home for home in self._homes()} if told or self._compared else {}
         self._refused &= homes.keys()
+        for gone in self._compared.keys() - homes.keys():
+            del self._compared[gone]
         free = dict(self._leases.resources.available())
         for id in sorted(told & homes.keys()):
             homes[id].send(cluster.Load(free))

@@ -101,6 +101,8 @@ class Members:
     def dial(self, record: NodeRecord) -> Member:
         """Begin to connect to a node; it answers with ``Welcome``, or the connection is lost."""
         connection, before = self._transport.dial(record.address), self._newest.get(node_bytes(record.number))
+        if before is not None and before.talk.is_over:  # what is said begins anew
+            before = None
         if before is None:
             member = Member(record, connection)
         else:
@@ -128,8 +130,6 @@ class Members:
         def forgotten(member: Member, message: object) -> None:
             member.connection.send((codec.encode(wire.Forgotten()),))
             member.talk.abort()
-            if self._newest.get(member.node) is member:
-                del self._newest[member.node]
             anew(member)
 
         def got(member: Member, message: wire.Got) -> None:
@@ -155,8 +155,8 @@ class Members:
         del self.members[member.node]
         if not member.talk.is_over:
             member.talk.break_off(monotonic())
-            if member.node not in self._wanted:  # nobody will call it again, unless it is the director
-                self._newest.pop(member.node, None)
+        if member.node not in self._wanted:  # nobody will call it again, unless it is the director
+            self._newest.pop(member.node, None)
         self._timers.after(_AT_ONCE_S if member.stands else BEAT_S, lambda: self._again(member.node))
         return True
 
@@ -171,7 +171,7 @@ class Members:
     def send(self, node: bytes, message: Any) -> bool:
         """Queue a message for a node; False if there is no way to it."""
         member = self._newest.get(node)
-        if member is None:
+        if member is None or member.talk.is_over:
             return False
         member.send(message)
         return True
@@ -181,6 +181,10 @@ class Members:
         member = self._newest.get(node)
         if member is not None:
             member.say(message)
+
+    def is_there(self, node: bytes) -> bool:
+        """Whether a node is said to be there; if there is no way to it now, there is going to be one."""
+        return node in self._wanted
 
     def tell_all(self, message: Any) -> None:
         """Queue a message for each of them."""

@@ -1,8 +1,8 @@
 """Orders of a home to the director, about actors that the director keeps.
 
 They are kept until they are answered, and given again, in order, to a director that is new, or with which what was
-said before is lost. So one may come twice. To do it twice is to do it once, but for a kill after which an actor
-restarts: that is another one.
+said before is lost. So one may come twice. To do it twice is to do it once; of a kill after which an actor restarts the
+director has it on record which one was the last.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ class ActorWatching:
         self._watchers: dict[bytes, set[bytes]] = {}
         #: {actor id: what its keeper has said last}
         self._newest: dict[bytes, node.ActorUpdate] = {}
-        #: {number of a request to a keeper: who has asked here, with what number, and the keeper's node}
-        self._asked: dict[int, tuple[bytes, int, bytes]] = {}
+        #: {number of a request to a keeper: who has asked here, with what number, the keeper's node, and the request}
+        self._asked: dict[int, tuple[bytes, int, bytes, node.KillActor]] = {}
         self._last = 0
 
     def watch(self, client: Sender, message: node.WatchActor) -> None:
@@ -44,7 +44,7 @@ class ActorWatching:
         if newest is not None:
             client.send(newest)
         is_told = not is_new or self._members.send(self._keeper_of(actor), node.WatchActor(actor))
-        if not is_told and not is_directed(actor):
+        if not is_told and not is_directed(actor) and not self._members.is_there(node_of(actor)):
             self._tell(_dead(actor, "its node is dead"))
 
     def created(self, process: bytes, actor: bytes) -> None:
@@ -91,15 +91,27 @@ class ActorWatching:
     def kill(self, client: Sender, message: node.KillActor) -> None:
         """A process wants an actor of another node to end."""
         self._last += 1
-        self._asked[self._last] = client.id, message.request, node_of(message.id)
         asked = node.KillActor(self._last, message.id, message.no_restart, message.reason, message.error)
-        if not self._members.send(node_of(message.id), asked):
+        self._asked[self._last] = client.id, message.request, node_of(message.id), asked
+        if not self._members.send(node_of(message.id), asked) and not self._members.is_there(node_of(message.id)):
             self.answered(node.Answer(self._last, False))
 
     def answered(self, message: node.Answer) -> None:
         """A keeper has carried out an order, or cannot."""
-        process, request, _ = self._asked.pop(message.request, (b"", 0, b""))
+        asked = self._asked.pop(message.request, None)
+        if asked is None:
+            return
+        process, request, _, _ = asked
         self._processes.send_to(process, node.Answer(request, message.ok, message.data, message.error))
+
+    def ask_again(self, member: Member) -> None:
+        """What was said to and by a node was lost, and it is there again: its actors live on."""
+        for actor in self._watchers:
+            if node_of(actor) == member.node and not is_directed(actor):
+                member.send(node.WatchActor(actor))
+        for _, _, keeper, asked in self._asked.values():
+            if keeper == member.node:
+                member.send(asked)
 
     def node_down(self, member: Member, reason: str) -> None:
         """A node is gone, and with it the actors that it kept."""

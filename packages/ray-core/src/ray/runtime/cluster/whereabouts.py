@@ -34,8 +34,8 @@ class Whereabouts:
         self._node = node
         self._members = members
         self._processes = processes
-        #: {number of a question to another node: that node, who has asked here, and the number of that request}
-        self._asked: dict[int, tuple[bytes, Addressed, int]] = {}
+        #: {number of a question to another node: that node, who has asked here, the number of that request, and it}
+        self._asked: dict[int, tuple[bytes, Addressed, int, finding.Seek | finding.SeekLife]] = {}
         self._last = 0
         #: {process id: what is told its address, or why there is none}
         self._waiting: dict[bytes, list[Callable[[str, str], None]]] = {}
@@ -48,10 +48,7 @@ class Whereabouts:
         if target == self._node:
             self._look(message.address, lambda address, reason: _answer(client, message.request, address, reason))
             return
-        self._last += 1
-        self._asked[self._last] = target, client, message.request
-        if not self._members.send(target, finding.Seek(self._last, message.address)):
-            self._conclude(self._last, "", "its node is not connected")
+        self._ask(target, client, message.request, finding.Seek(self._last + 1, message.address))
 
     def ask_life(self, client: Addressed, message: finding.Lives) -> None:
         """A process of this node has lost its connection to one of another node; or to a driver elsewhere."""
@@ -59,10 +56,19 @@ class Whereabouts:
         if target == self._node:
             client.send(node.Answer(message.request, self._is_connected(message.process), error=_ENDED))
             return
+        self._ask(target, client, message.request, finding.SeekLife(self._last + 1, message.process))
+
+    def _ask(self, target: bytes, client: Addressed, request: int, question: finding.Seek | finding.SeekLife) -> None:
         self._last += 1
-        self._asked[self._last] = target, client, message.request
-        if not self._members.send(target, finding.SeekLife(self._last, message.process)):
+        self._asked[self._last] = target, client, request, question
+        if not self._members.send(target, question) and not self._members.is_there(target):
             self._conclude(self._last, "", "its node is not there")
+
+    def ask_again(self, member: Member) -> None:
+        """What was said to and by a node was lost, and it is there again."""
+        for target, _, _, question in self._asked.values():
+            if target == member.node:
+                member.send(question)
 
     def found_life(self, member: Member, message: finding.FoundLife) -> None:
         """Its node manager has answered."""
@@ -80,7 +86,7 @@ class Whereabouts:
             self._conclude(number, "", f"{member.title} died: {reason}")
 
     def _conclude(self, number: int, address: str, reason: str) -> None:
-        _, client, request = self._asked.pop(number)
+        _, client, request, _ = self._asked.pop(number)
         _answer(client, request, address, reason)
 
     # --- for other nodes ----------------------------------------------------------------------------------------------

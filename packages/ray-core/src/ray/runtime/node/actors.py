@@ -11,6 +11,7 @@ import msgspec
 from ray.abc.scheduler import ResourceRequest
 from ray.abc.transport import Frame
 from ray.exceptions import RemoteProtocolError
+from ray.ids import node_of
 from ray.messages import codec, node, wire
 from ray.messages.placement import Placement
 from ray.protocol import actor_entries as entries
@@ -21,6 +22,7 @@ from ray.runtime.node.client import Client, Handler
 from ray.runtime.node.desk import NodeDesk
 from ray.runtime.node.ends import expect_end
 from ray.runtime.node.failures import NodeFailures
+from ray.runtime.node.kept_actors import is_new_kill
 from ray.runtime.node.others import ActorsElsewhere, Alone
 from ray.runtime.node.worker_pool import WorkerPool
 from ray.runtime.node.worker_process import WorkerProcess
@@ -157,7 +159,15 @@ class NodeActors:
         return entry is not None
 
     def _kill(self, client: Client, message: node.KillActor) -> None:
-        self.when_known(message.id, lambda: client.send(node.Answer(message.request, self.kill(message))))
+        self.when_known(message.id, lambda: client.send(node.Answer(message.request, self._kill_once(client, message))))
+
+    def _kill_once(self, client: Client, message: node.KillActor) -> bool:
+        """A home asks once more where what was said is lost."""
+        entry = self.table.actors.get(message.id)
+        if entry is None or client.kind != "node" or message.no_restart:
+            return self.kill(message)
+        alive = {node_of(id) for id in self._clients}
+        return not is_new_kill(entry, client.id, message.request, alive) or self.kill(message)
 
     def watch(self, client: Sender, actor: bytes) -> None:
         """A process, or another node manager, wants to be told where an actor is."""

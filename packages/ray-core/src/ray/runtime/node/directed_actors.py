@@ -23,7 +23,7 @@ from ray.runtime.cluster.peering import Sender
 from ray.runtime.node.actor_records import AtOnce
 from ray.runtime.node.actors import NodeActors, check_needs
 from ray.runtime.node.directing import Cluster, Loans, OrphanJobs
-from ray.runtime.node.kept_actors import buried, kept_of, restored
+from ray.runtime.node.kept_actors import buried, is_new_kill, kept_of, restored
 
 _UNKNOWN = "its node does not have its process any more"
 _GONE = "its node has died"
@@ -235,7 +235,7 @@ class DirectedActors(AtOnce):
 
     def _kill(self, client: Sender, number: int, message: node.KillActor) -> None:
         """A store that is away keeps nobody from killing."""
-        known, answers = self._actors.kill(message), [client]
+        known, answers = self._kill_once(client, number, message), [client]
 
         def answer() -> None:
             if answers:
@@ -243,6 +243,13 @@ class DirectedActors(AtOnce):
 
         self._book.when_written(message.id, answer)
         self._actors.timers.after(_KILLED_S, answer)
+
+    def _kill_once(self, client: Sender, number: int, message: node.KillActor) -> bool:
+        """End its process, unless that was done for this order; False if the actor is not known."""
+        entry = self._table.actors.get(message.id)
+        if entry is None or not client.id or message.no_restart:  # this node's own orders end with it
+            return self._actors.kill(message)
+        return not is_new_kill(entry, client.id, number, self._cluster.alive()) or self._actors.kill(message)
 
     def watch(self, client: Sender, actor: bytes) -> None:
         """A home, or a process of this node, wants to be told where an actor is."""

@@ -70,6 +70,8 @@ class Joined:
         """
         self._stored: NodeObjects | NoObjects = NoObjects()
         self._looks = False
+        #: Numbers of nodes with which what was said is lost, and begins anew.
+        self._anew: set[bytes] = set()
         #: Ends what another node manager has here, which is dead; set before anything is heard.
         self.home_gone: Callable[[Client], None] = lambda client: None
         self._own = own
@@ -157,6 +159,10 @@ class Joined:
             if not member.stands:
                 member.stands = True
                 self._borrowing.node_up(member)
+                if member.node in self._anew:
+                    self._anew.discard(member.node)
+                    self._watching.ask_again(member)
+                    self._whereabouts.ask_again(member)
                 self._belonging.reached(member)
                 self._directed.node_up(member)
                 self._actors.desk.look_at_infeasible()
@@ -173,8 +179,11 @@ class Joined:
             self._belonging.lost(member)
 
     def _begin_anew(self, member: Member) -> None:
-        """What was said to another node manager is lost, or was lost there; what it lends is going to be compared."""
-        self._unheard(member, "what was said to its node manager was lost")
+        """What was said to another node manager is lost, or was lost there; when it is there again, that is made up.
+
+        What it lends is compared then, and what it was asked it is asked again: it lives, and so do its actors.
+        """
+        self._anew.add(member.node)
         self.member_lost(member)
 
     def client_lost(self, client: Client) -> None:
@@ -189,11 +198,8 @@ class Joined:
             self._directed.process_lost(client)
 
     def _down(self, member: Member, reason: str) -> None:
+        self._anew.discard(member.node)
         self._borrowing.node_down(member, reason)
-        self._unheard(member, reason)
-
-    def _unheard(self, member: Member, reason: str) -> None:
-        """What was asked of a node will not be answered."""
         self._watching.node_down(member, f"{member.title} died: {reason}")
         self._whereabouts.node_down(member, reason)
         self._actors.desk.look_at_infeasible()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from ray.ids import node_of
 from ray.messages import cluster, node
 from ray.protocol.actor_entries import DEAD, PLACING, RESTARTING, STARTING, ActorEntry
 
@@ -23,6 +26,7 @@ def kept_of(entry: ActorEntry) -> cluster.KeptActor:
         spec.name,
         spec.namespace,
         spec.address,
+        list(entry.kills.items()),
     )
 
 
@@ -32,6 +36,7 @@ def restored(kept: cluster.KeptActor, born: cluster.BornActor) -> ActorEntry:
     state = STARTING if kept.process else RESTARTING if number else PLACING
     entry = ActorEntry(born.spec, born.job, born.ready, state, number, number, worker=kept.process or None)
     entry.pid, entry.address, entry.cause, entry.exiting = kept.pid, kept.address, kept.cause, kept.exiting
+    entry.kills = dict(kept.kills)
     return entry
 
 
@@ -42,3 +47,16 @@ def buried(kept: cluster.KeptActor) -> ActorEntry:
     )
     number = kept.incarnation
     return ActorEntry(spec, "", True, DEAD, number, number, cause=kept.cause, error=kept.error)
+
+
+def is_new_kill(entry: ActorEntry, home: bytes, number: int, alive: Collection[bytes]) -> bool:
+    """Whether the order of a home to end a process was not carried out; from here on it counts as carried out.
+
+    It is on record with what follows from it, for as long as the home's node is alive. Orders of one home come in
+    order.
+    """
+    if entry.kills.get(home, 0) >= number:
+        return False
+    entry.kills = {other: last for other, last in entry.kills.items() if node_of(other) in alive}
+    entry.kills[home] = number
+    return True

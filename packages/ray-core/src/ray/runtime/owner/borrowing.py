@@ -12,7 +12,7 @@ from ray.exceptions import ObjectLostError, OwnerDiedError, RayError, RemoteProt
 from ray.headroom import SENDING, check
 from ray.ids import OBJECT_ID_BYTES, PROCESS_ID_BYTES, node_of
 from ray.messages import codec, wire
-from ray.protocol.claims import Claims
+from ray.protocol.claims import Claims, Lost
 from ray.protocol.references import AWAY, FAILED, PENDING, READY, STORED, Maker, ObjectEntry
 from ray.runtime.owner.away import place_of
 from ray.runtime.owner.entries import entry_in
@@ -87,6 +87,8 @@ class Borrowing:
         self.claims = Claims(table)
         #: {object id: entry} of what is about to be claimed.
         self._unclaimed: dict[bytes, ObjectEntry] = {}
+        #: {object id: {process of another node than its owner's: credits that it has handed to this one}}
+        self._given: dict[bytes, dict[bytes, int]] = {}
 
     def retrieved(self, entry: ObjectEntry) -> None:
         """A failure is raised to the user, or asked for: no need to print it, here or by its owner.
@@ -208,13 +210,16 @@ class Borrowing:
             if ref.credits and ref.id[:PROCESS_ID_BYTES] == here:
                 table.arrived(ref.id, here, ref.credits)
 
-    def keeps(self, entry: ObjectEntry, giver: bytes) -> None:
-        """A ref has come from a process of another node than its owner's, which is told if it is still held in a while.
+    def keeps(self, entry: ObjectEntry, giver: bytes, credits: int) -> None:
+        """A ref has come, with so many credits; its owner is told if it is still held in a while.
 
-        What is said within a node does not die with who has said it.
+        So if it has come from a process of another node than its owner's: what is said within a node does not die with
+        who has said it.
         """
         if entry.owner is None or node_of(giver) == node_of(entry.id):
             return
+        given = self._given.setdefault(entry.id, {})
+        given[giver] = given.get(giver, 0) + credits
         if not self._unclaimed:
             self._timers.after(HOLDS_S, self._claim)
         self._unclaimed[entry.id] = entry
@@ -223,11 +228,17 @@ class Borrowing:
         unclaimed, self._unclaimed = self._unclaimed, {}
         for entry in unclaimed.values():
             if not entry.freed and entry.handed and entry.owner is not None:
-                self.send_to_owner(entry, wire.Holds(entry.id, entry.handed))
+                given = self._given.get(entry.id, {})
+                self.send_to_owner(entry, wire.Holds(entry.id, entry.handed, list(given.items())))
+
+    def give_back(self, entry: ObjectEntry, handed: int) -> None:
+        """This process lets go of what it has borrowed, and was handed so many credits of."""
+        given = list(self._given.pop(entry.id, {}).items())
+        self.send_to_owner(entry, wire.Credit(entry.id, self._here.process_id, -handed, given=given))
 
     def on_holds(self, peer: Peer, message: wire.Holds, frames: Any) -> None:
         """A process keeps a ref of ours, which it has from one of another node."""
-        self.claims.claim(message.id, peer.process, message.credits)
+        self.claims.claim(message.id, peer.process, message.given)
 
     def drop_refs(self, refs: Iterable[wire.Ref]) -> None:
         """A value that nobody wants came with refs inside, of which the sender counts one credit each for us."""
@@ -237,7 +248,7 @@ class Borrowing:
         """The entry of a ref that arrived here, pinned, with what came along of its object."""
         entry = self.borrow(ref.id, ref.address, credits)
         if giver and node_of(giver) != node_of(ref.id) and entry.handed:
-            self.keeps(entry, giver)
+            self.keeps(entry, giver, credits)
         if ref.status:
             take_note(entry, ref, shared=self._expect is not None)
         return entry
@@ -335,25 +346,34 @@ class Borrowing:
         table = self._table
         if message.credits < 0:
             table.take_back(message.id, message.borrower, -message.credits)
-            if self.claims.held and message.borrower == peer.process:  # else a giver takes back what it has not sent
-                self.claims.returned(message.id, message.borrower)
+            if message.borrower == peer.process:
+                self.claims.returned(message.id, message.borrower, message.given)
+            else:  # a giver takes back what it has not sent
+                self._told(peer, message)
             return
         entry = table.entries.get(message.id)
         if entry is not None:
             table.grant(entry, message.borrower, message.credits)
+            self._told(peer, message)
             self._watch(message.borrower, message.address)
+
+    def _told(self, giver: Peer, message: wire.Credit) -> None:
+        is_far = giver.process != message.borrower and node_of(giver.process) != self._node
+        if is_far and message.id in self._table.entries:
+            self.claims.told(message.id, message.borrower, giver.process, message.credits)
 
     def peer_lost(self, process: bytes) -> None:
         """A process is gone: it holds nothing any more, and what it owned is lost."""
         if node_of(process) == self._node:
             self.claims.let_go(process)
         else:  # others may hold what it has handed to them, and has not said so
-            self._timers.after(STRIKE_S, lambda: self._strike_out(process))
+            lost = self.claims.lose(process)
+            self._timers.after(STRIKE_S, lambda: self._strike_out(lost))
         if self.borrows:
             # An owner that lives has lost the connection as well, and counts no credits of this process any more.
             for entry in self._table.owner_lost(process):
+                self._given.pop(entry.id, None)
                 self.fail(entry, OwnerDiedError(entry.id))
 
-    def _strike_out(self, process: bytes) -> None:
-        if process not in self._peers.by_process:  # else only the connection was lost, and it has come again
-            self.claims.strike_out(process)
+    def _strike_out(self, lost: Lost) -> None:
+        self.claims.strike_out(lost, is_back=lost.process in self._peers.by_process)

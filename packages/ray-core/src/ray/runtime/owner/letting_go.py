@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from ray.messages import codec, wire
+from ray.messages import codec
 from ray.protocol.references import READY, STORED, ObjectEntry
 from ray.runtime.interface import STREAMING
 from ray.runtime.owner.handed_refs import ActorLife
@@ -81,7 +81,7 @@ class LettingGo:
             if entry.owner is not None:
                 if entry.handed:
                     handed = self._table.take_handed(entry)
-                    self._borrowing.send_to_owner(entry, wire.Credit(entry.id, self._here.process_id, -handed))
+                    self._borrowing.give_back(entry, handed)
                 if status == READY and value is not None and len(value) >= codec.OUT_OF_BAND_BYTES:
                     entry.table.drop_value(entry)
                     self._forget_copies(entry)

@@ -76,7 +76,7 @@ class Reconnecting:
             return True
         if not talk.is_open or (connection is not talk.inner and connection is not peer.second):
             return True  # another one has taken its place
-        talk.break_off(monotonic())
+        self._peers.resuming.break_off(peer)
         self._ask(peer, talk.losses, _AGAIN_S)
         return True
 

@@ -80,8 +80,8 @@ class KeptConnection(Connection):
 
     @property
     def closed(self) -> bool:  # type: ignore[override]
-        """Whether nothing goes on any more."""
-        return self.is_over or (not self.was_lost and self.inner.closed)
+        """Whether nothing goes on any more; what has stood and was lost goes on, also before that is heard of here."""
+        return self.is_over or self.failure is not None
 
     @property
     def dialling(self) -> bool:  # type: ignore[override]

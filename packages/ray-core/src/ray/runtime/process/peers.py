@@ -367,10 +367,7 @@ class PeerTable:
             peer = by_process[process]
             is_over = self.resuming.is_given_up(peer)  # first, as it is a call
             if not (is_over or peer.incoming or peer.second is not None or peer.connection.closed):
-                # Both ends connect at the same time: each then sends on its own connection only, and so in order.
-                peer.second, connection.context = connection, peer
-                if peer.talk is not None and hello.talk:  # and both know one conversation by the same id
-                    peer.talk.conversation.id = min(peer.talk.conversation.id, hello.talk)
+                self.resuming.meet(peer, connection, hello)
                 break
             # It has lost that connection, and this end has not heard of it yet. What has come that way and was not
             # taken has come too late: nothing is to begin behind what comes now that was sent before it.
@@ -381,7 +378,8 @@ class PeerTable:
             lost(peer)
             if process in by_process and by_process[process] is peer:  # no call comes between the look and the step
                 del by_process[process]
-        accepted: Peer = connection.context
+        context: Any = connection.context
+        accepted: Peer = context
         if hello.again is not None and accepted.talk is not None and accepted is made:
             accepted.talk.raw(wire.GoesOn(0))
         return accepted
@@ -392,7 +390,7 @@ class PeerTable:
         talk = peer.talk
         if talk is not None:
             talk.is_over = True
-            self.resuming.ended(talk.conversation)
+            self.resuming.ended(talk.conversation, peer.second)
         process, by_process = peer.process, self.by_process
         if process in by_process and by_process[process] is peer:
             del by_process[process]

@@ -17,6 +17,8 @@ from ray.runtime.process.own_faults import DROPPED
 
 #: Conversations that are over and remembered.
 _MAX_ENDED = 1000
+#: Where both ends have dialled, one of them dials again, and after so long the other one as well.
+_ALONE_S = 1.0
 _FORGOTTEN = codec.encode(wire.Forgotten())
 
 
@@ -50,15 +52,29 @@ class Resuming(Generic[P]):
         #: Ids of conversations that are over.
         self._ended: deque[bytes] = deque(maxlen=_MAX_ENDED)
 
-    def ended(self, conversation: Conversation) -> None:
-        """It is over: nobody goes on with it."""
+    def ended(self, conversation: Conversation, second: Connection | None) -> None:
+        """It is over: nobody goes on with it, by the connection that the other end has dialled either."""
         self._ended.append(conversation.id)
+        if conversation.other_id:
+            self._ended.append(conversation.other_id)
+        _drop(second)
+
+    def break_off(self, peer: P) -> None:
+        """A connection to a peer is lost: with the other one, if both ends have dialled, so that each hears of it."""
+        talk, second = peer.talk, peer.second
+        assert talk is not None
+        talk.break_off(monotonic())
+        _drop(second)
 
     # --- the end that dials -------------------------------------------------------------------------------------------
 
     def is_to_dial(self, peer: P) -> bool:
         """Whether it is this end that dials again, and not the other one."""
-        return not peer.incoming and (peer.second is None or self._process < peer.process)
+        talk = peer.talk
+        if peer.incoming or talk is None:
+            return False
+        # Where both have dialled, the other end may not know of that, or not hear of the loss.
+        return peer.second is None or self._process < peer.process or monotonic() - talk.lost_at > _ALONE_S
 
     def dial(self, peer: P) -> None:
         """Try to go on with what is said to a peer whose connection was lost.
@@ -71,7 +87,8 @@ class Resuming(Generic[P]):
         connection = self._transport.dial(peer.address)
         connection.context = peer
         talk.trying = connection
-        connection.send((codec.encode(replace(self._hello_to(peer), again=talk.again())),))
+        hello = replace(self._hello_to(peer), talk=talk.conversation.known_id, again=talk.again())
+        connection.send((codec.encode(hello),))
 
     def answered(self, peer: P, message: wire.GoesOn) -> bool:
         """The other end goes on; False if too much of what was said to it is lost: it is told so."""
@@ -79,6 +96,8 @@ class Resuming(Generic[P]):
         if talk is None or talk.trying is None:
             return True  # it says that it has heard of a new conversation, or another connection has taken its place
         connection, peer.second = talk.trying, None
+        if message.talk:
+            talk.conversation.other_id = message.talk
         return self._go_on(peer, connection, message.have, message.ahead, answers=False)
 
     # --- the other one ------------------------------------------------------------------------------------------------
@@ -94,24 +113,38 @@ class Resuming(Generic[P]):
         """
         again = hello.again
         talk = None if peer is None else peer.talk
-        if peer is None or talk is None or talk.conversation.id != hello.talk:
+        if peer is None or talk is None or not talk.conversation.has_id(hello.talk):
             if hello.talk not in self._ended and not (again is not None and again.known):
                 return False
             _hang_up(connection, _FORGOTTEN)
             return True
         if again is None:
-            return False
+            if hello.talk != talk.conversation.other_id:
+                return False
+            if connection.context is None:  # the other end has begun as well, and has said so by an answer before
+                self.meet(peer, connection, hello)
+            return True
         if talk.trying is not None and self._process < hello.process:  # both have dialled, and it is this end's turn
             _hang_up(connection)
             return True
         if talk.is_open:  # its loss is still to be heard of here
-            talk.break_off(monotonic())
+            self.break_off(peer)
         if connection.context is None:
             connection.context, peer.second = peer, None
             if not self._go_on(peer, connection, again.have, again.ahead, answers=True):
                 _hang_up(connection)
                 lost(peer)
         return True
+
+    def meet(self, peer: P, connection: Connection, hello: wire.Hello) -> None:
+        """Both ends begin at the same time: each sends on its own connection only, and so in order."""
+        peer.second, connection.context = connection, peer
+        if peer.talk is None or not hello.talk:
+            return
+        conversation = peer.talk.conversation
+        conversation.other_id = hello.talk
+        if hello.again is not None:  # its first connection was lost before its hello had come
+            connection.send((codec.encode(wire.GoesOn(*conversation.heard(), talk=conversation.id)),))
 
     @staticmethod
     def is_given_up(peer: P) -> bool:
@@ -127,6 +160,12 @@ class Resuming(Generic[P]):
             return True
         connection.send((_FORGOTTEN,))
         return False
+
+
+def _drop(second: Connection | None) -> None:
+    if second is not None:
+        second.context = DROPPED
+        second.abort()
 
 
 def _hang_up(connection: Connection, *frames: bytes) -> None:

@@ -148,7 +148,7 @@ class Replies:
             entry = entries.get(ref.id)
             if entry is not None and entry.owner is not None and not ref.credits and (entry.local or entry.pins):
                 self._table.hand_on(entry)
-                self._borrowing.keeps(entry, submitter)
+                self._borrowing.keeps(entry, submitter, 1)
                 kept.append(ref.id)
         return kept
 
