@@ -89,3 +89,32 @@ with ray.init(address, log_to_driver=False):
     print(json.dumps(ray.get([nap.remote(seconds, os.getpid()) for _ in range(count)])), flush=True)
     sys.stdin.readline()
 """
+
+#: Keeps many tasks waiting until it is told to end; says when the first has run on a node, and of all when and where.
+STAYS_BUSY = """
+import json, sys, threading, time
+import ray
+
+@ray.remote
+def nap(seconds):
+    start = time.monotonic()
+    time.sleep(seconds)
+    return start, time.monotonic(), ray.get_runtime_context().node_id, 0
+
+def listen():
+    sys.stdin.readline()
+    told.set()
+
+address, there, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+told, found, refs = threading.Event(), [], []
+threading.Thread(target=listen, daemon=True).start()
+with ray.init(address, log_to_driver=False):
+    while not told.is_set():
+        refs += [nap.remote(seconds) for _ in range(60 - len(refs))]
+        done, refs = ray.wait(refs)
+        found += ray.get(done)
+        if there in {each[2] for each in found[-len(done):]}:
+            print("there", flush=True)
+            there = ""
+    print(json.dumps(found + ray.get(refs)), flush=True)
+"""

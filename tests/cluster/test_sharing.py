@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import json
+import select
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
 import pytest
-from tests.programs import SLEEPS
+from tests.programs import SLEEPS, STAYS_BUSY
 from tests.redis_servers import server_binary
 
 import ray
@@ -22,21 +24,58 @@ LIMIT_S = 60
 NODES, CPUS = 4, 2
 #: What part of the processors is in use, beside whatever else this machine runs.
 BUSY = 0.8
-#: Jain's index of what the programs get, in a run so short that their beginnings count: 0.89 was seen beside load.
-FAIR = 0.8
+#: Jain's index of what the programs get.
+FAIR = 0.9
+
+
+@contextlib.contextmanager
+def nodes_of(*cpus: int) -> Iterator[Cluster]:
+    """Nodes with so many processors each."""
+    server_binary()
+    before = leaks.snapshot()
+    with Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0]}, store="heap") as cluster:
+        for each in cpus[1:]:
+            cluster.add_node(num_cpus=each)
+        cluster.wait_for_nodes()
+        yield cluster
+    leaks.assert_clean(before)
 
 
 @pytest.fixture
 def four() -> Iterator[Cluster]:
     """Four nodes of two processors."""
-    server_binary()
-    before = leaks.snapshot()
-    with Cluster(initialize_head=True, head_node_args={"num_cpus": CPUS}, store="heap") as cluster:
-        for _ in range(NODES - 1):
-            cluster.add_node(num_cpus=CPUS)
-        cluster.wait_for_nodes()
+    with nodes_of(*[CPUS] * NODES) as cluster:
         yield cluster
-    leaks.assert_clean(before)
+
+
+class BusyProgram:
+    """A program that keeps many tasks waiting until it is told to end."""
+
+    def __init__(self, address: str, there: str, seconds: float = 0.05) -> None:
+        self.began = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", STAYS_BUSY, address, there, str(seconds)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def is_there(self) -> None:
+        """One of its tasks has run on the node that was named."""
+        assert self._process.stdout is not None
+        found, _, _ = select.select([self._process.stdout], [], [], LIMIT_S)
+        assert found, "it has no worker there"
+        assert self._process.stdout.readline() == "there\n"
+
+    def end(self) -> list[tuple[float, float, str, int]]:
+        """It ends; returns when and where its tasks ran."""
+        said, _ = self._process.communicate("\n", timeout=LIMIT_S)
+        assert self._process.returncode == 0
+        return [tuple(each) for each in json.loads(said.splitlines()[-1])]
+
+    def close(self) -> None:
+        """It ends now."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 def all_is_free(cluster: Cluster) -> bool:
@@ -121,6 +160,58 @@ def test_programs_on_each_node_have_parts_alike(four: Cluster, count: int, secon
         for driver in drivers:
             driver.communicate("", timeout=LIMIT_S)
     assert [driver.returncode for driver in drivers] == [0] * NODES
+
+
+def workers_at(intervals: list[tuple[float, float, str, int]], node: str, begin: float, end: float) -> float:
+    """How many workers ran its tasks on a node between two moments, on average."""
+    worked = sum(max(0.0, min(stop, end) - max(start, begin)) for start, stop, there, _ in intervals if there == node)
+    return worked / (end - begin)
+
+
+@pytest.mark.parametrize("homes", [(0, 1), pytest.param((0, 0), marks=pytest.mark.slow)], ids=["apart", "together"])
+def test_a_program_that_comes_later_gets_its_part_where_neither_is_at_home(homes: tuple[int, int]) -> None:
+    """Two at homes of their own, or both at a head without processors: they share the other nodes evenly."""
+    cpus = (CPUS, CPUS, CPUS) if homes == (0, 1) else (0, CPUS)
+    with nodes_of(*cpus) as cluster, contextlib.ExitStack() as programs:
+        shared = cluster.nodes[-1].node_id
+        first = programs.enter_context(contextlib.closing(BusyProgram(cluster.nodes[homes[0]].address, shared)))
+        first.is_there()
+        second = programs.enter_context(contextlib.closing(BusyProgram(cluster.nodes[homes[1]].address, shared)))
+        second.is_there()
+        begin = time.monotonic()
+        assert begin - second.began < 15, "it has waited for long"
+        time.sleep(2.0)  # that is looked at
+        end = time.monotonic()
+        parts = [workers_at(program.end(), shared, begin + 0.5, end) for program in (first, second)]
+        assert all(0.5 < part < 1.5 for part in parts), parts
+        eventually(lambda: all_is_free(cluster), LIMIT_S, "all is free")
+
+
+@pytest.mark.parametrize("home", [1, pytest.param(0, marks=pytest.mark.slow)], ids=["apart", "together"])
+def test_actors_get_room_while_tasks_of_another_program_are_everywhere(home: int) -> None:
+    """As they do on one machine: an actor holds a processor for life, and a task soon gives it back."""
+    cpus = (CPUS, CPUS, CPUS) if home else (0, CPUS)
+
+    @ray.remote(num_cpus=1)
+    class Resident:
+        def node(self) -> str:
+            return ray.get_runtime_context().node_id
+
+    with nodes_of(*cpus) as cluster:
+        shared = cluster.nodes[-1].node_id
+        with contextlib.closing(BusyProgram(cluster.nodes[0].address, shared)) as busy:
+            busy.is_there()
+            with ray.init(cluster.nodes[home].address):
+                actors = [Resident.remote() for _ in range(CPUS + 1 if home else 1)]
+                nodes = ray.get([actor.node.remote() for actor in actors], timeout=LIMIT_S)
+                begin = time.monotonic()
+                assert shared in nodes
+                time.sleep(1.0)  # that is looked at
+                end = time.monotonic()
+                intervals = busy.end()
+                assert workers_at(intervals, shared, begin, end) > 0.5, "and the other program keeps its part"
+                del actors
+                inside.settled()
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ import pytest
 from ray.abc.scheduler import NodeView, ResourceRequest
 from ray.builtin.schedulers import HybridPolicy, SpreadPolicy
 from ray.ids import make_lease_ids, node_of
+from ray.messages.cluster import Offer
 from ray.messages.placement import LabelRule, Placement
 from ray.protocol.leases import Grant, LeaseTable
 from ray.protocol.lending import HEAD_START_S, KEEP_S, MOST_FREE, MOST_LOANS, PATIENCE_S, LendingTable, Wish
 from ray.protocol.resources import UNIT, NodeResources
+from ray.protocol.shortages import AGAIN_S, CLAIM_S
 from ray.protocol.waiting import DemandEntry
 
 ONE = ResourceRequest({"CPU": UNIT})
@@ -74,6 +76,71 @@ def test_a_grant_is_for_the_owner_that_waits() -> None:
     assert ended.key == (OWNER, 1)
     assert made.nodes[A].leased == 0
     assert made.ended(lease) is None
+
+
+def test_where_no_node_has_room_those_that_could_have_it_are_asked_to_share() -> None:
+    made = table(a=0, b=0)
+    assert made.look([wish(3)], 1.0) == []
+    assert made.look([wish(3)], 1.0 + CLAIM_S / 2) == []
+    loans = made.look([wish(3)], 1.0 + CLAIM_S)
+    assert [(loan.node, loan.left, loan.claims, loan.has_none) for loan in loans] == [
+        (A, 2, True, True),
+        (B, 2, True, True),
+    ]
+    assert made.asked((OWNER, 1)) == 0, "it is not counted on"
+    made.validate()
+    for loan in loans:
+        made.refused(loan.number, loan.left)
+    assert made.loans == {}
+    assert made.nodes[A].available == {"CPU": 0}, "that is known already"
+    assert made.look([wish(3)], 1.0 + CLAIM_S) == []
+    assert len(made.look([wish(3)], 1.0 + CLAIM_S + AGAIN_S)) == 2
+
+
+def test_what_waits_for_room_does_not_claim() -> None:
+    """It was asked for, or its own node has room, or the node that it prefers may have it soon, or none ever has."""
+    made = table(a=1, b=0)
+    for more in (
+        {"amount": 1},
+        {"elsewhere": True},
+        {"prefer": B, "starts": True},
+        {"request": ResourceRequest({"x": 1})},
+    ):
+        asked = [made.look([wish(**more)], now) for now in (1.0, 1.0 + CLAIM_S)]  # type: ignore[arg-type]
+        assert not any(loan.claims for loans in asked for loan in loans), more
+
+
+def test_a_job_with_any_worker_for_tasks_does_not_say_that_it_has_none() -> None:
+    made = table(a=1, b=0)
+    (loan,) = made.look([wish(for_life=True)], 0.0)
+    made.granted(loan.number, make_lease_ids(A)())
+    made.look([wish()], 1.0)
+    assert [loan.has_none for loan in made.look([wish()], 1.0 + CLAIM_S)] == [True], "that is an actor's"
+    made = table(a=1, b=0)
+    (loan,) = made.look([wish()], 0.0)
+    made.granted(loan.number, make_lease_ids(A)())
+    for more in ({}, {"served": True}):
+        made.look([wish(key=2, **more)], 1.0)
+        assert [loan.has_none for loan in made.look([wish(key=2, **more)], 1.0 + CLAIM_S)] == [False]
+        made.look([], 1.5)
+
+
+def test_an_offer_is_for_who_waits_for_just_that() -> None:
+    made = table(a=0, b=0)
+    others = [wish(key=1, request=ResourceRequest({"CPU": 2 * UNIT})), wish(key=2, for_life=True)]
+    offer = Offer("1", {"CPU": UNIT})
+    assert made.offered(A, offer, others, 0.0) is None
+    loan = made.offered(A, offer, [*others, wish(3, key=3)], 0.0)
+    assert loan is not None
+    assert (loan.node, loan.left, loan.wish.key, loan.claims) == (A, 1, (OWNER, 3), False)
+    assert made.asked((OWNER, 3)) == 1
+    made.validate()
+    assert made.offered(B, offer, [wish(1, key=3)], 0.0) is None, "it gets one already"
+    actor = made.offered(B, Offer("1", {"CPU": UNIT}, True), others, 0.0)
+    assert actor is not None
+    assert actor.wish.for_life
+    assert made.offered(B, Offer("2", {"CPU": UNIT}), [wish(9, key=3)], 0.0) is None, "it is of another job"
+    assert made.offered(b"gone", offer, [wish(9, key=3)], 0.0) is None
 
 
 def test_after_a_refusal_others_are_asked() -> None:

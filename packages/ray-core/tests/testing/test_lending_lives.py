@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ray.messages import cluster
+from ray.protocol.offers import OfferTable
 from ray.runtime.cluster.borrowing import LeaseBorrowing
 from ray.runtime.cluster.lending import LeaseLending
 from ray.testing import lending_lives
@@ -25,11 +26,21 @@ def believes_in_all(self: LeaseBorrowing, member: Any, message: cluster.LeasesLe
     member.send(cluster.LeasesHeld([id for id in message.leases if id in self._table.lent]))
 
 
+def shares_nothing(self: OfferTable, *what: Any, **more: Any) -> list[Any]:
+    return []
+
+
+def keeps_all(self: OfferTable, *what: Any, **more: Any) -> bool:
+    return False
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "broken"),
     [
         (LeaseLending, "compare", names_nothing_unknown),
         (LeaseBorrowing, "compare", believes_in_all),
+        (OfferTable, "claim", shares_nothing),
+        (OfferTable, "take", keeps_all),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -131,6 +131,13 @@ class Borrow(Struct, frozen=True, tag=111):
     name: str = ""
     for_life: bool = False
     """For an actor."""
+    claims: bool = False
+    """No node is known to have room: where other jobs have more here, some of it is wanted when their tasks have ended.
+
+    What is refused now, an ``Offer`` may follow for.
+    """
+    has_none: bool = False
+    """With ``claims``: the job has no worker for tasks at all, as far as its home knows."""
 
 
 class Refuse(Struct, frozen=True, tag=112):
@@ -138,6 +145,18 @@ class Refuse(Struct, frozen=True, tag=112):
 
     number: int
     count: Count
+
+
+class Offer(Struct, frozen=True, tag=125):
+    """Lender to a home that has claimed: room for one such worker is kept, for that job alone and for a moment.
+
+    Answered with ``Borrow``: for one, or for none.
+    """
+
+    job: str
+    resources: dict[str, Amount]
+    for_life: bool = False
+    """For an actor."""
 
 
 class Abandon(Struct, frozen=True, tag=113):

@@ -294,11 +294,9 @@ class LeaseTable:
         return True
 
     def room_for(self, request: ResourceRequest, most: int) -> int:
-        """How many workers another node may have for this now: none while an owner waits that is as deep or urgent."""
-        rank = (request.depth, request.priority)
-        for entry, _ in self.unmet():
-            if not entry.infeasible and (entry.request.depth, entry.request.priority) >= rank:
-                return 0
+        """How many workers another node may have for this now."""
+        if self.own_wait(request):
+            return 0
         if not request.resources:
             return max(0, min(most, self._cpus * ZERO_COST_LEASES_PER_CPU - self._free_running))
         held: list[Allocation] = []
@@ -307,6 +305,22 @@ class LeaseTable:
         for allocation in held:
             self.resources.release(allocation)
         return len(held)
+
+    def own_wait(self, request: ResourceRequest) -> bool:
+        """Whether an owner of this node waits that is as deep or urgent: other nodes get nothing meanwhile."""
+        rank = (request.depth, request.priority)
+        return any(
+            not entry.infeasible and (entry.request.depth, entry.request.priority) >= rank for entry, _ in self.unmet()
+        )
+
+    def has_workers(self, job: str) -> bool:
+        """Whether tasks of a job have any worker of this node."""
+        return job in self._of_job
+
+    def take_back(self, lease: Lease) -> list[Effect]:
+        """What is on loan is wanted for another home: it is given back when its task has ended."""
+        lease.revoked = True
+        return [RevokeLease(lease)]
 
     def end_job(self, job: str) -> None:
         """A job is over: no worker is wanted for it any more."""

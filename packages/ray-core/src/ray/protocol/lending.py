@@ -21,8 +21,10 @@ from dataclasses import dataclass, replace
 
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
 from ray.ids import node_of
+from ray.messages.cluster import Offer
 from ray.messages.placement import Placement
 from ray.protocol.placement import candidates, has
+from ray.protocol.shortages import Kind, Shortages
 from ray.protocol.waiting import DemandEntry, DemandKey
 
 #: A loan that is not settled after this time is forgotten; what comes of it later is given back.
@@ -56,6 +58,8 @@ class Wish:
     prefer: bytes = b""
     #: Workers start for it at its own node.
     starts: bool = False
+    #: Tasks of its job have a worker of its own node.
+    served: bool = False
 
 
 @dataclass(slots=True)
@@ -71,6 +75,10 @@ class Loan:
     until: float
     #: It counts in ``LendingTable.asked``.
     is_new: bool = True
+    #: The node has no room that is known of, and is asked to share: that it will is not counted on.
+    claims: bool = False
+    #: With ``claims``: tasks of the job have no worker at all.
+    has_none: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,8 @@ class Lent:
 
     id: bytes
     key: DemandKey
+    #: Of its owner; empty for an actor.
+    job: str = ""
 
     @property
     def node(self) -> bytes:
@@ -102,6 +112,7 @@ class LendingTable:
         self._since: dict[DemandKey, float] = {}
         #: Those that have waited long enough for that: any node will do.
         self._tired: set[DemandKey] = set()
+        self._shortages = Shortages()
         self._last = 0
 
     # --- nodes --------------------------------------------------------------------------------------------------------
@@ -158,7 +169,9 @@ class LendingTable:
         asked: list[Loan] = []
         under_way: dict[DemandKey, list[Loan]] = {}
         for loan in self.loans.values():
-            under_way.setdefault(loan.wish.key, []).append(loan)
+            if not loan.claims:
+                under_way.setdefault(loan.wish.key, []).append(loan)
+        short: dict[Kind, tuple[Wish, int]] = {}
         for wish in wishes:
             loans = under_way.get(wish.key, [])
             missing = wish.count - sum(loan.left for loan in loans)
@@ -167,12 +180,49 @@ class LendingTable:
             coming = {loan.node for loan in loans} | chosen.keys()
             if not (wish.prefer and self._waits(wish, coming, now, home)):
                 chosen |= self._chosen(wish, missing - sum(chosen.values()), most - len(chosen), home)
+                missing -= sum(chosen.values())
+                if missing > 0 and not wish.elsewhere:
+                    shape = frozenset(wish.request.resources.items())
+                    short.setdefault((wish.job, wish.for_life, shape, wish.placement), (wish, missing))
             for node, count in chosen.items():
-                self._last += 1
-                loan = self.loans[self._last] = Loan(self._last, node, wish, count, now + PATIENCE_S)
                 self._asked[wish.key] += count
-                asked.append(loan)
+                asked.append(self._ask(Loan(self._last + 1, node, wish, count, now + PATIENCE_S)))
+        for kind in self._shortages.due(short, now):
+            asked += self._claims(kind, *short[kind], now, home)
         return asked
+
+    def _ask(self, loan: Loan) -> Loan:
+        self._last = loan.number
+        self.loans[loan.number] = loan
+        return loan
+
+    def _claims(self, kind: Kind, wish: Wish, missing: int, now: float, home: NodeView | None) -> list[Loan]:
+        """No node has room: ask some that could have it to share what they have lent to other jobs."""
+        has_none = not wish.served and all(lent.job != wish.job for lent in self.lent.values())
+        turns = self._shortages.share(kind, [node.node_id for node in self._able(wish, home)], min(missing, MOST_ASKED))
+        return [
+            self._ask(Loan(self._last + 1, node, wish, count, now + PATIENCE_S, False, True, has_none))
+            for node, count in turns.items()
+        ]
+
+    def offered(
+        self, node: bytes, offer: Offer, wishes: Iterable[Wish], now: float, home: NodeView | None = None
+    ) -> Loan | None:
+        """A node keeps room for one worker: the loan to be asked for; None if nobody waits for that any more."""
+        kind = (offer.job, offer.for_life, offer.resources)
+        for wish in wishes:
+            if (wish.job, wish.for_life, dict(wish.request.resources)) != kind:
+                continue
+            coming = sum(loan.left for loan in self.loans.values() if loan.wish.key == wish.key and not loan.claims)
+            if coming < wish.count and any(view.node_id == node for view in self._able(wish, home)):
+                self._asked[wish.key] += 1
+                return self._ask(Loan(self._last + 1, node, wish, 1, now + PATIENCE_S))
+        return None
+
+    def _able(self, wish: Wish, home: NodeView | None) -> list[NodeView]:
+        """The other nodes on which it may run, if all they have were free."""
+        there = self.nodes.values() if home is None else (home, *self.nodes.values())
+        return [node for node in candidates(wish.placement, wish.request.resources, there) if node is not home]
 
     # --- the node that a demand prefers -------------------------------------------------------------------------------
 
@@ -184,7 +234,7 @@ class LendingTable:
     @property
     def remembers(self) -> bool:
         """Whether anything is noted of demands that prefer a node: ``look`` forgets it where they are no more."""
-        return bool(self._since or self._tired)
+        return bool(self._since or self._tired or self._shortages)
 
     def keeps_until(self) -> float | None:
         """When the first of those that wait for one node have waited long enough; None: none do."""
@@ -231,8 +281,7 @@ class LendingTable:
             return counts
         nodes = list(self.nodes.values())
         if wish.placement is not None:
-            there = nodes if home is None else [home, *nodes]
-            nodes = [node for node in candidates(wish.placement, wish.request.resources, there) if node is not home]
+            nodes = self._able(wish, home)
         views = {node.node_id: node for node in nodes if node.available}
         here = (home,) if home is not None and wish.elsewhere else ()
         needs = {name: amount for name, amount in wish.request.resources.items() if amount > 0}
@@ -257,7 +306,7 @@ class LendingTable:
         loan = self.loans.get(number)
         if loan is None or loan.node != node_of(lease) or lease in self.lent:
             return None
-        self.lent[lease] = Lent(lease, loan.wish.key)
+        self.lent[lease] = Lent(lease, loan.wish.key, "" if loan.wish.for_life else loan.wish.job)
         self._has_leased(loan.node, 1)
         self._settle(loan, 1)
         return loan.wish.key
@@ -271,7 +320,8 @@ class LendingTable:
         loan = self.loans.get(number)
         if loan is not None:
             self._settle(loan, count)
-            self.node_free(loan.node, {})
+            if not loan.claims:
+                self.node_free(loan.node, {})
 
     def _settle(self, loan: Loan, count: int) -> None:
         if count >= loan.left:

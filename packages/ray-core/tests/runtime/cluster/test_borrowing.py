@@ -11,6 +11,7 @@ import ray.runtime.cluster.borrowing
 from ray.abc.scheduler import ResourceRequest
 from ray.builtin.schedulers import HybridPolicy
 from ray.ids import node_bytes, node_manager_of
+from ray.messages import cluster
 from ray.protocol.leases import LeaseTable
 from ray.protocol.lending import KEEP_S, LendingTable
 from ray.protocol.resources import UNIT, NodeResources
@@ -30,10 +31,16 @@ class Made:
         self.leases = LeaseTable(node_manager_of(HOME), NodeResources({"CPU": UNIT}), HybridPolicy(), lambda: b"lease")
         self.table = self.leases.others = LendingTable(HybridPolicy())
         self.table.node_up(OTHER, {"CPU": UNIT}, {})
-        processes: Any = SimpleNamespace(serves=lambda job: True)
+        processes: Any = SimpleNamespace(serves=lambda job: True, config_of=lambda job: b"")
+        self.said: list[Any] = []
+        here: Any = self
         self.part = LeaseBorrowing(
-            self.table, self.leases, None, processes, self, lambda effects: None, None, None  # type: ignore[arg-type]
+            self.table, self.leases, here, processes, self, lambda effects: None, None, None  # type: ignore[arg-type]
         )  # fmt: skip
+
+    def send(self, *message: Any) -> bool:
+        self.said.append(message[-1])
+        return True
 
     def after(self, delay_s: float, callback: Any) -> None:
         self.clock.after(delay_s, callback)
@@ -57,3 +64,25 @@ def test_nobody_looks_for_what_is_wanted_no_more(made: Made) -> None:
     made.demand(OTHER + b"home", 2, on_loan=True)  # waits here, and this home asks nobody for it
     made.clock.run(20 * KEEP_S, most=20)
     assert made.table.keeps_until() is None
+
+
+def test_an_offer_is_asked_for_by_who_waits_or_not_wanted(made: Made) -> None:
+    member: Any = SimpleNamespace(node=OTHER, send=made.send)
+    offer = cluster.Offer(JOB, {"CPU": UNIT})
+    made.part.offered(member, offer)
+    assert made.said == [cluster.Borrow(0, {"CPU": UNIT}, 0, JOB)], "nobody waits"
+    made.said.clear()
+    made.demand(HOME + b"ownr", 3)
+    made.part.offered(member, offer)
+    assert [(message.count, message.claims) for message in made.said] == [(1, False)]
+
+
+def test_a_home_claims_for_as_long_as_somebody_waits(made: Made) -> None:
+    made.demand(HOME + b"ownr", 3)
+    made.clock.run(3.0, most=20)
+    claims = [message for message in made.said if isinstance(message, cluster.Borrow)]
+    assert len(claims) >= 3
+    assert all(claim.claims and claim.has_none and claim.count >= 1 for claim in claims)
+    made.demand(HOME + b"ownr", 0)
+    made.clock.run(10.0, most=20)
+    assert [message for message in made.said if isinstance(message, cluster.Borrow)] == claims

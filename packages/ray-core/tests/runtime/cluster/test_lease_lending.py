@@ -5,11 +5,14 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
+import pytest
 from tests.owners import Clock
 
+from ray.abc.scheduler import ResourceRequest
 from ray.builtin.schedulers import HybridPolicy
 from ray.messages import cluster
-from ray.protocol.leases import Grant, LeaseTable, StartWorkers
+from ray.protocol.leases import Grant, LeaseTable, RevokeLease, StartWorkers
+from ray.protocol.offers import HOLD_S
 from ray.protocol.resources import UNIT, NodeResources
 from ray.runtime.cluster.lending import LeaseLending
 from ray.runtime.process.timers import Timers
@@ -130,3 +133,53 @@ def test_a_home_that_ends_leaves_nothing_to_compare() -> None:
     homes.clear()
     clock.passes(3.0)
     assert lending._compared == {}
+
+
+def test_what_is_claimed_is_offered_to_the_home_that_has_claimed_it_and_then_to_all() -> None:
+    lending, table, home, effects, _ = lender()
+    clock: Any = lending._timers
+    table.worker_ready(b"worker 3", "00000001")
+    table.demand((b"node-b..", 1), ResourceRequest({"CPU": UNIT}), 4, job="00000001", on_loan=True)
+    claim = cluster.Borrow(8, {"CPU": UNIT}, 1, "00000002", claims=True)
+    lending.borrow(home, claim)
+    assert home.heard == [cluster.Refuse(8, 1)], "at once"
+    ((kind, lease),) = [(type(effect), effect.lease) for effect in effects]
+    assert kind is RevokeLease
+    lending.borrow(home, claim)
+    assert len(effects) == 1, "it is asked once"
+    table.release(lease.id)
+    lending.changed()
+    clock.passes(HOLD_S / 2)
+    assert home.heard[2:] == [cluster.Offer("00000002", {"CPU": UNIT}), cluster.Load({"CPU": 0})]
+    lending.borrow(home, cluster.Borrow(9, {"CPU": UNIT}, 1, "00000001"))
+    assert home.heard[-1] == cluster.Refuse(9, 1), "it is not for another job"
+    lending.borrow(home, cluster.Borrow(10, {"CPU": UNIT}, 1, "00000002"))
+    assert effects[1:] == [StartWorkers(1, "00000002")]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_offer_that_nobody_wants_is_for_all(answers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    lending, table, home, effects, _ = lender()
+    clock: Any = lending._timers
+    monkeypatch.setattr("ray.runtime.cluster.lending.monotonic", lambda: clock.now)
+    table.demand((b"node-b..", 1), ResourceRequest({"CPU": UNIT}), 3, job="00000001", on_loan=True)
+    lending.borrow(home, cluster.Borrow(8, {"CPU": 2 * UNIT}, 1, "00000002", claims=True))
+    table.release(effects[0].lease.id)
+    lending.changed()
+    assert table.resources.available() == {"CPU": 0}
+    if answers:
+        lending.borrow(home, cluster.Borrow(0, {"CPU": 2 * UNIT}, 0, "00000002"))
+    else:
+        clock.passes(HOLD_S)
+    assert table.resources.available() == {"CPU": 2 * UNIT}
+    lending.validate()
+
+
+def test_nothing_is_held_for_a_home_that_is_gone() -> None:
+    lending, table, home, effects, _ = lender()
+    table.demand((b"node-b..", 1), ResourceRequest({"CPU": UNIT}), 3, job="00000001", on_loan=True)
+    lending.borrow(home, cluster.Borrow(8, {"CPU": 2 * UNIT}, 1, "00000002", claims=True))
+    table.release(effects[0].lease.id)
+    lending._homes = list  # type: ignore[assignment]
+    lending.changed()
+    assert table.resources.available() == {"CPU": 2 * UNIT}

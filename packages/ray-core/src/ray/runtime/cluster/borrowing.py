@@ -9,7 +9,7 @@ from ray.clock import monotonic
 from ray.ids import node_of
 from ray.messages import cluster, node
 from ray.protocol.leases import Effect, LeaseTable
-from ray.protocol.lending import LendingTable, Lent, Wish
+from ray.protocol.lending import LendingTable, Lent, Loan, Wish
 from ray.runtime.cluster.members import Member, Members
 from ray.runtime.cluster.peering import Processes
 from ray.runtime.process.timers import Timers
@@ -73,7 +73,22 @@ class LeaseBorrowing:
         """Ask other nodes for what is missing; returns whether any was asked."""
         now = monotonic()
         self._table.tick(now)
-        wishes = [
+        wishes = self._wishes()
+        looks = wishes or self._table.remembers
+        loans = self._table.look(wishes, now, self._leases.view()) if looks else []
+        for loan in loans:
+            self._borrow(loan)
+        if wishes and not self._armed:
+            self._armed = True
+            self._timers.after(_LOOK_S, self._look_again)
+        until = self._table.keeps_until()
+        if until is not None and not self._keeps:
+            self._keeps = True
+            self._timers.after(max(0.0, until - now), self._kept)
+        return bool(loans)
+
+    def _wishes(self) -> list[Wish]:
+        return [
             Wish(
                 entry.key,
                 entry.request,
@@ -85,38 +100,31 @@ class LeaseBorrowing:
                 entry.elsewhere,
                 entry.prefer,
                 entry.placed > 0,
+                self._leases.has_workers(entry.job),
             )
             for entry, count in self._leases.unmet()
             # What homes of other nodes wait for they ask for themselves.
             if self._processes.serves(entry.job) and node_of(entry.key[0]) == node_of(self._own)
         ]
-        looks = wishes or self._table.remembers
-        loans = self._table.look(wishes, now, self._leases.view()) if looks else []
-        for loan in loans:
-            wish = loan.wish
-            self.adopt_at(loan.node, wish.job)
-            request = wish.request
-            self._members.send(
-                loan.node,
-                cluster.Borrow(
-                    loan.number,
-                    dict(request.resources),
-                    loan.left,
-                    wish.job,
-                    request.depth,
-                    request.priority,
-                    wish.name,
-                    wish.for_life,
-                ),
-            )
-        if wishes and not self._armed:
-            self._armed = True
-            self._timers.after(_LOOK_S, self._look_again)
-        until = self._table.keeps_until()
-        if until is not None and not self._keeps:
-            self._keeps = True
-            self._timers.after(max(0.0, until - now), self._kept)
-        return bool(loans)
+
+    def _borrow(self, loan: Loan) -> None:
+        wish, request = loan.wish, loan.wish.request
+        self.adopt_at(loan.node, wish.job)
+        self._members.send(
+            loan.node,
+            cluster.Borrow(
+                loan.number,
+                dict(request.resources),
+                loan.left,
+                wish.job,
+                request.depth,
+                request.priority,
+                wish.name,
+                wish.for_life,
+                loan.claims,
+                loan.has_none,
+            ),
+        )
 
     def adopt_at(self, node: bytes, job: str) -> None:
         """Tell another node manager what a job wants, unless nothing is known of the job any more."""
@@ -153,6 +161,14 @@ class LeaseBorrowing:
         """A node does not lend."""
         self._table.refused(message.number, message.count)
         self._look_anew()
+
+    def offered(self, member: Member, message: cluster.Offer) -> None:
+        """A node keeps room for a worker of a job of this home, which may want none any more."""
+        loan = self._table.offered(member.node, message, self._wishes(), monotonic(), self._leases.view())
+        if loan is None:
+            member.send(cluster.Borrow(0, message.resources, 0, message.job, for_life=message.for_life))
+        else:
+            self._borrow(loan)
 
     def granted(self, member: Member, message: node.Granted) -> None:
         """A node lends a worker; if its owner wants none any more, it goes back."""

@@ -8,6 +8,7 @@ from ray.abc.scheduler import ResourceRequest
 from ray.clock import monotonic
 from ray.messages import cluster, codec
 from ray.protocol.leases import Effect, Grant, LeaseTable
+from ray.protocol.offers import HOLD_S, OfferTable
 from ray.protocol.waiting import DemandKey
 from ray.runtime.cluster.peering import Processes, Sender
 from ray.runtime.process.timers import Timers
@@ -62,6 +63,8 @@ class LeaseLending:
         self._timers = timers
         self._homes = homes
         self._apply = apply
+        #: Of what jobs of other homes give back, to those that claim it.
+        self._offers = OfferTable(leases)
         self._said: dict[str, int] = {}
         self._armed = False
         #: Ids of homes that have asked since: they reckon by themselves what is left here.
@@ -77,6 +80,11 @@ class LeaseLending:
     def borrow(self, home: Sender, message: cluster.Borrow) -> None:
         """A home asks for workers: as many as there is room for are granted as they are ready."""
         self._asked.add(home.id)
+        offered = self._offers.take(home.id, message.job, message.count, for_life=message.for_life)
+        if offered and not message.count:  # it wants none any more
+            self._apply(self._leases.schedule())
+        if not message.count:
+            return
         key = (home.id, message.number)
         if key in self._answered:
             self._answer_again(home, message)
@@ -93,6 +101,19 @@ class LeaseLending:
         else:
             self._refused.discard(home.id)
         if not count:
+            if offered:  # an owner of this node has come to wait
+                self._apply(self._leases.schedule())
+            elif message.claims and serves:
+                self._apply(
+                    self._offers.claim(
+                        home.id,
+                        message.job,
+                        request,
+                        message.count,
+                        for_life=message.for_life,
+                        has_none=message.has_none,
+                    )
+                )
             return
         self._apply(
             self._leases.demand(key, request, count, message.name, message.job, for_life=message.for_life, on_loan=True)
@@ -150,10 +171,38 @@ class LeaseLending:
         """A job of another node is to have workers here."""
         self._processes.adopt(message.job, message.config, home.id, RemoteDriver(home, message.job))
 
+    # --- offers -------------------------------------------------------------------------------------------------------
+
+    def _offer(self) -> None:
+        """What was taken back for homes may have come."""
+        before = len(self._offers.offers)
+        for offer in self._offers.look(monotonic()):
+            home = next((home for home in self._homes() if home.id == offer.home), None)
+            if home is None:
+                self._offers.drop(offer)
+                continue
+            home.send(cluster.Offer(offer.job, dict(offer.request.resources), offer.for_life))
+            self._timers.after(HOLD_S, self._expire)
+        if len(self._offers.offers) < before:  # what was held for one is free
+            self._apply(self._leases.schedule())
+
+    def validate(self) -> None:
+        """Check what is held for offers.
+
+        Raises:
+            AssertionError: something does not hold.
+        """
+        self._offers.validate()
+
+    def _expire(self) -> None:
+        if self._offers.expire(monotonic()):
+            self._apply(self._leases.schedule())
+
     # --- load ---------------------------------------------------------------------------------------------------------
 
     def changed(self) -> None:
         """What is free may have changed: homes are told soon."""
+        self._offer()
         if not self._armed and self._leases.resources.available() != self._said:
             self._armed = True
             self._timers.after(_SAY_S, self._say_change)

@@ -107,6 +107,7 @@ class Joined:
             cluster.Heard: lambda member, message: belonging.heard(member, message.number),
             cluster.Load: self._borrowing.load,
             cluster.Refuse: self._borrowing.refused,
+            cluster.Offer: self._borrowing.offered,
             finding.Found: self._whereabouts.found,
             finding.FoundLife: self._whereabouts.found_life,
             cluster.ToDriver: self._to_driver,
