@@ -3,9 +3,10 @@ shells and conversations, on a virtual clock.
 
 Each message takes up to half a second, more where a part of it is lost and sent again; some come twice, the second time
 behind later ones. At any time a connection is lost, with all that is under way on it; its ends hear of that sooner or
-later, and one of them dials anew. At times an end does not know any more what was said. Workers and nodes die. Owners of several jobs give back what others are to
-have, and want as much again. No worker ever has two owners; where all wants have stayed the same for a while, the jobs
-share what is on loan; in the end nothing is lent, and nobody knows of a lease that there is not.
+later, and one of them dials anew. At times an end does not know any more what was said. Workers and nodes die. Owners
+of several jobs give back what others are to have, and want as much again. No worker ever has two owners; where all
+wants have stayed the same for a while, the jobs share what is on loan; in the end nothing is lent, and nobody knows of
+a lease that there is not.
 """
 
 from __future__ import annotations
