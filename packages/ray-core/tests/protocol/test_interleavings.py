@@ -186,8 +186,8 @@ def test_5b_managers_that_meet_again_compare_their_leases(managers: Managers) ->
     here: Any = managers
     managers.lending.meet(here)
     managers.hears(managers.takes()[0])
-    assert managers.takes() == [cluster.LeasesHeld([])]
-    managers.hears(cluster.LeasesHeld([]))
+    assert managers.takes() == [cluster.LeasesHeld([], 1)]
+    managers.hears(cluster.LeasesHeld([], 1))
     managers.clock.passes(1.9)
     assert not managers.killed
     managers.clock.passes(0.2)

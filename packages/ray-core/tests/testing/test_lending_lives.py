@@ -23,7 +23,7 @@ def names_nothing_unknown(self: LeaseLending, home: Any, message: cluster.Leases
 
 
 def believes_in_all(self: LeaseBorrowing, member: Any, message: cluster.LeasesLent) -> None:
-    member.send(cluster.LeasesHeld([id for id in message.leases if id in self._table.lent]))
+    member.send(cluster.LeasesHeld([id for id in message.leases if id in self._table.lent], message.number))
 
 
 def shares_nothing(self: OfferTable, *what: Any, **more: Any) -> list[Any]:

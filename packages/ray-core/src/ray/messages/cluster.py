@@ -170,12 +170,16 @@ class LeasesLent(Struct, frozen=True, tag=123):
     """Lender, on each new connection of a home: that is all that I have lent to you. Answered with ``LeasesHeld``."""
 
     leases: list[bytes]
+    number: Count = 0
+    """The answer has it as well: one to an earlier list says nothing of what was lent since."""
 
 
 class LeasesHeld(Struct, frozen=True, tag=124):
     """Home: those of them I have; I know nothing of the others."""
 
     leases: list[bytes]
+    number: Count = 0
+    """Of the list that this answers."""
 
 
 class AdoptJob(Struct, frozen=True, tag=114):

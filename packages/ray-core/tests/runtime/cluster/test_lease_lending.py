@@ -111,13 +111,30 @@ def test_what_the_home_does_not_name_ends_after_two_seconds() -> None:
     lending.borrow(home, ASKED)
     known, unknown = granted(effects)
     lending.meet(home)
-    assert home.heard[0] == cluster.LeasesLent([known, unknown])
-    lending.compare(home, cluster.LeasesHeld([known]))
+    assert home.heard[0] == cluster.LeasesLent([known, unknown], 1)
+    lending.compare(home, cluster.LeasesHeld([known], 1))
     clock: Any = lending._timers
     clock.passes(1.9)
     assert processes.killed == []
     clock.passes(0.2)
     assert processes.killed == [table.leases[unknown].worker]
+
+
+def test_an_answer_to_an_earlier_list_ends_nothing_that_was_lent_since() -> None:
+    """The connection was lost again before the home could answer, which hears all that was said by the next one."""
+    lending, _, home, effects, processes = lender()
+    lending.meet(home)
+    lending.borrow(home, ASKED)
+    lent = granted(effects)
+    lending.meet(home)
+    first, second = (each for each in home.heard if isinstance(each, cluster.LeasesLent))
+    assert (first.leases, second.leases) == ([], lent)
+    lending.compare(home, cluster.LeasesHeld([], first.number))
+    lending.compare(home, cluster.LeasesHeld(lent, second.number))
+    clock: Any = lending._timers
+    clock.passes(3.0)
+    assert processes.killed == []
+    assert lending._compared == {}
 
 
 def test_a_home_that_ends_leaves_nothing_to_compare() -> None:

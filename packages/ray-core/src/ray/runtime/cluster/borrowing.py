@@ -213,7 +213,8 @@ class LeaseBorrowing:
         for lent in [lent for lent in self._table.lent.values() if lent.node == member.node and lent.id not in named]:
             self._table.ended(lent.id)
             self._end(lent, node.ExitCause(reason="its lease had ended when its node manager was heard again"))
-        member.send(cluster.LeasesHeld([id for id in message.leases if id in self._table.lent]))
+        held = [id for id in message.leases if id in self._table.lent]
+        member.send(cluster.LeasesHeld(held, message.number))
 
     # --- what owners say ----------------------------------------------------------------------------------------------
 

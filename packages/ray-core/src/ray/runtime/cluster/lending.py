@@ -73,8 +73,9 @@ class LeaseLending:
         self._answered: dict[DemandKey, float] = {}
         #: Of those whose last question was refused, at least in part: they may be waiting for a word.
         self._refused: set[bytes] = set()
-        #: {home: leases that it was told of, and has not compared with its own}
-        self._compared: dict[bytes, list[bytes]] = {}
+        #: {home: the last list of leases that it was told of and has not compared with its own, and the list's number}
+        self._compared: dict[bytes, tuple[int, list[bytes]]] = {}
+        self._lists = 0
         timers.after(_SAY_AGAIN_S, self._say_again)
 
     def borrow(self, home: Sender, message: cluster.Borrow) -> None:
@@ -151,13 +152,18 @@ class LeaseLending:
     def meet(self, home: Sender) -> None:
         """A home is new, or there again; what was said to it before has been repeated."""
         lent = [lease.id for lease in self._leases.leases.values() if lease.key[0] == home.id]
-        self._compared[home.id] = lent
-        home.send(cluster.LeasesLent(lent))
+        self._lists += 1
+        self._compared[home.id] = self._lists, lent
+        home.send(cluster.LeasesLent(lent, self._lists))
         self.greet()
 
     def compare(self, home: Sender, message: cluster.LeasesHeld) -> None:
         """It says which of these leases it has: the others, of which nobody knows, end soon."""
-        unknown = set(self._compared.pop(home.id, ())).difference(message.leases)
+        number, lent = self._compared.get(home.id, (0, []))
+        if message.number != number:
+            return  # the answer to a later list is under way
+        self._compared.pop(home.id, None)
+        unknown = set(lent).difference(message.leases)
         if unknown:
             self._timers.after(_UNKNOWN_S, lambda: self._end(home.id, unknown))
 
