@@ -52,9 +52,9 @@ def test_what_comes_is_held_for_the_home_that_has_claimed_it() -> None:
     lender.table.release(first.id)
     assert (lender.looks(), lender.free) == (1, 0), "others do not see it"
     assert lender.table.room_for(ONE, 1) == 0
-    assert not lender.offers.take(A, "a", 1, for_life=False)
-    assert not lender.offers.take(B, "b", 1, for_life=True)
-    assert lender.offers.take(B, "b", 1, for_life=False)
+    assert not lender.offers.take(A, "a", ONE.resources, 1, for_life=False)
+    assert not lender.offers.take(B, "b", ONE.resources, 1, for_life=True)
+    assert lender.offers.take(B, "b", ONE.resources, 1, for_life=False)
     assert lender.table.room_for(ONE, 9) == 1
     (grant,) = lender.table.demand((B, 7), ONE, 1, job="b", on_loan=True)
     assert isinstance(grant, Grant)
@@ -81,7 +81,7 @@ def test_what_comes_already_is_not_claimed_twice() -> None:
     lender.table.release(lease.id)
     lender.looks()
     assert lender.claims(9) == []
-    lender.offers.take(B, "b", 1, for_life=False)
+    lender.offers.take(B, "b", ONE.resources, 1, for_life=False)
     lender.table.forget([worker for worker in lender.table.idle if worker.startswith(b"b")])
     lender.table.demand((B, 7), ONE, 1, job="b", on_loan=True)  # its worker starts
     assert lender.claims(9) == []
@@ -94,7 +94,20 @@ def test_all_that_one_worker_needs_is_held_until_it_is_there() -> None:
     assert (lender.looks(), lender.free) == (0, 0)
     lender.table.release(second.id)
     assert (lender.looks(), lender.free) == (1, 0)
-    assert lender.offers.take(B, "b", 1, for_life=False)
+    assert lender.offers.take(B, "b", TWO.resources, 1, for_life=False)
+    assert lender.free == 2
+
+
+def test_what_is_held_for_one_kind_of_work_is_not_taken_by_another_one_of_the_job() -> None:
+    lender = Lender()
+    first, second = lender.claims(9, TWO)
+    lender.table.release(first.id)
+    lender.table.release(second.id)
+    assert lender.looks() == 1
+    for wanted in (0, 2):
+        assert not lender.offers.take(B, "b", ONE.resources, wanted, for_life=False)
+    assert lender.free == 0
+    assert lender.offers.take(B, "b", TWO.resources, 0, for_life=False)
     assert lender.free == 2
 
 

@@ -102,12 +102,14 @@ class OfferTable:
             made.append(offer)
         return made
 
-    def take(self, home: bytes, job: str, count: int, *, for_life: bool) -> bool:
+    def take(self, home: bytes, job: str, resources: Mapping[str, int], count: int, *, for_life: bool) -> bool:
         """The home answers: what it was offered is free from now on. Returns whether it was offered anything."""
         made = [
             offer
             for offer in self.offers
-            if offer.until is not None and (offer.home, offer.job, offer.for_life) == (home, job, for_life)
+            if offer.until is not None
+            and (offer.home, offer.job, offer.for_life) == (home, job, for_life)
+            and offer.request.resources == resources
         ][: max(1, count)]
         for offer in made:
             self.drop(offer)

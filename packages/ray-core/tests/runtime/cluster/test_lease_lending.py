@@ -170,6 +170,8 @@ def test_what_is_claimed_is_offered_to_the_home_that_has_claimed_it_and_then_to_
     assert home.heard[2:] == [cluster.Offer("00000002", {"CPU": UNIT}), cluster.Load({"CPU": 0})]
     lending.borrow(home, cluster.Borrow(9, {"CPU": UNIT}, 1, "00000001"))
     assert home.heard[-1] == cluster.Refuse(9, 1), "it is not for another job"
+    lending.borrow(home, claim)
+    assert table.resources.available() == {"CPU": 0}, "what was asked before does not answer it"
     lending.borrow(home, cluster.Borrow(10, {"CPU": UNIT}, 1, "00000002"))
     assert effects[1:] == [StartWorkers(1, "00000002")]
 

@@ -81,14 +81,14 @@ class LeaseLending:
     def borrow(self, home: Sender, message: cluster.Borrow) -> None:
         """A home asks for workers: as many as there is room for are granted as they are ready."""
         self._asked.add(home.id)
-        offered = self._offers.take(home.id, message.job, message.count, for_life=message.for_life)
-        if offered and not message.count:  # it wants none any more
-            self._apply(self._leases.schedule())
-        if not message.count:
-            return
         key = (home.id, message.number)
         if key in self._answered:
             self._answer_again(home, message)
+            return
+        offered = self._offers.take(home.id, message.job, message.resources, message.count, for_life=message.for_life)
+        if not message.count:  # it wants none any more
+            if offered:
+                self._apply(self._leases.schedule())
             return
         self._answered[key] = monotonic() + _REMEMBERED_S
         request = ResourceRequest(message.resources, message.depth, message.priority)
