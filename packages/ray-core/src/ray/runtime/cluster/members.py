@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ray.abc.transport import Connection, Frame, Transport
+from ray.builtin.unreachable import UnreachableConnection
 from ray.clock import monotonic
 from ray.ids import node_bytes
 from ray.messages import codec, wire
@@ -165,7 +166,10 @@ class Members:
         if record is not None and node not in self.members:
             try:
                 self.dial(record)
-            except OSError:  # there is no descriptor for one more
+            except OSError as error:  # there is no descriptor for one more
+                if node not in self._newest:  # what is said to it waits until there is one
+                    self._newest[node] = Member(record, UnreachableConnection(ConnectionError(str(error))))
+                    self._newest[node].talk.break_off(monotonic())
                 self._timers.after(BEAT_S, lambda: self._again(node))
 
     def send(self, node: bytes, message: Any) -> bool:
