@@ -60,7 +60,8 @@ class Node:
         self.jobs = Jobs(str(folder))
         self.ends = Ends()
         self.output = NodeOutput(UnixTransport(str(folder)), Timers(), self.jobs.hears)
-        self.processes = NodeProcesses({}, None, self.jobs, self.ends, self.output)  # type: ignore[arg-type]
+        self.clients: dict[bytes, Any] = {}
+        self.processes = NodeProcesses(self.clients, None, self.jobs, self.ends, self.output)  # type: ignore[arg-type]
 
     def adopt(self, job: str, home: Home, config: bytes = CONFIG) -> None:
         self.processes.adopt(job, config, home.id, RemoteDriver(home, job))
@@ -139,6 +140,19 @@ def test_a_job_of_this_node_is_nobody_elses(made: Node) -> None:
     made.processes.home_lost(A)
     assert job.driver is own
     assert made.ends.over == []
+
+
+def test_a_home_that_gives_up_a_job_of_this_node_does_not_wait_for_it(made: Node) -> None:
+    """Its tasks have submitted others, for which it has borrowed workers here."""
+    home, own = Home(A), Home(b"driver..")
+    made.clients[A] = home
+    job = made.jobs.add(1)
+    job.driver = own
+    made.adopt(job.id, home)
+    made.processes.end_job(job.id, A)
+    assert [(each.job, decoded(each)) for each in home.sent] == [(job.id, node.Ending(LEFT))]
+    assert own.sent == made.ends.over == []
+    assert job.driver is own
 
 
 def test_what_is_no_config_is_refused_and_adopts_nothing(made: Node) -> None:

@@ -140,7 +140,10 @@ class NodeProcesses:
         """
         homes = self._homes.get(job, {})
         driver = homes.pop(home, None)
-        if driver is None:
+        if driver is None:  # the job is of this node, or has ended here: the home has not to wait for that
+            client = self._clients.get(home)
+            if client is not None:
+                RemoteDriver(client, job).send(node.Ending(LEFT))
             return
         known = self._jobs.get(job)
         if known is not None and known.config is not None:
