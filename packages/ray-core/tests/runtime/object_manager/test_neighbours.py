@@ -40,7 +40,10 @@ def test_a_store_that_stands_still_is_not_waited_for_again() -> None:
             assert found is None
     store.goes_on.set()
     eventually(lambda: store.released == [KEY])
-    stores.close()
+    closed = threading.Event()
+    store.close = closed.set  # type: ignore[method-assign]
+    stores.gone(THERE)
+    assert closed.wait(20), "its memory is kept as long as it is open"
 
 
 def test_the_store_of_a_dead_node_is_closed() -> None:

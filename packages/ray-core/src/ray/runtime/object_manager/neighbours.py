@@ -26,8 +26,8 @@ class Neighbours:
         self._open_store = open_store
         self._patience_s = patience_s
         self._lock = threading.Lock()
-        #: {node: its store, once it is open; None: it cannot be read}
-        self._known: dict[bytes, _Neighbour | None] = {}
+        #: {node: its store, which may not be open yet}
+        self._known: dict[bytes, _Neighbour] = {}
 
     def meet(self, node: bytes, address: str) -> None:
         """The store of that node is at that address of this machine; no effect but the first time."""
@@ -40,13 +40,12 @@ class Neighbours:
         """The object in that node's store, as long as the block takes; None: it cannot be had from there."""
         with self._lock:
             neighbour = self._known.get(node)
-        if neighbour is None:
+        if neighbour is None or neighbour.is_given_up:
             yield None
             return
         look = _Look(neighbour, key)
         if not look.is_done(self._patience_s):
-            with self._lock:
-                self._known[node] = None
+            neighbour.is_given_up = True
         found = look.take()
         try:
             yield found
@@ -74,6 +73,8 @@ class _Neighbour:
     def __init__(self, open_store: Callable[[str], Store], address: str) -> None:
         self._open_store = open_store
         self._address = address
+        #: It has not answered in time.
+        self.is_given_up = False
         self._lock = threading.Lock()
         self._store: Store | None = None
 
