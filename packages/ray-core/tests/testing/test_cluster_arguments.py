@@ -129,6 +129,17 @@ def test_a_node_that_was_removed(cluster: Cluster, far: ClusterNode, method: str
         getattr(cluster, method)(far)
 
 
+def test_no_two_nodes_get_the_same_name(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster would refuse the second one."""
+    started = SimpleNamespace(pid=0, session="", facts=SimpleNamespace(control=""), stop=lambda: None)
+    monkeypatch.setattr("ray.testing.cluster.StartedNode", lambda *what: started)
+    monkeypatch.setattr(ClusterNode, "ask", lambda self, question: [{"Pid": 0, "NodeID": "00000001"}])
+    nodes = [cluster.add_node(node_name=name) for name in ("", "special", "", "")]
+    cluster.remove_node(nodes[2])
+    cluster.add_node()
+    assert [node.name for node in cluster.nodes] == ["test-0", "special", "test-3", "test-4"]
+
+
 def test_a_cluster_without_nodes(cluster: Cluster) -> None:
     for name in ("head_node", "address"):
         with pytest.raises(ValueError, match=r"the cluster has no node: Cluster\(initialize_head=True\)"):

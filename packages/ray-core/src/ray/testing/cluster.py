@@ -17,6 +17,7 @@ The control store is a Redis server that the head starts, so ``redis-server`` or
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import signal
@@ -156,6 +157,7 @@ class Cluster:
         self._parts = {"control": "redis", **parts}
         self._options = options or {}
         self.nodes: list[ClusterNode] = []
+        self._numbers = itertools.count()
         if initialize_head:
             try:
                 self.add_node(**(head_node_args or {}))
@@ -205,7 +207,8 @@ class Cluster:
             resources=custom_resources(resources),
             object_store_bytes=memory_bytes("object_store_memory", object_store_memory),
         )
-        name = node_name or f"{self.name}-{len(self.nodes)}"
+        number = next(self._numbers)
+        name = node_name or f"{self.name}-{number}"
         head = self.nodes[0].started if self.nodes else None
         config = ClusterConfig(
             self.name,
