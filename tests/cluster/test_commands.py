@@ -23,7 +23,7 @@ def test_one_machine(machine):
     assert "ray stop --name default" in said
     assert f"ray start --address={address}" in said
     assert said.endswith("for a cluster of several, start it with --host ADDRESS.\n")
-    assert "Whoever has the key file can run programs on all nodes; on this one as user " in said
+    assert "Anyone who has the key file can run programs on all nodes; on this one as user " in said
     key = machine.key()
     for secret in (key["password"], key["hmac_key"], key["curve"]["server_secret"], key["curve"]["client_secret"]):
         assert secret not in said

@@ -30,17 +30,12 @@ def shares_nothing(self: OfferTable, *what: Any, **more: Any) -> list[Any]:
     return []
 
 
-def keeps_all(self: OfferTable, *what: Any, **more: Any) -> bool:
-    return False
-
-
 @pytest.mark.parametrize(
     ("owner", "name", "broken"),
     [
         (LeaseLending, "compare", names_nothing_unknown),
         (LeaseBorrowing, "compare", believes_in_all),
         (OfferTable, "claim", shares_nothing),
-        (OfferTable, "take", keeps_all),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

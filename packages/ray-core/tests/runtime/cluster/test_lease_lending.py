@@ -137,6 +137,18 @@ def test_an_answer_to_an_earlier_list_ends_nothing_that_was_lent_since() -> None
     assert lending._compared == {}
 
 
+def test_what_is_to_be_given_back_is_asked_for_again_where_that_word_may_be_lost() -> None:
+    lending, table, home, effects, _ = lender()
+    for number in range(2):
+        lending.borrow(home, cluster.Borrow(number, {"CPU": UNIT}, 1, "00000001"))
+    given, kept = [effect.lease for effect in effects if type(effect) is Grant]
+    table.take_back(given)
+    effects.clear()
+    lending.meet(home)
+    lending.compare(home, cluster.LeasesHeld([given.id, kept.id], 1))
+    assert effects == [RevokeLease(given)]
+
+
 def test_a_home_that_ends_leaves_nothing_to_compare() -> None:
     homes: list[Home] = []
     home, clock = Home(), Clock()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from ray.abc.scheduler import ResourceRequest
 from ray.clock import monotonic
 from ray.messages import cluster, codec
-from ray.protocol.leases import Effect, Grant, LeaseTable
+from ray.protocol.leases import Effect, Grant, LeaseTable, RevokeLease
 from ray.protocol.offers import HOLD_S, OfferTable
 from ray.protocol.waiting import DemandKey
 from ray.runtime.cluster.peering import Processes, Sender
@@ -158,11 +158,16 @@ class LeaseLending:
         self.greet()
 
     def compare(self, home: Sender, message: cluster.LeasesHeld) -> None:
-        """It says which of these leases it has: the others, of which nobody knows, end soon."""
+        """It says which of these leases it has: the others, of which nobody knows, end soon.
+
+        What it was to give back it is asked for again, as that word may have been lost.
+        """
         number, lent = self._compared.get(home.id, (0, []))
         if message.number != number:
             return  # the answer to a later list is under way
         self._compared.pop(home.id, None)
+        revoked = [lease for lease in self._leases.leases.values() if lease.revoked and lease.key[0] == home.id]
+        self._apply([RevokeLease(lease) for lease in revoked if lease.id in message.leases])
         unknown = set(lent).difference(message.leases)
         if unknown:
             self._timers.after(_UNKNOWN_S, lambda: self._end(home.id, unknown))

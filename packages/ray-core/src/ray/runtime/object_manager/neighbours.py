@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from ray.abc.store import Store
 from ray.exceptions import RayError
-from ray.threads import UnawaitedThread
+from ray.threads import Flag, UnawaitedThread
 
 #: A store that does not answer for so long is not asked again.
 PATIENCE_S = 3.0
@@ -113,7 +113,7 @@ class _Look:
         self._neighbour = neighbour
         self._key = key
         self._lock = threading.Lock()
-        self._done = threading.Event()
+        self._done = Flag()
         self._is_taken = False
         self._found: memoryview | None = None
         try:
