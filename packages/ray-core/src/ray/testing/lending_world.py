@@ -113,6 +113,9 @@ class SimulatedManager:
     def kill(self, worker: bytes, reason: str) -> None:
         """A worker dies, and what it served with it."""
         lease, effects = self.leases.worker_lost(worker)
+        home = None if lease is None else self.world.nodes.get(node_number(lease.key[0]))
+        if home is not None and lease is not None and "knows nothing of it" in reason:
+            assert lease.id not in home.lent.lent, f"{lease.id.hex()} was ended, and its home knew of it"
         self.world.dead.add(worker)
         if lease is not None:
             if lease.key[0] == self.owner:
