@@ -91,6 +91,11 @@ def test_no_more_workers_are_started_than_there_is_room_for():
     assert table.resources.available() == table.resources.total()
 
 
+@pytest.mark.parametrize("resources", [{}, {"CPU": 0}])
+def test_another_node_that_asks_for_any_number_of_workers_without_needs_gets_some(resources):
+    assert make(CPU=2).room_for(ask(resources), (1 << 32) - 1) == 2 * ZERO_COST_LEASES_PER_CPU
+
+
 def test_demands_of_one_each_start_their_workers_together():
     table = make(CPU=4)
     started = [table.demand((NODE, number), ask(), 1) for number in range(6)]

@@ -297,7 +297,7 @@ class LeaseTable:
         """How many workers another node may have for this now."""
         if self.own_wait(request):
             return 0
-        if not request.resources:
+        if not any(request.resources.values()):
             return max(0, min(most, self._cpus * ZERO_COST_LEASES_PER_CPU - self._free_running))
         held: list[Allocation] = []
         while len(held) < most and (allocation := self._place(request)) is not None:
