@@ -140,7 +140,7 @@ class NodeProcesses:
         """
         homes = self._homes.get(job, {})
         driver = homes.pop(home, None)
-        if driver is None:  # the job is of this node, or has ended here: the home has not to wait for that
+        if driver is None:  # the job is of this node, or has ended here: the home need not wait
             client = self._clients.get(home)
             if client is not None:
                 RemoteDriver(client, job).send(node.Ending(LEFT))
