@@ -31,8 +31,8 @@ APART = ["plasma", "redis", "routed", "shm", "zmq"]
 #: Pages whose examples are tests.
 TESTS = ["testing"]
 #: The examples of types are wrong on purpose, and are checked with the types; the plugin is the one among the examples.
-#: That of clusters needs one, and is a test of these.
-ELSEWHERE = ["typing", "seams/index", "index", "cluster"]
+#: Those of clusters need one; that of one machine is a test of these.
+ELSEWHERE = ["typing", "seams/index", "index", "cluster", "private-clusters"]
 
 
 def prose(page: Path) -> str:
