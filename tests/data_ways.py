@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import psutil
-from tests.redis_servers import server_binary
+from tests.clusters import nodes_of, nothing_left
+from tests.moved_values import mover_of
 
 from ray.runtime.object_manager.frames import (
     DATA,
@@ -25,7 +26,7 @@ from ray.runtime.object_manager.frames import (
     receive_exactly,
 )
 from ray.runtime.object_manager.tickets import ID_BYTES, NONCE_BYTES, PROOF_BYTES
-from ray.testing import eventually, leaks
+from ray.testing import eventually
 from ray.testing.cluster import Cluster, ClusterNode
 
 TAG_BYTES = 16
@@ -240,29 +241,29 @@ class DataWays:
 
 def _ports(node: ClusterNode) -> list[int]:
     with contextlib.suppress(psutil.NoSuchProcess):
-        mover = psutil.Process(int(node.ask("transfers")["pid"]))
+        mover = psutil.Process(mover_of(node))
         return [found.laddr.port for found in mover.net_connections("tcp") if found.status == psutil.CONN_LISTEN]
     return []
 
 
 @contextlib.contextmanager
 def cluster_with_ways(
-    *, sealed: bool = False, store: str = "plasma", **head: Any
+    *names: str, sealed: bool = False, store: str = "plasma", **settings: Any
 ) -> Iterator[tuple[Cluster, DataWays]]:
-    """A cluster of a head, whose data connections go by ways; nothing is left of it.
+    """A cluster whose data connections go by ways; nothing is left of it.
 
     Args:
+        *names: one for each node, the head first, which has 4 of a resource of that name. Without names there is a
+            head, which has none.
         sealed: it encrypts values.
         store: of all nodes.
-        **head: for ``Cluster.add_node``.
+        **settings: of each node, for ``Cluster.add_node``.
     """
-    server_binary()
-    before = leaks.snapshot()
     with (
+        nothing_left(),
         contextlib.closing(DataWays(sealed=sealed)) as ways,
-        Cluster(
-            initialize_head=True,
-            head_node_args=head,
+        nodes_of(
+            *([{**settings, "resources": {name: 4}} for name in names] or [settings]),
             store=store,
             transport="tests.diverting_transport",
             options={"transport": {"ways": ways.port}},
@@ -270,4 +271,3 @@ def cluster_with_ways(
         ) as cluster,
     ):
         yield cluster, ways
-    leaks.assert_clean(before)

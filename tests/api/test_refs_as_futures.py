@@ -317,6 +317,44 @@ def test_callbacks_are_removed(start, run):
     run(main())
 
 
+class Held:
+    """Something that the program holds beside an error."""
+
+
+def asks_a_ref(ref):
+    held = Held()
+    error = ref.exception()
+    assert isinstance(error, KeyError)
+    return weakref.ref(held)
+
+
+def asks_a_future(ref):
+    held = Held()
+    error = ref.future().exception(LIMIT_S)
+    assert isinstance(error, KeyError)
+    return weakref.ref(held)
+
+
+def gets(ref):
+    held = Held()
+    with pytest.raises(KeyError):
+        ray.get(ref)
+    return weakref.ref(held)
+
+
+@pytest.mark.parametrize("ask", [asks_a_ref, asks_a_future, gets])
+def test_errors_keep_nothing_of_the_program(ray_session, ask):
+    """Such as the last handle of an actor, until a collection."""
+    ref = fail.remote(KeyError("k"))
+    ray.wait([ref])
+    gc.collect()
+    gc.disable()
+    try:
+        assert ask(ref)() is None
+    finally:
+        gc.enable()
+
+
 def test_callbacks_hold_the_object_only_until_it_is_done(start, run):
     calls = []
 

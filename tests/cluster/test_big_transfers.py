@@ -5,24 +5,21 @@ The soak session has such, and many rounds, for which it needs 6 GiB of memory; 
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import random
-import signal
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 from tests.data_ways import DataWays, cluster_with_ways
+from tests.moved_values import kill, mover_of, received, stored
 from tests.soak import SOAK
 
 import ray
 from ray.exceptions import ObjectLostError, RayActorError
-from ray.plugins.compose import Composition
-from ray.runtime.process.session_dirs import session_in
 from ray.testing import eventually, inside
-from ray.testing.cluster import Cluster, ClusterNode
+from ray.testing.cluster import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(14400 if SOAK else 240)]
 
@@ -87,32 +84,10 @@ class World:
         eventually(lambda: not stored(self.cluster, self.head), 15, "the copy stays")
 
 
-def stored(cluster: Cluster, node: ClusterNode) -> int:
-    address = session_in(node.started.session_dir).store_address
-    with contextlib.closing(Composition(cluster.plan).open_store(address)) as store:
-        return store.stats().objects
-
-
-def mover_of(node: ClusterNode) -> int:
-    return int(node.ask("transfers")["pid"])
-
-
-def received(node: ClusterNode) -> int:
-    return int(node.ask("transfers")["received_bytes"])
-
-
-def kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[World]:
-    with cluster_with_ways(num_cpus=1, object_store_memory=STORE_BYTES, resources={"head": 4}) as (cluster, ways):
-        for name in ("far", "third"):
-            cluster.add_node(num_cpus=1, resources={name: 4}, object_store_memory=STORE_BYTES)
-        cluster.wait_for_nodes()
-        yield World(cluster, ways)
+    with cluster_with_ways("head", "far", "third", num_cpus=1, object_store_memory=STORE_BYTES) as made:
+        yield World(*made)
 
 
 @pytest.fixture
@@ -160,7 +135,7 @@ def test_the_node_that_has_it_is_killed_at_any_byte(world: World, rounds: Rounds
             assert ray.get(keeper.is_right.remote([ref], number, True), timeout=LIMIT_S)
         before = received(world.head)
         victims = (mover_of(node), node.pid)
-        killed = way.after(chance.randrange(NBYTES), lambda victims=victims: [kill(pid) for pid in victims])
+        killed = way.after(chance.randrange(NBYTES), lambda victims=victims: kill(*victims))
         try:
             assert ray.get(reader.is_right.remote([ref], number), timeout=LIMIT_S)
         except ObjectLostError:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
-import signal
 import threading
 from collections.abc import Iterator
 
 import pytest
-from tests.redis_servers import server_binary
+from tests.clusters import cluster_of
+from tests.moved_values import kill, mover_of, transfers
 
 import ray
-from ray.testing import inside, leaks
-from ray.testing.cluster import Cluster, ClusterNode
+from ray.testing import inside
+from ray.testing.cluster import Cluster
 
 MiB = 1 << 20
 LIMIT_S = 60
@@ -24,15 +23,9 @@ LIMIT = datetime.timedelta(seconds=LIMIT_S)
 @pytest.fixture(scope="module", params=["unix", pytest.param("routed", marks=pytest.mark.slow)])
 def nodes(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A head, and eight nodes of one processor each (four, where that is not slow)."""
-    server_binary()
-    before = leaks.snapshot()
-    count = 8 if request.param == "routed" else 4
-    with Cluster(initialize_head=True, head_node_args={"num_cpus": 1}, store="plasma", transport=request.param) as made:
-        for _ in range(count):
-            made.add_node(num_cpus=1, resources={"far": 1})
-        made.wait_for_nodes()
+    far = [{"num_cpus": 1, "resources": {"far": 1}}] * (8 if request.param == "routed" else 4)
+    with cluster_of({"num_cpus": 1}, *far, store="plasma", transport=request.param) as made:
         yield made
-    leaks.assert_clean(before)
 
 
 @pytest.fixture
@@ -45,10 +38,6 @@ def cluster(nodes: Cluster) -> Iterator[Cluster]:
 @ray.remote(resources={"far": 1}, max_retries=5)
 def read(refs: list[ray.ObjectRef[bytes]]) -> int:
     return sum(ray.get(refs[0])[::4096])
-
-
-def transfers(node: ClusterNode) -> dict[str, int]:
-    return dict(node.ask("transfers"))
 
 
 def pattern(nbytes: int) -> bytes:
@@ -73,17 +62,11 @@ def test_the_source_sends_a_value_twice(cluster: Cluster) -> None:
     assert sent[0] <= 2.05 * len(value), (sent, received)
 
 
-def kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-@pytest.mark.parametrize("seed", range(1))
-def test_others_finish_while_movers_are_killed(cluster: Cluster, seed: int) -> None:
+def test_others_finish_while_movers_are_killed(cluster: Cluster) -> None:
     far = cluster.nodes[1:]
     value = pattern(30 * MiB)
     ref = ray.put(value)
-    movers = [int(transfers(node)["pid"]) for node in far[:3]]
+    movers = [mover_of(node) for node in far[:3]]
     tasks = [read.options(node=node.node_id).remote([ref]) for node in far]
     timers = [threading.Timer(0.02 * index, kill, (pid,)) for index, pid in enumerate(movers)]
     for timer in timers:

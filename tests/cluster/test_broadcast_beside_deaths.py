@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import signal
 import zlib
 from collections.abc import Iterator
 
 import pytest
 from tests.data_ways import DataWays, cluster_with_ways
+from tests.moved_values import kill, mover_of, transfers
 
 import ray
 from ray.testing import eventually, inside
@@ -53,19 +52,9 @@ def hash_of(value: bytes) -> int:
     return zlib.crc32(value)
 
 
-def transfers(node: ClusterNode) -> dict[str, int]:
-    return dict(node.ask("transfers"))
-
-
 def pids(nodes: list[ClusterNode]) -> list[int]:
     """Of their object managers, and of their node managers."""
-    return [pid for node in nodes for pid in (int(transfers(node)["pid"]), node.pid)]
-
-
-def kill(pids: list[int]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    return [pid for node in nodes for pid in (mover_of(node), node.pid)]
 
 
 @pytest.mark.parametrize("dies", ["origin", "copy"])
@@ -88,7 +77,7 @@ def test_the_others_finish(cluster: tuple[Cluster, DataWays], dies: str, seed: i
     def strike() -> None:
         with contextlib.suppress(TimeoutError, AssertionError):
             eventually(lambda: way.told >= told, LIMIT_S)
-        kill(dying)
+        kill(*dying)
 
     way.after(chance.randrange(NBYTES // 2, 3 * NBYTES // 2), strike)
     reads = {node.name: read.options(node=node.node_id).remote([ref]) for node in receivers}

@@ -172,7 +172,7 @@ def test_words_that_mean_something_as_addresses_are_no_names(machine, name):
 
 
 def test_a_reader_that_hears_the_first_line_only(machine):
-    """The node runs, whoever listens."""
+    """The node runs, no matter who listens."""
     for what in (["--head"], ["--address", "auto", "--node-name", "second"]):
         start = machine.start("start", *what, "--num-cpus", "1", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         start.stdout.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -40,7 +39,6 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[tuple[Cluster, DataWay]]:
 def cluster(nodes: tuple[Cluster, DataWay]) -> Iterator[Cluster]:
     with ray.init(nodes[0].address):
         yield nodes[0]
-        gc.collect()  # a frame that has ended may still be held by an error, and hold the handle of an actor
         inside.settled()
 
 

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from tests.redis_servers import server_binary
+from tests.clusters import cluster_of
+from tests.moved_values import received
 
 import ray
-from ray.testing import eventually, inside, leaks
+from ray.testing import eventually, inside
 from ray.testing.cluster import Cluster
 
 MiB = 1 << 20
@@ -24,14 +25,8 @@ HELD_S = 30.0
 @pytest.fixture(scope="module", params=["unix", pytest.param("routed", marks=pytest.mark.slow)])
 def nodes(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Four of two processors, for all tests."""
-    server_binary()
-    before = leaks.snapshot()
-    with Cluster(initialize_head=True, head_node_args={"num_cpus": 2}, store="plasma", transport=request.param) as made:
-        for _ in range(3):
-            made.add_node(num_cpus=2)
-        made.wait_for_nodes()
+    with cluster_of(*[{"num_cpus": 2}] * 4, store="plasma", transport=request.param) as made:
         yield made
-    leaks.assert_clean(before)
 
 
 @pytest.fixture
@@ -65,31 +60,27 @@ def spread(cluster: Cluster, count: int, nbytes: int) -> list[tuple[str, ray.Obj
     return made
 
 
-def received(cluster: Cluster) -> int:
-    return sum(int(node.ask("transfers")["received_bytes"]) for node in cluster.nodes)
-
-
 @pytest.mark.parametrize(("count", "nbytes"), [(40, 2 * MiB), pytest.param(100, 2 * MiB, marks=pytest.mark.slow)])
 def test_tasks_run_where_their_arguments_are(cluster: Cluster, count: int, nbytes: int) -> None:
-    made, before = spread(cluster, count, nbytes), received(cluster)
+    made, before = spread(cluster, count, nbytes), received(*cluster.nodes)
     refs = [where.remote(ref) for _, ref in made]
     found = ray.get(refs, timeout=LIMIT_S)
     right = sum(node == id for (id, _), node in zip(made, found, strict=True))
     assert right >= 0.95 * count, Counter(zip([id for id, _ in made], found, strict=True))
-    assert received(cluster) - before <= 0.05 * count * nbytes + 4096
+    assert received(*cluster.nodes) - before <= 0.05 * count * nbytes + 4096
 
 
 def test_tasks_go_elsewhere_where_that_node_is_busy(cluster: Cluster) -> None:
     far = cluster.nodes[1].node_id
     made = [make.options(node=far).remote(2 * MiB) for _ in range(4)]
     ray.wait(made, num_returns=4, timeout=LIMIT)
-    received_before = received(cluster)
+    received_before = received(*cluster.nodes)
     holds = [hold.options(node=far).remote(HELD_S) for _ in range(2)]
     eventually(lambda: not ray_free(far), 10, "the node is busy")
     began = time.monotonic()
     found = ray.get([where.remote(ref) for ref in made], timeout=LIMIT_S)
     assert far not in found
-    assert received(cluster) > received_before
+    assert received(*cluster.nodes) > received_before
     assert time.monotonic() - began < HELD_S - 1
     for held in holds:
         ray.cancel(held, force=True)

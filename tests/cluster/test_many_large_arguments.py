@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from tests.redis_servers import server_binary
+from tests.clusters import cluster_of
+from tests.moved_values import received
 
 import ray
-from ray.testing import eventually, inside, leaks
+from ray.testing import eventually, inside
 from ray.testing.cluster import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -28,17 +29,10 @@ HELD_S = 100.0
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """The program is a driver at the head; in the end nothing is taken on any node."""
-    server_binary()
-    before = leaks.snapshot()
     settings = {"num_cpus": 2, "object_store_memory": STORE_BYTES}
-    with Cluster(initialize_head=True, head_node_args=settings, store="plasma") as made:
-        for _ in range(NODES - 1):
-            made.add_node(**settings)
-        made.wait_for_nodes()
-        with ray.init(made.address):
-            yield made
-            inside.settled()
-    leaks.assert_clean(before)
+    with cluster_of(*[settings] * NODES, store="plasma") as made, ray.init(made.address):
+        yield made
+        inside.settled()
 
 
 @ray.remote
@@ -75,17 +69,13 @@ def is_free(node_id: str) -> bool:
     return bool(ready)
 
 
-def received(cluster: Cluster) -> int:
-    return sum(int(node.ask("transfers")["received_bytes"]) for node in cluster.nodes)
-
-
 def test_they_run_where_the_bytes_are(cluster: Cluster) -> None:
-    made, before = spread(cluster), received(cluster)
+    made, before = spread(cluster), received(*cluster.nodes)
     found = ray.get([look.remote(ref) for _, ref in made], timeout=LIMIT_S)
     assert all(right for _, _, right in found)
     there = sum(node == id for (id, _), (node, _, _) in zip(made, found, strict=True))
     assert there >= 0.95 * COUNT, Counter((id, node) for (id, _), (node, _, _) in zip(made, found, strict=True))
-    assert received(cluster) - before <= 0.05 * COUNT * (NBYTES + 4096)
+    assert received(*cluster.nodes) - before <= 0.05 * COUNT * (NBYTES + 4096)
 
 
 def test_what_is_on_busy_nodes_moves(cluster: Cluster) -> None:

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests import moved_values
+from tests.moved_values import mover_of
 from tests.quick import first_of
 from tests.redis_servers import server_binary
 
@@ -66,16 +68,12 @@ def store_of(cluster: Cluster, number: int) -> Iterator[Store]:
 
 def stored(cluster: Cluster) -> list[int]:
     """How many objects each node has."""
-    counts = []
-    for number in range(len(cluster.nodes)):
-        with store_of(cluster, number) as store:
-            counts.append(store.stats().objects)
-    return counts
+    return [moved_values.stored(cluster, node) for node in cluster.nodes]
 
 
 def received(node: ClusterNode) -> int:
     """How many bytes have come to a node over data connections, during this test."""
-    return int(node.ask("transfers")["received_bytes"]) - _before.get(node.node_id, 0)
+    return moved_values.received(node) - _before.get(node.node_id, 0)
 
 
 def is_empty(cluster: Cluster) -> None:
@@ -230,11 +228,6 @@ def test_streams_and_actors(cluster: Cluster) -> None:
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
-
-
-def mover_of(node: ClusterNode) -> int:
-    """The pid of a node's object manager."""
-    return int(node.ask("transfers")["pid"])
 
 
 @contextlib.contextmanager

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
 from collections.abc import Iterator
 
 import pytest
-from tests.redis_servers import server_binary
+from tests import moved_values
+from tests.clusters import cluster_of
 
 import ray
-from ray.plugins.compose import Composition
-from ray.plugins.planning import resolve_plan
-from ray.runtime.process.session_dirs import session_in
-from ray.testing import eventually, inside, leaks
+from ray.testing import eventually, inside
 from ray.testing.cluster import Cluster
 
 LIMIT_S = 60
@@ -27,19 +24,13 @@ FREED_S = 5 * 0.2
 @pytest.fixture(params=["unix", pytest.param("routed", marks=pytest.mark.slow)])
 def three(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Three nodes; this program is a driver at the first one."""
-    server_binary()
     pytest.importorskip("ray_store_plasma")
     if request.param == "routed":
         pytest.importorskip("ray_transport_zmq")
-    before = leaks.snapshot()
-    with Cluster(True, head_node_args={"num_cpus": 1}, store="plasma", transport=request.param) as made:
-        for number in (2, 3):
-            made.add_node(num_cpus=2, resources={f"n{number}": 4})
-        made.wait_for_nodes()
-        with ray.init(made.address):
-            yield made
-            inside.settled()
-    leaks.assert_clean(before)
+    others = [{"num_cpus": 2, "resources": {f"n{number}": 4}} for number in (2, 3)]
+    with cluster_of({"num_cpus": 1}, *others, store="plasma", transport=request.param) as made, ray.init(made.address):
+        yield made
+        inside.settled()
 
 
 @ray.remote(num_cpus=0)
@@ -67,12 +58,7 @@ def at(number: int) -> ray.actor.ActorHandle:
 
 def stored(cluster: Cluster) -> list[int]:
     """How many objects each node has."""
-    counts = []
-    for node in cluster.nodes:
-        address = session_in(node.started.session_dir).store_address
-        with contextlib.closing(Composition(resolve_plan(store="plasma")).open_store(address)) as store:
-            counts.append(store.stats().objects)
-    return counts
+    return [moved_values.stored(cluster, node) for node in cluster.nodes]
 
 
 def freed(cluster: Cluster) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -87,15 +87,15 @@ def test_a_stream(cluster, joined):
 
 
 @contextlib.contextmanager
-def cutting(pause_s: float) -> Iterator[list[int]]:
-    """Connections to other nodes are lost again and again; the list tells how often."""
+def again_and_again(pause_s: float, cut: Callable[[], int]) -> Iterator[list[int]]:
+    """Connections are lost all the while, after a pause each time; the list tells how many."""
     over, made = threading.Event(), [0]
 
-    def cut() -> None:
+    def run() -> None:
         while not over.wait(pause_s):
-            made[0] += inside.cut_far()
+            made[0] += cut()
 
-    thread = threading.Thread(target=cut)
+    thread = threading.Thread(target=run)
     thread.start()
     try:
         yield made
@@ -107,7 +107,7 @@ def cutting(pause_s: float) -> Iterator[list[int]]:
 def run_with_cuts(path: Path, seconds: float) -> None:
     counter, number = Counter.remote(), 0
     calls: list[ray.ObjectRef[int]] = []
-    with cutting(0.03) as made:
+    with again_and_again(0.03, inside.cut_far) as made:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             refs = [tick.remote(str(path), number + i) for i in range(20)]
@@ -158,28 +158,18 @@ def once(path: str, number: int) -> int:
     return number
 
 
-@contextlib.contextmanager
-def resetting(cluster, managers: bool, pause_s: float = 0.1) -> Iterator[list[int]]:
-    """Connections between node managers, or those of all other processes, are reset again and again."""
+def resetting(cluster, managers: bool, pause_s: float = 0.1) -> contextlib.AbstractContextManager[list[int]]:
+    """Connections between node managers, or those of all other processes, are reset."""
     lack = resets.lack()
     if lack:
         pytest.skip(lack)
-    over, made = threading.Event(), [0]
     nodes = [node.pid for node in cluster.nodes]
 
-    def cut() -> None:
-        while not over.wait(pause_s):
-            processes = resets.family([*nodes, os.getpid()])
-            chosen = [each for each in processes if (each.pid in nodes) is managers]
-            made[0] += resets.reset(resets.ports(chosen))
+    def reset() -> int:
+        processes = resets.family([*nodes, os.getpid()])
+        return resets.reset(resets.ports(each for each in processes if (each.pid in nodes) is managers))
 
-    thread = threading.Thread(target=cut)
-    thread.start()
-    try:
-        yield made
-    finally:
-        over.set()
-        thread.join()
+    return again_and_again(pause_s, reset)
 
 
 @OVER_TCP

@@ -6,14 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import psutil
 import pytest
-from tests.redis_servers import server_binary
+from tests.clusters import cluster_of
+from tests.moved_values import transfers
 
 import ray
-from ray.testing import inside, leaks
+from ray.testing import inside
 from ray.testing.cluster import Cluster
 
 LIMIT_S = 40
@@ -22,16 +22,11 @@ NBYTES = 5 << 20
 
 @pytest.fixture(params=["plasma", pytest.param("shm", marks=pytest.mark.slow)])
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    server_binary()
     pytest.importorskip(f"ray_store_{request.param}")
-    before = leaks.snapshot()
-    with Cluster(True, head_node_args={"num_cpus": 1}, store=request.param, same_host=True) as made:
-        made.add_node(num_cpus=1, resources={"far": 4})
-        made.wait_for_nodes()
-        with ray.init(made.address):
-            yield made
-            inside.settled()
-    leaks.assert_clean(before)
+    far = {"num_cpus": 1, "resources": {"far": 4}}
+    with cluster_of({"num_cpus": 1}, far, store=request.param, same_host=True) as made, ray.init(made.address):
+        yield made
+        inside.settled()
 
 
 @ray.remote(num_cpus=0, resources={"far": 1})
@@ -46,7 +41,7 @@ def length(value: bytes) -> int:
 
 def moved(cluster: Cluster) -> list[tuple[int, int]]:
     """What each node has copied and received of values."""
-    counts: list[dict[str, Any]] = [node.ask("transfers") for node in cluster.nodes]
+    counts = [transfers(node) for node in cluster.nodes]
     return [(each["copied_bytes"] // NBYTES, each["received_bytes"] // NBYTES) for each in counts]
 
 

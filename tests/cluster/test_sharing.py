@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from tests.clusters import cluster_of
 from tests.programs import SLEEPS, STAYS_BUSY
-from tests.redis_servers import server_binary
 
 import ray
-from ray.testing import eventually, inside, leaks
+from ray.testing import eventually, inside
 from ray.testing.cluster import Cluster
 
 LIMIT_S = 60
@@ -28,17 +28,9 @@ BUSY = 0.8
 FAIR = 0.9
 
 
-@contextlib.contextmanager
-def nodes_of(*cpus: int) -> Iterator[Cluster]:
+def nodes_of(*cpus: int) -> contextlib.AbstractContextManager[Cluster]:
     """Nodes with so many processors each."""
-    server_binary()
-    before = leaks.snapshot()
-    with Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0]}, store="heap") as cluster:
-        for each in cpus[1:]:
-            cluster.add_node(num_cpus=each)
-        cluster.wait_for_nodes()
-        yield cluster
-    leaks.assert_clean(before)
+    return cluster_of(*({"num_cpus": each} for each in cpus), store="heap")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.data_ways import DataWays, Frame, Tampering, cluster_with_ways
+from tests.moved_values import transfers
 from tests.quick import first_of
 
 import ray
@@ -34,17 +35,15 @@ class World:
 
     def transfers(self) -> dict[str, int]:
         """Of the node of the driver."""
-        return dict(self.cluster.head_node.ask("transfers"))
+        return transfers(self.cluster.head_node)
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[World]:
     pytest.importorskip("cryptography")
-    with cluster_with_ways(sealed=True, num_cpus=1, object_store_memory=STORE_BYTES) as (cluster, ways):
-        for name in ("far", "third"):
-            cluster.add_node(num_cpus=1, resources={name: 4}, object_store_memory=STORE_BYTES)
-        cluster.wait_for_nodes()
-        yield World(cluster, ways)
+    names = ("head", "far", "third")
+    with cluster_with_ways(*names, sealed=True, num_cpus=1, object_store_memory=STORE_BYTES) as made:
+        yield World(*made)
 
 
 @pytest.fixture

@@ -6,20 +6,18 @@ import contextlib
 import datetime
 import os
 import random
-import signal
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.redis_servers import server_binary
+from tests.clusters import cluster_of
+from tests.moved_values import kill, mover_of, received, stored
 
 import ray
-from ray.plugins.compose import Composition
-from ray.runtime.process.session_dirs import session_in
-from ray.testing import eventually, inside, leaks
-from ray.testing.cluster import Cluster, ClusterNode
+from ray.testing import eventually, inside
+from ray.testing.cluster import Cluster
 
 MiB = 1 << 20
 LIMIT_S = 60
@@ -33,19 +31,10 @@ WAY_S = 0.06
 @pytest.fixture(scope="module", params=["unix", pytest.param("routed", marks=pytest.mark.slow)])
 def nodes(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A head, and two nodes "far" and "third"."""
-    server_binary()
-    before = leaks.snapshot()
-    with Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 2, "object_store_memory": STORE_BYTES},
-        store="plasma",
-        transport=request.param,
-    ) as made:
-        for name in ("far", "third"):
-            made.add_node(num_cpus=2, resources={name: 4}, object_store_memory=STORE_BYTES, node_name=name)
-        made.wait_for_nodes()
+    settings = {"num_cpus": 2, "object_store_memory": STORE_BYTES}
+    others = [{**settings, "resources": {name: 4}, "node_name": name} for name in ("far", "third")]
+    with cluster_of(settings, *others, store="plasma", transport=request.param) as made:
         yield made
-    leaks.assert_clean(before)
 
 
 @pytest.fixture
@@ -59,13 +48,6 @@ def cluster(nodes: Cluster) -> Iterator[Cluster]:
 
 def seeds(few: int, many: int) -> list[Any]:
     return [seed if seed < few else pytest.param(seed, marks=pytest.mark.slow) for seed in range(many)]
-
-
-def stored(cluster: Cluster, node: ClusterNode) -> int:
-    """How many objects a node has."""
-    address = session_in(node.started.session_dir).store_address
-    with contextlib.closing(Composition(cluster.plan).open_store(address)) as store:
-        return store.stats().objects
 
 
 def pattern(seed: int, nbytes: int = NBYTES) -> bytes:
@@ -92,19 +74,6 @@ class Reader:
 
 def check(value: bytes) -> int:
     return sum(value[::4096])
-
-
-def mover_of(node: ClusterNode) -> int:
-    return int(node.ask("transfers")["pid"])
-
-
-def received(node: ClusterNode) -> int:
-    return int(node.ask("transfers")["received_bytes"])
-
-
-def kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 class Getting(threading.Thread):

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 from tests.data_ways import DataWays, cluster_with_ways
+from tests.moved_values import mover_of
 from tests.soak import SOAK
 
 import ray
 from ray.testing import eventually, inside
-from ray.testing.cluster import Cluster, ClusterNode
+from ray.testing.cluster import Cluster
 
 pytestmark = pytest.mark.timeout(7200 if SOAK else 60)
 
@@ -48,19 +49,11 @@ class World:
         self.ways[number] = self._way_to(node)
 
 
-def mover_of(node: ClusterNode) -> int:
-    return int(node.ask("transfers")["pid"])
-
-
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[World]:
     """The holders are the head, which has the owner, and "far"; "third" reads."""
-    settings = {"num_cpus": 2, "object_store_memory": STORE_BYTES}
-    with cluster_with_ways(resources={"head": 4}, **settings) as (cluster, ways):
-        for name in ("far", "third"):
-            cluster.add_node(resources={name: 4}, **settings)
-        cluster.wait_for_nodes()
-        yield World(cluster, ways)
+    with cluster_with_ways("head", "far", "third", num_cpus=2, object_store_memory=STORE_BYTES) as made:
+        yield World(*made)
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -117,6 +119,41 @@ def test_close_and_settle_wait_for_room(crowd: Crowd) -> None:
         assert not settled.dialling
         third.close()
         assert at_server.wait(3, "all arrive") == [[b"hello"]] * 3
+
+
+class Held:
+    """Something of the program that dials."""
+
+
+def dial_nobody(client: UnixTransport, crowd: Crowd) -> weakref.ref[Held]:
+    held = Held()
+    failed = client.dial(crowd.address + "-is-not-there")
+    assert failed.failure is not None
+    return weakref.ref(held)
+
+
+def dial_in_vain(client: UnixTransport, crowd: Crowd) -> weakref.ref[Held]:
+    held = Held()
+    waits = client.dial(crowd.address)
+    assert waits.dialling
+    crowd.server.close()
+    client.try_again(0.0)
+    assert waits.failure is not None
+    return weakref.ref(held)
+
+
+@pytest.mark.parametrize("dial", [dial_nobody, dial_in_vain])
+def test_a_failed_dial_keeps_nothing_of_the_program(
+    crowd: Crowd, dial: Callable[[UnixTransport, Crowd], weakref.ref[Held]]
+) -> None:
+    """Until a collection, that is: what the program holds may be the last handle of an actor."""
+    client = crowd.make()
+    gc.collect()
+    gc.disable()
+    try:
+        assert dial(client, crowd)() is None
+    finally:
+        gc.enable()
 
 
 def test_polls_that_dial_are_interrupted(crowd: Crowd) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -304,6 +306,15 @@ class Held:
     """Something of the program that asks for a peer."""
 
 
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """What the program holds may be the last handle of an actor: its end waits for no collection."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 def ask_in_vain(table: PeerTable) -> weakref.ref[Held]:
     held = Held()
     with pytest.raises(ConnectionError, match="nobody is there"):
@@ -311,6 +322,7 @@ def ask_in_vain(table: PeerTable) -> weakref.ref[Held]:
     return weakref.ref(held)
 
 
+@pytest.mark.usefixtures("no_collections")
 def test_a_failed_dial_keeps_nothing_of_the_program(table: PeerTable, transport: Transport) -> None:
     """The transport may have the connection for a while yet, and its failure with it."""
     kept = Connection(WORKER)
@@ -318,11 +330,42 @@ def test_a_failed_dial_keeps_nothing_of_the_program(table: PeerTable, transport:
     dial = transport.dial
     transport.dial = lambda address, timeout_s=5.0: kept if address == WORKER else dial(address)  # type: ignore[method-assign]
     transport.known[NODE] = ""
-    gc.collect()
-    gc.disable()
-    try:
-        assert ask_in_vain(table)() is None
-    finally:
-        gc.enable()
+    assert ask_in_vain(table)() is None
     assert kept.failure is not None
     assert kept.failure.__traceback__ is None
+
+
+@pytest.mark.usefixtures("no_collections")
+def test_nor_does_one_of_a_process_that_reaches_nobody(table: PeerTable, transport: Transport) -> None:
+    transport.known = {WORKER: "nobody is there"}
+    dial = transport.dial
+
+    def dial_worker(address: str, timeout_s: float = 5.0) -> Connection:
+        if address == NODE:
+            raise ConnectionError("nobody is there either")
+        return dial(address)
+
+    transport.dial = dial_worker  # type: ignore[method-assign]
+    assert ask_in_vain(table)() is None
+
+
+class Forgetful(Waiter):
+    def need(self, failure: ConnectionError | None = None) -> None:
+        with contextlib.suppress(ConnectionError):
+            self.table.stand(self.address.encode(), self.address, self, self.need, failure)
+
+
+def look_in_vain(table: PeerTable) -> weakref.ref[Held]:
+    held = Held()
+    table.look()
+    assert not table.dialling
+    return weakref.ref(held)
+
+
+@pytest.mark.usefixtures("no_collections")
+def test_nor_does_one_that_is_told_later(table: PeerTable, transport: Transport) -> None:
+    """To those that wait, by a call of the program that polls."""
+    transport.known = {NODE: ""}
+    Forgetful(table).need()
+    transport.to(WORKER).fail()
+    assert look_in_vain(table)() is None

@@ -86,7 +86,11 @@ class UnixDials:
 
 
 def failure_of(address: str, error: OSError) -> ConnectionError:
-    """Why a connection does not stand."""
+    """Why a connection does not stand.
+
+    The connection keeps it, and a frame that it led to would have the connection: these, and all that the callers hold,
+    would stay until a collection.
+    """
     failure = ConnectionError(f"cannot connect to {address}: {error}")
-    failure.__cause__ = error
+    failure.__cause__ = error.with_traceback(None)
     return failure

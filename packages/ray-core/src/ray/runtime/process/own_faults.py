@@ -76,7 +76,7 @@ class Probe:
             self._connection = transport.dial(node_address, _PROBE_S)
             self._connection.context = DROPPED
         except ConnectionError as error:
-            self._error = error
+            self._error = error.with_traceback(None)  # the frame of this call has the probe
 
     @property
     def is_decided(self) -> bool:

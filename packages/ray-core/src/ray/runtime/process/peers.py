@@ -290,6 +290,8 @@ class PeerTable:
             for key, again in list(waiting.items()):
                 again(error)
                 waiting.pop(key, None)
+                if error is not None:
+                    error.__traceback__ = None  # it may have raised it, and its frames have it
 
     def _peer(self, connection: Connection, process: bytes, address: str, talk: bytes | None) -> Peer:
         # A driver on a machine without a node has the id of its home's, and an address of its own.

@@ -99,6 +99,7 @@ class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
         except Exception as error:
             if type(error) is GetTimeoutError:  # its way from another node takes longer
                 raise
+            cut_frames(error)  # see ``failure_of``
             return error
         return None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ray.exceptions import RayConnectionError
+from ray.exceptions.base import cut_frames
 from ray.protocol.references import AWAY, READY, STORED, ObjectEntry
 from ray.runtime.refs.counted import CountedRef
 
@@ -192,6 +193,7 @@ def failure_of(ref: CountedRef[Any]) -> BaseException | None:
     try:
         value_of(ref)
     except Exception as error:
+        cut_frames(error)  # they lead to the caller's, which would keep itself by the error
         return error
     return None
 
