@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 import zlib
 from collections.abc import Iterator
 
@@ -73,19 +74,22 @@ def test_the_others_finish(cluster: tuple[Cluster, DataWays], dies: str, seed: i
     way, before = ways.to(origin), transfers(origin)["sent_bytes"]
     victims = [{"origin": origin, "copy": copy}[dies], *chance.sample(receivers, 2)]
     dying, told = pids(victims), way.told + RECEIVERS
+    struck = threading.Event()
 
     def strike() -> None:
         with contextlib.suppress(TimeoutError, AssertionError):
             eventually(lambda: way.told >= told, LIMIT_S)
         kill(*dying)
+        struck.set()
 
-    way.after(chance.randrange(NBYTES // 2, 3 * NBYTES // 2), strike)
+    way.after(chance.randrange(NBYTES // 8, 3 * NBYTES // 4), strike)  # the origin sends one value at least
     reads = {node.name: read.options(node=node.node_id).remote([ref]) for node in receivers}
     for node in receivers:
         try:
             assert ray.get(reads[node.name], timeout=LIMIT_S) == expected
         except ray.exceptions.RayError:
             assert node in victims
+    assert struck.is_set()
     left = [node for node in receivers if node not in victims]
     assert max(transfers(node)["received_bytes"] for node in left) <= 1.02 * NBYTES
     if dies == "copy":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -176,3 +177,43 @@ def test_what_is_waited_for_in_vain(cluster: Cluster, far: ClusterNode) -> None:
 def test_how_they_are_shown(cluster: Cluster, far: ClusterNode) -> None:
     assert repr(far) == "ClusterNode('test-2', node_id='00000002', pid=0)"
     assert repr(cluster) == "Cluster('test', nodes=['test-1', 'test-2'])"
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"data_encryption": "foo"}, ValueError, "data_encryption='foo': it is one of 'auto', 'aes-gcm', 'none'"),
+        ({"data_encryption": True}, ValueError, "data_encryption=True: it is one of"),
+        ({"control_timeout_s": float("nan")}, ValueError, "control_timeout_s=nan: it is from 0.1 to 86400 seconds"),
+        ({"control_timeout_s": -1}, ValueError, "control_timeout_s=-1: it is from 0.1"),
+        ({"control_timeout_s": "x"}, TypeError, "control_timeout_s takes seconds, not 'x'"),
+        ({"control_timeout_s": True}, TypeError, "control_timeout_s takes seconds, not True"),
+        ({"same_host": "no"}, TypeError, "same_host is True or False, not 'no'"),
+        ({"name": 3}, TypeError, "name takes text, not 3"),
+        ({"name": "a b"}, ValueError, "'a b' is no name of a cluster"),
+        ({"name": "auto"}, ValueError, "'auto' is no name of a cluster: as an address"),
+        ({"bogus": 1}, TypeError, "Cluster has no argument 'bogus'; parts of nodes are"),
+    ],
+)
+def test_a_cluster_that_cannot_be(given: dict[str, Any], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=re.escape(said)):
+        Cluster(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"object_store_memory": 0}, ValueError, "object_store_memory must be at least 1,048,576 bytes, not 0"),
+        ({"node_name": "a b"}, ValueError, "'a b' is no name"),
+        ({"node_name": "0000002a"}, ValueError, "8 hexadecimal digits are a NodeID"),
+        ({"node_name": 3}, TypeError, "node_name takes text, not 3"),
+        ({"labels": 3}, TypeError, "labels takes a mapping such as {'zone': 'a'}, not 3"),
+        ({"labels": {1: "a"}}, TypeError, "labels takes text, not 1"),
+        ({"labels": {"a": ["b"]}}, TypeError, "labels takes text, not ['b']"),
+        ({"labels": {"": "x"}}, ValueError, "'' is no label"),
+    ],
+)
+def test_a_node_that_cannot_be(cluster: Cluster, given: dict[str, Any], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=re.escape(said)):
+        cluster.add_node(**given)
+    assert cluster.nodes == []

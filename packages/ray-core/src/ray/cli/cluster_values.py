@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from ray.api.options import custom_resources, quantity, whole_quantity
-from ray.messages.placement import NAME_FORM
 from ray.runtime.cluster.control_url import parse_control_url
+from ray.runtime.cluster.given_names import cluster_name, label, node_name
 from ray.runtime.cluster.places import PORTS
-from ray.runtime.cluster.wanted import ADDRESS_WORDS, NAME
 from ray.units import GIB, KIB, MIB
 
 T = TypeVar("T")
@@ -23,7 +22,6 @@ _DECIMAL = {"kb", "mb", "gb", "tb", "k", "m", "g", "t"}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
 #: What can be waited for; a day is as good as for ever.
 SECONDS_MIN, SECONDS_MAX = 0.1, 86_400.0
-_LABEL = re.compile(NAME_FORM)
 
 
 class Value(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.2
@@ -69,10 +67,7 @@ def resources(text: str) -> dict[str, int]:
 def labels(text: str) -> dict[str, str]:
     """Labels of a node, from ``zone=a,kind=big``."""
     found = dict(_pairs(text, "zone=a"))
-    for each in [*found, *found.values()]:
-        if not _LABEL.fullmatch(each):
-            raise ValueError(f"{each!r} is no label: up to 63 letters, digits and . _ - / between letters or digits")
-    return found
+    return {label(key): label(value) for key, value in found.items()}
 
 
 def port(text: str) -> int:
@@ -93,15 +88,6 @@ def port_range(text: str) -> tuple[int, int]:
     return found
 
 
-def cluster_name(text: str) -> str:
-    """Of a cluster."""
-    if not NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is no name of a cluster: up to 40 of a-z 0-9 . _ -, the first a letter or digit")
-    if text in ADDRESS_WORDS:
-        raise ValueError(f"{text!r} is no name of a cluster: as an address it means something else")
-    return text
-
-
 def control_url(text: str) -> str:
     """Of a control server that exists; without a password, which other users of the machine could see here."""
     if parse_control_url(text).password:
@@ -109,15 +95,6 @@ def control_url(text: str) -> str:
             "a password on the command line can be seen by all users of this machine: write the URL into a file that "
             "only you can read, and give --control-file PATH, or - for standard input"
         )
-    return text
-
-
-def node_name(text: str) -> str:
-    """What a node is called over all its lives."""
-    if not _LABEL.fullmatch(text):
-        raise ValueError(f"{text!r} is no name: up to 63 letters, digits and . _ - / between letters or digits")
-    if re.fullmatch("[0-9a-f]{8}", text):
-        raise ValueError(f"{text!r} is no name of a node: 8 hexadecimal digits are a NodeID")
     return text
 
 

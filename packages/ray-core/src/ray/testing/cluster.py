@@ -29,7 +29,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from ray.api.options import custom_resources, memory_bytes, node_count, quantity, seconds, whole_quantity
+from ray.api.options import custom_resources, node_count, quantity, seconds, whole_quantity
 from ray.builtin.redis_control import access
 from ray.builtin.redis_control.settings import CERTIFICATE
 from ray.clock import monotonic, sleep
@@ -42,6 +42,7 @@ from ray.runtime.driver.observer import SessionObserver
 from ray.runtime.process.node_start import LOOPBACK, ClusterConfig
 from ray.runtime.process.session_dirs import session_in
 from ray.runtime.start_options import StartOptions
+from ray.testing import cluster_arguments as checked
 from ray.testing.namespaces import Host, Network
 from ray.testing.slow_cable import bytes_per_s, delay_s, share_of_frames
 
@@ -133,14 +134,16 @@ class Cluster:
             **parts: ``store``, ``transport``, ``scheduler`` and others as for ``ray.init``; ``control`` is ``redis``.
 
         Raises:
-            ValueError: there is no such isolation.
+            TypeError, ValueError: an argument is of no use.
             OSError: there can be no network namespaces here; it says why.
         """
         if isolation not in ("process", "netns"):
             raise ValueError(f"isolation={isolation!r}: it is 'process' or 'netns'")
-        self.name = name
-        self._data_encryption = data_encryption
-        self._same_host = same_host
+        self.name = checked.cluster_name(name)
+        self._data_encryption = checked.encryption(data_encryption)
+        self._same_host = checked.flag("same_host", same_host)
+        self._control_timeout_s = checked.control_timeout(control_timeout_s)
+        parts = checked.parts(parts)
         self._end = contextlib.ExitStack()
         self._keys = self._end.enter_context(tempfile.TemporaryDirectory(prefix="ray-keys-"))
         self._network: Network | None = None
@@ -150,7 +153,6 @@ class Cluster:
             parts = {"transport": "routed", **parts}
             options = {"control": {"host": self._network.address_of(0), "port": _CONTROL_PORT}, **(options or {})}
         self._far_keys = ""
-        self._control_timeout_s = control_timeout_s
         if parts.get("transport") == "routed":  # all nodes have the same keys
             self._far_keys = os.path.join(self._keys, "far-keys.json")
             access.write_private(self._far_keys, msgspec.json.encode(CurveKeys.fresh()).decode())
@@ -197,6 +199,7 @@ class Cluster:
         """Start one more node, which is the head if it is the first; returns once it is one of the others.
 
         Raises:
+            TypeError, ValueError: an argument is of no use.
             RaySystemError: it does not start, or the cluster refuses it.
         """
         host = self._network.add_host() if self._network is not None else None
@@ -205,17 +208,17 @@ class Cluster:
             num_cpus=quantity("num_cpus", num_cpus),
             num_gpus=whole_quantity("num_gpus", num_gpus),
             resources=custom_resources(resources),
-            object_store_bytes=memory_bytes("object_store_memory", object_store_memory),
+            object_store_bytes=checked.store_bytes(object_store_memory),
         )
         number = next(self._numbers)
-        name = node_name or f"{self.name}-{number}"
+        name = checked.node_name(node_name) if node_name != "" else f"{self.name}-{number}"
         head = self.nodes[0].started if self.nodes else None
         config = ClusterConfig(
             self.name,
             head is None,
             control="" if head is None else self._control(head),
             node_name=name,
-            labels=dict(labels or {}),
+            labels=checked.labels(labels),
             data_encryption=self._data_encryption,
             host=LOOPBACK if host is None else host.address,
             control_timeout_s=self._control_timeout_s,

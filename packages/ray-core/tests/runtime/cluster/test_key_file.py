@@ -197,6 +197,13 @@ def test_only_its_own_session_removes_it(path):
     assert os.listdir(os.path.dirname(path)) == []
 
 
+def test_one_that_others_can_read_by_now_is_removed_as_well(path):
+    write_key_file(path, a_key())
+    os.chmod(path, 0o644)
+    assert remove_key_file(path, SESSION)
+    assert not os.path.exists(path)
+
+
 def test_a_lock_whose_file_was_removed_meanwhile_is_none(path):
     """It was opened while another program held it, which has removed it since."""
     lock = path + ".lock"

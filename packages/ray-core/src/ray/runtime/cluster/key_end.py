@@ -7,7 +7,7 @@ import contextlib
 from ray.builtin.redis_control.plain_link import RefusedError
 from ray.exceptions import KeyFileError
 from ray.runtime.cluster.control_server import release_name
-from ray.runtime.cluster.key_file import read_key_file
+from ray.runtime.cluster.key_file import read_given_up
 from ray.runtime.cluster.key_folder import remove_key_file
 
 _ASK_S = 2.0
@@ -23,7 +23,7 @@ def give_up_name(path: str, session: str) -> None:
         session: the life of the cluster.
     """
     with contextlib.suppress(OSError, KeyFileError, RefusedError):
-        key = read_key_file(path)
+        key = read_given_up(path)
         if key.session == session:
             remove_key_file(path, session)
             release_name(key, _ASK_S)

@@ -107,6 +107,16 @@ def read_key_file(path: str) -> KeyFile:
     return _decoded(path, _read_private(path))
 
 
+def read_given_up(path: str) -> KeyFile:
+    """The same of a file that is about to be removed, even if others can read it by now.
+
+    Raises:
+        FileNotFoundError: there is none.
+        KeyFileError: it is no key file, or somebody else's.
+    """
+    return _decoded(path, _read_private(path, is_private=False))
+
+
 def private_text(path: str) -> str:
     """The text of another file that holds a secret, of which the same is asked.
 
@@ -120,7 +130,7 @@ def private_text(path: str) -> str:
         raise ValueError(error.reason) from None
 
 
-def _read_private(path: str) -> bytes:
+def _read_private(path: str, *, is_private: bool = True) -> bytes:
     """What is asked of the file is asked of what was opened: the name may be another's by then."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -138,7 +148,7 @@ def _read_private(path: str) -> bytes:
             raise KeyFileError(
                 path, f"it belongs to user {found.st_uid}, and you are user {os.geteuid()}: make a copy of your own"
             )
-        if mode & 0o077:
+        if is_private and mode & 0o077:
             raise KeyFileError(
                 path,
                 f"its mode is {mode:04o}, so that others than you can use it, and should be 0600: chmod 600 {path}",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ray.clock import monotonic, sleep
 from ray.exceptions import KeyFileError
-from ray.runtime.cluster.key_file import KeyFile, read_key_file
+from ray.runtime.cluster.key_file import KeyFile, read_given_up, read_key_file
 from ray.runtime.cluster.wanted import NAME
 
 HOME = "RAY_HOME"
@@ -156,7 +156,7 @@ def write_key_file(path: str, key: KeyFile) -> None:
 def remove_key_file(path: str, session: str) -> bool:
     """Remove it if it is still that of ``session``; returns whether it was."""
     with contextlib.suppress(OSError, KeyFileError), locked(path):
-        if read_key_file(path).session == session:
+        if read_given_up(path).session == session:
             os.unlink(path)
             return True
     return False
