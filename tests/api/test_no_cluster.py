@@ -111,6 +111,9 @@ def test_how_long_an_answer_is_waited_for(listening, monkeypatch):
     for wrong, kind in ((-1, ValueError), ("1", TypeError), (float("nan"), ValueError)):
         with pytest.raises(kind, match="connect_timeout_s"):
             ray.init(address=listening, connect_timeout_s=wrong)
+        for address in ("local", "unix:/nowhere"):
+            with pytest.raises(kind, match="connect_timeout_s"):
+                ray.init(address=address, connect_timeout_s=wrong)
 
 
 def _late(place, timeout_s):

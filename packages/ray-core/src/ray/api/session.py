@@ -263,9 +263,9 @@ def _again(running: Runtime, address: str | None, options: InitOptions, ignore: 
 def _start(address: str | None, options: InitOptions) -> Runtime:
     local_mode = _flag(options, "local_mode", default=False)
     cluster = cluster_address(address, options.get("redis_address"), local_mode=local_mode)
+    timeout_s = seconds("connect_timeout_s", options.get("connect_timeout_s"))
     if cluster is not None:
         _refuse_start_up_options(cluster.source, options)
-        timeout_s = seconds("connect_timeout_s", options.get("connect_timeout_s"))
         return join_node_of(
             cluster,
             CONNECT_S if timeout_s is None else timeout_s,
