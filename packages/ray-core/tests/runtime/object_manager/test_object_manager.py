@@ -192,6 +192,7 @@ def test_there_is_no_room() -> None:
     made.bring()
     ended = made.ended()
     assert (ended.kind, ended.full) == (FULL, (NBYTES, FRAME_BYTES, 0))
+    assert "bytes needed" not in ended.text  # who reads it says that of ``full``
     made.close()
 
 

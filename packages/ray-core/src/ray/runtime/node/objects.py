@@ -236,9 +236,8 @@ class NodeObjects:
         if failure is None:
             answer = node.Answer(told.request, True)
         elif failure.kind == pulls.FULL:
-            text = (
-                f"{failure.text}; it is the store of the node {self._node_manager.title}, for an object of another node"
-            )
+            place = f"it is the store of the node {self._node_manager.title}, for an object of another node"
+            text = f"{failure.text}; {place}" if failure.text else place
             answer = node.Answer(told.request, False, msgspec.msgpack.encode(failure.full), text)
         else:
             answer = node.Answer(told.request, False, error=failure.text or "it could not be read from its node")

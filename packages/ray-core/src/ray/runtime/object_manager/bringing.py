@@ -106,7 +106,7 @@ class Bringing:
         except ObjectExistsError as error:
             return Ended(key, AGAIN, str(error))
         except ObjectStoreFullError as error:
-            return Ended(key, FULL, str(error), full=(error.needed_bytes, error.capacity_bytes, error.used_bytes))
+            return Ended(key, FULL, error.reason, full=(error.needed_bytes, error.capacity_bytes, error.used_bytes))
         except OutOfDiskError as error:
             return Ended(key, FULL, str(error), full=(error.needed_bytes, 0, 0))
         except RayError as error:
