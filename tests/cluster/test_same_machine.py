@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import contextlib
 import time
 from collections.abc import Iterator
 
@@ -58,10 +57,14 @@ def test_values_of_a_node_that_stands_still_or_dies_are_not_waited_for(cluster: 
     assert ray.get(known, timeout=LIMIT_S) == bytes([1]) * NBYTES  # so the store has been opened
     assert ray.wait([unread], timeout=LIMIT_S)[0]
     of_node = psutil.Process(cluster.nodes[1].pid)
-    for process in (of_node, *of_node.children(recursive=True)):
-        os.kill(process.pid, signal.SIGSTOP)
+    stopped = [of_node, *of_node.children(recursive=True)]
+    for process in stopped:
+        process.suspend()
     began = time.monotonic()
     with pytest.raises(ray.exceptions.ObjectLostError):
         ray.get(unread, timeout=LIMIT_S)
     assert time.monotonic() - began < LIMIT_S / 2
+    for process in stopped:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
     cluster.kill(cluster.nodes[1])
