@@ -223,8 +223,17 @@ def test_too_many_descriptors_under_way_to_the_broker_cost_one_object(system):
                 store.create(an_id(number), 10).release()
             resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
             os.kill(server.pid, signal.SIGSTOP)
-            threading.Timer(0.5, os.kill, (server.pid, signal.SIGCONT)).start()
             done: list[int] = []
+
+            def go_on() -> None:
+                """Once the next one waits for it."""
+                count = -1
+                while count < len(done):
+                    count = len(done)
+                    time.sleep(0.5)
+                os.kill(server.pid, signal.SIGCONT)
+
+            threading.Thread(target=go_on, daemon=True).start()
 
             def seal_all() -> None:
                 for number in range(60):
