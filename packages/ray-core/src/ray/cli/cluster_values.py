@@ -11,7 +11,7 @@ import click
 
 from ray.api.options import custom_resources, quantity, whole_quantity
 from ray.runtime.cluster.control_url import parse_control_url
-from ray.runtime.cluster.given_names import cluster_name, label, node_name
+from ray.runtime.cluster.given_names import LEAST_WAIT_S, MOST_WAIT_S, cluster_name, label, node_name
 from ray.runtime.cluster.places import PORTS
 from ray.units import GIB, KIB, MIB
 
@@ -20,8 +20,6 @@ T = TypeVar("T")
 _UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1024 * GIB}
 _DECIMAL = {"kb", "mb", "gb", "tb", "k", "m", "g", "t"}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
-#: What can be waited for; a day is as good as for ever.
-SECONDS_MIN, SECONDS_MAX = 0.1, 86_400.0
 
 
 class Value(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.2
@@ -101,8 +99,8 @@ def control_url(text: str) -> str:
 def seconds(text: str) -> float:
     """How long something is waited for."""
     found = _number("SECONDS", text)
-    if not SECONDS_MIN <= found <= SECONDS_MAX:
-        raise ValueError(f"{text!r} is no time from {SECONDS_MIN:g} to {SECONDS_MAX:g} seconds")
+    if not LEAST_WAIT_S <= found <= MOST_WAIT_S:
+        raise ValueError(f"{text!r} is no time from {LEAST_WAIT_S:g} to {MOST_WAIT_S:g} seconds")
     return found
 
 

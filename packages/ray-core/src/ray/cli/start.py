@@ -23,8 +23,9 @@ from ray.cli.cluster_values import (
 from ray.cli.commands import command
 from ray.cli.exits import DONE, INTERRUPTED
 from ray.cli.foreground import Terminated, terminable
+from ray.runtime.cluster.given_names import ENCRYPTIONS
 
-_ENCRYPTION = click.Choice(("auto", "aes-gcm", "none"))
+_ENCRYPTION = click.Choice(ENCRYPTIONS)
 #: Options that say something of the whole cluster, which its head decides.
 _OF_HEAD = {
     "port": "--port",

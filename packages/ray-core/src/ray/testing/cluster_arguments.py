@@ -9,13 +9,16 @@ from typing import Any
 from ray.api.options import memory_bytes
 from ray.api.session import MIN_STORE_BYTES
 from ray.plugins.seams import SEAMS
-from ray.runtime.cluster.given_names import cluster_name, label, node_name
+from ray.runtime.cluster.given_names import (
+    ENCRYPTIONS,
+    LEAST_WAIT_S,
+    MOST_WAIT_S,
+    cluster_name,
+    label,
+    node_name,
+)
 
 __all__ = ["cluster_name", "control_timeout", "encryption", "flag", "labels", "node_name", "parts", "store_bytes"]
-
-_ENCRYPTIONS = ("auto", "aes-gcm", "none")
-#: As of ``--control-timeout``.
-_LEAST_S, _MOST_S = 0.1, 86_400.0
 
 
 def encryption(given: str) -> str:
@@ -24,8 +27,8 @@ def encryption(given: str) -> str:
     Raises:
         ValueError: there is none of this name.
     """
-    if given not in _ENCRYPTIONS:
-        raise ValueError(f"data_encryption={given!r}: it is one of {', '.join(map(repr, _ENCRYPTIONS))}")
+    if given not in ENCRYPTIONS:
+        raise ValueError(f"data_encryption={given!r}: it is one of {', '.join(map(repr, ENCRYPTIONS))}")
     return given
 
 
@@ -38,8 +41,8 @@ def control_timeout(given: float) -> float:
     """
     if isinstance(given, bool) or not isinstance(given, (int, float)):
         raise TypeError(f"control_timeout_s takes seconds, not {given!r}")
-    if math.isnan(given) or not _LEAST_S <= given <= _MOST_S:
-        raise ValueError(f"control_timeout_s={given!r}: it is from {_LEAST_S:g} to {_MOST_S:g} seconds")
+    if math.isnan(given) or not LEAST_WAIT_S <= given <= MOST_WAIT_S:
+        raise ValueError(f"control_timeout_s={given!r}: it is from {LEAST_WAIT_S:g} to {MOST_WAIT_S:g} seconds")
     return float(given)
 
 

@@ -1,4 +1,4 @@
-"""Names that users give to clusters and nodes, and what they say about nodes."""
+"""Names that users give to clusters and nodes, and what else they say about them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import re
 from ray.messages.placement import NAME_FORM
 from ray.runtime.cluster.wanted import ADDRESS_WORDS, NAME
 
+#: How values are encrypted between nodes.
+ENCRYPTIONS = ("auto", "aes-gcm", "none")
+#: What can be waited for; a day is as good as for ever.
+LEAST_WAIT_S, MOST_WAIT_S = 0.1, 86_400.0
 _LABEL = re.compile(NAME_FORM)
 
 

@@ -346,10 +346,10 @@ class Borrowing:
         table = self._table
         if message.credits < 0:
             table.take_back(message.id, message.borrower, -message.credits)
-            if message.borrower == peer.process:
-                self.claims.returned(message.id, message.borrower, message.given)
-            else:  # a giver takes back what it has not sent
+            if message.borrower != peer.process:  # a giver takes back what it has not sent
                 self._told(peer, message)
+            elif message.given or self.claims.held:  # within a node nothing is claimed
+                self.claims.returned(message.id, message.borrower, message.given)
             return
         entry = table.entries.get(message.id)
         if entry is not None:
