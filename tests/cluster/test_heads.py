@@ -168,3 +168,24 @@ def test_a_head_that_stands_still_is_replaced(machine: Machine) -> None:
         assert ray.get(counter.add.remote(), timeout=LIMIT_S) == (2, pid)
     after = nodes(machine)
     assert {name: after[name]["pid"] for name in "ab"} == {name: before[name]["pid"] for name in "ab"}
+
+
+def test_nodes_of_other_machines_are_told_that_the_head_was_stopped(machines) -> None:
+    """They neither wait for it nor take themselves for cut off."""
+    head, other = machines(), machines()
+    head.done("start", "--head", "--num-cpus", "1")
+    other.take_key(head)
+    other.done("start", "--address", head.address(), "--num-cpus", "1")
+    [own] = other.runtime.glob("ray-*/*")
+
+    def works_on() -> None:
+        while True:
+            ray.get(work.remote(1, 0.1), timeout=SEEN_S)
+
+    with ray.init(f"unix:{own}"):
+        head.done("stop")
+        stopped = time.monotonic()
+        with pytest.raises(ray.exceptions.RayError, match="the cluster was stopped where its head is"):
+            works_on()
+        assert time.monotonic() < stopped + 5.0, "before it could have taken itself for cut off"
+    other.key_path().unlink()

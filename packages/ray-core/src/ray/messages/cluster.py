@@ -98,6 +98,10 @@ class Heard(Struct, frozen=True, tag=104):
     number: int
 
 
+class ClusterOver(Struct, frozen=True, tag=126):
+    """Director to every node: I was asked to end, and the cluster ends with me."""
+
+
 class SuspectNode(Struct, frozen=True, tag=105):
     """A node to the director: I have lost my connection to that one."""
 

@@ -243,6 +243,13 @@ def test_a_verdict_says_for_how_long_it_was_cut_off(joined: Node) -> None:
     assert joined.failures == ["this machine was cut off from the cluster for 6.5 s and was declared dead: why"]
 
 
+def test_it_ends_when_the_head_is_stopped_and_says_so(joined: Node) -> None:
+    joined.belonging.over(Member(record(3), Link("unix:/node/3")))  # type: ignore[arg-type]
+    assert joined.failures == [], "that one does not direct"
+    joined.belonging.over(Member(record(1), Link("unix:/node/1")))  # type: ignore[arg-type]
+    assert joined.failures == ["the cluster was stopped where its head is"]
+
+
 def test_one_that_is_not_in_calls_whoever_directs(node: Node) -> None:
     node.belonging.begin()
     node.lose(1)

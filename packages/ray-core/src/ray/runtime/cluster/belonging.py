@@ -254,6 +254,11 @@ class Belonging:
         """The director does not let this node in."""
         self._life.failed(f"the cluster refuses this node: {reason}")
 
+    def over(self, member: Member) -> None:
+        """A node says that the cluster ends with it."""
+        if member.record.number == self._following.record.number:
+            self._life.failed("the cluster was stopped where its head is")
+
     def heard(self, member: Member, number: int) -> None:
         """A director has heard a beat."""
         if member.record.number == self._following.record.number:
@@ -299,8 +304,11 @@ class Belonging:
 
     def leave(self, reason: str) -> None:
         """This node manager ends; ``reason`` is empty if it was asked to."""
-        if self._is_in and self._director is None:
-            self._to_director(cluster.LeaveCluster(reason))
+        if self._director is None:
+            if self._is_in:
+                self._to_director(cluster.LeaveCluster(reason))
+        elif not reason:
+            self._director.end()
 
     def handlers(self) -> dict[type, Callable[[Any, Any], None]]:
         """What other node managers ask the director."""

@@ -203,6 +203,12 @@ class Director:
         """A node ends by its own will."""
         self.declare_dead(number, reason or "it was stopped")
 
+    def end(self) -> None:
+        """This node was asked to end, and the cluster ends with it: the others need not find out."""
+        if self._office.holds:
+            for client in self._clients():
+                client.send(cluster.ClusterOver())
+
     def declare_dead(self, number: int, cause: str) -> None:
         """There is proof of its end. If this node may not decide, it hears of it again: it goes on to call the dead."""
         member = self.roster.members.get(number)

@@ -104,6 +104,7 @@ class Joined:
             cluster.LeasesLent: self._borrowing.compare,
             cluster.Roster: lambda member, message: self.take_roster(member.record, message),
             cluster.JoinRefused: lambda member, message: belonging.refused(message.reason),
+            cluster.ClusterOver: lambda member, message: belonging.over(member),
             cluster.Heard: lambda member, message: belonging.heard(member, message.number),
             cluster.Load: self._borrowing.load,
             cluster.Refuse: self._borrowing.refused,
