@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 
+import psutil
 import pytest
 from tests.commands import LIMIT_S
 from tests.programs import TASK
@@ -14,6 +15,7 @@ from tests.quick import first_of
 from tests.redis_servers import free_port
 from tests.victims import alive
 
+import ray
 from ray.testing import eventually
 
 
@@ -64,6 +66,24 @@ def test_what_a_killed_keeper_has_left_is_ended(machine, whole):
     assert not _listens(address)
     assert machine.names() == []
     assert list(machine.runtime.glob("ray-*/*")) == []
+
+
+def test_a_control_server_that_is_killed(machine):
+    """Programs are told what has ended: nobody has stopped their node."""
+    machine.done("start", "--head", "--port", str(free_port()), "--num-cpus", "1")
+    parts = [part for pid in machine.pids() for part in psutil.Process(pid).children()]
+    [server] = {part.pid for part in parts if part.name() == "ray::redis"}
+    with ray.init(f"unix:{machine.status()['nodes'][0]['session_dir']}"):
+        os.kill(server, signal.SIGKILL)
+        lost = ray.remote(lambda: None)
+
+        def works_on() -> None:
+            while True:
+                ray.get(lost.remote(), timeout=LIMIT_S)
+
+        with pytest.raises(ray.exceptions.RayError, match="the control server has ended, and with it the cluster"):
+            works_on()
+    eventually(lambda: machine.pids() == [], LIMIT_S)
 
 
 @pytest.mark.parametrize("way", first_of(["stop", "start", "init"]))

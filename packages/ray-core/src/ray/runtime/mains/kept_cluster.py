@@ -30,7 +30,7 @@ from ray.runtime.cluster.key_folder import locked, remove_key_file, write_key_fi
 from ray.runtime.cluster.local_clusters import KEEPER_FILE, KeeperFacts, local_clusters
 from ray.runtime.cluster.places import Place
 from ray.runtime.driver.launch import StartedNode
-from ray.runtime.process.session_dirs import new_session_id, place_session
+from ray.runtime.process.session_dirs import new_session_id, note_end, place_session
 
 #: The URL of a server that exists, with its password, for the plugin.
 CONTROL_FILE = "control.url"
@@ -227,7 +227,9 @@ class KeptCluster:
                 if ready and ready != {server}:
                     return True
                 if ready:
-                    _say("the control server has ended too often, and with it ends the cluster")
+                    reason = "the control server has ended, and with it the cluster"
+                    _say(reason)
+                    note_end(node.session_dir, reason)
                     return False
                 if node.ended and not self._start_again(was_orderly=node.was_orderly):
                     return node.was_orderly

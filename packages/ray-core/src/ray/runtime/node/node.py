@@ -47,6 +47,7 @@ from ray.runtime.node.worker_process import WorkerProcess
 from ray.runtime.process.hardware import described
 from ray.runtime.process.node_start import JobConfig, NodeConfig
 from ray.runtime.process.refusals import Refusals
+from ray.runtime.process.session_dirs import NodeEnd
 from ray.runtime.process.timers import Timers
 
 if TYPE_CHECKING:  # a node that is alone does not import it
@@ -232,7 +233,7 @@ class NodeManager:
                 self.pool.reap()
             timers.run_due()
         if self._terminated and not self.own_job:
-            self.jobs.tell_all(node.Ending("the node was stopped"))
+            self.jobs.tell_all(node.Ending(self._why_terminated() or "the node was stopped"))
         self.others.leave(self.reason)
 
     def stop(self) -> None:
@@ -246,6 +247,14 @@ class NodeManager:
             self.reason = reason
             self.jobs.tell_all(node.Ending(reason))
             self.stop()
+
+    def _why_terminated(self) -> str:
+        """What the keeper of the cluster has noted; empty if it was asked to end the node."""
+        noted = NodeEnd(self.config.session_dir)
+        try:
+            return noted.reason()
+        finally:
+            noted.close()
 
     def terminate(self) -> None:
         """The node was asked to end. In a signal handler: the loop says so when it ends."""
