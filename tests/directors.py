@@ -71,6 +71,17 @@ class Link:
         return found
 
 
+class Processes:
+    """Those of a node; all of them live."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[bytes, Any]] = []
+
+    def send_to(self, process: bytes, message: Any) -> bool:
+        self.told.append((process, message))
+        return True
+
+
 class Desk:
     """The parts of a node manager that offers nothing itself."""
 

@@ -10,9 +10,9 @@ import pickle
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.canary import Canary
 from tests.commands import Machine
 
 from ray.builtin.redis_control.keys import KeySpace
@@ -35,16 +35,6 @@ for line in sys.stdin:
     except Exception as error:
         print(type(error).__name__, str(error).replace("\\n", " "), flush=True)
 """
-
-
-class Canary:
-    """Who unpickles it makes a directory."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
 
 
 class Forged:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import select
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+from tests.canary import Canary
 from tests.commands import LIMIT_S, Machine
 
 from ray.testing import eventually
@@ -52,16 +51,6 @@ for line in sys.stdin:
     print(work(), flush=True)
 """
 DONE = f"{8 * 2_000_000}\n"
-
-
-class Canary:
-    """A process that unpickles it makes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
 
 
 class Attacked:

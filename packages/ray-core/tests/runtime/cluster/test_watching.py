@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.directors import HOME, HOST, Link, Members
+from tests.directors import HOME, HOST, Link, Members, Processes
 
 from ray.messages import node
 from ray.protocol.actor_entries import ALIVE
@@ -17,15 +17,6 @@ class Asker(Link):
     """A process of this node."""
 
     kind, job = "worker", "job"
-
-
-class Processes:
-    def __init__(self) -> None:
-        self.told: list[tuple[bytes, Any]] = []
-
-    def send_to(self, process: bytes, message: Any) -> bool:
-        self.told.append((process, message))
-        return True
 
 
 def test_an_actor_outlives_what_was_said_with_its_keeper() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.directors import HOME, HOST, OTHER, Link, Members, spec
+from tests.directors import HOME, HOST, OTHER, Link, Members, Processes, spec
 
 from ray.exceptions import RemoteProtocolError
 from ray.messages import cluster, node
@@ -22,15 +22,6 @@ class Orders:
     def give(self, job: str, message: Any, on_answer: Any = None, undo: Any = None) -> None:
         self.given.append((job, message))
         self.answers.append(on_answer)
-
-
-class Processes:
-    def __init__(self) -> None:
-        self.told: list[tuple[bytes, Any]] = []
-
-    def send_to(self, process: bytes, message: Any) -> bool:
-        self.told.append((process, message))
-        return True
 
 
 class Creator(Link):
