@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import psutil
 from tests.clusters import nodes_of, nothing_left
 from tests.moved_values import mover_of
+from tests.sockets import accepted, hang_up
 
 from ray.runtime.object_manager.frames import (
     DATA,
@@ -66,7 +67,6 @@ class DataWay:
         #: (bytes of objects that are to have passed, what to do then)
         self._mark: tuple[int, Callable[[], object]] | None = None
         self._open: set[socket.socket] = set()
-        self._is_closed = False
         #: Connections so far, and those over which more was said than data; frames on which a tampering has begun;
         #: bytes of objects that have passed.
         self.connections = self.told = self.tampered = self.passed = 0
@@ -94,24 +94,16 @@ class DataWay:
 
     def hang_up(self) -> None:
         """End all connections."""
-        for each in list(self._open):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        hang_up(*self._open)
 
     def close(self) -> None:
         """Nothing passes any more."""
-        self._is_closed = True
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        hang_up(self._listener)
         self._listener.close()
         self.hang_up()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
+        for client in accepted(self._listener):
             self.connections += 1
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
@@ -127,9 +119,7 @@ class DataWay:
                 try:
                     self._answer(client, server)
                 finally:
-                    for end in pair:
-                        with contextlib.suppress(OSError):
-                            end.shutdown(socket.SHUT_RDWR)
+                    hang_up(*pair)
                     asking.join()
             finally:
                 self._open -= pair
@@ -140,9 +130,7 @@ class DataWay:
             while True:
                 server.sendall(receive_bytes(client, REQUEST_BYTES + self._tag_bytes))
         except OSError:
-            for end in (client, server):
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
+            hang_up(client, server)
 
     def _answer(self, client: socket.socket, server: socket.socket) -> None:
         for nbytes in (NONCE_BYTES, PROOF_BYTES):
@@ -209,11 +197,7 @@ class DataWays:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                asking, _ = self._listener.accept()
-            except OSError:
-                return
+        for asking in accepted(self._listener):
             with asking, contextlib.suppress(OSError):
                 port = int.from_bytes(receive_bytes(asking, 2), "big")
                 asking.sendall(self._way(port).port.to_bytes(2, "big"))
@@ -232,8 +216,7 @@ class DataWays:
 
     def close(self) -> None:
         """Nothing passes any more."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        hang_up(self._listener)
         self._listener.close()
         for way in self._ways.values():
             way.close()

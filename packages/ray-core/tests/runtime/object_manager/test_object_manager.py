@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import pytest
+from tests.sockets import accepted, hang_up
 
 from ray.abc.store import Store
 from ray.builtin.heap_store import HeapStore
@@ -95,9 +95,7 @@ class World:
         return made
 
     def close(self) -> None:
-        for end in self.sockets:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        hang_up(*self.sockets)
         self.here.close()
         self.there.close()
         for end in self.sockets:
@@ -365,11 +363,7 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
+        for client in accepted(self._listener):
             self.connections += 1
             server = socket.create_connection(("127.0.0.1", self._port))
             self._sockets += client, server
@@ -388,9 +382,7 @@ class Proxy:
                 target.sendall(out)
         except OSError:
             pass
-        for end in (source, target):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        hang_up(source, target)
 
 
 #: Where the first frame's header, and its data, begin in what a server sends: behind its nonce and its proof.
