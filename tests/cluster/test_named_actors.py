@@ -53,27 +53,31 @@ class Counter:
         return ray.get_runtime_context().node_id, os.getpid()
 
 
-CREATOR = """
-    import json, os, ray
-    ray.init({address!r})
+#: Of a program that makes named actors.
+KEPT = """
+import json, os, time, ray
+ray.init({address!r})
 
-    @ray.remote
-    class Kept:
-        def __init__(self):
-            self.count = 0
+@ray.remote
+class Kept:
+    def __init__(self):
+        self.count = 0
 
-        def add(self):
-            self.count += 1
-            return self.count
+    def add(self):
+        self.count += 1
+        return self.count
 
-        def where(self):
-            return ray.get_runtime_context().node_id, os.getpid()
-
-    kept = Kept.options(name={name!r}, **{options!r}).remote()
-    print(json.dumps(ray.get(kept.where.remote())), flush=True)
-    import time
-    time.sleep(600)
+    def where(self):
+        return ray.get_runtime_context().node_id, os.getpid()
 """
+CREATOR = (
+    KEPT
+    + """
+kept = Kept.options(name={name!r}, **{options!r}).remote()
+print(json.dumps(ray.get(kept.where.remote())), flush=True)
+time.sleep(600)
+"""
+)
 
 
 def creator(address: str, name: str, **options: Any) -> Any:
@@ -381,21 +385,6 @@ def test_while_the_control_store_is_away() -> None:
     leaks.assert_clean(before)
 
 
-GUEST = """
-import ray
-ray.init({address!r})
-
-@ray.remote
-class Counter:
-    def __init__(self):
-        self.count = 0
-
-    def add(self):
-        self.count += 1
-        return self.count
-"""
-
-
 @pytest.mark.slow
 def test_programs_on_machines_without_a_node(machines: Any) -> None:
     """They make named actors, find those of others, and end them; a detached one outlives the program."""
@@ -404,11 +393,11 @@ def test_programs_on_machines_without_a_node(machines: Any) -> None:
     head.environ["RAY_TRANSPORT"] = "routed"
     head.done("start", "--head", "--num-cpus", "2")
     other.take_key(head)
-    guest = GUEST.format(address=head.address())
+    guest = KEPT.format(address=head.address())
     made = other.run(
         f"{guest}\n"
-        'kept = Counter.options(name="kept", lifetime="detached").remote()\n'
-        'named = Counter.options(name="named").remote()\n'
+        'kept = Kept.options(name="kept", lifetime="detached").remote()\n'
+        'named = Kept.options(name="named").remote()\n'
         "print(ray.get(kept.add.remote()), ray.get(named.add.remote()))"
     )
     assert made == ["1 1"]
