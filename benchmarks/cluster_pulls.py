@@ -23,6 +23,8 @@ SMALL_TIMES = 60
 MANY = 1000
 FAR: dict[str, Any] = {"num_cpus": 0, "resources": {"far": 1}}
 STORE = ("--num-cpus", "1", "--object-store-memory", "3GiB")
+#: What nobody holds any more is freed on both nodes by then.
+FREED_S = 1.0
 #: {what: arguments of the head, and whether nodes of one machine read each other's stores}
 KINDS = {"clear": ((), "0"), "sealed": (("--data-encryption", "aes-gcm"), "0"), "near": ((), "1")}
 
@@ -75,7 +77,7 @@ def _measured(nodes: Nodes, *, small: bool) -> dict[str, list[float]]:
         rates.append(GIB / _brought([ref]) / 1e9)
         costs.append(processes.cpu_seconds(movers) - before)
         del ref
-        time.sleep(1)  # it is freed on both nodes
+        time.sleep(FREED_S)
     found = {"rate": rates[1:], "cpu": costs[1:]}
     if not small:
         return found
@@ -86,7 +88,7 @@ def _measured(nodes: Nodes, *, small: bool) -> dict[str, list[float]]:
         refs = ray.get(made_many.options(**FAR).remote(MANY, MIB))
         found["many"].append(MANY * MIB / _brought(refs) / 1e9)
         del refs
-        time.sleep(1)
+        time.sleep(FREED_S)
     del found["many"][0]
     value = made_array.options(**FAR).remote(MIB)
     ray.get(value)

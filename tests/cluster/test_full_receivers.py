@@ -87,7 +87,7 @@ def test_what_is_waited_for_comes_before_arguments(cluster: Cluster, way: DataWa
     looks = [look.remote(ref) for ref in refs]
     reading = reader.read.remote([mine], asks)
     eventually(asks.exists, LIMIT_S, "it does not read")
-    time.sleep(0.5)  # its node manager has heard of that
+    time.sleep(0.5)  # for its node manager to hear of that: no question tells what processes wait for
     go_on.set()
     seed, read_at = ray.get(reading, timeout=LIMIT_S)
     assert seed == TASKS

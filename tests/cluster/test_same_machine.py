@@ -63,6 +63,7 @@ def test_values_of_a_node_that_stands_still_or_dies_are_not_waited_for(cluster: 
     began = time.monotonic()
     with pytest.raises(ray.exceptions.ObjectLostError):
         ray.get(unread, timeout=LIMIT_S)
+    # Its store is given 3 s, and the node is dead after 9 s; else this would end with the limit of ``get``.
     assert time.monotonic() - began < LIMIT_S / 2
     for process in stopped:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -171,8 +171,9 @@ def test_a_program_that_comes_later_gets_its_part_where_neither_is_at_home(homes
         second = programs.enter_context(contextlib.closing(BusyProgram(cluster.nodes[homes[1]].address, shared)))
         second.is_there()
         begin = time.monotonic()
+        # Its home claims after half a second, and each second from then on; both nodes start workers meanwhile.
         assert begin - second.began < 15, "it has waited for long"
-        time.sleep(2.0)  # that is looked at
+        time.sleep(2.0)  # what is measured: what both do in this time, some 40 tasks of each worker
         end = time.monotonic()
         parts = [workers_at(program.end(), shared, begin + 0.5, end) for program in (first, second)]
         assert all(0.5 < part < 1.5 for part in parts), parts
@@ -198,7 +199,7 @@ def test_actors_get_room_while_tasks_of_another_program_are_everywhere(home: int
                 nodes = ray.get([actor.node.remote() for actor in actors], timeout=LIMIT_S)
                 begin = time.monotonic()
                 assert shared in nodes
-                time.sleep(1.0)  # that is looked at
+                time.sleep(1.0)  # what is measured: what it does in this time, some 20 tasks of each worker
                 end = time.monotonic()
                 intervals = busy.end()
                 assert workers_at(intervals, shared, begin, end) > 0.5, "and the other program keeps its part"
