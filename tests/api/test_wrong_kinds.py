@@ -208,6 +208,11 @@ def test_a_full_store_names_what_frees_it():
         assert way in said
 
 
+@pytest.mark.parametrize("needed", [10, 30], ids=["full", "too-small"])
+def test_a_full_store_names_the_option_of_clusters(needed):
+    assert "or in a cluster `ray start --object-store-memory`, more" in str(ObjectStoreFullError(needed, 20, 15))
+
+
 def run(program):
     """What a program prints."""
     command = [sys.executable, "-c", program]

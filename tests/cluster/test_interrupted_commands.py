@@ -57,6 +57,18 @@ def test_in_the_foreground_until_it_is_stopped(machine):
 
 
 @pytest.mark.slow
+def test_in_the_foreground_until_it_is_killed(machine):
+    machine.done("start", "--head", "--num-cpus", "1")
+    join = machine.start("start", "--address", "default", "--num-cpus", "1", "--node-name", "second", "--block")
+    assert join.stdout.readline() == "Node 'second' of cluster 'default' runs, at 127.0.0.1.\n"
+    (pid,) = [node["pid"] for node in machine.status()["nodes"] if node["node_name"] == "second"]
+    os.kill(pid, signal.SIGKILL)
+    _, said = join.communicate(timeout=LIMIT_S)
+    assert join.returncode == 1
+    assert said.endswith("ray: the node manager has ended: signal 9 (SIGKILL)\n")
+
+
+@pytest.mark.slow
 def test_what_stands_still_is_killed(machine):
     machine.done("start", "--head", "--num-cpus", "1")
     stopped = machine.pids()

@@ -13,6 +13,7 @@ from typing import Protocol
 import click
 
 from ray.cli import exits
+from ray.exceptions.base import exit_text
 from ray.runtime.process.session_dirs import NodeEnd
 
 
@@ -72,10 +73,12 @@ def see_off(started: Started, show: Callable[[], None], *, block: bool, session_
     try:
         _tell(show)
         if block:
-            if started.wait() == 0:
+            code = started.wait()
+            if code == 0:
                 return exits.DONE
-            if end.reason():
-                click.echo(f"ray: {end.reason()}", err=True)
+            who = "the node manager" if session_dir else "the process that looks after the cluster"
+            how = exit_text(signal=-code) if code < 0 else exit_text(code)
+            click.echo(f"ray: {end.reason() or f'{who} has ended: {how}'}", err=True)
             return exits.FAILED
     except BaseException:
         started.stop()

@@ -12,6 +12,9 @@ from typing import ClassVar
 from ray.exceptions.base import RayError
 from ray.exceptions.dual import DualError
 
+#: What decides how large a store is; a cluster was told when its nodes were started.
+_CAPACITY = "ray.init(object_store_memory=...), or in a cluster `ray start --object-store-memory`,"
+
 
 class ObjectLostError(RayError, LookupError):
     """An object's value no longer exists and could not be made again."""
@@ -53,15 +56,15 @@ class ObjectStoreFullError(RayError, MemoryError):
         if 0 < capacity_bytes < needed_bytes:
             super().__init__(
                 f"The object store is too small: {needed_bytes:,} bytes needed, {capacity_bytes:,} in all: the "
-                "object is larger than the store. Give ray.init(object_store_memory=...) more, or store it in parts."
+                f"object is larger than the store. Give {_CAPACITY} more, or store it in parts."
             )
             return
         super().__init__(
             f"The object store is full: {needed_bytes:,} bytes needed, {used_bytes:,} of {capacity_bytes:,} in use"
             f"{f' ({reason})' if reason else ''}. Delete references that are not needed and the arrays "
             "that ray.get has returned, which are views of the store (ray.get(ref, copy=True) makes copies, which are "
-            "not), have fewer at a time, or give ray.init(object_store_memory=...) more; 'ray memory' says which tasks "
-            "and actors the processes are."
+            f"not), have fewer at a time, or give {_CAPACITY} more; 'ray memory' says which tasks and actors the "
+            "processes are."
         )
 
 

@@ -92,6 +92,17 @@ def test_resources_that_no_node_has(made: Part) -> None:
     assert len(made.told) == 1
 
 
+def test_what_is_lacking_is_said_as_things_are(made: Part) -> None:
+    made.fate = Absence.AWAITED, ""
+    made.want(Placement("third"))
+    (entry,) = made.leases.demands.values()
+    assert made.part.lack(entry).endswith("there are head (00000001), second (00000002)")
+    made.lent.node_down(b"\0\0\0\2")
+    made.part.look_at_all()
+    assert made.part.lack(entry).endswith("there is head (00000001)")
+    assert len(made.told) == 1
+
+
 def test_a_name_that_may_come(made: Part) -> None:
     made.fate = Absence.AWAITED, ""
     made.want(Placement("third"))

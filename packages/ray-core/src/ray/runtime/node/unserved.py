@@ -48,7 +48,7 @@ class UnservedDemands:
         self._failures = failures
         self._tell = tell
         self._alone = alone
-        #: {demand whose owner was told: what it lacks}
+        #: {demand whose owner was told: what it lacks now}
         self._lacks: dict[DemandKey, str] = {}
         #: {demand for a node of which nothing is known: since when}
         self._unknown: dict[DemandKey, float] = {}
@@ -84,15 +84,16 @@ class UnservedDemands:
             if entry.for_life:  # perhaps nobody calls the actor, and is told by that
                 self._record(entry, f"{lack}. It is dead.")
             self._tell(entry, lack, True)
-        elif not entry.told:
+            return
+        self._lacks[entry.key] = lack
+        if not entry.told:
             entry.told = True
-            self._lacks[entry.key] = lack
             until = "As it is, it waits for ever" if self._alone else "It waits until a node joins that has it"
             self._record(entry, f"{lack}. {until}.")
             self._tell(entry, lack, False)
 
     def lack(self, entry: DemandEntry) -> str:
-        """What the owner of a demand was told that it lacks: a predicate, or empty."""
+        """What a demand lacks whose owner was told so, as things are now: a predicate, or empty."""
         return self._lacks.get(entry.key, "")
 
     def _record(self, entry: DemandEntry, predicate: str) -> None:
