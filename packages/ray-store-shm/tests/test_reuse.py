@@ -323,6 +323,21 @@ def test_memory_that_is_not_used_again_goes_back_to_the_system(start_keeping):
     store.close()
 
 
+def test_memory_that_another_process_has_read_goes_back_as_well(start_keeping):
+    server = start_keeping(2.0)
+    store, reader = ShmStore(server.address), ShmStore(server.address)
+    put_and_delete(store, 1)
+    put(store, 2)
+    assert mappings() == ["rw-s"], "it was written where the first one was"
+    assert value(reader, 2) == filled(2)
+    eventually(lambda: "rw-s" not in mappings(), why="the creator was not told to protect it")
+    store.delete(an_id(2))
+    eventually(lambda: not memory_files(server), why="the broker has not let go of it")
+    eventually(lambda: not mappings(), why="the creator still maps it")
+    reader.close()
+    store.close()
+
+
 def test_memory_is_not_kept_where_that_is_not_wanted(start_keeping):
     server = start_keeping(0.0)
     store = ShmStore(server.address)

@@ -159,4 +159,5 @@ def _obey(orders: socket.socket, memories: dict[int, _Memory]) -> None:
                 memories.pop(number, None)
             elif (memory := memories.get(number)) is not None:
                 memory.protect(serial)
+                del memory  # else it stays mapped here, once it is to be forgotten, until the next order to protect one
     memories.clear()
