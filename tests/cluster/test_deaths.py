@@ -104,7 +104,9 @@ def test_a_node_that_ends(cluster: Cluster, joined: ray.RayContext, how: str) ->
     began = time.monotonic()
     with pytest.raises(ray.exceptions.NodeDiedError, match=f"The node {cluster.name}-1 "):
         ray.get(ref, timeout=LIMIT_S)
-    with pytest.raises(ray.exceptions.ActorDiedError):
+    with pytest.raises(
+        ray.exceptions.ActorDiedError, match=r"is dead: its node \S+ \(at 127\.0\.0\.1, NodeID \w+\) died: "
+    ):
         ray.get(actor.ping.remote(), timeout=LIMIT_S)
     assert time.monotonic() - began < 10
     assert len(ray.get(many, timeout=LIMIT_S)) == 200

@@ -118,7 +118,7 @@ class ActorWatching:
         for number in [number for number, asked in self._asked.items() if asked[2] == member.node]:
             self.answered(node.Answer(number, False))
         for actor in [actor for actor in self._watchers if node_of(actor) == member.node and not is_directed(actor)]:
-            self._tell(_dead(actor, reason))
+            self._tell(_dead(actor, reason, member.title))
 
     def process_lost(self, process: bytes) -> None:
         """A process of this node has ended."""
@@ -129,5 +129,6 @@ class ActorWatching:
                 self._newest.pop(actor, None)
 
 
-def _dead(actor: bytes, reason: str) -> node.ActorUpdate:
-    return node.ActorUpdate(actor, DEAD, 0, cause=node.ExitCause(reason=reason))
+def _dead(actor: bytes, reason: str, title: str = "") -> node.ActorUpdate:
+    """``title``: of its node, which is dead."""
+    return node.ActorUpdate(actor, DEAD, 0, cause=node.ExitCause(reason=reason, node=title))

@@ -155,7 +155,7 @@ class Reports:
         facts: dict[str, Any] = {
             "actor_class": class_name,
             "actor_id": actor_id,
-            "reason": cause.reason,
+            "reason": _reason_of(cause),
             "method": method.decode(),
             "fate": fate,
             "restarts": restarts,
@@ -248,7 +248,9 @@ class Reports:
     ) -> str:
         """Say what dies again and again, ever more rarely; returns a sentence without its end."""
         times = f"died {deaths} times (the last time: " if deaths > 1 else "died ("
-        text = f"it is {again}, as its process has {times}{cause.reason or exit_text(cause.exit_code, cause.signal)})"
+        text = (
+            f"it is {again}, as its process has {times}{_reason_of(cause) or exit_text(cause.exit_code, cause.signal)})"
+        )
         if actor and deaths > FREE_RESTARTS:
             text += f"; that waits on purpose, longer each time, at most {MAX_RESTART_DELAY_S:g} s"
         if not quiet and deaths >= TOLD_DEATHS and not deaths & (deaths - 1):
@@ -310,3 +312,8 @@ def failed(text: str) -> str:
 def print_failure(text: str) -> None:
     """Write a failure to this process's stderr."""
     write(f"[ray] {failed(text)}\n")
+
+
+def _reason_of(cause: node.ExitCause) -> str:
+    """Why a process has ended, for messages that would name no node otherwise."""
+    return f"its node {cause.node} died: {cause.reason}" if cause.node else cause.reason
