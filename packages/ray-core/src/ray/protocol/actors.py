@@ -273,9 +273,11 @@ class ActorTable:
         for id, entry in self.actors.items():
             state, worker, spec = entry.state, entry.worker, entry.spec
             check(spec.id == id, "an actor is kept by another one's id")
-            check(state in states, f"an actor that is {state}")
+            if state not in states:
+                raise AssertionError(f"an actor that is {state}")
             check((state != DEAD) == (id in self._living) == (id not in self._dead), "a dead actor is counted as alive")
-            check((worker is not None) == (state in (STARTING, ALIVE)), f"an actor that is {state}, and its process")
+            if (worker is not None) != (state in (STARTING, ALIVE)):
+                raise AssertionError(f"an actor that is {state}, and its process")
             check(worker is None or self.by_worker[worker] == id, "an actor is not found by its process")
             check(state != RESTARTING or entry.incarnation > 0, "an actor restarts that has had no process")
             check(state != PLACING or not entry.incarnation, "an actor that was restarted is placed as a new one")

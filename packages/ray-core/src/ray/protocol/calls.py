@@ -451,8 +451,9 @@ class CallTable(Generic[T]):
         check(len(found) == len(set(found)), "a call is in two places")
         for id, callee in self.callees.items():
             check(callee.actor_id == id, "an actor is kept by another one's id")
-            check(all(call.place is callee for call in callee.queue), "a queued call is placed elsewhere")
-            check(all(call.place is callee for call in callee.inflight.values()), "a sent call is placed elsewhere")
+            for call in (*callee.inflight.values(), *callee.queue):
+                if call.place is not callee:
+                    raise AssertionError("a call is placed elsewhere")
             check(not callee.batch, "a call was not sent")
             check(not (callee.fallen or callee.is_due), "a fate was not met")
             check(not (callee.queue and callee.closed), "a call waits for an actor that takes no more")

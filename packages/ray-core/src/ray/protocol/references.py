@@ -48,6 +48,7 @@ TRANSITIONS: Mapping[tuple[int | None, int], tuple[str, ...]] = {
     (PENDING, STORED): ("fill_stored", "complete_stored"),
     (PENDING, AWAY): ("complete_away",),
 }
+_STATUSES = frozenset(status for _, status in TRANSITIONS)
 #: Values from this size on live in the store rather than beside their entry.
 LARGE_BYTES = 100 * 1024
 
@@ -419,26 +420,44 @@ class ReferenceTable:
         Raises:
             AssertionError: one does not hold.
         """
-        statuses = {status for _, status in TRANSITIONS}
         for id, entry in self.entries.items():
             check(entry.id == id and entry.table is self, "an entry is kept by another one's id, or in another table")
-            check(entry.status in statuses, f"an entry of status {entry.status}")
-            check(not entry.freed, "an entry was let go of, and is kept")
-            check(min(entry.local, entry.pins, entry.handed) >= 0, "a count is below zero")
-            check(entry.status in (READY, FAILED) or entry.value is None, "there is a value of what is not here")
-            check(entry.status != FAILED or entry.value is not None, "a failure without its reason")
-            check(entry.status < STORED or entry.nbytes >= 0, "an object in the store without a size")
-            check((entry.status == AWAY) == (id in self.places), "an object is away, and nobody knows where")
-            check(entry.status == PENDING or entry.waiters is None, "a waiter of what is complete")
-            for borrower in entry.credits or ():
-                check(self._lent.get(borrower, {}).get(id) is entry, "a borrower's credits are not found by its id")
-            owner = entry.owner
-            check(owner is None or self._borrowed.get(owner.process) is owner, "the owner of an object is not known")
-            check(owner is None or owner.entries.get(id) is entry, "a borrowed object is not found by its owner")
-            check(owner is None or entry.credits is None, "an object is lent that is borrowed")
-            check(owner is not None or not entry.handed, "an object's own process owes credits for it")
+            wrong = self._wrong_with(entry)
+            if wrong:
+                raise AssertionError(wrong)
         lent = sum(len(entries) for entries in self._lent.values())
         check(lent == sum(len(entry.credits or ()) for entry in self.entries.values()), "credits of what is not here")
+
+    def _wrong_with(self, entry: ObjectEntry) -> str:
+        """What does not hold of an entry, if anything; simulations ask that of all entries again and again."""
+        id, status, owner, credits = entry.id, entry.status, entry.owner, entry.credits
+        if status not in _STATUSES:
+            return f"an entry of status {status}"
+        if entry.freed:
+            return "an entry was let go of, and is kept"
+        if entry.local < 0 or entry.pins < 0 or entry.handed < 0:
+            return "a count is below zero"
+        if entry.value is None:
+            if status == FAILED:
+                return "a failure without its reason"
+        elif status not in (READY, FAILED):
+            return "there is a value of what is not here"
+        if status >= STORED and entry.nbytes < 0:
+            return "an object in the store without a size"
+        if (status == AWAY) != (id in self.places):
+            return "an object is away, and nobody knows where"
+        if status != PENDING and entry.waiters is not None:
+            return "a waiter of what is complete"
+        for borrower in credits or ():
+            if self._lent.get(borrower, {}).get(id) is not entry:
+                return "a borrower's credits are not found by its id"
+        if owner is None:
+            return "an object's own process owes credits for it" if entry.handed else ""
+        if self._borrowed.get(owner.process) is not owner:
+            return "the owner of an object is not known"
+        if owner.entries.get(id) is not entry:
+            return "a borrowed object is not found by its owner"
+        return "" if credits is None else "an object is lent that is borrowed"
 
     def close(self) -> None:
         """End of the session: refs that survive are dead and only answer for their id."""

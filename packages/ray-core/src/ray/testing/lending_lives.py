@@ -14,6 +14,9 @@ from __future__ import annotations
 from ray.ids import node_number
 from ray.testing.lending_world import World, time_of
 
+#: The shares have to be even after so many looks, and in time stay so for some.
+_LOOKS, _LOOK_S, _STAYS = 20, 2.0, 3
+
 
 def live(seed: int) -> World:
     """One life.
@@ -47,8 +50,13 @@ def _live(world: World) -> None:
             case 5 if here.clients:  # more was lost than is kept, or it was a message that could not be handled
                 home = rng.choice(list(here.clients.values()))
                 here.homes.end(home)
-    world.passes(40.0)
-    assert not world.uneven(), world.uneven()
+    even = 0
+    for _ in range(_LOOKS):
+        world.passes(_LOOK_S)
+        even = 0 if world.uneven() else even + 1
+        if even == _STAYS:
+            break
+    assert even, world.uneven()
     world.ends = True
     for here in world.nodes.values():
         for lease in here.held:

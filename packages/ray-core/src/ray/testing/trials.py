@@ -16,6 +16,7 @@ With each seed some node managers live as well that lend each other workers: see
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import sys
 import traceback
@@ -31,6 +32,8 @@ from ray.testing.simulation import Behaviour, Cluster, LinkQuality
 
 #: More events than any life has that comes to an end.
 MAX_EVENTS = 100_000
+#: New objects until garbage is looked for: a life makes many, and little garbage.
+_GARBAGE = 100_000
 _REQUESTS = [
     ResourceRequest({"CPU": UNIT}),
     ResourceRequest({"CPU": UNIT // 2}),
@@ -203,7 +206,7 @@ def main(arguments: Sequence[str]) -> int:
     last = chosen.first + chosen.seeds
     print(f"seeds {chosen.first} to {last - 1}, {chosen.jobs} processes", flush=True)
     found: list[str] = []
-    with ProcessPoolExecutor(chosen.jobs) as pool:
+    with ProcessPoolExecutor(chosen.jobs, initializer=gc.set_threshold, initargs=(_GARBAGE,)) as pool:
         for texts in pool.map(
             failures, [range(first, min(first + 50, last)) for first in range(chosen.first, last, 50)]
         ):
