@@ -35,8 +35,7 @@ from ray.testing.virtual_time import VirtualClock
 
 _JOBS = 3
 _START_S = 0.05
-_MOST_EVENTS = 200_000
-_EVERY = 4
+_MOST_EVENTS, _EVERY = 200_000, 4
 _ONE = ResourceRequest({"CPU": UNIT})
 
 

@@ -22,6 +22,7 @@ GONE = cluster.ProcessGone(b"process1")
 class Member:
     def __init__(self, node: bytes, stands: bool = True, talk: object = None) -> None:
         self.node, self.stands, self.talk = node, stands, talk or object()
+        self.title = f"the node {node.decode()}"
         self.sent: list[Any] = []
 
     def send(self, message: Any) -> None:

@@ -202,7 +202,7 @@ class Joined:
     def _down(self, member: Member, reason: str) -> None:
         self._anew.discard(member.node)
         self._borrowing.node_down(member, reason)
-        self._watching.node_down(member, f"{member.title} died: {reason}")
+        self._watching.node_down(member, reason)
         self._whereabouts.node_down(member, reason)
         self._actors.desk.look_at_infeasible()
 
