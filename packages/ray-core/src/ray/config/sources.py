@@ -7,6 +7,7 @@ above. Child processes do not come here: they receive the plan.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 from ray.config.spelling import did_you_mean
 from ray.exceptions import PluginOptionsError
 from ray.exceptions.base import printable
+
+#: What a pyproject.toml with a table ``tool.ray`` has, however that is written: the key ``tool``, alone or before it.
+_TOOL_RAY = re.compile(rb"""tool["']?[ \t]*(?:\.[ \t]*["']?ray|[]=])""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,8 @@ def read_file(environ: Mapping[str, str], cwd: str | os.PathLike[str]) -> Config
         except OSError:
             continue
         in_pyproject = filename == "pyproject.toml"
-        # Parsing costs milliseconds and most projects' files do not mention us at all.
-        if in_pyproject and b"ray" not in data:
+        # Parsing takes milliseconds of each start, and most projects' files have no such table.
+        if in_pyproject and not _TOOL_RAY.search(data):
             continue
         return _parse(data, "pyproject.toml [tool.ray]" if in_pyproject else filename, in_pyproject=in_pyproject)
     return ConfigFile()
