@@ -11,9 +11,10 @@ The caller carries out what the methods return, in order.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import TypeAlias
+
+import msgspec
 
 from ray.protocol.story import check
 
@@ -32,8 +33,7 @@ QUEUED, COMING, ENDING, HERE = range(4)
 LOST, FULL, AGAIN = "lost", "full", "again"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """Why there is no copy."""
 
     kind: str
@@ -46,8 +46,7 @@ class Failure:
 _NOT_NEEDED = Failure(LOST, "the process that has asked for it needs it no more")
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(msgspec.Struct, frozen=True):
     """The mover is to bring this."""
 
     key: bytes
@@ -55,29 +54,25 @@ class Begin:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(msgspec.Struct, frozen=True):
     """The mover is to end this transfer, and to say so."""
 
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(msgspec.Struct, frozen=True):
     """That node is dead: what comes from there goes on from other nodes that have it, or is lost."""
 
     node: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     """Nobody needs this copy."""
 
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(msgspec.Struct, frozen=True):
     """To a process that has asked: it is here, or why not."""
 
     asker: bytes
@@ -88,8 +83,7 @@ class Tell:
 Effect: TypeAlias = Begin | GiveUp | Gone | Delete | Tell
 
 
-@dataclass(slots=True)
-class Copy:
+class Copy(msgspec.Struct):
     """One object of another node, as far as this one is concerned."""
 
     key: bytes
@@ -100,9 +94,9 @@ class Copy:
     state: int = QUEUED
     tries: int = 0
     #: Processes that need it, in the order in which they came.
-    askers: dict[bytes, None] = field(default_factory=dict)
+    askers: dict[bytes, None] = msgspec.field(default_factory=dict)
     #: (process, request) of those that wait for an answer.
-    waiting: list[tuple[bytes, int]] = field(default_factory=list)
+    waiting: list[tuple[bytes, int]] = msgspec.field(default_factory=list)
     #: When it is deleted, unless somebody needs it by then.
     until: float = 0.0
 
