@@ -126,7 +126,7 @@ class Bringing:
         return self._ended()
 
     def _exists(self, error: ObjectExistsError) -> Ended:
-        """It is here if an object manager that has died had brought it; if that was in the midst of it, it goes soon."""
+        """An object manager that has died had brought it, or it is about to go."""
         key = self._order.key
         try:
             return Ended(key) if self._store.contains(key) else Ended(key, AGAIN, str(error))
