@@ -15,7 +15,7 @@ LIMIT_S = 10.0
 
 @pytest.fixture
 def threads() -> StandingThreads:
-    return StandingThreads("test-standing")
+    return StandingThreads()
 
 
 def test_each_piece_of_work_has_a_thread_at_once(threads: StandingThreads) -> None:

@@ -71,7 +71,7 @@ class ObjectManager:
         self._serving = Serving(store, self._bringing.get, self._say, host, ports, sampled=sampled)
         self._ways = Ways(lambda node: self._say(Ask(node)))
         self._neighbours = Neighbours(open_store)
-        self._threads = StandingThreads("ray-bring")
+        self._threads = StandingThreads()
 
     def _say(self, report: Report) -> None:
         with contextlib.suppress(OSError):  # the node manager has gone, and this process goes as well

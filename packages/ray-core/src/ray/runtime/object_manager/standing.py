@@ -12,9 +12,8 @@ from ray.threads import UnawaitedThread
 class StandingThreads:
     """As many as there ever were pieces of work at a time. One thread calls ``begin`` and ``close``."""
 
-    def __init__(self, name: str) -> None:
-        """``name``: of each of them."""
-        self._name = name
+    def __init__(self) -> None:
+        """None yet."""
         #: None: a thread that reads it ends.
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         #: Counts the threads that have nothing to do and that no piece of work was put in the queue for.
@@ -27,7 +26,7 @@ class StandingThreads:
             RuntimeError: none is idle, and the system gives no other one.
         """
         if not self._idle.acquire(blocking=False):
-            UnawaitedThread(target=self._run, name=self._name, daemon=True).start()
+            UnawaitedThread(target=self._run, name="ray-bring", daemon=True).start()
         self._work.put(work)
 
     def close(self) -> None:
