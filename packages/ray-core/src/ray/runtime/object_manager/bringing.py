@@ -100,11 +100,9 @@ class Bringing:
     def _run(self) -> Ended:
         key, store = self._order.key, self._store
         try:
-            if store.contains(key):  # an object manager that has died had brought it
-                return Ended(key)
             view = store.create(key, self._order.nbytes)
         except ObjectExistsError as error:
-            return Ended(key, AGAIN, str(error))
+            return self._exists(error)
         except ObjectStoreFullError as error:
             return Ended(key, FULL, error.reason, full=(error.needed_bytes, error.capacity_bytes, error.used_bytes))
         except OutOfDiskError as error:
@@ -126,6 +124,14 @@ class Bringing:
             view.release()
         store.seal(key)
         return self._ended()
+
+    def _exists(self, error: ObjectExistsError) -> Ended:
+        """An object manager that has died had brought it, or it is about to go."""
+        key = self._order.key
+        try:
+            return Ended(key) if self._store.contains(key) else Ended(key, AGAIN, str(error))
+        except RayError as lost:
+            return Ended(key, AGAIN, str(lost))
 
     def _ended(self, kind: str = "", text: str = "") -> Ended:
         return Ended(self._order.key, kind, text, self.received, self.copied, self.bad_frames)
