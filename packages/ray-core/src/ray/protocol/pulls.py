@@ -52,6 +52,8 @@ class Begin(msgspec.Struct, frozen=True):
     key: bytes
     node: bytes
     nbytes: int
+    anywhere: bool = False
+    """Its node is dead: any other one may have a copy."""
 
 
 class GiveUp(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ class GiveUp(msgspec.Struct, frozen=True):
 
 
 class Gone(msgspec.Struct, frozen=True):
-    """That node is dead: what comes from there goes on from other nodes that have it, or is lost."""
+    """That node is dead: what comes from there goes on from other nodes that have it."""
 
     node: bytes
 
@@ -93,6 +95,8 @@ class Copy(msgspec.Struct):
     order: int
     state: int = QUEUED
     tries: int = 0
+    #: All nodes are asked for it, or were.
+    is_sought: bool = False
     #: Processes that need it, in the order in which they came.
     askers: dict[bytes, None] = msgspec.field(default_factory=dict)
     #: (process, request) of those that wait for an answer.
@@ -131,8 +135,6 @@ class PullTable:
     def ask(self, asker: bytes, request: int, key: bytes, node: bytes, nbytes: int, urgency: int) -> list[Effect]:
         """A process needs an object, and waits for an answer."""
         copy = self.copies.get(key)
-        if copy is None and node in self._gone:
-            return [Tell(asker, request, Failure(LOST, self._gone[node]))]
         if copy is None:
             self._orders += 1
             copy = self.copies[key] = Copy(key, node, nbytes, urgency, self._orders)
@@ -217,8 +219,8 @@ class PullTable:
             return [*self._drop(list(self._resting.values())), *self._admit()]
         copy.tries += 1
         if failure.kind != FULL and copy.node in self._gone:
-            failure = Failure(LOST, self._gone[copy.node])
-        if failure.kind == AGAIN and copy.tries < MAX_TRIES:
+            failure = Failure(LOST if copy.is_sought else AGAIN, self._gone[copy.node])
+        if failure.kind == AGAIN and (copy.tries < MAX_TRIES or copy.node in self._gone):
             self._enqueue(copy)
             return self._admit()
         return [*self._fail(copy, failure), *self._admit()]
@@ -266,13 +268,9 @@ class PullTable:
         return effects
 
     def node_down(self, node: bytes, reason: str) -> list[Effect]:
-        """A node is gone: what has not begun to come from there never will, and the rest only if others have it."""
+        """A node is gone: what it has made comes from others that have it, or is lost once none of them does."""
         self._gone[node] = reason
-        effects: list[Effect] = [Gone(node)]
-        for copy in list(self.copies.values()):
-            if copy.node == node and copy.state == QUEUED:
-                effects += self._fail(copy, Failure(LOST, reason))
-        return [*effects, *self._admit()]
+        return [Gone(node)]
 
     def _admit(self) -> list[Effect]:
         """Begin what there is room for, in order: what does not fit holds up what follows, or it would never come."""
@@ -287,13 +285,11 @@ class PullTable:
             if coming and self._coming_bytes + copy.nbytes > self._budget:
                 break
             heappop(queue)
-            if copy.node in self._gone:  # it was on its way when that node died
-                effects += self._fail(copy, Failure(LOST, self._gone[copy.node]))
-                continue
             copy.state = COMING
+            copy.is_sought = copy.node in self._gone
             coming[key] = copy
             self._coming_bytes += copy.nbytes
-            effects.append(Begin(key, copy.node, copy.nbytes))
+            effects.append(Begin(key, copy.node, copy.nbytes, copy.is_sought))
         return effects
 
     def validate(self) -> None:

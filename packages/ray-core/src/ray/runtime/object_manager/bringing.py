@@ -39,6 +39,9 @@ class Bringing:
         self._ways = ways
         self._neighbours = neighbours
         self._sources = Sources(own, order.node)
+        if order.others is not None:
+            self._sources.gone(order.node)
+            self._sources.named(order.others)
         self._changed = threading.Condition()
         #: Where it is written to, for as long as it is.
         self._view: memoryview | None = None
@@ -75,6 +78,8 @@ class Bringing:
         DONE: the store has it. STUCK: nothing more comes, as far as can be told.
         """
         with self._changed:
+            if self._order.others is not None and not self._offset and self._state == GROWS:
+                return 0, STUCK  # who asks seeks it as well: two that have nothing do not wait for each other
             self._changed.wait_for(lambda: self._offset > offset or self._state != GROWS, wait_s)
             if self._state != GROWS:
                 return 0, self._state
