@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ray.api.context import get_runtime_context
 from ray.api.options import whole_number
@@ -55,7 +55,7 @@ class ChunkSize:
         self.current = max(self._least, min(fitting, GROWTH * self._measured, self._most))
 
 
-def chunk_size(given: int | Literal["auto"] | None, *, name: str = "chunksize") -> ChunkSize:
+def chunk_size(given: int | str | None, *, name: str = "chunksize") -> ChunkSize:
     """The size that a caller has asked for; "auto" and None learn it.
 
     Raises:
