@@ -11,9 +11,11 @@ from collections import deque
 from typing import Any, Protocol
 
 from ray.api.objects import wait
+from ray.clock import perf_counter
 from ray.exceptions import RayConnectionError
 from ray.threads import UnawaitedThread
 from ray.util.executor.futures import Place, RayFuture
+from ray.util.executor.window import Window
 
 #: The thread that starts calls ends when none has waited for this long.
 LINGER_S = 0.2
@@ -46,9 +48,9 @@ class Calls:
     What starts them: the thread that submits one, the thread that waits for one, and one of its own while some wait.
     """
 
-    def __init__(self, places: Places, most: int) -> None:
+    def __init__(self, places: Places, window: Window) -> None:
         self._places = places
-        self._most = most
+        self._window = window
         #: User code may run under it, which pickles arguments, and finalisers.
         self.lock = threading.RLock()
         self._waiting: deque[RayFuture[Any] | Source] = deque()
@@ -70,26 +72,30 @@ class Calls:
         with self.lock:
             if self._closed is not None:
                 raise self._closed
-            if type(work) is RayFuture and not self._waiting and len(self._running) < self._most:
+            if isinstance(work, RayFuture) and not self._waiting and len(self._running) < self._window.size:
                 self._start(work)
                 return
             self._waiting.append(work)
             self.advance()
             if self._waiting:
                 self._see_to_the_rest()
+                for future in list(self._running.values()):
+                    future.hurry()
 
     def advance(self) -> None:
         """See ``Owner``."""
         if not self._waiting:
             return
         with self.lock:
-            while self._waiting and len(self._running) < self._most:
+            while self._waiting and len(self._running) < self._window.size:
                 first = self._waiting[0]
-                if type(first) is RayFuture:
+                if isinstance(first, RayFuture):
                     self._waiting.popleft()
                     self._start(first)
                     continue
-                future = first.next()  # type: ignore[union-attr]
+                if len(self._running) >= self._window.chunks:
+                    break
+                future = first.next()
                 if future is not None:
                     self._start(future)
                 elif self._waiting and self._waiting[0] is first:
@@ -113,6 +119,8 @@ class Calls:
         self._running[id(future)] = future
         try:
             future.watch()
+            if self._waiting:
+                future.hurry()
         except RayConnectionError:  # the session has ended meanwhile
             self.ended(future)
 
@@ -122,8 +130,15 @@ class Calls:
         if place is not None:
             place.free()
         self._running.pop(id(future), None)
-        if self._waiting:
-            self._wakes.put(None)
+        try:
+            first = self._waiting[0]
+        except IndexError:
+            return
+        if isinstance(first, RayFuture):
+            self._window.learn(perf_counter() - future.sent_at)
+            if len(self._running) > self._window.low:
+                return
+        self._wakes.put(None)
 
     def close(self, reason: Exception, *, cancel: bool) -> None:
         """Refuse more with ``reason``; ``cancel``: what waits does not start any more."""
@@ -139,11 +154,11 @@ class Calls:
     def _fail_waiting(self, error: Exception) -> None:
         while self._waiting:
             work = self._waiting.popleft()
-            if type(work) is RayFuture:
+            if isinstance(work, RayFuture):
                 if not work.cancelled():
                     work.fail(error)
                 continue
-            while (future := work.next()) is not None:  # type: ignore[union-attr]
+            while (future := work.next()) is not None:
                 future.fail(error)
 
     def wait(self) -> None:

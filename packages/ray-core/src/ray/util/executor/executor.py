@@ -7,21 +7,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 from ray.api.inspection import cluster_resources
-from ray.api.options import seconds, whole_number
+from ray.api.options import whole_number
 from ray.clock import monotonic
 from ray.util.chunking import ChunkSize, chunk_size, runner
 from ray.util.executor.calls import Calls
 from ray.util.executor.futures import Call, RayFuture
 from ray.util.executor.maps import buffered, eager
 from ray.util.executor.places import TaskPlaces
+from ray.util.executor.window import Window
 from ray.util.executor.workers import ActorPlaces
 from ray.util.own_session import OwnSession
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: Where the session's processors limit how many calls run, so many are sent for each, so that none of them waits.
-AHEAD = 2
 
 
 class RayExecutor(concurrent.futures.Executor):
@@ -75,9 +73,8 @@ class RayExecutor(concurrent.futures.Executor):
         except BaseException:
             self._session.end()
             raise
-        ahead = AHEAD if max_workers is None and not as_actors else 1
         self._places = places
-        self._calls = Calls(places, self._max_workers * ahead)
+        self._calls = Calls(places, Window(self._max_workers, ahead=max_workers is None and not as_actors))
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RayFuture[R]:
         """Have ``fn`` called; returns at once.

@@ -1,8 +1,9 @@
-"""The future of a call: of ``concurrent.futures``, and completed without a thread as long as nobody wants to be told."""
+"""The future of a call: of ``concurrent.futures``, and done without a thread as long as nobody wants to be told."""
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures._base import (
     CANCELLED_AND_NOTIFIED,
@@ -20,6 +21,7 @@ from ray.exceptions import (
     ObjectLostError,
     OutOfMemoryError,
     RayActorError,
+    RayConnectionError,
     RayError,
     RayTaskError,
     WorkerCrashedError,
@@ -84,9 +86,10 @@ class RayFuture(concurrent.futures.Future[R]):
         self._owner = owner
         self._call: Call | None = call
         self._ref: ObjectRef[R] | None = None
+        self._hurried = False
         self._place: Place | None = None
-        #: How long it took to send the call.
-        self.sent_s = 0.0
+        #: When the call was sent, and how long that took.
+        self.sent_at = self.sent_s = 0.0
 
     # --- what ``concurrent.futures`` looks at -------------------------------------------------------------------------
 
@@ -203,7 +206,7 @@ class RayFuture(concurrent.futures.Future[R]):
                 return False
             self._state = RUNNING
             self._place = place
-        started = perf_counter()
+        self.sent_at = perf_counter()
         try:
             ref = place.submit(call)
         except BaseException as error:
@@ -211,17 +214,27 @@ class RayFuture(concurrent.futures.Future[R]):
             if not isinstance(error, Exception):
                 raise
             return False
-        self.sent_s = perf_counter() - started
+        self.sent_s = perf_counter() - self.sent_at
         with self._condition:
             self._ref = ref
             self._condition.notify_all()
         return True
 
     def watch(self) -> None:
-        """Have ``ended`` of the owner called."""
+        """Have ``ended`` of the owner called, if only when this process takes messages anyway."""
         ref = self._ref
         if ref is not None:
-            when_done(ref, self._has_ended)
+            when_done(ref, self._has_ended, prompt=False)
+            if self._expected:
+                self.hurry()
+
+    def hurry(self) -> None:
+        """Have ``ended`` called without delay, if the call was started."""
+        ref = self._ref
+        if ref is not None and not (self._hurried or self._ended):
+            self._hurried = True
+            with contextlib.suppress(RayConnectionError):  # the session has ended, and the call with it
+                when_done(ref, _nothing)
 
     def fail(self, error: BaseException) -> None:
         """The call cannot run."""
@@ -271,6 +284,7 @@ class RayFuture(concurrent.futures.Future[R]):
             self._expected = True
         resolver.expect()
         self._tokens.append(None)
+        self.hurry()
 
     def _settle(self) -> None:
         """Send the thread, once, if it is expected."""
@@ -294,6 +308,10 @@ class RayFuture(concurrent.futures.Future[R]):
                     waiter.add_result(self)
             self._condition.notify_all()
         self._invoke_callbacks()  # type: ignore[attr-defined]
+
+
+def _nothing() -> None:
+    """What is told is another callback."""
 
 
 class _Waiters:
