@@ -16,7 +16,19 @@ from ray.api.options import whole_number
 from ray.clock import perf_counter
 from ray.serialization import make_envelope, open_envelope
 
-__all__ = ["AIM_S", "MOST_ITEMS", "ChunkSize", "Outcome", "chunk_size", "cut", "flat", "results_of", "runner"]
+__all__ = [
+    "AIM_S",
+    "MOST_ITEMS",
+    "ChunkSize",
+    "Outcome",
+    "chunk_size",
+    "cut",
+    "flat",
+    "results_of",
+    "runner",
+    "single",
+    "zipped",
+]
 
 #: How long a chunk of the automatic size is to take.
 AIM_S = 0.005
@@ -83,6 +95,18 @@ def flat(calls: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
     return (shape, *chain.from_iterable(calls))
 
 
+def single(items: Sequence[Any]) -> tuple[Any, ...]:
+    """The same where each call has one argument, which is the item."""
+    return (1, *items)
+
+
+def zipped(iterables: Sequence[Iterable[Any]]) -> tuple[Iterator[Any], Callable[[Sequence[Any]], tuple[Any, ...]]]:
+    """What is to be cut, where each call has one item of each iterable, and what makes arguments of a chunk of it."""
+    if len(iterables) == 1:
+        return iter(iterables[0]), single
+    return zip(*iterables, strict=False), flat
+
+
 class Outcome(NamedTuple):
     """What a chunk came to."""
 
@@ -95,7 +119,7 @@ class Outcome(NamedTuple):
 def runner(function: Callable[..., Any], name: str) -> Callable[..., Outcome]:
     """What runs a chunk on a worker; pickled as ``function`` is.
 
-    It takes ``1, *items``, or what ``flat`` makes of the arguments of calls: all as arguments of its own, so that refs
+    It takes what ``single`` or ``flat`` makes of a chunk: all as arguments of its own, so that refs
     among them are replaced by their values. An error of the first call is raised; one of a later call is in the
     outcome, with the results before it.
     """

@@ -114,12 +114,11 @@ class RayExecutor(concurrent.futures.Executor):
         timeout_s = None if timeout is None else max(0.0, timeout)
         end = None if timeout_s is None else monotonic() + timeout_s
         least = whole_number("chunksize", chunksize, least=1)
-        items = zip(*iterables, strict=False)
         runs = self._places.prepared(runner(fn, name := getattr(fn, "__name__", type(fn).__name__)), name)
         if buffersize is not None:
             most = whole_number("buffersize", buffersize, least=1)
-            return buffered(self._calls, runs, items, chunk_size(least), end, most)
-        return eager(self._calls, runs, list(items), ChunkSize(least), end)
+            return buffered(self._calls, runs, iterables, chunk_size(least), end, most)
+        return eager(self._calls, runs, iterables, ChunkSize(least), end)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls.

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from ray.clock import monotonic
-from ray.util.chunking import ChunkSize, Outcome, cut, flat, results_of
+from ray.util.chunking import ChunkSize, Outcome, cut, results_of, zipped
 from ray.util.executor.calls import Calls
 from ray.util.executor.futures import Call, RayFuture
+
+Pack: TypeAlias = Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 class Chunks:
     """The calls of one map, made as there is room for them: a ``Source``."""
 
-    def __init__(self, calls: Calls, runs: Callable[..., Any], items: Iterable[Any], size: ChunkSize) -> None:
+    def __init__(self, calls: Calls, runs: Callable[..., Any], items: list[Any], pack: Pack, size: ChunkSize) -> None:
         """Make them.
 
         Args:
             calls: of the executor.
             runs: runs a chunk.
-            items: tuples of arguments; taken by whichever thread starts calls.
+            items: taken by whichever thread starts calls.
+            pack: makes arguments of a chunk of them.
             size: of the chunks.
         """
         self._calls = calls
         self._runs = runs
+        self._pack = pack
         self._chunks = cut(items, size)
         #: Those the consumer waits for, and has not been given; in order.
         self._unstarted: deque[RayFuture[Outcome]] = deque()
@@ -63,14 +67,15 @@ class Chunks:
 
     def _cut(self) -> RayFuture[Outcome] | None:
         chunk = next(self._chunks, None)
-        return None if chunk is None else RayFuture(self._calls, Call(self._runs, flat(chunk), {}))
+        return None if chunk is None else RayFuture(self._calls, Call(self._runs, self._pack(chunk), {}))
 
 
 def eager(
-    calls: Calls, runs: Callable[..., Any], items: list[Any], size: ChunkSize, end: float | None
+    calls: Calls, runs: Callable[..., Any], iterables: Sequence[Iterable[Any]], size: ChunkSize, end: float | None
 ) -> Iterator[Any]:
-    """Results of items that are all there: their chunks start as there is room, whether or not results are taken."""
-    source = Chunks(calls, runs, items, size)
+    """Results of items that are all taken now: chunks start as there is room, whether or not results are taken."""
+    items, pack = zipped(iterables)
+    source = Chunks(calls, runs, list(items), pack, size)
     calls.add(source)
     return _results(source, size, end)
 
@@ -81,7 +86,10 @@ def _results(source: Chunks, size: ChunkSize, end: float | None) -> Iterator[Any
             outcome = future.result(_left(end))
             size.learn(len(outcome.results), max(outcome.seconds, future.sent_s))
             del future
-            yield from results_of(outcome)
+            if outcome.failure is None:
+                yield from outcome.results
+            else:
+                yield from results_of(outcome)
     finally:
         source.cancel()
 
@@ -89,42 +97,34 @@ def _results(source: Chunks, size: ChunkSize, end: float | None) -> Iterator[Any
 def buffered(
     calls: Calls,
     runs: Callable[..., Any],
-    items: Iterable[Any],
+    iterables: Sequence[Iterable[Any]],
     size: ChunkSize,
     end: float | None,
     buffersize: int,
 ) -> Iterator[Any]:
     """Results of items that are taken as results are: at most ``buffersize`` chunks ahead of them."""
-    chunks = cut(items, size)
-    ahead: deque[RayFuture[Outcome]] = deque()
-    for chunk in islice(chunks, buffersize):
-        ahead.append(_submit(calls, runs, chunk))
-    return _buffered(calls, runs, chunks, ahead, end)
+    items, pack = zipped(iterables)
+
+    def submit(chunk: Sequence[Any]) -> RayFuture[Outcome]:
+        future: RayFuture[Outcome] = RayFuture(calls, Call(runs, pack(chunk), {}))
+        calls.add(future)
+        return future
+
+    futures = map(submit, cut(items, size))
+    return _buffered(deque(islice(futures, buffersize)), futures, end)
 
 
 def _buffered(
-    calls: Calls,
-    runs: Callable[..., Any],
-    chunks: Iterator[tuple[Any, ...]],
-    ahead: deque[RayFuture[Outcome]],
-    end: float | None,
+    ahead: deque[RayFuture[Outcome]], futures: Iterator[RayFuture[Outcome]], end: float | None
 ) -> Iterator[Any]:
     try:
         while ahead:
             outcome = ahead.popleft().result(_left(end))
-            chunk = next(chunks, None)
-            if chunk is not None:
-                ahead.append(_submit(calls, runs, chunk))
+            ahead.extend(islice(futures, 1))
             yield from results_of(outcome)
     finally:
         for future in ahead:
             future.cancel()
-
-
-def _submit(calls: Calls, runs: Callable[..., Any], chunk: tuple[Any, ...]) -> RayFuture[Outcome]:
-    future: RayFuture[Outcome] = RayFuture(calls, Call(runs, flat(chunk), {}))
-    calls.add(future)
-    return future
 
 
 def _left(end: float | None) -> float | None:
