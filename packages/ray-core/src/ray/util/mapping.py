@@ -34,7 +34,7 @@ class _Sent(NamedTuple):
     """A chunk under way."""
 
     ref: ObjectRef[Any]
-    count: int
+    items: int
     seconds: float
     """How long it took to send."""
 
@@ -118,7 +118,7 @@ def map(
 ) -> Generator[R, None, None]: ...
 @overload
 def map(
-    function: ActorMethod | Sequence[ActorMethod],
+    function: ActorMethod[..., R] | Sequence[ActorMethod[..., R]],
     *iterables: Iterable[Any],
     ordered: bool = ...,
     limit: int | None = ...,
@@ -297,13 +297,13 @@ def _results(
             outcome = get(ahead[0].ref)  # which stays there, to be cancelled, until it is done
             sent = ahead.popleft()
             way.ended(sent.ref)
-            count += sent.count
+            count += sent.items
             if way.one_by_one:
                 _tell(progress, count)
                 yield outcome
             else:
-                size.learn(sent.count, max(outcome.seconds, sent.seconds))
-                _tell(progress, count - sent.count + len(outcome.results))
+                size.learn(sent.items, max(outcome.seconds, sent.seconds))
+                _tell(progress, count - sent.items + len(outcome.results))
                 yield from results_of(outcome)
             del outcome
     finally:

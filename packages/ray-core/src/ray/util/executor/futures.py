@@ -102,7 +102,7 @@ class RayFuture(concurrent.futures.Future[R]):
         self._own_state = state
 
     @property
-    def _waiters(self) -> _Waiters:
+    def _waiters(self) -> _Waiters:  # type: ignore[override]
         return _Waiters(self, self._told)
 
     @_waiters.setter
@@ -264,15 +264,18 @@ class RayFuture(concurrent.futures.Future[R]):
         self._owner.advance()
         if self._ref is None and timeout != 0 and not self.done():
             current_session().check_blocking("future.result")
-        while self._ref is None and not self.done():
+        while not (self._is_sent() or self.done()):
             left = None if end is None else max(0.0, end - monotonic())
             try:
                 super().exception(left)
             except TimeoutError:
-                if self._ref is None and end is not None and monotonic() >= end:
+                if end is not None and monotonic() >= end and not self._is_sent():
                     raise
             except concurrent.futures.CancelledError:
                 return
+
+    def _is_sent(self) -> bool:
+        return self._ref is not None
 
     # --- being told ---------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,7 @@ from ray.api.options import FUNCTION_NAMES, Given, normalise
 from ray.api.remote_function import RemoteFunction
 from ray.runtime.interface import FunctionDescriptor
 from ray.runtime.refs.ref import ObjectRef
-from ray.util.executor.calls import Place
-from ray.util.executor.futures import Call
+from ray.util.executor.futures import Call, Place
 
 #: Functions that are sent once, and named from then on.
 KEPT_FUNCTIONS = 64
@@ -48,7 +47,7 @@ class TaskPlaces:
             if kept is None:
                 kept = self._keep(function)
                 if kept is None:
-                    return self._run.remote(function, *call.args, **call.kwargs)  # type: ignore[no-any-return]
+                    return self._run.remote(function, *call.args, **call.kwargs)
             function = kept
         return function.remote(*call.args, **call.kwargs)  # type: ignore[no-any-return]
 

@@ -95,7 +95,7 @@ class ActorPlaces:
         Raises:
             TypeError, ValueError: an option that no actor has.
         """
-        actors = ActorClass(ExecutorWorker, normalise(options, CLASS_NAMES, "an executor"))
+        actors: ActorClass[ExecutorWorker] = ActorClass(ExecutorWorker, normalise(options, CLASS_NAMES, "an executor"))
         #: Those that have an actor are at the right end.
         self._idle: deque[ActorPlace] = deque()
         self._places = [
