@@ -244,8 +244,7 @@ def test_map_exception(executor):
 def test_map_exception_late(executor):
     results, taken = executor.map(divmod, [7] * 5000, [1] * 4321 + [0] * 679), []
     with pytest.raises(ZeroDivisionError):
-        for result in results:
-            taken.append(result)
+        taken.extend(results)
     assert taken == [(7, 0)] * 4321
 
 

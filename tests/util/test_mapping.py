@@ -54,7 +54,7 @@ def test_actors(ray_session):
     actors = [Doubler.remote() for _ in range(3)]
     results = list(ray.map([actor.run for actor in actors], range(30)))
     assert [value for value, _ in results] == [2 * i for i in range(30)]
-    assert list(ray.map(actors[0].run, [4]))[0][0] == 8
+    assert next(ray.map(actors[0].run, [4]))[0] == 8
 
 
 def test_refs_are_replaced_by_their_values(ray_session):
@@ -65,8 +65,7 @@ def test_refs_are_replaced_by_their_values(ray_session):
 def test_results_before_a_failure_are_yielded(ray_session, bad):
     taken = []
     with pytest.raises(KeyError) as caught:
-        for value in ray.map(fail_at, range(2000), [bad] * 2000):
-            taken.append(value)
+        taken.extend(ray.map(fail_at, range(2000), [bad] * 2000))
     assert taken == list(range(bad))
     assert isinstance(caught.value, ray.exceptions.RayTaskError)
     assert "fail_at" in str(caught.value)

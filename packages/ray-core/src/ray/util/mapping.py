@@ -118,7 +118,7 @@ def map(
 ) -> Generator[R, None, None]: ...
 @overload
 def map(
-    function: ActorMethod[..., R] | Sequence[ActorMethod[..., R]],
+    function: ActorMethod[Callable[..., R]] | Sequence[ActorMethod[Callable[..., R]]],
     *iterables: Iterable[Any],
     ordered: bool = ...,
     limit: int | None = ...,

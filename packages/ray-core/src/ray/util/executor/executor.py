@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from ray.api.inspection import cluster_resources
 from ray.api.options import whole_number
 from ray.clock import monotonic
+from ray.protocol.resources import UNIT
 from ray.util.chunking import ChunkSize, chunk_size, runner
 from ray.util.executor.calls import Calls
 from ray.util.executor.futures import Call, RayFuture
@@ -69,7 +70,8 @@ class RayExecutor(concurrent.futures.Executor):
             if places is None:
                 places = ActorPlaces(self._max_workers, initializer, initargs, max_tasks_per_child, options)
             elif max_workers is not None and max_workers > cpus and "num_cpus" not in options:
-                places = TaskPlaces({**options, "num_cpus": cpus / max_workers})
+                share = int(cpus * UNIT / max_workers) / UNIT  # so that so many do run at a time
+                places = TaskPlaces({**options, "num_cpus": share})
         except BaseException:
             self._session.end()
             raise

@@ -101,8 +101,8 @@ class RayFuture(concurrent.futures.Future[R]):
     def _state(self, state: str) -> None:
         self._own_state = state
 
-    @property
-    def _waiters(self) -> _Waiters:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def _waiters(self) -> _Waiters:
         return _Waiters(self, self._told)
 
     @_waiters.setter
@@ -193,7 +193,7 @@ class RayFuture(concurrent.futures.Future[R]):
         """Call ``fn`` with this future once it is done: at once if it is, else on a thread for such callbacks."""
         self._expect()
         super().add_done_callback(fn)
-        if self._ended:
+        if self.done():
             self._settle()
 
     # --- what the executor does ---------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ class _Waiters:
         future = self._future
         future._expect()
         self._told.append(waiter)
-        if future._ended:  # since it was looked at
+        if future.done():  # since it was looked at, or all of a list are to be told of
             future._settle()
 
     def remove(self, waiter: Any) -> None:

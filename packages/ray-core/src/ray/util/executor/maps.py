@@ -39,6 +39,8 @@ class Chunks:
 
     def next(self) -> RayFuture[Outcome] | None:
         """See ``Source``."""
+        if self._cancelled:
+            return None
         if self._unstarted:
             return self._unstarted.popleft()
         future = self._cut()
