@@ -34,7 +34,7 @@ __all__ = [
 AIM_S = 0.005
 MOST_ITEMS = 1_000
 #: A chunk has at most so many times the items of the largest that was measured: the first calls may be the shorter.
-GROWTH = 8
+GROWTH = 16
 
 T = TypeVar("T")
 

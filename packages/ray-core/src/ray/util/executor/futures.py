@@ -291,11 +291,12 @@ class RayFuture(concurrent.futures.Future[R]):
 
     def _settle(self) -> None:
         """Send the thread, once, if it is expected."""
-        try:
-            self._tokens.pop()
-        except IndexError:
-            return
-        resolver.put(self)
+        if self._tokens:
+            try:
+                self._tokens.pop()
+            except IndexError:  # another thread has sent it
+                return
+            resolver.put(self)
 
     def resolve(self) -> None:
         """See ``Resolved``."""
