@@ -4,6 +4,8 @@ import asyncio
 import concurrent.futures as cf
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +14,7 @@ import psutil
 import pytest
 
 import ray
+from ray.testing.waiting import eventually
 from ray.util import RayExecutor
 
 
@@ -167,10 +170,7 @@ def test_first_exception(executor):
 
 def test_done_is_seen_without_a_wait(executor):
     future = executor.submit(double, 1)
-    end = time.monotonic() + 10
-    while not future.done():
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    eventually(future.done)
 
 
 def test_callbacks(executor):
@@ -192,10 +192,7 @@ def test_a_callback_may_wait_for_calls(executor):
     executor.submit(double, 1).add_done_callback(
         lambda _: answer.extend(f.result() for f in [executor.submit(double, i) for i in range(20)])
     )
-    end = time.monotonic() + 10
-    while len(answer) < 20:
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    eventually(lambda: len(answer) == 20)
     assert answer == [2 * i for i in range(20)]
 
 
@@ -376,6 +373,65 @@ def test_inside_a_task(start):
     assert ray.get(outer.remote()) == [0, 2, 4, 6, 8, 10]
 
 
+AT_THE_END = """
+import pathlib, sys, time
+from ray.util import RayExecutor
+
+def touch(path):
+    time.sleep(0.05)
+    path.touch()
+
+if __name__ == "__main__":
+    executor = RayExecutor(1)
+    for i in range(20):
+        executor.submit(touch, pathlib.Path(sys.argv[1]) / str(i))
+"""
+
+
+def test_what_was_submitted_runs_before_the_program_ends(tmp_path):
+    script, made = tmp_path / "program.py", tmp_path / "made"
+    script.write_text(AT_THE_END)
+    made.mkdir()
+    subprocess.run([sys.executable, script, made], check=True, timeout=50)
+    assert len(list(made.iterdir())) == 20
+
+
+def test_an_interrupt_ends_the_wait_for_a_call(executor):
+    busy = [executor.submit(pause, 0.5) for _ in range(12)]
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        busy[-1].result()
+    timer.join()
+    executor.shutdown(cancel_futures=True)
+
+
+def test_the_session_ends_under_an_executor(start):
+    start(num_cpus=1)
+    with RayExecutor() as executor:
+        futures = [executor.submit(pause, 30) for _ in range(10)]
+        ray.shutdown()
+        for future in futures:
+            with pytest.raises(ray.exceptions.RayError):
+                future.result(timeout=10)
+
+
+def test_local_mode():
+    with ray.init(local_mode=True), RayExecutor() as executor:
+        futures = [executor.submit(double, i) for i in range(10)]
+        assert [future.result() for future in futures] == [2 * i for i in range(10)]
+        assert list(executor.map(double, range(100))) == [2 * i for i in range(100)]
+        assert cf.wait(futures, timeout=10).not_done == set()
+        with pytest.raises(KeyError):
+            executor.submit(fail, 1).result()
+
+
+def test_importing_the_utilities_loads_none_of_them():
+    code = "import sys, ray, ray.util; print([name for name in sys.modules if name.startswith('ray.util.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.strip() == "[]"
+
+
 # --- workers that die, and are made ready -----------------------------------------------------------------------------
 
 
@@ -423,7 +479,4 @@ def test_max_tasks_per_child(start):
         pids = [executor.submit(os.getpid).result() for _ in range(7)]
     assert len(set(pids[:3])) == len(set(pids[3:6])) == 1
     assert len(set(pids)) == 3
-    end = time.monotonic() + 10
-    while any(psutil.pid_exists(pid) for pid in pids):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    eventually(lambda: not any(psutil.pid_exists(pid) for pid in pids))

@@ -60,7 +60,7 @@ class Calls:
         self._thread: threading.Thread | None = None
         #: Why nothing more may be added.
         self._closed: Exception | None = None
-        _calls.add(self)
+        _keep_in_mind(self)
 
     def add(self, work: RayFuture[Any] | Source) -> None:
         """Have it run.
@@ -100,8 +100,7 @@ class Calls:
                     self._start(future)
                 elif self._waiting and self._waiting[0] is first:
                     self._waiting.popleft()
-            if not self._waiting and self._thread is not None:
-                self._wakes.put(None)  # it need not stay
+            self._dismiss()
 
     def _start(self, future: RayFuture[Any]) -> None:
         if future.cancelled():
@@ -148,6 +147,7 @@ class Calls:
             waiting = list(self._waiting) if cancel else []
             if cancel:
                 self._waiting.clear()
+                self._dismiss()
         for work in waiting:
             work.cancel()
 
@@ -160,6 +160,7 @@ class Calls:
                 continue
             while (future := work.next()) is not None:
                 future.fail(error)
+        self._dismiss()
 
     def wait(self) -> None:
         """Return when all has ended; what waits is started by and by."""
@@ -184,6 +185,11 @@ class Calls:
             thread.start()
             self._thread = thread
 
+    def _dismiss(self) -> None:
+        """Let the thread go if nothing waits; called under the lock."""
+        if not self._waiting and self._thread is not None:
+            self._wakes.put(None)
+
     def _run(self) -> None:
         while True:
             try:
@@ -201,9 +207,17 @@ class Calls:
 
 #: All of this process; those that have calls are held by these.
 _calls: weakref.WeakSet[Calls] = weakref.WeakSet()
+_registered = False
 
 
-@atexit.register
+def _keep_in_mind(calls: Calls) -> None:
+    global _registered
+    _calls.add(calls)
+    if not _registered:  # only now that there is a session, as what is registered last runs first
+        _registered = True
+        atexit.register(_finish)
+
+
 def _finish() -> None:
     """As executors of the standard library do: what was submitted is run before the program ends."""
     for calls in list(_calls):
