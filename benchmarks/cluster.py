@@ -51,6 +51,7 @@ BORROWS = 20
 IDLE_S = 0.3
 SETTLE_S = 5.0
 WATCH_S = 10.0
+_OF_REDIS = ("ray::keeper", "ray::redis", "redis-server")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -251,7 +252,7 @@ def many_lines(nodes: Nodes, count: int) -> list[Line]:
 
     def memory(budget: Budget) -> list[float]:
         time.sleep(SETTLE_S)
-        of_nodes = [pid for pid, name in nodes.pids().items() if name not in ("ray::keeper", "redis-server")]
+        of_nodes = [pid for pid, name in nodes.pids().items() if name not in _OF_REDIS]
         return [processes.pss(of_nodes) / count / 1e6]
 
     def idle(budget: Budget) -> list[float]:

@@ -112,6 +112,20 @@ def test_a_store_that_is_full(cluster: Cluster, tmp_path: Path) -> None:
     assert [outcome(look.remote(ref)) for ref in refs] == list(range(TASKS))
 
 
+@ray.remote(resources={"far": 1})
+def make_large(nbytes: int) -> bytes:
+    return bytes(nbytes)
+
+
+def test_a_value_larger_than_the_whole_store_of_its_reader(cluster: Cluster) -> None:
+    """The error names the node whose store that is: it is seldom the one that has made the value."""
+    large = make_large.remote(STORE_BYTES + MiB)
+    with pytest.raises(ray.exceptions.ObjectStoreFullError, match="larger than the store") as caught:
+        ray.get(large, timeout=LIMIT_S)
+    assert f"it is the store of the node {cluster.head_node.name} " in str(caught.value)
+    assert "ray start --object-store-memory" in str(caught.value)
+
+
 def outcome(ref: ray.ObjectRef[tuple[int, float]]) -> object:
     try:
         return ray.get(ref, timeout=LIMIT_S)[0]

@@ -17,6 +17,8 @@ def test_it_is_said_that_the_value_is_larger(start, store):
         ray.put(bytes(150 * MIB))
     said = str(caught.value)
     assert "larger than the store" in said
+    assert "(" not in said.partition(": the object")[0], "no list of what is in the store, which is no reason"
+    assert said.count("larger than the store") == 1
     assert "Delete references" not in said
     assert "object_store_memory" in said
     assert caught.value.needed_bytes >= 150 * MIB

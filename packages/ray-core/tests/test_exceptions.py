@@ -27,7 +27,7 @@ EXAMPLES: dict[type[RayError], tuple[tuple[Any, ...], dict[str, Any]]] = {
     errors.BackPressureError: (("the actor's mailbox", 100), {}),
     errors.ObjectLostError: ((b"\x03" * 20, "its worker died"), {}),
     errors.OwnerDiedError: ((b"\x03" * 20,), {}),
-    errors.ObjectStoreFullError: ((10, 100, 95), {}),
+    errors.ObjectStoreFullError: ((110, 100, 95, "it is the store of the node a"), {}),
     errors.OutOfDiskError: (("/spill", 10), {}),
     errors.ObjectExistsError: ((b"\x03" * 20,), {}),
     errors.GetTimeoutError: ((2.0, 1, 3, "Why.", 1), {}),

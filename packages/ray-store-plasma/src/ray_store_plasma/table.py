@@ -112,7 +112,9 @@ class Table:
                 return
             self.delete(object_id, now)
         if not self.room.fits(nbytes):
-            self._refuse_full(client, number, nbytes, "it is larger than the store")
+            memory = self.room.memory  # the error says by itself what exceeds the capacity without its head
+            why = "" if nbytes > memory.capacity else "with its head it is larger than the store"
+            self._send(client, Refused(number, "full", why, nbytes, memory.used))
             return
         if len(self.entries) >= MAX_OBJECTS:
             self._refuse_full(client, number, nbytes, f"there are {MAX_OBJECTS:,} objects, which is the limit")

@@ -151,6 +151,8 @@ class ShmStore(Store, Notifier, Listing):
                 f"each object takes a descriptor, and the store's process has {reply.text} for them; raise the hard "
                 "limit of open files ('ulimit -Hn', LimitNOFILE= of a service), or use store='plasma'"
             )
+        elif nbytes > self.stats().capacity_bytes:  # neither an object less nor a disk would make room
+            text = ""
         else:
             text = f"{reply.text}; objects are not spilled here: use store='plasma' for that"
         raise ObjectStoreFullError(nbytes, self.stats().capacity_bytes, reply.used_bytes, text)

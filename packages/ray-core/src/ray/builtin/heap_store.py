@@ -77,7 +77,8 @@ class HeapStore(Store):
         if object_id in self._objects:
             raise ObjectExistsError(object_id)
         if self._capacity_bytes and self._used_bytes + nbytes > self._capacity_bytes:
-            raise ObjectStoreFullError(nbytes, self._capacity_bytes, self._used_bytes, self._biggest_holders())
+            holders = "" if nbytes > self._capacity_bytes else self._biggest_holders()
+            raise ObjectStoreFullError(nbytes, self._capacity_bytes, self._used_bytes, holders)
         self._used_bytes += nbytes
         try:
             memory = self._warm.take(nbytes) or _allocate(nbytes)

@@ -55,8 +55,9 @@ class ObjectStoreFullError(RayError, MemoryError):
         self.needed_bytes = needed_bytes
         if 0 < capacity_bytes < needed_bytes:
             super().__init__(
-                f"The object store is too small: {needed_bytes:,} bytes needed, {capacity_bytes:,} in all: the "
-                f"object is larger than the store. Give {_CAPACITY} more, or store it in parts."
+                f"The object store is too small: {needed_bytes:,} bytes needed, {capacity_bytes:,} in all"
+                f"{f' ({reason})' if reason else ''}: the object is larger than the store. Give {_CAPACITY} more, or "
+                "store it in parts."
             )
             return
         super().__init__(
