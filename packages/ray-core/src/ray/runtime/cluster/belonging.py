@@ -178,7 +178,7 @@ class Belonging:
                 self._lookout.prove()
             beat = cluster.Beat(self._standing.beat(now), self._following.version)
             self._members.say(node_bytes(self._following.record.number), beat)
-        self._timers.after(BEAT_S, self._beat)
+        self._timers.about(BEAT_S, self._beat)
 
     def _shown(self, sent: float) -> None:
         self._standing.shown(sent)

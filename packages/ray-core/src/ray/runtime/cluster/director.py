@@ -242,7 +242,7 @@ class Director:
         if other is not None and self._has_begun:
             self._fail(f"node {other.record.number} directs the cluster instead of this one")
             return
-        self._timers.after(BEAT_S, self._tick)
+        self._timers.about(BEAT_S, self._tick)
 
     def _hear(self, news: News) -> None:
         """The store has something to say of a node."""

@@ -82,7 +82,7 @@ class WorkerPool:
         self._renewals = Renewals()
         self._stops = Stops(timers)
         self._headless = Headless()
-        timers.after(_LOOK_S, self._look)
+        timers.about(_LOOK_S, self._look)
         self._oom = OomWatch()
         self._zygote_pid = 0
         self._zygote: socket.socket | None = None
@@ -354,7 +354,7 @@ class WorkerPool:
         for pid in self._headless.look(self._by_pid):
             self.kill(self._by_pid[pid], HEADLESS)
         self.look_at_place()
-        self._timers.after(max(_LOOK_S, (monotonic() - began) / _LOOK_SHARE), self._look)
+        self._timers.about(max(_LOOK_S, (monotonic() - began) / _LOOK_SHARE), self._look)
 
     # --- ends --------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 from ray.clock import monotonic
 
+#: How far apart those moments are at which a loop that rests wakes.
+SLOT_S = 0.5
+
 
 class Timer:
     """A pending call; ``cancel`` makes it a no-op."""
@@ -33,12 +36,23 @@ class Timers:
         self._wake = wake
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = itertools.count().__next__
+        #: A moment at which the loop wakes; that of another process is another one.
+        self._slots_from = monotonic()
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """Run ``callback`` once, ``delay_s`` from now."""
         timer = Timer(callback)
         heapq.heappush(self._heap, (monotonic() + delay_s, self._order(), timer))
         return timer
+
+    def about(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        """Run ``callback`` once, in about ``delay_s``: together with others, so that a loop that rests wakes seldom.
+
+        That is up to half of ``SLOT_S`` earlier or later; ``delay_s`` is not less than ``SLOT_S``.
+        """
+        now = monotonic()
+        slots = round((now + delay_s - self._slots_from) / SLOT_S)
+        return self.after(self._slots_from + slots * SLOT_S - now, callback)
 
     def soon(self, delay_s: float, callback: Callable[[], None]) -> None:
         """``after`` for a loop that may be asleep for longer than that."""
