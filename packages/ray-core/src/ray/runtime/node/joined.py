@@ -364,7 +364,7 @@ class Joined:
         }
 
     def _transfers(self) -> Mapping[str, int]:
-        return {**self._stored.counts, "pid": self._stored.pid}
+        return {**self._stored.counts, "queued": self._stored.queued, "pid": self._stored.pid}
 
     def _to_process(self, client: Client, message: cluster.ToProcess) -> None:
         said = codec.decode([message.message])
