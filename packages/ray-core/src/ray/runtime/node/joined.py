@@ -204,6 +204,7 @@ class Joined:
         self._borrowing.node_down(member, reason)
         self._watching.node_down(member, reason)
         self._whereabouts.node_down(member, reason)
+        self._processes.node_down(member.node)
         self._actors.desk.look_at_infeasible()
 
     def take_roster(self, director: NodeRecord, roster: cluster.Roster) -> None:
