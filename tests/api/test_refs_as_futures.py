@@ -355,6 +355,51 @@ def test_errors_keep_nothing_of_the_program(ray_session, ask):
         gc.enable()
 
 
+async def cancels_a_wait(ref, **options):
+    held = Held()
+
+    async def waits():
+        beside = held  # noqa: F841 - what is held here is the question
+        await ref.as_coroutine(**options)
+
+    task = asyncio.create_task(waits())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return weakref.ref(held)
+
+
+async def cancels_a_first_step(ref, **options):
+    held = Held()
+    task = asyncio.create_task(ref.as_coroutine(**options))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return weakref.ref(held)
+
+
+@pytest.mark.parametrize("options", [{}, {"cancel": True}, {"cancel": True, "grace_s": LIMIT_S}], ids=str)
+@pytest.mark.parametrize("end", [cancels_a_wait, cancels_a_first_step])
+def test_ended_waits_keep_nothing_of_the_program(start, options, end):
+    """See above: a wait for a ref as a coroutine, which may cancel its task."""
+    start(num_cpus=1)
+    ref = echo.remote(1, 0.5)
+
+    async def main():
+        gc.collect()
+        gc.disable()
+        try:
+            gone = await end(ref, **options)
+            for _ in range(20):  # turns of the loop in which it lets go of what has ended
+                await asyncio.sleep(0)
+            assert gone() is None
+        finally:
+            gc.enable()
+
+    asyncio.run(main())
+
+
 def test_callbacks_hold_the_object_only_until_it_is_done(start, run):
     calls = []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.data_ways import DataWay, cluster_with_ways
+from tests.moved_values import transfers
 from tests.quick import first_of
 
 import ray
@@ -81,13 +82,14 @@ def made(count: int) -> list[ray.ObjectRef[bytes]]:
 
 def test_what_is_waited_for_comes_before_arguments(cluster: Cluster, way: DataWay, tmp_path: Path) -> None:
     """It comes behind what is on its way already, and before all that waits."""
+    *_, full = cluster.nodes
     *refs, mine = made(TASKS + 1)
     reader, asks, go_on = Reader.remote(), tmp_path / "asks", threading.Event()
     way.after(NBYTES // 2, lambda: go_on.wait(LIMIT_S))
     looks = [look.remote(ref) for ref in refs]
     reading = reader.read.remote([mine], asks)
-    eventually(asks.exists, LIMIT_S, "it does not read")
-    time.sleep(0.5)  # for its node manager to hear of that: no question tells what processes wait for
+    # One is on its way; the others wait, and so does mine.
+    eventually(lambda: asks.exists() and transfers(full)["queued"] == TASKS, LIMIT_S, "not all are asked for")
     go_on.set()
     seed, read_at = ray.get(reading, timeout=LIMIT_S)
     assert seed == TASKS

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from itertools import count
 
-from ray.abc.scheduler import ResourceRequest
+from ray.abc.scheduler import NodeView, ResourceRequest
 from ray.builtin.schedulers import HybridPolicy
 from ray.protocol.leases import Grant, Lease, LeaseTable, RevokeLease
 from ray.protocol.offers import HOLD_S, OfferTable
+from ray.protocol.other_nodes import NoOtherNodes
 from ray.protocol.resources import UNIT, NodeResources
 
 A, B = b"home-a..", b"home-b.."
 ONE, TWO = ResourceRequest({"CPU": UNIT}), ResourceRequest({"CPU": 2 * UNIT})
+
+
+class Others(NoOtherNodes):
+    """The homes of the jobs, which have nothing."""
+
+    nodes = {home: NodeView(home, {}, {}) for home in (A, B)}
 
 
 class Lender:
@@ -144,6 +151,22 @@ def test_others_may_have_had_it_first() -> None:
     lender.table.release(lease.id)
     lender.table.resumed(blocked.worker)
     assert (lender.looks(), lender.offers.offers, lender.free) == (0, [], 0)
+
+
+def test_what_a_worker_that_starts_will_hold_is_not_there_to_hand_on() -> None:
+    """What was taken back beside it would come back for nothing: both together are what is wanted."""
+    lender = Lender(5)
+    lender.table.others = Others()
+    *_, last = lender.table.leases.values()
+    lender.table.release(last.id, retired=True)
+    lender.table.forget([worker for worker in lender.table.idle if worker.startswith(b"a")])
+    lender.table.demand((A, 2), ONE, 1, job="a", on_loan=True)  # its worker starts
+    assert lender.free == 1
+    leases = lender.claims(1, TWO)
+    lender.table.worker_ready(b"a9", "a")
+    for lease in leases:
+        lender.table.release(lease.id)
+    assert (len(leases), lender.looks()) == (2, 1)
 
 
 def test_owners_of_the_node_come_first() -> None:

@@ -71,7 +71,7 @@ class OfferTable:
                 job, request, count - coming[for_life], coming.total(), for_life, has_none and not coming[False]
             ),
             table.leases.values(),
-            table.resources.available(),
+            table.view().available,
         )
         effects: list[Effect] = []
         for leases in groups:

@@ -130,6 +130,11 @@ class PullTable:
         #: {dead node: what to say of its objects}
         self._gone: dict[bytes, str] = {}
 
+    @property
+    def queued(self) -> int:
+        """How many are needed, and not on their way yet."""
+        return sum(copy.state == QUEUED for copy in self.copies.values())
+
     # --- processes ----------------------------------------------------------------------------------------------------
 
     def ask(self, asker: bytes, request: int, key: bytes, node: bytes, nbytes: int, urgency: int) -> list[Effect]:

@@ -89,6 +89,17 @@ def test_a_node_that_says_nothing_is_waited_for_one_second(tmp_path: Any, monkey
     assert leaving.leaver.heard == [node.Ending(LEFT)]
 
 
+def test_a_node_that_dies_meanwhile_is_not_waited_for(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_ends, "_PATIENCE_S", 60)
+    leaving = Leaving(tmp_path)
+    leaving.ends.node_down(HOME)
+    leaving.pass_time()
+    assert leaving.leaver.heard == []
+    leaving.ends.node_down(OTHER)
+    eventually(lambda: leaving.pass_time() or leaving.jobs.get("00000001") is None)
+    assert leaving.leaver.heard == [node.Ending(LEFT)]
+
+
 def test_nobody_waits_for_a_driver_that_was_killed_meanwhile(tmp_path: Any) -> None:
     leaving = Leaving(tmp_path)
     leaving.ends.leaver_lost("00000001", leaving.leaver)

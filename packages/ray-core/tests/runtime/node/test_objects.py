@@ -124,6 +124,16 @@ def test_an_object_is_brought_and_the_asker_told(world: World) -> None:
     assert world.objects.counts["received_bytes"] == NBYTES
 
 
+def test_what_waits_is_counted(world: World) -> None:
+    """Until it is on its way, or nobody needs it any more."""
+    world.dies()
+    world.pull()
+    assert world.objects.queued == 1
+    world.clock.passes(1)
+    world.reports(orders.Listens(4711))
+    assert world.objects.queued == 0
+
+
 def test_a_copy_goes_a_while_after_the_asker_has_let_go(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.pull()
     world.reports(orders.Ended(KEY))

@@ -132,6 +132,11 @@ class JobEnds:
         if job is not None:
             job.awaited.discard(other)
 
+    def node_down(self, other: bytes) -> None:
+        """Another node is dead, and with it all that it had: no job waits for its last words."""
+        for job in self._jobs:
+            job.awaited.discard(other)
+
     def leaver_lost(self, id: str, leaver: Sender) -> None:
         """The driver does not wait any longer: nobody hears the last words."""
         job = self._jobs.get(id)

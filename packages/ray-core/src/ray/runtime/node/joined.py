@@ -204,6 +204,7 @@ class Joined:
         self._borrowing.node_down(member, reason)
         self._watching.node_down(member, reason)
         self._whereabouts.node_down(member, reason)
+        self._processes.node_down(member.node)
         self._actors.desk.look_at_infeasible()
 
     def take_roster(self, director: NodeRecord, roster: cluster.Roster) -> None:
@@ -364,7 +365,7 @@ class Joined:
         }
 
     def _transfers(self) -> Mapping[str, int]:
-        return {**self._stored.counts, "pid": self._stored.pid}
+        return {**self._stored.counts, "queued": self._stored.queued, "pid": self._stored.pid}
 
     def _to_process(self, client: Client, message: cluster.ToProcess) -> None:
         said = codec.decode([message.message])

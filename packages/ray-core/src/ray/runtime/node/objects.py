@@ -116,6 +116,11 @@ class NodeObjects:
             ("brought", "failed", "received_bytes", "copied_bytes", "sent_bytes", "busy", "bad_frames", "restarts"), 0
         )
 
+    @property
+    def queued(self) -> int:
+        """How many objects wait for others to be brought first, or for the object manager."""
+        return self._table.queued
+
     # --- the object manager -------------------------------------------------------------------------------------------
 
     def begin(self) -> None:

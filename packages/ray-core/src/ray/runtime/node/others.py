@@ -91,7 +91,7 @@ class Elsewhere(Protocol):
         """What is known of a node of that number or name, which is not there; and why it has died, if it has."""
 
     def transfers(self) -> Mapping[str, int]:
-        """What was brought here from their stores, and the pid of what brings it."""
+        """What was brought here from their stores, how much waits to be, and the pid of what brings it."""
 
     def director(self) -> tuple[str, bool]:
         """The NodeID of the node that directs them, the head, and whether it is there; empty if there are none."""

@@ -166,6 +166,10 @@ class NodeProcesses:
         for job in list(self._homes):
             self.end_job(job, home, goes_on=True)
 
+    def node_down(self, other: bytes) -> None:
+        """Another node is dead: drivers that go do not wait for what it had of their jobs."""
+        self._job_ends.node_down(other)
+
     def piece_of(self, job: str, offset: int) -> jobs.PackagePiece:
         """A part of the ZIP file of the directory that a job has sent along, or why there is none."""
         return self._jobs.packages.piece(job, offset)

@@ -61,15 +61,22 @@ class OnDisk:
         try:
             self._blob = read(self.object_id)
         except BaseException as error:
-            self._error = error
+            self._error = error.with_traceback(None)  # the frame of this call has the listener
         listener, self.listener = self.listener, None  # it may lead back here
         if listener is not None:
             listener.told()
 
     def value(self) -> Any:
-        """What was read, or raise why it was not. The memory is held for as long as this object or the value lives."""
+        """What was read, or raise why it was not. The memory is held for as long as this object or the value lives.
+
+        Called once: an error that was kept for longer would keep the frames that it goes through, and they this object.
+        """
         if self._error is not None:
-            raise self._error
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del error
         assert self._blob is not None
         try:
             return deserialize(self._blob)

@@ -29,11 +29,14 @@ class RefCoroutine(Coroutine[Any, Any, R]):
 
     def throw(self, kind: Any, value: object = None, traceback: TracebackType | None = None) -> Any:
         error = kind if isinstance(kind, BaseException) else value if isinstance(value, BaseException) else kind()
-        if self._cancel and inspect.getcoroutinestate(self._inner) == inspect.CORO_CREATED:
-            self._inner.close()
-            self._inner = _cancelled(self._ref, self._grace_s, error)
-            return self._inner.send(None)
-        return self._inner.throw(error if traceback is None else error.with_traceback(traceback))
+        try:
+            if self._cancel and inspect.getcoroutinestate(self._inner) == inspect.CORO_CREATED:
+                self._inner.close()
+                self._inner = _cancelled(self._ref, self._grace_s, error)
+                return self._inner.send(None)
+            return self._inner.throw(error if traceback is None else error.with_traceback(traceback))
+        finally:
+            del kind, value, traceback, error  # see ``_cancelled``
 
     def close(self) -> None:
         self._inner.close()
@@ -60,7 +63,11 @@ async def _result(ref: CountedRef[R], cancel: bool, grace_s: float) -> R:
 
 
 async def _cancelled(ref: CountedRef[R], grace_s: float, error: BaseException) -> R:
-    """Cancel the task, give it time to end, and raise ``error``."""
+    """Cancel the task, give it time to end, and raise ``error``.
+
+    It goes through this frame, which therefore must not have it any more: both would stay until a collection, with the
+    frames of the program that wait here and all that they hold.
+    """
     _cancel_task(ref)
     if grace_s > 0:
         import asyncio
@@ -77,7 +84,10 @@ async def _cancelled(ref: CountedRef[R], grace_s: float, error: BaseException) -
             ) from None
         except RayConnectionError:
             pass
-    raise error
+    try:
+        raise error
+    finally:
+        del error
 
 
 def _is_call(ref: CountedRef[Any]) -> bool:
