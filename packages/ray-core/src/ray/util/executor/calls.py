@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from ray.api.objects import wait
 from ray.clock import perf_counter
 from ray.exceptions import RayConnectionError
+from ray.runtime.refs.ref import ObjectRef
 from ray.threads import UnawaitedThread
 from ray.util.executor.futures import Place, RayFuture
 from ray.util.executor.window import Window
@@ -48,7 +49,14 @@ class Calls:
     What starts them: the thread that submits one, the thread that waits for one, and one of its own while some wait.
     """
 
-    def __init__(self, places: Places, window: Window) -> None:
+    def __init__(self, places: Places, window: Window, *, outlives: bool = True) -> None:
+        """Make it.
+
+        Args:
+            places: where calls run.
+            window: how many at a time.
+            outlives: whether what was added is run before the program ends.
+        """
         self._places = places
         self._window = window
         #: User code may run under it, which pickles arguments, and finalisers.
@@ -60,7 +68,8 @@ class Calls:
         self._thread: threading.Thread | None = None
         #: Why nothing more may be added.
         self._closed: Exception | None = None
-        _keep_in_mind(self)
+        if outlives:
+            _keep_in_mind(self)
 
     def add(self, work: RayFuture[Any] | Source) -> None:
         """Have it run.
@@ -139,6 +148,11 @@ class Calls:
                 return
         self._wakes.put(None)
 
+    def running(self) -> list[ObjectRef[Any]]:
+        """What the calls make that have been started and have not ended."""
+        with self.lock:
+            return [ref for future in list(self._running.values()) if (ref := future.ref) is not None]
+
     def close(self, reason: Exception, *, cancel: bool) -> None:
         """Refuse more with ``reason``; ``cancel``: what waits does not start any more."""
         with self.lock:
@@ -167,10 +181,9 @@ class Calls:
         while True:
             self.advance()
             with self.lock:
-                running = list(self._running.values())
-                if not running and not self._waiting:
+                if not self._running and not self._waiting:
                     return
-            refs = [ref for future in running if (ref := future.ref) is not None]
+                refs = self.running()
             try:
                 wait(refs, len(refs))
             except RayConnectionError:  # the session has ended, and they with it
