@@ -49,13 +49,14 @@ class Calls:
     What starts them: the thread that submits one, the thread that waits for one, and one of its own while some wait.
     """
 
-    def __init__(self, places: Places, window: Window, *, outlives: bool = True) -> None:
+    def __init__(self, places: Places, window: Window, *, outlives: bool = True, keeps: bool = False) -> None:
         """Make it.
 
         Args:
             places: where calls run.
             window: how many at a time.
             outlives: whether what was added is run before the program ends.
+            keeps: whether ``keep`` is going to be called.
         """
         self._places = places
         self._window = window
@@ -66,6 +67,8 @@ class Calls:
         self._running: dict[int, RayFuture[Any]] = {}
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        #: Futures of calls that have been started, if the program may ask for their results after the session's end.
+        self._kept: weakref.WeakSet[RayFuture[Any]] | None = weakref.WeakSet() if keeps else None
         #: Why nothing more may be added.
         self._closed: Exception | None = None
         if outlives:
@@ -124,6 +127,8 @@ class Calls:
         if not future.start(place):
             place.free()
             return
+        if self._kept is not None:
+            self._kept.add(future)
         self._running[id(future)] = future
         try:
             future.watch()
@@ -175,6 +180,11 @@ class Calls:
             while (future := work.next()) is not None:
                 future.fail(error)
         self._dismiss()
+
+    def keep(self) -> None:
+        """Have the results here, as the session is about to end."""
+        for future in list(self._kept or ()):
+            future.keep()
 
     def wait(self) -> None:
         """Return when all has ended; what waits is started by and by."""

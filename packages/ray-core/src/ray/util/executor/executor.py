@@ -74,7 +74,9 @@ class RayExecutor(concurrent.futures.Executor):
             self._session.end()
             raise
         self._places = places
-        self._calls = Calls(places, Window(self._max_workers, ahead=max_workers is None and not as_actors))
+        self._calls = Calls(
+            places, Window(self._max_workers, ahead=max_workers is None and not as_actors), keeps=self._session.is_own
+        )
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RayFuture[R]:
         """Have ``fn`` called; returns at once.
@@ -130,5 +132,7 @@ class RayExecutor(concurrent.futures.Executor):
         self._calls.close(RuntimeError("cannot schedule new futures after shutdown"), cancel=cancel_futures)
         if wait:
             self._calls.wait()
+            if self._session.is_own:
+                self._calls.keep()
             self._places.close()
             self._session.end()
