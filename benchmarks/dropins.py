@@ -6,15 +6,18 @@ A ratio of times below 1, and one of rates above 1, says that this package is qu
 from __future__ import annotations
 
 import concurrent.futures
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from harness import Budget, Line, main, register
+import psutil
+from harness import Budget, Line, UnavailableError, main, register
 
 import ray
 from ray.util import RayExecutor
+from ray.util.multiprocessing import Pool
 
 LINES: list[Line] = []
 ITEMS = 10_000
@@ -86,6 +89,92 @@ def map_10000(budget: Budget) -> list[float]:
     while len(times) < budget.samples or time.perf_counter() < end:
         times.append(seconds(lambda: list(ray.map(nothing, range(ITEMS)))))
     return [ITEMS / each for each in times]
+
+
+def pools(use: Callable[[Any], Callable[[], object]], budget: Budget) -> list[float]:
+    """The ratio of rates of the same use of both pools. Theirs is of processes that are not forked from this one."""
+    with Pool(WORKERS) as ours, multiprocessing.get_context("spawn").Pool(WORKERS) as theirs:
+        return [1 / ratio for ratio in in_turn(use(ours), use(theirs), budget)]
+
+
+@register(LINES, "pool_map_10000", "x rate")
+def pool_map_10000(budget: Budget) -> list[float]:
+    """With the chunks that pools choose by themselves."""
+    return pools(lambda pool: lambda: pool.map(nothing, range(ITEMS)), budget)
+
+
+@register(LINES, "pool_map_chunksize_64", "x rate")
+def pool_map_chunksize_64(budget: Budget) -> list[float]:
+    return pools(lambda pool: lambda: pool.map(nothing, range(ITEMS), 64), budget)
+
+
+@register(LINES, "pool_apply", "x rate")
+def pool_apply(budget: Budget) -> list[float]:
+    return pools(lambda pool: lambda: [pool.apply(nothing, (1,)) for _ in range(100)], budget)
+
+
+@register(LINES, "pool_imap_chunksize_64", "x rate")
+def pool_imap_chunksize_64(budget: Budget) -> list[float]:
+    return pools(lambda pool: lambda: list(pool.imap(nothing, range(ITEMS), 64)), budget)
+
+
+def work(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def joblib_parts() -> Any:
+    try:
+        import joblib
+    except ImportError as error:
+        raise UnavailableError(str(error)) from error
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    return joblib
+
+
+@register(LINES, "joblib_1000_of_1_ms", "x rate")
+def joblib_1000_of_1_ms(budget: Budget) -> list[float]:
+    """``Parallel`` of 1,000 calls of 1 ms of work, by the rate with joblib's own processes (loky)."""
+    joblib = joblib_parts()
+
+    def with_backend(name: str) -> Callable[[], object]:
+        def call() -> None:
+            with joblib.parallel_config(name, n_jobs=WORKERS):
+                joblib.Parallel()(joblib.delayed(work)(0.001) for _ in range(1_000))
+
+        return call
+
+    return [1 / ratio for ratio in in_turn(with_backend("ray"), with_backend("loky"), budget)]
+
+
+def total(array: Any, item: int) -> float:
+    return float(array[item::512].sum())  # of each page
+
+
+@register(LINES, "joblib_array_100_mib", "copies")
+def joblib_array_100_mib(budget: Budget) -> list[float]:
+    """How many copies of an array of 100 MiB there are while 100 calls have it as an argument, the program's apart."""
+    joblib = joblib_parts()
+    import numpy
+
+    array = numpy.ones(100 << 17)
+    with joblib.parallel_config("ray", n_jobs=WORKERS):
+        joblib.Parallel()(joblib.delayed(total)(numpy.ones(1 << 18), 0) for _ in range(20))
+        before = resident()
+        results = joblib.Parallel(return_as="generator", batch_size=1)(
+            joblib.delayed(total)(array, item) for item in range(100)
+        )
+        most = max((resident() - before for _ in results), default=0)
+    return [most / array.nbytes] * budget.samples
+
+
+def resident() -> int:
+    """The memory of this process and those it has started; what several share counts once."""
+    me = psutil.Process()
+    return sum(process.memory_full_info().pss for process in [me, *me.children(recursive=True)])
 
 
 if __name__ == "__main__":

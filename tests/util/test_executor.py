@@ -480,3 +480,19 @@ def test_max_tasks_per_child(start):
     assert len(set(pids[:3])) == len(set(pids[3:6])) == 1
     assert len(set(pids)) == 3
     eventually(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+def test_results_outlive_a_session_of_the_executors_own():
+    """As in the standard library: ``with`` waits, and results are looked at afterwards."""
+    with RayExecutor() as executor:
+        futures = [executor.submit(double, x) for x in range(5)]
+        failed = executor.submit(fail, "missing")
+        results = executor.map(double, range(100), chunksize=10)
+    assert not ray.is_initialized()
+    assert [future.result() for future in futures] == [0, 2, 4, 6, 8]
+    assert futures[0].exception() is None
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            failed.result()
+    assert isinstance(failed.exception(), KeyError)
+    assert list(results) == [2 * x for x in range(100)]

@@ -254,8 +254,6 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "ActorPool": _POOL,
         "actor_pool": _POOL,
         "queue": _absent("An actor with an asyncio.Queue is one."),
-        "multiprocessing": _POOL,
-        "joblib": _POOL,
         **dict.fromkeys(
             (
                 "placement_group",

@@ -1,5 +1,6 @@
 """Values, functions and failures as bytes. The only room that pickles; opened in drivers and workers only."""
 
+from ray.serialization.apart import dump_apart, load_apart
 from ray.serialization.blob import Serialized, deserialize, deserialize_aligned, deserialize_copy, pickle_of
 from ray.serialization.captures import largest_captures
 from ray.serialization.caused import failed_start, failed_start_envelope, unreadable
@@ -35,11 +36,13 @@ __all__ = [
     "deserialize",
     "deserialize_aligned",
     "deserialize_copy",
+    "dump_apart",
     "dump_function",
     "failed_start",
     "failed_start_envelope",
     "is_importable",
     "largest_captures",
+    "load_apart",
     "load_function",
     "make_envelope",
     "open_envelope",

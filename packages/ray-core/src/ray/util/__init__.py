@@ -7,20 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 from ray import later_names
 
-__all__ = ["RayExecutor", "as_completed", "get_node_ip_address", "map_unordered", "scheduling_strategies"]
+__all__ = [
+    "RayExecutor",
+    "as_completed",
+    "get_node_ip_address",
+    "joblib",
+    "map_unordered",
+    "multiprocessing",
+    "scheduling_strategies",
+]
 
 #: {name: module that has it}; the same as the imports below, which are for type checkers. Modules have None.
 _HOMES = {
     "RayExecutor": "ray.util.executor",
     "as_completed": "ray.util.mapping",
     "get_node_ip_address": "ray.api.inspection",
+    "joblib": None,
     "map_unordered": "ray.util.mapping",
+    "multiprocessing": None,
     "scheduling_strategies": None,
 }
 
 if TYPE_CHECKING:
     from ray.api.inspection import get_node_ip_address
-    from ray.util import scheduling_strategies
+    from ray.util import joblib, multiprocessing, scheduling_strategies
     from ray.util.executor import RayExecutor
     from ray.util.mapping import as_completed, map_unordered
 

@@ -16,8 +16,11 @@ _users = 0
 class OwnSession:
     """A right to have a session. Where there is one already that the program has started, it is left alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str | None = None) -> None:
         """Have one; starts it if need be.
+
+        Args:
+            address: as ``ray.init`` takes it, where one is started.
 
         Raises:
             RayError: as ``ray.init``.
@@ -26,10 +29,15 @@ class OwnSession:
         self._context: session.RayContext | None = None
         with _lock:
             if interface.current() is None:
-                _started, _users = session.init(), 0
+                _started, _users = session.init(address), 0
             if _started is not None and _started.is_current():
                 self._context = _started
                 _users += 1
+
+    @property
+    def is_own(self) -> bool:
+        """Whether ``end`` may end a session."""
+        return self._context is not None
 
     def end(self) -> None:
         """Give it back; the last one ends the session. Idempotent."""

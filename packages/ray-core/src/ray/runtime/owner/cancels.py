@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: A task cancelled by force has this long until its worker is killed, which first sends what others wait for.
 FORCE_AFTER_S = 0.01
+#: It may not have begun by then: the node manager is asked again, less and less often, until the task has ended.
+FORCE_EVERY_S = 1.0
 #: A worker that has not ended a cancelled task after this time may be too busy to hear of it: the node manager signals.
 BUSY_S = 0.05
 #: What runs on after this time is worth a word; one word where as much else runs on within the second time.
@@ -79,8 +81,7 @@ class Cancels:
         """Cancel a task that was pushed to a worker."""
         link.peer.send(wire.Cancel(record.id, recursive, again))
         if force:
-            reason = "its task was cancelled by force"
-            self._later(FORCE_AFTER_S, record, link, lambda: node.KillLease(link.lease.id, record.id, reason))
+            self._kill_later(FORCE_AFTER_S, record, link)
         else:
             self._later(BUSY_S, record, link, lambda: node.Interrupt(record.id, lease=link.lease.id))
             self._warn_later(record, link, _TASK_RUNS_ON)
@@ -116,6 +117,16 @@ class Cancels:
             self._fail_cancelled(record, _MAY_HAVE_RUN)
         elif running not in client.inflight or order.index(running) < order.index(record.id):  # calls begin in order
             self._fail_cancelled(record)
+
+    def _kill_later(self, delay_s: float, record: TaskRecord, link: Link) -> None:
+        """Have the worker killed if it runs the task by then; it may begin later, and ignore that it was cancelled."""
+
+        def kill() -> None:
+            if link.inflight.get(record.id) is record:
+                self._tell_node(node.KillLease(link.lease.id, record.id, "its task was cancelled by force"))
+                self._kill_later(min(2 * delay_s, FORCE_EVERY_S), record, link)
+
+        self._timers.soon(delay_s, kill)
 
     def _later(
         self, delay_s: float, record: TaskRecord, place: Link | ActorClient, message: Callable[[], wire.Struct]

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from ray.api.objects import wait
 from ray.clock import perf_counter
 from ray.exceptions import RayConnectionError
+from ray.runtime.refs.ref import ObjectRef
 from ray.threads import UnawaitedThread
 from ray.util.executor.futures import Place, RayFuture
 from ray.util.executor.window import Window
@@ -48,7 +49,15 @@ class Calls:
     What starts them: the thread that submits one, the thread that waits for one, and one of its own while some wait.
     """
 
-    def __init__(self, places: Places, window: Window) -> None:
+    def __init__(self, places: Places, window: Window, *, outlives: bool = True, keeps: bool = False) -> None:
+        """Make it.
+
+        Args:
+            places: where calls run.
+            window: how many at a time.
+            outlives: whether what was added is run before the program ends.
+            keeps: whether ``keep`` is going to be called.
+        """
         self._places = places
         self._window = window
         #: User code may run under it, which pickles arguments, and finalisers.
@@ -58,9 +67,12 @@ class Calls:
         self._running: dict[int, RayFuture[Any]] = {}
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        #: Futures of calls that have been started, if the program may ask for their results after the session's end.
+        self._kept: weakref.WeakSet[RayFuture[Any]] | None = weakref.WeakSet() if keeps else None
         #: Why nothing more may be added.
         self._closed: Exception | None = None
-        _keep_in_mind(self)
+        if outlives:
+            _keep_in_mind(self)
 
     def add(self, work: RayFuture[Any] | Source) -> None:
         """Have it run.
@@ -115,6 +127,8 @@ class Calls:
         if not future.start(place):
             place.free()
             return
+        if self._kept is not None:
+            self._kept.add(future)
         self._running[id(future)] = future
         try:
             future.watch()
@@ -139,6 +153,11 @@ class Calls:
                 return
         self._wakes.put(None)
 
+    def running(self) -> list[ObjectRef[Any]]:
+        """What the calls make that have been started and have not ended."""
+        with self.lock:
+            return [ref for future in list(self._running.values()) if (ref := future.ref) is not None]
+
     def close(self, reason: Exception, *, cancel: bool) -> None:
         """Refuse more with ``reason``; ``cancel``: what waits does not start any more."""
         with self.lock:
@@ -162,15 +181,19 @@ class Calls:
                 future.fail(error)
         self._dismiss()
 
+    def keep(self) -> None:
+        """Have the results here, as the session is about to end."""
+        for future in list(self._kept or ()):
+            future.keep()
+
     def wait(self) -> None:
         """Return when all has ended; what waits is started by and by."""
         while True:
             self.advance()
             with self.lock:
-                running = list(self._running.values())
-                if not running and not self._waiting:
+                if not self._running and not self._waiting:
                     return
-            refs = [ref for future in running if (ref := future.ref) is not None]
+                refs = self.running()
             try:
                 wait(refs, len(refs))
             except RayConnectionError:  # the session has ended, and they with it

@@ -9,12 +9,11 @@ from typing import Any, ParamSpec, TypeVar
 from ray.api.inspection import cluster_resources
 from ray.api.options import whole_number
 from ray.clock import monotonic
-from ray.protocol.resources import UNIT
 from ray.util.chunking import ChunkSize, chunk_size, runner
 from ray.util.executor.calls import Calls
 from ray.util.executor.futures import Call, RayFuture
 from ray.util.executor.maps import buffered, eager
-from ray.util.executor.places import TaskPlaces
+from ray.util.executor.places import TaskPlaces, share
 from ray.util.executor.window import Window
 from ray.util.executor.workers import ActorPlaces
 from ray.util.own_session import OwnSession
@@ -70,13 +69,14 @@ class RayExecutor(concurrent.futures.Executor):
             if places is None:
                 places = ActorPlaces(self._max_workers, initializer, initargs, max_tasks_per_child, options)
             elif max_workers is not None and max_workers > cpus and "num_cpus" not in options:
-                share = int(cpus * UNIT / max_workers) / UNIT  # so that so many do run at a time
-                places = TaskPlaces({**options, "num_cpus": share})
+                places = TaskPlaces({**options, "num_cpus": share(cpus, max_workers)})
         except BaseException:
             self._session.end()
             raise
         self._places = places
-        self._calls = Calls(places, Window(self._max_workers, ahead=max_workers is None and not as_actors))
+        self._calls = Calls(
+            places, Window(self._max_workers, ahead=max_workers is None and not as_actors), keeps=self._session.is_own
+        )
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RayFuture[R]:
         """Have ``fn`` called; returns at once.
@@ -132,5 +132,7 @@ class RayExecutor(concurrent.futures.Executor):
         self._calls.close(RuntimeError("cannot schedule new futures after shutdown"), cancel=cancel_futures)
         if wait:
             self._calls.wait()
+            if self._session.is_own:
+                self._calls.keep()
             self._places.close()
             self._session.end()

@@ -77,6 +77,8 @@ class RayFuture(concurrent.futures.Future[R]):
         self._ended = False
         #: What the call came to, in a list, once it has been asked for.
         self._found: list[R] = []
+        #: Why there is none, if that was kept.
+        self._failure: BaseException | None = None
         #: Those who wait, as ``concurrent.futures`` notes them.
         self._told: list[Any] = []
         #: Whether the thread is to come; who takes the token out sends it.
@@ -149,6 +151,8 @@ class RayFuture(concurrent.futures.Future[R]):
             RayError: as ``ray.get``; the error of a function is of its original type as well.
         """
         __tracebackhide__ = True
+        if self._failure is not None:
+            raise self._failure
         ref = self._ref
         if not self._found:
             if timeout is not None:
@@ -240,6 +244,13 @@ class RayFuture(concurrent.futures.Future[R]):
         """The call cannot run."""
         self.set_exception(error)
         self._settle()
+
+    def keep(self) -> None:
+        """Have here what the call, which has ended, has come to."""
+        try:
+            self.result()
+        except Exception as error:
+            self._failure = error
 
     @property
     def ref(self) -> ObjectRef[R] | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ray.api.objects import cancel
 from ray.api.options import FUNCTION_NAMES, Given, normalise
 from ray.api.remote_function import RemoteFunction
+from ray.protocol.resources import UNIT
 from ray.runtime.interface import FunctionDescriptor
 from ray.runtime.refs.ref import ObjectRef
 from ray.util.executor.futures import Call, Place
@@ -60,6 +63,11 @@ class TaskPlaces:
         descriptor.name = name
         return RemoteFunction(function, self._given, descriptor=descriptor)  # type: ignore[return-value]
 
+    @staticmethod
+    def end(refs: list[ObjectRef[Any]]) -> None:
+        """End the calls that make these objects, and the processes in which they run."""
+        cancel(refs, force=True)
+
     def close(self) -> None:
         """Let go of the functions."""
         self._kept.clear()
@@ -69,7 +77,7 @@ class TaskPlaces:
 
         Workers keep for good what is sent so. What has a state, as objects and bound methods do, is sent as it is then.
         """
-        if type(function) is not types.FunctionType or not _is_of_module(function):
+        if type(function) is not types.FunctionType or not is_of_module(function):
             return None
         if len(self._kept) >= KEPT_FUNCTIONS:
             self._kept.clear()
@@ -77,7 +85,13 @@ class TaskPlaces:
         return kept
 
 
-def _is_of_module(function: types.FunctionType) -> bool:
+def share(cpus: float, calls: int) -> float:
+    """The ``num_cpus`` with which so many calls run at a time: rounded down, so that all of them do."""
+    return math.floor(cpus * UNIT / calls) / UNIT
+
+
+def is_of_module(function: types.FunctionType) -> bool:
+    """Whether its module has it by its name."""
     found: Any = sys.modules.get(function.__module__)
     for name in function.__qualname__.split("."):
         found = getattr(found, name, None)

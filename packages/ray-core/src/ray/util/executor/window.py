@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 #: Calls that are sent ahead of those that run start within so long, and so cannot be cancelled for so long.
 AIM_S = 0.005
 #: So many are sent for each that may run: the second waits at its worker while the first one runs.
@@ -33,3 +35,11 @@ class Window:
         self._ahead = max(LEAST_AHEAD, min(fitting, 2 * self._ahead, MOST_AHEAD))
         self.size = self._workers * self._ahead
         self.low = max(self._workers, self.size // 2)
+
+
+class OpenWindow(Window):
+    """All calls, where the processors of the session limit how many run and none is cancelled by itself."""
+
+    def __init__(self) -> None:
+        super().__init__(1, ahead=False)
+        self.size = self.chunks = sys.maxsize

@@ -6,24 +6,33 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ray.api.actor_calls import kill
 from ray.api.actors import ActorClass, ActorHandle
 from ray.api.options import CLASS_NAMES, normalise
 from ray.exceptions import RayActorError, RayTaskError
 from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.refs.session import failure_of
 from ray.util.executor.futures import Call
+from ray.util.executor.script_globals import ScriptGlobals
 
 
 class ExecutorWorker:
     """The actor."""
 
     def __init__(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+        self._globals = ScriptGlobals()
         if initializer is not None:
-            initializer(*initargs)
+            self._globals.run(initializer, initargs)
 
     def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """One call."""
-        return function(*args, **kwargs)
+        lent = self._globals.lend((function, *args))
+        if not lent:
+            return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._globals.take_back(lent)
 
 
 class ActorPlace:
@@ -74,6 +83,12 @@ class ActorPlace:
         """See ``Place``."""
         self._idle.append(self)
 
+    def end(self) -> None:
+        """End the actor, and the call that it runs."""
+        actor = self._actor
+        if actor is not None:
+            kill(actor)
+
     def close(self) -> None:
         """Let go of the actor."""
         self._actor = self._last = None
@@ -117,6 +132,11 @@ class ActorPlaces:
     def prepared(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         """``function`` as it is to be given to ``submit`` where it runs many calls."""
         return function
+
+    def end(self, refs: list[ObjectRef[Any]]) -> None:
+        """End the actors, and with them the calls that make these objects."""
+        for place in self._places:
+            place.end()
 
     def close(self) -> None:
         """Have the actors end."""
