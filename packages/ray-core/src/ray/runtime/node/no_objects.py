@@ -8,7 +8,7 @@ from ray.runtime.node.client import Client, Handler
 class NoObjects:
     """As ``NodeObjects``."""
 
-    pid = 0
+    pid = queued = 0
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
