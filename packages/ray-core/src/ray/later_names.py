@@ -247,13 +247,8 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "state": _QUESTIONS,
         "internal_kv": _absent("Keep shared state in a named actor."),
         "channel": _absent("Streaming tasks (num_returns='streaming') send one value after the other."),
-        "queue": _absent("An actor with an asyncio.Queue is one."),
-        "ActorPool": _absent("ray_async.map and ray.wait share calls out."),
     },
     "ray.util": {
-        "ActorPool": _POOL,
-        "actor_pool": _POOL,
-        "queue": _absent("An actor with an asyncio.Queue is one."),
         "multiprocessing": _POOL,
         "joblib": _POOL,
         **dict.fromkeys(

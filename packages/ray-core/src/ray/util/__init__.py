@@ -7,19 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 from ray import later_names
 
-__all__ = ["get_node_ip_address", "scheduling_strategies"]
+__all__ = ["ActorPool", "actor_pool", "get_node_ip_address", "queue", "scheduling_strategies", "sync"]
+
+#: {name: module that has it}; the same as the imports below, which are for type checkers. Modules have None.
+_HOMES = {
+    "ActorPool": "ray.util.actor_pool",
+    "actor_pool": None,
+    "get_node_ip_address": "ray.api.inspection",
+    "queue": None,
+    "scheduling_strategies": None,
+    "sync": None,
+}
 
 if TYPE_CHECKING:
     from ray.api.inspection import get_node_ip_address
-    from ray.util import scheduling_strategies
+    from ray.util import actor_pool, queue, scheduling_strategies, sync
+    from ray.util.actor_pool import ActorPool
 
 else:
 
     def __getattr__(name: str) -> Any:
-        if name == "get_node_ip_address":
-            return import_module("ray.api.inspection").get_node_ip_address
-        if name in __all__:
-            return import_module(f"{__name__}.{name}")
+        if name in _HOMES:
+            home = _HOMES[name]
+            return import_module(f"{__name__}.{name}") if home is None else getattr(import_module(home), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{later_names.sentence(__name__, name)}")
 
 
