@@ -70,6 +70,7 @@ ROWS = (
     Row("join", "`ray start --address`", "lower", 0.8),
     Row("join_seen", "after that, until every node knows the new one", "lower", 100),
     Row("attach", "`ray.init(redis_address=...)` to first result", "lower", 0.3),
+    Row("attach_far", "the same on a machine without a node", "lower", 0.5),
     Row("far_task_sync", "one task on another node, synchronous, p50", "lower", 350, "between_task_sync", 1.3),
     Row("far_actor_sync", "one call of an actor on another node, p50", "lower", 350, "between_actor_sync", 1.3),
     Row("far_pipelined", "tasks on one other node, pipelined", "higher", 25_000, "between_pipelined", 0.7),
@@ -121,8 +122,8 @@ def begun() -> float:
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
-def start_lines(nodes: Nodes) -> list[Line]:
-    """Of a cluster that comes and goes: its head, a second node, and a program that joins it."""
+def start_lines(nodes: Nodes, transport: str) -> list[Line]:
+    """Of a cluster that comes and goes: its head, a second node, and programs that join it."""
 
     @functools.cache
     def sample() -> dict[str, float]:
@@ -132,7 +133,9 @@ def start_lines(nodes: Nodes) -> list[Line]:
             start = time.perf_counter()
             nodes.await_all(2)
             found["join_seen"] = 1000 * (time.perf_counter() - start)
-            found["attach"] = attached(nodes)
+            found["attach"] = attached(nodes.address(), nodes.environ)
+            if transport == "routed":  # others do not reach nodes of other machines
+                found["attach_far"] = attached(nodes.address(), nodes.elsewhere())
             return found
         finally:
             nodes.stop()
@@ -140,13 +143,14 @@ def start_lines(nodes: Nodes) -> list[Line]:
     def line(name: str, unit: str) -> Line:
         return Line(name, unit, lambda budget: [sample()[name]])
 
-    return [line("head_start", "s"), line("join", "s"), line("join_seen", "ms"), line("attach", "s")]
+    lines = [line("head_start", "s"), line("join", "s"), line("join_seen", "ms"), line("attach", "s")]
+    return [*lines, line("attach_far", "s")] if transport == "routed" else lines
 
 
-def attached(nodes: Nodes) -> float:
+def attached(address: str, environ: Mapping[str, str]) -> float:
     """Seconds from ``ray.init`` to the first result, in an interpreter of its own that has imported ray."""
-    command = [sys.executable, __file__, "--child", nodes.address()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    command = [sys.executable, __file__, "--child", address]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     for text in done.stdout.splitlines():
         if text.startswith(MARK):
             return float(text.removeprefix(MARK))
@@ -313,7 +317,7 @@ def measured(run: Run, nodes: Nodes, transport: str, rounds: int, count: int) ->
     between = {"transport": "zmq", "options": {"transport": {"scheme": "tcp"}}}
     alone = [("alone", {"transport": "unix"})] + [("between", between)] * (transport == "routed")
     for _ in range(rounds):
-        run.take(start_lines(nodes))
+        run.take(start_lines(nodes, transport))
         for name, options in alone:
             lines = call_lines(name, {})
             if run.wants(lines):

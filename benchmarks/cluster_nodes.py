@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -65,7 +66,19 @@ class Nodes:
         return next(cluster.address for cluster in local_clusters().values() if cluster.name == NAME)
 
     def control(self) -> RedisLink:
-        return open_link(read_key_file(os.path.join(self.folder, "home", "clusters", f"{NAME}.json")), LIMIT_S)
+        return open_link(read_key_file(self._key_file(self.folder)), LIMIT_S)
+
+    def elsewhere(self) -> dict[str, str]:
+        """The environment of a program that has the key file and finds no node: as on another machine."""
+        folder = os.path.join(self.folder, "elsewhere")
+        copy = self._key_file(folder)
+        os.makedirs(os.path.dirname(copy), mode=0o700, exist_ok=True)
+        shutil.copy(self._key_file(self.folder), copy)
+        return self.environ | {"XDG_RUNTIME_DIR": folder, "RAY_HOME": os.path.join(folder, "home")}
+
+    @staticmethod
+    def _key_file(folder: str) -> str:
+        return os.path.join(folder, "home", "clusters", f"{NAME}.json")
 
     def await_all(self, count: int) -> None:
         """Wait until each node knows of so many that are alive."""

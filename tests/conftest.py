@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests import sessions
 from tests.commands import Machine
 from tests.redis_servers import server_binary
-from tests.sessions import MODES
+from tests.sessions import MODES, KeptSession
 from tests.soak import SOAK
 
 import ray
-from ray.testing import inside, leaks
+from ray.testing import leaks
 
 
 @pytest.fixture(params=MODES)
@@ -25,30 +24,38 @@ def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def kept_session() -> KeptSession | None:
+    """The session that tests of a file share, if the file says so: see ``sessions.kept``."""
+    return None
+
+
 @pytest.fixture
-def ray_session(mode: str) -> Iterator[ray.RayContext]:
+def ray_session(mode: str, kept_session: KeptSession | None) -> Iterator[ray.RayContext]:
     """A session of four processors that the test finds started."""
-    with ray.init(local_mode=mode == "local_mode", num_cpus=4, resources={"disk": 2}) as context:
+    options = {"local_mode": mode == "local_mode", "num_cpus": 4, "resources": {"disk": 2}}
+    if kept_session is not None:
+        yield kept_session.begin(**options)
+        kept_session.give_back()
+        return
+    with ray.init(**options) as context:
         yield context
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., ray.RayContext]]:
+def start(kept_session: KeptSession | None) -> Iterator[Callable[..., ray.RayContext]]:
     """Start the session of the test, with the keywords of ``ray.init``; at the end all must be free, and then gone."""
+    if kept_session is not None:
+        yield kept_session.begin
+        kept_session.give_back()
+        return
     before = leaks.snapshot()
     yield ray.init
-    if ray.is_initialized():
-        gc.collect()
-        inside.settled()
-        end = time.monotonic() + leaks.PATIENCE_S
-        while (inside.entries() or inside.stored_bytes()) and time.monotonic() < end:
-            time.sleep(0.01)
-            gc.collect()  # a thread may just have been holding what leads to a ref
-        held = [(entry.id.hex(), entry.local, entry.pins, entry.credits) for entry in inside.entries().values()]
-        stored = inside.stored_bytes()
+    try:
+        if ray.is_initialized():
+            sessions.assert_let_go()
+    finally:
         ray.shutdown()
-        assert not held, "objects that nobody should hold any more: (id, refs, pins, credits)"
-        assert not stored
     leaks.assert_clean(before)
 
 
@@ -89,9 +96,17 @@ def rounds() -> Callable[[int, int], int]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_left(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kept_session: KeptSession | None
+) -> Iterator[None]:
     """Each test starts without a session, whatever the environment says, and leaves nothing behind."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if kept_session is not None:
+        if {"start", "ray_session"}.isdisjoint(request.fixturenames):
+            kept_session.end()
+        yield
+        assert kept_session.is_there() or not ray.is_initialized(), "the test left its session running"
+        return
     assert not ray.is_initialized()
     before = leaks.snapshot() if "mode" in request.fixturenames else None
     yield

@@ -6,8 +6,13 @@ import threading
 import time
 
 import pytest
+from tests import sessions
 
 import ray
+
+kept_session = sessions.kept()
+mode = sessions.one_after_the_other()
+
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -7,8 +7,13 @@ import functools
 import threading
 
 import pytest
+from tests import sessions
 
 import ray
+
+kept_session = sessions.kept()
+mode = sessions.one_after_the_other()
+
 
 LIMIT_S = 20
 

@@ -5,6 +5,7 @@ import datetime
 import pytest
 
 import ray
+from ray.api.methods import actor_methods
 from ray.protocol.resources import UNIT
 
 
@@ -204,3 +205,12 @@ def test_an_option_of_the_class_is_none_of_a_method(ray_session, name):
     actor = ray.remote(type("Actor", (), {"method": lambda self: 1})).remote()
     with pytest.raises(ValueError, match=f"{name} is an option of actor classes"):
         actor.method.options(**{name: 1})
+
+
+def test_a_class_is_read_once_for_whatever_options(ray_session, monkeypatch):
+    read = []
+    monkeypatch.setattr("ray.api.actors.actor_methods", lambda cls: read.append(cls) or actor_methods(cls))
+    made = ray.remote(type("Actor", (), {"method": lambda self: 1}))
+    changed = [made.options(num_cpus=0), made.options(num_cpus=0).options(max_restarts=1), made.options(num_cpus=0)]
+    assert ray.get([each.remote().method.remote() for each in changed]) == [1, 1, 1]
+    assert len(read) == 1

@@ -5,10 +5,14 @@ import logging
 import time
 
 import pytest
+from tests import sessions
 from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import RayConnectionError
+
+kept_session = sessions.kept()
+mode = sessions.one_after_the_other()
 
 
 @ray.remote

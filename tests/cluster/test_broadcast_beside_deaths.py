@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import random
 import threading
 import zlib
@@ -97,3 +98,23 @@ def test_the_others_finish(cluster: tuple[Cluster, DataWays], dies: str, seed: i
         assert transfers(origin)["sent_bytes"] - before <= (2.05 + 2) * NBYTES
     for node in victims:
         made.kill(node)
+
+
+def test_a_node_that_asks_after_the_death_finds_the_copy_of_another(cluster: tuple[Cluster, DataWays]) -> None:
+    """Only the node that has died knew who has one. What nobody has is lost."""
+    made, _ = cluster
+    settings = {"num_cpus": 1, "object_store_memory": 3 * STORE_BYTES}
+    origin, copy, reader = (made.add_node(**settings) for _ in range(3))
+    made.wait_for_nodes()
+    ref, lost = (make.options(node=origin.node_id).remote(seed) for seed in range(2))
+    ray.wait([ref, lost], num_returns=2, timeout=datetime.timedelta(seconds=LIMIT_S))
+    keeper = Keeper.options(node=copy.node_id).remote()
+    expected = ray.get(keeper.keep.remote([ref]), timeout=LIMIT_S)
+    made.kill(origin)
+    eventually(lambda: [row["Alive"] for row in ray.nodes()].count(False) == 1, LIMIT_S, "it is known to be dead")
+    assert ray.get(read.options(node=reader.node_id).remote([ref]), timeout=LIMIT_S) == expected
+    assert hash_of(ray.get(ref, timeout=LIMIT_S)) == expected
+    with pytest.raises(ray.exceptions.ObjectLostError, match=rf"it was on the node {origin.name} .*, which is dead"):
+        ray.get(read.options(node=reader.node_id).remote([lost]), timeout=LIMIT_S)
+    made.kill(copy)
+    made.kill(reader)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.sessions import shared, unchecked
 
@@ -307,7 +307,7 @@ def test_an_actor_that_cannot_be_sent_when_its_arguments_are_there_is_dead(tmp_p
 def test_what_no_check_has_refused_fails_alone(changed: dict[str, Any]) -> None:
     """As an option would that is not checked: here the checks are got round."""
     odd = same.options(name="odd")
-    odd._options = dataclasses.replace(odd._options, **changed)
+    odd._options = msgspec.structs.replace(odd._options, **changed)
     for ref in [odd.remote(number) for number in range(3)]:
         with pytest.raises(UnpicklableError, match="the call of odd"):
             ray.get(ref, timeout=PATIENCE_S)

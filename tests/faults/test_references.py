@@ -13,11 +13,15 @@ import signal
 import time
 
 import pytest
+from tests import sessions
 from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import ObjectLostError, OwnerDiedError
 from ray.testing import inside
+
+kept_session = sessions.kept()
+
 
 #: The promise is 100 ms; a machine that has other things to do is given more.
 FREED_S = 1.0

@@ -118,7 +118,7 @@ def every_point(submit, inside, path, *, warm, step=1):
         assert notes(path) == sorted([*found, *sizes]), f"what ran, interrupted at point {point}"
         if passed < point:  # those that give up pass few after that
             break
-    assert point > 20
+    assert point > 15
 
 
 @pytest.mark.parametrize("warm", first_of([False, True]), ids=["no lease", "a lease is kept"])
@@ -158,7 +158,7 @@ def test_tasks_are_sent_before_what_is_sent_without_a_wait(tmp_path):
         kept.clear()
         if passed < point:
             break
-    assert point > 20
+    assert point > 15
 
 
 @pytest.mark.parametrize("kind", [Actor, AsyncActor])
@@ -232,4 +232,4 @@ def test_an_inner_one_is_interrupted_as_well(tmp_path):
         assert notes(path) == sorted([*found, *sizes]), f"what ran, interrupted at point {point}"
         if passed < point:
             break
-    assert point > 20
+    assert point > 15

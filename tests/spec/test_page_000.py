@@ -9,10 +9,15 @@ import functools
 import time
 
 import pytest
+from tests import sessions
 from tests.stopwatch import Stopwatch
 
 import ray
 from ray.experimental import async_api
+
+kept_session = sessions.kept()
+mode = sessions.one_after_the_other()
+
 
 pytest.importorskip("ray_async")
 

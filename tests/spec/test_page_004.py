@@ -6,10 +6,14 @@ What the page shows in comments is asserted after it. Sleeps are as printed; not
 import time
 
 import pytest
+from tests import sessions
 from tests.stopwatch import Stopwatch
 
 import ray
 from ray.exceptions import RayConnectionError
+
+kept_session = sessions.kept()
+mode = sessions.one_after_the_other()
 
 
 def test_starting(mode, monkeypatch):

@@ -179,20 +179,20 @@ def test_a_peer_that_stops_for_a_while_is_not_lost(reader):
 
 @pytest.mark.parametrize("reader", ["tcp"], indirect=True)
 def test_over_tcp_a_peer_that_does_not_answer_is_lost(monkeypatch, reader):
-    """As one behind a network that has gone: nobody says so, only the heartbeat stops.
+    """Its system does: only the heartbeat stops.
 
-    Ten times as quick as it is set; that it is set is tested with the options.
+    Twenty times as quick as it is set; that it is set is tested with the options.
     """
     transport, at_reader, folder, scheme = reader
     for option in (zmq.HEARTBEAT_IVL, zmq.HEARTBEAT_TIMEOUT):
-        monkeypatch.setitem(sockets.TCP_OPTIONS, option, sockets.TCP_OPTIONS[option] // 10)
+        monkeypatch.setitem(sockets.TCP_OPTIONS, option, sockets.TCP_OPTIONS[option] // 20)
     address = transport.listen("reader")
     with peer(folder, scheme, "connect", address) as process:
         assert process.stdout.readline() == "sent\n"
         at_reader.wait(500, "all arrive")
         stopped = loss_after(process, at_reader, signal.SIGSTOP, 12.0)
-        assert stopped.elapsed_s() > 0.8
-        assert stopped.undisturbed_s() < 1.8
+        assert stopped.elapsed_s() > 0.4
+        assert stopped.undisturbed_s() < 2.3
     check(at_reader)
 
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ray.runtime.refs.generator import ObjectRefGenerator
     from ray.runtime.refs.ref import ObjectRef
     from ray.runtime.refs.ref import ObjectRef as ObjectID
+    from ray.util.mapping import map as map
+    from ray.util.mapping import starmap as starmap
 
 __all__ = [
     "Actor",
@@ -122,6 +124,8 @@ if not TYPE_CHECKING:  # checkers are to see a misspelt name
             return _import(f"ray.{name}")
         if name == "ObjectID":
             value = __getattr__("ObjectRef")
+        elif name in ("map", "starmap"):  # not in ``__all__``: they would hide built-in names
+            value = getattr(_import("ray.util.mapping"), name)
         elif name in _HOME:
             value = getattr(_import(_HOME[name]), name)
             if name == "init":

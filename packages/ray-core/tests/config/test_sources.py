@@ -74,6 +74,30 @@ def test_a_pyproject_of_somebody_else_is_not_even_parsed(tmp_path):
     assert ask(tmp_path) == Settings()
 
 
+@pytest.mark.parametrize("own", ['[project]\nname = "ray"', '[tool.x]\nmodules = ["ray.x"]', "[tool.x.ray]"])
+def test_a_pyproject_that_only_names_the_package_is_not_parsed(tmp_path, own):
+    (tmp_path / "pyproject.toml").write_text(f"{own}\nthis is not TOML")
+    assert read_file({}, tmp_path) == ConfigFile()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[tool.ray]\nstore = "a"',
+        '[ "tool" . \'ray\' ]\nstore = "a"',
+        '[tool]\nray.store = "a"',
+        '[tool]\nray = {store = "a"}',
+        'tool.ray.store = "a"',
+        'tool . "ray" . store = "a"',
+        "tool = {ray = {store = 'a'}}",
+        "'tool' = {ray.store = 'a'}",
+    ],
+)
+def test_the_table_of_a_pyproject_is_found_however_it_is_written(tmp_path, text):
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert ask(tmp_path).choices["store"].value == "a"
+
+
 def test_a_pyproject_can_be_named(tmp_path):
     path = tmp_path / "pyproject.toml"
     path.write_text('[tool.ray]\nstore = "a"\n')

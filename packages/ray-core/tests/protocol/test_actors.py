@@ -2,11 +2,11 @@
 
 import random
 from collections import Counter, defaultdict
-from dataclasses import replace
 from itertools import count
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ray.messages.node import ActorSpec, ExitCause
 from ray.protocol.actors import (

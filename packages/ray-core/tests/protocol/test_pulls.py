@@ -202,12 +202,13 @@ def test_a_node_that_dies(table: PullTable) -> None:
     ask(table, 2, 900)
     ask(table, 3, 900)
     ask(table, 4, 900, node=OTHER)
-    gone = Failure(LOST, "dead")
-    assert table.node_down(NODE, "dead") == [Gone(NODE), Tell(A, 3, gone)]
+    assert table.node_down(NODE, "dead") == [Gone(NODE)]
     table.validate()
-    assert table.ended(key(2), Failure(AGAIN)) == [Tell(A, 2, gone), Begin(key(4), OTHER, 900)]
+    assert table.ended(key(2), None) == [Tell(A, 2), Begin(key(3), NODE, 900, anywhere=True)]
+    assert table.ended(key(3), Failure(LOST)) == [Tell(A, 3, Failure(LOST, "dead")), Begin(key(4), OTHER, 900)]
     assert ask(table, 1, asker=B) == [Tell(B, 1)]  # the copy is here
-    assert ask(table, 5) == [Tell(A, 5, gone)]
+    assert ask(table, 5) == [Begin(key(5), NODE, 10, anywhere=True)]
+    assert table.ended(key(5), None) == [Tell(A, 5)]
 
 
 def test_what_others_have_of_a_dead_node_comes_all_the_same(table: PullTable) -> None:
@@ -220,16 +221,16 @@ def test_what_others_have_of_a_dead_node_comes_all_the_same(table: PullTable) ->
 def test_what_others_do_not_have_either_is_lost_with_its_node(table: PullTable) -> None:
     ask(table, 1)
     table.node_down(NODE, "dead")
-    assert table.ended(key(1), Failure(LOST, "not here")) == [Tell(A, 1, Failure(LOST, "dead"))]
+    assert table.ended(key(1), Failure(LOST, "not here")) == [Begin(key(1), NODE, 10, anywhere=True)]
+    assert table.ended(key(1), Failure(AGAIN, "nor there")) == [Tell(A, 1, Failure(LOST, "dead"))]
+    assert table.copies == {}
 
 
-def test_what_came_from_a_dead_node_is_not_begun_again(table: PullTable) -> None:
-    gone = Failure(LOST, "dead")
+def test_what_came_from_a_dead_node_is_sought_when_the_mover_dies(table: PullTable) -> None:
     ask(table, 1)
     table.node_down(NODE, "dead")
     table.mover_lost()
-    assert table.mover_ready() == [Tell(A, 1, gone)]
-    assert table.copies == {}
+    assert table.mover_ready() == [Begin(key(1), NODE, 10, anywhere=True)]
 
 
 class Node:
@@ -255,7 +256,7 @@ class Node:
                 assert self.is_up
                 assert effect.key not in self.coming
                 assert effect.key not in self.store
-                assert effect.node not in self.table._gone
+                assert effect.anywhere == (effect.node in self.table._gone)
                 self.coming.add(effect.key)
             elif isinstance(effect, GiveUp):
                 assert effect.key in self.coming

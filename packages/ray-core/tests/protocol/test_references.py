@@ -22,6 +22,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.owners import Clock
+from tests.quick import first_of
 
 from ray.messages import codec, wire
 from ray.protocol import references
@@ -908,7 +909,7 @@ def test_ref_on_its_way_to_its_owner_by_two_ways() -> None:
     world.end()
 
 
-@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 60))])
+@pytest.mark.parametrize("seed", first_of(range(60), 10))
 def test_processes_that_exchange_refs(seed: int) -> None:
     world = World(seed, 3 + seed % 3, deaths=False)
     for _ in range(600):
@@ -916,7 +917,7 @@ def test_processes_that_exchange_refs(seed: int) -> None:
     world.end()
 
 
-@pytest.mark.parametrize("seed", [*range(30), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(30, 100))])
+@pytest.mark.parametrize("seed", first_of(range(100), 15))
 def test_processes_that_exchange_refs_and_die(seed: int) -> None:
     world = World(seed, 4 + seed % 4, deaths=True)
     for _ in range(600):
@@ -953,7 +954,7 @@ def test_a_giver_that_dies_with_the_credit_in_its_queue() -> None:
     owner.table.validate()
 
 
-@pytest.mark.parametrize("seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 30))])
+@pytest.mark.parametrize("seed", first_of(range(30), 5))
 def test_processes_of_several_nodes_that_die_with_what_is_in_their_queues(seed: int) -> None:
     """Nothing is freed that is held, and nothing is kept for ever: who keeps a ref says how often it was handed it."""
     world = World(seed, 4 + seed % 4, deaths=True, far=True)
@@ -962,7 +963,7 @@ def test_processes_of_several_nodes_that_die_with_what_is_in_their_queues(seed: 
     world.end()
 
 
-@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 60))])
+@pytest.mark.parametrize("seed", first_of(range(60), 10))
 def test_death_between_two_messages(seed: int) -> None:
     """Still nothing is freed that is held. A credit whose message was never sent ends with the process it was for."""
     world = World(seed, 4 + seed % 4, deaths=True, torn=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ray.protocol.task_effects import Push
+from ray.abc.store import StoreStats
 from ray.runtime.cluster.places import Place
 from ray.runtime.process.interrupts import in_critical_code
 
@@ -37,7 +37,7 @@ def looks_inside(call):
 
 
 def test_methods_that_dataclasses_make_are_of_the_module_of_the_class():
-    assert looks_inside(lambda: Push(object()))
+    assert looks_inside(lambda: StoreStats(1, 2, 3))
     assert not looks_inside(lambda: TheirsAsWell(1))
 
 

@@ -115,12 +115,12 @@ class Connections:
     def receive(self, peer: Peer) -> bytes | None:
         """The next packet; None if there is none; empty at the end, or if it is too long."""
         try:
-            packet, _, flags, _ = peer.sock.recvmsg(MAX_PACKET_BYTES)
+            packet = peer.sock.recv(MAX_PACKET_BYTES + 1)
         except BlockingIOError:
             return None
         except OSError:
             return b""
-        return b"" if flags & socket.MSG_TRUNC else packet
+        return packet if len(packet) <= MAX_PACKET_BYTES else b""
 
     def reply(self, number: int, message: Message) -> bool:
         """Send now, or as soon as the client takes it; False if it takes nothing and has to go.

@@ -40,6 +40,8 @@ Events: TypeAlias = "deque[tuple[Connection, Sequence[Frame] | None]]"
 
 #: Units taken before others get their turn.
 _BATCH = 512
+#: What it takes to begin to connect; one more result tells that all have succeeded.
+_CONNECT_STEPS = 2
 _POLLIN = int(zmq.POLLIN)
 
 
@@ -100,16 +102,18 @@ class Hub:
     def attempt(self, connection: ZmqConnection) -> None:
         """Have ZeroMQ begin to connect, unless it was told."""
         id, begun = connection.id, connection.begun
-        naming = (self._handle, native.NAME, id, len(id))
-        steps = [
-            native.again(native.set_option, naming),
-            native.again(native.connect, (self._handle, connection.address.encode())),
-        ]
-        calls = walk(steps)
-        if not begun:
-            begun.extend(calls)
-            self._outgoing.touch()  # it may have let messages in
-        if len(begun) <= len(steps):
+        if not begun:  # asked again in each turn, while others are dialled as well
+            naming = (self._handle, native.NAME, id, len(id))
+            calls = walk(
+                [
+                    native.again(native.set_option, naming),
+                    native.again(native.connect, (self._handle, connection.address.encode())),
+                ]
+            )
+            if not begun:
+                begun.extend(calls)
+                self._outgoing.touch()  # it may have let messages in
+        if len(begun) <= _CONNECT_STEPS:
             connection.reason = connection.reason or os.strerror(begun[-1])
 
     def stand(self, connection: ZmqConnection) -> None:

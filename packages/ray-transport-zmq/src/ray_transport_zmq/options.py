@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import Literal
 
 import msgspec
+
+_PORT_DIGITS = 5
 
 
 class ZmqOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +38,10 @@ class ZmqOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def port_range(self) -> range:
         """The ports to listen on; empty where the system chooses."""
-        found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", self.ports, re.ASCII)
-        low, high = (int(found[1]), int(found[2])) if found else (0, 0)
+        ends = self.ports.split("-")  # no pattern: each worker that listens would compile it
+        if len(ends) != 2 or not all(end.isascii() and end.isdigit() and len(end) <= _PORT_DIGITS for end in ends):
+            return range(0)
+        low, high = map(int, ends)
         return range(low, high + 1) if 0 < low <= high < 1 << 16 else range(0)
 
     def check_machine(self) -> None:

@@ -52,15 +52,17 @@ OPTIONS: dict[zmq.SocketOption, int] = {
 #: For sockets over TCP, in addition. On ``ipc`` the kernel tells at once when a peer dies, and a process that is
 #: stopped for a while is not dead.
 TCP_OPTIONS: dict[zmq.SocketOption, int] = {
-    # Each costs both ends a turn of their threads, and of nodes there are pairs. A silent peer is lost in 10 to 15 s.
-    zmq.HEARTBEAT_IVL: 5_000,
-    # Longer than it takes a cluster to declare a silent node dead (9 s): a lost connection must not come before that.
-    zmq.HEARTBEAT_TIMEOUT: 10_000,
-    zmq.TCP_MAXRT: 10_000,
+    # A lost connection must not come before a cluster has declared a silent node dead (9 s). That the network is gone
+    # the system finds out, which asks the other one each 2 s and waits for 12 s: 10 to 14 s after that.
     zmq.TCP_KEEPALIVE: 1,
-    zmq.TCP_KEEPALIVE_IDLE: 10,
-    zmq.TCP_KEEPALIVE_INTVL: 5,
-    zmq.TCP_KEEPALIVE_CNT: 3,
+    zmq.TCP_KEEPALIVE_IDLE: 2,
+    zmq.TCP_KEEPALIVE_INTVL: 2,
+    zmq.TCP_KEEPALIVE_CNT: 5,
+    zmq.TCP_MAXRT: 12_000,
+    # This is for processes that are silent while their system answers. Each one costs both ends two turns of their
+    # threads, and of nodes there are pairs.
+    zmq.HEARTBEAT_IVL: 30_000,
+    zmq.HEARTBEAT_TIMEOUT: 10_000,
 }
 #: These can be set but not read back.
 WRITE_ONLY: dict[zmq.SocketOption, int] = {zmq.ROUTER_MANDATORY: 1, zmq.ROUTER_HANDOVER: 0}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+
+import msgspec
 
 from ray import later_names
 from ray.api.actor_state import ActorState, core_of, state_of
@@ -122,7 +123,7 @@ class ActorMethod(OneReturn[F_co]):  # noqa: D101
         given = normalise(options, METHOD_NAMES, "an actor method")
         fresh = method_options(given)
         changed: dict[str, Any] = {name: getattr(fresh, name) for name in given}
-        replaced = dataclasses.replace(self._ray_options, **changed)
+        replaced = msgspec.structs.replace(self._ray_options, **changed)
         return ActorMethod(self._ray_core, self._ray_name, replaced, self._ray_function)
 
     def _remote(

@@ -153,22 +153,26 @@ class ActorClass(Generic[T_co]):
         self._ray_given: Given = given or {}
         self._ray_options = actor_options(self._ray_given)
         self._ray_descriptor: FunctionDescriptor[Any] = parent._ray_descriptor if parent else FunctionDescriptor(cls)
-        # Read off the class at the first use: while a class is unpickled it has no attributes yet.
-        self._ray_table: tuple[Mapping[str, MethodOptions], Arity, bool] | None = parent._ray_table if parent else None
+        #: The one that was decorated, where this is the same with other options.
+        self._ray_origin: ActorClass[Any] | None = (parent._ray_origin or parent) if parent else None
+        # Read off the class at the first use: while a class is unpickled it has no attributes yet. The origin's counts.
+        self._ray_table: tuple[Mapping[str, MethodOptions], Arity, bool] | None = None
 
     def _ray_methods(self) -> tuple[Mapping[str, MethodOptions], Arity, bool]:
-        if self._ray_table is None:
+        origin = self._ray_origin or self
+        table = origin._ray_table
+        if table is None:
             methods = actor_methods(self._ray_class)
             arity = constructor_arity(self._ray_class) or Arity(var_positional=True, var_keyword=True)
-            self._ray_table = (methods, arity, is_async_class(self._ray_class))
+            table = origin._ray_table = (methods, arity, is_async_class(self._ray_class))
         groups = self._ray_options.concurrency_groups
-        for name, options in self._ray_table[0].items():
+        for name, options in table[0].items():
             if options.concurrency_group is not None and options.concurrency_group not in groups:
                 raise ValueError(
                     f"The method {name!r} of {self._ray_name} is in concurrency group {options.concurrency_group!r}, "
                     f"which concurrency_groups= does not have.{did_you_mean(options.concurrency_group, groups)}"
                 )
-        return self._ray_table
+        return table
 
     @property
     def _ray_name(self) -> str:

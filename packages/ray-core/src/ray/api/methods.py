@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import types
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, TypeVar, Unpack, overload
+
+import msgspec
 
 from ray.api.options import METHOD_NAMES, check_name, method_options, normalise
 from ray.api.typed import T0, T1, T2, T3, FixedReturn, MethodMarks, P, R
@@ -236,10 +237,10 @@ def actor_methods(cls: type) -> dict[str, MethodOptions]:
             continue
         options: MethodOptions = getattr(function, _MARK, None) or MethodOptions()
         if streams_on_loop(function) and options.num_returns == 1:
-            options = dataclasses.replace(options, num_returns=STREAMING)
+            options = msgspec.structs.replace(options, num_returns=STREAMING)
         check_name(name, "Method")  # it is to travel
         arity = arity_of(function, bound=not isinstance(attribute, staticmethod))
-        methods[name] = dataclasses.replace(options, arity=arity)
+        methods[name] = msgspec.structs.replace(options, arity=arity)
     return methods
 
 

@@ -104,10 +104,14 @@ class RayContext(Mapping[str, Any]):
     def __repr__(self) -> str:
         return f"RayContext({self.address_info!r})"
 
+    def is_current(self) -> bool:
+        """Whether this session is that of the process still."""
+        return interface.current() is self._runtime
+
     def disconnect(self) -> None:
         """End this session, if it is still the current one."""
         with _lock:
-            if interface.current() is self._runtime:
+            if self.is_current():
                 shutdown()
 
     def __enter__(self) -> Self:

@@ -7,8 +7,9 @@ that others reach as well: the number of the node in decimal, and the contacts, 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from ray.exceptions import RayConnectionError
 from ray.protocol.handshake import MAX_ADDRESS_CHARS
@@ -19,8 +20,7 @@ _MAX_NODE = (1 << 32) - 1
 _SHOWN_CHARS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class RoutedAddress:
+class RoutedAddress(msgspec.Struct, frozen=True):
     """What an address says."""
 
     node: int

@@ -7,17 +7,21 @@ above. Child processes do not come here: they receive the plan.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from ray.config.spelling import did_you_mean
 from ray.exceptions import PluginOptionsError
 from ray.exceptions.base import printable
 
+#: What a pyproject.toml with a table ``tool.ray`` has, however that is written: the key ``tool``, alone or before it.
+_TOOL_RAY = re.compile(rb"""tool["']?[ \t]*(?:\.[ \t]*["']?ray|[]=])""")
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+
+class Setting(msgspec.Struct, frozen=True):
     """A value and where it was set."""
 
     value: Any
@@ -25,26 +29,24 @@ class Setting:
     """As it is said in a sentence, such as ``from environment RAY_STORE``."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
+class ConfigFile(msgspec.Struct, frozen=True):
     """The ``ray`` table of a file, not yet checked."""
 
-    table: Mapping[str, Any] = field(default_factory=dict)
+    table: Mapping[str, Any] = msgspec.field(default_factory=dict)
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """Everything that was asked for, before it is held against what is installed."""
 
     #: {seam: name or dotted path}; a seam without a choice is absent.
-    choices: Mapping[str, Setting] = field(default_factory=dict)
+    choices: Mapping[str, Setting] = msgspec.field(default_factory=dict)
     #: Names of the observers to load, in order.
-    observers: Setting = field(default_factory=lambda: Setting((), "default"))
+    observers: Setting = msgspec.field(default_factory=lambda: Setting((), "default"))
     #: {seam: {option: setting}}, for whatever plugin is chosen.
-    keyword_options: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
+    keyword_options: Mapping[str, Mapping[str, Setting]] = msgspec.field(default_factory=dict)
     #: {seam: {plugin name: {option: setting}}}, for that plugin only.
-    file_options: Mapping[str, Mapping[str, Mapping[str, Setting]]] = field(default_factory=dict)
+    file_options: Mapping[str, Mapping[str, Mapping[str, Setting]]] = msgspec.field(default_factory=dict)
 
     def options_for(self, seam: str, name: str, *, chosen: bool = True) -> dict[str, Setting]:
         """Options of one plugin; those given by keyword, which belong to the ``chosen`` one, win over the file's."""
@@ -80,8 +82,8 @@ def read_file(environ: Mapping[str, str], cwd: str | os.PathLike[str]) -> Config
         except OSError:
             continue
         in_pyproject = filename == "pyproject.toml"
-        # Parsing costs milliseconds and most projects' files do not mention us at all.
-        if in_pyproject and b"ray" not in data:
+        # Parsing takes milliseconds of each start, and most projects' files have no such table.
+        if in_pyproject and not _TOOL_RAY.search(data):
             continue
         return _parse(data, "pyproject.toml [tool.ray]" if in_pyproject else filename, in_pyproject=in_pyproject)
     return ConfigFile()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """A plugin that could be chosen, known by its metadata only."""
 
     seam: str
@@ -29,11 +29,10 @@ class Candidate:
         return f"package {self.distribution!r} {self.version}" if self.distribution else f"module {self.target!r}"
 
 
-@dataclass(frozen=True, slots=True)
-class Inventory:
+class Inventory(msgspec.Struct, frozen=True):
     """The result of a scan."""
 
     #: {seam: {plugin name: what offers it}}; more than one offer is a conflict once the name is chosen.
-    plugins: Mapping[str, Mapping[str, tuple[Candidate, ...]]] = field(default_factory=dict)
+    plugins: Mapping[str, Mapping[str, tuple[Candidate, ...]]] = msgspec.field(default_factory=dict)
     #: {normalised distribution name: version}
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = msgspec.field(default_factory=dict)

@@ -12,8 +12,9 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from ray.exceptions import IncompatiblePluginsError, PluginContractError, PluginNotInstalledError
 from ray.exceptions.shadowed import shadowing
@@ -139,8 +140,7 @@ def normalise(name: str) -> str:
     return key
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(msgspec.Struct, frozen=True):
     """A distribution's metadata: a directory, or for archives whatever importlib.metadata has."""
 
     name: str

@@ -7,7 +7,8 @@ it and not in "unknown".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from ray.abc.store import LISTING, NOTIFICATIONS, PINNING, SHARED, SPILLING
 
@@ -18,8 +19,7 @@ HOSTS = "hosts"
 WATCHABLE = "watchable"
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """A plugin that the project offers: what to install, and what it will be able to do."""
 
     package: str
@@ -31,8 +31,7 @@ class Known:
     """The distribution that offers the name, where ``package`` is only a library that it needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seam:
+class Seam(msgspec.Struct, frozen=True):
     """One replaceable part of the system."""
 
     name: str
@@ -42,7 +41,7 @@ class Seam:
     """What a plugin of this seam must implement."""
     optional: bool = False
     """Whether a plan may do without."""
-    known: Mapping[str, Known] = field(default_factory=dict)
+    known: Mapping[str, Known] = msgspec.field(default_factory=dict)
 
     @property
     def group(self) -> str:

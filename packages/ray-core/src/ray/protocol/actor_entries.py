@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import msgspec
 
 from ray.messages.node import ActorSpec, ActorUpdate, ExitCause
 
@@ -13,8 +14,7 @@ PLACING, STARTING, ALIVE, RESTARTING, DEAD = "placing", "starting", "alive", "re
 DEFAULT_PLACES = 1000
 
 
-@dataclass(slots=True)
-class ActorEntry:
+class ActorEntry(msgspec.Struct):
     """One actor. ``incarnation`` counts processes, from 0."""
 
     spec: ActorSpec
@@ -41,9 +41,9 @@ class ActorEntry:
     #: A hosted one that is dead had come to its own code.
     begun: bool = True
     #: {home: number of its last order to end a process that another one follows}, where a director keeps the actor.
-    kills: dict[bytes, int] = field(default_factory=dict)
+    kills: dict[bytes, int] = msgspec.field(default_factory=dict)
     #: Processes that asked to be told, by process id.
-    watchers: set[bytes] = field(default_factory=set)
+    watchers: set[bytes] = msgspec.field(default_factory=set)
 
     def update(self) -> ActorUpdate:
         """The state as others may see it."""
@@ -61,52 +61,45 @@ def places_of(spec: ActorSpec) -> int:
     return spec.max_concurrency or (DEFAULT_PLACES if spec.is_async else 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Get the actor a worker, after ``delay_s``."""
 
     actor: ActorEntry
     delay_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Unplace:
+class Unplace(msgspec.Struct, frozen=True):
     """The actor needs no worker any more."""
 
     actor: ActorEntry
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(msgspec.Struct, frozen=True):
     """Tell the watchers."""
 
     actor: ActorEntry
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(msgspec.Struct, frozen=True):
     """The actor runs: keep only what it holds for life."""
 
     actor: ActorEntry
 
 
-@dataclass(frozen=True, slots=True)
-class KillWorker:
+class KillWorker(msgspec.Struct, frozen=True):
     """End the process now."""
 
     worker: bytes
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class EndOrderly:
+class EndOrderly(msgspec.Struct, frozen=True):
     """Tell the process to end after the calls it has received."""
 
     worker: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectEnd:
+class ExpectEnd(msgspec.Struct, frozen=True):
     """The process is ending in order: see that it comes to that."""
 
     worker: bytes

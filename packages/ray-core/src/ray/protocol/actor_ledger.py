@@ -11,8 +11,9 @@ Invariants (see the tests, which let many of them live at random):
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+import msgspec
 
 from ray.abc.control_operations import Claim, Commit, Delete, Get, Operation, Put
 from ray.exceptions import ControlFullError, ControlKindError, ControlStoreError
@@ -38,23 +39,20 @@ def name_key(namespace: str, name: str) -> str:
     return f"{NAMES}{len(namespace)}:{namespace}:{name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """All that was to be written of an actor up to this version is in the store."""
 
     actor: bytes
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class NameTaken:
+class NameTaken(msgspec.Struct, frozen=True):
     """A new actor cannot have its name; nothing of it is written, or will be."""
 
     actor: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """A new actor cannot be written; nothing of it is, or will be."""
 
     actor: bytes
@@ -64,8 +62,7 @@ class Failed:
 News: TypeAlias = Written | NameTaken | Failed
 
 
-@dataclass(slots=True)
-class _Page:
+class _Page(msgspec.Struct):
     """What the store has of one actor, and is to have."""
 
     wanted: bytes
@@ -89,17 +86,16 @@ class _Page:
     asked: tuple[Operation[Any], int] | None = None
 
 
-@dataclass(slots=True)
-class ActorLedger:
+class ActorLedger(msgspec.Struct):
     """Of a node that directs, or did."""
 
     #: What the key ``director`` holds for its right.
     right: bytes = b""
-    _pages: dict[bytes, _Page] = field(default_factory=dict)
+    _pages: dict[bytes, _Page] = msgspec.field(default_factory=dict)
     #: {key of a name: the actor that has it, or is to have it next}
-    _names: dict[str, bytes] = field(default_factory=dict)
+    _names: dict[str, bytes] = msgspec.field(default_factory=dict)
     #: Ids of those of which something is due and nothing under way: a dict as an ordered set.
-    _due: dict[bytes, None] = field(default_factory=dict)
+    _due: dict[bytes, None] = msgspec.field(default_factory=dict)
 
     def known(self, actor: bytes, value: bytes, name: str, named: bytes) -> None:
         """The store has this of a living actor, and of its name if it has one."""

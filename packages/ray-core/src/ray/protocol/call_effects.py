@@ -7,7 +7,6 @@ of. So each may be carried out twice, one time inside the other, and has to do n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -25,31 +24,27 @@ class Push(msgspec.Struct, Generic[T], gc=False):  # made in C, as there is one 
     callee: Callee[T]
 
 
-@dataclass(slots=True)
-class Connect(Generic[T]):
+class Connect(msgspec.Struct, Generic[T]):
     """Reach the process of an actor where it is said to be, unless that is done or has been overtaken."""
 
     callee: Callee[T]
     update: ActorUpdate
 
 
-@dataclass(slots=True)
-class Drop(Generic[T]):
+class Drop(msgspec.Struct, Generic[T]):
     """The process of an actor has ended: what still comes from it is not heard."""
 
     callee: Callee[T]
 
 
-@dataclass(slots=True)
-class Soon:
+class Soon(msgspec.Struct):
     """Call ``then`` with the time, once, ``delay_s`` from now, though the loop may be asleep for longer."""
 
     delay_s: float
     then: Callable[[float], None]
 
 
-@dataclass(slots=True)
-class End(Generic[T]):
+class End(msgspec.Struct, Generic[T]):
     """A call does not come to its end: its actor is dead, or its process was, or only the connection is lost."""
 
     call: T
@@ -64,46 +59,40 @@ class End(Generic[T]):
     lives: bool = False
 
 
-@dataclass(slots=True)
-class Refuse(Generic[T]):
+class Refuse(msgspec.Struct, Generic[T]):
     """No process is reached that would run a call: end it with that error."""
 
     call: T
     error: Exception
 
 
-@dataclass(slots=True)
-class Cancel(Generic[T]):
+class Cancel(msgspec.Struct, Generic[T]):
     """A call that was cancelled will not run: end it so."""
 
     call: T
 
 
-@dataclass(slots=True)
-class LetGo(Generic[T]):
+class LetGo(msgspec.Struct, Generic[T]):
     """A call went on without a caller, and has ended: nobody needs its arguments."""
 
     call: T
 
 
-@dataclass(slots=True)
-class Placed(Generic[T]):
+class Placed(msgspec.Struct, Generic[T]):
     """An actor need not be kept for its ``__init__`` any more. ``runs``: it has a process again."""
 
     callee: Callee[T]
     runs: bool
 
 
-@dataclass(slots=True)
-class Restarts(Generic[T]):
+class Restarts(msgspec.Struct, Generic[T]):
     """The process of an actor has died, and another one takes its place: tell of that if it goes on so."""
 
     callee: Callee[T]
     update: ActorUpdate
 
 
-@dataclass(slots=True)
-class Ended(Generic[T]):
+class Ended(msgspec.Struct, Generic[T]):
     """An actor is dead: its ``__init__`` will not run again."""
 
     callee: Callee[T]

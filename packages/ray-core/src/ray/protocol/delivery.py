@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import msgspec
 
 from ray.exceptions import RemoteProtocolError
 
@@ -25,8 +26,7 @@ _NEVER = float("inf")
 _AT_ONCE = -_NEVER
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """What precedes a message on the channel, or travels alone to confirm."""
 
     number: int
@@ -54,8 +54,7 @@ class Header:
         return cls(number, have, int.from_bytes(data[_HEADER.size :], "little"))
 
 
-@dataclass(slots=True)
-class _Sent(Generic[T]):
+class _Sent(msgspec.Struct, Generic[T]):
     """A message that is not confirmed."""
 
     message: T

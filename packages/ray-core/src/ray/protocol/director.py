@@ -17,7 +17,6 @@ Invariants (see the tests, which let many of each live at random):
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import msgspec
@@ -154,38 +153,33 @@ class Mandate:
 # --- what is known of nodes -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """The store has what was to be written of a node."""
 
     kept: KeptNode
 
 
-@dataclass(frozen=True, slots=True)
-class Lives:
+class Lives(msgspec.Struct, frozen=True):
     """A node has shown in the store that it lives."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class FoundDead:
+class FoundDead(msgspec.Struct, frozen=True):
     """A director has declared the node dead."""
 
     number: int
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """The number is another node's."""
 
     number: int
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class Outranked:
+class Outranked(msgspec.Struct, frozen=True):
     """A director with a higher term has written."""
 
     term: int

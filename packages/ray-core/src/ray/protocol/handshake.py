@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ray.exceptions import RemoteProtocolError
 from ray.ids import PROCESS_ID_BYTES, node_number
@@ -15,8 +15,7 @@ KINDS = frozenset({"driver", "worker", "node", "observer"})
 GUESTS = frozenset({"driver", "observer"})
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(msgspec.Struct, frozen=True):
     """What a process belongs to. What it does not know yet, or does not belong to, is empty or 0."""
 
     session: str

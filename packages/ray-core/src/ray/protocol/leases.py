@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
+
+import msgspec
 
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
 from ray.ids import node_of
@@ -27,8 +29,7 @@ from ray.protocol.waiting import DemandEntry, DemandKey, Line, Shape, WaitingLin
 ZERO_COST_LEASES_PER_CPU = 4
 
 
-@dataclass(slots=True)
-class Lease:
+class Lease(msgspec.Struct):
     """A worker held by an owner. ``allocation`` may lack its CPU while the worker is blocked."""
 
     id: bytes
@@ -53,31 +54,27 @@ class Lease:
         return not (self.request.resources or self.for_life)
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """Tell the owner."""
 
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True)
-class StartWorkers:
+class StartWorkers(msgspec.Struct, frozen=True):
     """Fork this many more workers for a job."""
 
     count: int
     job: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RevokeLease:
+class RevokeLease(msgspec.Struct, frozen=True):
     """Ask the owner to release when its running work has ended; ``soft``: when it has no work left for it."""
 
     lease: Lease
     soft: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Infeasible:
+class Infeasible(msgspec.Struct, frozen=True):
     """This node can never serve it."""
 
     entry: DemandEntry

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from ray.abc.scheduler import NodeView, ResourceRequest, SchedulerPolicy
 from ray.ids import node_of
@@ -41,8 +43,7 @@ MOST_ASKED = 64
 MOST_FREE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """Workers that an owner waits for, and its own node has no room for."""
 
     key: DemandKey
@@ -62,8 +63,7 @@ class Wish:
     served: bool = False
 
 
-@dataclass(slots=True)
-class Loan:
+class Loan(msgspec.Struct):
     """A question to another node: lend workers."""
 
     number: int
@@ -81,8 +81,7 @@ class Loan:
     has_none: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Lent:
+class Lent(msgspec.Struct, frozen=True):
     """A lease of a worker on another node."""
 
     id: bytes

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -40,8 +39,7 @@ EARLIER = 1000
 JOINING, ALIVE, DEAD = "joining", "alive", "dead"
 
 
-@dataclass(slots=True)
-class Member:
+class Member(msgspec.Struct):
     """A node, as the director sees it."""
 
     record: NodeRecord

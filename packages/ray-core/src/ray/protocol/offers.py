@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from ray.abc.scheduler import ResourceRequest
 from ray.protocol import sharing
@@ -26,8 +27,7 @@ from ray.protocol.resources import Allocation
 HOLD_S = 0.5
 
 
-@dataclass(slots=True, eq=False)
-class Offer:
+class Offer(msgspec.Struct, eq=False):
     """Room for one worker."""
 
     home: bytes
@@ -37,7 +37,7 @@ class Offer:
     #: {id: lease of another job} that is to end first
     leases: dict[bytes, Lease]
     #: What is free for it by now.
-    held: list[Allocation] = field(default_factory=list)
+    held: list[Allocation] = msgspec.field(default_factory=list)
     #: When it is over; None: it was not made yet.
     until: float | None = None
 

@@ -11,9 +11,10 @@ The caller carries out what the methods return, in order.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import TypeAlias
+
+import msgspec
 
 from ray.protocol.story import check
 
@@ -32,8 +33,7 @@ QUEUED, COMING, ENDING, HERE = range(4)
 LOST, FULL, AGAIN = "lost", "full", "again"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """Why there is no copy."""
 
     kind: str
@@ -46,38 +46,35 @@ class Failure:
 _NOT_NEEDED = Failure(LOST, "the process that has asked for it needs it no more")
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(msgspec.Struct, frozen=True):
     """The mover is to bring this."""
 
     key: bytes
     node: bytes
     nbytes: int
+    anywhere: bool = False
+    """Its node is dead: any other one may have a copy."""
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(msgspec.Struct, frozen=True):
     """The mover is to end this transfer, and to say so."""
 
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """That node is dead: what comes from there goes on from other nodes that have it, or is lost."""
+class Gone(msgspec.Struct, frozen=True):
+    """That node is dead: what comes from there goes on from other nodes that have it."""
 
     node: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     """Nobody needs this copy."""
 
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(msgspec.Struct, frozen=True):
     """To a process that has asked: it is here, or why not."""
 
     asker: bytes
@@ -88,8 +85,7 @@ class Tell:
 Effect: TypeAlias = Begin | GiveUp | Gone | Delete | Tell
 
 
-@dataclass(slots=True)
-class Copy:
+class Copy(msgspec.Struct):
     """One object of another node, as far as this one is concerned."""
 
     key: bytes
@@ -99,10 +95,12 @@ class Copy:
     order: int
     state: int = QUEUED
     tries: int = 0
+    #: All nodes are asked for it, or were.
+    is_sought: bool = False
     #: Processes that need it, in the order in which they came.
-    askers: dict[bytes, None] = field(default_factory=dict)
+    askers: dict[bytes, None] = msgspec.field(default_factory=dict)
     #: (process, request) of those that wait for an answer.
-    waiting: list[tuple[bytes, int]] = field(default_factory=list)
+    waiting: list[tuple[bytes, int]] = msgspec.field(default_factory=list)
     #: When it is deleted, unless somebody needs it by then.
     until: float = 0.0
 
@@ -137,8 +135,6 @@ class PullTable:
     def ask(self, asker: bytes, request: int, key: bytes, node: bytes, nbytes: int, urgency: int) -> list[Effect]:
         """A process needs an object, and waits for an answer."""
         copy = self.copies.get(key)
-        if copy is None and node in self._gone:
-            return [Tell(asker, request, Failure(LOST, self._gone[node]))]
         if copy is None:
             self._orders += 1
             copy = self.copies[key] = Copy(key, node, nbytes, urgency, self._orders)
@@ -223,8 +219,8 @@ class PullTable:
             return [*self._drop(list(self._resting.values())), *self._admit()]
         copy.tries += 1
         if failure.kind != FULL and copy.node in self._gone:
-            failure = Failure(LOST, self._gone[copy.node])
-        if failure.kind == AGAIN and copy.tries < MAX_TRIES:
+            failure = Failure(LOST if copy.is_sought else AGAIN, self._gone[copy.node])
+        if failure.kind == AGAIN and (copy.tries < MAX_TRIES or copy.node in self._gone):
             self._enqueue(copy)
             return self._admit()
         return [*self._fail(copy, failure), *self._admit()]
@@ -272,13 +268,9 @@ class PullTable:
         return effects
 
     def node_down(self, node: bytes, reason: str) -> list[Effect]:
-        """A node is gone: what has not begun to come from there never will, and the rest only if others have it."""
+        """A node is gone: what it has made comes from others that have it, or is lost once none of them does."""
         self._gone[node] = reason
-        effects: list[Effect] = [Gone(node)]
-        for copy in list(self.copies.values()):
-            if copy.node == node and copy.state == QUEUED:
-                effects += self._fail(copy, Failure(LOST, reason))
-        return [*effects, *self._admit()]
+        return [Gone(node)]
 
     def _admit(self) -> list[Effect]:
         """Begin what there is room for, in order: what does not fit holds up what follows, or it would never come."""
@@ -293,13 +285,11 @@ class PullTable:
             if coming and self._coming_bytes + copy.nbytes > self._budget:
                 break
             heappop(queue)
-            if copy.node in self._gone:  # it was on its way when that node died
-                effects += self._fail(copy, Failure(LOST, self._gone[copy.node]))
-                continue
             copy.state = COMING
+            copy.is_sought = copy.node in self._gone
             coming[key] = copy
             self._coming_bytes += copy.nbytes
-            effects.append(Begin(key, copy.node, copy.nbytes))
+            effects.append(Begin(key, copy.node, copy.nbytes, copy.is_sought))
         return effects
 
     def validate(self) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
+
+import msgspec
 
 from ray.abc.scheduler import ResourceRequest
 from ray.protocol.waiting import DemandEntry
@@ -75,8 +76,7 @@ def to_take(
     return max(of_owner.values(), key=len)[-1] if of_owner else None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """A home wants workers of a kind, for which no node has room."""
 
     job: str

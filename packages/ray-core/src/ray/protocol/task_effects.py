@@ -7,8 +7,9 @@ of. So each may be carried out twice, one time inside the other, and has to do n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
+
+import msgspec
 
 from ray.messages.node import ExitCause
 from ray.protocol.run_slot import OpenRecall
@@ -17,83 +18,72 @@ from ray.protocol.task_records import Lease, SchedulingClass, Task
 T = TypeVar("T", bound=Task)
 
 
-@dataclass(slots=True)
-class Push(Generic[T]):
+class Push(msgspec.Struct, Generic[T]):
     """Send the ``batch`` of a lease to its worker."""
 
     lease: Lease[T]
 
 
-@dataclass(slots=True)
-class Ask(Generic[T]):
+class Ask(msgspec.Struct, Generic[T]):
     """Tell the node manager how many more workers a class can use now."""
 
     cls: SchedulingClass[T]
 
 
-@dataclass(slots=True)
-class Release(Generic[T]):
+class Release(msgspec.Struct, Generic[T]):
     """Give a worker back. ``retired``: it ends by itself."""
 
     lease: Lease[T]
     retired: bool
 
 
-@dataclass(slots=True)
-class Forget(Generic[T]):
+class Forget(msgspec.Struct, Generic[T]):
     """The worker of a lease is dead, and what becomes of its tasks is decided."""
 
     lease: Lease[T]
 
 
-@dataclass(slots=True)
-class Suspect(Generic[T]):
+class Suspect(msgspec.Struct, Generic[T]):
     """The connection to a worker is lost: ask the node manager how it ended."""
 
     lease: Lease[T]
 
 
-@dataclass(slots=True)
-class Recall(Generic[T]):
+class Recall(msgspec.Struct, Generic[T]):
     """Ask a worker to give back what it has not started."""
 
     lease: Lease[T]
     recall: OpenRecall
 
 
-@dataclass(slots=True)
-class Insist(Generic[T]):
+class Insist(msgspec.Struct, Generic[T]):
     """The worker has not answered: ask the node manager to put the recall in force."""
 
     lease: Lease[T]
     recall: OpenRecall
 
 
-@dataclass(slots=True)
-class After:
+class After(msgspec.Struct):
     """Call ``then`` with the time, once, ``delay_s`` from now."""
 
     delay_s: float
     then: Callable[[float], None]
 
 
-@dataclass(slots=True)
-class Cancel(Generic[T]):
+class Cancel(msgspec.Struct, Generic[T]):
     """A task that was cancelled will not run: end it so."""
 
     task: T
 
 
-@dataclass(slots=True)
-class Crash(Generic[T]):
+class Crash(msgspec.Struct, Generic[T]):
     """The worker of a task has died, and there is no retry left: end it so."""
 
     task: T
     cause: ExitCause
 
 
-@dataclass(slots=True)
-class RunAgain(Generic[T]):
+class RunAgain(msgspec.Struct, Generic[T]):
     """The worker of a task has died, and the task is going to run once more: tell of that if it goes on so."""
 
     task: T

@@ -5,14 +5,13 @@ The worker does all of this by itself, and a moment earlier, where its interpret
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 #: So long after its time a task is interrupted, its owner is told, and its process is ended.
 INTERRUPT_S, TELL_S, END_S = 0.05, 0.2, 1.25
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """What is due, and when to look again (seconds after the deadline), if then."""
 
     interrupt: bool = False

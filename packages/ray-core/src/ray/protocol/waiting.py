@@ -9,9 +9,10 @@ from __future__ import annotations
 import bisect
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TypeAlias
+
+import msgspec
 
 from ray.abc.scheduler import ResourceRequest
 from ray.messages.placement import Placement
@@ -24,8 +25,7 @@ DemandKey: TypeAlias = tuple[bytes, int]
 _place = itemgetter(0)
 
 
-@dataclass(slots=True)
-class DemandEntry:
+class DemandEntry(msgspec.Struct):
     """One owner's wish for workers of one class."""
 
     key: DemandKey
@@ -56,8 +56,7 @@ class DemandEntry:
     overdue: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class Line:
+class Line(msgspec.Struct, eq=False):
     """Entries of one job that need the same, at the same nodes, preferably the same one, with the same depth and
     priority: owners that hold nothing first, then by turn.
     """
@@ -70,7 +69,7 @@ class Line:
     #: Nothing but a number limits these.
     free: bool
     #: ((holds, turn), entry); turns are unique.
-    entries: list[tuple[tuple[bool, int], DemandEntry]] = field(default_factory=list)
+    entries: list[tuple[tuple[bool, int], DemandEntry]] = msgspec.field(default_factory=list)
 
 
 class WaitingLines:

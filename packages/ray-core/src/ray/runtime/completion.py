@@ -34,12 +34,21 @@ class _Callback(Listener):
         self.told = callback  # type: ignore[method-assign]
 
 
-def when_done(ref: ObjectRef[Any], callback: Callable[[], None]) -> Callable[[], None]:
+class _LateCallback(_Callback):
+    __slots__ = ()
+
+    prompt = False
+
+
+def when_done(ref: ObjectRef[Any], callback: Callable[[], None], *, prompt: bool = True) -> Callable[[], None]:
     """Call ``callback`` once when the object is ready or failed.
 
     At once and on this thread, if it is already; else on whichever thread takes the message, under the runtime's lock:
     it must be quick, not raise, and not call back into ``ray``. Borrowed objects are fetched. When the session ends,
     pending objects fail. The ref is kept until then.
+
+    ``prompt=False`` spares the wake-up of a thread: the message is taken by the next thread that waits for anything, or
+    a few milliseconds later.
 
     Returns:
         A function that withdraws; idempotent, any thread. A callback that is under way may still come.
@@ -48,7 +57,7 @@ def when_done(ref: ObjectRef[Any], callback: Callable[[], None]) -> Callable[[],
         RayConnectionError: the ref belongs to a session that has ended.
     """
     runtime = session_of(ref)
-    listener = _Callback(ref, callback)
+    listener = (_Callback if prompt else _LateCallback)(ref, callback)
     if not runtime.subscribe(listener):
         callback()
         return _nothing

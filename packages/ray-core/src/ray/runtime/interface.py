@@ -7,8 +7,9 @@ Two runtimes exist: ``ray.runtime.owner.owner.OwnerRuntime`` (drivers and worker
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+import msgspec
 
 from ray.exceptions.base import printable
 from ray.runtime.arity import Arity
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 STREAMING = -1
 
 
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
+class TaskOptions(msgspec.Struct, frozen=True):
     """Options of a remote function, validated and complete."""
 
     resources: Mapping[str, int]
@@ -42,8 +42,7 @@ class TaskOptions:
     placement: Placement | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MethodOptions:
+class MethodOptions(msgspec.Struct, frozen=True):
     """Options of one actor method, from ``@ray.method`` and ``handle.m.options()``."""
 
     num_returns: int = 1
@@ -61,8 +60,7 @@ class MethodOptions:
 IN_THREAD = "__ray_in_thread__"
 
 
-@dataclass(frozen=True, slots=True)
-class ActorOptions:
+class ActorOptions(msgspec.Struct, frozen=True):
     """Options of an actor, validated and complete."""
 
     resources: Mapping[str, int]
@@ -76,7 +74,7 @@ class ActorOptions:
     name: str | None = None
     namespace: str | None = None
     detached: bool = False
-    concurrency_groups: Mapping[str, int] = field(default_factory=dict)
+    concurrency_groups: Mapping[str, int] = msgspec.field(default_factory=dict)
     placement: Placement | None = None
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ray.protocol.resources import UNIT
 from ray.runtime.process import hardware
@@ -21,11 +22,10 @@ DEFAULT_NAMESPACE = "default"
 _MEMORY_SHARE = 0.7
 
 
-@dataclass(frozen=True, slots=True)
-class SentCode:
+class SentCode(msgspec.Struct, frozen=True):
     """What the program sends to its workers."""
 
-    env_vars: Mapping[str, str] = field(default_factory=dict)
+    env_vars: Mapping[str, str] = msgspec.field(default_factory=dict)
     """For their environment."""
     directory: PackedDirectory | None = None
     """In which they begin, and look for modules first."""
@@ -55,38 +55,36 @@ class SentCode:
             raise
 
 
-@dataclass(frozen=True, slots=True)
-class StartOptions:
+class StartOptions(msgspec.Struct, frozen=True):
     """A session on this machine. Amounts are fixed point (see ``UNIT``); None is what the machine has."""
 
     plan: ResolvedPlan
     num_cpus: int | None = None
     num_gpus: int | None = None
-    resources: Mapping[str, int] = field(default_factory=dict)
+    resources: Mapping[str, int] = msgspec.field(default_factory=dict)
     """Custom resources by name."""
     memory_bytes: int | None = None
     """What tasks may ask for with ``memory=``."""
     object_store_bytes: int | None = None
     namespace: str = DEFAULT_NAMESPACE
     log_to_driver: bool = True
-    code: SentCode = field(default_factory=SentCode)
+    code: SentCode = msgspec.field(default_factory=SentCode)
 
 
-@dataclass(frozen=True, slots=True)
-class JoinOptions:
+class JoinOptions(msgspec.Struct, frozen=True):
     """A job on a node that runs already."""
 
     session_dir: str
     """Of a node on this machine; empty: one of another machine serves this program."""
-    chosen: Mapping[str, object] = field(default_factory=dict)
+    chosen: Mapping[str, object] = msgspec.field(default_factory=dict)
     """{seam: name of a plugin}, where the program names one: the session's must be that."""
-    plugin_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    plugin_options: Mapping[str, Mapping[str, object]] = msgspec.field(default_factory=dict)
     """{seam: {option: value}}: the session's must be these."""
     namespace: str = DEFAULT_NAMESPACE
     log_to_driver: bool = True
     key: FoundKey | None = None
     """Of the cluster, where no node of it is on this machine."""
-    code: SentCode = field(default_factory=SentCode)
+    code: SentCode = msgspec.field(default_factory=SentCode)
 
 
 def offered(options: StartOptions, gpus_found: int) -> dict[str, int]:

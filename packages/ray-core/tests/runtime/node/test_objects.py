@@ -268,12 +268,16 @@ def test_a_node_that_dies(world: World) -> None:
     assert world.orders() == [orders.Gone(OTHER), orders.Remove(1, [], OTHER)]
     assert world.answers == []  # a third node may have it
     world.reports(orders.Ended(KEY, pulls.AGAIN, "no connection"))
+    assert world.orders() == [orders.Bring(KEY, OTHER, NBYTES, list(world.members.members))]
+    assert world.answers == []
+    world.reports(orders.Ended(KEY, pulls.LOST, "nor there"))
     assert world.answers == [(ASKER, node.Answer(1, False, error="it has died"))]
     world.clock.passes(5)
     assert world.orders() == [orders.Remove(2, [], OTHER)]
     world.pull(2)
-    assert world.answers[1:] == [(ASKER, node.Answer(2, False, error="it has died"))]
-    assert world.orders() == []
+    assert world.orders() == [orders.Bring(KEY, OTHER, NBYTES, list(world.members.members))]
+    world.reports(orders.Ended(KEY))
+    assert world.answers[1:] == [(ASKER, node.Answer(2, True))]
 
 
 def test_a_director_is_told_where_it_listens_once_it_does(world: World) -> None:

@@ -102,8 +102,9 @@ class Node:
     def order(self, order: orders.Order) -> None:
         self._channel.send(orders.encode(order))
 
-    def bring(self, origin: Node) -> None:
-        self.order(orders.Bring(KEY, origin.number, NBYTES))
+    def bring(self, origin: Node, others: list[Node] | None = None) -> None:
+        named = None if others is None else [other.number for other in others]
+        self.order(orders.Bring(KEY, origin.number, NBYTES, named))
 
     def end(self) -> orders.Ended:
         return self.ended.get(timeout=20)
@@ -247,6 +248,27 @@ def test_others_go_on_where_a_node_dies_that_sends_on(net: Net) -> None:
         node.order(orders.GiveUp(KEY))
     for node in net.others[2:]:
         assert came(node).received <= 1.02 * NBYTES
+
+
+def test_who_asks_after_the_source_has_died_finds_a_copy(net: Net) -> None:
+    """Whichever node has it, and though others that are asked seek it as well."""
+    *seekers, holder = net.others
+    holder.bring(net.source)
+    came(holder)
+    net.kill(net.source)
+    for node in seekers:
+        node.bring(net.source, [other for other in net.others if other is not node])
+    for node in seekers:
+        came(node)
+
+
+def test_those_that_seek_what_nobody_has_do_not_wait_for_each_other(net: Net) -> None:
+    net.kill(net.source)
+    began = time.monotonic()
+    for node in net.others:
+        node.bring(net.source, [other for other in net.others if other is not node])
+    assert all(node.end().kind for node in net.others)
+    assert time.monotonic() - began < 2.5  # not for as long as a sender may be silent
 
 
 def test_it_goes_on_from_another_holder_where_the_source_dies(net: Net) -> None:

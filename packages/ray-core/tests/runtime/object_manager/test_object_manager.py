@@ -184,6 +184,17 @@ def test_what_is_here_already_does_not_come(world: World) -> None:
     assert world.ended() == orders.Ended(KEY)
 
 
+def test_what_another_process_is_about_to_store_is_tried_again(world: World) -> None:
+    put(world.there)
+    view = world.here.store.create(KEY, NBYTES)
+    world.bring()
+    assert world.ended().kind == AGAIN
+    view.release()
+    world.here.store.abort(KEY)
+    world.bring()
+    assert not world.ended().kind
+
+
 def test_there_is_no_room() -> None:
     made = World(Side(HeapStore(FRAME_BYTES)), Side())
     put(made.there)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from ray.messages import cluster
 from ray.messages.cluster import DemandRow
@@ -15,14 +16,13 @@ from ray.runtime.process.timers import Timers
 PATIENCE_S = 1.0
 
 
-@dataclass
-class _Asked:
+class _Asked(msgspec.Struct):
     """A question that is under way."""
 
     on_rows: Callable[[list[DemandRow]], None]
     rows: list[DemandRow]
     #: Nodes that have not answered.
-    left: set[bytes] = field(default_factory=set)
+    left: set[bytes] = msgspec.field(default_factory=set)
 
 
 class Survey:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from ray.runtime.cluster.places import Place
 
@@ -22,8 +23,7 @@ def may_be_name(text: str) -> bool:
     return bool(NAME.fullmatch(text)) and text not in ADDRESS_WORDS and not text.replace(".", "").isdigit()
 
 
-@dataclass(frozen=True, slots=True)
-class WantedCluster:
+class WantedCluster(msgspec.Struct, frozen=True):
     """The cluster that the user has named."""
 
     source: str

@@ -58,7 +58,9 @@ def worker_main(
     signal.signal(signal.SIGINT, runtime.interrupting.handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     SignalGuard(runtime.interrupting.handler, lambda: desk.this_call() is not None).install()
-    runtime.attach(*knock(transport, f"w-{worker_id.hex()}", node_address, runtime.peers.hello_of), node_address)
+    is_lent = job.is_guest or job.home != node_number(worker_id)
+    own = knock(transport, f"w-{worker_id.hex()}", node_address, runtime.peers.hello_of, is_lent=is_lent)
+    runtime.attach(*own, node_address)
     inbox = runtime.inbox
     inbox.handlers |= {
         wire.Push: runtime.intake.on_push,

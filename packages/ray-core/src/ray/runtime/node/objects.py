@@ -220,7 +220,8 @@ class NodeObjects:
                 self._remove(removed)
                 removed = []
             if isinstance(effect, pulls.Begin):
-                self._order(orders.Bring(effect.key, effect.node, effect.nbytes))
+                others = list(self._members.members) if effect.anywhere else None
+                self._order(orders.Bring(effect.key, effect.node, effect.nbytes, others))
             elif isinstance(effect, pulls.GiveUp):
                 self._order(orders.GiveUp(effect.key))
             elif isinstance(effect, pulls.Gone):
@@ -357,7 +358,7 @@ class NodeObjects:
         self._order(orders.Way(member.node, message.host, message.port, *ticket, message.reason, store))
 
     def node_down(self, gone: bytes, reason: str) -> None:
-        """A node is dead: nothing comes from there any more, and nobody holds what its processes owned."""
+        """A node is dead: what it has made comes from others, and nobody holds what its processes owned."""
         if gone in self._gone:
             return
         self._gone[gone] = reason

@@ -39,6 +39,9 @@ class Bringing:
         self._ways = ways
         self._neighbours = neighbours
         self._sources = Sources(own, order.node)
+        if order.others is not None:
+            self._sources.gone(order.node)
+            self._sources.named(order.others)
         self._changed = threading.Condition()
         #: Where it is written to, for as long as it is.
         self._view: memoryview | None = None
@@ -75,6 +78,8 @@ class Bringing:
         DONE: the store has it. STUCK: nothing more comes, as far as can be told.
         """
         with self._changed:
+            if self._order.others is not None and not self._offset and self._state == GROWS:
+                return 0, STUCK  # who asks seeks it as well: two that have nothing do not wait for each other
             self._changed.wait_for(lambda: self._offset > offset or self._state != GROWS, wait_s)
             if self._state != GROWS:
                 return 0, self._state
@@ -100,11 +105,9 @@ class Bringing:
     def _run(self) -> Ended:
         key, store = self._order.key, self._store
         try:
-            if store.contains(key):  # an object manager that has died had brought it
-                return Ended(key)
             view = store.create(key, self._order.nbytes)
         except ObjectExistsError as error:
-            return Ended(key, AGAIN, str(error))
+            return self._exists(error)
         except ObjectStoreFullError as error:
             return Ended(key, FULL, error.reason, full=(error.needed_bytes, error.capacity_bytes, error.used_bytes))
         except OutOfDiskError as error:
@@ -126,6 +129,14 @@ class Bringing:
             view.release()
         store.seal(key)
         return self._ended()
+
+    def _exists(self, error: ObjectExistsError) -> Ended:
+        """An object manager that has died had brought it, or it is about to go."""
+        key = self._order.key
+        try:
+            return Ended(key) if self._store.contains(key) else Ended(key, AGAIN, str(error))
+        except RayError as lost:
+            return Ended(key, AGAIN, str(lost))
 
     def _ended(self, kind: str = "", text: str = "") -> Ended:
         return Ended(self._order.key, kind, text, self.received, self.copied, self.bad_frames)

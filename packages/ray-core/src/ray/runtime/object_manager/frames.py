@@ -118,10 +118,10 @@ def receive_exactly(connection: socket.socket, into: memoryview) -> None:
 
 def receive_bytes(connection: socket.socket, nbytes: int) -> bytes:
     """So many bytes. Raises OSError as ``receive_exactly``."""
-    data = bytearray(nbytes)
-    with memoryview(data) as view:
-        receive_exactly(connection, view)
-    return bytes(data)
+    data = connection.recv(nbytes, socket.MSG_WAITALL)
+    if not data:
+        raise ConnectionError("the other end has closed the connection")
+    return data if len(data) == nbytes else data + receive_bytes(connection, nbytes - len(data))
 
 
 def limit_waits(connection: socket.socket, receive_s: float, send_s: float) -> None:

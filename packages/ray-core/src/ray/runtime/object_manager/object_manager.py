@@ -7,6 +7,7 @@ work: nothing here waits for another transfer.
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 from collections.abc import Callable
 
@@ -33,9 +34,9 @@ from ray.runtime.object_manager.orders import (
     encode,
 )
 from ray.runtime.object_manager.serving import Serving
+from ray.runtime.object_manager.standing import StandingThreads
 from ray.runtime.object_manager.tickets import Ticket
 from ray.runtime.object_manager.ways import Ways
-from ray.threads import UnawaitedThread
 
 
 class ObjectManager:
@@ -70,6 +71,7 @@ class ObjectManager:
         self._serving = Serving(store, self._bringing.get, self._say, host, ports, sampled=sampled)
         self._ways = Ways(lambda node: self._say(Ask(node)))
         self._neighbours = Neighbours(open_store)
+        self._threads = StandingThreads()
 
     def _say(self, report: Report) -> None:
         with contextlib.suppress(OSError):  # the node manager has gone, and this process goes as well
@@ -83,6 +85,7 @@ class ObjectManager:
             self._serving.close()
             self._ways.close()
             self._neighbours.close()
+            self._threads.close()
 
     def _serve(self) -> None:
         self._serving.begin()
@@ -101,7 +104,7 @@ class ObjectManager:
             bringing = Bringing(order, self._own, self._store, self._ways, self._neighbours)
             self._bringing[order.key] = bringing
             try:
-                UnawaitedThread(target=self._bring, args=(order.key, bringing), name="ray-bring", daemon=True).start()
+                self._threads.begin(functools.partial(self._bring, order.key, bringing))
             except RuntimeError as error:  # there is no room for one more thread
                 del self._bringing[order.key]
                 self._say(Ended(order.key, AGAIN, str(error)))

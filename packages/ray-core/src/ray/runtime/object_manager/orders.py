@@ -21,6 +21,8 @@ class Bring(_Said, frozen=True):
     key: bytes
     node: bytes
     nbytes: int
+    others: list[bytes] | None = None
+    """The nodes that are to be asked, where the one that has made it is dead."""
 
 
 class GiveUp(_Said, frozen=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 #: Nodes that an object is sent to at a time. Once it was sent to so many, others are told to ask those first …
 MOST = 2
@@ -17,14 +18,13 @@ _MOST_NAMED = 16
 _MOST_OBJECTS = 4096
 
 
-@dataclass(slots=True)
-class _Object:
+class _Object(msgspec.Struct):
     #: {node: requests of it that are being answered}
-    active: dict[bytes, int] = field(default_factory=dict)
+    active: dict[bytes, int] = msgspec.field(default_factory=dict)
     #: Those that were sent it, or a part of it; which one is named first changes.
-    known: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    known: OrderedDict[bytes, None] = msgspec.field(default_factory=OrderedDict)
     #: Those that were told of others first.
-    told: set[bytes] = field(default_factory=set)
+    told: set[bytes] = msgspec.field(default_factory=set)
 
 
 class Receivers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from ray.clock import monotonic
@@ -33,7 +33,9 @@ class Ways:
         self._changed = threading.Condition()
         #: {node: (connection, since when nobody uses it)}
         self._idle: dict[bytes, deque[tuple[Line, float]]] = {}
-        #: {node: answers that nobody has taken}
+        #: {node: threads that wait for an answer}
+        self._waiting: Counter[bytes] = Counter()
+        #: {node: answers that nobody has taken}, not more than there are threads that wait.
         self._found: dict[bytes, deque[Way]] = {}
         #: Dead nodes.
         self._gone: set[bytes] = set()
@@ -56,8 +58,14 @@ class Ways:
         Raises:
             OSError: it cannot be had now.
         """
-        self._ask(node)
-        way = self._await(node)
+        with self._changed:
+            self._waiting[node] += 1
+        try:
+            self._ask(node)
+            way = self._await(node)
+        finally:
+            with self._changed:
+                self._stop_waiting(node)
         if way.reason:
             raise ConnectionError(way.reason)
         return way
@@ -88,11 +96,19 @@ class Ways:
                 raise ConnectionError("its node manager has given no ticket")
             return self._found[node].popleft()
 
+    def _stop_waiting(self, node: bytes) -> None:
+        self._waiting[node] -= 1
+        if not self._waiting[node]:
+            del self._waiting[node]
+            self._found.pop(node, None)
+
     def found(self, way: Way) -> None:
-        """The answer of the node manager."""
+        """The answer of the node manager; one that comes after all have ceased to wait is dropped."""
         with self._changed:
-            self._found.setdefault(way.node, deque()).append(way)
-            self._changed.notify_all()
+            found = self._found.get(way.node, ())
+            if len(found) < self._waiting[way.node]:
+                self._found.setdefault(way.node, deque()).append(way)
+                self._changed.notify_all()
 
     def node_gone(self, node: bytes) -> None:
         """A node is dead: nobody waits for a ticket from there, or uses what leads there."""

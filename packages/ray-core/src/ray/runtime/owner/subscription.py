@@ -76,9 +76,11 @@ class Subscription:
                 self._check_open()
             if not entry.call_when_done(listener):
                 return False
-            self._table.listeners += 1
+            if listener.prompt:
+                self._table.listeners += 1
             self._borrowing.want(entry)  # may fail the object at once, and so tell
-        self._attend()
+        if listener.prompt:
+            self._attend()
         return True
 
     def on_disk(self, ref: CountedRef[Any]) -> OnDisk | None:
@@ -95,5 +97,6 @@ class Subscription:
             if waiters is None or listener not in waiters:
                 return False
             waiters.remove(listener)
-            self._table.listeners -= 1
+            if listener.prompt:
+                self._table.listeners -= 1
             return True

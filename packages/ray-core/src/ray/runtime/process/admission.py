@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ray.abc.transport import Connection, Transport
 from ray.clock import monotonic
+from ray.exceptions import PluginError
 from ray.messages import codec, node, wire
 from ray.plugins.compose import Composition
 from ray.protocol import handshake
@@ -35,7 +37,13 @@ def guard_parts(composition: Composition, transport: Transport) -> None:
 
 
 def knock(
-    transport: Transport, hint: str, node_address: str, hello: Callable[[str], wire.Hello], *, is_guest: bool = False
+    transport: Transport,
+    hint: str,
+    node_address: str,
+    hello: Callable[[str], wire.Hello],
+    *,
+    is_guest: bool = False,
+    is_lent: bool = False,
 ) -> tuple[str, Connection]:
     """Listen, and say hello to the node manager.
 
@@ -45,6 +53,8 @@ def knock(
         node_address: of the node manager.
         hello: makes what this process says, of its address.
         is_guest: the node manager is on another machine, and this process listens for that one's processes.
+        is_lent: processes of other nodes are going to dial this one, so it says at once where. Where it cannot listen
+            for them, it says so when it is asked to.
 
     Returns:
         The address, and the connection to the node manager.
@@ -55,6 +65,9 @@ def knock(
     address = transport.listen(hint)
     if is_guest:
         address = transport.listen_far(address)
+    elif is_lent:
+        with contextlib.suppress(OSError, PluginError):
+            address = transport.listen_far(address)
     connection = transport.connect(node_address)
     connection.send((codec.encode(hello(address)),))
     return address, connection

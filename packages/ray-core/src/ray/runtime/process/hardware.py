@@ -17,16 +17,16 @@ import subprocess
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 _NVIDIA_SMI_TIMEOUT_S = 5.0
 _DRIVER_FILES = ("proc/driver/nvidia", "dev/nvidiactl", "dev/dxg")
 
 
-@dataclass(frozen=True, slots=True)
-class Hardware:
+class Hardware(msgspec.Struct, frozen=True):
     """What ``ray.init()`` offers by default."""
 
     cpus: int

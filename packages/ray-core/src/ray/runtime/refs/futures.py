@@ -11,7 +11,7 @@ import contextlib
 import queue
 import sys
 import threading
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ray.clock import monotonic
 from ray.exceptions import GetTimeoutError, RayError
@@ -45,14 +45,14 @@ class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
         self._runtime = session_of(ref)
         #: Until this future is done; the two hold each other.
         self._listener: _FutureListener | None = _FutureListener(self)
-        _resolver.expect()
+        resolver.expect()
         try:
             waits = self._runtime.subscribe(self._listener)
         except BaseException:  # the session is about to end
-            _resolver.put(self)
+            resolver.put(self)
             raise
         if not waits:
-            _resolver.put(self)
+            resolver.put(self)
 
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else "done" if self.done() else "pending"
@@ -68,7 +68,7 @@ class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
         listener = self._listener
         if listener is not None and self._runtime.unsubscribe(listener):
             self.set_running_or_notify_cancel()
-            _resolver.put(self)
+            resolver.put(self)
         return True
 
     def result(self, timeout: float | None = None) -> R:
@@ -106,11 +106,11 @@ class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
     def _await(self, timeout: float | None) -> None:
         if timeout != 0 and not self.done():
             self._runtime.check_blocking("future().result")
-            if _resolver.is_this_thread():  # in a callback: nobody else would complete this future
+            if resolver.is_this_thread():  # in a callback: nobody else would complete this future
                 if self.object_ref._entry.status == PENDING:
                     self._runtime.wait([self.object_ref], 1, timeout)
                 if self.object_ref._entry.status != PENDING:
-                    self._resolve()
+                    self.resolve()
                 timeout = 0
             elif timeout is None:
                 self._runtime.wait_for_future(self.object_ref, self._is_done_in)
@@ -123,7 +123,8 @@ class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
             return False
         return True
 
-    def _resolve(self) -> None:
+    def resolve(self) -> None:
+        """See ``Resolved``."""
         self._listener = None
         failed = self.object_ref._entry.status in (FAILED, PENDING)  # pending: never made, in local mode
         with contextlib.suppress(concurrent.futures.InvalidStateError):  # cancelled
@@ -145,14 +146,21 @@ class _FutureListener(Listener):
         self._future = future
 
     def told(self) -> None:
-        _resolver.put(self._future)
+        resolver.put(self._future)
+
+
+class Resolved(Protocol):
+    """A future that the thread completes."""
+
+    def resolve(self) -> None:
+        """Complete it, unless it is, and run its callbacks."""
 
 
 class _Resolver:
     """The thread that completes futures, and the futures that it is to complete."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[RefFuture[Any, Any]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Resolved] = queue.SimpleQueue()
         self._lock = threading.RLock()  # a finaliser may come while a thread is started
         self._thread: threading.Thread | None = None
         #: Futures that will be put into the queue.
@@ -175,7 +183,7 @@ class _Resolver:
         """Whether a callback runs here."""
         return threading.current_thread() is self._thread
 
-    def put(self, future: RefFuture[Any, Any]) -> None:
+    def put(self, future: Resolved) -> None:
         """Have ``future`` completed, unless it is cancelled. Never blocks."""
         self._queue.put(future)
 
@@ -192,10 +200,10 @@ class _Resolver:
             with self._lock:
                 self._expected -= 1
             try:
-                future._resolve()
+                future.resolve()
             except BaseException:  # a callback of the user's tried to end the program
                 sys.excepthook(*sys.exc_info())
             del future  # it holds the object
 
 
-_resolver = _Resolver()
+resolver = _Resolver()

@@ -42,13 +42,17 @@ class Listener:
 
     __slots__ = ("call", "ref")
 
+    #: Whether messages are to be taken for it without delay. Else it is told when they are taken anyway.
+    prompt = True
+
     def __init__(self, ref: CountedRef[Any]) -> None:
         self.ref = ref
         #: The call of an actor for which it listens.
         self.call: Any = None
 
     def __call__(self, entry: ObjectEntry) -> None:
-        entry.table.listeners -= 1
+        if self.prompt:
+            entry.table.listeners -= 1
         self.told()
 
     def told(self) -> None:
