@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray.exceptions import GetTimeoutError, OwnerDiedError, RayError
+from ray.exceptions import GetTimeoutError, OwnerDiedError
 from ray.util.queue_actor import QueueActor
-from ray.util.steps import Limit, Steps, checked_timeout, run, run_async
+from ray.util.steps import Limit, Steps, answer, checked_timeout, run, run_async
 from ray.util.tickets import OPTIONS
 
 __all__ = ["Empty", "Full", "Queue"]
@@ -161,43 +161,40 @@ class Queue(Generic[T]):
         ray.kill(self.actor)
 
     def _put(self, items: list[T], block: bool, timeout: float | None) -> Steps[None]:
-        limit = Limit(checked_timeout(timeout) if block else None)
-        asked = self.actor.put.remote(items, block and timeout != 0)
+        block = block and checked_timeout(timeout) != 0
+        limit = Limit(timeout if block else None)
+        asked = self.actor.put.remote(items, block)
         left = limit.left()
-        answer = yield asked, None if left is None else left + PATIENCE_S
-        if answer is None:
+        outcome = yield from answer(self.actor, asked, None if left is None else left + PATIENCE_S)
+        if outcome is None:
             return
-        if not isinstance(answer, int):
-            number = answer[0]
-            if (yield from self._wait(answer, limit)):
+        if not isinstance(outcome, int):
+            number = outcome[0]
+            if (yield from self._wait(outcome, limit)):
                 return
             if not (yield self.actor.withdraw.remote(number), None):
                 return
             raise Full(f"There was no room for the item within {timeout:g} s; maxsize is {self.maxsize}.")
-        raise Full(f"Cannot add {len(items)} items to queue of size {answer} and maxsize {self.maxsize}.")
+        raise Full(f"Cannot add {len(items)} items to queue of size {outcome} and maxsize {self.maxsize}.")
 
     def _get(self, wanted: int, block: bool, timeout: float | None) -> Steps[list[T]]:
-        limit = Limit(checked_timeout(timeout) if block else None)
-        asked = self.actor.get.remote(wanted, block and timeout != 0)
+        block = block and checked_timeout(timeout) != 0
+        limit = Limit(timeout if block else None)
+        asked = self.actor.get.remote(wanted, block)
         while True:
             try:
-                answer = yield asked, limit.left()
-            except BaseException as error:
-                late = isinstance(error, GetTimeoutError)
-                if late or not isinstance(error, RayError):  # else there is no item
-                    self.actor.give_back.remote(asked)
-                if not late:
-                    raise
+                outcome = yield from answer(self.actor, asked, limit.left())
+            except GetTimeoutError:
                 break
-            if isinstance(answer, list):
-                if answer or not wanted:
-                    return answer
+            if isinstance(outcome, list):
+                if outcome or not wanted:
+                    return outcome
                 asked = self.actor.get.remote(wanted, block)  # this process was taken for dead
                 continue
-            if isinstance(answer, int):
-                raise Empty(f"Cannot get {wanted} items from queue of size {answer}.")
-            number = answer[0]
-            if not (yield from self._wait(answer, limit)):
+            if isinstance(outcome, int):
+                raise Empty(f"Cannot get {wanted} items from queue of size {outcome}.")
+            number = outcome[0]
+            if not (yield from self._wait(outcome, limit)):
                 self.actor.withdraw.remote(number)
                 break
             asked = self.actor.claim.remote(number)

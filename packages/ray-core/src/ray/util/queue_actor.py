@@ -80,11 +80,13 @@ class QueueActor:
             return self._gone(number)
 
     def give_back(self, outcome: object) -> None:
-        """What ``get`` or ``claim`` has returned to somebody who waited no more."""
-        if isinstance(outcome, list):
-            with self._tickets:
+        """What a method has returned to somebody who waited no more."""
+        with self._tickets:
+            if isinstance(outcome, list):
                 self._items.extendleft(reversed(outcome))
                 self._serve()
+            elif isinstance(outcome, tuple):
+                self._gone(outcome[0])
 
     def _has_room(self, items: int) -> bool:
         return self._maxsize <= 0 or len(self._items) + items <= self._maxsize

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import ray
 from ray.clock import monotonic
-from ray.exceptions import GetTimeoutError, ObjectLostError
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayError
 from ray.runtime.interface import current_session
 
 R = TypeVar("R")
@@ -31,6 +31,20 @@ class Limit:
     def left(self) -> float | None:
         """What is left of it, in seconds; None: it has no end."""
         return None if self._end is None else max(0.0, self._end - monotonic())
+
+
+def answer(actor: Any, asked: ray.ObjectRef[Any], limit_s: float | None = None) -> Steps[Any]:
+    """Wait for the answer of an actor that gives tickets.
+
+    Where the caller is interrupted, or the time is over, the actor is given back what it answers: the answer itself may
+    be kept for long, by the traceback of the error.
+    """
+    try:
+        return (yield asked, limit_s)
+    except BaseException as error:
+        if isinstance(error, GetTimeoutError) or not isinstance(error, RayError):  # else there is no answer
+            actor.give_back.remote(asked)
+        raise
 
 
 def checked_timeout(timeout: float | None) -> float | None:

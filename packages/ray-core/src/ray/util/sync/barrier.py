@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import ray
-from ray.util.steps import Limit, Steps, checked_timeout, run, run_async
+from ray.util.steps import Limit, Steps, answer, checked_timeout, run, run_async
 from ray.util.sync.barrier_actor import BarrierActor
 from ray.util.sync.hosting import called, hosted
 
@@ -85,7 +85,7 @@ class Barrier:
 
     def _wait(self, timeout: float | None) -> Steps[int]:
         limit = Limit(self.timeout if timeout is None else checked_timeout(timeout))
-        ticket = yield self._actor.wait.remote(), None
+        ticket = yield from answer(self._actor, self._actor.wait.remote())
         place: int | None = None
         if ticket is not None:
             yield from called(self._actor, ticket, limit)

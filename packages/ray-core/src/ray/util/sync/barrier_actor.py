@@ -67,6 +67,11 @@ class BarrierActor:
         for number in told:
             self._tickets.call(number)
 
+    def give_back(self, outcome: object) -> None:
+        """What a method has returned to somebody who waited no more."""
+        if isinstance(outcome, tuple):
+            self.withdraw(outcome[0])
+
     def _gone(self, number: int) -> None:
         self._called.pop(number, None)
         if number in self._waiting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray.util.steps import Limit, Steps, checked_timeout, run, run_async
+from ray.util.steps import Limit, Steps, answer, checked_timeout, run, run_async
 from ray.util.sync.event_actor import EventActor
 from ray.util.sync.hosting import called, hosted
 
@@ -61,7 +61,7 @@ class Event:
 
     def _wait(self, timeout: float | None) -> Steps[bool]:
         limit = Limit(checked_timeout(timeout))
-        ticket = yield self._actor.wait.remote(), None
+        ticket = yield from answer(self._actor, self._actor.wait.remote())
         if ticket is None:
             return True
         if (yield from called(self._actor, ticket, limit)):

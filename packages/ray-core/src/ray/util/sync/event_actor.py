@@ -43,5 +43,10 @@ class EventActor:
         with self._tickets:
             self._gone(number)
 
+    def give_back(self, outcome: object) -> None:
+        """What a method has returned to somebody who waited no more."""
+        if isinstance(outcome, tuple):
+            self.withdraw(outcome[0])
+
     def _gone(self, number: int) -> None:
         self._waiting.pop(number, None)

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
-from ray.util.steps import Limit, Steps, checked_timeout, run, run_async
+from ray.util.steps import Limit, Steps, answer, checked_timeout, run, run_async
 from ray.util.sync.hosting import called, hosted
 from ray.util.sync.semaphore_actor import SemaphoreActor
 
@@ -118,11 +118,12 @@ class Semaphore:
         return f"<{type(self).__name__} {self.name!r}>" if self.name else f"<{type(self).__name__}>"
 
     def _acquire(self, blocking: bool, timeout: float | None) -> Steps[bool]:
-        limit = Limit(checked_timeout(timeout) if blocking else None)
-        answer = yield self._actor.acquire.remote(blocking and timeout != 0, self.lease_s), None
-        if answer is None:
+        blocking = blocking and checked_timeout(timeout) != 0
+        limit = Limit(timeout if blocking else None)
+        outcome = yield from answer(self._actor, self._actor.acquire.remote(blocking, self.lease_s))
+        if outcome is None:
             return False
-        number, held, taken = answer
+        number, held, taken = outcome
         if not taken and not (yield from called(self._actor, (number, held), limit)):
             yield self._actor.withdraw.remote(number), None
             return False

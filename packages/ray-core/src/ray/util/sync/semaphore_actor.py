@@ -25,6 +25,9 @@ class SemaphoreActor:
     def free(self) -> int:
         return self._value - len(self._holders)
 
+    def waiting(self) -> int:
+        return len(self._line)
+
     def acquire(self, block: bool, lease_s: float | None) -> tuple[int, list[ray.ObjectRef[None]], bool] | None:
         """A ticket, and whether the place is taken with it; else it is when the ticket is called. None: not at once."""
         with self._tickets:
@@ -54,6 +57,11 @@ class SemaphoreActor:
             timer.daemon = True
             timer.start()
         self._holders[number] = timer
+
+    def give_back(self, outcome: object) -> None:
+        """What a method has returned to somebody who waited no more."""
+        if isinstance(outcome, tuple):
+            self.withdraw(outcome[0])
 
     def _gone(self, number: int) -> bool:
         self._line.pop(number, None)

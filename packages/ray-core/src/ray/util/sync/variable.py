@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray.util.steps import Limit, Steps, checked_timeout, run, run_async
+from ray.util.steps import Limit, Steps, answer, checked_timeout, run, run_async
 from ray.util.sync.hosting import called, hosted
 from ray.util.sync.variable_actor import VariableActor
 
@@ -56,13 +56,13 @@ class Variable(Generic[T]):
     def _get(self, timeout: float | None) -> Steps[T]:
         limit = Limit(checked_timeout(timeout))
         while True:
-            answer = yield self._actor.get.remote(timeout != 0), None
-            if isinstance(answer, list):
-                value: T = answer[0]
+            outcome = yield from answer(self._actor, self._actor.get.remote(timeout != 0))
+            if isinstance(outcome, list):
+                value: T = outcome[0]
                 return value
-            if answer is None:
+            if outcome is None:
                 break
-            if not (yield from called(self._actor, answer, limit)):
-                self._actor.withdraw.remote(answer[0])
+            if not (yield from called(self._actor, outcome, limit)):
+                self._actor.withdraw.remote(outcome[0])
                 break
         raise TimeoutError(f"The variable{f' {self.name!r}' if self.name else ''} had no value within {timeout:g} s.")

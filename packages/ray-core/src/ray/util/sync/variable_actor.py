@@ -44,5 +44,10 @@ class VariableActor:
         with self._tickets:
             self._gone(number)
 
+    def give_back(self, outcome: object) -> None:
+        """What a method has returned to somebody who waited no more."""
+        if isinstance(outcome, tuple):
+            self.withdraw(outcome[0])
+
     def _gone(self, number: int) -> None:
         self._waiting.pop(number, None)
