@@ -26,7 +26,7 @@ class Tickets:
     Every method of the actor runs ``with`` this object, and so does what is told: one at a time, whatever the threads.
     """
 
-    def __init__(self, gone: Callable[[int], None]) -> None:
+    def __init__(self, gone: Callable[[int], object]) -> None:
         """Make it.
 
         Args:

@@ -20,7 +20,7 @@ def hosted(cls: type, kind: str, name: str | None, namespace: str | None, *args:
         RayConnectionError: there is no session.
         ValueError: the one that there is was made with other arguments.
     """
-    made = ray.remote(cls)
+    made: Any = ray.remote(cls)
     if name is None:
         if namespace is not None:
             raise ValueError(f"namespace={namespace!r} needs name=: what has no name is not found in a namespace")
