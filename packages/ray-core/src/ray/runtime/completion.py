@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ray.runtime.refs.session import Listener, current_session, is_done, session_of, value_of
 from ray.whole_imports import import_whole
@@ -98,7 +98,7 @@ def promise(unheld: Callable[[], None]) -> tuple[ObjectRef[None], Callable[[], N
     Raises:
         RayConnectionError: there is no session, or it has ended.
     """
-    return current_session().promise(unheld)
+    return cast("tuple[ObjectRef[None], Callable[[], None]]", current_session().promise(unheld))
 
 
 def make_selector(name: str | None = None) -> ObjectSelector:

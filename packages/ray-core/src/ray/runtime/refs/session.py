@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from ray.plugins.compose import Composition
-    from ray.runtime.refs.ref import ObjectRef
 
 R = TypeVar("R")
 Ref = TypeVar("Ref", bound=CountedRef[Any])
@@ -137,7 +136,7 @@ class Session(Source, Waits, Cancels, Protocol):
     def reduce_ref(self, ref: CountedRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
         """Reduce tuple of a ref; ``refs`` collects refs of one serialized value, None means out-of-band pickling."""
 
-    def promise(self, unheld: Callable[[], None]) -> tuple[ObjectRef[None], Callable[[], None]]:
+    def promise(self, unheld: Callable[[], None]) -> tuple[CountedRef[None], Callable[[], None]]:
         """See ``completion.promise``."""
 
     def find_entry(self, id: bytes) -> ObjectEntry:

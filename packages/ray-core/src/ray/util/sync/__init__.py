@@ -10,8 +10,7 @@ __all__ = ["Barrier", "BrokenBarrierError", "Event", "Lock", "Semaphore", "Varia
 if TYPE_CHECKING:
     from ray.util.sync.barrier import Barrier, BrokenBarrierError
     from ray.util.sync.event import Event
-    from ray.util.sync.lock import Lock
-    from ray.util.sync.semaphore import Semaphore
+    from ray.util.sync.semaphore import Lock, Semaphore
     from ray.util.sync.variable import Variable
 
 else:
@@ -19,7 +18,7 @@ else:
         "Barrier": "barrier",
         "BrokenBarrierError": "barrier",
         "Event": "event",
-        "Lock": "lock",
+        "Lock": "semaphore",
         "Semaphore": "semaphore",
         "Variable": "variable",
     }

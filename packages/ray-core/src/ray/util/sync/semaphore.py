@@ -1,4 +1,4 @@
-"""``Semaphore``: at most so many at a time, of all processes together."""
+"""``Semaphore`` and ``Lock``: at most so many at a time, or one, of all processes together."""
 
 from __future__ import annotations
 
@@ -136,3 +136,13 @@ class Semaphore:
         number, _ = self._held.pop()
         if not (yield self._actor.release.remote(number), None):
             raise RuntimeError(f"{self!r} was given back when its {self.lease_s:g} s were over; others may have it")
+
+
+class Lock(Semaphore):
+    """A lock like ``threading.Lock``: a ``Semaphore`` that one may have at a time. No second time by who has it."""
+
+    _kind = "Lock"
+
+    def __init__(self, *, name: str | None = None, namespace: str | None = None, lease_s: float | None = None) -> None:
+        """Make it, or find the one of that name; as a ``Semaphore``."""
+        super().__init__(1, name=name, namespace=namespace, lease_s=lease_s)
