@@ -29,6 +29,10 @@ class Worker:
             raise KeyError(x)
         return x
 
+    @ray.method(num_returns=2)
+    def pair(self, x):
+        return x, x + 1
+
     def die(self, x):
         if x == 1:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -65,6 +69,14 @@ def test_submit_and_get_next():
     for get in (pool.get_next, pool.get_next_unordered):
         with pytest.raises(StopIteration, match="No more results to get"):
             get()
+
+
+def test_multiple_returns():
+    pool = pool_of(2)
+    for value in range(4):
+        pool.submit(lambda actor, value: actor.pair.remote(value), value)
+    assert pool.get_next() == [0, 1]
+    assert sorted(pool.get_next_unordered() for _ in range(3)) == [[1, 2], [2, 3], [3, 4]]
 
 
 def test_no_order_after_get_next_unordered():

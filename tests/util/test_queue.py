@@ -4,6 +4,7 @@ import asyncio
 import os
 import queue
 import signal
+import threading
 import time
 
 import pytest
@@ -212,6 +213,30 @@ def test_a_put_whose_time_is_over_has_put_nothing():
     q.put(None)
     got = ray.get(drained)
     assert got == put
+
+
+def test_an_interrupted_get_takes_nothing():
+    q = Queue()
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt) as caught:  # whose traceback keeps what the call knew
+        q.get()
+    timer.join()
+    q.put(1)
+    assert q.get(timeout=20) == 1
+    del caught
+
+
+def test_a_get_of_a_cancelled_task_takes_nothing():
+    q, pids = Queue(), Queue()
+    ref = get_one.remote(q, pids)
+    pids.get(timeout=30)
+    time.sleep(0.2)
+    ray.cancel(ref)
+    with pytest.raises(ray.exceptions.TaskCancelledError):
+        ray.get(ref)
+    q.put(1)
+    assert q.get(timeout=20) == 1
 
 
 def test_a_killed_getter_takes_nothing():
