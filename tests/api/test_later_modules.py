@@ -69,13 +69,13 @@ def test_what_nobody_knows_is_refused_as_python_does():
 def test_a_worker_says_the_same(start):
     @ray.remote(max_retries=0)
     def task():
-        from ray.util import ActorPool
+        from ray.util import collective
 
-        return ActorPool
+        return collective
 
     start(num_cpus=1)
     with pytest.raises(
-        ModuleNotFoundError, match=r"No module named 'ray\.util\.ActorPool'\. It is not in this release\."
+        ModuleNotFoundError, match=r"No module named 'ray\.util\.collective'\. It is not in this release\."
     ):
         ray.get(task.remote())
 

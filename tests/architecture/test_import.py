@@ -63,6 +63,12 @@ def test_the_interfaces_do_not_load_the_runtime() -> None:
     assert not {name for name in loaded if name.startswith(("ray.runtime", "ray.api", "ray.plugins", "ray.builtin"))}
 
 
+def test_the_names_of_util_load_when_they_are_used() -> None:
+    loaded = modules_after("import ray.util, ray.experimental; dir(ray.util)")
+    assert not {name for name in loaded if name.startswith(("ray.util.", "ray.experimental.", "ray.runtime"))}
+    assert "ray.util.queue" in modules_after("import ray.util; ray.util.queue")
+
+
 def test_importing_starts_nothing() -> None:
     out = subprocess.run(
         [

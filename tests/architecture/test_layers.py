@@ -15,7 +15,7 @@ SOURCES = ROOT / "packages" / "ray-core" / "src" / "ray"
 MODULES = sorted(SOURCES.rglob("*.py"))
 
 #: Rooms above `api`: only these may import the package `ray` itself, which leads back to it.
-MAY_IMPORT_RAY = {"cli", "experimental", "testing", "worker"}
+MAY_IMPORT_RAY = {"cli", "experimental", "testing", "util", "worker"}
 
 #: Rooms that may pickle: the second is a name for programs. Control processes import nothing else that could.
 MAY_PICKLE = {"serialization", "cloudpickle"}

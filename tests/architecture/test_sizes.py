@@ -13,7 +13,6 @@ LONGER = {
     "ray/protocol/tasks.py": "one pure machine: the queues and leases of an owner",
     "ray/protocol/leases.py": "one pure machine: the leases of a node",
     "ray/protocol/references.py": "one pure machine: the objects of a process and the holds on them",
-    "ray/later_names.py": "one table: the names of other releases and what becomes of them",
     "ray/protocol/calls.py": "one pure machine: the calls of an owner to its actors",
 }
 MODULES = sorted(path for path in ROOT.glob("packages/*/src/**/*.py"))

@@ -52,7 +52,6 @@ _COMMANDS = _absent(
 )
 _NO_CLUSTER = _absent("ray.init(address='host:port') joins a cluster.")
 _NO_LAUNCHER = _absent("'ray start' starts the node of the machine where it runs; a program is run like any other.")
-_POOL = _absent("ray_async.map and ray.wait share calls out over several actors.")
 _NO_EXCEPTION = _absent("Nothing here raises it.")
 
 _EVERY_OPTION = {
@@ -247,13 +246,8 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         "state": _QUESTIONS,
         "internal_kv": _absent("Keep shared state in a named actor."),
         "channel": _absent("Streaming tasks (num_returns='streaming') send one value after the other."),
-        "queue": _absent("An actor with an asyncio.Queue is one."),
-        "ActorPool": _absent("ray_async.map and ray.wait share calls out."),
     },
     "ray.util": {
-        "ActorPool": _POOL,
-        "actor_pool": _POOL,
-        "queue": _absent("An actor with an asyncio.Queue is one."),
         **dict.fromkeys(
             (
                 "placement_group",

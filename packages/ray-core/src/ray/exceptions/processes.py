@@ -107,6 +107,8 @@ class RayActorError(DualError, RuntimeError):
     summary: str = ""
     traceback_str: str = ""
     restarted: int = 0
+    restarts: bool = False
+    lives: bool = False
     _text: str = ""
 
     def __init__(
@@ -130,7 +132,7 @@ class RayActorError(DualError, RuntimeError):
     ) -> None:
         if signal is None and exit_code is not None and exit_code < 0:
             signal, exit_code = -exit_code, None
-        self.restarted = restarted
+        self.restarted, self.restarts, self.lives = restarted, restarts, lives
         self.actor_class, self.actor_id, self.reason, self.cause, self.method = (
             actor_class, actor_id, reason, cause, method,
         )  # fmt: skip

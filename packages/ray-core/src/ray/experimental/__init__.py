@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from ray import later_names
 from ray.exceptions import PluginNotInstalledError
 
-__all__ = ["async_api", "get", "plasma_eventloop", "wait"]
+__all__ = ["ActorPool", "async_api", "get", "plasma_eventloop", "queue", "signal", "wait"]
 
-_MODULES = ("async_api", "plasma_eventloop")
+_MODULES = ("async_api", "plasma_eventloop", "queue", "signal")
 _COLLECTIONS = ("get", "wait")
 
 if TYPE_CHECKING:
-    from ray.experimental import async_api, plasma_eventloop
+    from ray.experimental import async_api, plasma_eventloop, queue, signal
     from ray.experimental.collections import get, wait
+    from ray.util.actor_pool import ActorPool
 
 #: Entry-point group that offers the modules behind the façades, one entry point for each.
 GROUP = "ray.async_api"
@@ -47,6 +48,8 @@ def implementation(name: str) -> Any:
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
+    if name == "ActorPool":
+        return import_module("ray.util.actor_pool").ActorPool
     if name in _COLLECTIONS:
         return getattr(import_module(f"{__name__}.collections"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{later_names.sentence(__name__, name)}")

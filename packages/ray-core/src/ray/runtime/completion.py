@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ray.runtime.refs.session import Listener, current_session, is_done, session_of, value_of
 from ray.whole_imports import import_whole
@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from ray.abc.selector import ObjectSelector
     from ray.runtime.refs.ref import ObjectRef
 
-__all__ = ["current_session", "deliver", "is_done", "make_selector", "session_of", "value_of", "when_done"]
+__all__ = [
+    "current_session",
+    "deliver",
+    "is_done",
+    "make_selector",
+    "promise",
+    "session_of",
+    "value_of",
+    "when_done",
+]
 
 
 class _Callback(Listener):
@@ -71,6 +80,25 @@ def deliver(ref: ObjectRef[Any], future: asyncio.Future[Any]) -> None:
     from ray.runtime.refs import awaiting
 
     awaiting.deliver(ref, future)
+
+
+def promise(unheld: Callable[[], None]) -> tuple[ObjectRef[None], Callable[[], None]]:
+    """An object of this process that is pending until the returned function is called, and None from then on.
+
+    It tells which other process still waits for it, or holds it as a sign of life: the process that was given the ref
+    holds it until it lets go or ends, however that comes about. This process drops its own ref once others have it.
+
+    Args:
+        unheld: called once when no process holds the object any more, completed or not; under the runtime's lock, on
+            whichever thread takes the message: it must be quick, not raise, and wait for no lock.
+
+    Returns:
+        The ref, and the function that completes the object: idempotent, any thread, without effect once it is unheld.
+
+    Raises:
+        RayConnectionError: there is no session, or it has ended.
+    """
+    return cast("tuple[ObjectRef[None], Callable[[], None]]", current_session().promise(unheld))
 
 
 def make_selector(name: str | None = None) -> ObjectSelector:

@@ -8,29 +8,38 @@ from typing import TYPE_CHECKING, Any
 from ray import later_names
 
 __all__ = [
+    "ActorPool",
     "RayExecutor",
+    "actor_pool",
     "as_completed",
     "get_node_ip_address",
     "joblib",
     "map_unordered",
     "multiprocessing",
+    "queue",
     "scheduling_strategies",
+    "sync",
 ]
 
 #: {name: module that has it}; the same as the imports below, which are for type checkers. Modules have None.
 _HOMES = {
+    "ActorPool": "ray.util.actor_pool",
     "RayExecutor": "ray.util.executor",
+    "actor_pool": None,
     "as_completed": "ray.util.mapping",
     "get_node_ip_address": "ray.api.inspection",
     "joblib": None,
     "map_unordered": "ray.util.mapping",
     "multiprocessing": None,
+    "queue": None,
     "scheduling_strategies": None,
+    "sync": None,
 }
 
 if TYPE_CHECKING:
     from ray.api.inspection import get_node_ip_address
-    from ray.util import joblib, multiprocessing, scheduling_strategies
+    from ray.util import actor_pool, joblib, multiprocessing, queue, scheduling_strategies, sync
+    from ray.util.actor_pool import ActorPool
     from ray.util.executor import RayExecutor
     from ray.util.mapping import as_completed, map_unordered
 

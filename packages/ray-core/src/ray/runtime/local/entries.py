@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from ray.exceptions import RayConnectionError
 from ray.ids import make_task_ids, object_id
 from ray.protocol.references import FAILED, READY, ObjectEntry, ReferenceTable
+from ray.runtime.owner.promises import Promise
 from ray.runtime.refs.counted import CountedRef
 from ray.runtime.refs.ref import ObjectRef
 from ray.serialization import Serialized
@@ -49,6 +51,13 @@ class Entries:
             entry = self.table.own(object_id(self.next_task_id()))
             self._set(entry, packed)
             return ObjectRef(entry)
+
+    def promise(self, unheld: Callable[[], None]) -> tuple[ObjectRef[None], Callable[[], None]]:
+        """See ``Runtime``: nobody can wait for it."""
+        with self.lock:
+            entry = self.table.own(object_id(self.next_task_id()))
+            promise = entry.task = Promise(entry, self.lock, unheld)
+            return ObjectRef(entry), promise.keep
 
     def fill(self, entries: list[ObjectEntry], packed: list[Serialized], name: str) -> None:
         """Objects are made, by the task of this name."""

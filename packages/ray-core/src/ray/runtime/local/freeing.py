@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ray.runtime.local.entries import Entries
 from ray.runtime.local.streams import LocalStream
+from ray.runtime.owner.promises import Promise
 
 
 class Freeing:
@@ -27,7 +28,7 @@ class Freeing:
 
     def collect(self) -> None:
         """Free what nobody refers to any more."""
-        streams = []
+        streams, promises = [], []
         while self._table.dropped:
             with self._lock:
                 freed = list(self._table.collect())
@@ -35,9 +36,13 @@ class Freeing:
                 self._table.drop_value(entry)
                 if type(entry.task) is LocalStream:
                     streams.append(entry.task)
+                elif type(entry.task) is Promise:
+                    promises.append(entry.task)
                 self._freed(entry.id)
         for stream in streams:
             stream.close()
+        for promise in promises:
+            promise.unheld()
 
     def close_streams(self) -> None:
         """The session ends."""

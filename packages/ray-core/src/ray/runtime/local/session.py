@@ -58,6 +58,7 @@ class LocalRuntime:
     def _offer(self, values: Values, tasks: Tasks, calls: Calls, pending: NothingPending) -> None:
         """The API calls the parts directly."""
         self.put, self.get, self.get_one, self.asked_for = values.put, values.get, values.get_one, values.asked_for
+        self.promise = self._entries.promise
         self.get_done = values.get_done
         self.reduce_ref, self.find_entry = values.reduce_ref, self._entries.find
         self.submit_task, self.submit_call = tasks.submit_task, calls.submit_call

@@ -11,6 +11,7 @@ from ray.exceptions import RaySystemError, RemoteProtocolError
 from ray.messages import node
 from ray.protocol.references import ObjectEntry, ReferenceTable
 from ray.protocol.resources import UNIT
+from ray.runtime.owner.promises import Promise
 from ray.runtime.process.waiting import Waiter
 from ray.runtime.refs.session import Listener
 
@@ -70,7 +71,12 @@ def answer(table: ReferenceTable, question: node.Question) -> node.Answer:
 
 
 def serves_others(entry: ObjectEntry) -> bool:
-    """Whether another process holds the object, or waits for it; threads and loops of this one end with it."""
+    """Whether another process holds the object, or waits for it; threads and loops of this one end with it.
+
+    What this process has promised, and now will not do, is nothing to wait for.
+    """
+    if type(entry.task) is Promise:
+        return False
     if entry.credits and entry.owner is None:
         return True
     return any(not isinstance(waiter, (Waiter, Listener)) for waiter in entry.waiters or ())

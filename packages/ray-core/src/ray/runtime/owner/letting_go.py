@@ -9,6 +9,7 @@ from ray.messages import codec
 from ray.protocol.references import READY, STORED, ObjectEntry
 from ray.runtime.interface import STREAMING
 from ray.runtime.owner.handed_refs import ActorLife
+from ray.runtime.owner.promises import Promise
 from ray.runtime.owner.records import TaskRecord
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ class LettingGo:
                 values.delete(entry)
             elif type(task) is ActorLife:
                 self._actor_unheld(task.actor_id)
+            elif type(task) is Promise:
+                task.unheld()
             elif type(task) is TaskRecord and task.num_returns == STREAMING:
                 self._unwanted(entry)
             elif status == READY and value is not None and len(value) >= codec.OUT_OF_BAND_BYTES:

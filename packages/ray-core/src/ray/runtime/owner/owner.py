@@ -52,6 +52,7 @@ from ray.runtime.owner.losses import Losses
 from ray.runtime.owner.moving_in import MovingIn
 from ray.runtime.owner.outcomes import Outcomes
 from ray.runtime.owner.overdue import Overdue
+from ray.runtime.owner.promises import Promises
 from ray.runtime.owner.putting import Putting
 from ray.runtime.owner.reachable import Reachable
 from ray.runtime.owner.reconnecting import Reconnecting
@@ -217,6 +218,7 @@ class OwnerRuntime(ABC):
             lock, exports, recording, dependencies, self.leasing, calls, adopt, self.recovery.cut_short
         )
         self.putting = Putting(here, self, lock, table, self.values, self.next_id)
+        self.promise = Promises(self, lock, table, self.next_id).promise
         self.access = Access(here, self, lock, table, self.values, self.borrowing)
         starting = Starting(self, lock, self.node, self.borrowing, self.reports)
         self.creating = Creating(here, lock, table, exports, recording, calls, starting, self.composition.executor_part)

@@ -136,6 +136,9 @@ class Session(Source, Waits, Cancels, Protocol):
     def reduce_ref(self, ref: CountedRef[Any], refs: list[Any] | None) -> tuple[Any, ...]:
         """Reduce tuple of a ref; ``refs`` collects refs of one serialized value, None means out-of-band pickling."""
 
+    def promise(self, unheld: Callable[[], None]) -> tuple[CountedRef[None], Callable[[], None]]:
+        """See ``completion.promise``."""
+
     def find_entry(self, id: bytes) -> ObjectEntry:
         """The entry of an id, known or not (``ObjectRef(bytes)``)."""
 
