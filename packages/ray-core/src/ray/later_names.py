@@ -268,7 +268,6 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         ),
         "state": _QUESTIONS,
         "list_named_actors": _QUESTIONS,
-        "inspect_serializability": _absent("The error of what cannot be pickled names the path to it."),
         "metrics": _absent("observers= names plugins that see each task, its times and its worker."),
         "tracing": _absent("observers= names plugins that see each task, its times and its worker."),
         "collective": _absent("Install such a library apart."),

@@ -3,6 +3,7 @@
 from ray.serialization.blob import Serialized, deserialize, deserialize_aligned, deserialize_copy, pickle_of
 from ray.serialization.captures import largest_captures
 from ray.serialization.caused import failed_start, failed_start_envelope, unreadable
+from ray.serialization.culprit import parts_of
 from ray.serialization.envelope import (
     ORDERLY,
     SYSTEM,
@@ -23,6 +24,7 @@ from ray.serialization.pickling import (
     serialize,
     serialize_args,
     serialize_small,
+    why_unpicklable,
 )
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "load_function",
     "make_envelope",
     "open_envelope",
+    "parts_of",
     "pickle_of",
     "read_any_envelope",
     "read_envelope",
@@ -52,4 +55,5 @@ __all__ = [
     "serialize_args",
     "serialize_small",
     "unreadable",
+    "why_unpicklable",
 ]

@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from ray import later_names
 
-__all__ = ["RayExecutor", "as_completed", "get_node_ip_address", "map_unordered", "scheduling_strategies"]
+__all__ = [
+    "RayExecutor",
+    "as_completed",
+    "get_node_ip_address",
+    "inspect_serializability",
+    "map_unordered",
+    "scheduling_strategies",
+]
 
 #: {name: module that has it}; the same as the imports below, which are for type checkers. Modules have None.
 _HOMES = {
     "RayExecutor": "ray.util.executor",
     "as_completed": "ray.util.mapping",
     "get_node_ip_address": "ray.api.inspection",
+    "inspect_serializability": "ray.util.check_serialize",
     "map_unordered": "ray.util.mapping",
     "scheduling_strategies": None,
 }
@@ -21,6 +29,7 @@ _HOMES = {
 if TYPE_CHECKING:
     from ray.api.inspection import get_node_ip_address
     from ray.util import scheduling_strategies
+    from ray.util.check_serialize import inspect_serializability
     from ray.util.executor import RayExecutor
     from ray.util.mapping import as_completed, map_unordered
 
