@@ -10,6 +10,7 @@ from ray import later_names
 __all__ = [
     "RayExecutor",
     "as_completed",
+    "dask",
     "get_node_ip_address",
     "inspect_serializability",
     "map_unordered",
@@ -20,6 +21,7 @@ __all__ = [
 _HOMES = {
     "RayExecutor": "ray.util.executor",
     "as_completed": "ray.util.mapping",
+    "dask": None,
     "get_node_ip_address": "ray.api.inspection",
     "inspect_serializability": "ray.util.check_serialize",
     "map_unordered": "ray.util.mapping",
@@ -28,7 +30,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from ray.api.inspection import get_node_ip_address
-    from ray.util import scheduling_strategies
+    from ray.util import dask, scheduling_strategies
     from ray.util.check_serialize import inspect_serializability
     from ray.util.executor import RayExecutor
     from ray.util.mapping import as_completed, map_unordered
