@@ -13,6 +13,7 @@ __all__ = [
     "dask",
     "get_node_ip_address",
     "inspect_serializability",
+    "iter",
     "map_unordered",
     "scheduling_strategies",
 ]
@@ -24,13 +25,14 @@ _HOMES = {
     "dask": None,
     "get_node_ip_address": "ray.api.inspection",
     "inspect_serializability": "ray.util.check_serialize",
+    "iter": None,
     "map_unordered": "ray.util.mapping",
     "scheduling_strategies": None,
 }
 
 if TYPE_CHECKING:
     from ray.api.inspection import get_node_ip_address
-    from ray.util import dask, scheduling_strategies
+    from ray.util import dask, iter, scheduling_strategies
     from ray.util.check_serialize import inspect_serializability
     from ray.util.executor import RayExecutor
     from ray.util.mapping import as_completed, map_unordered
