@@ -243,7 +243,7 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
     },
     "ray.experimental": {
         "set_resource": _absent("Resources are given to ray.init()."),
-        "tqdm_ray": _absent("What a task prints is shown by the driver."),
+        "tqdm_ray": _absent("tqdm itself: the driver draws the bars of tasks."),
         "state": _QUESTIONS,
         "internal_kv": _absent("Keep shared state in a named actor."),
         "channel": _absent("Streaming tasks (num_returns='streaming') send one value after the other."),

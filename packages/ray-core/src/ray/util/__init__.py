@@ -15,6 +15,7 @@ __all__ = [
     "inspect_serializability",
     "iter",
     "map_unordered",
+    "progress",
     "scheduling_strategies",
 ]
 
@@ -27,6 +28,7 @@ _HOMES = {
     "inspect_serializability": "ray.util.check_serialize",
     "iter": None,
     "map_unordered": "ray.util.mapping",
+    "progress": "ray.util.progress_bar",
     "scheduling_strategies": None,
 }
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from ray.util.check_serialize import inspect_serializability
     from ray.util.executor import RayExecutor
     from ray.util.mapping import as_completed, map_unordered
+    from ray.util.progress_bar import progress
 
 else:
 

@@ -65,7 +65,8 @@ def ray_dask_get(
     callbacks: Any = module("dask.callbacks")
     if num_workers is not None:
         num_workers = whole_number("num_workers", num_workers, least=1)
-    annotations = getattr(dsk, "__dask_annotations__", dict)().get("ray_remote_args", {})
+    annotated: Any = getattr(dsk, "__dask_annotations__", None)
+    annotations = {} if annotated is None else annotated().get("ray_remote_args", {})
     graph = module("dask._task_spec").convert_legacy_graph(
         dict(dsk if isinstance(dsk, Mapping) else dsk.__dask_graph__())
     )

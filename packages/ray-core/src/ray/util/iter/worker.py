@@ -110,7 +110,7 @@ class ParallelIteratorWorker:
             state.close()
 
     def _source(self, iteration: int) -> Iterator[Any]:
-        generator = self._item_generator
+        generator: Any = self._item_generator
         if isinstance(generator, Source):
             return generator.items(iteration)
         if not self._repeat:
