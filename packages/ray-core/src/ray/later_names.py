@@ -242,7 +242,7 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
     },
     "ray.experimental": {
         "set_resource": _absent("Resources are given to ray.init()."),
-        "tqdm_ray": _absent("What a task prints is shown by the driver."),
+        "tqdm_ray": _absent("tqdm itself: the driver draws the bars of tasks."),
         "state": _QUESTIONS,
         "internal_kv": _absent("Keep shared state in a named actor."),
         "channel": _absent("Streaming tasks (num_returns='streaming') send one value after the other."),
@@ -260,7 +260,6 @@ NAMES: Mapping[str, Mapping[str, Name]] = {
         ),
         "state": _QUESTIONS,
         "list_named_actors": _QUESTIONS,
-        "inspect_serializability": _absent("The error of what cannot be pickled names the path to it."),
         "metrics": _absent("observers= names plugins that see each task, its times and its worker."),
         "tracing": _absent("observers= names plugins that see each task, its times and its worker."),
         "collective": _absent("Install such a library apart."),

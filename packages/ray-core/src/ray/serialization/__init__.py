@@ -4,6 +4,7 @@ from ray.serialization.apart import dump_apart, load_apart
 from ray.serialization.blob import Serialized, deserialize, deserialize_aligned, deserialize_copy, pickle_of
 from ray.serialization.captures import largest_captures
 from ray.serialization.caused import failed_start, failed_start_envelope, unreadable
+from ray.serialization.culprit import parts_of
 from ray.serialization.envelope import (
     ORDERLY,
     SYSTEM,
@@ -24,6 +25,7 @@ from ray.serialization.pickling import (
     serialize,
     serialize_args,
     serialize_small,
+    why_unpicklable,
 )
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "load_function",
     "make_envelope",
     "open_envelope",
+    "parts_of",
     "pickle_of",
     "read_any_envelope",
     "read_envelope",
@@ -55,4 +58,5 @@ __all__ = [
     "serialize_args",
     "serialize_small",
     "unreadable",
+    "why_unpicklable",
 ]

@@ -23,6 +23,8 @@ _MAX_SECONDS = 2.0
 _MAX_SHOWN = 80
 _STREAM_IT = 'Give the task num_returns="streaming" to send what it yields one by one, or make a list of it: list(...).'
 _LIST_IT = "Make a list of it: list(...)."
+#: What a class has for its slots, its ``__dict__`` and its ``__weakref__``; not sent.
+_MADE_ANEW = (types.GetSetDescriptorType, types.MemberDescriptorType)
 #: Attribute of a class of ours whose instances cannot be pickled: what to do instead, a sentence.
 ADVICE = "_instead_of_pickling"
 #: What to do about values that nobody can pickle, and that have another way.
@@ -135,7 +137,7 @@ class _Search:
         """
         unsure: list[tuple[str, Any, str]] = []
         leads_back = False
-        for name, part in _parts(value) if depth < _MAX_DEPTH else ():
+        for name, part in parts_of(value) if depth < _MAX_DEPTH else ():
             if self.exhausted():
                 break
             if type(part) in (int, float, str, bytes, bool, type(None)):
@@ -153,7 +155,7 @@ class _Search:
         return unsure, not leads_back and not unsure
 
 
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
     """The named parts of a value that its pickle would hold; empty where it cannot be known."""
     try:
         within = decorated.parts(value)
@@ -182,7 +184,9 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, property):
             yield from ((f".{name}", getattr(value, name)) for name in ("fget", "fset", "fdel"))
         elif isinstance(value, type):
-            yield from ((f".{name}", item) for name, item in list(vars(value).items()) if name != "__dict__")
+            for name, item in list(vars(value).items()):
+                if type(item) not in _MADE_ANEW and name != "_abc_impl":
+                    yield f".{name}", item
         elif type(value) not in (dict, list, tuple, set, frozenset):
             yield from _state_parts(value)
     except Exception:  # The user's code runs here; what it breaks only ends the search.

@@ -143,7 +143,7 @@ def dump_function(target: Any) -> tuple[bytes, list[Any]]:
         if comes_from_handler(error):
             raise
         _check_room(error)
-        raise unpicklable(target, error, _fails) from error
+        raise unpicklable(target, error, why_unpicklable) from error
     return file.getvalue(), refs
 
 
@@ -222,7 +222,7 @@ def _pickle(value: Any, shown: Any, target: Any = None, *, is_call: bool = False
         if comes_from_handler(error):
             raise
         _check_room(error)
-        raise unpicklable(shown, error, _fails, target, is_call=is_call) from error
+        raise unpicklable(shown, error, why_unpicklable, target, is_call=is_call) from error
     return _finish(file, refs, buffers)
 
 
@@ -376,7 +376,7 @@ def pickled_nbytes(value: Any) -> int | None:
     return sink.nbytes
 
 
-def _fails(value: Any) -> str | None:
+def why_unpicklable(value: Any) -> str | None:
     """Why ``value`` cannot be pickled, or None if it can."""
     try:
         pickle_by_value(value, _Sink())

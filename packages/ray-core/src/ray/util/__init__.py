@@ -12,10 +12,14 @@ __all__ = [
     "RayExecutor",
     "actor_pool",
     "as_completed",
+    "dask",
     "get_node_ip_address",
+    "inspect_serializability",
+    "iter",
     "joblib",
     "map_unordered",
     "multiprocessing",
+    "progress",
     "queue",
     "scheduling_strategies",
     "sync",
@@ -27,10 +31,14 @@ _HOMES = {
     "RayExecutor": "ray.util.executor",
     "actor_pool": None,
     "as_completed": "ray.util.mapping",
+    "dask": None,
     "get_node_ip_address": "ray.api.inspection",
+    "inspect_serializability": "ray.util.check_serialize",
+    "iter": None,
     "joblib": None,
     "map_unordered": "ray.util.mapping",
     "multiprocessing": None,
+    "progress": "ray.util.progress_bar",
     "queue": None,
     "scheduling_strategies": None,
     "sync": None,
@@ -38,10 +46,12 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from ray.api.inspection import get_node_ip_address
-    from ray.util import actor_pool, joblib, multiprocessing, queue, scheduling_strategies, sync
+    from ray.util import actor_pool, dask, iter, joblib, multiprocessing, queue, scheduling_strategies, sync
     from ray.util.actor_pool import ActorPool
+    from ray.util.check_serialize import inspect_serializability
     from ray.util.executor import RayExecutor
     from ray.util.mapping import as_completed, map_unordered
+    from ray.util.progress_bar import progress
 
 else:
 
