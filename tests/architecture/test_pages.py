@@ -20,7 +20,8 @@ START = "import ray\nray.init(num_cpus=4, log_to_driver=False)\n"
 PROGRAMS = {
     "patterns": "", "streaming": "", "concurrency-groups": "", "notebooks": "", "logging": "", "debugging": "",
     "migration": "", "getting-started": "", "actors": START, "errors": START, "async-api": "", "seams/hooks": "",
-    "seams/control": "", "working-dir": "", "executor": "", "pool": "", "actor-pool": "", "queue": "", "sync": "", "dask": "", "iterators": "",
+    "seams/control": "", "working-dir": "", "executor": "", "pool": "", "actor-pool": "", "queue": "", "sync": "",
+    "dask": "", "iterators": "",
     "async": "import aiohttp\nurls, use = [], print\n",
     "objects": START + "big_table, keys, lookup = {1: 2}, [1], ray.remote(lambda table, key: table[key])\n",
     "seams/selector": START + "refs = [ray.put(number) for number in range(3)]\n",

@@ -1,4 +1,4 @@
-"""The name by which programs of other releases find where this node is, and what says where tasks run."""
+"""What programs bring along that were written for other ways to run in parallel; each part is loaded when used."""
 
 from __future__ import annotations
 
