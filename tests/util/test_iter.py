@@ -10,6 +10,7 @@ import pytest
 from tests import sessions
 
 import ray
+from ray.testing import eventually
 from ray.util.iter import LocalIterator, ParallelIteratorWorker, from_actors, from_items, from_iterators, from_range
 
 kept_session = sessions.kept()
@@ -232,6 +233,4 @@ def test_an_iteration_is_forgotten_when_it_is_left(ray_session):
         assert list(it.gather_async(num_async=num_async)) == list(range(10))
         assert it.gather_async(num_async=num_async).take(2) == [0, 1]
     assert it.take(2) == [0, 1]
-    end = time.monotonic() + 10
-    while ray.get(actor.under_way.remote()):
-        assert time.monotonic() < end
+    eventually(lambda: not ray.get(actor.under_way.remote()), why="it is kept")
