@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.api.terminal import on_terminal
 from tests.api.test_logs_unfinished import BARS, shown
+from tests.terminal import on_terminal
 
 OWN = (
     BARS

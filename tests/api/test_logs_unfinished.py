@@ -7,8 +7,8 @@ import sys
 import textwrap
 
 import pytest
-from tests.api.terminal import on_terminal
 from tests.api.test_logs import screen, start
+from tests.terminal import on_terminal
 from tests.victims import ROOT
 
 import ray

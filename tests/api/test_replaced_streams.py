@@ -13,8 +13,8 @@ import textwrap
 import threading
 
 import pytest
-from tests.api.terminal import on_terminal
 from tests.sessions import shared, unchecked
+from tests.terminal import on_terminal
 from tests.victims import ROOT
 
 import ray

@@ -1,6 +1,8 @@
 """Iterators over actors: what each method gives, in which order; failures; several at a time."""
 
 import os
+import subprocess
+import sys
 import time
 from collections import Counter
 
@@ -8,6 +10,7 @@ import pytest
 from tests import sessions
 
 import ray
+from ray.testing import eventually
 from ray.util.iter import LocalIterator, ParallelIteratorWorker, from_actors, from_items, from_iterators, from_range
 
 kept_session = sessions.kept()
@@ -201,3 +204,33 @@ def test_wrong_use(ray_session):
     ):
         with pytest.raises(TypeError):
             call()
+
+
+PROGRAM = """
+import ray
+from ray.util.iter import from_range
+
+ray.init(num_cpus=2)
+print(sum(from_range(10).gather_sync()), sum(from_range(10).repartition(3).gather_async()))
+"""
+
+
+def test_nothing_is_under_way_at_the_end(tmp_path):
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "45 45\n", done.stderr
+    assert "not finished" not in done.stderr
+
+
+def test_an_iteration_is_forgotten_when_it_is_left(ray_session):
+    @ray.remote
+    class Source(ParallelIteratorWorker):
+        def under_way(self):
+            return len(self._iterations)
+
+    actor = Source.remote(range(10))
+    it = from_actors([actor])
+    for num_async in (1, 3):
+        assert list(it.gather_async(num_async=num_async)) == list(range(10))
+        assert it.gather_async(num_async=num_async).take(2) == [0, 1]
+    assert it.take(2) == [0, 1]
+    eventually(lambda: not ray.get(actor.under_way.remote()), why="it is kept")

@@ -170,3 +170,10 @@ def test_as_completed_takes_refs_alone(ray_session):
     ref = ray.put(1)
     with pytest.raises(ValueError, match="unique"):
         as_completed([ref, ref])
+
+
+def test_no_advice_on_milliseconds_where_seconds_are_meant(ray_session, caplog, monkeypatch):
+    monkeypatch.setattr("ray.units._hinted", False)
+    assert list(as_completed([ray.put(1)], timeout=30)) == [1]
+    assert list(as_completed([ray.put(1)], timeout=1e300)) == [1]
+    assert "milliseconds" not in caplog.text

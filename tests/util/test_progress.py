@@ -1,5 +1,6 @@
 """``progress`` draws a bar on a terminal and nothing elsewhere; plain tqdm in tasks is drawn by the driver."""
 
+import re
 import subprocess
 import sys
 import time
@@ -7,14 +8,18 @@ import types
 
 import pytest
 from tests import sessions
-from tests.api.terminal import on_terminal
-from tests.api.test_logs_unfinished import shown
+from tests.terminal import on_terminal
 
 import ray
 from ray.util import progress
 from ray.util.progress_bar import _Bar
 
 kept_session = sessions.kept()
+
+
+def shown(rows):
+    """Without prefixes, and without what the session says of itself."""
+    return [re.sub(r"^\((\w+) pid=\d+\) ", "", row) for row in rows if row and not row.startswith("[ray]")]
 
 
 @ray.remote

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
 from ray.api.actor_method import ActorMethod
@@ -23,6 +24,8 @@ __all__ = ["as_completed", "map", "map_unordered", "starmap"]
 
 #: So many chunks are under way, or wait to be taken, for each processor of the session, or for each actor.
 AHEAD = 4
+#: A limit above this is none.
+_LONGEST_S = 1e9
 #: Options that are of each call: functions with one of these get a task for each item.
 _PER_CALL = frozenset({"max_calls", "retry_exceptions", "timeout_s"})
 
@@ -222,7 +225,8 @@ def _completed(
 ) -> Generator[Any, None, None]:
     total = len(pending)
     while pending:
-        ready, pending = wait(pending, 1, None if end is None else max(0.0, end - monotonic()) * 1000)
+        left = None if end is None else timedelta(seconds=min(_LONGEST_S, max(0.0, end - monotonic())))
+        ready, pending = wait(pending, 1, left)
         if not ready:
             raise GetTimeoutError(limit_s, len(pending), total)
         yield ready[0] if as_refs else get(ready[0])

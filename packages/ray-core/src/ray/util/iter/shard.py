@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ray.api.objects import get
+from ray.exceptions import RayActorError
 from ray.runtime.completion import session_of
 from ray.runtime.refs.ref import ObjectRef
 from ray.util.iter.transforms import Transform
@@ -31,7 +32,8 @@ class Reader:
         self, shard: Shard, iteration: int, *, readers: int = 1, reader: int = 0, batch_ms: float = 0, ahead: int = 1
     ) -> None:
         self._shard = shard
-        self._call = (iteration, shard.transforms, readers, reader, batch_ms / 1000)
+        self._call = (iteration, shard.transforms, readers, reader, batch_ms / 1000, ahead == 1)
+        self._has_left = False
         self._ahead = ahead
         self._calls: deque[ObjectRef[Any]] = deque()
 
@@ -47,17 +49,25 @@ class Reader:
         Raises:
             Exception: of what makes or transforms the items.
         """
-        items, ended = get(self.ask())
+        try:
+            items, ended = get(self.ask())
+        except RayActorError:  # there is nobody to tell any more
+            self._has_left = True
+            raise
         self._calls.popleft()
+        self._has_left = ended and self._ahead == 1  # else the calls that are ahead would begin anew
         return items, ended
 
     def leave(self) -> None:
         """No more is wanted. Idempotent."""
+        if self._has_left:
+            return
+        self._has_left = True
         try:
             for ref in self._calls:
                 session_of(ref).cancel(ref, False, True)
             self._calls.clear()
-            iteration, _, _, reader, _ = self._call
+            iteration, _, _, reader, _, _ = self._call
             self._shard.actor.par_iter_leave.options(num_returns=0).remote(iteration, reader)
         except (ConnectionError, RuntimeError):  # the session has ended, or the actor has
             pass

@@ -78,7 +78,13 @@ class ParallelIteratorWorker:
         self._iterations: dict[int, _Iteration] = {}
 
     def par_iter_take(
-        self, iteration: int, transforms: Sequence[Transform], readers: int, reader: int, seconds: float
+        self,
+        iteration: int,
+        transforms: Sequence[Transform],
+        readers: int,
+        reader: int,
+        seconds: float,
+        leaves: bool,
     ) -> Items:
         """The next items of an iteration, which begins with its first call.
 
@@ -88,19 +94,23 @@ class ParallelIteratorWorker:
             readers: how many share it.
             reader: which of them asks.
             seconds: at least one item is taken, and as many as come within this time.
+            leaves: at the end the reader asks no more, without a word.
         """
         state = self._iterations.get(iteration)
         if state is None:
-            items = self._source(iteration)
+            source = self._source(iteration)
             for transform in transforms:
-                items = iter(transform(items))
-            state = self._iterations[iteration] = _Iteration(items, readers)
+                source = iter(transform(source))
+            state = self._iterations[iteration] = _Iteration(source, readers)
         try:
-            return state.take(reader, seconds)
+            items, ended = state.take(reader, seconds)
         except BaseException:
             self._iterations.pop(iteration, None)
             state.close()
             raise
+        if ended and leaves:
+            self.par_iter_leave(iteration, reader)
+        return items, ended
 
     def par_iter_leave(self, iteration: int, reader: int) -> None:
         """A reader asks no more."""

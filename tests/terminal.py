@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 ROWS, COLUMNS = 50, 120
 _TOKEN = re.compile(r"\x1b\[(\d*)([A-Z])|[\r\n]|[^\x1b\r\n]+|\x1b")
 
