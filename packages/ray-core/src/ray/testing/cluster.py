@@ -43,6 +43,7 @@ from ray.runtime.process.node_start import LOOPBACK, ClusterConfig
 from ray.runtime.process.session_dirs import session_in
 from ray.runtime.start_options import StartOptions
 from ray.testing import cluster_arguments as checked
+from ray.testing.at_end import close_with_program
 from ray.testing.namespaces import Host, Network
 from ray.testing.slow_cable import bytes_per_s, delay_s, share_of_frames
 
@@ -145,6 +146,7 @@ class Cluster:
         self._control_timeout_s = checked.control_timeout(control_timeout_s)
         parts = checked.parts(parts)
         self._end = contextlib.ExitStack()
+        self._end.callback(close_with_program(self.shutdown))
         self._keys = self._end.enter_context(tempfile.TemporaryDirectory(prefix="ray-keys-"))
         self._network: Network | None = None
         if isolation == "netns":
@@ -359,12 +361,7 @@ class Cluster:
 
 
 def _host(node: ClusterNode) -> Host:
-    """Its host.
-
-    Raises:
-        TypeError: it is no node.
-        ValueError: it has no host of its own.
-    """
+    """Its host; TypeError: it is no node, ValueError: it has none of its own."""
     host = _host_of(node)
     if host is None:
         raise ValueError("the node has no network of its own: Cluster(isolation='netns')")
