@@ -32,6 +32,10 @@ def test_lives(first: int) -> None:
     assert trials.failures(range(first, first + 25)) == []
 
 
+def test_a_worker_that_is_about_to_end_becomes_no_actor() -> None:
+    assert trials.failures([20254]) == []
+
+
 def test_a_seed_is_a_life() -> None:
     assert [trials.live(7).digest for _ in range(2)] == [trials.live(7).digest] * 2
 

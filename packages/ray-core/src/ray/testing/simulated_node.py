@@ -134,9 +134,10 @@ class SimulatedNode:
     # --- for the actors -----------------------------------------------------------------------------------------------
 
     def become(self, worker: bytes, spec: node.ActorSpec) -> str:
-        """A worker becomes an actor, unless it has just died; returns its address."""
+        """A worker becomes an actor, unless it has just died or is about to; returns its address."""
         found = self.workers[worker]
-        if not found.dead:
+        assert isinstance(found, SimulatedWorker)
+        if not (found.dead or found.retires):
             self.workers[worker] = SimulatedActor(self._world, worker, found.address, self.address, spec, self._died)
         return found.address
 

@@ -43,6 +43,8 @@ class SimulatedWorker:
         self._died = died
         self.slot = RunSlot(memoryview(bytearray(SLOT_BYTES)))
         self.dead = False
+        #: It ends within a moment, whatever it is to do.
+        self.retires = False
         #: {task id: (owner, task)} that have not started, in order
         self._queue: dict[bytes, tuple[str, wire.Task]] = {}
         self._running: tuple[str, wire.Task] | None = None
@@ -204,6 +206,7 @@ class SimulatedWorker:
             del self._queue[id]
         self._world.network.send(self.address, owner, wire.Replies(done, exiting, returned))
         if exiting:
+            self.retires = True
             self._world.clock.after(0.001, self._retire)
 
     def _retire(self) -> None:
