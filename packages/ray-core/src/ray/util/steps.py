@@ -72,6 +72,8 @@ def run(steps: Steps[R]) -> R:
         except StopIteration as stop:
             result: R = stop.value
             return result
+        finally:
+            given = None  # an error that this frame had would have this frame
         try:
             send, given = steps.send, _get(ref, limit_s)
         except BaseException as error:
@@ -89,6 +91,8 @@ async def run_async(steps: Steps[R]) -> R:
         except StopIteration as stop:
             result: R = stop.value
             return result
+        finally:
+            given = None  # an error that this frame had would have this frame
         try:
             send, given = steps.send, await _await(ref, limit_s)
         except BaseException as error:
