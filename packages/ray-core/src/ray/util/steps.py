@@ -11,8 +11,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import ray
 from ray.clock import monotonic
-from ray.exceptions import GetTimeoutError, ObjectLostError, RayError
+from ray.exceptions import GetTimeoutError, ObjectLostError, OwnerDiedError, RayError
 from ray.runtime.interface import current_session
+from ray.util.tickets import Ticket
 
 R = TypeVar("R")
 #: A ref, and the limit of the wait for it in seconds; None: as long as it takes.
@@ -45,6 +46,25 @@ def answer(actor: Any, asked: ray.ObjectRef[Any], limit_s: float | None = None) 
         if isinstance(error, GetTimeoutError) or not isinstance(error, RayError):  # else there is no answer
             actor.give_back.remote(asked)
         raise
+
+
+def called(actor: Any, ticket: Ticket, limit: Limit) -> Steps[bool]:
+    """Wait for a ticket; False if the time is over. One that is given up for another reason is withdrawn.
+
+    The caller has the ticket until it is done with what it stands for: the actor takes it back when nobody holds it.
+    """
+    number, (ref,) = ticket
+    try:
+        yield ref, limit.left()
+    except GetTimeoutError:
+        return False
+    except OwnerDiedError:
+        yield actor.made_with.remote(), None  # raises what has become of the actor
+        raise
+    except BaseException:
+        actor.withdraw.remote(number)
+        raise
+    return True
 
 
 def checked_timeout(timeout: float | None) -> float | None:
