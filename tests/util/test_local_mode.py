@@ -1,7 +1,6 @@
 """Queues, locks and pools with ``local_mode=True``, where nothing runs beside the program."""
 
 import asyncio
-import gc
 import weakref
 
 import pytest
@@ -60,14 +59,6 @@ def test_a_wait_without_end_is_refused():
     for wait in (Queue().get, Event().wait, Variable().get):
         with pytest.raises(ObjectLostError):
             wait()
-
-
-@pytest.fixture
-def no_collections():
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_collections")
