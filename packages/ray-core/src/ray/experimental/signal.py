@@ -75,6 +75,7 @@ def receive(sources: Sequence[Source], timeout: float | None = None) -> list[tup
     board = _board()
     end = None if timeout is None else monotonic() + timeout
     while True:
+        pending = [source for source in by_id.values() if isinstance(source, ray.ObjectRef) and not source.done()]
         since = {id: _received.get(id, 0) for id in by_id}
         answer = ray.get(board.receive.remote(since))
         found: list[tuple[Source, Signal]] = []
@@ -86,7 +87,6 @@ def receive(sources: Sequence[Source], timeout: float | None = None) -> list[tup
         if found or isinstance(answer, dict):
             return found
         number, (ref,) = answer
-        pending = [source for source in by_id.values() if isinstance(source, ray.ObjectRef) and not source.done()]
         left = None if end is None else datetime.timedelta(seconds=max(0.0, end - monotonic()))
         ready, _ = ray.wait([ref, *pending], num_returns=1, timeout=left)
         if ref not in ready:
