@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 from tests import killed_runs
@@ -52,6 +53,15 @@ def pytest_collection_finish() -> None:
         import hypothesis  # noqa: F401  # asks for what refers to the generators of others, and has to find it
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """What a test lets go of ends at once, or not at all: it may be the last handle of an actor."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 #: Where the tests of clusters are, and of the control store that they need.

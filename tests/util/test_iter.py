@@ -12,6 +12,7 @@ from tests import sessions
 import ray
 from ray.testing import eventually
 from ray.util.iter import LocalIterator, ParallelIteratorWorker, from_actors, from_items, from_iterators, from_range
+from ray.util.sync import Barrier
 
 kept_session = sessions.kept()
 
@@ -83,10 +84,13 @@ def test_transforms_run_in_the_actors(start):
 
 def test_calls_side_by_side(start):
     start(num_cpus=4)
-    began = time.monotonic()
-    found = list(from_range(8, 1).for_each(lambda x: time.sleep(0.5) or x, max_concurrency=4).gather_sync())
-    assert found == list(range(8))
-    assert time.monotonic() - began < 3.5
+    barrier = Barrier(4)
+
+    def together(x):
+        barrier.wait(timeout=20)
+        return x
+
+    assert list(from_range(8, 1).for_each(together, max_concurrency=4).gather_sync()) == list(range(8))
     sized = from_range(2, 1).for_each(
         lambda x: ray.get_runtime_context().resources["CPU"], max_concurrency=0, resources={"num_cpus": 2}
     )

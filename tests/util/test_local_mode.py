@@ -1,11 +1,16 @@
 """Queues, locks and pools with ``local_mode=True``, where nothing runs beside the program."""
 
+import asyncio
+import weakref
+
 import pytest
 
 import ray
-from ray.exceptions import ObjectLostError
+from ray.exceptions import GetTimeoutError, ObjectLostError
+from ray.runtime.completion import promise
 from ray.util import ActorPool
 from ray.util.queue import Empty, Full, Queue
+from ray.util.steps import run, run_async
 from ray.util.sync import Barrier, BrokenBarrierError, Event, Lock, Variable
 
 
@@ -54,3 +59,19 @@ def test_a_wait_without_end_is_refused():
     for wait in (Queue().get, Event().wait, Variable().get):
         with pytest.raises(ObjectLostError):
             wait()
+
+
+@pytest.mark.usefixtures("no_collections")
+@pytest.mark.parametrize("way", [run, lambda steps: asyncio.run(run_async(steps))])
+def test_an_error_that_a_conversation_goes_on_from_is_gone(way):
+    """It would keep the frames that it went through, with what the caller has waited for."""
+    errors = []
+
+    def steps():
+        try:
+            yield promise(lambda: None)[0], 0.0
+        except GetTimeoutError as error:
+            errors.append(weakref.ref(error))
+
+    way(steps())
+    assert [error() for error in errors] == [None]

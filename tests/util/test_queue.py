@@ -6,6 +6,7 @@ import queue
 import signal
 import threading
 import time
+import weakref
 
 import pytest
 from tests.sessions import shared, unchecked
@@ -268,6 +269,34 @@ def test_a_killed_putter_leaves_nothing():
     assert q.get() == 0
     with pytest.raises(Empty):
         q.get(timeout=0.3)
+
+
+def test_a_called_getter_has_its_ticket_until_it_has_the_item():
+    """Else the item may be taken back before it comes for it."""
+    q = Queue()
+    steps = q._get(1, True, None)
+    asked, _ = next(steps)
+    ticket, _ = steps.send(ray.get(asked))
+    q.put(1)
+    ray.get(ticket)
+    held = weakref.ref(ticket)
+    del ticket
+    claimed, _ = steps.send(None)
+    assert held() is not None
+    with pytest.raises(StopIteration) as ended:
+        steps.send(ray.get(claimed))
+    assert ended.value.value == [1]
+
+
+def test_a_getter_that_was_taken_for_dead_waits_no_longer_for_that():
+    q = Queue()
+    steps = q._get(1, True, 0.2)
+    asked, _ = next(steps)
+    steps.send(ray.get(asked))
+    _, limit_s = steps.send(None)
+    assert limit_s is None
+    _, limit_s = steps.send([])
+    assert limit_s is not None
 
 
 def test_shutdown():

@@ -1,12 +1,14 @@
 """``ray.experimental.signal``: what tasks and actors send, and failures."""
 
 import time
+from datetime import timedelta
 
 import pytest
 from tests.sessions import shared, unchecked
 
 import ray
 from ray.experimental import signal
+from ray.util.sync import Event
 
 session = shared(num_cpus=4)
 nothing_left = unchecked()
@@ -27,6 +29,12 @@ def tell(values, pause=0.0):
 
 @ray.remote
 def fail():
+    raise KeyError("lost")
+
+
+@ray.remote
+def fail_after(gate):
+    gate.wait()
     raise KeyError("lost")
 
 
@@ -68,6 +76,21 @@ def test_failures_come_of_themselves_once():
     assert isinstance(error, signal.ErrorSignal)
     assert "lost" in error.error()
     assert signal.receive([ref], timeout=0.1) == []
+
+
+def test_a_failure_that_comes_after_it_has_looked(monkeypatch):
+    gate = Event()
+    ref = fail_after.remote(gate)
+    look = signal._failures
+
+    def look_too_early(by_id):
+        found = look(by_id)
+        gate.set()
+        ray.wait([ref], timeout=timedelta(seconds=20))
+        return found
+
+    monkeypatch.setattr(signal, "_failures", look_too_early)
+    assert [source for source, _ in signal.receive([ref], timeout=5)] == [ref]
 
 
 def test_forget_and_reset():

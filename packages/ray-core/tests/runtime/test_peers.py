@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -304,15 +302,6 @@ def raised(text: str) -> ConnectionError:
 
 class Held:
     """Something of the program that asks for a peer."""
-
-
-@pytest.fixture
-def no_collections() -> Iterator[None]:
-    """What the program holds may be the last handle of an actor: its end waits for no collection."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def ask_in_vain(table: PeerTable) -> weakref.ref[Held]:

@@ -75,6 +75,7 @@ def receive(sources: Sequence[Source], timeout: float | None = None) -> list[tup
     board = _board()
     end = None if timeout is None else monotonic() + timeout
     while True:
+        pending = [source for source in by_id.values() if isinstance(source, ray.ObjectRef) and not source.done()]
         since = {id: _received.get(id, 0) for id in by_id}
         answer = ray.get(board.receive.remote(since))
         found: list[tuple[Source, Signal]] = []
@@ -83,15 +84,11 @@ def receive(sources: Sequence[Source], timeout: float | None = None) -> list[tup
                 _received[id] = upto
                 found += [(by_id[id], signal) for signal in signals]
         found += _failures(by_id)
-        if found:
+        if found or isinstance(answer, dict):
             return found
-        if isinstance(answer, dict):
-            continue
         number, (ref,) = answer
-        pending = [source for id, source in by_id.items() if isinstance(source, ray.ObjectRef) and id not in _failed]
         left = None if end is None else datetime.timedelta(seconds=max(0.0, end - monotonic()))
-        pending = [source for source in pending if not source.done()]  # one that is done has not failed, and will not
-        ready, _ = ray.wait([ref, *dict.fromkeys(pending)], num_returns=1, timeout=left)
+        ready, _ = ray.wait([ref, *pending], num_returns=1, timeout=left)
         if ref not in ready:
             board.withdraw.remote(number)
         if not ready:

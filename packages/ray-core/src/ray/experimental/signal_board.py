@@ -6,21 +6,20 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import ray
-from ray.util.tickets import Tickets
+from ray.util.tickets import Ticket, TicketActor, Tickets
 
 #: Of each source so many are kept.
 KEPT = 1000
 
 
-class SignalBoard:
+class SignalBoard(TicketActor):
     """What was sent, by source, and who waits for more."""
 
     def __init__(self) -> None:
+        self._tickets = Tickets(self._gone)
         self._signals: dict[str, deque[Any]] = {}
         #: {source: how many it has sent}
         self._sent: dict[str, int] = {}
-        self._tickets = Tickets(self._gone)
         #: {number: the sources that its holder waits for}
         self._waiting: dict[int, frozenset[str]] = {}
 
@@ -32,9 +31,7 @@ class SignalBoard:
                 del self._waiting[number]
                 self._tickets.call(number)
 
-    def receive(
-        self, since: Mapping[str, int]
-    ) -> dict[str, tuple[int, list[Any]]] | tuple[int, list[ray.ObjectRef[None]]]:
+    def receive(self, since: Mapping[str, int]) -> dict[str, tuple[int, list[Any]]] | Ticket:
         """``{source: (how many it has sent, those after the first so many)}``; a ticket, if there are none."""
         with self._tickets:
             found = {}
@@ -52,10 +49,6 @@ class SignalBoard:
         """How many each has sent."""
         with self._tickets:
             return {source: self._sent.get(source, 0) for source in sources}
-
-    def withdraw(self, number: int) -> None:
-        with self._tickets:
-            self._gone(number)
 
     def _gone(self, number: int) -> None:
         self._waiting.pop(number, None)

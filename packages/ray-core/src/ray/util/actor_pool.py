@@ -147,10 +147,8 @@ class ActorPool(Generic[V]):
 
     def _start(self, fn: Call[V], values: Iterable[V]) -> None:
         self._waiting.clear()
-        while self._running:
-            index = next(iter(self._running))
-            actor, _ = self._running.pop(index)
-            self._idle.append(actor)
+        self._idle += [actor for actor, _ in self._running.values()]
+        self._running.clear()
         self._next = self._submitted
         for value in values:
             self.submit(fn, value)

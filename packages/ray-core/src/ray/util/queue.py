@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray.exceptions import GetTimeoutError, OwnerDiedError
+from ray.exceptions import GetTimeoutError
 from ray.util.queue_actor import QueueActor
-from ray.util.steps import Limit, Steps, answer, checked_timeout, run, run_async
+from ray.util.steps import Limit, Steps, answer, called, checked_timeout, run, run_async
 from ray.util.tickets import OPTIONS
 
 __all__ = ["Empty", "Full", "Queue"]
@@ -169,10 +169,9 @@ class Queue(Generic[T]):
         if outcome is None:
             return
         if not isinstance(outcome, int):
-            number = outcome[0]
-            if (yield from self._wait(outcome, limit)):
+            if (yield from called(self.actor, outcome, limit)):
                 return
-            if not (yield self.actor.withdraw.remote(number), None):
+            if not (yield self.actor.withdraw.remote(outcome[0]), None):
                 return
             raise Full(f"There was no room for the item within {timeout:g} s; maxsize is {self.maxsize}.")
         raise Full(f"Cannot add {len(items)} items to queue of size {outcome} and maxsize {self.maxsize}.")
@@ -180,39 +179,22 @@ class Queue(Generic[T]):
     def _get(self, wanted: int, block: bool, timeout: float | None) -> Steps[list[T]]:
         block = block and checked_timeout(timeout) != 0
         limit = Limit(timeout if block else None)
-        asked = self.actor.get.remote(wanted, block)
+        asked, left = self.actor.get.remote(wanted, block), limit.left()
         while True:
             try:
-                outcome = yield from answer(self.actor, asked, limit.left())
+                outcome = yield from answer(self.actor, asked, left)
             except GetTimeoutError:
                 break
             if isinstance(outcome, list):
                 if outcome or not wanted:
                     return outcome
-                asked = self.actor.get.remote(wanted, block)  # this process was taken for dead
+                asked, left = self.actor.get.remote(wanted, block), limit.left()  # this process was taken for dead
                 continue
             if isinstance(outcome, int):
                 raise Empty(f"Cannot get {wanted} items from queue of size {outcome}.")
             number = outcome[0]
-            if not (yield from self._wait(outcome, limit)):
+            if not (yield from called(self.actor, outcome, limit)):
                 self.actor.withdraw.remote(number)
                 break
-            asked = self.actor.claim.remote(number)
-            limit = Limit(None)
+            asked, left = self.actor.claim.remote(number), None
         raise Empty(f"There was no item within {timeout:g} s.")
-
-    def _wait(self, ticket: tuple[int, list[ray.ObjectRef[None]]], limit: Limit) -> Steps[bool]:
-        """Whether the ticket was called in time."""
-        number, (ref,) = ticket
-        ticket[1].clear()
-        try:
-            yield ref, limit.left()
-        except GetTimeoutError:
-            return False
-        except OwnerDiedError:
-            yield self.actor.qsize.remote(), None  # raises what has become of the actor
-            raise
-        except BaseException:
-            self.actor.withdraw.remote(number)
-            raise
-        return True

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, TypeAlias
+from typing import Any
 
-import ray
-from ray.util.tickets import Tickets
-
-#: The number of a ticket, and its ref in a list.
-Ticket: TypeAlias = "tuple[int, list[ray.ObjectRef[None]]]"
+from ray.util.tickets import Ticket, TicketActor, Tickets
 
 
-class QueueActor:
+class QueueActor(TicketActor):
     """Items in order, and those who wait for items or for room, first come, first served."""
 
     def __init__(self, maxsize: int) -> None:
+        self._tickets = Tickets(self._gone)
         self._maxsize = maxsize
         self._items: deque[Any] = deque()
-        self._tickets = Tickets(self._gone)
         #: Numbers of those who wait for an item.
         self._getters: dict[int, None] = {}
         #: {number: the items} of those who wait for room.
@@ -74,19 +70,13 @@ class QueueActor:
         with self._tickets:
             return [self._handed.pop(number)] if number in self._handed else []
 
-    def withdraw(self, number: int) -> bool:
-        """Its holder waits no more. Whether its items, if it is a putter's, were not put and now are not."""
-        with self._tickets:
-            return self._gone(number)
-
     def give_back(self, outcome: object) -> None:
         """What a method has returned to somebody who waited no more."""
-        with self._tickets:
-            if isinstance(outcome, list):
+        super().give_back(outcome)
+        if isinstance(outcome, list):
+            with self._tickets:
                 self._items.extendleft(reversed(outcome))
                 self._serve()
-            elif isinstance(outcome, tuple):
-                self._gone(outcome[0])
 
     def _has_room(self, items: int) -> bool:
         return self._maxsize <= 0 or len(self._items) + items <= self._maxsize
@@ -105,6 +95,7 @@ class QueueActor:
             self._tickets.call(number)
 
     def _gone(self, number: int) -> bool:
+        """Whether its items, if it is a putter's, were not put and now are not."""
         withdrawn = self._putters.pop(number, None) is not None
         self._getters.pop(number, None)
         if number in self._handed:

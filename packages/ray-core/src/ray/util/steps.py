@@ -11,8 +11,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import ray
 from ray.clock import monotonic
-from ray.exceptions import GetTimeoutError, ObjectLostError, RayError
+from ray.exceptions import GetTimeoutError, ObjectLostError, OwnerDiedError, RayError
 from ray.runtime.interface import current_session
+from ray.util.tickets import Ticket
 
 R = TypeVar("R")
 #: A ref, and the limit of the wait for it in seconds; None: as long as it takes.
@@ -47,6 +48,25 @@ def answer(actor: Any, asked: ray.ObjectRef[Any], limit_s: float | None = None) 
         raise
 
 
+def called(actor: Any, ticket: Ticket, limit: Limit) -> Steps[bool]:
+    """Wait for a ticket; False if the time is over. One that is given up for another reason is withdrawn.
+
+    The caller has the ticket until it is done with what it stands for: the actor takes it back when nobody holds it.
+    """
+    number, (ref,) = ticket
+    try:
+        yield ref, limit.left()
+    except GetTimeoutError:
+        return False
+    except OwnerDiedError:
+        yield actor.made_with.remote(), None  # raises what has become of the actor
+        raise
+    except BaseException:
+        actor.withdraw.remote(number)
+        raise
+    return True
+
+
 def checked_timeout(timeout: float | None) -> float | None:
     """``timeout`` of a method that waits.
 
@@ -72,6 +92,8 @@ def run(steps: Steps[R]) -> R:
         except StopIteration as stop:
             result: R = stop.value
             return result
+        finally:
+            given = None  # an error that this frame had would have this frame
         try:
             send, given = steps.send, _get(ref, limit_s)
         except BaseException as error:
@@ -89,6 +111,8 @@ async def run_async(steps: Steps[R]) -> R:
         except StopIteration as stop:
             result: R = stop.value
             return result
+        finally:
+            given = None  # an error that this frame had would have this frame
         try:
             send, given = steps.send, await _await(ref, limit_s)
         except BaseException as error:

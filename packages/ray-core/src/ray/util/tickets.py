@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from ray.runtime.completion import promise
 from ray.runtime.refs.ref import ObjectRef
@@ -15,6 +15,9 @@ from ray.runtime.refs.ref import ObjectRef
 #: Options of an actor that gives tickets. It needs no CPU. A group, though no method is in it, has its methods run on a
 #: thread: there ``ray.cancel`` of a task that has called one does not interrupt it halfway.
 OPTIONS: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": {"none": 1}}
+
+#: A number, and a ref in a list, so that it is not resolved on its way.
+Ticket: TypeAlias = tuple[int, list[ObjectRef[None]]]
 
 
 class Tickets:
@@ -47,8 +50,8 @@ class Tickets:
         self._lock.release()
         self._tell()
 
-    def issue(self) -> tuple[int, list[ObjectRef[None]]]:
-        """A new ticket, to be returned to the caller: the ref is in a list, so that it is not resolved on its way."""
+    def issue(self) -> Ticket:
+        """A new ticket, to be returned to the caller."""
         number = next(self._numbers)
         ref, keep = promise(lambda: self._drop(number))
         self._open[number] = keep
@@ -75,3 +78,28 @@ class Tickets:
                         self._gone(number)
             finally:
                 self._lock.release()
+
+
+class TicketActor:
+    """What actors that give tickets have in common. None of their methods waits."""
+
+    #: Each makes its own: ``Tickets(self._gone)``.
+    _tickets: Tickets
+
+    def made_with(self) -> tuple[object, ...]:
+        """What a second one of its name has to be made with as well."""
+        return ()
+
+    def withdraw(self, number: int) -> object:
+        """Its holder waits no more. Returns what ``_gone`` does."""
+        with self._tickets:
+            return self._gone(number)
+
+    def give_back(self, outcome: object) -> None:
+        """What a method has returned to somebody who waited no more."""
+        if isinstance(outcome, tuple):
+            self.withdraw(outcome[0])
+
+    def _gone(self, number: int) -> object:
+        """A ticket is held no more, or was withdrawn; perhaps one after the other."""
+        raise NotImplementedError

@@ -164,8 +164,6 @@ class _Run:
             Exception: what one has failed with.
         """
         refs = list(self._running)
-        if not refs:
-            return
         wait(refs, 1)
         for ref in wait(refs, len(refs), 0)[0]:
             if failure_of(ref) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -110,11 +110,6 @@ def in_turn(readers: Sequence[Reader]) -> Iterator[list[Any]]:
             reader.leave()
 
 
-_numbers = itertools.count(1)
-
-
 def new_iteration() -> int:
     """A number that no other iteration has, in any process."""
-    import os
-
-    return (int.from_bytes(os.urandom(8), "little") << 32) + next(_numbers)
+    return int.from_bytes(os.urandom(12), "little")

@@ -6,9 +6,9 @@ import threading
 from typing import Any
 
 import ray
-from ray.util.steps import Limit, Steps, answer, checked_timeout, run, run_async
+from ray.util.steps import Limit, Steps, answer, called, checked_timeout, run, run_async
 from ray.util.sync.barrier_actor import BarrierActor
-from ray.util.sync.hosting import called, hosted
+from ray.util.sync.hosting import hosted
 
 
 class BrokenBarrierError(threading.BrokenBarrierError):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ray
-from ray.util.tickets import Tickets
+from ray.util.tickets import Ticket, TicketActor, Tickets
 
 
-class BarrierActor:
+class BarrierActor(TicketActor):
     """Who has come, and what those who were let go on are to be told."""
 
     def __init__(self, parties: int) -> None:
-        self._parties = parties
         self._tickets = Tickets(self._gone)
+        self._parties = parties
         self._broken = False
         #: Numbers of those who wait, in the order in which they came.
         self._waiting: list[int] = []
@@ -25,7 +24,7 @@ class BarrierActor:
         """How many wait, and whether it is broken."""
         return len(self._waiting), self._broken
 
-    def wait(self) -> tuple[int, list[ray.ObjectRef[None]]] | None:
+    def wait(self) -> Ticket | None:
         """A ticket; None: the barrier is broken."""
         with self._tickets:
             if self._broken:
@@ -42,11 +41,6 @@ class BarrierActor:
             if number in self._waiting:
                 self._break()
             return self._called.pop(number, None)
-
-    def withdraw(self, number: int) -> None:
-        """Its holder waits no more: those who wait with it would do so in vain."""
-        with self._tickets:
-            self._gone(number)
 
     def abort(self) -> None:
         with self._tickets:
@@ -67,13 +61,8 @@ class BarrierActor:
         for number in told:
             self._tickets.call(number)
 
-    def give_back(self, outcome: object) -> None:
-        """What a method has returned to somebody who waited no more."""
-        if isinstance(outcome, tuple):
-            self.withdraw(outcome[0])
-
     def _gone(self, number: int) -> None:
         self._called.pop(number, None)
-        if number in self._waiting:
+        if number in self._waiting:  # the others would wait in vain
             self._waiting.remove(number)
             self._break()

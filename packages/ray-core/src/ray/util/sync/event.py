@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray.util.steps import Limit, Steps, answer, checked_timeout, run, run_async
-from ray.util.sync.event_actor import EventActor
-from ray.util.sync.hosting import called, hosted
+from ray.util.steps import Limit, Steps, answer, called, checked_timeout, run, run_async
+from ray.util.sync.hosting import hosted
+from ray.util.sync.variable_actor import VariableActor
 
 
 class Event:
@@ -16,20 +16,20 @@ class Event:
     def __init__(self, *, name: str | None = None, namespace: str | None = None) -> None:
         """Make it, or find the one of that name; as a ``Semaphore``."""
         self.name = name
-        self._actor: Any = hosted(EventActor, "Event", name, namespace)
+        #: Of a variable: the event is set while that has a value.
+        self._actor: Any = hosted(VariableActor, "Event", name, namespace)
 
     def is_set(self) -> bool:
         """Whether it is set."""
-        is_set: bool = ray.get(self._actor.is_set.remote())
-        return is_set
+        return ray.get(self._actor.get.remote(False)) is not None
 
     def set(self) -> None:
         """Set it: all who wait go on."""
-        ray.get(self._actor.set.remote())
+        ray.get(self._actor.set.remote([None]))
 
     async def set_async(self) -> None:
         """``set`` for coroutines."""
-        await self._actor.set.remote()
+        await self._actor.set.remote([None])
 
     def clear(self) -> None:
         """Unset it."""
@@ -61,10 +61,10 @@ class Event:
 
     def _wait(self, timeout: float | None) -> Steps[bool]:
         limit = Limit(checked_timeout(timeout))
-        ticket = yield from answer(self._actor, self._actor.wait.remote())
-        if ticket is None:
+        outcome = yield from answer(self._actor, self._actor.get.remote(timeout != 0))
+        if not isinstance(outcome, tuple):
+            return outcome is not None
+        if (yield from called(self._actor, outcome, limit)):
             return True
-        if (yield from called(self._actor, ticket, limit)):
-            return True
-        self._actor.withdraw.remote(ticket[0])
+        self._actor.withdraw.remote(outcome[0])
         return False

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, OwnerDiedError
-from ray.util.steps import Limit, Steps
 from ray.util.tickets import OPTIONS
 
 
@@ -37,19 +35,3 @@ def hosted(cls: type, kind: str, name: str | None, namespace: str | None, *args:
         if others != args:
             raise ValueError(f"There is a {kind} {name!r} made with {others[0]!r}; this one is to have {args[0]!r}.")
     return handle
-
-
-def called(actor: Any, ticket: tuple[int, list[ray.ObjectRef[None]]], limit: Limit) -> Steps[bool]:
-    """Wait for a ticket; False if the time is over. One that is given up for another reason is withdrawn."""
-    number, (ref,) = ticket
-    try:
-        yield ref, limit.left()
-    except GetTimeoutError:
-        return False
-    except OwnerDiedError:
-        yield actor.made_with.remote(), None  # raises what has become of the actor
-        raise
-    except BaseException:
-        actor.withdraw.remote(number)
-        raise
-    return True

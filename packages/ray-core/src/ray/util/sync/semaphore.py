@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
-from ray.util.steps import Limit, Steps, answer, checked_timeout, run, run_async
-from ray.util.sync.hosting import called, hosted
+from ray.util.steps import Limit, Steps, answer, called, checked_timeout, run, run_async
+from ray.util.sync.hosting import hosted
 from ray.util.sync.semaphore_actor import SemaphoreActor
 
 

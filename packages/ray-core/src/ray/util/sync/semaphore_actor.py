@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import threading
 
-import ray
-from ray.util.tickets import Tickets
+from ray.util.tickets import Ticket, TicketActor, Tickets
 
 
-class SemaphoreActor:
+class SemaphoreActor(TicketActor):
     """Places, who has them, and the line of those who want one: first come, first served."""
 
     def __init__(self, value: int) -> None:
-        self._value = value
         self._tickets = Tickets(self._gone)
+        self._value = value
         #: {number: how long its holder may have the place, in seconds} of those who wait.
         self._line: dict[int, float | None] = {}
         #: {number: what takes the place away, if it was lent for a time} of those who have one.
@@ -28,7 +27,7 @@ class SemaphoreActor:
     def waiting(self) -> int:
         return len(self._line)
 
-    def acquire(self, block: bool, lease_s: float | None) -> tuple[int, list[ray.ObjectRef[None]], bool] | None:
+    def acquire(self, block: bool, lease_s: float | None) -> tuple[*Ticket, bool] | None:
         """A ticket, and whether the place is taken with it; else it is when the ticket is called. None: not at once."""
         with self._tickets:
             taken = self.free() > 0
@@ -46,10 +45,6 @@ class SemaphoreActor:
         with self._tickets:
             return self._gone(number)
 
-    def withdraw(self, number: int) -> bool:
-        """Its holder waits no more, or has the place and does not want it."""
-        return self.release(number)
-
     def _take(self, number: int, lease_s: float | None) -> None:
         timer = None
         if lease_s is not None:
@@ -57,11 +52,6 @@ class SemaphoreActor:
             timer.daemon = True
             timer.start()
         self._holders[number] = timer
-
-    def give_back(self, outcome: object) -> None:
-        """What a method has returned to somebody who waited no more."""
-        if isinstance(outcome, tuple):
-            self.withdraw(outcome[0])
 
     def _gone(self, number: int) -> bool:
         self._line.pop(number, None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray.util.steps import Limit, Steps, answer, checked_timeout, run, run_async
-from ray.util.sync.hosting import called, hosted
+from ray.util.steps import Limit, Steps, answer, called, checked_timeout, run, run_async
+from ray.util.sync.hosting import hosted
 from ray.util.sync.variable_actor import VariableActor
 
 T = TypeVar("T")
