@@ -39,6 +39,12 @@ def touch(path):
     path.touch()
 
 
+def wait_for(path):
+    while not path.exists():
+        time.sleep(0.01)
+    return path.name
+
+
 class Unpicklable:
     def __reduce__(self):
         raise RuntimeError("no way")
@@ -74,6 +80,30 @@ def test_many_more_than_may_run(executor):
 def test_results_are_the_same_object_each_time(executor):
     future = executor.submit(list, "abc")
     assert future.result() is future.result()
+
+
+def test_a_callback_may_take_a_lock_under_which_others_submit(executor, tmp_path):
+    """Of a call that cannot be sent, whose callback is called while calls are started."""
+    lock, reached = threading.Lock(), threading.Event()
+
+    def callback(_):
+        reached.set()
+        with lock:
+            pass
+
+    blockers = [executor.submit(wait_for, tmp_path / "go") for _ in range(8)]
+    failing = executor.submit(double, Unpicklable())
+    failing.add_done_callback(callback)
+    submitting = threading.Thread(target=executor.submit, args=(double, 1), daemon=True)
+    with lock:
+        (tmp_path / "go").touch()
+        assert reached.wait(30)
+        submitting.start()
+        submitting.join(10)
+        stuck = submitting.is_alive()
+    assert not stuck
+    assert failing.exception() is not None
+    assert [future.result() for future in blockers] == ["go"] * 8
 
 
 def test_exception(executor):

@@ -134,7 +134,8 @@ class Calls:
             future.watch()
             if self._waiting:
                 future.hurry()
-        except RayConnectionError:  # the session has ended meanwhile
+        except RayConnectionError as error:  # the session has ended meanwhile
+            future.fail(error)
             self.ended(future)
 
     def ended(self, future: RayFuture[Any]) -> None:
@@ -174,8 +175,7 @@ class Calls:
         while self._waiting:
             work = self._waiting.popleft()
             if isinstance(work, RayFuture):
-                if not work.cancelled():
-                    work.fail(error)
+                work.fail(error)
                 continue
             while (future := work.next()) is not None:
                 future.fail(error)

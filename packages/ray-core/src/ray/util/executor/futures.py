@@ -241,8 +241,17 @@ class RayFuture(concurrent.futures.Future[R]):
                 when_done(ref, _nothing)
 
     def fail(self, error: BaseException) -> None:
-        """The call cannot run."""
-        self.set_exception(error)
+        """The call cannot run, unless it was cancelled.
+
+        The thread tells those who want to be told: this is called under the lock of the calls, which they may wait for.
+        """
+        with self._condition:
+            if self.done():
+                return
+            self._call = None
+            self._exception = error
+            self._ended = True
+            self._condition.notify_all()
         self._settle()
 
     def keep(self) -> None:
@@ -311,10 +320,10 @@ class RayFuture(concurrent.futures.Future[R]):
 
     def resolve(self) -> None:
         """See ``Resolved``."""
-        if not self._ended:  # it has been done otherwise
+        if not self._ended:  # it was cancelled
             return
-        ref = self._ref  # None: the value is here
-        failed = ref is not None and failure_of(ref) is not None
+        ref = self._ref  # None: the value is here, or there never will be one
+        failed = self._exception is not None or (ref is not None and failure_of(ref) is not None)
         with self._condition:
             for waiter in self._told:
                 if failed:
