@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import psutil
 import pytest
+from tests.signs import touch, wait_for
 
 import ray
 from ray.testing.waiting import eventually
@@ -33,16 +34,6 @@ def fail(x):
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def touch(path):
-    path.touch()
-
-
-def wait_for(path):
-    while not path.exists():
-        time.sleep(0.01)
-    return path.name
 
 
 class Unpicklable:
