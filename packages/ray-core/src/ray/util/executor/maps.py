@@ -88,10 +88,7 @@ def _results(source: Chunks, size: ChunkSize, end: float | None) -> Iterator[Any
             outcome = future.result(_left(end))
             size.learn(len(outcome.results), max(outcome.seconds, future.sent_s))
             del future
-            if outcome.failure is None:
-                yield from outcome.results
-            else:
-                yield from results_of(outcome)
+            yield from results_of(outcome)
     finally:
         source.cancel()
 
