@@ -181,10 +181,9 @@ def failure(future: RayFuture[Any], timeout: float | None) -> BaseException | No
         TimeoutError: not within ``timeout`` seconds.
     """
     try:
-        error = future.exception(timeout)
+        return future.exception(timeout)
     except concurrent.futures.CancelledError:
         return TaskCancelledError(reason="its pool was terminated before it started")
-    return error
 
 
 def _left(end: float | None) -> float | None:
