@@ -36,6 +36,11 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Interrupting:
+    def __reduce__(self):
+        raise KeyboardInterrupt
+
+
 class Unpicklable:
     def __reduce__(self):
         raise RuntimeError("no way")
@@ -71,6 +76,14 @@ def test_many_more_than_may_run(executor):
 def test_results_are_the_same_object_each_time(executor):
     future = executor.submit(list, "abc")
     assert future.result() is future.result()
+
+
+def test_a_worker_is_free_after_a_call_whose_sending_was_interrupted(start):
+    start(num_cpus=2)
+    with RayExecutor(1, initializer=os.getpid) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(double, Interrupting())
+        assert executor.submit(double, 2).result(30) == 4
 
 
 def test_a_callback_may_take_a_lock_under_which_others_submit(executor, tmp_path):

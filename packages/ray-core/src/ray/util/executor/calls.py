@@ -124,8 +124,13 @@ class Calls:
             self.close(error, cancel=False)
             self._fail_waiting(error)
             return
-        if not future.start(place):
-            place.free()
+        started = False
+        try:
+            started = future.start(place)
+        finally:
+            if not started:
+                place.free()
+        if not started:
             return
         if self._kept is not None:
             self._kept.add(future)
