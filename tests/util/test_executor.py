@@ -86,6 +86,19 @@ def test_a_worker_is_free_after_a_call_whose_sending_was_interrupted(start):
         assert executor.submit(double, 2).result(30) == 4
 
 
+def test_calls_go_on_after_one_whose_sending_was_interrupted_on_the_thread(start, tmp_path):
+    start(num_cpus=2)
+    with RayExecutor(1, initializer=os.getpid) as executor:
+        executor.submit(wait_for, tmp_path / "go")
+        interrupted = executor.submit(double, Interrupting())
+        future = executor.submit(double, 2)
+        future.add_done_callback(lambda _: touch(tmp_path / "done"))
+        touch(tmp_path / "go")
+        eventually((tmp_path / "done").exists)
+        assert future.result() == 4
+        assert interrupted.done()
+
+
 def test_a_callback_may_take_a_lock_under_which_others_submit(executor, tmp_path):
     """Of a call that cannot be sent, whose callback is called while calls are started."""
     lock, reached = threading.Lock(), threading.Event()

@@ -231,6 +231,7 @@ class Calls:
                 self.advance()
             except BaseException:  # code of the program's, which runs as arguments are pickled
                 sys.excepthook(*sys.exc_info())
+                self._wakes.put(None)  # for the calls after that one
 
 
 #: All of this process; those that have calls are held by these.
