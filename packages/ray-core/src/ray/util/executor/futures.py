@@ -14,7 +14,7 @@ from concurrent.futures._base import (
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ray.api.objects import get
-from ray.clock import monotonic, perf_counter
+from ray.clock import left_until, monotonic, perf_counter
 from ray.exceptions import (
     GetTimeoutError,
     NodeDiedError,
@@ -163,7 +163,7 @@ class RayFuture(concurrent.futures.Future[R]):
                 ref = self._ref
                 if ref is None:
                     return self._found[0] if self._found else super().result(0)
-                timeout = None if end is None else max(0.0, end - monotonic())
+                timeout = left_until(end)
             try:
                 self._found.append(get(ref, timeout))
             except RayError as error:
@@ -285,9 +285,8 @@ class RayFuture(concurrent.futures.Future[R]):
         if self._ref is None and timeout != 0 and not self.done():
             current_session().check_blocking("future.result")
         while not (self._is_sent() or self.done()):
-            left = None if end is None else max(0.0, end - monotonic())
             try:
-                super().exception(left)
+                super().exception(left_until(end))
             except TimeoutError:
                 if end is not None and monotonic() >= end and not self._is_sent():
                     raise
