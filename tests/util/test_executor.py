@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import psutil
 import pytest
+from tests.signs import touch, wait_for
 
 import ray
 from ray.testing.waiting import eventually
@@ -35,8 +36,9 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def touch(path):
-    path.touch()
+class Interrupting:
+    def __reduce__(self):
+        raise KeyboardInterrupt
 
 
 class Unpicklable:
@@ -74,6 +76,51 @@ def test_many_more_than_may_run(executor):
 def test_results_are_the_same_object_each_time(executor):
     future = executor.submit(list, "abc")
     assert future.result() is future.result()
+
+
+def test_a_worker_is_free_after_a_call_whose_sending_was_interrupted(start):
+    start(num_cpus=2)
+    with RayExecutor(1, initializer=os.getpid) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(double, Interrupting())
+        assert executor.submit(double, 2).result(30) == 4
+
+
+def test_calls_go_on_after_one_whose_sending_was_interrupted_on_the_thread(start, tmp_path):
+    start(num_cpus=2)
+    with RayExecutor(1, initializer=os.getpid) as executor:
+        executor.submit(wait_for, tmp_path / "go")
+        interrupted = executor.submit(double, Interrupting())
+        future = executor.submit(double, 2)
+        future.add_done_callback(lambda _: touch(tmp_path / "done"))
+        touch(tmp_path / "go")
+        eventually((tmp_path / "done").exists)
+        assert future.result() == 4
+        assert interrupted.done()
+
+
+def test_a_callback_may_take_a_lock_under_which_others_submit(executor, tmp_path):
+    """Of a call that cannot be sent, whose callback is called while calls are started."""
+    lock, reached = threading.Lock(), threading.Event()
+
+    def callback(_):
+        reached.set()
+        with lock:
+            pass
+
+    blockers = [executor.submit(wait_for, tmp_path / "go") for _ in range(8)]
+    failing = executor.submit(double, Unpicklable())
+    failing.add_done_callback(callback)
+    submitting = threading.Thread(target=executor.submit, args=(double, 1), daemon=True)
+    with lock:
+        (tmp_path / "go").touch()
+        assert reached.wait(30)
+        submitting.start()
+        submitting.join(10)
+        stuck = submitting.is_alive()
+    assert not stuck
+    assert failing.exception() is not None
+    assert [future.result() for future in blockers] == ["go"] * 8
 
 
 def test_exception(executor):

@@ -12,6 +12,7 @@ from concurrent.futures import BrokenExecutor
 
 import numpy
 import pytest
+from tests.signs import touch, wait_for
 
 import ray
 from ray.exceptions import UnpicklableError
@@ -42,16 +43,6 @@ def stay(_):
 
 def die(_):
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def touch(path):
-    path.touch()
-
-
-def wait_for(path):
-    while not path.exists():
-        time.sleep(0.01)
-    return path.name
 
 
 def nested(x, level=1):

@@ -19,6 +19,7 @@ from concurrent.futures import BrokenExecutor
 import numpy
 import psutil
 import pytest
+from tests.signs import touch, wait_for
 
 import ray
 from ray.exceptions import RayError, TaskCancelledError, UnpicklableError
@@ -51,16 +52,6 @@ def die_at_3(x):
     if x == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return x
-
-
-def touch(path):
-    path.touch()
-
-
-def wait_for(path):
-    while not path.exists():
-        time.sleep(0.01)
-    return path.name
 
 
 def load(value):

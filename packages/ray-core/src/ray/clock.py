@@ -51,6 +51,11 @@ thread_time: Callable[[], float] = _time.thread_time
 wall_time: Callable[[], float] = partial(_time.clock_gettime, 5) if sys.platform == "linux" else _time.time
 
 
+def left_until(end: float | None) -> float | None:
+    """The seconds that are left until ``end`` by ``monotonic``, at least 0; None: there is no end."""
+    return None if end is None else max(0.0, end - monotonic())
+
+
 def cpu_time_of(thread: int) -> float:
     """The processor time that a thread, given by its ``ident``, has used.
 

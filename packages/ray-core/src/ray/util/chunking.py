@@ -146,9 +146,12 @@ def _run(function: Callable[..., Any], name: str, shape: int | Sequence[int], *a
 
 def results_of(outcome: Outcome) -> Iterator[Any]:
     """The results of a chunk in order; then raises what has ended it, if it has failed."""
-    yield from outcome.results
-    if outcome.failure is not None:
-        raise open_envelope(outcome.failure)
+    return iter(outcome.results) if outcome.failure is None else _failing(outcome.results, outcome.failure)
+
+
+def _failing(results: list[Any], failure: bytes) -> Iterator[Any]:
+    yield from results
+    raise open_envelope(failure)
 
 
 def _apart(shape: int | Sequence[int], arguments: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -103,16 +103,7 @@ class _OneByOne:
 
 @overload
 def map(
-    function: Callable[..., R],
-    *iterables: Iterable[Any],
-    ordered: bool = ...,
-    limit: int | None = ...,
-    chunksize: int | str = ...,
-    progress: Callable[[int], object] | None = ...,
-) -> Generator[R, None, None]: ...
-@overload
-def map(
-    function: RemoteFunction[Callable[..., R]],
+    function: Callable[..., R] | RemoteFunction[Callable[..., R]],
     *iterables: Iterable[Any],
     ordered: bool = ...,
     limit: int | None = ...,

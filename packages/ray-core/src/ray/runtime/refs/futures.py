@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import Any, Generic, Protocol, TypeVar
 
-from ray.clock import monotonic
+from ray.clock import left_until, monotonic
 from ray.exceptions import GetTimeoutError, RayError
 from ray.exceptions.base import cut_frames
 from ray.headroom import SENDING, check
@@ -84,7 +84,7 @@ class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
         self._await(timeout)
         if not self._found:
             try:
-                self._found.append(value_of(self.object_ref, _left(end)))
+                self._found.append(value_of(self.object_ref, left_until(end)))
             except RayError as error:
                 cut_frames(error)
                 raise
@@ -95,7 +95,7 @@ class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
         end = None if timeout is None else monotonic() + timeout
         self._await(timeout)
         try:
-            self.result(_left(end))
+            self.result(left_until(end))
         except Exception as error:
             if type(error) is GetTimeoutError:  # its way from another node takes longer
                 raise
@@ -132,10 +132,6 @@ class RefFuture(concurrent.futures.Future[R], Generic[R, Ref]):
                 self.set_exception(_FAILED)
             else:
                 self.set_result(None)  # type: ignore[arg-type]
-
-
-def _left(end: float | None) -> float | None:
-    return None if end is None else max(0.0, end - monotonic())
 
 
 class _FutureListener(Listener):

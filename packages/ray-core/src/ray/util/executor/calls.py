@@ -124,8 +124,13 @@ class Calls:
             self.close(error, cancel=False)
             self._fail_waiting(error)
             return
-        if not future.start(place):
-            place.free()
+        started = False
+        try:
+            started = future.start(place)
+        finally:
+            if not started:
+                place.free()
+        if not started:
             return
         if self._kept is not None:
             self._kept.add(future)
@@ -134,7 +139,8 @@ class Calls:
             future.watch()
             if self._waiting:
                 future.hurry()
-        except RayConnectionError:  # the session has ended meanwhile
+        except RayConnectionError as error:  # the session has ended meanwhile
+            future.fail(error)
             self.ended(future)
 
     def ended(self, future: RayFuture[Any]) -> None:
@@ -174,8 +180,7 @@ class Calls:
         while self._waiting:
             work = self._waiting.popleft()
             if isinstance(work, RayFuture):
-                if not work.cancelled():
-                    work.fail(error)
+                work.fail(error)
                 continue
             while (future := work.next()) is not None:
                 future.fail(error)
@@ -226,6 +231,7 @@ class Calls:
                 self.advance()
             except BaseException:  # code of the program's, which runs as arguments are pickled
                 sys.excepthook(*sys.exc_info())
+                self._wakes.put(None)  # for the calls after that one
 
 
 #: All of this process; those that have calls are held by these.

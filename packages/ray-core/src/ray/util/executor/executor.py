@@ -13,7 +13,7 @@ from ray.util.chunking import ChunkSize, chunk_size, runner
 from ray.util.executor.calls import Calls
 from ray.util.executor.futures import Call, RayFuture
 from ray.util.executor.maps import buffered, eager
-from ray.util.executor.places import TaskPlaces, share
+from ray.util.executor.places import TaskPlaces, shared_out
 from ray.util.executor.window import Window
 from ray.util.executor.workers import ActorPlaces
 from ray.util.own_session import OwnSession
@@ -68,8 +68,8 @@ class RayExecutor(concurrent.futures.Executor):
             self._max_workers = max_workers or max(1, int(cpus))
             if places is None:
                 places = ActorPlaces(self._max_workers, initializer, initargs, max_tasks_per_child, options)
-            elif max_workers is not None and max_workers > cpus and "num_cpus" not in options:
-                places = TaskPlaces({**options, "num_cpus": share(cpus, max_workers)})
+            elif max_workers is not None:
+                places = TaskPlaces(shared_out(options, cpus, max_workers))
         except BaseException:
             self._session.end()
             raise

@@ -14,7 +14,7 @@ from concurrent.futures._base import (
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ray.api.objects import get
-from ray.clock import monotonic, perf_counter
+from ray.clock import left_until, monotonic, perf_counter
 from ray.exceptions import (
     GetTimeoutError,
     NodeDiedError,
@@ -163,7 +163,7 @@ class RayFuture(concurrent.futures.Future[R]):
                 ref = self._ref
                 if ref is None:
                     return self._found[0] if self._found else super().result(0)
-                timeout = None if end is None else max(0.0, end - monotonic())
+                timeout = left_until(end)
             try:
                 self._found.append(get(ref, timeout))
             except RayError as error:
@@ -241,8 +241,17 @@ class RayFuture(concurrent.futures.Future[R]):
                 when_done(ref, _nothing)
 
     def fail(self, error: BaseException) -> None:
-        """The call cannot run."""
-        self.set_exception(error)
+        """The call cannot run, unless it was cancelled.
+
+        The thread tells those who want to be told: this is called under the lock of the calls, which they may wait for.
+        """
+        with self._condition:
+            if self.done():
+                return
+            self._call = None
+            self._exception = error
+            self._ended = True
+            self._condition.notify_all()
         self._settle()
 
     def keep(self) -> None:
@@ -276,9 +285,8 @@ class RayFuture(concurrent.futures.Future[R]):
         if self._ref is None and timeout != 0 and not self.done():
             current_session().check_blocking("future.result")
         while not (self._is_sent() or self.done()):
-            left = None if end is None else max(0.0, end - monotonic())
             try:
-                super().exception(left)
+                super().exception(left_until(end))
             except TimeoutError:
                 if end is not None and monotonic() >= end and not self._is_sent():
                     raise
@@ -311,10 +319,10 @@ class RayFuture(concurrent.futures.Future[R]):
 
     def resolve(self) -> None:
         """See ``Resolved``."""
-        if not self._ended:  # it has been done otherwise
+        if not self._ended:  # it was cancelled
             return
-        ref = self._ref  # None: the value is here
-        failed = ref is not None and failure_of(ref) is not None
+        ref = self._ref  # None: the value is here, or there never will be one
+        failed = self._exception is not None or (ref is not None and failure_of(ref) is not None)
         with self._condition:
             for waiter in self._told:
                 if failed:

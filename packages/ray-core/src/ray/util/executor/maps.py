@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
-from ray.clock import monotonic
+from ray.clock import left_until
 from ray.util.chunking import ChunkSize, Outcome, cut, results_of, zipped
 from ray.util.executor.calls import Calls
 from ray.util.executor.futures import Call, RayFuture
@@ -85,13 +85,10 @@ def eager(
 def _results(source: Chunks, size: ChunkSize, end: float | None) -> Iterator[Any]:
     try:
         while (future := source.take()) is not None:
-            outcome = future.result(_left(end))
+            outcome = future.result(left_until(end))
             size.learn(len(outcome.results), max(outcome.seconds, future.sent_s))
             del future
-            if outcome.failure is None:
-                yield from outcome.results
-            else:
-                yield from results_of(outcome)
+            yield from results_of(outcome)
     finally:
         source.cancel()
 
@@ -121,13 +118,9 @@ def _buffered(
 ) -> Iterator[Any]:
     try:
         while ahead:
-            outcome = ahead.popleft().result(_left(end))
+            outcome = ahead.popleft().result(left_until(end))
             ahead.extend(islice(futures, 1))
             yield from results_of(outcome)
     finally:
         for future in ahead:
             future.cancel()
-
-
-def _left(end: float | None) -> float | None:
-    return None if end is None else max(0.0, end - monotonic())

@@ -85,9 +85,11 @@ class TaskPlaces:
         return kept
 
 
-def share(cpus: float, calls: int) -> float:
-    """The ``num_cpus`` with which so many calls run at a time: rounded down, so that all of them do."""
-    return math.floor(cpus * UNIT / calls) / UNIT
+def shared_out(options: dict[str, Any], cpus: float, calls: int) -> dict[str, Any]:
+    """Options with the ``num_cpus`` with which so many calls run at a time: rounded down, so that all of them do."""
+    if calls <= cpus or "num_cpus" in options:
+        return options
+    return {**options, "num_cpus": math.floor(cpus * UNIT / calls) / UNIT}
 
 
 def is_of_module(function: types.FunctionType) -> bool:

@@ -17,7 +17,7 @@ from ray.api.inspection import cluster_resources
 from ray.exceptions import RayConnectionError
 from ray.util.executor.calls import Calls
 from ray.util.executor.futures import Call, RayFuture
-from ray.util.executor.places import TaskPlaces, share
+from ray.util.executor.places import TaskPlaces, shared_out
 from ray.util.executor.window import Window
 from ray.util.joblib.batches import SharedArrays, packed, run_batch
 from ray.util.own_session import OwnSession
@@ -98,9 +98,7 @@ class RayBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._shared.least_bytes = max_nbytes
         options = {**self._options(), **{name: value for name, value in options.items() if name not in _OTHERS}}
         cpus = self._cpus()
-        if n_jobs > cpus and "num_cpus" not in options:
-            options["num_cpus"] = share(cpus, n_jobs)
-        self._places = TaskPlaces(options)
+        self._places = TaskPlaces(shared_out(options, cpus, n_jobs))
         self._calls = Calls(self._places, Window(n_jobs, ahead=n_jobs >= cpus), outlives=False)
         return n_jobs
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from ray.api.objects import get
-from ray.clock import monotonic
+from ray.clock import left_until, monotonic
 from ray.exceptions import RayError, TaskCancelledError
 from ray.util.executor.futures import RayFuture
 from ray.util.multiprocessing.timeouts import ResultTimeoutError
@@ -99,7 +99,7 @@ class AsyncResult(Generic[R]):
         end = None if timeout is None else monotonic() + max(0.0, timeout)
         if not self._look(end):
             return False
-        return self._calling is None or self._calling.wait(_left(end))
+        return self._calling is None or self._calling.wait(left_until(end))
 
     def _look(self, end: float | None) -> bool:
         """Wait for the calls; False: they have not all ended in time."""
@@ -116,7 +116,7 @@ class AsyncResult(Generic[R]):
         values, first = [], None
         for future in futures:
             try:
-                error = failure(future, _left(end))
+                error = failure(future, left_until(end))
             except TimeoutError:
                 return False
             if error is None:
@@ -181,11 +181,6 @@ def failure(future: RayFuture[Any], timeout: float | None) -> BaseException | No
         TimeoutError: not within ``timeout`` seconds.
     """
     try:
-        error = future.exception(timeout)
+        return future.exception(timeout)
     except concurrent.futures.CancelledError:
         return TaskCancelledError(reason="its pool was terminated before it started")
-    return error
-
-
-def _left(end: float | None) -> float | None:
-    return None if end is None else max(0.0, end - monotonic())

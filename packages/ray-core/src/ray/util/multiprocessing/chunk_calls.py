@@ -9,11 +9,8 @@ from typing import Any
 
 from ray.api.objects import put
 from ray.util.executor.futures import Call
-from ray.util.executor.places import TaskPlaces, is_of_module
+from ray.util.executor.places import KEPT_FUNCTIONS, TaskPlaces, is_of_module
 from ray.util.executor.workers import ActorPlaces
-
-#: Functions that are sent once, and named from then on.
-KEPT_FUNCTIONS = 64
 
 
 def run_each(function: Callable[..., Any], items: Sequence[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Self, TypeVar
 
-from ray.clock import monotonic
+from ray.clock import left_until, monotonic
 from ray.threads import UnawaitedThread
 from ray.util.executor.futures import RayFuture
 from ray.util.multiprocessing.async_result import failure
@@ -199,11 +199,11 @@ class IMapIterator(Generic[R]):
         __tracebackhide__ = True
         end = None if timeout is None else monotonic() + timeout
         while not self._results:
-            future = self._reading.take(_left(end))
+            future = self._reading.take(left_until(end))
             if future is None:
                 raise StopIteration
             try:
-                error = failure(future, _left(end))
+                error = failure(future, left_until(end))
             except TimeoutError:
                 self._reading.give_back(future)
                 raise ResultTimeoutError(timeout, 1, 1) from None
@@ -219,7 +219,3 @@ class IMapIterator(Generic[R]):
         reading = getattr(self, "_reading", None)
         if reading is not None:
             reading.abandon()
-
-
-def _left(end: float | None) -> float | None:
-    return None if end is None else max(0.0, end - monotonic())

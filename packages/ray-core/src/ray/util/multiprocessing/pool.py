@@ -16,7 +16,7 @@ from ray.exceptions import RayConnectionError
 from ray.util.chunking import ChunkSize, cut
 from ray.util.executor.calls import Calls
 from ray.util.executor.futures import Call, RayFuture
-from ray.util.executor.places import TaskPlaces, share
+from ray.util.executor.places import TaskPlaces, shared_out
 from ray.util.executor.window import OpenWindow, Window
 from ray.util.executor.workers import ActorPlaces
 from ray.util.multiprocessing.async_result import AsyncResult
@@ -88,8 +88,8 @@ class Pool:
             if places is None:
                 given = tuple(initargs or ())
                 places = ActorPlaces(self._processes, initializer, given, maxtasksperchild, options)
-            elif self._processes > cpus and "num_cpus" not in options:
-                places = TaskPlaces({**options, "num_cpus": share(cpus, self._processes)})
+            else:
+                places = TaskPlaces(shared_out(options, cpus, self._processes))
         except BaseException:
             self._session.end()
             raise
