@@ -41,6 +41,14 @@ def pid(_=None):
     return os.getpid()
 
 
+def stop_at_3(x):
+    return next(iter(())) if x == 3 else x
+
+
+def stop_at_3_of(x, _):
+    return stop_at_3(x)
+
+
 def fail_at_3(x):
     if x == 3:
         raise KeyError(x)
@@ -245,6 +253,19 @@ def test_traceback(pool):
     with pytest.raises(KeyError) as caught:
         pool.apply(fail_at_3, (3,))
     assert "raise KeyError(x)" in str(caught.value)
+
+
+def test_a_call_that_raises_stop_iteration_ends_no_results(pool):
+    items = [1, 3, 4]
+    spread = [(1, 0), (3, 0), (4, 0)]
+    for results in (
+        lambda: pool.map(stop_at_3, items, chunksize=3),
+        lambda: pool.starmap(stop_at_3_of, spread, chunksize=3),
+        lambda: list(pool.imap(stop_at_3, items, chunksize=3)),
+        lambda: list(pool.imap_unordered(stop_at_3, items, chunksize=3)),
+    ):
+        with pytest.raises(RayError, match="StopIteration"):
+            results()
 
 
 def test_map_no_failfast(pool, tmp_path):
