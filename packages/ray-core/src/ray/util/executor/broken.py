@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
 
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 
 
 class BrokenWorkerError(RayError, BrokenProcessPool):
@@ -24,7 +24,8 @@ class BrokenWorkerError(RayError, BrokenProcessPool):
 
 def worker_died(error: RayError) -> BrokenWorkerError:
     """The error of a call whose worker has died."""
-    told = BrokenWorkerError(f"The call was lost; the executor goes on. {error}")
+    unready = isinstance(error, RayActorError) and error.summary  # its initializer, or an argument's actor, failed
+    told = BrokenWorkerError(f"The call was lost{'' if unready else '; the executor goes on'}. {error}")
     told.__cause__ = error
     return told
 
