@@ -631,7 +631,18 @@ def test_what_pools_run_ends_with_the_program(tmp_path):
     assert time.monotonic() - began < 30
 
 
-def test_interrupt_in_map(tmp_path):
+@pytest.mark.parametrize(
+    "waits",
+    [
+        "pool.map(stay, [path])",
+        "next(pool.imap(stay, iter([path])))",
+        "next(pool.imap_unordered(stay, [path]))",
+        "pool.apply_async(stay, [path], callback=print).get()",
+        "pool.apply_async(stay, [path]); pool.imap(stay, iter(threading.Event().wait, 0)); pool.close(); pool.join()",
+        "pool.apply_async(touch, [path], callback=lambda _: time.sleep(600)).get()",
+    ],
+)
+def test_interrupt_in_map(tmp_path, waits):
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent("""
@@ -641,6 +652,9 @@ def test_interrupt_in_map(tmp_path):
         def stay(path):
             open(path, "w").write(str(os.getpid()))
             time.sleep(600)
+
+        def touch(path):
+            open(path, "w").write(str(os.getpid()))
 
         def interrupt(path):
             while not os.path.exists(path):
@@ -652,10 +666,11 @@ def test_interrupt_in_map(tmp_path):
         threading.Thread(target=interrupt, args=(path,)).start()
         try:
             with Pool(1) as pool:
-                pool.map(stay, [path])
+                WAITS
         except KeyboardInterrupt:
             print("interrupted")
-        """)
+            sys.stdout.flush()
+        """).replace("WAITS", waits)
     )
     path = tmp_path / "pid"
     ran = subprocess.run([sys.executable, script, path], capture_output=True, text=True, timeout=50)
