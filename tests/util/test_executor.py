@@ -545,6 +545,20 @@ def test_an_argument_of_an_actor_that_failed_breaks_no_executor(start):
         assert executor.submit(prepared_value).result(timeout=20)[0] == "ready"
 
 
+def test_without_its_node_the_executor_does_not_go_on(start):
+    start(num_cpus=1)
+    with RayExecutor() as executor:
+        running = executor.submit(pause, 600)
+        eventually(lambda: running.running())
+        for process in psutil.Process().children(recursive=True):
+            process.kill()
+        for future in (running, executor.submit(double, 1), executor.submit(double, 2)):
+            with pytest.raises(BrokenProcessPool) as told:
+                future.result(timeout=20)
+            assert "goes on" not in str(told.value)
+    ray.shutdown()
+
+
 def test_max_tasks_per_child(start):
     start(num_cpus=2)
     with RayExecutor(1, max_tasks_per_child=3) as executor:

@@ -169,7 +169,7 @@ class RayFuture(concurrent.futures.Future[R]):
                 self._found.append(get(ref, timeout))
             except RayError as error:
                 cut_frames(error)
-                if isinstance(error, _DEATHS) and not isinstance(error, RayTaskError):
+                if _is_death(error):
                     from ray.util.executor.broken import worker_died  # It takes multiprocessing.
 
                     raise worker_died(error) from error
@@ -216,6 +216,11 @@ class RayFuture(concurrent.futures.Future[R]):
         try:
             ref = place.submit(call)
         except BaseException as error:
+            if isinstance(error, RayError) and _is_death(error):
+                from ray.util.executor.broken import worker_died  # It takes multiprocessing.
+
+                self.fail(worker_died(error))
+                return False
             self.fail(error)
             if not isinstance(error, Exception):
                 raise
@@ -325,6 +330,10 @@ class RayFuture(concurrent.futures.Future[R]):
                     waiter.add_result(self)
             self._condition.notify_all()
         self._invoke_callbacks()  # type: ignore[attr-defined]
+
+
+def _is_death(error: RayError) -> bool:
+    return isinstance(error, _DEATHS) and not isinstance(error, RayTaskError)
 
 
 def _bounded(timeout: float | None) -> float | None:
