@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -443,6 +444,20 @@ def test_what_was_submitted_runs_before_the_program_ends(tmp_path):
     assert len(list(made.iterdir())) == 20
 
 
+def test_timeouts_of_any_size(executor):
+    futures = [executor.submit(pause, 0.05, i) for i in range(20)]  # the last ones wait for a place
+    for future, timeout in zip(reversed(futures), (float("inf"), 1e300, 1 << 50), strict=False):
+        assert future.exception(timeout) is None
+    running = executor.submit(pause, 0.5)
+    for timeout in (0, -1):
+        with pytest.raises(TimeoutError):
+            running.result(timeout)
+    for wrong in ("1", [1]):
+        for wait in (running.result, running.exception):
+            with pytest.raises(TypeError):
+                wait(wrong)
+
+
 def test_an_interrupt_ends_the_wait_for_a_call(executor):
     busy = [executor.submit(pause, 0.5) for _ in range(12)]
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
@@ -451,6 +466,47 @@ def test_an_interrupt_ends_the_wait_for_a_call(executor):
         busy[-1].result()
     timer.join()
     executor.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("options", ["", ", initializer=os.getpid"])
+@pytest.mark.parametrize("caught", [True, False])
+def test_an_interrupt_ends_the_program(tmp_path, options, caught):
+    waits = f"""
+    with RayExecutor(1{options}) as executor:
+        executor.submit(stay, path)
+        executor.submit(stay, path + "2").result()"""
+    waits = f"try:{waits}\nexcept KeyboardInterrupt:\n    pass" if caught else _dropped(options)
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+        import os, signal, sys, threading, time
+        from ray.util import RayExecutor
+
+        def stay(path):
+            open(path, "w").write(str(os.getpid()))
+            time.sleep(600)
+
+        def interrupt():
+            while not (os.path.exists(path) and open(path).read()):
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        path = sys.argv[1]
+        threading.Thread(target=interrupt).start()
+        """)
+        + waits
+    )
+    path = tmp_path / "pid"
+    ran = subprocess.run([sys.executable, script, path], capture_output=True, text=True, timeout=50)
+    assert ran.returncode == (0 if caught else -signal.SIGINT), ran.stderr
+    assert not psutil.pid_exists(int(path.read_text()))
+    assert not (tmp_path / "pid2").exists()
+
+
+def _dropped(options):
+    return (
+        f"executor = RayExecutor(1{options})\nexecutor.submit(stay, path)\nexecutor.submit(stay, path + '2').result()\n"
+    )
 
 
 def test_the_session_ends_under_an_executor(start):
@@ -518,6 +574,36 @@ def test_an_initializer_that_fails_breaks_the_executor(start):
                 future.result(timeout=20)
         with pytest.raises(BrokenProcessPool, match="initializer"):
             executor.submit(double, 1)
+
+
+def test_an_argument_of_an_actor_that_failed_breaks_no_executor(start):
+    @ray.remote
+    class Unready:
+        def __init__(self):
+            raise KeyError("unready")
+
+        def value(self):
+            return 1
+
+    start(num_cpus=2)
+    with RayExecutor(1, initializer=prepare, initargs=("ready",)) as executor:
+        with pytest.raises(ray.exceptions.RayError, match="unready"):
+            executor.submit(double, Unready.remote().value.remote()).result(timeout=20)
+        assert executor.submit(prepared_value).result(timeout=20)[0] == "ready"
+
+
+def test_without_its_node_the_executor_does_not_go_on(start):
+    start(num_cpus=1)
+    with RayExecutor() as executor:
+        running = executor.submit(pause, 600)
+        eventually(lambda: running.running())
+        for process in psutil.Process().children(recursive=True):
+            process.kill()
+        for future in (running, executor.submit(double, 1), executor.submit(double, 2)):
+            with pytest.raises(BrokenProcessPool) as told:
+                future.result(timeout=20)
+            assert "goes on" not in str(told.value)
+    ray.shutdown()
 
 
 def test_max_tasks_per_child(start):

@@ -177,6 +177,18 @@ def test_a_failure_is_raised_after_the_items_before_it(ray_session):
         next(items)
 
 
+def test_a_function_that_raises_stop_iteration_ends_no_items(ray_session):
+    def stop_at_1(x):
+        return next(iter(())) if x == 1 else [x]
+
+    items = from_range(3, 1)
+    for made in (items.for_each(stop_at_1), items.filter(stop_at_1), items.combine(stop_at_1)):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            list(made.gather_sync())
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            list(made.gather_async())
+
+
 def test_an_actor_that_dies(start):
     start(num_cpus=2)
     with pytest.raises(ray.exceptions.RayActorError):

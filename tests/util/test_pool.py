@@ -42,6 +42,14 @@ def pid(_=None):
     return os.getpid()
 
 
+def stop_at_3(x):
+    return next(iter(())) if x == 3 else x
+
+
+def stop_at_3_of(x, _):
+    return stop_at_3(x)
+
+
 def fail_at_3(x):
     if x == 3:
         raise KeyError(x)
@@ -236,6 +244,19 @@ def test_traceback(pool):
     with pytest.raises(KeyError) as caught:
         pool.apply(fail_at_3, (3,))
     assert "raise KeyError(x)" in str(caught.value)
+
+
+def test_a_call_that_raises_stop_iteration_ends_no_results(pool):
+    items = [1, 3, 4]
+    spread = [(1, 0), (3, 0), (4, 0)]
+    for results in (
+        lambda: pool.map(stop_at_3, items, chunksize=3),
+        lambda: pool.starmap(stop_at_3_of, spread, chunksize=3),
+        lambda: list(pool.imap(stop_at_3, items, chunksize=3)),
+        lambda: list(pool.imap_unordered(stop_at_3, items, chunksize=3)),
+    ):
+        with pytest.raises(RayError, match="StopIteration"):
+            results()
 
 
 def test_map_no_failfast(pool, tmp_path):
@@ -601,7 +622,18 @@ def test_what_pools_run_ends_with_the_program(tmp_path):
     assert time.monotonic() - began < 30
 
 
-def test_interrupt_in_map(tmp_path):
+@pytest.mark.parametrize(
+    "waits",
+    [
+        "pool.map(stay, [path])",
+        "next(pool.imap(stay, iter([path])))",
+        "next(pool.imap_unordered(stay, [path]))",
+        "pool.apply_async(stay, [path], callback=print).get()",
+        "pool.apply_async(stay, [path]); pool.imap(stay, iter(threading.Event().wait, 0)); pool.close(); pool.join()",
+        "pool.apply_async(touch, [path], callback=lambda _: time.sleep(600)).get()",
+    ],
+)
+def test_interrupt_in_map(tmp_path, waits):
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent("""
@@ -611,6 +643,9 @@ def test_interrupt_in_map(tmp_path):
         def stay(path):
             open(path, "w").write(str(os.getpid()))
             time.sleep(600)
+
+        def touch(path):
+            open(path, "w").write(str(os.getpid()))
 
         def interrupt(path):
             while not os.path.exists(path):
@@ -622,10 +657,11 @@ def test_interrupt_in_map(tmp_path):
         threading.Thread(target=interrupt, args=(path,)).start()
         try:
             with Pool(1) as pool:
-                pool.map(stay, [path])
+                WAITS
         except KeyboardInterrupt:
             print("interrupted")
-        """)
+            sys.stdout.flush()
+        """).replace("WAITS", waits)
     )
     path = tmp_path / "pid"
     ran = subprocess.run([sys.executable, script, path], capture_output=True, text=True, timeout=50)

@@ -158,7 +158,7 @@ def test_a_semaphore_has_places():
     assert not semaphore.acquire(timeout=0.1)
     semaphore.release()
     assert semaphore.acquire()
-    with pytest.raises(ValueError, match="1 or more"):
+    with pytest.raises(ValueError, match="at least 1"):
         Semaphore(0)
 
 
@@ -313,3 +313,23 @@ def test_deleted_while_somebody_waits():
     lock.delete()
     with pytest.raises(RayActorError):
         ray.get(ref, timeout=20)
+
+
+@pytest.mark.parametrize("given", [float("nan"), 1.5, "1", True])
+def test_numbers_that_are_none_are_refused(given):
+    for make in (Semaphore, Barrier):
+        with pytest.raises(TypeError, match="whole number"):
+            make(given)
+
+
+def test_nan_is_no_time():
+    nan = float("nan")
+    barrier = Barrier(2)
+    with pytest.raises(ValueError, match="non-negative"):
+        barrier.wait(nan)
+    assert not barrier.broken
+    for wait in (Event().wait, Variable().get, lambda limit: Lock().acquire(timeout=limit)):
+        with pytest.raises(ValueError, match="non-negative"):
+            wait(nan)
+    with pytest.raises(ValueError, match="lease_s"):
+        Lock(lease_s=nan)

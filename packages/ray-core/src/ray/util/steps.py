@@ -71,9 +71,9 @@ def checked_timeout(timeout: float | None) -> float | None:
     """``timeout`` of a method that waits.
 
     Raises:
-        ValueError: it is below zero.
+        ValueError: it is below zero, or no number.
     """
-    if timeout is not None and timeout < 0:
+    if timeout is not None and not timeout >= 0:
         raise ValueError("'timeout' must be a non-negative number")
     return timeout
 

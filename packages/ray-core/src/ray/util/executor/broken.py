@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
 
-from ray.exceptions import RayError
+from ray.exceptions import NodeDiedError, RayActorError, RayError
 
 
 class BrokenWorkerError(RayError, BrokenProcessPool):
@@ -24,7 +24,9 @@ class BrokenWorkerError(RayError, BrokenProcessPool):
 
 def worker_died(error: RayError) -> BrokenWorkerError:
     """The error of a call whose worker has died."""
-    told = BrokenWorkerError(f"The call was lost; the executor goes on. {error}")
+    # Without its node the session may be over; an actor that was never made has failed in the initializer.
+    unsure = isinstance(error, NodeDiedError) or (isinstance(error, RayActorError) and error.summary)
+    told = BrokenWorkerError(f"The call was lost{'' if unsure else '; the executor goes on'}. {error}")
     told.__cause__ = error
     return told
 

@@ -248,6 +248,11 @@ def _keep_in_mind(calls: Calls) -> None:
 
 
 def _finish() -> None:
-    """As executors of the standard library do: what was submitted is run before the program ends."""
+    """As executors of the standard library do: what was submitted is run before the program ends.
+
+    Not after Ctrl-C that nobody has caught: what runs ends with the session.
+    """
+    if issubclass(getattr(sys, "last_type", None) or object, KeyboardInterrupt):
+        return
     for calls in list(_calls):
         calls.wait()

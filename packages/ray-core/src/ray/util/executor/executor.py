@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from ray.api.inspection import cluster_resources
 from ray.api.options import whole_number
 from ray.clock import monotonic
+from ray.exceptions import RayConnectionError
 from ray.util.chunking import ChunkSize, chunk_size, runner
 from ray.util.executor.calls import Calls
 from ray.util.executor.futures import Call, RayFuture
@@ -122,6 +125,17 @@ class RayExecutor(concurrent.futures.Executor):
             return buffered(self._calls, runs, iterables, chunk_size(least), end, most)
         return eager(self._calls, runs, iterables, ChunkSize(least), end)
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Shut it down. Ctrl-C in the block ends what runs, and cancels the rest."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._calls.close(_shut_down(), cancel=True)
+            with contextlib.suppress(RayConnectionError):  # the session has ended, and the calls with it
+                self._places.end(self._calls.running())
+        self.shutdown()
+        return None
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls.
 
@@ -129,10 +143,14 @@ class RayExecutor(concurrent.futures.Executor):
             wait: return when all calls have ended. Without it, those that were submitted run on all the same.
             cancel_futures: cancel what has not started.
         """
-        self._calls.close(RuntimeError("cannot schedule new futures after shutdown"), cancel=cancel_futures)
+        self._calls.close(_shut_down(), cancel=cancel_futures)
         if wait:
             self._calls.wait()
             if self._session.is_own:
                 self._calls.keep()
             self._places.close()
             self._session.end()
+
+
+def _shut_down() -> RuntimeError:
+    return RuntimeError("cannot schedule new futures after shutdown")

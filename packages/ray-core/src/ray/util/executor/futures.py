@@ -33,6 +33,8 @@ from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.refs.session import failure_of
 
 R = TypeVar("R")
+#: What a thread can wait for has an end.
+_LONGEST_S = 1e9
 #: What is told of a call whose worker has died.
 _DEATHS = (WorkerCrashedError, OutOfMemoryError, RayActorError, NodeDiedError, ObjectLostError)
 
@@ -153,10 +155,9 @@ class RayFuture(concurrent.futures.Future[R]):
         __tracebackhide__ = True
         if self._failure is not None:
             raise self._failure
+        timeout = _bounded(timeout)
         ref = self._ref
         if not self._found:
-            if timeout is not None:
-                timeout = max(0.0, timeout)
             if ref is None:
                 end = None if timeout is None else monotonic() + timeout
                 self._await_start(timeout)
@@ -168,7 +169,7 @@ class RayFuture(concurrent.futures.Future[R]):
                 self._found.append(get(ref, timeout))
             except RayError as error:
                 cut_frames(error)
-                if isinstance(error, _DEATHS) and not isinstance(error, RayTaskError):
+                if _is_death(error):
                     from ray.util.executor.broken import worker_died  # It takes multiprocessing.
 
                     raise worker_died(error) from error
@@ -179,6 +180,7 @@ class RayFuture(concurrent.futures.Future[R]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What ``result`` would raise, or None; raises as it where the wait fails, or the call was cancelled."""
+        timeout = _bounded(timeout)  # here: what is wrong with it is no error of the call
         try:
             self.result(timeout)
         except concurrent.futures.CancelledError as error:
@@ -214,6 +216,11 @@ class RayFuture(concurrent.futures.Future[R]):
         try:
             ref = place.submit(call)
         except BaseException as error:
+            if isinstance(error, RayError) and _is_death(error):
+                from ray.util.executor.broken import worker_died  # It takes multiprocessing.
+
+                self.fail(worker_died(error))
+                return False
             self.fail(error)
             if not isinstance(error, Exception):
                 raise
@@ -331,6 +338,15 @@ class RayFuture(concurrent.futures.Future[R]):
                     waiter.add_result(self)
             self._condition.notify_all()
         self._invoke_callbacks()  # type: ignore[attr-defined]
+
+
+def _is_death(error: RayError) -> bool:
+    return isinstance(error, _DEATHS) and not isinstance(error, RayTaskError)
+
+
+def _bounded(timeout: float | None) -> float | None:
+    """``timeout`` as something that can be waited for."""
+    return None if timeout is None else min(_LONGEST_S, max(0.0, timeout))
 
 
 def _nothing() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from ray.api.actor_calls import kill
 from ray.api.actors import ActorClass, ActorHandle
 from ray.api.options import CLASS_NAMES, normalise
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 from ray.runtime.refs.ref import ObjectRef
 from ray.runtime.refs.session import failure_of
 from ray.util.executor.futures import Call
@@ -57,7 +57,9 @@ class ActorPlace:
         """
         last, self._last = self._last, None
         error = None if last is None else failure_of(last)
-        if isinstance(error, RayActorError) and not isinstance(error, RayTaskError):
+        actor = self._actor
+        # Of another actor it is the error of an argument.
+        if isinstance(error, RayActorError) and actor is not None and error.actor_id == actor._core.actor_id:
             self._actor = None
             if error.summary or error.cause is not None:
                 from ray.util.executor.broken import initializer_failed  # It takes multiprocessing.

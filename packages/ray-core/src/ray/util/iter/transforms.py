@@ -25,7 +25,7 @@ def for_each(
     check_function(function)
     whole_number("max_concurrency", max_concurrency, least=0)
     if max_concurrency == 1 and not resources:
-        return partial(map, function)
+        return partial(_each, function)
     remote: Any = RemoteFunction(function, normalise(resources or {}, FUNCTION_NAMES, "for_each()"))
     return partial(_in_tasks, remote, max_concurrency or _ALL)
 
@@ -34,10 +34,22 @@ def _in_tasks(remote: Any, limit: int, items: Iterator[Any]) -> Iterator[Any]:
     return map_remotely(remote, items, limit=limit, chunksize=1)
 
 
+def _each(function: Callable[[Any], Any], items: Iterator[Any]) -> Iterator[Any]:
+    """As ``map``, which would take a StopIteration of the function for the end of the items."""
+    for item in items:
+        yield function(item)
+
+
+def _chosen(function: Callable[[Any], object], items: Iterator[Any]) -> Iterator[Any]:
+    for item in items:
+        if function(item):
+            yield item
+
+
 def filter_(function: Callable[[Any], object]) -> Transform:
     """Items of which the function says yes."""
     check_function(function)
-    return partial(filter, function)
+    return partial(_chosen, function)
 
 
 def batch(size: int) -> Transform:
@@ -63,7 +75,7 @@ def combine(function: Callable[[Any], Iterable[Any]]) -> Transform:
 
 
 def _combined(function: Callable[[Any], Iterable[Any]], items: Iterator[Any]) -> Iterator[Any]:
-    return flatten(map(function, items))
+    return flatten(_each(function, items))
 
 
 def shuffle(buffer_size: int, seed: int | None = None) -> Transform:

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from ray.api.objects import get
 from ray.clock import left_until, monotonic
 from ray.exceptions import RayError, TaskCancelledError
+from ray.runtime.process.interrupts import may_interrupt
 from ray.util.executor.futures import RayFuture
 from ray.util.multiprocessing.timeouts import ResultTimeoutError
 
@@ -172,6 +173,9 @@ class _Calling:
     def wait(self, timeout: float | None) -> bool:
         """Until it was called; not in the callback itself."""
         return self.over() or self._over.wait(timeout)
+
+
+may_interrupt(_Calling.wait.__code__)
 
 
 def failure(future: RayFuture[Any], timeout: float | None) -> BaseException | None:

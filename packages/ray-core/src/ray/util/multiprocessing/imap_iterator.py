@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, Self, TypeVar
 
 from ray.clock import left_until, monotonic
+from ray.runtime.process.interrupts import may_interrupt
 from ray.threads import UnawaitedThread
 from ray.util.executor.futures import RayFuture
 from ray.util.multiprocessing.async_result import failure
@@ -74,7 +75,7 @@ class Reading:
             BaseException: what the iterable has raised, once.
         """
         with self._changed:
-            if not self._changed.wait_for(self._may_take, timeout):
+            if not _wait_for(self._changed, self._may_take, timeout):
                 raise ResultTimeoutError(timeout, 1, 1)
             if self._untaken:
                 future = self._untaken.popleft()
@@ -113,8 +114,9 @@ class Reading:
         with self._changed:
             self._lazy = False
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+            thread = self._thread
+            if thread is not None:
+                _wait_for(self._changed, lambda: self._read or not thread.is_alive(), None)
 
     def keep(self) -> None:
         """Have the results here, as the session is about to end."""
@@ -219,3 +221,10 @@ class IMapIterator(Generic[R]):
         reading = getattr(self, "_reading", None)
         if reading is not None:
             reading.abandon()
+
+
+def _wait_for(changed: threading.Condition, holds: Callable[[], bool], timeout: float | None) -> bool:
+    return changed.wait_for(holds, timeout)
+
+
+may_interrupt(_wait_for.__code__)

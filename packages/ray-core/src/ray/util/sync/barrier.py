@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import ray
+from ray.api.options import whole_number
 from ray.util.steps import Limit, Steps, answer, called, checked_timeout, run, run_async
 from ray.util.sync.barrier_actor import BarrierActor
 from ray.util.sync.hosting import hosted
@@ -32,12 +33,10 @@ class Barrier:
             name: see ``Semaphore``.
             namespace: see ``Semaphore``.
         """
-        if parties < 1:
-            raise ValueError(f"parties must be 1 or more, not {parties!r}")
         self.name = name
-        self.parties = parties
+        self.parties = whole_number("parties", parties, least=1)
         self.timeout = checked_timeout(timeout)
-        self._actor: Any = hosted(BarrierActor, "Barrier", name, namespace, parties)
+        self._actor: Any = hosted(BarrierActor, "Barrier", name, namespace, self.parties)
 
     @property
     def n_waiting(self) -> int:

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
+from ray.api.options import whole_number
 from ray.util.steps import Limit, Steps, answer, called, checked_timeout, run, run_async
 from ray.util.sync.hosting import hosted
 from ray.util.sync.semaphore_actor import SemaphoreActor
@@ -44,11 +45,11 @@ class Semaphore:
 
         Raises:
             RayConnectionError: there is no session.
+            TypeError: ``value`` is no whole number.
             ValueError: ``value`` is below 1, or is not that of the one of that name; ``lease_s`` is not above zero.
         """
-        if value < 1:
-            raise ValueError(f"value must be 1 or more, not {value!r}")
-        if lease_s is not None and lease_s <= 0:
+        value = whole_number("value", value, least=1)
+        if lease_s is not None and not lease_s > 0:
             raise ValueError(f"lease_s must be above zero, not {lease_s!r}")
         self.name = name
         self.lease_s = lease_s
